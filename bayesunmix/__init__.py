@@ -1,0 +1,56 @@
+"""Bayesian Poisson unmixing of STEM-EDS maps.
+
+The names below load on first use, so that ``import bayesunmix`` and the command line's help stay instant.
+
+>>> import bayesunmix as bu
+>>> bu.Phase("Fp", absent=["Si", "Ca"]).absent
+('Si', 'Ca')
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bayesunmix import simulate
+    from bayesunmix.errors import InputError
+    from bayesunmix.image import SpectrumImage
+    from bayesunmix.io import load
+    from bayesunmix.phase import Phase
+    from bayesunmix.result import Result, open_result
+    from bayesunmix.run import unmix
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "InputError",
+    "Phase",
+    "Result",
+    "SpectrumImage",
+    "__version__",
+    "load",
+    "open_result",
+    "simulate",
+    "unmix",
+]
+
+_HOME = {
+    "InputError": "bayesunmix.errors",
+    "Phase": "bayesunmix.phase",
+    "Result": "bayesunmix.result",
+    "SpectrumImage": "bayesunmix.image",
+    "load": "bayesunmix.io",
+    "open_result": "bayesunmix.result",
+    "unmix": "bayesunmix.run",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - each name has its own type, declared above
+    if name == "simulate":
+        return import_module("bayesunmix.simulate")
+    if name not in _HOME:
+        raise AttributeError(f"module 'bayesunmix' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,227 @@
+"""Command line: ``bayesunmix demo | unmix | simulate | inspect | report``.
+
+Exit status: 0 done; 2 bad input or configuration; 3 finished and written, but a diagnostic says not to trust it;
+130 interrupted. Every complaint is one line on stderr. Heavy modules are imported inside the commands, so that help
+answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
+
+import click
+
+from bayesunmix import __version__
+from bayesunmix.config import METHODS, RunConfig
+from bayesunmix.errors import BayesUnmixWarning, InputError
+
+if TYPE_CHECKING:
+    from bayesunmix.result import Result
+
+BAD_INPUT = 2
+UNTRUSTED = 3
+INTERRUPTED = 130
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class Program(click.Group):
+    """Click group whose complaints are one line and whose exit status is the contract's."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ANN401 - click's own signature
+        """Run a command and exit with its status."""
+        kwargs["standalone_mode"] = False
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            try:
+                status = super().main(*args, **kwargs)
+            except (InputError, click.ClickException) as error:
+                text = error.format_message() if isinstance(error, click.ClickException) else str(error)
+                _say(f"error: {' '.join(text.split())}")
+                status = BAD_INPUT
+            except click.Abort:
+                _say("interrupted")
+                status = INTERRUPTED
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _say(text: str) -> None:
+    click.echo(f"bayesunmix: {text}", err=True)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show our own warnings as one line; those of libraries as Python does."""
+    if issubclass(category, BayesUnmixWarning):
+        _say(f"warning: {message}")
+    else:
+        click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
+
+
+def _seed_option(command: _Command) -> _Command:
+    return click.option(
+        "--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of every random draw (default 0)."
+    )(command)
+
+
+def _signal_option(command: _Command) -> _Command:
+    text = "Which signal of the file is the map, where there is more than one."
+    return click.option("--signal", type=click.IntRange(min=0), help=text)(command)
+
+
+def _overwrite_option(command: _Command) -> _Command:
+    return click.option("--overwrite", is_flag=True, help="Replace what is there already.")(command)
+
+
+def _config_option(command: _Command) -> _Command:
+    return click.option("--config", required=True, type=Path, metavar="FILE", help="TOML configuration.")(
+        command
+    )
+
+
+@click.group(
+    cls=Program, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(__version__, prog_name="bayesunmix")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Phases, compositions and partition coefficients from STEM-EDS maps, with intervals."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@main.command()
+@click.option("--out", type=Path, default=Path("bayesunmix-demo"), metavar="DIR", show_default=True)
+@click.option("--method", type=click.Choice(METHODS), default="nuts", show_default=True)
+@_seed_option
+@_overwrite_option
+def demo(out: Path, method: str, seed: int | None, overwrite: bool) -> None:
+    """Simulate a map, unmix it and print the answer beside the truth."""
+    _check_folder(out, go_on=overwrite, remedy="Add --overwrite to replace it.")
+    from bayesunmix.demo import run_demo
+
+    _finish(run_demo(out, method, seed or 0, overwrite), out)
+
+
+@main.command()
+@click.argument("map_path", metavar="MAP", type=Path)
+@_config_option
+@click.option("--out", required=True, type=Path, metavar="DIR", help="Folder for tables, maps and report.")
+@click.option("--method", type=click.Choice(METHODS), help="Replaces `inference.method`.")
+@_seed_option
+@_signal_option
+@_overwrite_option
+@click.option("--resume", is_flag=True, help="Go on after the last finished stage of an interrupted run.")
+def unmix(
+    map_path: Path,
+    config: Path,
+    out: Path,
+    method: str | None,
+    seed: int | None,
+    signal: int | None,
+    overwrite: bool,
+    resume: bool,
+) -> None:
+    """Unmix the spectrum image MAP: any file that HyperSpy reads."""
+    run_config = RunConfig.from_toml(config)
+    if method is not None:
+        run_config = dataclasses.replace(
+            run_config, inference=dataclasses.replace(run_config.inference, method=method)
+        )
+    if overwrite and resume:
+        raise InputError("--resume", "stand without --overwrite", "both are given")
+    remedy = "Add --overwrite to replace it, or --resume to finish an interrupted run."
+    _check_folder(out, go_on=overwrite or resume, remedy=remedy)
+    from bayesunmix.run import run_unmix
+
+    try:
+        result = run_unmix(
+            map_path, run_config, out, seed=seed or 0, signal=signal, overwrite=overwrite, resume=resume
+        )
+    except KeyboardInterrupt:
+        _say("interrupted; finished stages are kept: the same command with --resume goes on")
+        click.get_current_context().exit(INTERRUPTED)
+    _finish(result, out)
+
+
+@main.command()
+@_config_option
+@click.option("--out", required=True, type=Path, metavar="MAP.hspy", help="File for the simulated map.")
+@_seed_option
+@_overwrite_option
+def simulate(config: Path, out: Path, seed: int | None, overwrite: bool) -> None:
+    """Draw a map of known truth from the phases of a configuration.
+
+    Without --seed the seed is `simulate.seed`.
+    """
+    run_config = RunConfig.from_toml(config)
+    plan, _ = run_config.truth()
+    if out.suffix not in (".hspy", ".zspy"):
+        raise InputError("--out", "end in .hspy or .zspy", f'is "{out}"')
+    if out.exists() and not overwrite:
+        raise InputError(
+            "--out", "be a new file", f'"{out}" is there already', "Add --overwrite to replace it."
+        )
+    if not out.parent.is_dir():
+        raise InputError("--out", "lie in an existing folder", f'"{out.parent}" is not one')
+    from bayesunmix.simulate import simulate_map
+
+    image = simulate_map(run_config, plan.seed if seed is None else seed)
+    image.to_signal().save(str(out), overwrite=True)
+    click.echo(f"wrote {out}")
+
+
+@main.command()
+@click.argument("folder", metavar="DIR", type=Path)
+def report(folder: Path) -> None:
+    """Write figures and report.html of the output folder DIR again."""
+    if not (folder / "run.json").is_file():
+        raise InputError("DIR", "be an output folder of `bayesunmix unmix`", f'"{folder}" holds no run.json')
+    from bayesunmix.report import write_report
+
+    click.echo(f"wrote {write_report(folder)}")
+
+
+@main.command()
+@click.argument("map_path", metavar="MAP", type=Path)
+@click.option(
+    "--elements", metavar="Mg,Si,...", help="Elements whose lines are looked for in the sum spectrum."
+)
+@_signal_option
+def inspect(map_path: Path, elements: str | None, signal: int | None) -> None:
+    """Say what the file MAP holds: signals, energy axis, acquisition, counts, lines."""
+    from bayesunmix.stoichiometry import check_elements
+
+    named = [symbol.strip() for symbol in elements.split(",")] if elements else []
+    symbols = check_elements("--elements", named)
+    from bayesunmix.inspection import inspect_map
+
+    click.echo(inspect_map(map_path, elements=symbols, signal=signal))
+
+
+def _check_folder(out: Path, *, go_on: bool, remedy: str) -> None:
+    """Refuse an output folder that holds something, unless the user said to go on."""
+    if out.exists() and not out.is_dir():
+        raise InputError("--out", "be a folder", f'"{out}" is a file')
+    if out.is_dir() and any(out.iterdir()) and not go_on:
+        raise InputError("--out", "be a new or empty folder", f'"{out}" is not empty', remedy)
+
+
+def _finish(result: Result, out: Path) -> None:
+    """Say where the answer is, and why not to trust it where a diagnostic says so."""
+    click.echo(f"wrote {out}")
+    for reason in result.diagnostics_failed:
+        _say(f"not to be trusted: {reason}")
+    if result.diagnostics_failed:
+        click.get_current_context().exit(UNTRUSTED)

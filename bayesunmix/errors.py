@@ -1,0 +1,137 @@
+"""Errors and warnings that speak to the user, and the small checks that raise them.
+
+Every complaint about user input names the field, what it must be and what it was, in one line, so that the command
+line can print it as it is and a script can read the parts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """User input that cannot be used: which field, what it must be, what it was.
+
+    Parameters
+    ----------
+    field
+        Name of the field as the user knows it, e.g. ``inference.level`` or ``MAP``.
+    must
+        What the field must do, continuing "must", e.g. ``lie between 0 and 1``.
+    got
+        What was found, continuing "but", e.g. ``is 95``.
+    remedy
+        Optional full sentence that says what to do.
+
+    Examples
+    --------
+    >>> print(InputError("inference.level", "lie between 0 and 1", "is 95", "Give 0.95 for a 95 % interval."))
+    `inference.level` must lie between 0 and 1, but is 95. Give 0.95 for a 95 % interval.
+    """
+
+    def __init__(self, field: str, must: str, got: str, remedy: str = "") -> None:
+        self.field = _one_line(field)
+        self.must = _one_line(must)
+        self.got = _one_line(got)
+        self.remedy = _one_line(remedy)
+        message = f"`{self.field}` must {self.must}, but {self.got}."
+        super().__init__(f"{message} {self.remedy}" if self.remedy else message)
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str, str]]:
+        """Rebuild from the four parts, so that the error survives a process pool."""
+        return type(self), (self.field, self.must, self.got, self.remedy)
+
+
+class BayesUnmixWarning(UserWarning):
+    """A recoverable oddity that the user should know about; the result records it too."""
+
+
+def check_number(field: str, value: object, *, must: str = "be a finite number", remedy: str = "") -> float:
+    """Return `value` as a float, or raise `InputError` if it is not one finite real number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise InputError(field, must, f"is {_show(value)}", remedy)
+    return float(value)
+
+
+def check_between(
+    field: str, value: object, low: float, high: float, *, inclusive: bool = True, remedy: str = ""
+) -> float:
+    """Return `value` as a float, or raise `InputError` unless it lies between `low` and `high`."""
+    must = f"lie between {low:g} and {high:g}" + ("" if inclusive else " (both excluded)")
+    number = check_number(field, value, must=must, remedy=remedy)
+    inside = low <= number <= high if inclusive else low < number < high
+    if not inside:
+        raise InputError(field, must, f"is {_show(value)}", remedy)
+    return number
+
+
+def check_fraction(field: str, value: object, *, inclusive: bool = False, remedy: str = "") -> float:
+    """Return `value` as a float, or raise `InputError` unless it lies between 0 and 1 (ends excluded by default)."""
+    if inclusive:
+        return check_between(field, value, 0.0, 1.0, remedy=remedy)
+    must = "lie between 0 and 1"
+    number = check_number(field, value, must=must, remedy=remedy)
+    if not 0.0 < number < 1.0:
+        raise InputError(field, must, f"is {_show(value)}", remedy)
+    return number
+
+
+def check_positive(field: str, value: object, *, allow_zero: bool = False, remedy: str = "") -> float:
+    """Return `value` as a float, or raise `InputError` unless it is positive (or zero, where allowed)."""
+    must = "be zero or positive" if allow_zero else "be positive"
+    number = check_number(field, value, must=must, remedy=remedy)
+    if number < 0.0 or (number == 0.0 and not allow_zero):
+        raise InputError(field, must, f"is {_show(value)}", remedy)
+    return number
+
+
+def check_integer(field: str, value: object, *, low: int | None = None, high: int | None = None) -> int:
+    """Return `value` as an int, or raise `InputError` unless it is a whole number from `low` to `high`."""
+    must = "be a whole number"
+    if low is not None and high is not None:
+        must += f" from {low} to {high}"
+    elif low is not None:
+        must += f" of at least {low}"
+    elif high is not None:
+        must += f" of at most {high}"
+    number = check_number(field, value, must=must)
+    whole = int(number)
+    if whole != number or (low is not None and whole < low) or (high is not None and whole > high):
+        raise InputError(field, must, f"is {_show(value)}")
+    return whole
+
+
+def check_choice(field: str, value: object, choices: Iterable[str]) -> str:
+    """Return `value`, or raise `InputError` unless it is one of `choices`; a near miss is suggested."""
+    allowed = tuple(choices)
+    if isinstance(value, str) and value in allowed:
+        return value
+    listed = ", ".join(f'"{choice}"' for choice in allowed)
+    raise InputError(field, f"be one of {listed}", f"is {_show(value)}", suggest(value, allowed))
+
+
+def suggest(value: object, choices: Iterable[str]) -> str:
+    """Return the sentence ``Did you mean "..."?`` for the nearest of `choices`, or an empty string."""
+    if not isinstance(value, str):
+        return ""
+    near = difflib.get_close_matches(value, list(choices), n=1)
+    return f'Did you mean "{near[0]}"?' if near else ""
+
+
+def _show(value: object) -> str:
+    """Show a value in a message: strings quoted, numbers plain, long texts cut."""
+    if isinstance(value, str):
+        text = f'"{value}"'
+    elif isinstance(value, numbers.Real) and not isinstance(value, bool):
+        text = f"{value}"
+    else:
+        text = repr(value)
+    text = _one_line(text)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _one_line(text: str) -> str:
+    return " ".join(str(text).split())

@@ -1,0 +1,69 @@
+"""Figures of a result, one file each; every function returns a `matplotlib.figure.Figure`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+from bayesunmix.plot.compositions import compositions
+from bayesunmix.plot.fit import fit
+from bayesunmix.plot.maps import maps
+from bayesunmix.plot.partition import partition
+from bayesunmix.plot.segmentation import segmentation
+from bayesunmix.plot.spectra import spectra
+
+if TYPE_CHECKING:
+    from bayesunmix.result import Result
+
+__all__ = ["FIGURES", "ResultPlots"]
+
+FIGURES = {
+    "fit": fit,
+    "maps": maps,
+    "segmentation": segmentation,
+    "spectra": spectra,
+    "compositions": compositions,
+    "partition": partition,
+}
+"""Every figure by the name of its file, in the order of the report."""
+
+
+class ResultPlots:
+    """The figures of one result, as ``result.plot``.
+
+    Figures are made without pyplot: a script keeps its own state, and nothing needs closing. In a notebook one shows itself
+    at the end of a cell; ``figure.savefig("maps.pdf")`` writes it.
+
+    Parameters
+    ----------
+    result
+        The result of a run.
+    """
+
+    def __init__(self, result: Result) -> None:
+        self._result = result
+
+    def fit(self) -> Figure:
+        """Sum spectrum, fitted model with its parts, and residuals: see `bayesunmix.plot.fit.fit`."""
+        return fit(self._result)
+
+    def maps(self) -> Figure:
+        """Abundance of each phase and its standard deviation: see `bayesunmix.plot.maps.maps`."""
+        return maps(self._result)
+
+    def segmentation(self) -> Figure:
+        """Most probable phase of each pixel: see `bayesunmix.plot.segmentation.segmentation`."""
+        return segmentation(self._result)
+
+    def spectra(self) -> Figure:
+        """Endmember spectra with their bands: see `bayesunmix.plot.spectra.spectra`."""
+        return spectra(self._result)
+
+    def compositions(self) -> Figure:
+        """Composition of every phase: see `bayesunmix.plot.compositions.compositions`."""
+        return compositions(self._result)
+
+    def partition(self) -> Figure:
+        """Partition coefficients of every pair of phases: see `bayesunmix.plot.partition.partition`."""
+        return partition(self._result)

@@ -1,0 +1,123 @@
+"""What each phase is made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bayesunmix.plot.forest import draw_bound, draw_interval, log_axis, stripe_rows
+from bayesunmix.plot.style import (
+    GREY,
+    SMALL,
+    WIDTH_MM,
+    element_order,
+    new_figure,
+    phase_colour,
+    place_axes,
+    shorten,
+    styled,
+)
+from bayesunmix.rounding import bound_text, interval_text
+
+if TYPE_CHECKING:
+    from bayesunmix.result import Result
+
+_NUMBERS_MM = 34.0
+_ROW_MM = 3.5
+_PERCENT = 100.0
+
+
+@styled
+def compositions(result: Result) -> Figure:
+    """Draw the composition of every phase as a forest plot: elements downwards, phases side by side.
+
+    Parameters
+    ----------
+    result
+        The result of a run.
+
+    Returns
+    -------
+    Figure
+        Mean and credible interval in atom percent on a logarithmic axis. An element that was not detected has an arrow
+        from its upper bound; one declared absent has no mark.
+    """
+    table = result.summary()
+    elements = element_order(result.elements)
+    count = len(result.phases)
+    height = _ROW_MM * len(elements) * (count + 0.6)
+    figure = new_figure(height + 20.0)
+    axes = place_axes(figure, 9.0, 9.0, WIDTH_MM - 12.0 - _NUMBERS_MM, height)
+    rows = {(str(row.phase), str(row.element)): row for row in table.itertuples(index=False)}
+    log_axis(axes, _shown_values(list(rows.values())), _PERCENT)
+    stripe_rows(axes, elements, count + 0.6)
+    for place, element in enumerate(elements):
+        for index, phase in enumerate(result.phases):
+            y = place * (count + 0.6) + index - (count - 1) / 2.0
+            _draw_row(figure, axes, y, rows[phase, element], phase_colour(index))
+    axes.set_xlabel("at% (share of the atoms of the declared elements)")
+    handles = [
+        Line2D([], [], color=phase_colour(index), marker="o", markersize=3.2, linewidth=1.4)
+        for index in range(count)
+    ]
+    axes.legend(
+        handles,
+        [shorten(phase, 24) for phase in result.phases],
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=4,
+        borderaxespad=0.1,
+    )
+    axes.annotate(
+        f"mean [{100.0 * result.level:g} % interval], at%",
+        (1.0, 1.0),
+        xycoords="axes fraction",
+        xytext=(6.0, 4.0),
+        textcoords="offset points",
+        fontsize=SMALL,
+    )
+    return figure
+
+
+def detection(row: Any) -> str:  # noqa: ANN401 - a row of the table, whose names are the columns
+    """Return ``true``, ``false`` or ``declared_absent`` for a row of the composition table."""
+    return str(row.detected).lower()
+
+
+def composition_text(row: Any, unit: str = "") -> str:  # noqa: ANN401
+    """Write a row of the composition table: an interval, a bound or that the element was declared absent."""
+    if detection(row) == "declared_absent":
+        return "declared absent"
+    if detection(row) == "false":
+        return bound_text(_PERCENT * row.upper_bound, unit=unit)
+    return interval_text(_PERCENT * row.mean, _PERCENT * row.lower, _PERCENT * row.upper, unit)
+
+
+def _shown_values(rows: list[Any]) -> list[float]:
+    values = []
+    for row in rows:
+        if detection(row) == "true":
+            values += [_PERCENT * row.lower, _PERCENT * row.mean, _PERCENT * row.upper]
+        elif detection(row) == "false":
+            values.append(_PERCENT * row.upper_bound / 2.0)
+    return values
+
+
+def _draw_row(figure: Figure, axes: Any, y: float, row: Any, colour: str) -> None:  # noqa: ANN401
+    state = detection(row)
+    if state == "true":
+        draw_interval(axes, y, *(_PERCENT * value for value in (row.mean, row.lower, row.upper)), colour)
+    elif state == "false":
+        draw_bound(axes, y, _PERCENT * row.upper_bound, "upper", colour)
+    axes.annotate(
+        composition_text(row),
+        (1.0, y),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(6.0, 0.0),
+        textcoords="offset points",
+        va="center_baseline",
+        fontsize=SMALL - 0.5,
+        color=GREY if state == "declared_absent" else colour,
+    )

@@ -1,0 +1,157 @@
+"""Names of X-ray lines over a spectrum, spread so that none covers another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from bayesunmix.plot.style import GREY, INK, SMALL, FloatArray, axes_mm
+
+BAND_MM = 11.0
+"""Height that the names take at the top of the axes."""
+
+_SPACING_MM = 2.6
+_LEADER_MM = 3.0
+# A line is named when its peak stands out from the valleys beside it by this factor.
+_PROMINENCE = 1.04
+_PEAK_KEV = 0.06
+_VALLEY_KEV = 0.35
+
+
+class LineName(NamedTuple):
+    """One name to write: its text, the line's energy, and whether the element is stray."""
+
+    text: str
+    energy_keV: float
+    stray: bool
+
+
+def main_lines(lines: xr.Dataset, low: float, high: float) -> list[LineName]:
+    """Return the strongest line of every family of every element between two energies in keV.
+
+    Parameters
+    ----------
+    lines
+        Group ``lines`` of a result, with dimension line.
+    low, high
+        Energies in keV.
+    """
+    strongest: dict[tuple[str, str, bool], tuple[float, float]] = {}
+    columns = (lines[name].values for name in ("element", "family", "stray", "strength_share", "energy_keV"))
+    for element, family, stray, share, energy in zip(*columns, strict=True):
+        key = (str(element), str(family), bool(stray))
+        if low <= energy <= high and float(share) > strongest.get(key, (0.0, 0.0))[0]:
+            strongest[key] = (float(share), float(energy))
+    names = [
+        LineName(f"{element} {family}α", energy, stray)
+        for (element, family, stray), (_, energy) in strongest.items()
+    ]
+    return sorted(names, key=lambda name: name.energy_keV)
+
+
+def prominence(energy: FloatArray, spectrum: FloatArray, at: float) -> float:
+    """Return by what factor the peak at an energy stands above the higher of the valleys on its two sides."""
+    window = np.abs(energy - at) <= _PEAK_KEV
+    if not window.any():
+        return 0.0
+    peak = float(np.max(spectrum[window]))
+    left = spectrum[(energy < at) & (energy >= at - _VALLEY_KEV)]
+    right = spectrum[(energy > at) & (energy <= at + _VALLEY_KEV)]
+    valleys = [float(np.min(side)) for side in (left, right) if side.size]
+    floor = max(valleys, default=0.0)
+    return peak / floor if floor > 0.0 else (np.inf if peak > 0.0 else 0.0)
+
+
+def spread(wanted: Sequence[float], spacing: float, low: float, high: float) -> FloatArray:
+    """Move ascending positions apart as little as possible, in the sense of least squares.
+
+    With y_i = position_i - i * spacing the problem is isotonic regression, solved by pooling neighbours (Barlow et al.,
+    Statistical Inference under Order Restrictions, 1972).
+
+    Parameters
+    ----------
+    wanted
+        Ascending positions.
+    spacing
+        Smallest distance between neighbours; less where they would not fit.
+    low, high
+        Ends of the room there is.
+    """
+    count = len(wanted)
+    if count > 1:
+        spacing = min(spacing, (high - low) / (count - 1))
+    offsets = spacing * np.arange(count)
+    blocks: list[tuple[float, int]] = []
+    for value in np.asarray(wanted, dtype=np.float64) - offsets:
+        blocks.append((float(value), 1))
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            (first, left), (second, right) = blocks[-2:]
+            blocks[-2:] = [((first * left + second * right) / (left + right), left + right)]
+    flat = np.repeat([value for value, _ in blocks], [size for _, size in blocks])
+    # Isotonic regression under bounds is the free solution clipped to them.
+    clipped: FloatArray = np.clip(flat, low, max(high - spacing * (count - 1), low)) + offsets
+    return clipped
+
+
+def log_limits(axes: Axes, low: float, peak: float) -> None:
+    """Make the y axis logarithmic from `low`, with room for the names above `peak`."""
+    height = axes_mm(axes)[1]
+    axes.set_yscale("log")
+    axes.set_ylim(low, low * (peak / low) ** (height / (height - BAND_MM)))
+
+
+def name_lines(axes: Axes, lines: xr.Dataset, energy: FloatArray, spectrum: FloatArray) -> None:
+    """Write the names of the visible lines above a spectrum, each tied to its peak by a thin line.
+
+    Parameters
+    ----------
+    axes
+        Axes with a linear energy axis in keV whose y axis was made by `log_limits`.
+    lines
+        Group ``lines`` of a result.
+    energy, spectrum
+        Energies in keV, ascending, and the values drawn, both (energy,).
+    """
+    low, high = axes.get_xlim()
+    visible = [
+        name
+        for name in main_lines(lines, low, high)
+        if prominence(energy, spectrum, name.energy_keV) >= _PROMINENCE
+    ]
+    width, height = axes_mm(axes)
+    scale = (high - low) / width
+    room = int((width - 4.0) / _SPACING_MM)
+    tallest = sorted(visible, key=lambda name: -_peak(energy, spectrum, name.energy_keV))[:room]
+    names = sorted(tallest, key=lambda name: name.energy_keV)
+    places = low + scale * spread(
+        [(name.energy_keV - low) / scale for name in names], _SPACING_MM, 2.0, width - 2.0
+    )
+    foot, knee = (_at_height(axes, height - BAND_MM + up) for up in (0.3, _LEADER_MM))
+    for name, place in zip(names, places, strict=True):
+        colour = GREY if name.stray else INK
+        top = max(_peak(energy, spectrum, name.energy_keV), axes.get_ylim()[0]) * 1.15
+        axes.plot(
+            [name.energy_keV, name.energy_keV, place],
+            [min(top, foot), foot, knee],
+            color=GREY,
+            linewidth=0.4,
+            alpha=0.7,
+            zorder=1,
+        )
+        axes.text(
+            place, knee, f" {name.text}", rotation=90, ha="center", va="bottom", fontsize=SMALL, color=colour
+        )
+
+
+def _peak(energy: FloatArray, spectrum: FloatArray, at: float) -> float:
+    return float(np.max(spectrum[np.abs(energy - at) <= _PEAK_KEV], initial=0.0))
+
+
+def _at_height(axes: Axes, height_mm: float) -> float:
+    """Value of a logarithmic y axis at a height in mm above its foot."""
+    low, high = axes.get_ylim()
+    return float(low * (high / low) ** (height_mm / axes_mm(axes)[1]))

@@ -1,0 +1,214 @@
+"""Where each phase is: its abundance and how well that is known."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
+
+from bayesunmix.plot.style import (
+    WIDTH_MM,
+    FloatArray,
+    hide_frame,
+    map_extent,
+    new_figure,
+    phase_colour,
+    place_axes,
+    place_colourbar,
+    scale_bar,
+    shorten,
+    styled,
+)
+from bayesunmix.rounding import interval_text
+
+if TYPE_CHECKING:
+    from bayesunmix.result import Result
+
+_MOST_COLUMNS = 4
+_TITLE_MM = 6.0
+_GAP_MM = 3.0
+_LEFT_MM = 6.0
+_RIGHT_MM = 15.0
+_BAR_MM = 2.2
+_UNDER_BAR_MM = 7.0
+
+
+class Grid(NamedTuple):
+    """Pixel grid of a result: shape (y, x), size (dy, dx) of a pixel and its unit."""
+
+    shape: tuple[int, int]
+    pixel_size: tuple[float, float]
+    unit: str
+
+    @property
+    def aspect(self) -> float:
+        """Height over width of the map."""
+        return self.shape[0] * self.pixel_size[0] / (self.shape[1] * self.pixel_size[1])
+
+    @property
+    def kind(self) -> str:
+        """``map``, ``line`` or ``point``."""
+        if self.shape == (1, 1):
+            return "point"
+        return "line" if 1 in self.shape else "map"
+
+    def distance(self) -> FloatArray:
+        """Position of each pixel of a line scan along the line."""
+        step = self.pixel_size[1] if self.shape[0] == 1 else self.pixel_size[0]
+        return step * np.arange(max(self.shape), dtype=np.float64)
+
+
+def pixel_grid(maps: xr.Dataset) -> Grid:
+    """Return the pixel grid of the group ``maps``."""
+    dy, dx = (float(size) for size in np.ravel(maps.attrs.get("pixel_size", (1.0, 1.0))))
+    return Grid((maps.sizes["y"], maps.sizes["x"]), (dy, dx), str(maps.attrs.get("pixel_unit", "")))
+
+
+@styled
+def maps(result: Result) -> Figure:
+    """Draw the abundance of each phase above its standard deviation.
+
+    A line scan is drawn as curves with the interval as a band, a single spectrum as points with intervals.
+
+    Parameters
+    ----------
+    result
+        The result of a run.
+
+    Returns
+    -------
+    Figure
+        180 mm wide; the means share one scale from 0 to 1, every standard deviation has its own.
+    """
+    data = result.tree["maps"].dataset
+    grid = pixel_grid(data)
+    if grid.kind == "map":
+        return _draw_maps(result, data, grid)
+    if grid.kind == "line":
+        return _draw_line(result, data, grid)
+    return _draw_point(result, data)
+
+
+def show_map(
+    axes: Axes, values: FloatArray, grid: Grid, colours: str | None = None, top: float | None = None
+) -> AxesImage:
+    """Draw one map, of numbers from 0 to `top` or of colours (y, x, 3), without ticks and in units of length."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    return axes.imshow(
+        values,
+        cmap=colours,
+        vmin=None if top is None else 0.0,
+        vmax=top,
+        extent=map_extent(grid.shape, grid.pixel_size),
+        interpolation="nearest",
+        aspect="auto",
+    )
+
+
+def panel_size(grid: Grid, width: float) -> tuple[float, float]:
+    """Width and height in mm of a map no wider than `width` and no higher than one and a half times that."""
+    height = min(width * grid.aspect, 1.5 * width)
+    return height / grid.aspect, height
+
+
+def name_phase(axes: Axes, name: str, index: int, letters: int) -> None:
+    """Title a panel with the name of a phase and its colour."""
+    axes.set_title(shorten(name, letters), loc="left", x=0.0, pad=3.5, fontweight="bold", color="black")
+    axes.plot(
+        [0.0, 1.0], [1.0, 1.0], transform=axes.transAxes, color=phase_colour(index), linewidth=2.4, clip_on=False
+    )
+
+
+def _draw_maps(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
+    count = len(result.phases)
+    bands = math.ceil(count / _MOST_COLUMNS)
+    columns = math.ceil(count / bands)
+    room = (WIDTH_MM - _LEFT_MM - _RIGHT_MM - _GAP_MM * (columns - 1)) / max(columns, 2)
+    width, height = panel_size(grid, room)
+    band = _TITLE_MM + 2.0 * height + _GAP_MM + _BAR_MM + _UNDER_BAR_MM
+    figure = new_figure(bands * band + 2.0, _LEFT_MM + columns * (width + _GAP_MM) - _GAP_MM + _RIGHT_MM)
+    for index, phase in enumerate(result.phases):
+        row, column = divmod(index, columns)
+        left, top = _LEFT_MM + column * (width + _GAP_MM), row * band + _TITLE_MM
+        upper = place_axes(figure, left, top, width, height)
+        mean = show_map(upper, data["abundance_mean"].values[index], grid, "viridis", 1.0)
+        name_phase(upper, phase, index, int(width / 1.9))
+        lower = place_axes(figure, left, top + height + _GAP_MM, width, height)
+        sd = data["abundance_sd"].values[index]
+        shown = show_map(lower, sd, grid, "magma", _scale_top(sd))
+        under = top + 2.0 * height + _GAP_MM + 1.2
+        place_colourbar(
+            figure,
+            shown,
+            (left, under, width, _BAR_MM),
+            extend="max" if float(np.nanmax(sd)) > _scale_top(sd) else "neither",
+            ticks=MaxNLocator(4),
+        )
+        if column == 0:
+            upper.set_ylabel("mean")
+            lower.set_ylabel("standard deviation")
+            scale_bar(upper, grid.unit)
+        if column == columns - 1 or index == count - 1:
+            box = (left + width + 2.0, top, _BAR_MM, height)
+            place_colourbar(figure, mean, box, "abundance (atom fraction)")
+    return figure
+
+
+def _scale_top(sd: FloatArray) -> float:
+    """Top of the scale of a map of standard deviations: single outliers do not set it."""
+    top = float(np.nanquantile(sd, 0.995))
+    return top if top > 0.0 else 1.0
+
+
+def _draw_line(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
+    figure = new_figure(72.0)
+    axes = place_axes(figure, 13.0, 9.0, WIDTH_MM - 17.0, 52.0)
+    distance = grid.distance()
+    for index, phase in enumerate(result.phases):
+        mean, lower, upper = (
+            data[f"abundance_{name}"].values[index].ravel() for name in ("mean", "lower", "upper")
+        )
+        colour = phase_colour(index)
+        axes.fill_between(distance, lower, upper, color=colour, alpha=0.25, linewidth=0.0)
+        axes.plot(distance, mean, color=colour, label=shorten(phase, 24))
+    axes.set_xlim(distance[0], distance[-1])
+    axes.set_ylim(0.0, 1.0)
+    axes.set_xlabel(f"distance ({grid.unit})" if grid.unit else "pixel")
+    axes.set_ylabel("abundance (atom fraction)")
+    hide_frame(axes, "top", "right")
+    axes.legend(
+        loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, borderaxespad=0.2, title=_band_text(result)
+    )
+    return figure
+
+
+def _draw_point(result: Result, data: xr.Dataset) -> Figure:
+    count = len(result.phases)
+    figure = new_figure(16.0 + 9.0 * count)
+    axes = place_axes(figure, 40.0, 3.0, WIDTH_MM - 80.0, 9.0 * count)
+    for index in range(count):
+        mean, lower, upper = (
+            float(data[f"abundance_{name}"].values[index].item()) for name in ("mean", "lower", "upper")
+        )
+        axes.barh(index, mean, height=0.6, color=phase_colour(index), alpha=0.35)
+        axes.plot([lower, upper], [index, index], color=phase_colour(index), linewidth=1.6)
+        axes.plot(mean, index, "o", color=phase_colour(index), markersize=4.0)
+        text = interval_text(100.0 * mean, 100.0 * lower, 100.0 * upper, "%")
+        axes.annotate(text, (1.0, index), xytext=(6.0, 0.0), textcoords="offset points", va="center")
+    axes.set_xlim(0.0, 1.0)
+    axes.set_ylim(count - 0.5, -0.5)
+    axes.set_yticks(range(count), [shorten(phase, 22) for phase in result.phases])
+    axes.set_xlabel(f"abundance (atom fraction), {_band_text(result)}")
+    hide_frame(axes, "top", "right")
+    return figure
+
+
+def _band_text(result: Result) -> str:
+    return f"mean and {100.0 * result.level:g} % interval"

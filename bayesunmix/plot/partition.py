@@ -1,0 +1,143 @@
+"""How elements distribute between phases."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bayesunmix.plot.forest import draw_bound, draw_interval, log_axis, stripe_rows
+from bayesunmix.plot.style import (
+    GREY,
+    INK,
+    SMALL,
+    WIDTH_MM,
+    element_order,
+    new_figure,
+    phase_colour,
+    place_axes,
+    shorten,
+    styled,
+)
+from bayesunmix.rounding import bound_text, interval_text
+
+if TYPE_CHECKING:
+    from bayesunmix.result import Result
+
+_LEFT_MM = 9.0
+_NUMBERS_MM = 23.0
+_ROW_MM = 5.0
+_ABOVE_MM = 7.0
+_BELOW_MM = 11.0
+_MOST_COLUMNS = 3
+
+
+@styled
+def partition(result: Result) -> Figure:
+    """Draw the partition coefficients of every pair of phases as forest plots with a logarithmic axis.
+
+        D_e = x_e(numerator) / x_e(denominator)        x: atom fraction
+
+    Parameters
+    ----------
+    result
+        The result of a run.
+
+    Returns
+    -------
+    Figure
+        One panel per pair: median and credible interval, or an arrow from a bound where an element was found in one of
+        the two phases only.
+    """
+    pairs = phase_pairs(result)
+    if not pairs:
+        figure = new_figure(14.0)
+        figure.text(0.5, 0.5, "One phase: there is nothing to partition between.", ha="center", va="center")
+        return figure
+    columns = min(_MOST_COLUMNS, len(pairs))
+    elements = element_order(result.elements)
+    height = _ROW_MM * len(elements)
+    band = _ABOVE_MM + height + _BELOW_MM
+    page = WIDTH_MM if columns > 1 else WIDTH_MM / 2.0
+    width = (page - _LEFT_MM) / columns - _NUMBERS_MM
+    figure = new_figure(math.ceil(len(pairs) / columns) * band, page)
+    rows = _table_rows(result)
+    for place, (numerator, denominator) in enumerate(pairs):
+        line, column = divmod(place, columns)
+        left = _LEFT_MM + column * (width + _NUMBERS_MM)
+        axes = place_axes(figure, left, line * band + _ABOVE_MM, width, height)
+        _draw_pair(axes, [rows.get((element, numerator, denominator)) for element in elements], elements)
+        axes.tick_params(labelleft=column == 0)
+        title = f"{shorten(numerator, 16)} / {shorten(denominator, 16)}"
+        axes.set_title(title, loc="left", pad=4.0, fontweight="bold")
+        axes.set_xlabel("partition coefficient D")
+    return figure
+
+
+def phase_pairs(result: Result) -> list[tuple[str, str]]:
+    """Return each pair of phases once, as (numerator, denominator), with the matrix as denominator.
+
+    Phases declared as matrix come first, the others as they are listed; in each pair the earlier one is the denominator.
+    """
+    declared = result.run.get("config", {}).get("phases", [])
+    matrix = {
+        phase.get("name") for phase in declared if isinstance(phase, dict) and phase.get("matrix", False)
+    }
+    order = sorted(result.phases, key=lambda name: name not in matrix)
+    return [(numerator, denominator) for denominator, numerator in itertools.combinations(order, 2)]
+
+
+def partition_text(row: Any) -> str:  # noqa: ANN401 - a row of the table, whose names are the columns
+    """Write a row of the partition table: an interval, a bound, or a dash where nothing is known."""
+    if row is None or str(row.kind) not in ("interval", "upper", "lower"):
+        return "–"
+    if row.kind == "interval":
+        return interval_text(row.median, row.lower, row.upper)
+    bound = row.upper if row.kind == "upper" else row.lower
+    if not (math.isfinite(bound) and bound > 0.0):
+        return "–"
+    return bound_text(bound, "<" if row.kind == "upper" else ">")
+
+
+def _table_rows(result: Result) -> dict[tuple[str, str, str], Any]:
+    table = result.partition_table()
+    return {
+        (str(row.element), str(row.numerator), str(row.denominator)): row for row in table.itertuples(index=False)
+    }
+
+
+def _ends(row: Any) -> list[float]:  # noqa: ANN401
+    if partition_text(row) == "–":
+        return []
+    return {"interval": [row.lower, row.upper], "upper": [row.upper / 2.0], "lower": [row.lower * 2.0]}[row.kind]
+
+
+def _draw_pair(axes: Axes, rows: list[Any], elements: list[str]) -> None:
+    log_axis(axes, [1.0, *(end for row in rows for end in _ends(row))])
+    stripe_rows(axes, elements, 1.0)
+    axes.axvline(1.0, color=GREY, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
+    for y, row in enumerate(rows):
+        text = partition_text(row)
+        colour = GREY if text == "–" else INK
+        if text != "–":
+            _draw_row(axes, y, row)
+        axes.annotate(
+            text,
+            (1.0, y),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(4.0, 0.0),
+            textcoords="offset points",
+            va="center_baseline",
+            fontsize=SMALL - 0.5,
+            color=colour,
+        )
+
+
+def _draw_row(axes: Axes, y: float, row: Any) -> None:  # noqa: ANN401
+    if row.kind == "interval":
+        draw_interval(axes, y, row.median, row.lower, row.upper, phase_colour(0))
+    else:
+        draw_bound(axes, y, row.upper if row.kind == "upper" else row.lower, row.kind, phase_colour(3))

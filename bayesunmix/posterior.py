@@ -1,0 +1,352 @@
+"""The posterior of a run: from starting points to the best mode, its curvature and draws.
+
+    starts -> coarse atoms, every block with every atom -> L-BFGS from each          (all objectives are kept)
+    best   -> atoms one sd apart where the posterior sits, blocks grouped, absorption and units renewed
+           -> mode and Hessian -> Laplace or NUTS draws
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.forward import ForwardModel
+from bayesunmix.inference.density import FlatModel, compiled, flatten_model
+from bayesunmix.inference.map_estimate import MapEstimate, descend, find_map
+from bayesunmix.inference.mixture import atom_weights, group_pixels, one_group, relative_likelihood, responsibilities
+from bayesunmix.models.abundance import AbundancePrior, abundance_prior, log_weights, simplex_atoms
+from bayesunmix.models.endmember import EndmemberBasis
+from bayesunmix.models.unmixing import (
+    SiteBalance,
+    Sites,
+    UnmixingData,
+    component_weights,
+    spectra,
+    unmixing_model,
+)
+from bayesunmix.phase import Phase
+from bayesunmix.starts import Start, component_templates
+from bayesunmix.stoichiometry import site_weights
+
+FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+Progress = Callable[[str], None]
+
+# Width of a declared site balance (log ratio): crystal-chemical scatter of a few per cent and the K lines' calibration.
+SITE_BALANCE_SD = 0.05
+# Steps along each edge while starts are compared: enough to rank them, the same number for all so that one program serves.
+COARSE_STEPS = 14
+# An atom expected to hold fewer blocks than this is dropped.
+FEWEST_BLOCKS = 0.02
+# Starts whose objective is this much worse than the best are abandoned; nearer ones are followed to their mode.
+CLOSE_NATS = 30.0
+# Two modes are the same when no endmember differs by more than this Hellinger distance.
+SAME_MODE = 0.01
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Binned counts and what was declared, as arrays.
+
+    Attributes
+    ----------
+    counts : (block, energy) float32
+    forward : ForwardModel
+    phases : tuple of Phase
+    max_overlap : int
+    """
+
+    counts: Float32Array
+    forward: ForwardModel
+    phases: tuple[Phase, ...]
+    max_overlap: int
+
+    @property
+    def typical_counts(self) -> float:
+        """Mean counts of a block."""
+        return float(self.counts.sum(dtype=np.float64) / len(self.counts))
+
+    @property
+    def matrix(self) -> npt.NDArray[np.bool_]:
+        """Phases declared to have pure regions, shape (phase,)."""
+        return np.array([phase.matrix for phase in self.phases])
+
+    @property
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        """False where an element is declared absent, shape (phase, element)."""
+        elements = self.forward.elements
+        return np.array([[element not in phase.absent for element in elements] for phase in self.phases])
+
+    def balance(self) -> SiteBalance:
+        """Soft site balances of the phases with a declared stoichiometry."""
+        shape = (len(self.phases), len(self.forward.elements))
+        a_site, b_site, target, inverse_sd = np.zeros(shape), np.zeros(shape), np.zeros(shape[0]), np.zeros(shape[0])
+        for k, phase in enumerate(self.phases):
+            sites = site_weights(phase.stoichiometry, self.forward.elements) if phase.stoichiometry else None
+            if sites is not None:
+                a_site[k], b_site[k], target[k] = sites.a, sites.b, np.log(sites.ratio)
+                inverse_sd[k] = 1.0 / SITE_BALANCE_SD
+        return SiteBalance(a_site, b_site, target, inverse_sd)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A mode found from one start.
+
+    Attributes
+    ----------
+    objective : float
+        Negative log posterior density relative to the best start's, in nats, on the coarse atoms.
+    same_mode : bool
+        Ends where the best start ends.
+    followed : bool
+        Was followed to its end; the others were abandoned as hopeless.
+    atom_fractions : (phase, element)
+        Composition there, with nominal calibration factors.
+    """
+
+    objective: float
+    same_mode: bool
+    followed: bool
+    atom_fractions: FloatArray
+
+
+@dataclass(frozen=True)
+class FittedPosterior:
+    """The best mode and all that is needed to draw from its posterior.
+
+    Attributes
+    ----------
+    data : UnmixingData
+    model : FlatModel
+    estimate : MapEstimate
+    modes : tuple of Mode
+        One per start, the best first.
+    atom_fractions : (phase, element)
+        Composition at the mode, with nominal calibration factors.
+    """
+
+    data: UnmixingData
+    model: FlatModel
+    estimate: MapEstimate
+    modes: tuple[Mode, ...]
+    atom_fractions: FloatArray
+
+
+def fit_posterior(blocks: Blocks, starts: list[Start], absorbing: FloatArray, progress: Progress) -> FittedPosterior:
+    """Find the best mode from all starts, then refine it.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    starts : list of Start
+        From `bayesunmix.starts.find_starts`.
+    absorbing : (phase, element)
+        Compositions whose absorption the starts' basis holds.
+    progress : callable
+        Told what is being done.
+    """
+    basis, yields = blocks.forward.basis(absorbing, blocks.allowed)
+    candidates = _compare_starts(blocks, basis, yields, starts, progress)
+    best = candidates[0]
+    fractions = _fractions(best.data, best.sites)
+    data, example = _refined(blocks, best, fractions)
+    model = flatten_model(unmixing_model, data, example)
+    value_and_gradient, hessian = compiled(model)
+    start = np.asarray(model.flatten(example, data))
+    estimate = find_map(value_and_gradient, hessian, data, start, progress=progress)
+    sites = model.constrain(jnp.asarray(estimate.z), data)
+    return FittedPosterior(data, model, estimate, _modes(candidates), _fractions(data, sites))
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """One start on its way to a mode."""
+
+    data: UnmixingData
+    sites: Sites
+    potential: float
+    followed: bool
+
+
+def _compare_starts(
+    blocks: Blocks, basis: EndmemberBasis, yields: FloatArray, starts: list[Start], progress: Progress
+) -> list[_Candidate]:
+    """Descend from every start on coarse atoms, then follow those that may be the best; the best first."""
+    model: FlatModel | None = None
+    candidates = []
+    baseline = blocks.counts.sum(axis=0, dtype=np.float64) + 1.0
+    for number, start in enumerate(starts):
+        data, example, transform = _coarse(blocks, basis, yields, start, baseline / baseline.sum())
+        if model is None:
+            model = flatten_model(unmixing_model, data, example)
+            value_and_gradient, _ = compiled(model)
+        z = np.asarray(model.flatten(example, data))
+        z, potential, _ = descend(value_and_gradient, data, z, transform, max_iterations=60)
+        progress(f"start {number + 1} of {len(starts)}: objective {potential:.1f}")
+        candidates.append((data, z, potential, transform))
+    assert model is not None
+    lowest = min(candidate[2] for candidate in candidates)
+    followed = []
+    for data, z, potential, transform in candidates:
+        near = potential < lowest + CLOSE_NATS
+        if near:
+            z, potential, _ = descend(value_and_gradient, data, z, transform, max_iterations=120)
+        followed.append(_Candidate(data, model.constrain(jnp.asarray(z), data), potential, near))
+    return sorted(followed, key=lambda candidate: candidate.potential)
+
+
+def _coarse(
+    blocks: Blocks, basis: EndmemberBasis, yields: FloatArray, start: Start, baseline: FloatArray
+) -> tuple[UnmixingData, Sites, FloatArray]:
+    """Model data on coarse atoms around a start, sites there, and a whitening from the known-abundance information."""
+    n_phases = len(blocks.phases)
+    n_edges = max(n_phases * (n_phases - 1) // 2, 1)
+    steps = int(np.clip(round(3 * COARSE_STEPS / n_edges), 5, COARSE_STEPS))
+    count = blocks.typical_counts
+    atoms = simplex_atoms(start.spectra, count, max_overlap=blocks.max_overlap, steps_per_edge=steps)
+    weights = atom_weights(relative_likelihood(blocks.counts, atoms @ start.spectra), n_iterations=40)
+    prior = abundance_prior(atoms, start.spectra, count, blocks.matrix)
+    free = np.argwhere(basis.allowed)
+    information = _information(component_templates(basis), free, atoms, weights * blocks.counts.sum(dtype=float), start.spectra)
+    # Uninformed weights get a weak prior of the size of everything else, so that the inverse exists.
+    regular = information + np.diag(1e-6 * np.diag(information) + 1.0)
+    scale = np.sqrt(np.diag(np.linalg.inv(regular)))
+    data = UnmixingData(
+        groups=one_group(blocks.counts, len(atoms), baseline),
+        basis=basis,
+        prior=prior,
+        free=free,
+        scale=scale,
+        ratio_family=np.flatnonzero(basis.ratio_sd > 0),
+        yields=yields,
+        balance=blocks.balance(),
+    )
+    units = np.maximum(start.weights[free[:, 0], free[:, 1]] / scale, 0.3)
+    sites = _sites(data, units, weights)
+    return jax.tree.map(jnp.asarray, data), sites, _coarse_whitening(data, units, regular)
+
+
+def _information(
+    templates: FloatArray, free: npt.NDArray[np.int64], atoms: FloatArray, counts: FloatArray, spectra_: FloatArray
+) -> FloatArray:
+    """Fisher information of the free weights if every block's abundance were known, shape (free, free).
+
+    Parameters
+    ----------
+    counts : (atom,)
+        Counts of the blocks at each atom.
+    """
+    rows = templates[free[:, 0], free[:, 1]]
+    information = np.zeros((len(free), len(free)))
+    for atom, count in zip(atoms, counts, strict=True):
+        if count > 1.0:
+            share = atom[free[:, 0], None] * rows
+            information += count * (share / (atom @ spectra_)) @ share.T
+    return information
+
+
+def _coarse_whitening(data: UnmixingData, units: FloatArray, information: FloatArray) -> FloatArray:
+    """Whitening of the flat vector: the information for line units, the prior's unit width for everything else."""
+    slope = data.scale * -np.expm1(-units)  # derivative of a weight with respect to its unconstrained value
+    block = slope[:, None] * information * slope + 0.25 * np.eye(len(units))
+    inner = np.linalg.inv(np.linalg.cholesky(block)).T
+    sizes = {name: value.size for name, value in _sites(data, units, np.ones(len(data.prior.mean))).items()}
+    transform = np.eye(sum(sizes.values()))
+    # Sites lie in the flat vector in alphabetical order.
+    first = sum(size for name, size in sizes.items() if name < "line_units")
+    transform[first : first + len(units), first : first + len(units)] = inner
+    return transform
+
+
+def _sites(data: UnmixingData, units: FloatArray, weights: FloatArray) -> Sites:
+    """Sites at given line units and atom weights, everything else at its prior mean."""
+    n_phases, n_knots = data.basis.continuum_area.shape
+    return {
+        "line_units": jnp.asarray(units),
+        "family_log_ratio": jnp.zeros(len(data.ratio_family)),
+        "continuum_shared": jnp.zeros(n_knots),
+        "continuum_by_phase": jnp.zeros((n_phases, n_knots)),
+        "abundance_xi": jnp.asarray(_log_odds(data.prior, weights)),
+    }
+
+
+def _log_odds(prior: AbundancePrior, weights: FloatArray) -> FloatArray:
+    """Standardised log-odds xi that give (nearly) these weights: a tenth of the mass is spread evenly, as zeros have no log."""
+    even = 0.9 * weights / weights.sum() + 0.1 / len(weights)
+    log_odds = np.log(even)
+    return np.linalg.solve(prior.factor, log_odds - log_odds.mean() - prior.mean)
+
+
+def _refined(blocks: Blocks, best: _Candidate, fractions: FloatArray) -> tuple[UnmixingData, Sites]:
+    """Model data around a mode: absorption of its compositions, atoms where the posterior sits, blocks grouped by them."""
+    basis, yields = blocks.forward.basis(fractions, blocks.allowed)
+    endmembers = np.asarray(spectra(best.data._replace(basis=basis), best.sites))
+    count = blocks.typical_counts
+    atoms = simplex_atoms(endmembers, count, max_overlap=blocks.max_overlap)
+    likelihood = relative_likelihood(blocks.counts, atoms @ endmembers)
+    held = atom_weights(likelihood) * len(blocks.counts)
+    kept = (held > FEWEST_BLOCKS) | (atoms.max(axis=1) == 1.0)
+    atoms, likelihood = atoms[kept], likelihood[:, kept]
+    weights = atom_weights(likelihood, n_iterations=40)
+    prior = abundance_prior(atoms, endmembers, count, blocks.matrix)
+    share = responsibilities(likelihood, 0.99 * weights + 0.01 / len(weights))
+    old = best.data
+    information = _information(
+        component_templates(basis), np.asarray(old.free), atoms, weights * blocks.counts.sum(dtype=float), endmembers
+    )
+    scale = np.sqrt(np.diag(np.linalg.inv(information + np.diag(1e-6 * np.diag(information) + 1.0))))
+    data = old._replace(
+        groups=group_pixels(blocks.counts, share, atoms, endmembers), basis=basis, prior=prior, yields=yields, scale=scale
+    )
+    sites = dict(best.sites)
+    sites["line_units"] = jnp.maximum(sites["line_units"] * jnp.asarray(old.scale) / scale, 0.02)
+    sites["abundance_xi"] = jnp.asarray(_log_odds(prior, weights))
+    return jax.tree.map(jnp.asarray, data), sites
+
+
+def _fractions(data: UnmixingData, sites: Sites) -> FloatArray:
+    """Atom fractions at some sites, with nominal calibration factors, shape (phase, element)."""
+    atoms = np.asarray(component_weights(data, sites))[:, : data.yields.shape[1]] / np.asarray(data.yields)
+    return np.asarray(atoms / atoms.sum(axis=1, keepdims=True))
+
+
+def _modes(candidates: list[_Candidate]) -> tuple[Mode, ...]:
+    """Compare every candidate with the best one."""
+    best = candidates[0]
+    reference = np.sqrt(np.asarray(spectra(best.data, best.sites)))
+    modes = []
+    for candidate in candidates:
+        root = np.sqrt(np.asarray(spectra(candidate.data, candidate.sites)))
+        distance = float(np.sqrt(0.5 * ((root - reference) ** 2).sum(axis=1)).max())
+        fractions = _fractions(candidate.data, candidate.sites)
+        modes.append(Mode(candidate.potential - best.potential, distance < SAME_MODE, candidate.followed, fractions))
+    return tuple(modes)
+
+
+def draw_sites(fitted: FittedPosterior, z: FloatArray) -> dict[str, FloatArray]:
+    """What the result is made of, for flat draws z of shape (chain, draw, dim).
+
+    Returns
+    -------
+    dict of arrays: `weights` (chain, draw, phase, component), `spectra` (chain, draw, phase, energy), `log_pi`
+    (chain, draw, atom), `log_ratio` (chain, draw, family).
+    """
+
+    def one(flat: jax.Array, data: UnmixingData) -> dict[str, Any]:
+        sites = fitted.model.constrain(flat, data)
+        return {
+            "weights": component_weights(data, sites),
+            "spectra": spectra(data, sites),
+            "log_pi": log_weights(data.prior, sites["abundance_xi"]),
+        }
+
+    flat = jnp.asarray(z.reshape(-1, z.shape[-1]))
+    drawn = jax.jit(lambda flat, data: jax.lax.map(lambda v: one(v, data), flat))(flat, fitted.data)
+    return {name: np.asarray(value).reshape(*z.shape[:2], *value.shape[1:]) for name, value in drawn.items()}

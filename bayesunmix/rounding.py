@@ -1,0 +1,88 @@
+"""Numbers as a reader wants them: no more digits than the interval supports."""
+
+from __future__ import annotations
+
+import math
+
+# The last digit written stands for at most this share of the distance from the value to the nearer end.
+_LAST_DIGIT = 1.0 / 3.0
+# Beyond this many decimals a power of ten reads better.
+_MAX_DECIMALS = 6
+
+
+def round_to_uncertainty(value: float, lower: float, upper: float) -> tuple[str, str, str]:
+    """Write a value and its interval with the digits that the interval supports.
+
+    The last digit stands for at most a third of the distance from the value to the nearer end, and a number that is not
+    zero never becomes zero.
+
+    Parameters
+    ----------
+    value, lower, upper
+        A value and the ends of its interval, in one unit.
+
+    Returns
+    -------
+    tuple of str
+        Value, lower and upper end with the same number of decimals.
+
+    Examples
+    --------
+    >>> round_to_uncertainty(41.2187, 40.8761, 41.5613)
+    ('41.2', '40.9', '41.6')
+    >>> round_to_uncertainty(224.8, 172.3, 306.1)
+    ('220', '170', '310')
+    """
+    numbers = (value, lower, upper)
+    if not all(math.isfinite(number) for number in numbers):
+        return _plain(value), _plain(lower), _plain(upper)
+    sides = [side for side in (value - lower, upper - value) if side > 0.0]
+    smallest = min((abs(number) for number in numbers if number != 0.0), default=1.0)
+    step = min(sides) * _LAST_DIGIT if sides else abs(value) / 100.0 or 1.0
+    exponent = math.floor(math.log10(min(step, smallest)))
+    first, second, third = (_at(number, exponent) for number in numbers)
+    return first, second, third
+
+
+def interval_text(value: float, lower: float, upper: float, unit: str = "") -> str:
+    """Write ``value [lower, upper] unit``.
+
+    Examples
+    --------
+    >>> interval_text(0.01912, 0.0151, 0.0234, "at%")
+    '0.019 [0.015, 0.023] at%'
+    """
+    middle, low, high = round_to_uncertainty(value, lower, upper)
+    return f"{middle} [{low}, {high}]{_with_space(unit)}"
+
+
+def bound_text(bound: float, sign: str = "<", unit: str = "") -> str:
+    """Write ``< bound unit`` with two digits, rounded away from the value so that the statement stays true.
+
+    Examples
+    --------
+    >>> bound_text(0.01231, unit="at%"), bound_text(3.19, ">")
+    ('< 0.013 at%', '> 3.1')
+    """
+    if not math.isfinite(bound) or bound <= 0.0:
+        return f"{sign} {_plain(bound)}{_with_space(unit)}"
+    exponent = math.floor(math.log10(bound)) - 1
+    # The slack keeps a bound that has two digits already from moving up by one in its last place.
+    digits = bound / 10.0**exponent
+    whole = math.ceil(digits - 1e-9) if sign == "<" else math.floor(digits + 1e-9)
+    return f"{sign} {_at(whole * 10.0**exponent, exponent)}{_with_space(unit)}"
+
+
+def _at(number: float, exponent: int) -> str:
+    """Write a number rounded to a multiple of ten to the power of `exponent`."""
+    if exponent < -_MAX_DECIMALS:
+        return f"{number:.1e}"
+    return f"{round(number, -exponent):.{max(-exponent, 0)}f}"
+
+
+def _plain(number: float) -> str:
+    return f"{number:.3g}" if math.isfinite(number) else "–"
+
+
+def _with_space(unit: str) -> str:
+    return f" {unit}" if unit else ""

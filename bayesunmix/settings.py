@@ -1,0 +1,318 @@
+"""Tables of the configuration: one frozen dataclass each, which checks its own fields.
+
+A table built in Python is therefore refused with the same words as one read from a file. The field named in a message
+is its path in the file, e.g. `inference.level`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeGuard
+
+from bayesunmix.errors import (
+    InputError,
+    check_between,
+    check_choice,
+    check_fraction,
+    check_integer,
+    check_positive,
+)
+from bayesunmix.stoichiometry import SYMBOLS, check_elements
+
+METHODS = ("nuts", "laplace", "map")
+OXYGEN = ("stoichiometry", "measured", "none")
+LAYOUTS = ("grains",)
+# Most lamellae prepared for STEM-EDS are 20 to 200 nm thick.
+DEFAULT_THICKNESS_NM = (100.0, 50.0)
+# Compositions and fractions are written with a few digits; a sum this close to 1 is meant to be 1.
+SUM_TOLERANCE = 0.005
+
+_K_FACTOR = re.compile(r"([A-Z][a-z]?)_([KLM])")
+
+
+@dataclass(frozen=True)
+class MapConfig:
+    """Table ``[map]``: which part of the map is used.
+
+    Parameters
+    ----------
+    energy_range
+        Lowest and highest energy in keV; None for the whole axis.
+    """
+
+    energy_range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.energy_range is None:
+            return
+        low, high = _pair(
+            "map.energy_range", self.energy_range, "be two energies in keV, the lower one first"
+        )
+        if not 0.0 <= low < high:
+            raise InputError(
+                "map.energy_range", "be two energies in keV, the lower one first", f"is [{low:g}, {high:g}]"
+            )
+        _set(self, energy_range=(low, high))
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """Table ``[sample]``: what the specimen is made of.
+
+    Parameters
+    ----------
+    elements
+        Elements of the composition.
+    stray
+        Elements whose lines are fitted and that belong to no phase (grid, ion beam, column).
+    oxygen
+        ``stoichiometry``: not measured, each cation brings its own; ``measured``: from its line, and then O is one of
+        the elements; ``none``: the sample has none.
+    thickness_nm
+        Mean and sd of the film thickness; None for the default prior `DEFAULT_THICKNESS_NM`.
+    density_g_cm3
+        Mean and sd of the density; None to estimate it from the composition.
+    """
+
+    elements: tuple[str, ...]
+    stray: tuple[str, ...] = ()
+    oxygen: str = "stoichiometry"
+    thickness_nm: tuple[float, float] | None = None
+    density_g_cm3: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        elements = check_elements("sample.elements", self.elements)
+        stray = check_elements("sample.stray", self.stray)
+        if not elements:
+            raise InputError("sample.elements", "name at least one element", "is empty")
+        both = [element for element in elements if element in stray]
+        if both:
+            raise InputError(
+                "sample.stray", "name elements that are not in `sample.elements`", f"holds {both[0]}"
+            )
+        check_choice("sample.oxygen", self.oxygen, OXYGEN)
+        if self.oxygen == "measured" and "O" not in elements:
+            elements = (*elements, "O")
+        if self.oxygen != "measured" and "O" in elements:
+            raise InputError(
+                "sample.elements",
+                f'not hold O where `sample.oxygen` is "{self.oxygen}"',
+                "holds O",
+                'Remove it, or set `sample.oxygen` to "measured".',
+            )
+        _set(self, elements=elements, stray=stray)
+        for name in ("thickness_nm", "density_g_cm3"):
+            if getattr(self, name) is not None:
+                _set(self, **{name: _mean_sd(f"sample.{name}", getattr(self, name))})
+
+    @property
+    def thickness_prior_nm(self) -> tuple[float, float]:
+        """Mean and sd of the thickness that the run uses."""
+        return self.thickness_nm or DEFAULT_THICKNESS_NM
+
+
+@dataclass(frozen=True)
+class InstrumentConfig:
+    """Table ``[instrument]``: overrides what the file says; None leaves the file's value.
+
+    Parameters
+    ----------
+    beam_energy_keV, takeoff_angle_deg
+        Beam energy in keV and take-off angle in degrees.
+    resolution_eV
+        Full width at half maximum of the detector at Mn K-alpha, in eV.
+    """
+
+    beam_energy_keV: float | None = None
+    takeoff_angle_deg: float | None = None
+    resolution_eV: float | None = None
+
+    def __post_init__(self) -> None:
+        # The limits are wide; they catch a beam energy in eV and a resolution in keV.
+        limits = {
+            "beam_energy_keV": (1.0, 3000.0),
+            "takeoff_angle_deg": (0.0, 90.0),
+            "resolution_eV": (1.0, 1000.0),
+        }
+        for name, (low, high) in limits.items():
+            if getattr(self, name) is not None:
+                _set(self, **{name: check_between(f"instrument.{name}", getattr(self, name), low, high)})
+
+
+@dataclass(frozen=True)
+class XrayConfig:
+    """Table ``[xray]``: measured line strengths.
+
+    Parameters
+    ----------
+    table
+        JSON file that replaces the built-in line strengths.
+    k_factors
+        Cliff-Lorimer factors relative to Si_K by element and family (``Fe_K``): value and sd.
+    """
+
+    table: Path | None = None
+    k_factors: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.table is not None:
+            if not isinstance(self.table, str | Path):
+                raise InputError("xray.table", "be the name of a JSON file", f"is {self.table!r}")
+            if not Path(self.table).is_file():
+                raise InputError("xray.table", "be an existing JSON file", f'"{self.table}" is not there')
+            _set(self, table=Path(self.table))
+        if not isinstance(self.k_factors, Mapping):
+            raise InputError(
+                "xray.k_factors", "be a table such as {Fe_K = [1.21, 0.03]}", f"is {self.k_factors!r}"
+            )
+        _set(self, k_factors={str(key): self._k_factor(str(key)) for key in self.k_factors})
+
+    def _k_factor(self, key: str) -> tuple[float, float]:
+        family = _K_FACTOR.fullmatch(key)
+        if family is None or family.group(1) not in SYMBOLS:
+            raise InputError(
+                "xray.k_factors", "name an element and a family such as Fe_K or U_M", f'holds "{key}"'
+            )
+        value, sd = _mean_sd(f"xray.k_factors.{key}", self.k_factors[key])
+        if key == "Si_K" and value != 1.0:
+            raise InputError(
+                "xray.k_factors.Si_K", "be 1, because factors are relative to Si_K", f"is {value:g}"
+            )
+        return value, sd
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """Table ``[inference]``: how the posterior is computed.
+
+    Parameters
+    ----------
+    method
+        One of `METHODS`.
+    chains, draws, warmup
+        Independent chains, and draws kept and discarded in each.
+    level
+        Probability that an interval holds.
+    starts
+        Starting points of the search for the best mode.
+    max_overlap
+        Most phases that overlap in one pixel.
+    """
+
+    method: str = "nuts"
+    chains: int = 2
+    draws: int = 500
+    warmup: int = 500
+    level: float = 0.95
+    starts: int = 4
+    max_overlap: int = 2
+
+    def __post_init__(self) -> None:
+        check_choice("inference.method", self.method, METHODS)
+        # R-hat splits each chain in two halves of at least two draws.
+        lowest = {"chains": 1, "draws": 4, "warmup": 1, "starts": 1, "max_overlap": 1}
+        for name, low in lowest.items():
+            _set(self, **{name: check_integer(f"inference.{name}", getattr(self, name), low=low)})
+        remedy = "Give 0.95 for a 95 % interval."
+        _set(self, level=check_fraction("inference.level", self.level, remedy=remedy))
+
+
+@dataclass(frozen=True)
+class SimulateConfig:
+    """Table ``[simulate]``: the map that ``bayesunmix simulate`` draws; ``unmix`` ignores it.
+
+    Parameters
+    ----------
+    shape
+        Pixels along y and x.
+    counts_per_pixel
+        Expected counts in a pixel of mean thickness.
+    layout
+        How phases are spread over the map, one of `LAYOUTS`.
+    seed
+        Seed of the draw.
+    calibration_error
+        Draw the line strengths from their prior, so that the map differs from the line model as a real one does.
+    """
+
+    shape: tuple[int, int] = (64, 64)
+    counts_per_pixel: float = 100.0
+    layout: str = "grains"
+    seed: int = 0
+    calibration_error: bool = False
+
+    def __post_init__(self) -> None:
+        if not is_list(self.shape) or len(self.shape) != 2:
+            raise InputError(
+                "simulate.shape", "be two whole numbers, pixels along y and x", f"is {self.shape!r}"
+            )
+        _set(self, shape=tuple(check_integer("simulate.shape", size, low=1) for size in self.shape))
+        _set(self, counts_per_pixel=check_positive("simulate.counts_per_pixel", self.counts_per_pixel))
+        check_choice("simulate.layout", self.layout, LAYOUTS)
+        _set(self, seed=check_integer("simulate.seed", self.seed, low=0))
+        _check_bool("simulate.calibration_error", self.calibration_error)
+
+
+@dataclass(frozen=True)
+class SimulatedPhase:
+    """What a simulated phase is made of: keys ``composition`` and ``fraction`` of a phase table.
+
+    Parameters
+    ----------
+    name
+        Name of the phase.
+    composition
+        Atom fraction of each element; elements that are not named are zero. Scaled to a sum of 1.
+    fraction
+        Share of the pixels.
+    """
+
+    name: str
+    composition: dict[str, float]
+    fraction: float
+
+    def __post_init__(self) -> None:
+        path = f"phases.{self.name}.composition"
+        if not isinstance(self.composition, Mapping) or not self.composition:
+            raise InputError(path, "be a table such as {Mg = 0.5, Si = 0.5}", f"is {self.composition!r}")
+        check_elements(path, list(self.composition))
+        amounts = {
+            element: check_positive(f"{path}.{element}", amount, allow_zero=True)
+            for element, amount in self.composition.items()
+        }
+        total = sum(amounts.values())
+        if abs(total - 1.0) > SUM_TOLERANCE:
+            raise InputError(path, "sum to 1", f"sums to {total:g}")
+        _set(self, composition={element: amount / total for element, amount in amounts.items()})
+        _set(self, fraction=check_fraction(f"phases.{self.name}.fraction", self.fraction, inclusive=True))
+
+
+def _mean_sd(path: str, value: object) -> tuple[float, float]:
+    mean, sd = _pair(path, value, "be [value, sd]")
+    return check_positive(path, mean), check_positive(f"{path} (sd)", sd, allow_zero=True)
+
+
+def _pair(path: str, value: object, must: str) -> tuple[float, float]:
+    """Return two numbers, or raise `InputError`."""
+    numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+    if len(numbers) != 2 or any(isinstance(x, bool) or not isinstance(x, int | float) for x in numbers):
+        raise InputError(path, must, f"is {value!r}")
+    return float(numbers[0]), float(numbers[1])
+
+
+def _check_bool(path: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise InputError(path, "be true or false", f"is {value!r}")
+
+
+def _set(config: object, **values: object) -> None:
+    """Store checked values in a frozen dataclass while it is being made."""
+    for name, value in values.items():
+        object.__setattr__(config, name, value)
+
+
+def is_list(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, Sequence) and not isinstance(value, str)

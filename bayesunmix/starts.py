@@ -1,0 +1,120 @@
+"""Starting points: clusters of pixels explained by endmembers that obey what was declared.
+
+    blocks -> penalised clustering -> guided NMF of the cluster spectra from many random starts -> the best distinct ones
+
+A start is scored by how well it explains the clusters and by how far its compositions miss the declared stoichiometry.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.inference.clustering import cluster
+from bayesunmix.inference.guided_nmf import GuidedFactorisation, guided_nmf
+from bayesunmix.models.endmember import EndmemberBasis
+from bayesunmix.models.unmixing import SiteBalance
+
+FloatArray = npt.NDArray[np.float64]
+
+TRIALS_PER_START = 6
+MOST_CLUSTERS = 12
+# Two starts whose spectra differ by less than this Hellinger distance are the same start.
+SAME_START = 0.02
+
+
+@dataclass(frozen=True)
+class Start:
+    """A starting point.
+
+    Attributes
+    ----------
+    weights : (phase, component)
+        Counts in each component's main family, as in `bayesunmix.models.endmember`.
+    spectra : (phase, energy)
+    score : float
+        Misfit of the clusters in nats plus the penalty of declared stoichiometry; lower is better.
+    """
+
+    weights: FloatArray
+    spectra: FloatArray
+    score: float
+
+
+def component_templates(basis: EndmemberBasis) -> FloatArray:
+    """Nominal spectrum of one count in each component's main family, shape (phase, component, energy)."""
+    n_phases, n_components = basis.allowed.shape
+    templates = np.zeros((n_phases, n_components, basis.family_templates.shape[2]))
+    for family, owner in enumerate(basis.family_owner):
+        templates[:, owner] += basis.family_ratio[:, family, None] * basis.family_templates[:, family]
+    templates[:, -1] = np.einsum("kb,kbc->kc", basis.continuum_area, basis.continuum_templates)
+    return templates
+
+
+def find_starts(
+    counts: npt.NDArray[np.float32],
+    basis: EndmemberBasis,
+    yields: FloatArray,
+    balance: SiteBalance,
+    matrix: npt.NDArray[np.bool_],
+    *,
+    n_starts: int,
+    seed: int,
+) -> list[Start]:
+    """Return up to `n_starts` distinct starting points, the best first.
+
+    Parameters
+    ----------
+    counts : (block, energy)
+    basis, yields, balance
+        The model's arrays.
+    matrix : (phase,) bool
+        Phases with pure regions: each is held to one of the large clusters.
+    n_starts : int
+    seed : int
+    """
+    n_phases = len(matrix)
+    found = cluster(counts, min(MOST_CLUSTERS, max(3 * n_phases, 6), len(counts)), n_starts=2, seed=seed)
+    used = np.unique(found.labels)
+    pooled = np.stack([counts[found.labels == label].sum(axis=0, dtype=np.float64) for label in used])
+    templates = component_templates(basis)
+    trials = []
+    for trial, rows in enumerate(_pure_rows(pooled, matrix, n_starts * TRIALS_PER_START)):
+        result = guided_nmf(pooled, templates, basis.allowed, seed=seed * 1000 + trial, pure_rows=rows)
+        trials.append(Start(result.weights, result.spectra, result.divergence + _imbalance(result, yields, balance)))
+    return _distinct(sorted(trials, key=lambda start: start.score), n_starts)
+
+
+def _pure_rows(pooled: FloatArray, matrix: npt.NDArray[np.bool_], n_trials: int) -> list[dict[int, int]]:
+    """Which cluster each trial holds to be which matrix phase: the largest clusters first, in every order."""
+    phases = np.flatnonzero(matrix)
+    if not len(phases):
+        return [{} for _ in range(n_trials)]
+    largest = np.argsort(-pooled.sum(axis=1))[: max(3, len(phases))]
+    choices = [dict(zip(map(int, rows), map(int, phases), strict=True)) for rows in itertools.permutations(largest, len(phases))]
+    return [choices[trial % len(choices)] for trial in range(n_trials)]
+
+
+def _imbalance(result: GuidedFactorisation, yields: FloatArray, balance: SiteBalance) -> float:
+    """Negative log density of the declared site balances at a start's compositions."""
+    atoms = result.weights[:, : yields.shape[1]] / yields
+    a_sum, b_sum = (balance.a_site * atoms).sum(axis=1), (balance.b_site * atoms).sum(axis=1)
+    declared = balance.inverse_sd > 0
+    ratio = np.log(np.maximum(a_sum, 1e-12) / np.maximum(b_sum, 1e-12)) - balance.log_target
+    return float(0.5 * ((ratio[declared] * balance.inverse_sd[declared]) ** 2).sum())
+
+
+def _distinct(starts: list[Start], most: int) -> list[Start]:
+    """The best starts that differ from each other in some endmember."""
+    kept: list[Start] = []
+    for start in starts:
+        distances = [np.sqrt(0.5 * ((np.sqrt(start.spectra) - np.sqrt(k.spectra)) ** 2).sum(axis=1)).max() for k in kept]
+        if all(distance > SAME_START for distance in distances):
+            kept.append(start)
+        if len(kept) == most:
+            break
+    return kept
+

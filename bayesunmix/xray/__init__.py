@@ -1,0 +1,40 @@
+"""X-ray physics: what atoms emit, what the film absorbs, what the detector makes of it."""
+
+from bayesunmix.xray.absorption import (
+    absorption_depth,
+    mass_absorption_coefficient,
+    mixture_absorption_coefficient,
+    thin_film_factor,
+    weight_fractions,
+    with_oxygen,
+)
+from bayesunmix.xray.atomic import atomic_number, atomic_weight
+from bayesunmix.xray.calibration import Calibration, calibrate
+from bayesunmix.xray.continuum import bremsstrahlung, continuum_basis
+from bayesunmix.xray.detector import POLYMER_WINDOW, WINDOWLESS, Detector, Layer, Response, channel_edges
+from bayesunmix.xray.ionisation import ionisation_cross_section
+from bayesunmix.xray.lines import Line, LineTable
+
+__all__ = [
+    "POLYMER_WINDOW",
+    "WINDOWLESS",
+    "Calibration",
+    "Detector",
+    "Layer",
+    "Line",
+    "LineTable",
+    "Response",
+    "absorption_depth",
+    "atomic_number",
+    "atomic_weight",
+    "bremsstrahlung",
+    "calibrate",
+    "channel_edges",
+    "continuum_basis",
+    "ionisation_cross_section",
+    "mass_absorption_coefficient",
+    "mixture_absorption_coefficient",
+    "thin_film_factor",
+    "weight_fractions",
+    "with_oxygen",
+]

@@ -1,0 +1,316 @@
+"""The line table: which X-rays an atom emits under the beam, and how uncertain their strengths are.
+
+The strength of a line is its emission cross-section, photons per atom and per electron of unit areal density,
+
+    s = n_i omega_i p_i,
+
+with n_i the holes in the sub-shell after the cascade (`relaxation.vacancies`), omega_i its fluorescence
+yield and p_i the line's share. It holds before absorption and detection.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.errors import InputError, check_positive, suggest
+from bayesunmix.xray.atomic import FAMILIES, atomic_number, atomic_symbol, atomic_weight
+from bayesunmix.xray.ionisation import ionisation_cross_section, shells
+from bayesunmix.xray.relaxation import (
+    LIGHT_LANTHANIDE_M,
+    branching,
+    fluorescence_yield,
+    line_energy_keV,
+    vacancies,
+)
+
+LOWEST_LINE_KEV = 0.2
+# A line weaker than this share of its family's strongest one is left out.
+WEAKEST_SHARE = 1e-4
+HEAVIEST_BUILT_IN = 95
+
+# Relative standard deviation of calculated strengths, per family, as for calculated k-factors in Williams
+# and Carter, Transmission Electron Microscopy (2009), chapter 35. Databases differ by a factor of two in
+# the M lines of the light lanthanides, whose 3d-4f transitions depend on the bonding.
+DEFAULT_SD = {"K": 0.05, "L": 0.10, "M": 0.20}
+LIGHT_LANTHANIDE_M_SD = 0.50
+REFERENCE = ("Si", "K")
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One X-ray line of one element.
+
+    Parameters
+    ----------
+    element
+        Chemical symbol.
+    line
+        IUPAC name, e.g. ``KL3`` for K-alpha1.
+    family
+        K, L or M: the shell with the hole.
+    energy_keV
+        Photon energy in keV.
+    strength
+        Emission cross-section in cm2 per atom (or proportional to it, for a user's table).
+    """
+
+    element: str
+    line: str
+    family: str
+    energy_keV: float
+    strength: float
+
+
+@dataclass(frozen=True)
+class LineTable:
+    """Lines of many elements, with the relative uncertainty of each family's strength.
+
+    Parameters
+    ----------
+    entries
+        All lines.
+    source
+        Where they come from, for the record of a run.
+    measured_sd
+        Relative standard deviation of the families that a measured k-factor fixes, keyed (element, family).
+    """
+
+    entries: tuple[Line, ...]
+    source: str
+    measured_sd: tuple[tuple[tuple[str, str], float], ...] = ()
+
+    @classmethod
+    def built_in(cls, beam_energy_keV: float, elements: Iterable[str] | None = None) -> LineTable:
+        """Calculate the lines above 0.2 keV at a beam energy.
+
+        Parameters
+        ----------
+        beam_energy_keV
+            Energy of the electrons in keV.
+        elements
+            Symbols wanted; all from Li to Am when left out.
+
+        Raises
+        ------
+        InputError
+            If the energy is not positive or an element is unknown.
+        """
+        energy = check_positive("instrument.beam_energy_keV", beam_energy_keV)
+        wanted = [atomic_symbol(z) for z in range(3, HEAVIEST_BUILT_IN + 1)] if elements is None else elements
+        entries = [line for element in dict.fromkeys(wanted) for line in _element_lines(element, energy)]
+        source = (
+            f"built-in at {energy:g} keV: Bote-Salvat ionisation (doi:10.1016/j.adt.2009.08.001), relaxation "
+            "from xraylib (doi:10.1016/j.sab.2011.09.011), M lines of La to Eu after Bearden (1967)"
+        )
+        return cls(tuple(entries), source)
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> LineTable:
+        """Read a user's table: element to list of {line, family, energy_keV, strength}.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read as such; the message names element, line and key.
+        """
+        try:
+            table = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            got = f"{path} gives: {error.strerror}"
+            raise InputError("xray.table", "name a readable file", got) from error
+        except ValueError as error:
+            raise InputError("xray.table", "be a JSON file", f"{path} is not: {error}") from error
+        if not isinstance(table, dict) or not table:
+            raise InputError("xray.table", "map elements to lists of lines", f"{path} holds {_kind(table)}")
+        entries = [line for element, rows in table.items() for line in _parse_element(element, rows)]
+        return cls(tuple(entries), f"file {Path(path).name}")
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Elements of the table, in its order."""
+        return tuple(dict.fromkeys(line.element for line in self.entries))
+
+    def lines(self, element: str, family: str | None = None) -> tuple[Line, ...]:
+        """Return the lines of an element, or of one of its families.
+
+        Raises
+        ------
+        InputError
+            If the table has no such element.
+        """
+        found = [line for line in self.entries if line.element == element]
+        if not found:
+            atomic_number(element)
+            raise InputError("xray.table", f"hold lines of {element}", f"has none ({self.source})")
+        return tuple(line for line in found if family in (None, line.family))
+
+    def families(
+        self, element: str, low_keV: float = 0.0, high_keV: float = math.inf, min_share: float = 0.01
+    ) -> tuple[str, ...]:
+        """Return the families with at least `min_share` of their strength between two energies."""
+        found = []
+        for family in FAMILIES:
+            lines = self.lines(element, family)
+            inside = sum(line.strength for line in lines if low_keV <= line.energy_keV <= high_keV)
+            if inside > 0.0 and inside >= min_share * sum(line.strength for line in lines):
+                found.append(family)
+        return tuple(found)
+
+    def calibration_sd(self, element: str, family: str) -> float:
+        """Return the relative standard deviation of a family's strength.
+
+        Measured k-factors carry their own; else K 0.05, L 0.10, M 0.20, and 0.50 for M of La to Eu.
+        """
+        measured = dict(self.measured_sd)
+        if (element, family) in measured:
+            return measured[element, family]
+        if family not in DEFAULT_SD:
+            raise InputError("family", "be one of K, L, M", f"is {family!r}")
+        if family == "M" and atomic_number(element) in LIGHT_LANTHANIDE_M:
+            return LIGHT_LANTHANIDE_M_SD
+        return DEFAULT_SD[family]
+
+    def detected_strength(self, element: str, family: str, efficiency: Callable[[Array], Array]) -> float:
+        """Return the detected photons per atom of a whole family: sum of strength times efficiency."""
+        lines = self.lines(element, family)
+        energies = np.array([line.energy_keV for line in lines])
+        return float(np.array([line.strength for line in lines]) @ efficiency(energies)) if lines else 0.0
+
+    def with_k_factors(
+        self, k_factors: Mapping[str, tuple[float, float]], efficiency: Callable[[Array], Array]
+    ) -> LineTable:
+        """Return the table rescaled so that measured Cliff-Lorimer factors to Si K hold.
+
+        A factor k is defined by weight and on the detected intensities I of whole families,
+
+            C_X / C_Si = k I_X / I_Si   =>   sum_X(strength x efficiency) = (M_X / M_Si) sum_Si(...) / k,
+
+        M the atomic weights. All lines of the family of X are scaled alike; silicon keeps its strengths.
+
+        Parameters
+        ----------
+        k_factors
+            ``{"Fe_K": (value, standard deviation), ...}``.
+        efficiency
+            Detector efficiency as a function of energies in keV (`Detector.efficiency`): the factors hold
+            for the detector they were measured with.
+
+        Raises
+        ------
+        InputError
+            If a key is not element_family, the table lacks that family, or a number is not positive.
+        """
+        scales: dict[tuple[str, str], float] = {}
+        measured = dict(self.measured_sd)
+        for key, value in k_factors.items():
+            element, family = self._check_k_key(key)
+            k, sd = _check_k_value(key, value)
+            wanted = atomic_weight(element) / atomic_weight(REFERENCE[0]) / k
+            ratio = self.detected_strength(element, family, efficiency) / self._reference(efficiency)
+            scales[element, family] = wanted / ratio
+            measured[element, family] = sd / k
+        entries = tuple(
+            replace(line, strength=line.strength * scales.get((line.element, line.family), 1.0))
+            for line in self.entries
+        )
+        source = f"{self.source}; measured k-factors of {', '.join(k_factors)}" if k_factors else self.source
+        return LineTable(entries, source, tuple(measured.items()))
+
+    def _reference(self, efficiency: Callable[[Array], Array]) -> float:
+        """Return the detected strength of Si K, which a user's table must hold itself."""
+        if REFERENCE[0] not in self.elements:
+            raise InputError("xray.table", "hold Si K lines when k-factors are given", "has none")
+        return self.detected_strength(*REFERENCE, efficiency)
+
+    def _check_k_key(self, key: str) -> tuple[str, str]:
+        """Split ``Fe_K`` into element and family, which the table must hold."""
+        known = [f"{element}_{family}" for element in self.elements for family in self.families(element)]
+        if key not in known:
+            remedy = suggest(key.title(), known) or "Write element and family, as in Fe_K."
+            must = "be keyed by an element and family of the line table"
+            raise InputError("xray.k_factors", must, f"has {key!r}", remedy)
+        element, family = key.split("_")
+        if (element, family) == REFERENCE:
+            raise InputError("xray.k_factors", "leave out Si_K, to which all factors refer", "has it")
+        return element, family
+
+
+def _check_k_value(key: str, value: tuple[float, float]) -> tuple[float, float]:
+    """Return value and standard deviation of a k-factor as floats, both positive."""
+    field = f"xray.k_factors.{key}"
+    try:
+        k, sd = value
+    except (TypeError, ValueError):
+        raise InputError(field, "be [value, standard deviation]", f"is {value!r}") from None
+    return check_positive(f"{field} value", k), check_positive(f"{field} standard deviation", sd)
+
+
+@cache
+def _element_lines(element: str, beam_energy_keV: float) -> tuple[Line, ...]:
+    """Calculate the lines of one element; energies are those of `relaxation.line_energy_keV`."""
+    primary = {s: float(ionisation_cross_section(element, s, beam_energy_keV)) for s in shells(element)}
+    holes = vacancies(element, primary)
+    found = []
+    for shell, number in holes.items():
+        photons = number * fluorescence_yield(element, shell)
+        for name, share in branching(element, shell).items():
+            found.append(Line(element, name, shell[0], line_energy_keV(element, name), photons * share))
+    visible = [line for line in found if line.energy_keV >= LOWEST_LINE_KEV]
+    return tuple(line for line in visible if line.strength > WEAKEST_SHARE * _strongest(found, line.family))
+
+
+def _strongest(lines: list[Line], family: str) -> float:
+    return max(line.strength for line in lines if line.family == family)
+
+
+def _parse_element(element: str, rows: object) -> list[Line]:
+    """Read the lines of one element of a user's table."""
+    atomic_number(element, "xray.table")
+    if not isinstance(rows, list):
+        raise InputError(f"xray.table {element}", "be a list of lines", f"is {_kind(rows)}")
+    lines = [_parse_line(element, index, row) for index, row in enumerate(rows)]
+    names = [line.line for line in lines]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"xray.table {element}", "hold every line once", f"holds {name} twice")
+    return lines
+
+
+def _parse_line(element: str, index: int, row: object) -> Line:
+    """Read one line of a user's table; `index` names it as long as its own name is unknown."""
+    field = f"xray.table {element} line {index + 1}"
+    keys = ("line", "family", "energy_keV", "strength")
+    if not isinstance(row, dict):
+        raise InputError(field, f"be a table with the keys {', '.join(keys)}", f"is {_kind(row)}")
+    for key in keys:
+        if key not in row:
+            raise InputError(field, f"have the key {key}", f"has {', '.join(map(str, row)) or 'none'}")
+    for key in row:
+        if key not in keys:
+            raise InputError(field, f"have no keys but {', '.join(keys)}", f"has {key}", suggest(key, keys))
+    name, family = row["line"], row["family"]
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{field} line", "be a name such as KL3", f"is {name!r}")
+    field = f"xray.table {element} {name}"
+    if family not in FAMILIES:
+        raise InputError(f"{field} family", "be K, L or M", f"is {family!r}")
+    energy = check_positive(f"{field} energy_keV", row["energy_keV"])
+    strength = check_positive(f"{field} strength", row["strength"], allow_zero=True)
+    return Line(element, name, family, energy, strength)
+
+
+def _kind(value: object) -> str:
+    """Name the JSON kind of a value in a message."""
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number") if value else "empty"

@@ -1,0 +1,1 @@
+"""Algorithms that fit a model to counts and know no chemistry."""

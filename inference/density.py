@@ -1,0 +1,82 @@
+"""A NumPyro model as a potential over one flat vector.
+
+Optimisers, curvature and samplers all work on z, the model's unconstrained parameters laid end to end; this file is the only
+one that knows how z maps to sites.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
+
+Sites = dict[str, jax.Array]
+
+
+class FlatModel(NamedTuple):
+    """A model's negative log density and its maps between sites and the flat vector z.
+
+    Attributes
+    ----------
+    potential : (z, data) -> scalar
+        Negative log posterior density over z, up to a constant, Jacobians included.
+    constrain : (z, data) -> sites
+    flatten : (sites, data) -> z
+    size : int
+    """
+
+    potential: Callable[[jax.Array, Any], jax.Array]
+    constrain: Callable[[jax.Array, Any], Sites]
+    flatten: Callable[[Sites, Any], jax.Array]
+    size: int
+
+
+def flatten_model(model: Callable[..., None], data: Any, example: Sites) -> FlatModel:
+    """Flat view of a NumPyro model.
+
+    Parameters
+    ----------
+    model : NumPyro model taking `data` as its only argument.
+    data : pytree
+        Fixes the shapes; another pytree of the same shapes may be passed to the functions.
+    example : sites
+        Any admissible value of every site.
+    """
+    start = unconstrain_fn(model, (data,), {}, example)
+    vector, unravel = ravel_pytree({name: jnp.asarray(value, jnp.float64) for name, value in start.items()})
+
+    def potential(z: jax.Array, data: Any) -> jax.Array:
+        return potential_energy(model, (data,), {}, unravel(z))
+
+    def constrain(z: jax.Array, data: Any) -> Sites:
+        sites: Sites = constrain_fn(model, (data,), {}, unravel(z))
+        return sites
+
+    def flatten(sites: Sites, data: Any) -> jax.Array:
+        return ravel_pytree(unconstrain_fn(model, (data,), {}, sites))[0]
+
+    return FlatModel(potential, constrain, flatten, int(vector.size))
+
+
+def compiled(model: FlatModel) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Jitted (value and gradient, Hessian) of the potential, each a function of (z, data)."""
+    return jax.jit(jax.value_and_grad(model.potential)), jax.jit(partial(hessian_by_columns, model.potential))
+
+
+def hessian_by_columns(potential: Callable[..., jax.Array], z: jax.Array, data: Any, block: int = 8) -> jax.Array:
+    """Hessian by forward-over-reverse products in blocks of columns.
+
+    A full `jax.hessian` pushes all tangents at once through (pixel, atom) arrays: the block bounds the memory.
+    """
+    gradient = jax.grad(potential)
+    n = z.shape[0]
+    padded = -(-n // block) * block
+    tangents = jnp.eye(padded, n).reshape(-1, block, n)
+    columns = jax.lax.map(jax.vmap(lambda t: jax.jvp(lambda x: gradient(x, data), (z,), (t,))[1]), tangents)
+    full = columns.reshape(padded, n)[:n]
+    return 0.5 * (full + full.T)

@@ -1,0 +1,143 @@
+"""Mixtures over fixed atoms of the simplex: responsibilities, weights by EM, and pixels grouped by where they live.
+
+With spectra s and atoms alpha_j fixed, a pixel's posterior over the atoms is
+
+    r_pj = pi_j prod_c m_jc^y_pc / sum_i pi_i prod_c m_ic^y_pc,      m_j = sum_k alpha_jk s_k
+
+and the weights that make the map most probable are the fixed point of pi_j = mean_p r_pj (Dempster, A. P., et al., J. R. Stat.
+Soc. B 39 (1977) 1).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.models.unmixing import PixelGroup
+
+FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+
+# A pixel drops atoms that hold less than this share of its posterior when chunks are formed: the sum over all pixels of what
+# is dropped moves the log-likelihood by far less than one nat, and hardly at all between parameter values.
+DROPPED_SHARE = 1e-4
+CHUNK_PIXELS = 256
+WIDTH_CLASSES = 3
+ABSENT = -1e9
+
+
+def relative_likelihood(counts: Float32Array, mixed: FloatArray) -> Float32Array:
+    """Likelihood of each pixel at each atom, relative to its best one, shape (pixel, atom).
+
+    Parameters
+    ----------
+    counts : (pixel, energy)
+    mixed : (atom, energy)
+        Spectra m_j, unit sum and positive.
+    """
+    log_mixed = np.log(mixed)
+    # The mean over atoms cancels and keeps float32 sums small.
+    joint = counts @ (log_mixed - log_mixed.mean(axis=0)).T.astype(np.float32)
+    joint -= joint.max(axis=1, keepdims=True)
+    return np.exp(joint, out=joint)
+
+
+def responsibilities(likelihood: Float32Array, weights: FloatArray) -> Float32Array:
+    """Posterior share of each atom in each pixel, rows summing to 1, shape (pixel, atom)."""
+    share = likelihood * weights.astype(np.float32)
+    share /= share.sum(axis=1, keepdims=True)
+    return np.asarray(share, np.float32)
+
+
+def atom_weights(likelihood: Float32Array, *, n_iterations: int = 100, start: FloatArray | None = None) -> FloatArray:
+    """Weights of the atoms by expectation maximisation, shape (atom,).
+
+    Parameters
+    ----------
+    likelihood : (pixel, atom)
+        From `relative_likelihood`.
+    n_iterations : int
+    start : (atom,), optional
+        Weights to begin from; uniform by default.
+    """
+    n_atoms = likelihood.shape[1]
+    weights = np.full(n_atoms, 1.0 / n_atoms) if start is None else start
+    for _ in range(n_iterations):
+        # Responsibilities need not be formed: their column means are two products with the likelihood.
+        evidence = likelihood @ weights.astype(np.float32)
+        weights = weights * (likelihood.T @ (1.0 / evidence)).astype(float) / len(likelihood)
+        weights /= weights.sum()
+    return weights
+
+
+def group_pixels(counts: Float32Array, share: Float32Array, atoms: FloatArray, spectra: FloatArray) -> tuple[PixelGroup, ...]:
+    """Pixels sorted by their most probable atom and cut into chunks, each with only the atoms it needs.
+
+    Parameters
+    ----------
+    counts : (pixel, energy)
+    share : (pixel, atom)
+        Responsibilities at a good parameter value.
+    atoms : (atom, phase)
+    spectra : (phase, energy)
+        Endmembers there; they set each chunk's baseline.
+
+    Returns
+    -------
+    Up to three groups of chunks of similar width, so that narrow chunks do not pay for wide ones.
+    """
+    needed = share > DROPPED_SHARE
+    order = np.lexsort((share @ np.arange(share.shape[1], dtype=np.float32), share.argmax(axis=1)))
+    chunks = [order[i : i + CHUNK_PIXELS] for i in range(0, len(order), CHUNK_PIXELS)]
+    chunks.sort(key=lambda index: int(needed[index].any(axis=0).sum()))
+    groups = []
+    for members in np.array_split(np.arange(len(chunks)), min(WIDTH_CLASSES, len(chunks))):
+        stacked = [_chunk(counts, share, needed, atoms, spectra, chunks[m], _width(needed, chunks, members)) for m in members]
+        groups.append(PixelGroup(*(np.stack(field) for field in zip(*stacked, strict=True))))
+    return tuple(groups)
+
+
+def _width(needed: npt.NDArray[np.bool_], chunks: list[npt.NDArray[np.int64]], members: npt.NDArray[np.int64]) -> int:
+    """Atoms of the widest of some chunks."""
+    return max(int(needed[chunks[m]].any(axis=0).sum()) for m in members)
+
+
+def _chunk(
+    counts: Float32Array,
+    share: Float32Array,
+    needed: npt.NDArray[np.bool_],
+    atoms: FloatArray,
+    spectra: FloatArray,
+    index: npt.NDArray[np.int64],
+    width: int,
+) -> PixelGroup:
+    """One chunk, padded to `CHUNK_PIXELS` pixels and `width` atoms."""
+    rows = min(CHUNK_PIXELS, len(counts))
+    subset = np.flatnonzero(needed[index].any(axis=0))
+    padded = np.zeros((rows, counts.shape[1]), np.float32)
+    padded[: len(index)] = counts[index]
+    return PixelGroup(
+        counts=padded,
+        present=(np.arange(rows) < len(index)).astype(float),
+        atoms=np.concatenate([subset, np.zeros(width - len(subset), int)]),
+        log_present=np.where(np.arange(width) < len(subset), 0.0, ABSENT),
+        baseline=np.log(share[index].mean(axis=0).astype(float) @ atoms @ spectra),
+    )
+
+
+def one_group(counts: Float32Array, n_atoms: int, baseline: FloatArray) -> tuple[PixelGroup, ...]:
+    """All pixels with all atoms, when nothing is known yet about where they live."""
+    rows = min(CHUNK_PIXELS * 4, len(counts))
+    n_chunks = -(-len(counts) // rows)
+    padded = np.zeros((n_chunks * rows, counts.shape[1]), np.float32)
+    padded[: len(counts)] = counts
+    present = (np.arange(n_chunks * rows) < len(counts)).astype(float)
+    return (
+        PixelGroup(
+            counts=padded.reshape(n_chunks, rows, -1),
+            present=present.reshape(n_chunks, rows),
+            atoms=np.tile(np.arange(n_atoms), (n_chunks, 1)),
+            log_present=np.zeros((n_chunks, n_atoms)),
+            baseline=np.tile(np.log(baseline), (n_chunks, 1)),
+        ),
+    )

@@ -1,0 +1,137 @@
+"""The per-pixel pass: posterior abundances of every pixel at full resolution, over draws of the endmembers.
+
+For each posterior draw of the endmembers, a pixel's posterior over the atoms is exact (`bayesunmix.inference.mixture`); the
+draws are averaged, so that what is uncertain about the endmembers widens the abundances too. Pixels at full resolution are
+purer than the blocks that inferred the endmembers, so the atoms' weights are learned anew from the pixels, once a draw.
+
+Abundances come in shares of counts and go out in shares of atoms, b_k = g_k a_k / sum_l g_l a_l, g_k being atoms per count.
+Intervals come from a histogram per pixel and phase, which costs the same however many draws there are; 0 and 1 have bins of
+their own, so a pure pixel's interval can end exactly there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.inference.mixture import atom_weights, relative_likelihood, responsibilities
+from bayesunmix.models.abundance import simplex_atoms
+
+FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+
+# Histogram of an abundance: the first bin is 0 itself, the last is 1 itself, equal steps between.
+N_BINS = 62
+_INNER = np.linspace(0.0, 1.0, N_BINS - 1)
+BIN_LOW = np.concatenate(([0.0], _INNER[:-1], [1.0]))
+BIN_HIGH = np.concatenate(([0.0], _INNER[1:], [1.0]))
+# Atoms at half the step of the prior's grid: intervals of single pixels are read off them.
+FINER = 4.0
+BATCH_PIXELS = 16384
+
+
+@dataclass(frozen=True)
+class PixelPosterior:
+    """Posterior abundances of every pixel, in shares of atoms.
+
+    Attributes
+    ----------
+    mean, sd, lower, upper : (pixel, phase) float32
+    pure_probability : (pixel, phase) float32
+        Posterior probability that the pixel is that phase alone.
+    """
+
+    mean: Float32Array
+    sd: Float32Array
+    lower: Float32Array
+    upper: Float32Array
+    pure_probability: Float32Array
+
+
+def pixel_posterior(
+    counts: npt.NDArray[np.unsignedinteger],
+    spectra: FloatArray,
+    atoms_per_count: FloatArray,
+    *,
+    level: float,
+    max_overlap: int = 2,
+    progress: Callable[[float], None] | None = None,
+) -> PixelPosterior:
+    """Posterior abundances of every pixel.
+
+    Parameters
+    ----------
+    counts : (pixel, energy)
+        Channel-binned counts at full pixel resolution.
+    spectra : (draw, phase, energy)
+        Posterior draws of the endmembers, unit sum.
+    atoms_per_count : (draw, phase)
+        Atoms of the declared elements per detected count, g_k, in any common unit.
+    level : float
+        Probability of the equal-tailed intervals.
+    max_overlap : int
+        Most phases finely resolved in one pixel.
+    progress : callable, optional
+        Told the share of the work that is done.
+    """
+    n_draws, n_phases, _ = spectra.shape
+    centre = spectra.mean(axis=0)
+    typical = max(float(counts.sum(axis=1, dtype=np.int64).mean()), 1.0)
+    atoms = simplex_atoms(centre, FINER * typical, max_overlap=max_overlap)
+    weights = _map_weights(counts, atoms @ centre)
+    pieces = []
+    batches = [slice(i, i + BATCH_PIXELS) for i in range(0, len(counts), BATCH_PIXELS)]
+    for number, batch in enumerate(batches):
+        block = counts[batch].astype(np.float32)
+        histogram = np.zeros((n_phases, len(block), N_BINS), np.float32)
+        moments = np.zeros((2, len(block), n_phases), np.float32)
+        pure = np.zeros((len(block), n_phases), np.float32)
+        for draw in range(n_draws):
+            share = responsibilities(relative_likelihood(block, atoms @ spectra[draw]), weights)
+            amount = atoms * atoms_per_count[draw]
+            amount = (amount / amount.sum(axis=1, keepdims=True)).astype(np.float32)
+            moments += np.stack([share @ amount, share @ amount**2])
+            pure += share[:, :n_phases]
+            for phase in range(n_phases):
+                histogram[phase] += share @ _one_hot(amount[:, phase])
+            if progress is not None:
+                progress((number + (draw + 1) / n_draws) / len(batches))
+        pieces.append(_summarise(histogram / n_draws, moments / n_draws, pure / n_draws, level))
+    return PixelPosterior(*(np.concatenate(field) for field in zip(*pieces, strict=True)))
+
+
+def _map_weights(counts: npt.NDArray[np.unsignedinteger], mixed: FloatArray, most: int = 20000) -> FloatArray:
+    """Weights of the atoms over the map, learned from at most `most` evenly spaced pixels."""
+    step = -(-len(counts) // most)
+    return atom_weights(relative_likelihood(counts[::step].astype(np.float32), mixed), n_iterations=60)
+
+
+def _one_hot(amount: Float32Array) -> Float32Array:
+    """Histogram bin of each atom as an indicator, shape (atom, bin)."""
+    inner = 1 + np.minimum((amount * (N_BINS - 2)).astype(int), N_BINS - 3)
+    index = np.where(amount <= 0.0, 0, np.where(amount >= 1.0, N_BINS - 1, inner))
+    return np.asarray(np.eye(N_BINS, dtype=np.float32)[index])
+
+
+def _summarise(
+    histogram: Float32Array, moments: Float32Array, pure: Float32Array, level: float
+) -> tuple[Float32Array, Float32Array, Float32Array, Float32Array, Float32Array]:
+    """Mean, sd, lower, upper and pure probability of a batch."""
+    mean, square = moments
+    cumulative = np.cumsum(histogram, axis=2)
+    tails = [(1.0 - level) / 2.0, (1.0 + level) / 2.0]
+    lower, upper = (np.stack([_quantile(c, tail) for c in cumulative], axis=1) for tail in tails)
+    return mean, np.sqrt(np.maximum(square - mean**2, 0.0)), lower, upper, pure
+
+
+def _quantile(cumulative: Float32Array, probability: float) -> Float32Array:
+    """Quantile of each row of a cumulative histogram, linear inside a bin, shape (pixel,)."""
+    index = np.minimum((cumulative < probability).sum(axis=1), N_BINS - 1)
+    rows = np.arange(len(cumulative))
+    below = np.where(index > 0, cumulative[rows, np.maximum(index - 1, 0)], 0.0)
+    inside = (probability - below) / np.maximum(cumulative[rows, index] - below, 1e-12)
+    low, high = BIN_LOW[index], BIN_HIGH[index]
+    return np.asarray(low + np.clip(inside, 0.0, 1.0) * (high - low), np.float32)

@@ -1,0 +1,1 @@
+"""Probability models of a spectrum image and their priors."""

@@ -1,0 +1,150 @@
+"""Abundance prior: a discrete mixture on the simplex whose weights are learned.
+
+    alpha_j   in the simplex      J atoms, fixed: corners, edges, and faces up to `max_overlap` phases
+    eta_j     = mean_j + (L xi)_j    log-odds of the atoms, xi_j ~ Normal(0, 1)
+    pi        = softmax(eta)         prior probability that a pixel sits at atom j
+
+The atoms stand at equal steps of the Fisher information metric of a pixel's counts, about one standard deviation apart, so
+that no pixel can tell neighbouring atoms from a continuum: the grid is fine where counts decide (near a corner, when a phase
+brings a line of its own) and coarse where they do not. L L^T is an exponential covariance in the same metric: neighbouring
+atoms share their fortune. Corners are exempt (they have a variance of their own), because a phase's pure region is a point
+mass; the corner of a declared matrix phase also has a higher mean.
+
+References
+----------
+The nonparametric maximum likelihood view of mixing distributions: Kiefer, J., Wolfowitz, J., Ann. Math. Statist. 27 (1956)
+887, doi:10.1214/aoms/1177728066. The metric on the multinomial simplex is that of the sphere: Rao, C. R., Bull. Calcutta
+Math. Soc. 37 (1945) 81; exponential covariances of great-circle distance are valid there: Gneiting, T., Bernoulli 19 (2013)
+1327, doi:10.3150/12-BEJSP06.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+LOG_ODDS_SD = 1.5
+CORNER_SD = 2.0
+MATRIX_LOG_ODDS = 2.0
+CORRELATION_LENGTH = 3.0  # in standard deviations of one pixel's abundance
+
+
+class AbundancePrior(NamedTuple):
+    """Atoms of the mixture and the Gaussian prior of their log-odds; a JAX pytree.
+
+    Attributes
+    ----------
+    atoms : (atom, phase)
+        Points of the simplex, in shares of the pixel's counts.
+    mean : (atom,)
+        Prior mean of the log-odds.
+    factor : (atom, atom)
+        Lower Cholesky factor of the prior covariance of the log-odds.
+    """
+
+    atoms: FloatArray
+    mean: FloatArray
+    factor: FloatArray
+
+
+def log_weights(prior: AbundancePrior, xi: jax.Array) -> jax.Array:
+    """Log prior probabilities of the atoms, log softmax(mean + L xi), shape (atom,)."""
+    return jax.nn.log_softmax(prior.mean + prior.factor @ xi)
+
+
+def edge_positions(first: FloatArray, second: FloatArray, counts: float, n_steps: int | None = None) -> FloatArray:
+    r"""Positions t in [0, 1] at equal Fisher steps between two spectra.
+
+    The information that n counts hold about t in (1 - t) s1 + t s2 is I(t) = n sum_c (s2 - s1)^2 / ((1 - t) s1 + t s2); the
+    positions share the arc length \int sqrt(I) dt equally.
+
+    Parameters
+    ----------
+    first, second : (energy,)
+        Spectra with unit sum, strictly positive.
+    counts : float
+        Counts of a pixel, n.
+    n_steps : int, optional
+        Number of steps; by default as many as give steps of at most one standard deviation.
+
+    Returns
+    -------
+    (step + 1,) from 0 to 1.
+    """
+    near = np.geomspace(1e-5, 0.5, 120)
+    grid = np.concatenate(([0.0], near, 1.0 - near[-2::-1], [1.0]))
+    mixed = (1.0 - grid)[:, None] * first + grid[:, None] * second
+    speed = np.sqrt(counts * ((second - first) ** 2 / mixed).sum(axis=1))
+    arc = np.concatenate(([0.0], np.cumsum(0.5 * (speed[1:] + speed[:-1]) * np.diff(grid))))
+    steps = n_steps if n_steps is not None else max(2, int(np.ceil(arc[-1])))
+    return np.interp(np.linspace(0.0, arc[-1], steps + 1), arc, grid)
+
+
+def simplex_atoms(
+    spectra: FloatArray, counts: float, *, max_overlap: int = 2, steps_per_edge: int | None = None
+) -> FloatArray:
+    """Atoms on the corners, along every edge, and on a few points of every face, shape (atom, phase).
+
+    Parameters
+    ----------
+    spectra : (phase, energy)
+        Endmember spectra with unit sum.
+    counts : float
+        Typical counts of a pixel.
+    max_overlap : int
+        Most phases that share a pixel finely resolved. Faces with one phase more get their centre and the points half-way
+        to their corners, so that a rare triple overlap has somewhere to go; with 1 there are corners only.
+    steps_per_edge : int, optional
+        Fixed number of steps per edge, instead of one standard deviation per step.
+    """
+    n_phases = len(spectra)
+    corners = np.eye(n_phases)
+    atoms = [*corners]
+    if max_overlap >= 2:
+        for i, j in itertools.combinations(range(n_phases), 2):
+            position = edge_positions(spectra[i], spectra[j], counts, steps_per_edge)[1:-1, None]
+            atoms.extend((1.0 - position) * corners[i] + position * corners[j])
+    for size in range(3, min(max_overlap + 1, n_phases) + 1):
+        for members in itertools.combinations(range(n_phases), size):
+            atoms.extend(corners[list(members)].T @ point for point in _face_points(size, fine=size <= max_overlap))
+    return np.asarray(atoms)
+
+
+def _face_points(size: int, *, fine: bool) -> list[FloatArray]:
+    """Interior points of a face with `size` corners: a lattice of step 1/6 when fine, else the centre and half-way points."""
+    if fine:
+        lattice = itertools.product(range(1, 7), repeat=size)
+        return [np.array(point) / 6.0 for point in lattice if sum(point) == 6]
+    centre = np.full(size, 1.0 / size)
+    pulled = [pull * corner + (1.0 - pull) * centre for pull in (0.4, 0.7) for corner in np.eye(size)]
+    return [centre, *pulled]
+
+
+def abundance_prior(atoms: FloatArray, spectra: FloatArray, counts: float, matrix: npt.NDArray[np.bool_]) -> AbundancePrior:
+    """Gaussian prior of the log-odds of given atoms.
+
+    Parameters
+    ----------
+    atoms : (atom, phase)
+    spectra : (phase, energy)
+        Endmember spectra that define the Fisher distance, d_ij = 2 sqrt(n) arccos(sum_c sqrt(m_ic m_jc)).
+    counts : float
+        Counts of a pixel, n.
+    matrix : (phase,) bool
+        Phases declared to have pure regions.
+    """
+    root = np.sqrt(atoms @ spectra)
+    cosine = np.clip(root @ root.T / np.outer(np.linalg.norm(root, axis=1), np.linalg.norm(root, axis=1)), -1.0, 1.0)
+    distance = 2.0 * np.sqrt(counts) * np.arccos(cosine)
+    np.fill_diagonal(distance, 0.0)
+    corner = atoms.max(axis=1) == 1.0
+    covariance = LOG_ODDS_SD**2 * np.exp(-distance / CORRELATION_LENGTH) + np.diag(CORNER_SD**2 * corner + 1e-4)
+    mean = np.where(corner & (atoms @ matrix.astype(float) == 1.0), MATRIX_LOG_ODDS, 0.0)
+    return AbundancePrior(atoms, mean, np.linalg.cholesky(covariance))

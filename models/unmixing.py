@@ -1,0 +1,196 @@
+"""The abundance-marginalised Poisson unmixing model.
+
+Given its total counts T_p, a pixel's spectrum is multinomial with probabilities sum_k a_pk s_k, whatever the thickness. The
+abundances a_p are integrated out over the atoms alpha_j of the abundance prior::
+
+    s_k    endmember spectra                         models/endmember.py
+    pi_j   probabilities of the atoms                models/abundance.py
+    log p(y_p | s, pi) = logsumexp_j [ log pi_j + sum_c y_pc log(sum_k alpha_jk s_kc) ]          pixels are independent
+
+Declared knowledge enters as structure (a component that is absent from a phase has no weight there) and as one soft factor a
+phase: the log ratio of its cation sites is Normal around the formula's, computed with nominal calibration factors. Calibration
+factors are not in this model: the map must not learn them (a cut; Lee, H., et al., Astrophys. J. 731 (2011) 126,
+doi:10.1088/0004-637X/731/2/126). They are drawn from their priors when compositions are read off.
+
+Sites (all real or positive, K phases, see `UnmixingData` for the index sets):
+
+    line_units          (free,)          w_ki in units of `scale`          flat on the positive axis
+    family_log_ratio    (ratio,)         rho_f / sd_f                      Normal(0, 1)
+    continuum_shared    (knot,)          beta_b / 0.5                      Normal(0, 1)
+    continuum_by_phase  (phase, knot)    beta_kb / 0.15                    Normal(0, 1)
+    abundance_xi        (atom,)          xi_j                              Normal(0, 1)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+import numpyro
+import numpyro.distributions as dist
+from numpyro.distributions import constraints
+
+from bayesunmix.models.abundance import AbundancePrior, log_weights
+from bayesunmix.models.endmember import (
+    CONTINUUM_PHASE_SD,
+    CONTINUUM_SHARED_SD,
+    EndmemberBasis,
+    composition,
+    endmember_spectra,
+)
+
+FloatArray = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64] | jax.Array
+
+# s_k does not change when all its weights grow together; this holds their sum near 1 without a constraint.
+GAUGE_SD = 1e-3
+
+
+class PixelGroup(NamedTuple):
+    """Chunks of pixels, each with the few atoms that its posterior lives on; a JAX pytree.
+
+    All chunks of a group have the same shape, so that one compiled loop body serves them.
+
+    Attributes
+    ----------
+    counts : (chunk, pixel, energy) float32
+    present : (chunk, pixel)
+        1 for a pixel, 0 for padding.
+    atoms : (chunk, subset) int
+        Atoms that any pixel of the chunk gives a share of its posterior.
+    log_present : (chunk, subset)
+        0 for an atom, a large negative number for padding.
+    baseline : (chunk, energy)
+        Log spectrum subtracted inside the matrix product, so that float32 sums stay small; it cancels in the posterior.
+    """
+
+    counts: npt.NDArray[np.float32]
+    present: FloatArray
+    atoms: npt.NDArray[np.int64]
+    log_present: FloatArray
+    baseline: FloatArray
+
+
+class SiteBalance(NamedTuple):
+    """Soft site balance of each phase: log(A . x / B . x) ~ Normal(log_target, 1 / inverse_sd); inverse_sd 0 means none."""
+
+    a_site: FloatArray  # (phase, element) share of each element on site A
+    b_site: FloatArray  # (phase, element)
+    log_target: FloatArray  # (phase,)
+    inverse_sd: FloatArray  # (phase,)
+
+
+class UnmixingData(NamedTuple):
+    """Everything the model is conditioned on; a JAX pytree.
+
+    Attributes
+    ----------
+    groups : tuple of PixelGroup
+    basis, prior : EndmemberBasis, AbundancePrior
+    free : (free, 2) int
+        Phase and component of each weight that is a parameter.
+    scale : (free,)
+        Unit of each weight, about its posterior sd.
+    ratio_family : (ratio,) int
+        Families whose log ratio is a parameter.
+    yields : (phase, element)
+        Detected counts per atom in each element's main family.
+    balance : SiteBalance
+    """
+
+    groups: tuple[PixelGroup, ...]
+    basis: EndmemberBasis
+    prior: AbundancePrior
+    free: npt.NDArray[np.int64]
+    scale: FloatArray
+    ratio_family: npt.NDArray[np.int64]
+    yields: FloatArray
+    balance: SiteBalance
+
+
+Sites = dict[str, jax.Array]
+
+
+def component_weights(data: UnmixingData, sites: Sites) -> jax.Array:
+    """Weights w_ki of every phase and component, zeros where declared absent, shape (phase, component)."""
+    empty = jnp.zeros(data.basis.allowed.shape)
+    return empty.at[data.free[:, 0], data.free[:, 1]].set(data.scale * sites["line_units"])
+
+
+def log_ratios(data: UnmixingData, sites: Sites) -> jax.Array:
+    """Log family ratios rho_f, 0 for main families, shape (family,)."""
+    index = data.ratio_family
+    none = jnp.zeros(data.basis.ratio_sd.shape)
+    return none.at[index].set(data.basis.ratio_sd[index] * sites["family_log_ratio"])
+
+
+def spectra(data: UnmixingData, sites: Sites) -> jax.Array:
+    """Endmember spectra s_kc, shape (phase, energy)."""
+    return endmember_spectra(
+        data.basis,
+        component_weights(data, sites),
+        log_ratios(data, sites),
+        CONTINUUM_SHARED_SD * sites["continuum_shared"],
+        CONTINUUM_PHASE_SD * sites["continuum_by_phase"],
+    )
+
+
+def site_balance_log_density(balance: SiteBalance, atom_fractions: jax.Array) -> jax.Array:
+    """Log density of the soft site balances, summed over phases."""
+    a_sum = (balance.a_site * atom_fractions).sum(axis=1)
+    b_sum = (balance.b_site * atom_fractions).sum(axis=1)
+    declared = balance.inverse_sd > 0
+    ratio = jnp.where(declared, a_sum, 1.0) / jnp.where(declared, b_sum, 1.0)
+    return -0.5 * (((jnp.log(ratio) - balance.log_target) * balance.inverse_sd) ** 2).sum()
+
+
+def group_log_likelihood(group: PixelGroup, log_mixed: jax.Array, log_pi: jax.Array) -> jax.Array:
+    """Marginal log-likelihood of a group's pixels, relative to their baselines.
+
+    The product of counts and log spectra runs in float32 (it is the cost of the program), on differences from the baseline
+    that are small; everything before and after is float64.
+
+    Parameters
+    ----------
+    group : PixelGroup
+    log_mixed : (atom, energy)
+        Log spectrum of a pixel at each atom.
+    log_pi : (atom,)
+    """
+
+    def chunk_log_likelihood(total: jax.Array, chunk: PixelGroup) -> tuple[jax.Array, None]:
+        contrast = (log_mixed[chunk.atoms] - chunk.baseline).astype(jnp.float32)
+        log_joint = chunk.counts @ contrast.T + (log_pi[chunk.atoms] + chunk.log_present).astype(jnp.float32)
+        pixels = jax.nn.logsumexp(log_joint, axis=1).astype(jnp.float64)
+        return total + (chunk.present * pixels).sum(), None
+
+    return jax.lax.scan(chunk_log_likelihood, jnp.zeros(()), group)[0]
+
+
+def log_likelihood(data: UnmixingData, spectra_: jax.Array, log_pi: jax.Array) -> jax.Array:
+    """Marginal log-likelihood of all pixels, relative to their baselines."""
+    log_mixed = jnp.log(data.prior.atoms @ spectra_)
+    return sum((group_log_likelihood(group, log_mixed, log_pi) for group in data.groups), jnp.zeros(()))
+
+
+def unmixing_model(data: UnmixingData) -> None:
+    """NumPyro model: the sites and factors of the module docstring, in its order."""
+    n_phases, n_knots = data.basis.continuum_area.shape
+    positive = dist.ImproperUniform(constraints.softplus_positive, (), data.scale.shape)
+    sites: Sites = {"line_units": numpyro.sample("line_units", positive)}
+    for name, shape in (
+        ("family_log_ratio", data.ratio_family.shape),
+        ("continuum_shared", (n_knots,)),
+        ("continuum_by_phase", (n_phases, n_knots)),
+        ("abundance_xi", data.prior.mean.shape),
+    ):
+        sites[name] = numpyro.sample(name, dist.Normal(0.0, 1.0).expand(shape).to_event(len(shape)))
+
+    weights = component_weights(data, sites)
+    numpyro.factor("gauge", -0.5 * (jnp.log(weights.sum(axis=1)) ** 2).sum() / GAUGE_SD**2)
+    fractions = composition(weights[:, : data.yields.shape[1]], data.yields)
+    numpyro.factor("site_balance", site_balance_log_density(data.balance, fractions))
+    numpyro.factor("pixels", log_likelihood(data, spectra(data, sites), log_weights(data.prior, sites["abundance_xi"])))

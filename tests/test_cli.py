@@ -1,0 +1,269 @@
+"""Command line: exit status, one-line complaints, and nothing written where something is refused."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+import types
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bayesunmix import __version__
+from bayesunmix.cli import main
+from bayesunmix.errors import BayesUnmixWarning, InputError
+
+TOML = """
+phases = 2
+[sample]
+elements = ["Mg", "Si"]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run.toml").write_text(TOML)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def assert_refused(result: Result, message: str) -> None:
+    assert result.exit_code == 2
+    assert re.fullmatch(f"bayesunmix: error: .*{message}.*\n", result.stderr), result.stderr
+    assert result.stdout == ""
+    assert os.listdir() == ["run.toml"]
+
+
+class Recorder:
+    """Stands for `run_unmix`: keeps what it was called with and answers as told."""
+
+    def __init__(self, failed: tuple[str, ...] = (), error: BaseException | None = None) -> None:
+        self.failed = failed
+        self.error = error
+        self.arguments: tuple[Any, ...] = ()
+        self.options: dict[str, Any] = {}
+
+    def __call__(self, *arguments: Any, **options: Any) -> types.SimpleNamespace:  # noqa: ANN401
+        self.arguments, self.options = arguments, options
+        if self.error is not None:
+            raise self.error
+        return types.SimpleNamespace(diagnostics_failed=self.failed)
+
+
+def install(monkeypatch: pytest.MonkeyPatch, module: str, **names: object) -> None:
+    """Put a module with these names where the command looks for it."""
+    monkeypatch.setitem(sys.modules, f"bayesunmix.{module}", types.SimpleNamespace(**names))
+
+
+def unmix(*extra: str) -> Result:
+    return run("unmix", "map.hspy", "--config", "run.toml", "--out", "out", *extra)
+
+
+def test_help_and_version() -> None:
+    assert "unmix" in run().stdout
+    assert run("--version").stdout == f"bayesunmix, version {__version__}\n"
+    for command in ("demo", "unmix", "simulate", "inspect", "report"):
+        assert command in run("-h").stdout
+        assert run(command, "--help").exit_code == 0
+
+
+def test_help_answers_at_once() -> None:
+    command = [sys.executable, "-P", "-m", "bayesunmix", "--help"]
+    seconds = []
+    for _ in range(3):  # the fastest of three: the machine may be busy
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["unmix"], "Missing argument 'MAP'"),
+        (["unmix", "map.hspy"], "Missing option '--config'"),
+        (["unmix", "map.hspy", "--config", "run.toml"], "Missing option '--out'"),
+        (["unmix", "m", "--config", "no.toml", "--out", "out"], "`config` must be a readable file"),
+        (
+            ["unmix", "m", "--config", "run.toml", "--out", "out", "--method", "mcmc"],
+            "'mcmc' is not one of 'nuts'",
+        ),
+        (["unmix", "m", "--config", "run.toml", "--out", "out", "--seed", "-1"], "-1 is not in the range"),
+        (
+            ["unmix", "m", "--config", "run.toml", "--out", "out", "--overwrite", "--resume"],
+            "without --overwrite",
+        ),
+        (["unmix", "m", "--config", "run.toml", "--out", "run.toml"], '"run.toml" is a file'),
+        (["unmix", "m", "--config", "run.toml", "--out", "."], '"." is not empty.*--resume'),
+        (["demo", "--out", "."], '"." is not empty. Add --overwrite'),
+        (["demo", "--method", "svi"], "'svi' is not one of"),
+        (
+            ["simulate", "--config", "run.toml", "--out", "a.hspy"],
+            "`phases.phase 1.composition` must be given",
+        ),
+        (["inspect"], "Missing argument 'MAP'"),
+        (["inspect", "map.hspy", "--elements", "Mg,Xx"], '`--elements` must be a chemical symbol.*"Xx"'),
+        (["report", "."], "holds no run.json"),
+        (["unmixx"], "No such command 'unmixx'"),
+        (["--nonsense"], "No such option.*nonsense"),
+    ],
+)
+def test_refused(arguments: list[str], message: str) -> None:
+    assert_refused(run(*arguments), message)
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("[sample", "`config` must be valid TOML"),
+        (TOML + "colour = 3", "`sample.colour` must be one of"),
+        (TOML + "[inference]\nlevel = 95", r"`inference.level` must lie between 0 and 1, but is 95\."),
+        (TOML + "[inference]\ndraws = -5", "`inference.draws` must be a whole number"),
+    ],
+)
+def test_configuration_is_checked_before_the_map(toml: str, message: str) -> None:
+    Path("run.toml").write_text(toml)
+    assert_refused(unmix(), message)
+
+
+def simulation(shape: str = "[8, 8]") -> str:
+    phase = '[[phases]]\nname = "Fp"\ncomposition = {Mg = 1.0}\nfraction = 1.0\n'
+    return f'[sample]\nelements = ["Mg"]\n{phase}[simulate]\nshape = {shape}\nseed = 7\n'
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [("map.txt", "end in .hspy or .zspy"), ("no/map.hspy", "lie in an existing folder")],
+)
+def test_simulation_file_is_checked(out: str, message: str) -> None:
+    Path("run.toml").write_text(simulation())
+    assert_refused(run("simulate", "--config", "run.toml", "--out", out), message)
+
+
+def test_existing_simulation_is_kept() -> None:
+    Path("run.toml").write_text(simulation())
+    Path("map.hspy").write_text("precious")
+    result = run("simulate", "--config", "run.toml", "--out", "map.hspy")
+    assert result.exit_code == 2
+    assert '"map.hspy" is there already. Add --overwrite' in result.stderr
+    assert Path("map.hspy").read_text() == "precious"
+
+
+@pytest.mark.parametrize(("extra", "seed"), [([], 7), (["--seed", "0"], 0)])
+def test_simulate_saves_the_map(monkeypatch: pytest.MonkeyPatch, extra: list[str], seed: int) -> None:
+    Path("run.toml").write_text(simulation())
+    saved: list[object] = []
+    signal = types.SimpleNamespace(save=lambda *arguments, **options: saved.append((arguments, options)))
+    image = types.SimpleNamespace(to_signal=lambda: signal)
+    install(monkeypatch, "simulate", simulate_map=lambda config, seed: saved.append(seed) or image)
+    assert run("simulate", "--config", "run.toml", "--out", "map.hspy", *extra).exit_code == 0
+    assert saved == [seed, (("map.hspy",), {"overwrite": True})]
+
+
+def test_unmix_hands_over_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_unmix = Recorder()
+    install(monkeypatch, "run", run_unmix=run_unmix)
+    result = unmix("--method", "laplace", "--seed", "3", "--signal", "1")
+    assert result.exit_code == 0
+    assert result.stdout == "wrote out\n"
+    path, config, out = run_unmix.arguments
+    assert (path, out) == (Path("map.hspy"), Path("out"))
+    assert config.inference.method == "laplace"
+    assert run_unmix.options == {"seed": 3, "signal": 1, "overwrite": False, "resume": False}
+
+
+def test_unmix_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_unmix = Recorder()
+    install(monkeypatch, "run", run_unmix=run_unmix)
+    Path("out").mkdir()  # an empty folder is as good as none
+    assert unmix().exit_code == 0
+    assert run_unmix.options == {"seed": 0, "signal": None, "overwrite": False, "resume": False}
+    assert run_unmix.arguments[1].inference.method == "nuts"
+
+
+@pytest.mark.parametrize("flag", ["overwrite", "resume"])
+def test_full_folder_needs_a_flag(monkeypatch: pytest.MonkeyPatch, flag: str) -> None:
+    run_unmix = Recorder()
+    install(monkeypatch, "run", run_unmix=run_unmix)
+    Path("out").mkdir()
+    Path("out/composition.csv").touch()
+    assert unmix().exit_code == 2
+    assert run_unmix.arguments == ()
+    assert unmix(f"--{flag}").exit_code == 0
+    assert run_unmix.options[flag] is True
+
+
+def test_untrusted_result_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, "run", run_unmix=Recorder(failed=("R-hat of x is 1.2.", "3 divergences.")))
+    result = unmix()
+    assert result.exit_code == 3
+    assert result.stdout == "wrote out\n"
+    assert result.stderr.splitlines() == [
+        "bayesunmix: not to be trusted: R-hat of x is 1.2.",
+        "bayesunmix: not to be trusted: 3 divergences.",
+    ]
+
+
+def test_bad_map_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(
+        monkeypatch, "run", run_unmix=Recorder(error=InputError("MAP", "be a spectrum image", "is a text"))
+    )
+    assert_refused(unmix(), "`MAP` must be a spectrum image, but is a text.")
+
+
+def test_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, "run", run_unmix=Recorder(error=ZeroDivisionError("ours")))
+    result = unmix()
+    assert isinstance(result.exception, ZeroDivisionError)
+    assert result.exit_code == 1
+
+
+def test_interrupt_tells_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, "run", run_unmix=Recorder(error=KeyboardInterrupt()))
+    result = unmix()
+    assert result.exit_code == 130
+    assert result.stderr == (
+        "bayesunmix: interrupted; finished stages are kept: the same command with --resume goes on\n"
+    )
+
+
+def test_interrupt_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, "inspection", inspect_map=Recorder(error=KeyboardInterrupt()))
+    result = run("inspect", "map.hspy")
+    assert result.exit_code == 130
+    assert result.stderr.endswith("bayesunmix: interrupted\n")
+
+
+def test_warning_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def inspect_map(path: Path, *, elements: tuple[str, ...], signal: int | None) -> str:
+        warnings.simplefilter("always")
+        warnings.warn("the beam energy is not in the file", BayesUnmixWarning, stacklevel=1)
+        return f"{path} {elements} {signal}"
+
+    install(monkeypatch, "inspection", inspect_map=inspect_map)
+    result = run("inspect", "map.hspy", "--elements", "Mg, Si", "--signal", "2")
+    assert result.exit_code == 0
+    assert result.stdout == "map.hspy ('Mg', 'Si') 2\n"
+    assert result.stderr == "bayesunmix: warning: the beam energy is not in the file\n"
+
+
+def test_demo_runs_nuts_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_demo = Recorder()
+    install(monkeypatch, "demo", run_demo=run_demo)
+    assert run("demo").exit_code == 0
+    assert run_demo.arguments == (Path("bayesunmix-demo"), "nuts", 0, False)
+    assert run("demo", "--out", "d", "--method", "laplace", "--seed", "2", "--overwrite").exit_code == 0
+    assert run_demo.arguments == (Path("d"), "laplace", 2, True)
+
+
+def test_report_is_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, "report", write_report=lambda folder: folder / "report.html")
+    Path("run.json").touch()
+    assert run("report", ".").stdout == "wrote report.html\n"

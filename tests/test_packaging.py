@@ -1,0 +1,69 @@
+"""The wheel equals the checkout, and the package stays light to import."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import bayesunmix
+
+ROOT = Path(__file__).resolve().parents[1]
+SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+
+
+def test_every_package_is_declared() -> None:
+    found = {
+        ".".join((package, *init.parent.relative_to(ROOT / folder).parts))
+        for package, folder in SETUPTOOLS["package-dir"].items()
+        for init in (ROOT / folder).rglob("__init__.py")
+    }
+    assert sorted(SETUPTOOLS["packages"]) == sorted(found)
+
+
+def test_every_data_file_is_declared() -> None:
+    folders = {"bayesunmix": ROOT / "bayesunmix"} | {
+        name: ROOT / SETUPTOOLS["package-dir"].get(name, name.replace(".", "/"))
+        for name in SETUPTOOLS["packages"]
+    }
+    for package, folder in folders.items():
+        patterns = SETUPTOOLS["package-data"].get(package, [])
+        declared = {path for pattern in patterns for path in folder.glob(pattern)}
+        present = {path for path in folder.iterdir() if path.is_file() and path.suffix not in (".py", ".pyc")}
+        assert present <= declared, f"{package} ships without {present - declared}"
+
+
+def test_import_loads_nothing_heavy() -> None:
+    script = "import sys, json, bayesunmix, bayesunmix.cli; print(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in json.loads(run.stdout)}
+    assert not loaded & {
+        "jax",
+        "numpyro",
+        "hyperspy",
+        "exspy",
+        "matplotlib",
+        "xarray",
+        "pandas",
+        "sklearn",
+        "scipy",
+    }
+
+
+@pytest.mark.parametrize("name", bayesunmix.__all__)
+@pytest.mark.filterwarnings("default::DeprecationWarning")
+def test_public_name_resolves(name: str) -> None:
+    assert getattr(bayesunmix, name) is not None
+    assert name in dir(bayesunmix)
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'unmixx'"):
+        _ = bayesunmix.unmixx
+
+
+def test_version_is_the_citation_s() -> None:
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {bayesunmix.__version__}\n" in citation

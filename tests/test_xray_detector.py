@@ -1,0 +1,149 @@
+"""Detector efficiency, width and response, and the continuum: closed forms."""
+
+import numpy as np
+import pytest
+
+from bayesunmix.errors import InputError
+from bayesunmix.xray.continuum import bremsstrahlung, continuum_basis, hat_functions
+from bayesunmix.xray.detector import (
+    FWHM2_PER_VARIANCE,
+    MN_K_ALPHA_KEV,
+    POLYMER_WINDOW,
+    Detector,
+    Layer,
+    Response,
+    channel_edges,
+)
+
+EDGES = channel_edges(np.arange(0.0, 20.0, 0.01))
+
+
+def test_resolution_is_met_at_manganese() -> None:
+    response = Response.from_resolution(127.0)
+    assert response.fwhm_keV(MN_K_ALPHA_KEV) == pytest.approx(0.127)
+    assert Detector.from_resolution(127.0).fwhm_keV(MN_K_ALPHA_KEV) == pytest.approx(0.127)
+
+
+def test_width_at_zero_energy_is_the_noise() -> None:
+    assert Response(noise_eV=55.0).fwhm_keV([0.0, -0.1]) == pytest.approx([0.055, 0.055])
+
+
+def test_impossible_resolution_is_refused() -> None:
+    with pytest.raises(InputError, match=r"`instrument.resolution_eV` must exceed 117 eV, .* is 100"):
+        Response.from_resolution(100.0)
+
+
+def test_area_is_conserved() -> None:
+    energies = np.array([0.525, 1.254, 1.74, 6.4, 17.4])
+    response = Response(gain=1.002, offset_keV=-0.01)
+    np.testing.assert_allclose(response.matrix(energies, EDGES).sum(axis=1), 1.0, rtol=3e-9)
+
+
+def test_moments_of_a_line() -> None:
+    """Mean and variance of the binned Gaussian; binning adds width^2 / 12 (Sheppard)."""
+    response = Response(gain=1.01, offset_keV=0.03)
+    share = response.matrix([6.4], EDGES)[0]
+    centre = (EDGES[1:] + EDGES[:-1]) / 2
+    mean = share @ centre
+    sigma = 1.01 * response.fwhm_keV(6.4) / np.sqrt(FWHM2_PER_VARIANCE)
+    assert mean == pytest.approx(0.03 + 1.01 * 6.4, abs=1e-6)
+    assert share @ (centre - mean) ** 2 == pytest.approx(sigma**2 + 0.01**2 / 12, rel=1e-5)
+
+
+def test_half_of_a_line_on_the_edge_of_the_axis() -> None:
+    axis = channel_edges(np.arange(1.005, 2.0, 0.01))
+    spectrum = Response().spectrum([1.0, 0.1, 30.0], [2.0, 5.0, 5.0], axis)
+    assert spectrum.sum() == pytest.approx(1.0, rel=1e-6)
+
+
+def test_binning_commutes_with_integration() -> None:
+    response = Response()
+    fine = response.matrix([1.74], EDGES)[0]
+    coarse = response.matrix([1.74], EDGES[::4])[0]
+    np.testing.assert_allclose(coarse, fine.reshape(-1, 4).sum(axis=1), atol=1e-9)
+
+
+def test_spectrum_is_the_weighted_sum_of_rows() -> None:
+    energies, areas = np.array([1.254, 1.487, 1.74]), np.array([3.0, 1.0, 2.0])
+    response = Response()
+    expected = areas @ response.matrix(energies, EDGES)
+    np.testing.assert_allclose(response.spectrum(energies, areas, EDGES), expected, atol=1e-12)
+
+
+def test_efficiency_rises_to_its_plateau_and_falls() -> None:
+    """Between absorption edges: rising below 1.5 keV, falling above 8 keV, never above 1."""
+    detector = Detector()
+    low, high = (
+        detector.efficiency(np.linspace(0.6, 1.5, 50)),
+        detector.efficiency(np.linspace(9.0, 30.0, 50)),
+    )
+    assert np.all(np.diff(low) > 0.0)
+    assert np.all(np.diff(high) < 0.0)
+    assert np.all(detector.efficiency(np.linspace(0.2, 30.0, 500)) < 1.0)
+
+
+def test_efficiency_of_usual_detectors() -> None:
+    """O K passes a windowless detector nearly whole and a polymer window by about 60 %; Zr K stays by 60 %."""
+    windowless, window = Detector(), Detector(layers=POLYMER_WINDOW)
+    assert 0.90 < windowless.efficiency(0.525) < 0.97
+    assert 0.5 < window.efficiency(0.525) < 0.7
+    assert windowless.efficiency(6.4) > 0.99
+    assert 0.55 < windowless.efficiency(15.7) < 0.65
+
+
+def test_a_thicker_sensor_stops_more() -> None:
+    assert Detector(sensor_thickness_mm=1.0).efficiency(20.0) > Detector().efficiency(20.0)
+
+
+def test_two_layers_multiply() -> None:
+    thin, thick = Layer("Al", 0.05), Layer("Al", 0.10)
+    assert thick.transmission(1.0) == pytest.approx(thin.transmission(1.0) ** 2)
+    assert Layer("Al", 0.05, density_g_cm3=5.4).transmission(1.0) == pytest.approx(
+        Layer("Al", 0.1, density_g_cm3=2.7).transmission(1.0)
+    )
+
+
+def test_bad_layers_are_refused() -> None:
+    with pytest.raises(InputError, match="`layer formula` must be a chemical formula"):
+        Layer("Q9", 0.1).transmission(1.0)
+    with pytest.raises(InputError, match="`layer density_g_cm3` must be given for MgO"):
+        Layer("MgO", 0.1).transmission(1.0)
+
+
+def test_channel_edges() -> None:
+    np.testing.assert_allclose(channel_edges([1.0, 1.1, 1.2]), [0.95, 1.05, 1.15, 1.25])
+    with pytest.raises(InputError, match="`energy_keV` must hold at least two channel centres"):
+        channel_edges([1.0])
+
+
+def test_kramers_shape() -> None:
+    shape = bremsstrahlung(EDGES, 200.0, np.ones_like)
+    assert shape.sum() == pytest.approx(1.0)
+    # Channels at 2 and 4 keV: (198 / 2) / (196 / 4).
+    assert shape[200] / shape[400] == pytest.approx(99.0 / 49.0)
+    assert shape[0] == 0.0
+
+
+def test_no_continuum_above_the_beam_energy() -> None:
+    shape = bremsstrahlung(EDGES, 15.0, np.ones_like)
+    centre = (EDGES[1:] + EDGES[:-1]) / 2
+    assert np.all(shape[centre > 15.0] == 0.0)
+    with pytest.raises(InputError, match="must reach between zero and the beam energy"):
+        bremsstrahlung(EDGES + 20.0, 15.0, np.ones_like)
+
+
+def test_hats_are_a_positive_partition_of_unity() -> None:
+    axis = channel_edges(np.arange(1.0, 20.0, 0.01))
+    hats = hat_functions(axis, 7)
+    np.testing.assert_allclose(hats.sum(axis=0), 1.0)
+    assert hats.min() == 0.0
+    np.testing.assert_allclose(continuum_basis(axis, 200.0, np.ones_like).sum(axis=1), 1.0)
+    with pytest.raises(InputError, match="`number of continuum functions` must be at least 2"):
+        hat_functions(axis, 1)
+
+
+def test_continuum_basis_is_finite_on_an_axis_with_negative_energies() -> None:
+    axis = channel_edges(np.arange(-0.47, 20.0, 0.01))
+    basis = continuum_basis(axis, 200.0, Detector().efficiency)
+    assert np.all(np.isfinite(basis))
+    assert np.all(basis >= 0.0)

@@ -1,0 +1,106 @@
+"""Relaxation: every hole is filled once, the cascade is linear, and the gaps of the source are filled."""
+
+import numpy as np
+import pytest
+import xraylib
+
+from bayesunmix.xray.atomic import SHELLS
+from bayesunmix.xray.relaxation import (
+    LIGHT_LANTHANIDE_M,
+    branching,
+    coster_kronig,
+    fluorescence_yield,
+    line_energy_keV,
+    transfer,
+    vacancies,
+)
+
+
+@pytest.mark.parametrize("element", ["Mg", "Fe", "Zr", "Nd", "Lu", "Pt", "U"])
+def test_branching_adds_up_to_one(element: str) -> None:
+    for shell in SHELLS:
+        shares = branching(element, shell)
+        if shares:
+            assert 0.96 < sum(shares.values()) < 1.01, shell
+
+
+@pytest.mark.parametrize("element", ["Fe", "Nd", "U"])
+def test_an_l3_hole_moves_or_ends(element: str) -> None:
+    """A hole in L3 becomes at most two in M: one per photon, two per Auger process."""
+    holes = transfer(element, "L3")
+    assert set(holes) == {"M1", "M2", "M3", "M4", "M5"}
+    assert 0.0 < sum(holes.values()) <= 2.0
+
+
+def test_one_k_hole_by_hand() -> None:
+    """Iron: L3 holes from K-alpha1, from K-L3X Auger processes (twice for K-L3L3), and from L1 and L2."""
+    iron = 26
+    auger = 0.0
+    for name in dir(xraylib):
+        if name.startswith("K_") and name.endswith("_AUGER") and "L3" in name:
+            try:
+                auger += name.count("L3") * xraylib.AugerRate(iron, getattr(xraylib, name))
+            except ValueError:
+                continue
+    direct = fluorescence_yield("Fe", "K") * branching("Fe", "K")["KL3"]
+    direct += (1.0 - fluorescence_yield("Fe", "K")) * auger
+    holes = vacancies("Fe", {"K": 1.0})
+    radiative = fluorescence_yield("Fe", "L1") * branching("Fe", "L1").get("L1L3", 0.0)
+    moved = holes["L1"] * (coster_kronig("Fe", "L1")["L3"] + radiative)
+    moved += holes["L2"] * coster_kronig("Fe", "L2")["L3"]
+    assert holes["L3"] == pytest.approx(direct + moved, rel=1e-3)
+
+
+def test_cascade_is_linear() -> None:
+    one, two = vacancies("Hf", {"L1": 1.0}), vacancies("Hf", {"M3": 1.0})
+    both = vacancies("Hf", {"L1": 2.0, "M3": 3.0})
+    for shell in SHELLS:
+        assert both[shell] == pytest.approx(2.0 * one[shell] + 3.0 * two[shell], rel=1e-12)
+
+
+def test_k_yields_are_the_known_ones() -> None:
+    """Krause (1979), doi:10.1063/1.555594: 0.050 for Si, 0.340 for Fe, 0.440 for Cu, to 5 %."""
+    for element, value in {"Si": 0.050, "Fe": 0.340, "Cu": 0.440}.items():
+        assert fluorescence_yield(element, "K") == pytest.approx(value, rel=0.05)
+
+
+def test_light_lanthanides_have_m_alpha_and_beta() -> None:
+    energies = []
+    for element in ("La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu"):
+        shares = branching(element, "M5")
+        assert shares["M5N7"] + shares["M5N6"] > 0.4
+        assert branching(element, "M4")["M4N6"] > 0.35
+        assert fluorescence_yield(element, "M5") > 0.0
+        energies.append((line_energy_keV(element, "M5N7"), line_energy_keV(element, "M4N6")))
+    # Promethium lies on the curve of its measured neighbours, and gadolinium (xraylib's) continues it.
+    energies.append((line_energy_keV("Gd", "M5N7"), line_energy_keV("Gd", "M4N6")))
+    assert np.all(np.abs(np.diff(energies, 2, axis=0)) < 0.012)
+    assert len(LIGHT_LANTHANIDE_M) == 7
+
+
+def test_the_4f_share_grows_with_the_4f_electrons() -> None:
+    shares = [
+        sum(share for line, share in branching(element, "M5").items() if line in ("M5N6", "M5N7"))
+        for element in ("Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd")
+    ]
+    assert np.all(np.diff(shares) > -1e-9)
+
+
+def test_m2_yields_rise_evenly_from_osmium_to_bismuth() -> None:
+    yields = [
+        fluorescence_yield(element, "M2") for element in ("Os", "Ir", "Pt", "Au", "Hg", "Tl", "Pb", "Bi")
+    ]
+    assert np.all(np.diff(yields) > 0.0)
+    assert np.ptp(np.diff(yields)) < 1e-12
+
+
+def test_m_coster_kronig_has_no_holes_in_the_lanthanides() -> None:
+    for element in ("La", "Nd", "Gd", "Dy", "Ho", "Tm", "Yb", "Lu"):
+        moves = coster_kronig(element, "M3")
+        assert 0.6 < moves["M5"] < 0.8
+    for element in ("Nd", "Sm", "Gd", "Ho", "Tm", "Lu"):
+        assert coster_kronig(element, "M4")["M5"] > 0.2
+
+
+def test_unknown_line_has_no_energy() -> None:
+    assert line_energy_keV("Mg", "L3M5") == 0.0
