@@ -40,6 +40,8 @@ MAIN_SHARE = 0.2
 WEAKEST_FAMILY = 1e-3
 # A family with less than this share of its strength inside the energy range shows only a tail: its counts would be arbitrary.
 FEWEST_INSIDE = 0.1
+# Overlap (Bhattacharyya coefficient) of two detected families from which on they count as one.
+SAME_PEAKS = 0.92
 # The film's thickness is the one absorption parameter; draws are read off this grid of multiples of its mean.
 THICKNESS_GRID = np.linspace(0.0, 4.0, 33)
 
@@ -86,7 +88,8 @@ class Family:
     family: str
     component: int
     main: bool
-    stray: bool
+    stray: bool = False
+    tied: bool = False  # follows its component's main family in a fixed ratio
 
     @property
     def name(self) -> str:
@@ -138,7 +141,7 @@ class ForwardModel:
         sd = {f.component: self.table.calibration_sd(f.element, f.family) for f in self.families if f.main}
         return np.array(
             [
-                0.0 if f.main else np.hypot(sd[f.component], self.table.calibration_sd(f.element, f.family))
+                0.0 if f.main or f.tied else np.hypot(sd[f.component], self.table.calibration_sd(f.element, f.family))
                 for f in self.families
             ]
         )
@@ -279,12 +282,12 @@ def forward_model(
         main = min(enough, key=lambda name: (table.calibration_sd(element, name), -strength[name]))
         for name in found:
             if strength[name] >= WEAKEST_FAMILY * strength[main]:
-                families.append(Family(element, name, len(components), name == main, stray=False))
+                families.append(Family(element, name, len(components), name == main))
         components.append(element)
-    for element in stray:
-        for name in table.families(element, low, high, FEWEST_INSIDE):
-            families.append(Family(element, name, len(components), main=True, stray=True))
-            components.append(f"{element}_{name}")
+    for group in _alike([(e, name) for e in stray for name in table.families(e, low, high, FEWEST_INSIDE)], table, response):
+        for place, (element, name) in enumerate(group):
+            families.append(Family(element, name, len(components), main=place == 0, stray=True, tied=place > 0))
+        components.append("+".join(f"{element}_{name}" for element, name in group))
     return ForwardModel(
         tuple(elements),
         (*components, "continuum"),
@@ -296,6 +299,29 @@ def forward_model(
         beam_energy_keV,
         np.asarray(edges_keV, float),
     )
+
+
+def _alike(
+    stray: list[tuple[str, str]], table: LineTable, response: Response
+) -> list[list[tuple[str, str]]]:
+    """Group stray families whose peaks the detector cannot tell apart (Pt M and Zr L): together they are one component.
+
+    Their split is not reported, and as separate parameters they would make a ridge of the posterior that says nothing.
+    """
+    groups: list[list[tuple[str, str]]] = []
+    spectra: list[FloatArray] = []
+    edges = np.arange(0.1, 60.0, 0.01)
+    for element, name in stray:
+        lines = table.lines(element, name)
+        spectrum = response.spectrum([line.energy_keV for line in lines], [line.strength for line in lines], edges)
+        root = np.sqrt(spectrum / spectrum.sum())
+        twin = next((i for i, other in enumerate(spectra) if root @ other > SAME_PEAKS), None)
+        if twin is None:
+            groups.append([(element, name)])
+            spectra.append(root)
+        else:
+            groups[twin].append((element, name))
+    return groups
 
 
 def _hats(energy_keV: FloatArray, low_keV: float, high_keV: float) -> FloatArray:

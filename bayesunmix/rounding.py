@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 # The last digit written stands for at most this share of the distance from the value to the nearer end.
-_LAST_DIGIT = 1.0 / 3.0
+_LAST_DIGIT = 0.5
 # Beyond this many decimals a power of ten reads better.
 _MAX_DECIMALS = 6
 
@@ -13,7 +13,7 @@ _MAX_DECIMALS = 6
 def round_to_uncertainty(value: float, lower: float, upper: float) -> tuple[str, str, str]:
     """Write a value and its interval with the digits that the interval supports.
 
-    The last digit stands for at most a third of the distance from the value to the nearer end, and a number that is not
+    The last digit stands for at most half the distance from the value to the nearer end, and a number that is not
     zero never becomes zero.
 
     Parameters

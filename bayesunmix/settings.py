@@ -27,6 +27,8 @@ OXYGEN = ("stoichiometry", "measured", "none")
 LAYOUTS = ("grains",)
 # Most lamellae prepared for STEM-EDS are 20 to 200 nm thick.
 DEFAULT_THICKNESS_NM = (100.0, 50.0)
+# Share of a simulated map's counts that a stray element has where nothing is said: visible, and no main peak.
+DEFAULT_STRAY_SHARE = 0.01
 # Compositions and fractions are written with a few digits; a sum this close to 1 is meant to be 1.
 SUM_TOLERANCE = 0.005
 
@@ -229,13 +231,27 @@ class SimulateConfig:
     shape
         Pixels along y and x.
     counts_per_pixel
-        Expected counts in a pixel of mean thickness.
+        Expected counts in a pixel, averaged over the map.
     layout
         How phases are spread over the map, one of `LAYOUTS`.
     seed
         Seed of the draw.
     calibration_error
-        Draw the line strengths from their prior, so that the map differs from the line model as a real one does.
+        Draw the line strengths and the film's mass thickness from their priors, so that the map differs from the line
+        model as a real one does.
+    offset_keV, step_keV, channels
+        Centre of the first channel, width of a channel and number of channels.
+    continuum
+        Share of the map's counts that belongs to the continuum.
+    stray
+        Share of the map's counts of each element of `sample.stray`; one that is not named has `DEFAULT_STRAY_SHARE`.
+    thickness_variation
+        Relative sd of the film thickness over the map.
+
+    Notes
+    -----
+    The defaults of axis, continuum and thickness variation are those of a map of a lower-mantle sample recrystallised
+    at 71 GPa (file ``71GPa_subsolidus.hspy`` in the history of https://github.com/adriente/espm).
     """
 
     shape: tuple[int, int] = (64, 64)
@@ -243,6 +259,12 @@ class SimulateConfig:
     layout: str = "grains"
     seed: int = 0
     calibration_error: bool = False
+    offset_keV: float = 0.818
+    step_keV: float = 0.01
+    channels: int = 1918
+    continuum: float = 0.2
+    stray: dict[str, float] = field(default_factory=dict)
+    thickness_variation: float = 0.08
 
     def __post_init__(self) -> None:
         if not is_list(self.shape) or len(self.shape) != 2:
@@ -254,6 +276,26 @@ class SimulateConfig:
         check_choice("simulate.layout", self.layout, LAYOUTS)
         _set(self, seed=check_integer("simulate.seed", self.seed, low=0))
         _check_bool("simulate.calibration_error", self.calibration_error)
+        self._check_axis()
+        self._check_background()
+
+    def _check_axis(self) -> None:
+        # Limits in keV: they catch an axis given in eV.
+        _set(self, offset_keV=check_between("simulate.offset_keV", self.offset_keV, -5.0, 100.0))
+        _set(self, step_keV=check_between("simulate.step_keV", self.step_keV, 1e-4, 1.0))
+        _set(self, channels=check_integer("simulate.channels", self.channels, low=2, high=100_000))
+
+    def _check_background(self) -> None:
+        for name in ("continuum", "thickness_variation"):
+            _set(self, **{name: check_between(f"simulate.{name}", getattr(self, name), 0.0, 0.9)})
+        if not isinstance(self.stray, Mapping):
+            raise InputError("simulate.stray", "be a table such as {Cu = 0.05}", f"is {self.stray!r}")
+        check_elements("simulate.stray", list(self.stray))
+        shares = {key: check_fraction(f"simulate.stray.{key}", self.stray[key], inclusive=True) for key in self.stray}
+        if self.continuum + sum(shares.values()) >= 1.0:
+            got = f"leave {1.0 - self.continuum - sum(shares.values()):g}"
+            raise InputError("simulate.continuum and simulate.stray", "leave counts for the phases", got)
+        _set(self, stray=shares)
 
 
 @dataclass(frozen=True)
@@ -267,7 +309,7 @@ class SimulatedPhase:
     composition
         Atom fraction of each element; elements that are not named are zero. Scaled to a sum of 1.
     fraction
-        Share of the pixels.
+        Abundance in atoms, averaged over the map.
     """
 
     name: str

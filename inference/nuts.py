@@ -2,12 +2,16 @@
 
     z = z_map + W v,   W W^T = H^-1         the posterior of v is close to a standard normal, so the metric is the identity
 
-Warm-up therefore adapts the step size only. Chains run side by side in threads (the compiled program leaves Python's lock),
-in chunks, so that progress shows and a stop between chunks loses no more than one chunk.
+Warm-up has two halves. The first adapts the step size and shows the few directions in which the posterior is much wider than
+its curvature says (ridges along a bound, which no Gaussian at the mode sees); these, and only these, are stretched. A dense
+metric adapted to all directions would be noise: its sample covariance has more entries than the warm-up has draws. The second
+half adapts the step size anew. Chains run side by side in threads (the compiled program leaves Python's lock), in chunks, so
+that progress shows and a Ctrl-C is heard.
 
 References
 ----------
-Hoffman, M. D., Gelman, A., J. Mach. Learn. Res. 15 (2014) 1593. Betancourt, M., arXiv:1701.02434.
+Hoffman, M. D., Gelman, A., J. Mach. Learn. Res. 15 (2014) 1593. Betancourt, M., arXiv:1701.02434. Eigenvalues of a sample
+covariance that noise alone explains: Marchenko, V. A., Pastur, L. A., Math. USSR Sb. 1 (1967) 457.
 """
 
 from __future__ import annotations
@@ -15,17 +19,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from numpyro.infer import NUTS
+from numpyro.infer.hmc import hmc
 
 FloatArray = npt.NDArray[np.float64]
+Potential = Callable[[jax.Array, Any], jax.Array]
+
 CHUNK = 50
-MAX_TREE_DEPTH = 7
+# In whitened coordinates a trajectory of about a quarter turn (pi / 2) already decorrelates: trees are no deeper than that
+# takes, where NUTS would double once or twice more to see its U-turn. The usual step of 0.25 to 0.5 needs three doublings;
+# a smaller one gets the deeper trees, and the second compilation, that it needs.
+USUAL_TREE_DEPTH = 3
+TRAJECTORY = 1.5
+MAX_TREE_DEPTH = 8
+# Share of the first half of warm-up that is left out when wide directions are looked for.
+BURN_IN = 0.3
 
 
 @dataclass(frozen=True)
@@ -35,8 +48,11 @@ class NutsDraws:
     Attributes
     ----------
     z : (chain, draw, dim)
-    potential, accept_probability, n_leapfrog, energy, step_size : (chain, draw)
+    potential, energy, accept_probability, step_size : (chain, draw)
+    n_leapfrog : (chain, draw) int
     diverging : (chain, draw) bool
+    stretched : int
+        Directions that warm-up found wider than the curvature says.
     """
 
     z: FloatArray
@@ -46,11 +62,20 @@ class NutsDraws:
     n_leapfrog: npt.NDArray[np.int64]
     step_size: FloatArray
     diverging: npt.NDArray[np.bool_]
+    stretched: int
+
+
+class _Target(NamedTuple):
+    """What the compiled program gets anew on each call: the whitening and the model's data."""
+
+    centre: jax.Array
+    transform: jax.Array
+    data: Any
 
 
 def sample_nuts(
-    potential: Callable[[jax.Array, Any], jax.Array],
-    data: Any,
+    potential: Potential,
+    data: Any,  # noqa: ANN401 - any pytree
     centre: FloatArray,
     transform: FloatArray,
     *,
@@ -58,7 +83,7 @@ def sample_nuts(
     draws: int,
     warmup: int,
     seed: int,
-    target_accept: float = 0.8,
+    target_accept: float = 0.7,
     progress: Callable[[int], None] | None = None,
 ) -> NutsDraws:
     """Draw from exp(-potential) by NUTS.
@@ -68,7 +93,7 @@ def sample_nuts(
     potential : (z, data) -> scalar
     data : pytree
     centre : (dim,)
-        Mode; chains start at independent draws of the Gaussian approximation, half a standard deviation wide.
+        Mode; chains start from independent draws around it, half a standard deviation wide.
     transform : (dim, dim)
         W, the whitening of `bayesunmix.inference.map_estimate`.
     chains, draws, warmup : int
@@ -78,53 +103,129 @@ def sample_nuts(
     progress : callable, optional
         Told the number of iterations done after each chunk, over all chains.
     """
-    location, matrix = jnp.asarray(centre), jnp.asarray(transform)
-
-    def whitened(v: jax.Array) -> jax.Array:
-        return potential(location + matrix @ v, data)
-
-    kernel = NUTS(
-        potential_fn=whitened,
-        step_size=0.4,
-        adapt_mass_matrix=False,
-        target_accept_prob=target_accept,
-        max_tree_depth=MAX_TREE_DEPTH,
-    )
+    half = max(warmup // 2, 1)
     keys = jax.random.split(jax.random.PRNGKey(seed), 2 * chains)
-    states = []
-    for chain in range(chains):
-        start = 0.5 * jax.random.normal(keys[2 * chain], (len(centre),))
-        states.append(kernel.init(keys[2 * chain + 1], warmup, init_params=start, model_args=(), model_kwargs={}))
-
-    def chunk(state: Any) -> tuple[Any, dict[str, jax.Array]]:
-        def step(state: Any, _: None) -> tuple[Any, dict[str, jax.Array]]:
-            state = kernel.sample(state, (), {})
-            kept = {
-                "z": location + matrix @ state.z,
-                "potential": state.potential_energy,
-                "energy": state.energy,
-                "accept_probability": state.accept_prob,
-                "n_leapfrog": state.num_steps,
-                "step_size": state.adapt_state.step_size,
-                "diverging": state.diverging,
-            }
-            return state, kept
-
-        return jax.lax.scan(step, state, None, length=CHUNK)
-
-    run_chunk = jax.jit(chunk).lower(states[0]).compile()
-    total = warmup + draws
-    n_chunks = -(-total // CHUNK)
-
-    def run_chain(state: Any) -> dict[str, npt.NDArray[Any]]:
-        kept = []
-        for _ in range(n_chunks):
-            state, piece = run_chunk(state)
-            kept.append(jax.tree.map(np.asarray, piece))
-            if progress is not None:
-                progress(CHUNK)
-        return {name: np.concatenate([piece[name] for piece in kept])[warmup:total] for name in kept[0]}
-
+    target = _Target(jnp.asarray(centre), jnp.asarray(transform), jax.tree.map(jnp.asarray, data))
+    sampler = _Sampler(potential, half, target_accept, USUAL_TREE_DEPTH)
+    states = [
+        sampler.start(0.5 * jax.random.normal(first, centre.shape), second, target)
+        for first, second in zip(keys[:chains], keys[chains:], strict=True)
+    ]
+    run = sampler.compile(states[0], target)
     with ThreadPoolExecutor(max_workers=chains) as pool:
-        results = list(pool.map(run_chain, states))
-    return NutsDraws(**{name: np.stack([result[name] for result in results]) for name in results[0]})
+
+        def run_all(iterations: int) -> list[dict[str, npt.NDArray[Any]]]:
+            nonlocal states
+            done = list(pool.map(lambda state: _run_chain(run, state, target, iterations, progress), states))
+            states = [state for state, _ in done]
+            return [kept for _, kept in done]
+
+        early = run_all(half)
+        wide = _wide_directions(np.stack([kept["v"] for kept in early]))
+        target, states = _restretched(sampler, target, states, wide)
+        run_all(warmup - half)
+        step = min(float(state.adapt_state.step_size) for state in states)
+        depth = int(np.clip(np.ceil(np.log2(TRAJECTORY / step + 1.0)), USUAL_TREE_DEPTH, MAX_TREE_DEPTH))
+        if depth > USUAL_TREE_DEPTH:
+            sampler = _Sampler(potential, 0, target_accept, depth, step)
+            states = [sampler.start(state.z, state.rng_key, target) for state in states]
+            run = sampler.compile(states[0], target)
+        results = run_all(draws)
+    stacked = {name: np.stack([result[name] for result in results]) for name in results[0] if name != "v"}
+    v = np.stack([result["v"] for result in results])
+    z = np.asarray(target.centre) + v @ np.asarray(target.transform).T
+    return NutsDraws(z=z, **stacked, stretched=wide.shape[1])
+
+
+class _Sampler:
+    """NumPyro's NUTS on a whitened potential, with everything that changes passed as arguments."""
+
+    def __init__(self, potential: Potential, warmup: int, target_accept: float, depth: int, step: float | None = None) -> None:
+        def whitened(target: _Target) -> Callable[[jax.Array], jax.Array]:
+            return lambda v: potential(target.centre + target.transform @ v, target.data)
+
+        self._init, self._sample = hmc(potential_fn_gen=whitened, algo="NUTS")
+        self._settings = {
+            "num_warmup": warmup,
+            "step_size": 0.3 if step is None else step,
+            "adapt_step_size": step is None,
+            "adapt_mass_matrix": False,
+            "target_accept_prob": target_accept,
+            "max_tree_depth": depth,
+        }
+
+    def start(self, v: jax.Array, key: jax.Array, target: _Target) -> Any:  # noqa: ANN401 - NumPyro's sampler state
+        """Sampler state at a whitened position, at the beginning of a warm-up."""
+        return self._init(v, model_args=(target,), rng_key=key, **self._settings)
+
+    def compile(self, state: Any, target: _Target) -> Callable[[Any, _Target], Any]:  # noqa: ANN401
+        """Compile `CHUNK` iterations: (state, target) -> (state, draws and statistics of every iteration)."""
+
+        def chunk(state: Any, target: _Target) -> tuple[Any, dict[str, jax.Array]]:  # noqa: ANN401
+            def step(state: Any, _: None) -> tuple[Any, dict[str, jax.Array]]:  # noqa: ANN401
+                state = self._sample(state, model_args=(target,))
+                kept = {
+                    "v": state.z,
+                    "potential": state.potential_energy,
+                    "energy": state.energy,
+                    "accept_probability": state.accept_prob,
+                    "n_leapfrog": state.num_steps,
+                    "step_size": state.adapt_state.step_size,
+                    "diverging": state.diverging,
+                }
+                return state, kept
+
+            return jax.lax.scan(step, state, None, length=CHUNK)
+
+        return jax.jit(chunk).lower(state, target).compile()
+
+
+def _run_chain(
+    run: Callable[[Any, _Target], Any],
+    state: Any,  # noqa: ANN401
+    target: _Target,
+    iterations: int,
+    progress: Callable[[int], None] | None,
+) -> tuple[Any, dict[str, npt.NDArray[Any]]]:
+    """Run one chain in chunks; returns the last state and the first `iterations` draws."""
+    kept = []
+    for _ in range(max(-(-iterations // CHUNK), 1)):
+        state, piece = run(state, target)
+        kept.append(jax.tree.map(np.asarray, piece))
+        if progress is not None:
+            progress(CHUNK)
+    return state, {name: np.concatenate([piece[name] for piece in kept])[:iterations] for name in kept[0]}
+
+
+def _wide_directions(v: FloatArray) -> FloatArray:
+    """Directions in which whitened draws spread far more than noise explains, scaled to what they lack.
+
+    Parameters
+    ----------
+    v : (chain, draw, dim)
+
+    Returns
+    -------
+    (dim, direction): columns u_i sqrt(lambda_i - 1), so that I + U U^T has the spread lambda_i along u_i; none if all is well.
+    """
+    late = v[:, int(BURN_IN * v.shape[1]) :].reshape(-1, v.shape[-1])
+    if len(late) < 50:
+        return np.zeros((v.shape[-1], 0))
+    values, vectors = np.linalg.eigh(np.cov(late.T))
+    # Draws of a short warm-up are correlated: as if one in three counted.
+    noise = (1.0 + np.sqrt(3.0 * v.shape[-1] / len(late))) ** 2
+    wide = values > 1.5 * noise
+    return np.asarray(vectors[:, wide] * np.sqrt(values[wide] - 1.0))
+
+
+def _restretched(sampler: _Sampler, target: _Target, states: list[Any], wide: FloatArray) -> tuple[_Target, list[Any]]:
+    """Stretch the whitening along wide directions and start the second half of warm-up at the same points."""
+    stretch = np.eye(len(wide))
+    if wide.shape[1]:
+        # Columns of `wide` are orthogonal: each direction is stretched by sqrt(lambda).
+        length = np.linalg.norm(wide, axis=0)
+        unit = wide / length
+        stretch = stretch + unit @ np.diag(np.sqrt(length**2 + 1.0) - 1.0) @ unit.T
+    stretched = target._replace(transform=target.transform @ jnp.asarray(stretch))
+    inverse = jnp.asarray(np.linalg.inv(stretch))
+    return stretched, [sampler.start(inverse @ state.z, state.rng_key, stretched) for state in states]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,15 +13,26 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 import xarray as xr
-from matplotlib.axes import Axes
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from bayesunmix.plot import FIGURES, ResultPlots
 from bayesunmix.plot.fit import pearson_residuals
-from bayesunmix.plot.labels import main_lines, spread
+from bayesunmix.plot.labels import main_lines, prominence, spread
 from bayesunmix.plot.partition import phase_pairs
-from bayesunmix.plot.style import MM_PER_INCH, WIDTH_MM, element_order, length_text, nice_length
+from bayesunmix.plot.segmentation import label_colours
+from bayesunmix.plot.style import (
+    GREY,
+    MM_PER_INCH,
+    WIDTH_MM,
+    element_order,
+    length_text,
+    nice_length,
+    phase_colour,
+)
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -103,7 +115,9 @@ def synthetic_result(
 ) -> StandIn:
     """Return a result of three minerals (fewer or more on demand) with traces found, not found and declared absent."""
     rng = np.random.default_rng(7)
-    names = [name if index < 3 else f"phase {index + 1}" for index, name in enumerate([*TRUTH, "", "", ""])][:phases]
+    names = [name if index < 3 else f"phase {index + 1}" for index, name in enumerate([*TRUTH, "", "", ""])][
+        :phases
+    ]
     truth = {name: TRUTH.get(name, TRUTH["Brg"]) for name in names}
     posterior = _posterior(rng, truth, 100)
     composition = _composition_table(posterior, truth)
@@ -199,7 +213,11 @@ def _partition_table(posterior: xr.Dataset, composition: pd.DataFrame, names: li
         for below in (name for name in names if name != above):
             for element in ELEMENTS:
                 pair = (found[above, element], found[below, element])
-                kind = {("true", "true"): "interval", ("false", "true"): "upper", ("true", "false"): "lower"}.get(pair)
+                kind = {
+                    ("true", "true"): "interval",
+                    ("false", "true"): "upper",
+                    ("true", "false"): "lower",
+                }.get(pair)
                 if kind is None:
                     continue
                 drawn = posterior["composition"].sel(element=element)
@@ -220,7 +238,17 @@ def _partition_table(posterior: xr.Dataset, composition: pd.DataFrame, names: li
                         "prob_above_1": np.mean(ratio > 1.0),
                     }
                 )
-    columns = ["element", "numerator", "denominator", "median", "lower", "upper", "level", "kind", "prob_above_1"]
+    columns = [
+        "element",
+        "numerator",
+        "denominator",
+        "median",
+        "lower",
+        "upper",
+        "level",
+        "kind",
+        "prob_above_1",
+    ]
     return pd.DataFrame(rows, columns=None if rows else columns)
 
 
@@ -257,8 +285,8 @@ def _spectra(
 ) -> tuple[xr.Dataset, xr.Dataset]:
     energy = 0.95 + 0.01 * np.arange(1900)
     continuum = 2e-3 * np.exp(-energy / 6.0) * (1.0 - np.exp(-energy))
-    mean = np.stack([continuum + _characteristic(energy, values) for values in truth.values()])
-    mean /= mean.sum(axis=1, keepdims=True)
+    raw = np.stack([continuum + _characteristic(energy, values) for values in truth.values()])
+    mean = raw / raw.sum(axis=1, keepdims=True)
     band = 0.02 + 0.004 / np.sqrt(mean / mean.max())
     dims = ("phase", "energy")
     endmembers = xr.Dataset(
@@ -271,7 +299,7 @@ def _spectra(
     )
     counts = 4.3e6 * maps["abundance_mean"].mean(("y", "x")).values
     by_phase = (counts[:, np.newaxis] * mean).reshape(len(truth), -1, 5).sum(axis=-1)
-    share = np.sum(counts[:, np.newaxis] * continuum, axis=0).reshape(-1, 5).sum(axis=-1)
+    share = np.sum(counts / raw.sum(axis=1)) * continuum.reshape(-1, 5).sum(axis=-1)
     edges = energy[0] - 0.005 + 0.05 * np.arange(by_phase.shape[1] + 1)
     bins = ("energy_bin",)
     fit_group = xr.Dataset(
@@ -349,3 +377,177 @@ def _run(names: list[str], method: str) -> dict[str, Any]:
         "fit": {"deviance_per_dof_total": 1.04, "deviance_per_dof_segments": [1.02, 1.11, 0.97]},
         "hash": "9f2c1e0a77d14b55",
     }
+
+
+@pytest.fixture(scope="module")
+def result() -> StandIn:
+    return synthetic_result()
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "map": {},
+    "line": {"shape": (1, 40)},
+    "upright line": {"shape": (40, 1)},
+    "point": {"shape": (1, 1)},
+    "one phase": {"phases": 1},
+    "six phases": {"phases": 6, "shape": (20, 60)},
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("case", CASES)
+def test_texts_stay_on_the_page(name: str, case: str) -> None:
+    figure = FIGURES[name](synthetic_result(**CASES[case]))  # type: ignore[arg-type]
+    figure.draw_without_rendering()
+    width, height = figure.bbox.size
+    for text in figure.findobj(Text):
+        if not (isinstance(text, Text) and text.get_visible() and text.get_text().strip()):
+            continue
+        box = text.get_window_extent()
+        # Tick labels beyond the ends of an axis are not drawn, but matplotlib keeps them.
+        if _is_spare_tick(text):
+            continue
+        assert box.x0 >= -1.0, text
+        assert box.x1 <= width + 1.0, text
+        assert box.y0 >= -1.0, text
+        assert box.y1 <= height + 1.0, text
+
+
+def _is_spare_tick(text: Text) -> bool:
+    axes = text.axes
+    if axes is None:
+        return False
+    x_ticks = axes.xaxis.get_ticklabels(which="both")
+    y_ticks = axes.yaxis.get_ticklabels(which="both")
+    x, y = text.get_position()
+    if text in x_ticks:
+        return not min(axes.get_xlim()) <= x <= max(axes.get_xlim())
+    return text in y_ticks and not min(axes.get_ylim()) <= y <= max(axes.get_ylim())
+
+
+def test_figures_fit_a_page_and_leave_settings_alone(result: StandIn) -> None:
+    before = dict(mpl.rcParams)
+    plots = ResultPlots(result)  # type: ignore[arg-type]
+    for name in FIGURES:
+        figure = getattr(plots, name)()
+        assert isinstance(figure, Figure)
+        assert figure.get_size_inches()[0] * MM_PER_INCH <= WIDTH_MM + 0.1
+        assert figure.canvas.manager is None
+    assert dict(mpl.rcParams) == before
+
+
+def test_a_figure_shows_itself_in_a_notebook(result: StandIn) -> None:
+    assert FIGURES["partition"](result)._repr_png_().startswith(b"\x89PNG")  # type: ignore[arg-type, attr-defined]
+
+
+def test_line_names_do_not_cover_each_other(result: StandIn) -> None:
+    figure = FIGURES["fit"](result)  # type: ignore[arg-type]
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) > 10
+    for left, right in itertools.pairwise(sorted(boxes, key=lambda box: box.x0)):
+        assert left.x1 <= right.x0 + 0.5
+
+
+def test_every_line_that_stands_out_is_named_and_no_other(result: StandIn) -> None:
+    figure = FIGURES["spectra"](result)  # type: ignore[arg-type]
+    named = {text.get_text().strip() for text in figure.axes[1].texts}
+    assert {"Mg Kα", "Fe Kα", "Cu Kα"} <= named
+    # Fp is declared free of silicon and calcium.
+    assert not {"Si Kα", "Ca Kα"} & named
+    stray = {text.get_text().strip() for text in figure.axes[1].texts if text.get_color() == GREY}
+    assert stray == {"Cu Kα", "Ga Kα", "Pt Lα", "Pt Mα", "Zr Kα", "Zr Lα"}
+
+
+def test_main_lines_are_the_strongest_of_each_family_in_range(result: StandIn) -> None:
+    names = main_lines(result.tree["lines"].dataset, 1.0, 10.0)
+    assert [name.text for name in names[:3]] == ["Mg Kα", "Al Kα", "Lu Mα"]
+    assert ("U Mα", 3.171) in [(name.text, name.energy_keV) for name in names]
+    assert "U Lα" not in [name.text for name in names]
+
+
+def test_prominence_is_that_of_the_peak_and_not_of_the_slope() -> None:
+    energy = np.arange(1.0, 5.0, 0.01)
+    slope = np.exp(-energy)
+    assert prominence(energy, slope, 3.0) == 1.0
+    peak = slope * (1.0 + 0.5 * np.exp(-(((energy - 3.0) / 0.05) ** 2)))
+    assert 1.05 < prominence(energy, peak, 3.0) < 1.5
+
+
+@given(
+    wanted=st.lists(st.floats(0.0, 100.0), min_size=1, max_size=20).map(sorted),
+    spacing=st.floats(0.1, 4.0),
+)
+def test_spread_keeps_distance_order_and_room(wanted: list[float], spacing: float) -> None:
+    places = spread(wanted, spacing, 0.0, 100.0)
+    assert np.all(np.diff(places) >= spacing - 1e-9)
+    assert places.min() >= -1e-9
+    assert places.max() <= 100.0 + 1e-9
+
+
+def test_spread_leaves_distant_positions_alone_and_parts_close_ones_evenly() -> None:
+    np.testing.assert_allclose(spread([1.0, 5.0, 9.0], 2.0, 0.0, 10.0), [1.0, 5.0, 9.0])
+    np.testing.assert_allclose(spread([5.0, 5.0], 2.0, 0.0, 10.0), [4.0, 6.0])
+    np.testing.assert_allclose(spread([0.0, 0.0], 2.0, 0.0, 10.0), [0.0, 2.0])
+
+
+def test_composition_shows_points_bounds_and_nothing_for_what_is_declared_absent(result: StandIn) -> None:
+    axes = FIGURES["compositions"](result).axes[0]  # type: ignore[arg-type]
+    table = result.summary()
+    markers = [line.get_marker() for line in axes.lines]
+    assert markers.count("o") == (table["detected"] == "true").sum() > 0
+    assert markers.count("<") == (table["detected"] == "false").sum() > 0
+    texts = [text.get_text() for text in axes.texts]
+    assert texts.count("declared absent") == (table["detected"] == "declared_absent").sum() > 0
+    points = sorted(line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o")  # type: ignore[index]
+    np.testing.assert_allclose(points, sorted(100.0 * table["mean"][table["detected"] == "true"]))
+
+
+def test_partition_draws_intervals_and_both_kinds_of_bounds(result: StandIn) -> None:
+    figure = FIGURES["partition"](result)  # type: ignore[arg-type]
+    pairs = phase_pairs(result)  # type: ignore[arg-type]
+    assert pairs == [("Fp", "Brg"), ("CaPv", "Brg"), ("CaPv", "Fp")]
+    table = result.partition_table().set_index(["numerator", "denominator"])
+    for axes, pair in zip(figure.axes, pairs, strict=True):
+        kinds = table.loc[[pair], "kind"].value_counts()
+        markers = [line.get_marker() for line in axes.lines]
+        found = [markers.count(marker) for marker in ("o", "<", ">")]
+        assert found == [kinds.get(kind, 0) for kind in ("interval", "upper", "lower")]
+        low, high = axes.get_xlim()
+        assert low < 1.0 < high
+
+
+def test_the_matrix_is_the_denominator_wherever_it_is_listed(result: StandIn) -> None:
+    run = {"config": {"phases": [{"name": "Fp"}, {"name": "CaPv"}, {"name": "Brg", "matrix": True}]}}
+    other = dataclasses.replace(result, phases=["Fp", "CaPv", "Brg"], run=run)
+    assert phase_pairs(other) == [("Fp", "Brg"), ("CaPv", "Brg"), ("CaPv", "Fp")]  # type: ignore[arg-type]
+
+
+def test_labels_fade_from_pure_to_mixed(result: StandIn) -> None:
+    maps = result.tree["maps"].dataset
+    colours = label_colours(maps, 3)
+    label = maps["label"].values
+    pure = maps["pure_probability"].values
+    for index in range(3):
+        own = label == index
+        paleness = colours[own].min(axis=-1)
+        assert np.all(np.diff(paleness[np.argsort(pure[index][own])]) <= 1e-12)
+        np.testing.assert_allclose(
+            colours[own & (pure[index] == 1.0)] - to_rgb(phase_colour(index)), 0.0, atol=1e-12
+        )
+
+
+def test_pearson_residuals_are_counts_over_their_poisson_deviation() -> None:
+    np.testing.assert_allclose(
+        pearson_residuals(np.array([12.0, 0.0, 3.0]), np.array([9.0, 4.0, 0.0])), [1.0, -2.0, 0.0]
+    )
+
+
+def test_scale_bar_lengths_are_round() -> None:
+    assert [nice_length(span) for span in (1045.2, 30.0, 7.4, 0.4)] == [200.0, 10.0, 2.0, 0.1]
+    assert [length_text(200.0, "nm"), length_text(2000.0, "nm")] == ["200 nm", "2 µm"]
+    assert length_text(50.0, "") == "50 px"
+
+
+def test_elements_stand_by_atomic_number() -> None:
+    assert element_order(["U", "Si", "Mg", "Fe"]) == ["Mg", "Si", "Fe", "U"]

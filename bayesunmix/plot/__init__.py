@@ -32,8 +32,8 @@ FIGURES = {
 class ResultPlots:
     """The figures of one result, as ``result.plot``.
 
-    Figures are made without pyplot: a script keeps its own state, and nothing needs closing. In a notebook one shows itself
-    at the end of a cell; ``figure.savefig("maps.pdf")`` writes it.
+    Figures are made without pyplot: a script keeps its own state, and nothing needs closing. In a notebook one shows
+    itself at the end of a cell; ``figure.savefig("maps.pdf")`` writes it.
 
     Parameters
     ----------

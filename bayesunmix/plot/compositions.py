@@ -12,6 +12,7 @@ from bayesunmix.plot.style import (
     GREY,
     SMALL,
     WIDTH_MM,
+    darken,
     element_order,
     new_figure,
     phase_colour,
@@ -101,7 +102,7 @@ def _shown_values(rows: list[Any]) -> list[float]:
         if detection(row) == "true":
             values += [_PERCENT * row.lower, _PERCENT * row.mean, _PERCENT * row.upper]
         elif detection(row) == "false":
-            values.append(_PERCENT * row.upper_bound / 2.0)
+            values += [_PERCENT * row.upper_bound / 2.0, _PERCENT * row.upper_bound]
     return values
 
 
@@ -119,5 +120,5 @@ def _draw_row(figure: Figure, axes: Any, y: float, row: Any, colour: str) -> Non
         textcoords="offset points",
         va="center_baseline",
         fontsize=SMALL - 0.5,
-        color=GREY if state == "declared_absent" else colour,
+        color=GREY if state == "declared_absent" else darken(colour),
     )

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bayesunmix.plot.labels import log_limits, name_lines
+from bayesunmix.plot.labels import energy_ticks, log_limits, name_lines
 from bayesunmix.plot.style import (
     GREY,
     INK,
@@ -75,7 +75,9 @@ def fit(result: Result) -> Figure:
         residuals = pearson_residuals(observed[index], expected[index])
         colour = INK if index == 0 else phase_colour(index - 1)
         _draw_residuals(below, residuals, (low + high) / 2.0, colour)
-        _name_panel(below, "whole map" if index == 0 else f"pixels labelled {result.phases[index - 1]}", residuals)
+        _name_panel(
+            below, "whole map" if index == 0 else f"pixels labelled {result.phases[index - 1]}", residuals
+        )
         below.tick_params(labelbottom=index == panels - 1)
     below.set_xlabel("energy (keV)")
     middle = _TOP_MM + _SPECTRUM_MM + _GAP_MM + panels * (_RESIDUAL_MM + _GAP_MM) / 2.0
@@ -107,6 +109,7 @@ def _draw_spectrum(axes: Axes, result: Result, edges: FloatArray, width: FloatAr
     )
     axes.stairs(expected, edges, color=INK, linewidth=0.8, label="fitted", baseline=None)
     name_lines(axes, result.tree["lines"].dataset, (edges[:-1] + edges[1:]) / 2.0, expected)
+    energy_ticks(axes)
     axes.set_ylabel("counts per keV")
     axes.tick_params(labelbottom=False)
     hide_frame(axes, "top", "right")
@@ -122,6 +125,7 @@ def _draw_residuals(axes: Axes, residuals: FloatArray, energy: FloatArray, colou
     axes.plot(energy[inside], residuals[inside], ".", color=colour, markersize=2.0)
     for beyond, marker, y in ((residuals >= edge, "^", 0.93), (residuals <= -edge, "v", -0.93)):
         axes.plot(energy[beyond], np.full(int(beyond.sum()), y * edge), marker, color=_MODEL, markersize=3.0)
+    energy_ticks(axes)
     axes.set_ylim(-edge, edge)
     axes.set_yticks([-3.0, 0.0, 3.0])
     hide_frame(axes, "top", "right")

@@ -38,7 +38,9 @@ def log_axis(axes: Axes, values: Iterable[float], most: float = np.inf) -> None:
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     decades = np.log10(high / low)
-    axes.xaxis.set_major_locator(LogLocator(10.0, (1.0,) if decades > 1.5 else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_locator(LogLocator(10.0, (1.0,) if decades > 1.5 else (1.0, 2.0, 5.0), numticks=8))
+    if decades < 6.0:
+        axes.xaxis.set_minor_locator(LogLocator(10.0, np.arange(2.0, 10.0), numticks=99))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 

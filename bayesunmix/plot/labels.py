@@ -8,17 +8,19 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from bayesunmix.plot.style import GREY, INK, SMALL, FloatArray, axes_mm
 
-BAND_MM = 11.0
+BAND_MM = 13.0
 """Height that the names take at the top of the axes."""
 
 _SPACING_MM = 2.6
 _LEADER_MM = 3.0
 # A line is named when its peak stands out from the valleys beside it by this factor.
-_PROMINENCE = 1.04
-_PEAK_KEV = 0.06
+_PROMINENCE = 1.03
+# Response and binning shift a peak by no more than this; its valleys lie within the second distance.
+_PEAK_KEV = 0.03
 _VALLEY_KEV = 0.35
 
 
@@ -54,16 +56,37 @@ def main_lines(lines: xr.Dataset, low: float, high: float) -> list[LineName]:
 
 
 def prominence(energy: FloatArray, spectrum: FloatArray, at: float) -> float:
-    """Return by what factor the peak at an energy stands above the higher of the valleys on its two sides."""
-    window = np.abs(energy - at) <= _PEAK_KEV
-    if not window.any():
-        return 0.0
-    peak = float(np.max(spectrum[window]))
-    left = spectrum[(energy < at) & (energy >= at - _VALLEY_KEV)]
-    right = spectrum[(energy > at) & (energy <= at + _VALLEY_KEV)]
-    valleys = [float(np.min(side)) for side in (left, right) if side.size]
-    floor = max(valleys, default=0.0)
-    return peak / floor if floor > 0.0 else (np.inf if peak > 0.0 else 0.0)
+    """Return by what factor the peak at an energy stands above the higher of the valleys on its two sides.
+
+    A valley is searched from the peak down to where the spectrum rises above the peak again, so that the flank of a
+    stronger line has prominence 1.
+
+    Parameters
+    ----------
+    energy, spectrum
+        Energies in keV, ascending, and values, both (energy,).
+    at
+        Energy of the line in keV.
+    """
+    top = _peak_index(energy, spectrum, at)
+    peak = float(spectrum[top])
+    left = spectrum[(energy < energy[top]) & (energy >= at - _VALLEY_KEV)][::-1]
+    right = spectrum[(energy > energy[top]) & (energy <= at + _VALLEY_KEV)]
+    floor = max(_valley(side, peak) for side in (left, right))
+    return peak / floor if floor > 0.0 else 1.0
+
+
+def _valley(side: FloatArray, peak: float) -> float:
+    """Lowest value on the way from a peak outwards, before the spectrum climbs above it."""
+    higher = np.flatnonzero(side > peak)
+    return float(np.min(side[: higher[0] if higher.size else side.size], initial=peak))
+
+
+def _peak_index(energy: FloatArray, spectrum: FloatArray, at: float) -> int:
+    """Index of the highest value beside an energy, or of the channel nearest to it."""
+    nearest = int(np.argmin(np.abs(energy - at)))
+    window = np.flatnonzero(np.abs(energy - at) <= _PEAK_KEV)
+    return int(window[np.argmax(spectrum[window])]) if window.size else nearest
 
 
 def spread(wanted: Sequence[float], spacing: float, low: float, high: float) -> FloatArray:
@@ -102,6 +125,16 @@ def log_limits(axes: Axes, low: float, peak: float) -> None:
     height = axes_mm(axes)[1]
     axes.set_yscale("log")
     axes.set_ylim(low, low * (peak / low) ** (height / (height - BAND_MM)))
+    decades = 10.0 ** np.arange(np.ceil(np.log10(low)), np.floor(np.log10(peak)) + 1.0)
+    between = np.outer(10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(peak))), np.arange(2, 10))
+    axes.yaxis.set_major_locator(FixedLocator(decades))
+    axes.yaxis.set_minor_locator(FixedLocator([value for value in between.ravel() if low <= value <= peak]))
+    axes.spines["left"].set_bounds(low, peak)
+
+
+def energy_ticks(axes: Axes) -> None:
+    """Put ticks at whole energies in keV, no more than fit."""
+    axes.xaxis.set_major_locator(MaxNLocator(20, steps=[1, 2, 5, 10]))
 
 
 def name_lines(axes: Axes, lines: xr.Dataset, energy: FloatArray, spectrum: FloatArray) -> None:
@@ -148,7 +181,7 @@ def name_lines(axes: Axes, lines: xr.Dataset, energy: FloatArray, spectrum: Floa
 
 
 def _peak(energy: FloatArray, spectrum: FloatArray, at: float) -> float:
-    return float(np.max(spectrum[np.abs(energy - at) <= _PEAK_KEV], initial=0.0))
+    return float(spectrum[_peak_index(energy, spectrum, at)])
 
 
 def _at_height(axes: Axes, height_mm: float) -> float:

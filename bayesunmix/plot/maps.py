@@ -31,12 +31,16 @@ if TYPE_CHECKING:
     from bayesunmix.result import Result
 
 _MOST_COLUMNS = 4
+_MOST_HEIGHT_MM = 85.0
+# Panels lower than this have no room for long labels.
+_LOW_MM = 36.0
 _TITLE_MM = 6.0
 _GAP_MM = 3.0
 _LEFT_MM = 6.0
 _RIGHT_MM = 15.0
 _BAR_MM = 2.2
 _UNDER_BAR_MM = 7.0
+_INSET_MM = 4.0
 
 
 class Grid(NamedTuple):
@@ -113,17 +117,16 @@ def show_map(
 
 
 def panel_size(grid: Grid, width: float) -> tuple[float, float]:
-    """Width and height in mm of a map no wider than `width` and no higher than one and a half times that."""
-    height = min(width * grid.aspect, 1.5 * width)
+    """Width and height in mm of a map no wider than `width` and no higher than fits a page."""
+    height = min(width * grid.aspect, _MOST_HEIGHT_MM)
     return height / grid.aspect, height
 
 
 def name_phase(axes: Axes, name: str, index: int, letters: int) -> None:
     """Title a panel with the name of a phase and its colour."""
-    axes.set_title(shorten(name, letters), loc="left", x=0.0, pad=3.5, fontweight="bold", color="black")
-    axes.plot(
-        [0.0, 1.0], [1.0, 1.0], transform=axes.transAxes, color=phase_colour(index), linewidth=2.4, clip_on=False
-    )
+    axes.set_title(shorten(name, letters), loc="left", x=0.0, pad=3.5, fontweight="bold")
+    for spine in axes.spines.values():
+        spine.set(color=phase_colour(index), linewidth=1.6)
 
 
 def _draw_maps(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
@@ -147,17 +150,18 @@ def _draw_maps(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
         place_colourbar(
             figure,
             shown,
-            (left, under, width, _BAR_MM),
+            (left + _INSET_MM, under, width - 2.0 * _INSET_MM, _BAR_MM),
             extend="max" if float(np.nanmax(sd)) > _scale_top(sd) else "neither",
             ticks=MaxNLocator(4),
         )
         if column == 0:
             upper.set_ylabel("mean")
-            lower.set_ylabel("standard deviation")
+            lower.set_ylabel("standard deviation" if height >= _LOW_MM else "sd")
             scale_bar(upper, grid.unit)
         if column == columns - 1 or index == count - 1:
             box = (left + width + 2.0, top, _BAR_MM, height)
-            place_colourbar(figure, mean, box, "abundance (atom fraction)")
+            label = "abundance (atom fraction)" if height >= _LOW_MM else "abundance"
+            place_colourbar(figure, mean, box, label)
     return figure
 
 
@@ -183,9 +187,8 @@ def _draw_line(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
     axes.set_xlabel(f"distance ({grid.unit})" if grid.unit else "pixel")
     axes.set_ylabel("abundance (atom fraction)")
     hide_frame(axes, "top", "right")
-    axes.legend(
-        loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, borderaxespad=0.2, title=_band_text(result)
-    )
+    axes.set_title(_band_text(result), loc="left", pad=4.0)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, borderaxespad=0.2)
     return figure
 
 

@@ -27,8 +27,8 @@ from bayesunmix.rounding import bound_text, interval_text
 if TYPE_CHECKING:
     from bayesunmix.result import Result
 
-_LEFT_MM = 9.0
-_NUMBERS_MM = 23.0
+_LEFT_MM = 8.0
+_NUMBERS_MM = 28.5
 _ROW_MM = 5.0
 _ABOVE_MM = 7.0
 _BELOW_MM = 11.0
@@ -69,7 +69,10 @@ def partition(result: Result) -> Figure:
         line, column = divmod(place, columns)
         left = _LEFT_MM + column * (width + _NUMBERS_MM)
         axes = place_axes(figure, left, line * band + _ABOVE_MM, width, height)
-        _draw_pair(axes, [rows.get((element, numerator, denominator)) for element in elements], elements)
+        colour = phase_colour(result.phases.index(numerator))
+        _draw_pair(
+            axes, [rows.get((element, numerator, denominator)) for element in elements], elements, colour
+        )
         axes.tick_params(labelleft=column == 0)
         title = f"{shorten(numerator, 16)} / {shorten(denominator, 16)}"
         axes.set_title(title, loc="left", pad=4.0, fontweight="bold")
@@ -80,7 +83,7 @@ def partition(result: Result) -> Figure:
 def phase_pairs(result: Result) -> list[tuple[str, str]]:
     """Return each pair of phases once, as (numerator, denominator), with the matrix as denominator.
 
-    Phases declared as matrix come first, the others as they are listed; in each pair the earlier one is the denominator.
+    Phases declared as matrix come first, the others as they are listed; the earlier one of a pair is the denominator.
     """
     declared = result.run.get("config", {}).get("phases", [])
     matrix = {
@@ -105,25 +108,28 @@ def partition_text(row: Any) -> str:  # noqa: ANN401 - a row of the table, whose
 def _table_rows(result: Result) -> dict[tuple[str, str, str], Any]:
     table = result.partition_table()
     return {
-        (str(row.element), str(row.numerator), str(row.denominator)): row for row in table.itertuples(index=False)
+        (str(row.element), str(row.numerator), str(row.denominator)): row
+        for row in table.itertuples(index=False)
     }
 
 
 def _ends(row: Any) -> list[float]:  # noqa: ANN401
     if partition_text(row) == "–":
         return []
-    return {"interval": [row.lower, row.upper], "upper": [row.upper / 2.0], "lower": [row.lower * 2.0]}[row.kind]
+    if row.kind == "interval":
+        return [row.lower, row.upper]
+    # An arrow needs room beyond its bound.
+    return [row.upper / 2.0, row.upper] if row.kind == "upper" else [row.lower, 2.0 * row.lower]
 
 
-def _draw_pair(axes: Axes, rows: list[Any], elements: list[str]) -> None:
+def _draw_pair(axes: Axes, rows: list[Any], elements: list[str], colour: str) -> None:
     log_axis(axes, [1.0, *(end for row in rows for end in _ends(row))])
     stripe_rows(axes, elements, 1.0)
     axes.axvline(1.0, color=GREY, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
     for y, row in enumerate(rows):
         text = partition_text(row)
-        colour = GREY if text == "–" else INK
         if text != "–":
-            _draw_row(axes, y, row)
+            _draw_row(axes, y, row, colour)
         axes.annotate(
             text,
             (1.0, y),
@@ -132,12 +138,12 @@ def _draw_pair(axes: Axes, rows: list[Any], elements: list[str]) -> None:
             textcoords="offset points",
             va="center_baseline",
             fontsize=SMALL - 0.5,
-            color=colour,
+            color=GREY if text == "–" else INK,
         )
 
 
-def _draw_row(axes: Axes, y: float, row: Any) -> None:  # noqa: ANN401
+def _draw_row(axes: Axes, y: float, row: Any, colour: str) -> None:  # noqa: ANN401
     if row.kind == "interval":
-        draw_interval(axes, y, row.median, row.lower, row.upper, phase_colour(0))
+        draw_interval(axes, y, row.median, row.lower, row.upper, colour)
     else:
-        draw_bound(axes, y, row.upper if row.kind == "upper" else row.lower, row.kind, phase_colour(3))
+        draw_bound(axes, y, row.upper if row.kind == "upper" else row.lower, row.kind, colour)

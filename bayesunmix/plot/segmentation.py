@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from bayesunmix.plot.maps import Grid, name_phase, panel_size, pixel_grid, show_map
@@ -34,11 +36,11 @@ if TYPE_CHECKING:
 # A pixel that is surely mixed keeps this much of the colour of its phase.
 _FAINTEST = 0.3
 _LEFT_MM = 3.0
-_RIGHT_MM = 14.0
 _GAP_MM = 4.0
 _TITLE_MM = 6.5
 _KEY_MM = 12.0
-_BAR_MM = 2.2
+_BAR_MM = 2.6
+_KEY_STEP_MM = 11.0
 
 
 @styled
@@ -62,7 +64,9 @@ def segmentation(result: Result) -> Figure:
     grid = pixel_grid(data)
     if grid.kind == "map":
         return _draw_maps(result, data, grid)
-    return _draw_profile(result, data, grid)
+    if grid.kind == "line":
+        return _draw_line(result, data, grid)
+    return _draw_point(result, data)
 
 
 def label_colours(data: xr.Dataset, count: int) -> FloatArray:
@@ -84,13 +88,12 @@ def _draw_maps(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
     images = [str(name) for name in data.data_vars if str(name).startswith("image_")]
     count = 1 + len(result.phases) + len(images)
     columns = 2 if count in (2, 4) else min(3, count)
-    room = (WIDTH_MM - _LEFT_MM - _RIGHT_MM - _GAP_MM * (columns - 1)) / max(columns, 2)
+    room = (WIDTH_MM - 2.0 * _LEFT_MM - _GAP_MM * (columns - 1)) / columns
     width, height = panel_size(grid, room)
-    rows = math.ceil(count / columns)
     row_height = _TITLE_MM + height + 1.0
-    figure = new_figure(
-        rows * row_height + _KEY_MM, _LEFT_MM + columns * (width + _GAP_MM) - _GAP_MM + _RIGHT_MM
-    )
+    rows = math.ceil(count / columns)
+    beside = rows * columns > count and height >= _KEY_STEP_MM * (1 + len(result.phases))
+    figure = new_figure(rows * row_height + (2.0 if beside else _KEY_MM))
     places = [
         (_LEFT_MM + column * (width + _GAP_MM), row * row_height + _TITLE_MM)
         for row in range(rows)
@@ -102,41 +105,78 @@ def _draw_maps(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
     axes.set_title("Most probable phase", loc="left", pad=3.5, fontweight="bold")
     scale_bar(axes, grid.unit, INK)
     for index, phase in enumerate(result.phases):
-        place = places[1 + index]
-        axes = place_axes(figure, *place, width, height)
+        axes = place_axes(figure, *places[1 + index], width, height)
         shown = show_map(axes, data["pure_probability"].values[index], grid, "cividis", 1.0)
         name_phase(axes, f"Pure {phase}", index, letters)
-    bar = (_LEFT_MM + columns * (width + _GAP_MM) - _GAP_MM + 2.0, _TITLE_MM, _BAR_MM, height)
-    place_colourbar(figure, shown, bar, "probability of the pure phase")
-    for place, name in zip(places[1 + len(result.phases) :], images, strict=False):
+    for name, place in zip(images, places[1 + len(result.phases) :], strict=False):
         axes = place_axes(figure, *place, width, height)
-        show_map(axes, data[name].values, grid, "gray")
+        _show_image(axes, data[name].values)
         axes.set_title(shorten(name.removeprefix("image_"), letters), loc="left", pad=3.5, fontweight="bold")
-    _draw_key(figure, result.phases, rows * row_height + 3.0)
+    if beside:
+        left, top = places[count]
+        _draw_key(figure, result.phases, shown, (left + 4.0, top), (0.0, _KEY_STEP_MM))
+    else:
+        step = min(45.0, (WIDTH_MM - 2.0 * _LEFT_MM) / (1 + len(result.phases)))
+        _draw_key(figure, result.phases, shown, (_LEFT_MM, rows * row_height + 3.0), (step, 0.0))
     return figure
 
 
-def _draw_key(figure: Figure, phases: list[str], top: float) -> None:
-    """Draw one strip per phase, from mixed to pure."""
-    step = min(40.0, (WIDTH_MM - _LEFT_MM - _RIGHT_MM) / len(phases))
-    for index, phase in enumerate(phases):
-        left = _LEFT_MM + index * step
-        axes = place_axes(figure, left, top, step - 6.0, 2.6)
-        ramp = fade(phase_colour(index), _strength(np.linspace(0.0, 1.0, 64)))
+def _show_image(axes: Axes, values: FloatArray) -> None:
+    """Draw another image of the file in its own proportions, its contrast set by all but the extreme pixels."""
+    low, high = np.nanquantile(values, [0.005, 0.995])
+    axes.imshow(values, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    axes.set_anchor("NW")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _draw_key(
+    figure: Figure,
+    phases: list[str],
+    shown: AxesImage,
+    corner: tuple[float, float],
+    step: tuple[float, float],
+) -> None:
+    """Draw the scale of the probabilities and one strip per phase, each `step` mm (right, down) from the last."""
+    width = min(34.0, step[0] - 6.0 if step[0] else 34.0)
+    text = {"va": "top", "fontsize": SMALL}
+    place_colourbar(figure, shown, (*corner, width, _BAR_MM), ticks=[])
+    place_text(figure, corner[0], corner[1] + 3.2, "P(pure): 0 → 1", **text)
+    for index, phase in enumerate(phases, start=1):
+        left, top = corner[0] + index * step[0], corner[1] + index * step[1]
+        axes = place_axes(figure, left, top, width, _BAR_MM)
+        ramp = fade(phase_colour(index - 1), _strength(np.linspace(0.0, 1.0, 64)))
         axes.imshow(ramp[np.newaxis], extent=(0.0, 1.0, 0.0, 1.0), aspect="auto")
         axes.set_xticks([])
         axes.set_yticks([])
         hide_frame(axes, "top", "right", "bottom", "left")
-        text = f"{shorten(phase, int(step / 2.4))}: mixed → pure"
-        place_text(figure, left, top + 3.2, text, va="top", fontsize=SMALL)
+        place_text(figure, left, top + 3.2, f"{shorten(phase, int(width / 2.6))}: mixed → pure", **text)
 
 
-def _draw_profile(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
+def _draw_point(result: Result, data: xr.Dataset) -> Figure:
+    count = len(result.phases)
+    figure = new_figure(16.0 + 9.0 * count)
+    axes = place_axes(figure, 40.0, 3.0, WIDTH_MM - 80.0, 9.0 * count)
+    for index in range(count):
+        value = float(data["pure_probability"].values[index].item())
+        axes.barh(index, value, height=0.6, color=phase_colour(index))
+        axes.annotate(
+            f"{value:.3f}", (1.0, index), xytext=(6.0, 0.0), textcoords="offset points", va="center"
+        )
+    axes.set_xlim(0.0, 1.0)
+    axes.set_ylim(count - 0.5, -0.5)
+    axes.set_yticks(range(count), [shorten(phase, 22) for phase in result.phases])
+    axes.set_xlabel("probability of the pure phase")
+    hide_frame(axes, "top", "right")
+    return figure
+
+
+def _draw_line(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
     figure = new_figure(76.0)
     axes = place_axes(figure, 13.0, 9.0, WIDTH_MM - 17.0, 44.0)
     strip = place_axes(figure, 13.0, 55.0, WIDTH_MM - 17.0, 4.0)
     distance = grid.distance()
-    step = float(distance[1] - distance[0]) if distance.size > 1 else 1.0
+    step = float(distance[1] - distance[0])
     edges = np.append(distance - step / 2.0, distance[-1] + step / 2.0)
     for index, phase in enumerate(result.phases):
         values = data["pure_probability"].values[index].ravel()
@@ -147,7 +187,7 @@ def _draw_profile(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
     strip.imshow(colours, extent=(edges[0], edges[-1], 0.0, 1.0), aspect="auto", interpolation="nearest")
     strip.set_yticks([])
     strip.set_xlabel(f"distance ({grid.unit})" if grid.unit else "pixel")
-    strip.xaxis.set_major_locator(MaxNLocator(8, integer=not grid.unit))
+    strip.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10], integer=not grid.unit))
     strip.set_ylabel("label", rotation=0, ha="right", va="center")
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0.0, 1.0)

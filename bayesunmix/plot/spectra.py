@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from bayesunmix.plot.labels import log_limits, name_lines
+from bayesunmix.plot.labels import energy_ticks, log_limits, name_lines
 from bayesunmix.plot.style import (
     WIDTH_MM,
     hide_frame,
@@ -22,7 +22,7 @@ from bayesunmix.plot.style import (
 if TYPE_CHECKING:
     from bayesunmix.result import Result
 
-_PANEL_MM = 46.0
+_PANEL_MM = 50.0
 _TITLE_MM = 5.0
 # The axis shows this many decades below the highest peak at most.
 _DECADES = 5.0
@@ -59,6 +59,7 @@ def spectra(result: Result) -> Figure:
         lower = np.maximum(data["lower"].values[index], low / 10.0)
         axes.fill_between(energy, lower, data["upper"].values[index], color=colour, alpha=0.3, linewidth=0.0)
         axes.plot(energy, np.maximum(means[index], low / 10.0), color=colour, linewidth=0.8)
+        energy_ticks(axes)
         name_lines(axes, lines, energy, means[index])
         axes.set_title(shorten(phase, 60), loc="left", pad=2.5, fontweight="bold", color=colour)
         axes.tick_params(labelbottom=index == len(result.phases) - 1)

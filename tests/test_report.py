@@ -1,0 +1,211 @@
+"""The report tells the whole story, in one file, with the right numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import re
+import runpy
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from bayesunmix import report
+from bayesunmix.report import report_html, save_report
+from bayesunmix.report_words import checks, findings, headline
+from bayesunmix.rounding import bound_text, interval_text, round_to_uncertainty
+
+synthetic_result: Callable[..., Any] = runpy.run_path(str(Path(__file__).with_name("test_plot.py")))[
+    "synthetic_result"
+]
+SECTIONS = [
+    "fit",
+    "maps",
+    "segmentation",
+    "spectra",
+    "compositions",
+    "partition",
+    "diagnostics",
+    "warnings",
+    "reading",
+    "settings",
+]
+
+
+class _Page(HTMLParser):
+    """Collects sections, links and pictures, and checks that tags are closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sections: list[str] = []
+        self.sources: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if tag == "h2":
+            self.sections.append(found["id"] or "")
+        self.sources += [value or "" for key, value in attrs if key in ("src", "href")]
+        if tag not in ("meta", "img", "link", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def result() -> Any:  # noqa: ANN401 - the stand-in of test_plot
+    return synthetic_result()
+
+
+@pytest.fixture(scope="module")
+def page(result: Any) -> str:  # noqa: ANN401
+    return report_html(result)
+
+
+def test_sections_come_in_order_and_nothing_is_loaded_from_outside(page: str) -> None:
+    parser = _Page()
+    parser.feed(page)
+    assert parser.open == []
+    assert parser.sections == SECTIONS
+    assert all(source.startswith(("#", "data:image/png;base64,")) for source in parser.sources)
+    assert sum(source.startswith("data:") for source in parser.sources) == len(report.FIGURES)
+
+
+def test_page_writes_intervals_bounds_and_declared_absences(page: str, result: Any) -> None:  # noqa: ANN401
+    table = result.summary().set_index(["phase", "element"])
+    row = table.loc["Brg", "U"]
+    assert interval_text(100.0 * row["mean"], 100.0 * row["lower"], 100.0 * row["upper"]) in page
+    assert html.escape(bound_text(100.0 * table.loc["Fp", "U"]["upper_bound"])) in page
+    assert "declared absent" in page
+
+
+def test_headline_names_phases_shares_traces_and_verdict(page: str, result: Any) -> None:  # noqa: ANN401
+    share = 100.0 * float(result.tree["maps"].dataset["abundance_mean"].sel(phase="Brg").mean())
+    assert f"Brg ({share:.3g} %)" in headline(result)[0]
+    assert "Three phases in a map of 30 × 40 pixels" in headline(result)[0]
+    assert "2 chains of 100 draws" in headline(result)[1]
+    text = dict(findings(result))["Fp"]
+    assert re.match(r"Mg 7\d", text)
+    assert "Declared absent: Si, Ca." in text
+    assert re.search(r"Not detected: Nd < 0\.00\d+", text)
+    assert "No diagnostic speaks against this result" in page
+
+
+def test_problems_stand_first_and_in_words(result: Any) -> None:  # noqa: ANN401
+    bad = dataclasses.replace(result, problems=("R-hat of `U in Fp` is 1.09.",))
+    text = report_html(bad)
+    assert "No diagnostic speaks against" not in text
+    assert "R-hat of <code>U in Fp</code> is 1.09." in text
+    assert text.index("Do not rely on these numbers yet") < text.index('id="fit"')
+
+
+def test_checks_tell_good_from_bad(result: Any) -> None:  # noqa: ANN401
+    assert {check.name: check.verdict for check in checks(result)} == {
+        "R-hat": "good",
+        "Effective sample size": "good",
+        "Divergences": "good",
+        "Starts and modes": "good",
+        "Deviance per degree of freedom": "good",
+        "Binning": "note",
+        "Detector response": "note",
+    }
+    table = result.diagnostics().copy()
+    table.loc[3, ["rhat", "ess_bulk"]] = 1.2, 17.0
+    bad = dataclasses.replace(result, tables=result.tables | {"diagnostics": table})
+    found = {check.name: check for check in checks(bad)}
+    assert found["R-hat"].verdict == found["Effective sample size"].verdict == "bad"
+    assert "1.200" in found["R-hat"].found
+    assert table["quantity"][3] in found["R-hat"].found
+    stats = result.tree["sample_stats"].dataset
+    diverging = stats["diverging"].copy(data=np.ones(stats["diverging"].shape, bool))
+    tree = result.tree.copy()
+    tree["sample_stats"] = type(result.tree)(stats.assign(diverging=diverging))
+    verdicts = {check.name: check.verdict for check in checks(dataclasses.replace(result, tree=tree))}
+    assert verdicts["Divergences"] == "bad"
+
+
+def test_a_result_without_chains_says_so() -> None:
+    found = {check.name: check for check in checks(synthetic_result(method="laplace"))}
+    assert found["R-hat"].verdict == "note"
+    assert "laplace runs no chains" in found["R-hat"].found
+    assert "Divergences" not in found
+
+
+def test_names_from_the_user_cannot_break_the_page() -> None:
+    result = synthetic_result(phases=2)
+    name = "<b>Brg & co</b> $title"
+    tables = {key: table.replace("Brg", name) for key, table in result.tables.items()}
+    text = report_html(dataclasses.replace(result, phases=[name, "Fp"], tables=tables))
+    assert "<b>Brg" not in text
+    assert html.escape(name) in text
+    _Page().feed(text)
+
+
+def test_save_report_writes_page_and_figures(result: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    path = save_report(result, tmp_path / "new")
+    assert path == tmp_path / "new" / "report.html"
+    assert path.stat().st_size < 3_000_000
+    files = {file.name for file in (tmp_path / "new" / "figures").iterdir()}
+    assert files == {f"{name}.{kind}" for name in report.FIGURES for kind in ("png", "pdf")}
+
+
+def test_a_large_page_takes_coarser_pictures(result: Any, monkeypatch: pytest.MonkeyPatch, page: str) -> None:  # noqa: ANN401
+    monkeypatch.setattr(report, "_MOST_BYTES", 500_000)
+    assert len(report_html(result)) < 600_000 < len(page)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ((41.2187, 40.8761, 41.5613), ("41.2", "40.9", "41.6")),
+        ((224.8, 172.3, 306.1), ("220", "170", "310")),
+        ((0.01912, 0.0151, 0.0234), ("0.019", "0.015", "0.023")),
+        ((0.84, 0.29, 1.7), ("0.8", "0.3", "1.7")),
+        ((0.019, 0.0004, 0.05), ("0.0190", "0.0004", "0.0500")),
+        ((0.3, 0.0, 0.9), ("0.3", "0.0", "0.9")),
+        ((5.0, 5.0, 5.0), ("5.00", "5.00", "5.00")),
+        ((0.0, 0.0, 0.0), ("0", "0", "0")),
+        ((3e-9, 1e-9, 6e-9), ("3.0e-09", "1.0e-09", "6.0e-09")),
+        ((float("nan"), 0.0, 1.0), ("–", "0", "1")),
+    ],
+)
+def test_digits_follow_the_interval(
+    numbers: tuple[float, float, float], expected: tuple[str, str, str]
+) -> None:
+    assert round_to_uncertainty(*numbers) == expected
+
+
+@given(
+    value=st.floats(1e-5, 1e5),
+    below=st.floats(1e-3, 0.999),
+    above=st.floats(1e-3, 10.0),
+)
+def test_rounding_moves_a_value_by_at_most_a_quarter_of_the_nearer_side(
+    value: float, below: float, above: float
+) -> None:
+    lower, upper = value * (1.0 - below), value * (1.0 + above)
+    side = min(value - lower, upper - value)
+    assume(side > 1e-6)
+    for number, text in zip((value, lower, upper), round_to_uncertainty(value, lower, upper), strict=True):
+        assert abs(float(text) - number) <= 0.2501 * side
+        assert float(text) > 0.0
+
+
+@given(bound=st.floats(1e-5, 1e6))
+def test_rounded_bounds_stay_true(bound: float) -> None:
+    upper, lower = float(bound_text(bound)[2:]), float(bound_text(bound, ">")[2:])
+    assert bound * (1 - 1e-6) <= upper <= bound * 1.11
+    assert bound * 0.89 <= lower <= bound * (1 + 1e-6)
+
+
+def test_bounds_of_two_digits_are_kept() -> None:
+    assert bound_text(0.013) == "< 0.013"
+    assert bound_text(170.0, ">") == "> 170"
+    assert bound_text(0.0, unit="at%") == "< 0 at%"
