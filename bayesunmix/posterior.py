@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +20,15 @@ from bayesunmix.forward import ForwardModel
 from bayesunmix.inference.density import FlatModel, compiled, flatten_model
 from bayesunmix.inference.map_estimate import MapEstimate, descend, find_map
 from bayesunmix.inference.mixture import atom_weights, group_pixels, one_group, relative_likelihood, responsibilities
-from bayesunmix.models.abundance import AbundancePrior, abundance_prior, log_weights, simplex_atoms
-from bayesunmix.models.endmember import EndmemberBasis
+from bayesunmix.models.abundance import AbundancePrior, abundance_prior, simplex_atoms
+from bayesunmix.models.endmember import EndmemberBasis, continuum_shape, family_counts
 from bayesunmix.models.unmixing import (
     SiteBalance,
     Sites,
     UnmixingData,
     component_weights,
+    continuum_corrections,
+    log_ratios,
     spectra,
     unmixing_model,
 )
@@ -124,19 +126,25 @@ class FittedPosterior:
     Attributes
     ----------
     data : UnmixingData
-    model : FlatModel
     estimate : MapEstimate
     modes : tuple of Mode
         One per start, the best first.
+    absorbing : (phase, element)
+        Compositions whose absorption the basis of `data` holds.
     atom_fractions : (phase, element)
         Composition at the mode, with nominal calibration factors.
     """
 
     data: UnmixingData
-    model: FlatModel
     estimate: MapEstimate
     modes: tuple[Mode, ...]
+    absorbing: FloatArray
     atom_fractions: FloatArray
+
+    @cached_property
+    def model(self) -> FlatModel:
+        """Flat view of the model; built on demand, so that the rest can be saved and read back."""
+        return _flat_model(self.data)
 
 
 def fit_posterior(blocks: Blocks, starts: list[Start], absorbing: FloatArray, progress: Progress) -> FittedPosterior:
@@ -157,12 +165,20 @@ def fit_posterior(blocks: Blocks, starts: list[Start], absorbing: FloatArray, pr
     best = candidates[0]
     fractions = _fractions(best.data, best.sites)
     data, example = _refined(blocks, best, fractions)
-    model = flatten_model(unmixing_model, data, example)
+    model = _flat_model(data)
     value_and_gradient, hessian = compiled(model)
     start = np.asarray(model.flatten(example, data))
     estimate = find_map(value_and_gradient, hessian, data, start, progress=progress)
     sites = model.constrain(jnp.asarray(estimate.z), data)
-    return FittedPosterior(data, model, estimate, _modes(candidates), _fractions(data, sites))
+    return FittedPosterior(
+        jax.tree.map(np.asarray, data), estimate, _modes(candidates), fractions, _fractions(data, sites)
+    )
+
+
+def _flat_model(data: UnmixingData) -> FlatModel:
+    """Flat view of the unmixing model for data of these shapes."""
+    even = np.full(len(data.prior.mean), 1.0 / len(data.prior.mean))
+    return flatten_model(unmixing_model, data, _sites(data, np.ones(len(data.scale)), even))
 
 
 @dataclass(frozen=True)
@@ -185,7 +201,7 @@ def _compare_starts(
     for number, start in enumerate(starts):
         data, example, transform = _coarse(blocks, basis, yields, start, baseline / baseline.sum())
         if model is None:
-            model = flatten_model(unmixing_model, data, example)
+            model = _flat_model(data)
             value_and_gradient, _ = compiled(model)
         z = np.asarray(model.flatten(example, data))
         z, potential, _ = descend(value_and_gradient, data, z, transform, max_iterations=60)
@@ -330,23 +346,47 @@ def _modes(candidates: list[_Candidate]) -> tuple[Mode, ...]:
     return tuple(modes)
 
 
-def draw_sites(fitted: FittedPosterior, z: FloatArray) -> dict[str, FloatArray]:
-    """What the result is made of, for flat draws z of shape (chain, draw, dim).
+@dataclass(frozen=True)
+class Draws:
+    """Posterior draws of everything that the result is made of.
 
-    Returns
-    -------
-    dict of arrays: `weights` (chain, draw, phase, component), `spectra` (chain, draw, phase, energy), `log_pi`
-    (chain, draw, atom), `log_ratio` (chain, draw, family).
+    Attributes
+    ----------
+    weights : (chain, draw, phase, component)
+        Counts in each component's main family.
+    family_counts : (chain, draw, phase, family)
+        Counts of each line family per unit of weight.
+    continuum : (chain, draw, phase, knot)
+        Counts of each continuum piece.
+    spectra : (chain, draw, phase, energy)
+        Endmembers over the fitted bins, unit sum.
     """
 
-    def one(flat: jax.Array, data: UnmixingData) -> dict[str, Any]:
-        sites = fitted.model.constrain(flat, data)
-        return {
-            "weights": component_weights(data, sites),
-            "spectra": spectra(data, sites),
-            "log_pi": log_weights(data.prior, sites["abundance_xi"]),
-        }
+    weights: FloatArray
+    family_counts: FloatArray
+    continuum: FloatArray
+    spectra: FloatArray
+
+    @property
+    def total(self) -> FloatArray:
+        """Counts of a phase in all, shape (chain, draw, phase)."""
+        return np.asarray(self.family_counts.sum(axis=-1) + self.continuum.sum(axis=-1))
+
+
+def read_draws(fitted: FittedPosterior, z: FloatArray) -> Draws:
+    """Map flat draws z, shape (chain, draw, dim), to what they mean."""
+    model = fitted.model
+
+    def one(flat: jax.Array, data: UnmixingData) -> tuple[jax.Array, ...]:
+        sites = model.constrain(flat, data)
+        weights = component_weights(data, sites)
+        return (
+            weights,
+            family_counts(data.basis, weights, log_ratios(data, sites)),
+            weights[:, -1:] * continuum_shape(data.basis, *continuum_corrections(sites)),
+            spectra(data, sites),
+        )
 
     flat = jnp.asarray(z.reshape(-1, z.shape[-1]))
-    drawn = jax.jit(lambda flat, data: jax.lax.map(lambda v: one(v, data), flat))(flat, fitted.data)
-    return {name: np.asarray(value).reshape(*z.shape[:2], *value.shape[1:]) for name, value in drawn.items()}
+    mapped = jax.jit(lambda flat, data: jax.lax.map(lambda v: one(v, data), flat, batch_size=64))(flat, fitted.data)
+    return Draws(*(np.asarray(value).reshape(*z.shape[:2], *value.shape[1:]) for value in mapped))

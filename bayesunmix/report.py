@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from bayesunmix.plot import FIGURES
-from bayesunmix.plot.compositions import composition_text, detection
-from bayesunmix.plot.partition import partition_text, phase_pairs
+from bayesunmix.plot.partition import phase_pairs, table_rows
 from bayesunmix.plot.style import element_order, phase_colour, png_bytes
 from bayesunmix.report_words import Check, assumptions, checks, findings, headline
+from bayesunmix.rounding import composition_text, partition_text
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result
@@ -137,7 +137,7 @@ def _headline(result: Result) -> str:
 def _composition_table(result: Result) -> str:
     rows = {(str(row.phase), str(row.element)): row for row in result.summary().itertuples(index=False)}
     body = [
-        [element, *(_cell(composition_text(row), detection(row) == "true") for row in line)]
+        [element, *(_cell(composition_text(row), row.detected == "true") for row in line)]
         for element in element_order(result.elements)
         for line in [[rows[phase, element] for phase in result.phases]]
     ]
@@ -152,17 +152,14 @@ def _partition_table(result: Result) -> str:
     pairs = phase_pairs(result)
     if not pairs:
         return ""
-    rows = {
-        (str(row.element), str(row.numerator), str(row.denominator)): row
-        for row in result.partition_table().itertuples(index=False)
-    }
+    rows = table_rows(result)
     body = []
     for element in element_order(result.elements):
         texts = [partition_text(rows.get((element, *pair))) for pair in pairs]
         body.append([element, *(_cell(text, "[" in text) for text in texts)])
     caption = (
         f"Median [{100.0 * result.level:g} % interval]; &lt; and &gt;: bound, detected in one phase only; "
-        "–: not known. Every pair both ways is in <code>partition.csv</code>."
+        "–: no ratio. Every pair both ways is in <code>partition.csv</code>."
     )
     head = ["", *(escape(f"{above} / {below}") for above, below in pairs)]
     return f'<div class="wide">{_table(head, body, caption)}</div>'
@@ -221,6 +218,7 @@ def _settings(run: dict[str, Any]) -> str:
             f"<td>{escape(', '.join(f'{name} {version}' for name, version in versions.items()))}</td>",
         ],
         ["Seed", f"<td>{escape(str(run.get('seed', '')))}</td>"],
+        ["X-ray lines", f"<td>{escape(str(run.get('lines', '')))}</td>"],
         ["Hash of the counts", f"<td><code>{escape(str(run.get('hash', '')))}</code></td>"],
         [
             "Time",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bayesunmix.plot.compositions import composition_text, detection
 from bayesunmix.plot.style import element_order
+from bayesunmix.rounding import composition_text
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result
@@ -25,6 +25,9 @@ _TRACE = 0.01
 # Vehtari et al., Bayesian Anal. 16 (2021) 667, doi:10.1214/20-BA1221: R-hat at most 1.01, effective sample size 400.
 _GOOD_RHAT = 1.01
 _GOOD_ESS = 400.0
+_LEAST_ESS_PER_CHAIN = 100.0
+# Another solution worse by less than this still holds an appreciable part of the posterior.
+_RIVAL_NATS = 10.0
 # A model without fault has a deviance of about one per degree of freedom.
 _GOOD_DEVIANCE = 1.2
 
@@ -47,7 +50,7 @@ def headline(result: Result) -> list[str]:
     shares = [float(np.mean(values)) for values in abundance]
     count = len(result.phases)
     listed = join(
-        f"{phase} ({100.0 * share:.3g} %)" for phase, share in zip(result.phases, shares, strict=True)
+        f"{phase} ({100.0 * share:.3g}\u00a0%)" for phase, share in zip(result.phases, shares, strict=True)
     )
     where = {1: "a single spectrum", max(shape): f"a line of {max(shape)} pixels"}.get(
         shape[0] * shape[1], f"a map of {shape[0]} × {shape[1]} pixels"
@@ -67,14 +70,14 @@ def findings(result: Result) -> list[tuple[str, str]]:
     for phase in result.phases:
         rows = {str(row.element): row for row in table[table["phase"] == phase].itertuples(index=False)}
         ordered = [rows[element] for element in element_order(rows)]
-        seen = [row for row in ordered if detection(row) == "true"]
+        seen = [row for row in ordered if row.detected == "true"]
         main = sorted((row for row in seen if row.mean >= _TRACE), key=lambda row: -row.mean)
         sentences = [
             _listed("", main),
             _listed("Traces detected: ", [row for row in seen if row.mean < _TRACE]),
-            _listed("Not detected: ", [row for row in ordered if detection(row) == "false"]),
+            _listed("Not detected: ", [row for row in ordered if row.detected == "false"]),
         ]
-        absent = [row.element for row in ordered if detection(row) == "declared_absent"]
+        absent = [row.element for row in ordered if row.detected == "declared_absent"]
         if absent:
             sentences.append(f"Declared absent: {', '.join(absent)}.")
         found.append((phase, " ".join(sentence for sentence in sentences if sentence)))
@@ -86,7 +89,7 @@ def checks(result: Result) -> list[Check]:
     table = result.diagnostics()
     return [
         _rhat_check(table, result.run.get("method", "")),
-        _ess_check(table),
+        _ess_check(table, result.tree["posterior"].dataset.sizes["chain"]),
         *_divergence_check(result),
         *_starts_check(result.run.get("starts", [])),
         *_deviance_check(result),
@@ -148,7 +151,10 @@ def _declared(phase: dict[str, Any]) -> list[str]:
 def _listed(opening: str, rows: list[Any]) -> str:
     if not rows:
         return ""
-    return f"{opening}{', '.join(f'{row.element} {composition_text(row)}' for row in rows)} at%."
+    parts = [f"{row.element} {composition_text(row)}" for row in rows]
+    parts[-1] += " at%."
+    # An element stays with its number at the end of a line.
+    return opening + ", ".join(part.replace(" ", "\u00a0") for part in parts)
 
 
 def _number_word(count: int) -> str:
@@ -163,25 +169,27 @@ def _large(number: float) -> str:
 def _effort(result: Result) -> str:
     if result.run.get("method") != "nuts":
         return ""
-    return f" ({result.posterior.sizes['chain']} chains of {result.posterior.sizes['draw']} draws)"
+    sizes = result.tree["posterior"].dataset.sizes
+    return f" ({sizes['chain']} chains of {sizes['draw']} draws)"
 
 
 def _rhat_check(table: Any, method: str) -> Check:  # noqa: ANN401 - a table
     worst = _extreme(table["rhat"], largest=True)
-    name, quantity = "R-hat", table["quantity"].iloc[worst[0]] if worst else ""
+    name = "R-hat"
     meaning = (
         "Compares the chains with each other. Above 1.01 they have not yet explored the same distribution, and means "
         "and intervals depend on where they happened to start."
     )
     remedy = "Give more `warmup` and `draws`; if it stays high, declare what you know about the phases."
-    if worst is None:
-        found = f"not defined: method {method} runs no chains" if method else "not available"
-        return Check(name, found, "note", meaning, remedy)
+    if worst is None or method != "nuts":
+        return Check(name, f"not needed: method {method} runs no chains", "note", meaning, remedy)
     verdict = "good" if worst[1] <= _GOOD_RHAT else "bad"
-    return Check(name, f"at most {worst[1]:.3f} ({quantity})", verdict, meaning, remedy)
+    return Check(
+        name, f"at most {worst[1]:.3f} ({table['quantity'].iloc[worst[0]]})", verdict, meaning, remedy
+    )
 
 
-def _ess_check(table: Any) -> Check:  # noqa: ANN401
+def _ess_check(table: Any, chains: int) -> Check:  # noqa: ANN401
     name = "Effective sample size"
     meaning = (
         "How many independent draws the chains are worth. Below 400 the ends of the intervals are uncertain in their "
@@ -194,66 +202,58 @@ def _ess_check(table: Any) -> Check:  # noqa: ANN401
     found = f"bulk at least {bulk[1]:.0f} ({table['quantity'].iloc[bulk[0]]})"
     if tail is not None:
         found += f", tails at least {tail[1]:.0f}"
-    return Check(name, found, "good" if bulk[1] >= _GOOD_ESS else "bad", meaning, remedy)
+    enough = "note" if bulk[1] >= _LEAST_ESS_PER_CHAIN * chains else "bad"
+    return Check(name, found, "good" if bulk[1] >= _GOOD_ESS else enough, meaning, remedy)
 
 
 def _divergence_check(result: Result) -> list[Check]:
-    stats = result.tree["sample_stats"].dataset
-    if "diverging" not in stats:
+    if "sample_stats" not in result.tree or "diverging" not in result.tree["sample_stats"].dataset:
         return []
-    count, total = int(stats["diverging"].sum()), int(stats["diverging"].size)
-    meaning = "A divergence marks a place of the posterior that the sampler could not follow; what lies behind it is missing."
+    diverging = result.tree["sample_stats"].dataset["diverging"]
+    count, total = int(diverging.sum()), int(diverging.size)
+    meaning = (
+        "A divergence marks a place of the posterior that the sampler could not follow; what lies behind it "
+        "is missing."
+    )
     remedy = "Give more `warmup`. If divergences stay, a phase may be superfluous or hardly present."
-    return [
-        Check("Divergences", f"{count} in {total} draws", "good" if count == 0 else "bad", meaning, remedy)
-    ]
+    verdict = "good" if count == 0 else "bad"
+    return [Check("Divergences", f"{count} in {total} draws", verdict, meaning, remedy)]
 
 
 def _starts_check(starts: list[dict[str, Any]]) -> list[Check]:
     if not starts:
         return []
-    same = [start for start in starts if start.get("same_mode")]
-    converged = sum(bool(start.get("converged")) for start in starts)
-    found = f"{len(same)} of {len(starts)} reached the same solution, {converged} converged"
-    others = [start["objective"] for start in starts if not start.get("same_mode")]
-    if others and same:
-        gap = min(abs(objective - start["objective"]) for objective in others for start in same)
-        found += f"; the nearest other solution is {gap:.3g} nats away"
+    best = min(start["objective"] for start in starts)
+    others = [start["objective"] - best for start in starts if not start.get("same_mode")]
+    found = f"{len(starts) - len(others)} of {len(starts)} reached the best solution"
+    if others:
+        found += f"; the nearest other one fits {min(others):.3g} nats worse"
     meaning = (
-        "The search for the best solution begins at several places. Another solution many nats away fits clearly worse "
-        "and can be ignored; one within about 5 nats fits as well, and the data alone cannot choose."
+        "The search for the best solution begins at several places. Another solution many nats worse can be ignored; "
+        "one within a few nats fits as well, and the data alone cannot choose between the two."
     )
     remedy = "Declare more: an element absent from a phase, a matrix phase, a stoichiometry."
-    return [Check("Starts and modes", found, "good" if len(same) > 1 else "bad", meaning, remedy)]
+    verdict = "bad" if min(others, default=math.inf) < _RIVAL_NATS else "good" if len(starts) > 1 else "note"
+    return [Check("Starts and modes", found, verdict, meaning, remedy)]
 
 
 def _deviance_check(result: Result) -> list[Check]:
     fit = result.run.get("fit", {})
-    total, segments = fit.get("deviance_per_dof_total"), fit.get("deviance_per_dof_segments") or []
-    if total is None:
+    total, segments = fit.get("deviance_per_dof_total"), fit.get("deviance_per_dof_segments")
+    if not _finite(total):
         return []
+    each = segments if isinstance(segments, list) else [segments]
+    known = [value for value in each if _finite(value)]
     found = f"{total:.2f} for the whole map"
-    if len(segments) == len(result.phases):
-        pairs = zip(result.phases, segments, strict=True)
-        found += "; " + ", ".join(f"{phase} {value:.2f}" for phase, value in pairs if _finite(value))
-    worst = max([total, *(value for value in segments if _finite(value))])
-    meaning = (
-        "Misfit of the spectra per degree of freedom: about 1 when the model explains all but the counting noise. The "
-        "second figures are of the summed pixels labelled as each phase."
-    )
+    if known:
+        found += f"; {', '.join(f'{value:.2f}' for value in known)} for the pixels labelled as each phase"
+    meaning = "Misfit of the summed spectra per degree of freedom: about 1 when only counting noise is left."
     remedy = (
         "Look at the residuals below the sum spectrum: a peak there is a missing element, "
         "a wave a wrong background."
     )
-    return [
-        Check(
-            "Deviance per degree of freedom",
-            found,
-            "good" if worst <= _GOOD_DEVIANCE else "note",
-            meaning,
-            remedy,
-        )
-    ]
+    verdict = "good" if max([total, *known]) <= _GOOD_DEVIANCE else "note"
+    return [Check("Deviance per degree of freedom", found, verdict, meaning, remedy)]
 
 
 def _binning_note(binning: dict[str, Any]) -> list[Check]:

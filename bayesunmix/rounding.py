@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 # The last digit written stands for at most this share of the distance from the value to the nearer end.
 _LAST_DIGIT = 0.5
@@ -52,6 +53,8 @@ def interval_text(value: float, lower: float, upper: float, unit: str = "") -> s
     >>> interval_text(0.01912, 0.0151, 0.0234, "at%")
     '0.019 [0.015, 0.023] at%'
     """
+    if not (math.isfinite(lower) and math.isfinite(upper)):
+        return f"{_plain(value)}{_with_space(unit)}"
     middle, low, high = round_to_uncertainty(value, lower, upper)
     return f"{middle} [{low}, {high}]{_with_space(unit)}"
 
@@ -73,10 +76,47 @@ def bound_text(bound: float, sign: str = "<", unit: str = "") -> str:
     return f"{sign} {_at(whole * 10.0**exponent, exponent)}{_with_space(unit)}"
 
 
+def composition_text(row: Any, unit: str = "") -> str:  # noqa: ANN401 - a row of a table, whose names are the columns
+    """Write a row of the composition table in atom percent: an interval, a bound, or "declared absent".
+
+    Parameters
+    ----------
+    row
+        Named tuple with the columns of ``composition.csv`` in the unit ``at_frac``.
+    unit
+        Written behind the number, e.g. ``at%``.
+    """
+    if row.detected == "declared_absent":
+        return "declared absent"
+    if row.detected == "false":
+        bound = 100.0 * row.upper_bound
+        return bound_text(bound, unit=unit) if math.isfinite(bound) else "not detected"
+    return interval_text(100.0 * row.mean, 100.0 * row.lower, 100.0 * row.upper, unit)
+
+
+def partition_text(row: Any) -> str:  # noqa: ANN401
+    """Write a row of the partition table: an interval, a bound, or a dash where there is no ratio.
+
+    Parameters
+    ----------
+    row
+        Named tuple with the columns of ``partition.csv``; None where the table has no such row.
+    """
+    if row is None or row.kind not in ("interval", "upper", "lower"):
+        return "–"
+    if row.kind == "interval":
+        return interval_text(row.median, row.lower, row.upper)
+    bound = row.upper if row.kind == "upper" else row.lower
+    if not (math.isfinite(bound) and bound > 0.0):
+        return "–"
+    return bound_text(bound, "<" if row.kind == "upper" else ">")
+
+
 def _at(number: float, exponent: int) -> str:
     """Write a number rounded to a multiple of ten to the power of `exponent`."""
-    if exponent < -_MAX_DECIMALS:
-        return f"{number:.1e}"
+    if exponent < -_MAX_DECIMALS and number != 0.0:
+        digits = max(math.floor(math.log10(abs(number))) - exponent, 0)
+        return f"{number:.{digits}e}"
     return f"{round(number, -exponent):.{max(-exponent, 0)}f}"
 
 

@@ -291,7 +291,10 @@ class SimulateConfig:
         if not isinstance(self.stray, Mapping):
             raise InputError("simulate.stray", "be a table such as {Cu = 0.05}", f"is {self.stray!r}")
         check_elements("simulate.stray", list(self.stray))
-        shares = {key: check_fraction(f"simulate.stray.{key}", self.stray[key], inclusive=True) for key in self.stray}
+        shares = {
+            key: check_fraction(f"simulate.stray.{key}", self.stray[key], inclusive=True)
+            for key in self.stray
+        }
         if self.continuum + sum(shares.values()) >= 1.0:
             got = f"leave {1.0 - self.continuum - sum(shares.values()):g}"
             raise InputError("simulate.continuum and simulate.stray", "leave counts for the phases", got)

@@ -47,20 +47,22 @@ def flatten_model(model: Callable[..., None], data: Any, example: Sites) -> Flat
     example : sites
         Any admissible value of every site.
     """
-    start = unconstrain_fn(model, (data,), {}, example)
-    vector, unravel = ravel_pytree({name: jnp.asarray(value, jnp.float64) for name, value in start.items()})
+    def to_vector(sites: Sites, data: Any) -> jax.Array:
+        return ravel_pytree(unconstrain_fn(model, (data,), {}, sites))[0]
+
+    # Shapes alone give the way back: running the model here would cost more than a fit's evaluation.
+    structure = jax.eval_shape(lambda sites, data: unconstrain_fn(model, (data,), {}, sites), example, data)
+    vector, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float64), structure))
 
     def potential(z: jax.Array, data: Any) -> jax.Array:
         return potential_energy(model, (data,), {}, unravel(z))
 
-    def constrain(z: jax.Array, data: Any) -> Sites:
+    def to_sites(z: jax.Array, data: Any) -> Sites:
         sites: Sites = constrain_fn(model, (data,), {}, unravel(z))
         return sites
 
-    def flatten(sites: Sites, data: Any) -> jax.Array:
-        return ravel_pytree(unconstrain_fn(model, (data,), {}, sites))[0]
-
-    return FlatModel(potential, constrain, flatten, int(vector.size))
+    # Compiled, both maps shed the likelihood, on which their results do not depend.
+    return FlatModel(potential, jax.jit(to_sites), jax.jit(to_vector), int(vector.size))
 
 
 def compiled(model: FlatModel) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -10,6 +10,8 @@ Soc. B 39 (1977) 1).
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,7 +23,7 @@ Float32Array = npt.NDArray[np.float32]
 # A pixel drops atoms that hold less than this share of its posterior when chunks are formed: the sum over all pixels of what
 # is dropped moves the log-likelihood by far less than one nat, and hardly at all between parameter values.
 DROPPED_SHARE = 1e-4
-CHUNK_PIXELS = 256
+CHUNK_PIXELS = 128
 WIDTH_CLASSES = 3
 ABSENT = -1e9
 
@@ -71,7 +73,7 @@ def atom_weights(likelihood: Float32Array, *, n_iterations: int = 100, start: Fl
 
 
 def group_pixels(counts: Float32Array, share: Float32Array, atoms: FloatArray, spectra: FloatArray) -> tuple[PixelGroup, ...]:
-    """Pixels sorted by their most probable atom and cut into chunks, each with only the atoms it needs.
+    """Pixels sorted by the atoms they need and cut into chunks, each with only its atoms.
 
     Parameters
     ----------
@@ -87,19 +89,27 @@ def group_pixels(counts: Float32Array, share: Float32Array, atoms: FloatArray, s
     Up to three groups of chunks of similar width, so that narrow chunks do not pay for wide ones.
     """
     needed = share > DROPPED_SHARE
-    order = np.lexsort((share @ np.arange(share.shape[1], dtype=np.float32), share.argmax(axis=1)))
+    # Sorted like words over the alphabet of atoms: neighbours need nearly the same ones.
+    order = np.lexsort(needed.T[::-1])
     chunks = [order[i : i + CHUNK_PIXELS] for i in range(0, len(order), CHUNK_PIXELS)]
-    chunks.sort(key=lambda index: int(needed[index].any(axis=0).sum()))
+    widths = np.array([needed[index].any(axis=0).sum() for index in chunks])
+    narrowest_first = np.argsort(widths, kind="stable")
     groups = []
-    for members in np.array_split(np.arange(len(chunks)), min(WIDTH_CLASSES, len(chunks))):
-        stacked = [_chunk(counts, share, needed, atoms, spectra, chunks[m], _width(needed, chunks, members)) for m in members]
+    for members in _width_classes(widths, narrowest_first):
+        width = int(widths[members].max())
+        stacked = [_chunk(counts, share, needed, atoms, spectra, chunks[m], width) for m in members]
         groups.append(PixelGroup(*(np.stack(field) for field in zip(*stacked, strict=True))))
     return tuple(groups)
 
 
-def _width(needed: npt.NDArray[np.bool_], chunks: list[npt.NDArray[np.int64]], members: npt.NDArray[np.int64]) -> int:
-    """Atoms of the widest of some chunks."""
-    return max(int(needed[chunks[m]].any(axis=0).sum()) for m in members)
+def _width_classes(
+    widths: npt.NDArray[np.int64], narrowest_first: npt.NDArray[np.int64]
+) -> list[npt.NDArray[np.int64]]:
+    """Chunks in up to `WIDTH_CLASSES` classes, cut where padding each to its class's widest costs least."""
+    ordered, n = widths[narrowest_first], len(widths)
+    cuts = itertools.combinations_with_replacement(range(1, n + 1), WIDTH_CLASSES - 1)
+    ends = min(cuts, key=lambda cut: sum((b - a) * ordered[b - 1] for a, b in itertools.pairwise((0, *cut, n)) if b > a))
+    return [narrowest_first[a:b] for a, b in itertools.pairwise((0, *ends, n)) if b > a]
 
 
 def _chunk(

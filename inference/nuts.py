@@ -31,11 +31,12 @@ FloatArray = npt.NDArray[np.float64]
 Potential = Callable[[jax.Array, Any], jax.Array]
 
 CHUNK = 50
-# In whitened coordinates a trajectory of about a quarter turn (pi / 2) already decorrelates: trees are no deeper than that
-# takes, where NUTS would double once or twice more to see its U-turn. The usual step of 0.25 to 0.5 needs three doublings;
-# a smaller one gets the deeper trees, and the second compilation, that it needs.
-USUAL_TREE_DEPTH = 3
-TRAJECTORY = 1.5
+# In whitened coordinates a trajectory of about half a turn decorrelates: trees are no deeper than that takes, where NUTS would
+# double once more to see its U-turn. Four doublings do for the usual step of 0.2 to 0.5, three while the step is still being
+# adapted; a smaller step gets the deeper trees, and the second compilation, that it needs.
+WARMUP_TREE_DEPTH = 3
+USUAL_TREE_DEPTH = 4
+TRAJECTORY = 2.5
 MAX_TREE_DEPTH = 8
 # Share of the first half of warm-up that is left out when wide directions are looked for.
 BURN_IN = 0.3
@@ -144,19 +145,20 @@ class _Sampler:
         def whitened(target: _Target) -> Callable[[jax.Array], jax.Array]:
             return lambda v: potential(target.centre + target.transform @ v, target.data)
 
-        self._init, self._sample = hmc(potential_fn_gen=whitened, algo="NUTS")
-        self._settings = {
+        initialise, self._sample = hmc(potential_fn_gen=whitened, algo="NUTS")
+        settings = {
             "num_warmup": warmup,
             "step_size": 0.3 if step is None else step,
             "adapt_step_size": step is None,
             "adapt_mass_matrix": False,
             "target_accept_prob": target_accept,
-            "max_tree_depth": depth,
+            "max_tree_depth": (WARMUP_TREE_DEPTH, depth),
         }
+        self._initialise = jax.jit(lambda v, key, target: initialise(v, model_args=(target,), rng_key=key, **settings))
 
     def start(self, v: jax.Array, key: jax.Array, target: _Target) -> Any:  # noqa: ANN401 - NumPyro's sampler state
         """Sampler state at a whitened position, at the beginning of a warm-up."""
-        return self._init(v, model_args=(target,), rng_key=key, **self._settings)
+        return self._initialise(v, key, target)
 
     def compile(self, state: Any, target: _Target) -> Callable[[Any, _Target], Any]:  # noqa: ANN401
         """Compile `CHUNK` iterations: (state, target) -> (state, draws and statistics of every iteration)."""

@@ -42,6 +42,8 @@ class PixelPosterior:
     mean, sd, lower, upper : (pixel, phase) float32
     pure_probability : (pixel, phase) float32
         Posterior probability that the pixel is that phase alone.
+    count_share : (pixel, phase) float32
+        Mean abundance in shares of counts.
     """
 
     mean: Float32Array
@@ -49,6 +51,7 @@ class PixelPosterior:
     lower: Float32Array
     upper: Float32Array
     pure_probability: Float32Array
+    count_share: Float32Array
 
 
 def pixel_posterior(
@@ -89,17 +92,20 @@ def pixel_posterior(
         histogram = np.zeros((n_phases, len(block), N_BINS), np.float32)
         moments = np.zeros((2, len(block), n_phases), np.float32)
         pure = np.zeros((len(block), n_phases), np.float32)
+        count_share = np.zeros((len(block), n_phases), np.float32)
         for draw in range(n_draws):
             share = responsibilities(relative_likelihood(block, atoms @ spectra[draw]), weights)
             amount = atoms * atoms_per_count[draw]
             amount = (amount / amount.sum(axis=1, keepdims=True)).astype(np.float32)
             moments += np.stack([share @ amount, share @ amount**2])
             pure += share[:, :n_phases]
+            count_share += share @ atoms.astype(np.float32)
             for phase in range(n_phases):
                 histogram[phase] += share @ _one_hot(amount[:, phase])
             if progress is not None:
                 progress((number + (draw + 1) / n_draws) / len(batches))
-        pieces.append(_summarise(histogram / n_draws, moments / n_draws, pure / n_draws, level))
+        summary = _summarise(histogram / n_draws, moments / n_draws, level)
+        pieces.append((*summary, pure / n_draws, count_share / n_draws))
     return PixelPosterior(*(np.concatenate(field) for field in zip(*pieces, strict=True)))
 
 
@@ -117,14 +123,14 @@ def _one_hot(amount: Float32Array) -> Float32Array:
 
 
 def _summarise(
-    histogram: Float32Array, moments: Float32Array, pure: Float32Array, level: float
-) -> tuple[Float32Array, Float32Array, Float32Array, Float32Array, Float32Array]:
-    """Mean, sd, lower, upper and pure probability of a batch."""
+    histogram: Float32Array, moments: Float32Array, level: float
+) -> tuple[Float32Array, Float32Array, Float32Array, Float32Array]:
+    """Mean, sd, lower and upper of a batch."""
     mean, square = moments
     cumulative = np.cumsum(histogram, axis=2)
     tails = [(1.0 - level) / 2.0, (1.0 + level) / 2.0]
     lower, upper = (np.stack([_quantile(c, tail) for c in cumulative], axis=1) for tail in tails)
-    return mean, np.sqrt(np.maximum(square - mean**2, 0.0)), lower, upper, pure
+    return mean, np.sqrt(np.maximum(square - mean**2, 0.0)), lower, upper
 
 
 def _quantile(cumulative: Float32Array, probability: float) -> Float32Array:

@@ -127,15 +127,15 @@ def log_ratios(data: UnmixingData, sites: Sites) -> jax.Array:
     return none.at[index].set(data.basis.ratio_sd[index] * sites["family_log_ratio"])
 
 
+def continuum_corrections(sites: Sites) -> tuple[jax.Array, jax.Array]:
+    """Log corrections of the continuum, shared (knot,) and by phase (phase, knot)."""
+    return CONTINUUM_SHARED_SD * sites["continuum_shared"], CONTINUUM_PHASE_SD * sites["continuum_by_phase"]
+
+
 def spectra(data: UnmixingData, sites: Sites) -> jax.Array:
     """Endmember spectra s_kc, shape (phase, energy)."""
-    return endmember_spectra(
-        data.basis,
-        component_weights(data, sites),
-        log_ratios(data, sites),
-        CONTINUUM_SHARED_SD * sites["continuum_shared"],
-        CONTINUUM_PHASE_SD * sites["continuum_by_phase"],
-    )
+    corrections = continuum_corrections(sites)
+    return endmember_spectra(data.basis, component_weights(data, sites), log_ratios(data, sites), *corrections)
 
 
 def site_balance_log_density(balance: SiteBalance, atom_fractions: jax.Array) -> jax.Array:

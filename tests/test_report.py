@@ -88,13 +88,13 @@ def test_page_writes_intervals_bounds_and_declared_absences(page: str, result: A
 
 def test_headline_names_phases_shares_traces_and_verdict(page: str, result: Any) -> None:  # noqa: ANN401
     share = 100.0 * float(result.tree["maps"].dataset["abundance_mean"].sel(phase="Brg").mean())
-    assert f"Brg ({share:.3g} %)" in headline(result)[0]
+    assert f"Brg ({share:.3g}\u00a0%)" in headline(result)[0]
     assert "Three phases in a map of 30 × 40 pixels" in headline(result)[0]
     assert "2 chains of 100 draws" in headline(result)[1]
     text = dict(findings(result))["Fp"]
-    assert re.match(r"Mg 7\d", text)
+    assert re.match(r"Mg\s7\d", text)
     assert "Declared absent: Si, Ca." in text
-    assert re.search(r"Not detected: Nd < 0\.00\d+", text)
+    assert re.search(r"Not detected: Nd\s<\s0\.00\d+", text)
     assert "No diagnostic speaks against this result" in page
 
 
@@ -123,6 +123,13 @@ def test_checks_tell_good_from_bad(result: Any) -> None:  # noqa: ANN401
     assert found["R-hat"].verdict == found["Effective sample size"].verdict == "bad"
     assert "1.200" in found["R-hat"].found
     assert table["quantity"][3] in found["R-hat"].found
+    starts = [{"objective": 0.0, "same_mode": True}, {"objective": 2.5, "same_mode": False}]
+    found = {
+        check.name: check
+        for check in checks(dataclasses.replace(result, run=result.run | {"starts": starts}))
+    }
+    assert found["Starts and modes"].verdict == "bad"
+    assert "2.5 nats worse" in found["Starts and modes"].found
     stats = result.tree["sample_stats"].dataset
     diverging = stats["diverging"].copy(data=np.ones(stats["diverging"].shape, bool))
     tree = result.tree.copy()
@@ -172,7 +179,7 @@ def test_a_large_page_takes_coarser_pictures(result: Any, monkeypatch: pytest.Mo
         ((0.3, 0.0, 0.9), ("0.3", "0.0", "0.9")),
         ((5.0, 5.0, 5.0), ("5.00", "5.00", "5.00")),
         ((0.0, 0.0, 0.0), ("0", "0", "0")),
-        ((3e-9, 1e-9, 6e-9), ("3.0e-09", "1.0e-09", "6.0e-09")),
+        ((3e-9, 1e-9, 6e-9), ("3e-09", "1e-09", "6e-09")),
         ((float("nan"), 0.0, 1.0), ("–", "0", "1")),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -14,13 +15,14 @@ from bayesunmix.plot.style import (
     WIDTH_MM,
     darken,
     element_order,
+    legend_mm,
     new_figure,
     phase_colour,
     place_axes,
     shorten,
     styled,
 )
-from bayesunmix.rounding import bound_text, interval_text
+from bayesunmix.rounding import composition_text
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _NUMBERS_MM = 34.0
 _ROW_MM = 3.5
 _PERCENT = 100.0
+_LEGEND_COLUMNS = 4
 
 
 @styled
@@ -49,15 +52,16 @@ def compositions(result: Result) -> Figure:
     elements = element_order(result.elements)
     count = len(result.phases)
     height = _ROW_MM * len(elements) * (count + 0.6)
-    figure = new_figure(height + 20.0)
-    axes = place_axes(figure, 9.0, 9.0, WIDTH_MM - 12.0 - _NUMBERS_MM, height)
+    above = 3.0 + legend_mm(count, _LEGEND_COLUMNS)
+    figure = new_figure(above + height + 11.0)
+    axes = place_axes(figure, 9.0, above, WIDTH_MM - 12.0 - _NUMBERS_MM, height)
     rows = {(str(row.phase), str(row.element)): row for row in table.itertuples(index=False)}
     log_axis(axes, _shown_values(list(rows.values())), _PERCENT)
     stripe_rows(axes, elements, count + 0.6)
     for place, element in enumerate(elements):
         for index, phase in enumerate(result.phases):
             y = place * (count + 0.6) + index - (count - 1) / 2.0
-            _draw_row(figure, axes, y, rows[phase, element], phase_colour(index))
+            _draw_row(axes, y, rows[phase, element], phase_colour(index))
     axes.set_xlabel("at% (share of the atoms of the declared elements)")
     handles = [
         Line2D([], [], color=phase_colour(index), marker="o", markersize=3.2, linewidth=1.4)
@@ -65,10 +69,10 @@ def compositions(result: Result) -> Figure:
     ]
     axes.legend(
         handles,
-        [shorten(phase, 24) for phase in result.phases],
+        [shorten(phase, 16) for phase in result.phases],
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
-        ncols=4,
+        ncols=_LEGEND_COLUMNS,
         borderaxespad=0.1,
     )
     axes.annotate(
@@ -82,35 +86,20 @@ def compositions(result: Result) -> Figure:
     return figure
 
 
-def detection(row: Any) -> str:  # noqa: ANN401 - a row of the table, whose names are the columns
-    """Return ``true``, ``false`` or ``declared_absent`` for a row of the composition table."""
-    return str(row.detected).lower()
-
-
-def composition_text(row: Any, unit: str = "") -> str:  # noqa: ANN401
-    """Write a row of the composition table: an interval, a bound or that the element was declared absent."""
-    if detection(row) == "declared_absent":
-        return "declared absent"
-    if detection(row) == "false":
-        return bound_text(_PERCENT * row.upper_bound, unit=unit)
-    return interval_text(_PERCENT * row.mean, _PERCENT * row.lower, _PERCENT * row.upper, unit)
-
-
 def _shown_values(rows: list[Any]) -> list[float]:
     values = []
     for row in rows:
-        if detection(row) == "true":
+        if row.detected == "true":
             values += [_PERCENT * row.lower, _PERCENT * row.mean, _PERCENT * row.upper]
-        elif detection(row) == "false":
+        elif row.detected == "false":
             values += [_PERCENT * row.upper_bound / 2.0, _PERCENT * row.upper_bound]
     return values
 
 
-def _draw_row(figure: Figure, axes: Any, y: float, row: Any, colour: str) -> None:  # noqa: ANN401
-    state = detection(row)
-    if state == "true":
-        draw_interval(axes, y, *(_PERCENT * value for value in (row.mean, row.lower, row.upper)), colour)
-    elif state == "false":
+def _draw_row(axes: Axes, y: float, row: Any, colour: str) -> None:  # noqa: ANN401
+    if row.detected == "true":
+        draw_interval(axes, y, _PERCENT * row.mean, _PERCENT * row.lower, _PERCENT * row.upper, colour)
+    elif row.detected == "false":
         draw_bound(axes, y, _PERCENT * row.upper_bound, "upper", colour)
     axes.annotate(
         composition_text(row),
@@ -120,5 +109,5 @@ def _draw_row(figure: Figure, axes: Any, y: float, row: Any, colour: str) -> Non
         textcoords="offset points",
         va="center_baseline",
         fontsize=SMALL - 0.5,
-        color=GREY if state == "declared_absent" else darken(colour),
+        color=GREY if row.detected == "declared_absent" else darken(colour),
     )

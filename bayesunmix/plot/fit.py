@@ -17,6 +17,7 @@ from bayesunmix.plot.style import (
     WIDTH_MM,
     FloatArray,
     hide_frame,
+    legend_mm,
     new_figure,
     phase_colour,
     place_axes,
@@ -32,7 +33,7 @@ _LEFT_MM = 15.0
 _SPECTRUM_MM = 66.0
 _RESIDUAL_MM = 17.0
 _GAP_MM = 2.5
-_TOP_MM = 8.0
+_LEGEND_COLUMNS = 6
 _MODEL = "#D55E00"
 # Residuals beyond this many sigma are drawn at the edge.
 _EDGE_SIGMA = 6.0
@@ -57,11 +58,12 @@ def fit(result: Result) -> Figure:
     """
     data = result.tree["fit"].dataset
     segments = "segment_observed" in data
+    above = 3.0 + legend_mm(len(result.phases) + 3, _LEGEND_COLUMNS)
     panels = 1 + (len(result.phases) if segments else 0)
-    figure = new_figure(_TOP_MM + _SPECTRUM_MM + panels * (_RESIDUAL_MM + _GAP_MM) + 11.0)
+    figure = new_figure(above + _SPECTRUM_MM + panels * (_RESIDUAL_MM + _GAP_MM) + 11.0)
     low, high = (np.asarray(data[name].values, dtype=np.float64) for name in ("energy_low", "energy_high"))
     edges = np.append(low, high[-1])
-    axes = place_axes(figure, _LEFT_MM, _TOP_MM, WIDTH_MM - _LEFT_MM - 3.0, _SPECTRUM_MM)
+    axes = place_axes(figure, _LEFT_MM, above, WIDTH_MM - _LEFT_MM - 3.0, _SPECTRUM_MM)
     axes.set_xlim(edges[0], edges[-1])
     _draw_spectrum(axes, result, edges, high - low)
     observed, expected = [data["observed"].values], [data["expected"].values]
@@ -69,7 +71,7 @@ def fit(result: Result) -> Figure:
         observed += list(data["segment_observed"].values)
         expected += list(data["segment_expected"].values)
     for index in range(panels):
-        top = _TOP_MM + _SPECTRUM_MM + _GAP_MM + index * (_RESIDUAL_MM + _GAP_MM)
+        top = above + _SPECTRUM_MM + _GAP_MM + index * (_RESIDUAL_MM + _GAP_MM)
         below = place_axes(figure, _LEFT_MM, top, WIDTH_MM - _LEFT_MM - 3.0, _RESIDUAL_MM)
         below.set_xlim(edges[0], edges[-1])
         residuals = pearson_residuals(observed[index], expected[index])
@@ -80,7 +82,7 @@ def fit(result: Result) -> Figure:
         )
         below.tick_params(labelbottom=index == panels - 1)
     below.set_xlabel("energy (keV)")
-    middle = _TOP_MM + _SPECTRUM_MM + _GAP_MM + panels * (_RESIDUAL_MM + _GAP_MM) / 2.0
+    middle = above + _SPECTRUM_MM + _GAP_MM + panels * (_RESIDUAL_MM + _GAP_MM) / 2.0
     place_text(figure, 2.5, middle, "residual (σ)", rotation=90, va="center")
     return figure
 
@@ -101,19 +103,27 @@ def _draw_spectrum(axes: Axes, result: Result, edges: FloatArray, width: FloatAr
     for index, phase in enumerate(result.phases):
         values = np.maximum(data["expected_by_phase"].values[index] / width, low / 10.0)
         axes.stairs(
-            values, edges, color=phase_colour(index), linewidth=0.8, label=shorten(phase, 20), baseline=None
+            values, edges, color=phase_colour(index), linewidth=0.8, label=shorten(phase, 14), baseline=None
         )
     continuum = np.maximum(data["continuum"].values / width, low / 10.0)
     axes.stairs(
         continuum, edges, color=GREY, linewidth=0.9, linestyle=(0, (3, 1.5)), label="continuum", baseline=None
     )
     axes.stairs(expected, edges, color=INK, linewidth=0.8, label="fitted", baseline=None)
-    name_lines(axes, result.tree["lines"].dataset, (edges[:-1] + edges[1:]) / 2.0, expected)
+    table = result.summary()
+    found = set(table["element"][table["detected"] == "true"])
+    name_lines(axes, result.tree["lines"].dataset, (edges[:-1] + edges[1:]) / 2.0, expected, found)
     energy_ticks(axes)
     axes.set_ylabel("counts per keV")
     axes.tick_params(labelbottom=False)
     hide_frame(axes, "top", "right")
-    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=7, borderaxespad=0.1, columnspacing=1.4)
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=_LEGEND_COLUMNS,
+        borderaxespad=0.1,
+        columnspacing=1.4,
+    )
 
 
 def _draw_residuals(axes: Axes, residuals: FloatArray, energy: FloatArray, colour: str) -> None:

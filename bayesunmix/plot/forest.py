@@ -14,15 +14,18 @@ _MARKER = 3.2
 
 
 def draw_interval(axes: Axes, y: float, value: float, lower: float, upper: float, colour: str) -> None:
-    """Draw a point and its interval; an end at zero runs to the edge of the axes."""
+    """Draw a point and its interval; an end at zero runs to the edge. Without an interval the point stands alone."""
     left = axes.get_xlim()[0]
-    axes.plot([max(lower, left), upper], [y, y], color=colour, linewidth=1.4, solid_capstyle="butt")
+    if np.isfinite(upper):
+        axes.plot([max(lower, left), upper], [y, y], color=colour, linewidth=1.4, solid_capstyle="butt")
     if value > left:
         axes.plot(value, y, "o", color=colour, markersize=_MARKER)
 
 
 def draw_bound(axes: Axes, y: float, bound: float, kind: str, colour: str) -> None:
     """Draw a bound as a bar at its place and an arrow: to the left for ``upper``, to the right for ``lower``."""
+    if not np.isfinite(bound):
+        return
     low, high = axes.get_xlim()
     factor = (high / low) ** 0.07
     away, marker = (bound / factor, "<") if kind == "upper" else (bound * factor, ">")
@@ -40,7 +43,7 @@ def log_axis(axes: Axes, values: Iterable[float], most: float = np.inf) -> None:
     decades = np.log10(high / low)
     axes.xaxis.set_major_locator(LogLocator(10.0, (1.0,) if decades > 1.5 else (1.0, 2.0, 5.0), numticks=8))
     if decades < 6.0:
-        axes.xaxis.set_minor_locator(LogLocator(10.0, np.arange(2.0, 10.0), numticks=99))
+        axes.xaxis.set_minor_locator(LogLocator(10.0, [2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0], numticks=99))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +25,9 @@ _VALLEY_KEV = 0.35
 
 
 class LineName(NamedTuple):
-    """One name to write: its text, the line's energy, and whether the element is stray."""
+    """One name to write: the element, the text, the line's energy, and whether the element is stray."""
 
+    element: str
     text: str
     energy_keV: float
     stray: bool
@@ -49,7 +50,7 @@ def main_lines(lines: xr.Dataset, low: float, high: float) -> list[LineName]:
         if low <= energy <= high and float(share) > strongest.get(key, (0.0, 0.0))[0]:
             strongest[key] = (float(share), float(energy))
     names = [
-        LineName(f"{element} {family}α", energy, stray)
+        LineName(element, f"{element} {family}α", energy, stray)
         for (element, family, stray), (_, energy) in strongest.items()
     ]
     return sorted(names, key=lambda name: name.energy_keV)
@@ -127,7 +128,7 @@ def log_limits(axes: Axes, low: float, peak: float) -> None:
     axes.set_ylim(low, low * (peak / low) ** (height / (height - BAND_MM)))
     decades = 10.0 ** np.arange(np.ceil(np.log10(low)), np.floor(np.log10(peak)) + 1.0)
     between = np.outer(10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(peak))), np.arange(2, 10))
-    axes.yaxis.set_major_locator(FixedLocator(decades))
+    axes.yaxis.set_major_locator(FixedLocator(list(decades)))
     axes.yaxis.set_minor_locator(FixedLocator([value for value in between.ravel() if low <= value <= peak]))
     axes.spines["left"].set_bounds(low, peak)
 
@@ -137,7 +138,9 @@ def energy_ticks(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(20, steps=[1, 2, 5, 10]))
 
 
-def name_lines(axes: Axes, lines: xr.Dataset, energy: FloatArray, spectrum: FloatArray) -> None:
+def name_lines(
+    axes: Axes, lines: xr.Dataset, energy: FloatArray, spectrum: FloatArray, elements: Collection[str]
+) -> None:
     """Write the names of the visible lines above a spectrum, each tied to its peak by a thin line.
 
     Parameters
@@ -148,12 +151,15 @@ def name_lines(axes: Axes, lines: xr.Dataset, energy: FloatArray, spectrum: Floa
         Group ``lines`` of a result.
     energy, spectrum
         Energies in keV, ascending, and the values drawn, both (energy,).
+    elements
+        Elements that may be named; stray ones always may.
     """
     low, high = axes.get_xlim()
     visible = [
         name
         for name in main_lines(lines, low, high)
-        if prominence(energy, spectrum, name.energy_keV) >= _PROMINENCE
+        if (name.stray or name.element in elements)
+        and prominence(energy, spectrum, name.energy_keV) >= _PROMINENCE
     ]
     width, height = axes_mm(axes)
     scale = (high - low) / width

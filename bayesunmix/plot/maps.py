@@ -16,6 +16,7 @@ from bayesunmix.plot.style import (
     WIDTH_MM,
     FloatArray,
     hide_frame,
+    legend_mm,
     map_extent,
     new_figure,
     phase_colour,
@@ -172,8 +173,9 @@ def _scale_top(sd: FloatArray) -> float:
 
 
 def _draw_line(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
-    figure = new_figure(72.0)
-    axes = place_axes(figure, 13.0, 9.0, WIDTH_MM - 17.0, 52.0)
+    above = 3.0 + legend_mm(len(result.phases), _MOST_COLUMNS)
+    figure = new_figure(above + 63.0)
+    axes = place_axes(figure, 13.0, above, WIDTH_MM - 17.0, 52.0)
     distance = grid.distance()
     for index, phase in enumerate(result.phases):
         mean, lower, upper = (
@@ -181,14 +183,14 @@ def _draw_line(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
         )
         colour = phase_colour(index)
         axes.fill_between(distance, lower, upper, color=colour, alpha=0.25, linewidth=0.0)
-        axes.plot(distance, mean, color=colour, label=shorten(phase, 24))
+        axes.plot(distance, mean, color=colour, label=shorten(phase, 16))
     axes.set_xlim(distance[0], distance[-1])
     axes.set_ylim(0.0, 1.0)
     axes.set_xlabel(f"distance ({grid.unit})" if grid.unit else "pixel")
     axes.set_ylabel("abundance (atom fraction)")
     hide_frame(axes, "top", "right")
     axes.set_title(_band_text(result), loc="left", pad=4.0)
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, borderaxespad=0.2)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=_MOST_COLUMNS, borderaxespad=0.2)
     return figure
 
 

@@ -22,7 +22,7 @@ from bayesunmix.plot.style import (
     shorten,
     styled,
 )
-from bayesunmix.rounding import bound_text, interval_text
+from bayesunmix.rounding import partition_text
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result
@@ -64,7 +64,7 @@ def partition(result: Result) -> Figure:
     page = WIDTH_MM if columns > 1 else WIDTH_MM / 2.0
     width = (page - _LEFT_MM) / columns - _NUMBERS_MM
     figure = new_figure(math.ceil(len(pairs) / columns) * band, page)
-    rows = _table_rows(result)
+    rows = table_rows(result)
     for place, (numerator, denominator) in enumerate(pairs):
         line, column = divmod(place, columns)
         left = _LEFT_MM + column * (width + _NUMBERS_MM)
@@ -93,19 +93,8 @@ def phase_pairs(result: Result) -> list[tuple[str, str]]:
     return [(numerator, denominator) for denominator, numerator in itertools.combinations(order, 2)]
 
 
-def partition_text(row: Any) -> str:  # noqa: ANN401 - a row of the table, whose names are the columns
-    """Write a row of the partition table: an interval, a bound, or a dash where nothing is known."""
-    if row is None or str(row.kind) not in ("interval", "upper", "lower"):
-        return "–"
-    if row.kind == "interval":
-        return interval_text(row.median, row.lower, row.upper)
-    bound = row.upper if row.kind == "upper" else row.lower
-    if not (math.isfinite(bound) and bound > 0.0):
-        return "–"
-    return bound_text(bound, "<" if row.kind == "upper" else ">")
-
-
-def _table_rows(result: Result) -> dict[tuple[str, str, str], Any]:
+def table_rows(result: Result) -> dict[tuple[str, str, str], Any]:
+    """Return the rows of the partition table by element, numerator and denominator."""
     table = result.partition_table()
     return {
         (str(row.element), str(row.numerator), str(row.denominator)): row

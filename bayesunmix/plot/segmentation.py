@@ -20,6 +20,7 @@ from bayesunmix.plot.style import (
     FloatArray,
     fade,
     hide_frame,
+    legend_mm,
     new_figure,
     phase_colour,
     place_axes,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _FAINTEST = 0.3
 _LEFT_MM = 3.0
 _GAP_MM = 4.0
+_LEGEND_COLUMNS = 4
 _TITLE_MM = 6.5
 _KEY_MM = 12.0
 _BAR_MM = 2.6
@@ -87,7 +89,7 @@ def _strength(probability: FloatArray) -> FloatArray:
 def _draw_maps(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
     images = [str(name) for name in data.data_vars if str(name).startswith("image_")]
     count = 1 + len(result.phases) + len(images)
-    columns = 2 if count in (2, 4) else min(3, count)
+    columns = min(3, count)
     room = (WIDTH_MM - 2.0 * _LEFT_MM - _GAP_MM * (columns - 1)) / columns
     width, height = panel_size(grid, room)
     row_height = _TITLE_MM + height + 1.0
@@ -172,16 +174,17 @@ def _draw_point(result: Result, data: xr.Dataset) -> Figure:
 
 
 def _draw_line(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
-    figure = new_figure(76.0)
-    axes = place_axes(figure, 13.0, 9.0, WIDTH_MM - 17.0, 44.0)
-    strip = place_axes(figure, 13.0, 55.0, WIDTH_MM - 17.0, 4.0)
+    above = 3.0 + legend_mm(len(result.phases), _LEGEND_COLUMNS)
+    figure = new_figure(above + 62.0)
+    axes = place_axes(figure, 13.0, above, WIDTH_MM - 17.0, 44.0)
+    strip = place_axes(figure, 13.0, above + 46.0, WIDTH_MM - 17.0, 4.0)
     distance = grid.distance()
     step = float(distance[1] - distance[0])
     edges = np.append(distance - step / 2.0, distance[-1] + step / 2.0)
     for index, phase in enumerate(result.phases):
         values = data["pure_probability"].values[index].ravel()
         colour = phase_colour(index)
-        axes.stairs(values, edges, color=colour, linewidth=1.0, label=shorten(phase, 24), baseline=None)
+        axes.stairs(values, edges, color=colour, linewidth=1.0, label=shorten(phase, 16), baseline=None)
         axes.stairs(values, edges, color=colour, fill=True, alpha=0.15)
     colours = label_colours(data, len(result.phases)).reshape(1, -1, 3)
     strip.imshow(colours, extent=(edges[0], edges[-1], 0.0, 1.0), aspect="auto", interpolation="nearest")
@@ -194,5 +197,5 @@ def _draw_line(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
     axes.tick_params(labelbottom=False)
     axes.set_ylabel("probability of the pure phase")
     hide_frame(axes, "top", "right")
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, borderaxespad=0.2)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=_LEGEND_COLUMNS, borderaxespad=0.2)
     return figure

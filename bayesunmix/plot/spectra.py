@@ -12,6 +12,7 @@ from bayesunmix.plot.style import (
     WIDTH_MM,
     hide_frame,
     new_figure,
+    page_mm,
     phase_colour,
     place_axes,
     place_text,
@@ -44,6 +45,8 @@ def spectra(result: Result) -> Figure:
     """
     data = result.tree["endmembers"].dataset
     lines = result.tree["lines"].dataset
+    table = result.summary()
+    found = table[table["detected"] == "true"]
     energy = np.asarray(data["energy"].values, dtype=np.float64)
     row = _TITLE_MM + _PANEL_MM
     figure = new_figure(len(result.phases) * row + 11.0)
@@ -60,7 +63,9 @@ def spectra(result: Result) -> Figure:
         axes.fill_between(energy, lower, data["upper"].values[index], color=colour, alpha=0.3, linewidth=0.0)
         axes.plot(energy, np.maximum(means[index], low / 10.0), color=colour, linewidth=0.8)
         energy_ticks(axes)
-        name_lines(axes, lines, energy, means[index])
+        name_lines(
+            axes, lines, energy[shown], means[index][shown], set(found["element"][found["phase"] == phase])
+        )
         axes.set_title(shorten(phase, 60), loc="left", pad=2.5, fontweight="bold", color=colour)
         axes.tick_params(labelbottom=index == len(result.phases) - 1)
         hide_frame(axes, "top", "right")
@@ -68,8 +73,8 @@ def spectra(result: Result) -> Figure:
     place_text(
         figure,
         2.0,
-        len(result.phases) * row / 2.0,
-        f"share of the phase's counts per channel, mean and {100.0 * result.level:g} % band",
+        page_mm(figure)[1] / 2.0,
+        f"share of counts per channel, {100.0 * result.level:g} % band",
         rotation=90,
         va="center",
         ha="left",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec
 
@@ -129,9 +130,14 @@ def place_colourbar(
     orientation = "horizontal" if box[2] > box[3] else "vertical"
     bar = figure.colorbar(image, cax=axes, orientation=orientation, **kwargs)
     bar.set_label(label, size=7.0)
-    bar.outline.set_linewidth(0.5)  # type: ignore[operator]
+    bar.outline.set_linewidth(0.5)
     bar.ax.tick_params(which="both", width=0.5, length=2.0, labelsize=SMALL, pad=1.5)
     bar.ax.minorticks_off()
+
+
+def legend_mm(entries: int, columns: int) -> float:
+    """Height of a legend above the axes, in mm."""
+    return 4.5 * math.ceil(entries / columns)
 
 
 def hide_frame(axes: Axes, *sides: str) -> None:
@@ -148,7 +154,8 @@ def phase_colour(index: int) -> str:
 def fade(colour: str, strength: FloatArray) -> FloatArray:
     """Mix a colour with white: all white at strength 0, the colour itself at 1; shape (..., 3)."""
     weight = np.asarray(strength, dtype=np.float64)[..., np.newaxis]
-    return weight * np.array(to_rgb(colour)) + (1.0 - weight)
+    mixed: FloatArray = weight * np.array(to_rgb(colour)) + (1.0 - weight)
+    return mixed
 
 
 def darken(colour: str) -> tuple[float, float, float]:

@@ -1,0 +1,323 @@
+"""Put a run's pieces together: the result's tree, the record of the run, and the verdict on whether to trust it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+from bayesunmix.checkpoint import Stages
+from bayesunmix.config import RunConfig
+from bayesunmix.inference.pixel_posterior import PixelPosterior
+from bayesunmix.posterior import Draws, FittedPosterior
+from bayesunmix.preparation import Setup
+from bayesunmix.quantify import compositions, draw_calibration, interval
+from bayesunmix.result import Result
+from bayesunmix.sampling import Drawn
+
+FloatArray = npt.NDArray[np.float64]
+
+RHAT_LIMIT = 1.01
+ESS_PER_CHAIN = 100.0
+# A mode this close to the best one could hold a share of the posterior.
+RIVAL_NATS = 10.0
+WHITENED_GRADIENT_LIMIT = 0.1
+ENDMEMBER_DRAWS = 100
+
+
+def assemble(
+    setup: Setup,
+    config: RunConfig,
+    fitted: FittedPosterior,
+    drawn: Drawn,
+    pixels: PixelPosterior,
+    stages: Stages,
+    facts: dict[str, Any],
+    seed: int,
+) -> Result:
+    """Make the result of a run."""
+    groups = {
+        "posterior": _posterior(setup, fitted, drawn.draws, seed),
+        "sample_stats": xr.Dataset({name: (("chain", "draw"), value) for name, value in drawn.statistics.items()}),
+        "constant_data": xr.Dataset({"total_counts": (("y", "x"), setup.image.total_counts)}),
+        "maps": _maps(setup, pixels),
+        "endmembers": _endmembers(setup, fitted, drawn.draws, config.inference.level),
+        "fit": _fit(setup, drawn.draws, pixels),
+        "lines": _lines(setup),
+    }
+    tree = xr.DataTree.from_dict(groups)
+    run = _record(setup, config, fitted, drawn, stages, facts, seed)
+    run["fit"] = _goodness(groups["fit"], len(setup.forward.components) + fitted.data.basis.continuum_area.shape[1])
+    result = Result(tree, run | {"problems": []})
+    run["diagnostics"] |= _worst(result.diagnostics())
+    return Result(tree, run | {"problems": _problems(run, config, fitted, drawn)})
+
+
+def _posterior(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -> xr.Dataset:
+    """Compositions with and without calibration errors, and the share of every component."""
+    forward = setup.forward
+    calibration = draw_calibration(forward, draws.weights.shape[:2], seed)
+    yields = np.asarray(fitted.data.yields)
+    dims = ("chain", "draw", "phase", "element")
+    alone = draws.weights.shape[:2] == (1, 1)
+    drawn_in = None if alone else calibration
+    return xr.Dataset(
+        {
+            "composition": (dims, compositions(draws.weights, yields, forward, fitted.absorbing, drawn_in)),
+            "composition_counting": (dims, compositions(draws.weights, yields, forward, fitted.absorbing)),
+            "component_share": ((*dims[:3], "component"), draws.weights / draws.total[..., None]),
+        },
+        coords={
+            "chain": np.arange(draws.weights.shape[0]),
+            "draw": np.arange(draws.weights.shape[1]),
+            "phase": [phase.name for phase in setup.phases],
+            "element": list(forward.elements),
+            "component": list(forward.components),
+        },
+    )
+
+
+def _maps(setup: Setup, pixels: PixelPosterior) -> xr.Dataset:
+    """Abundances and segmentation on the map's grid."""
+    shape = setup.image.shape[:2]
+
+    def on_grid(values: npt.NDArray[np.float32]) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
+        return ("phase", "y", "x"), np.moveaxis(values.reshape(*shape, -1), -1, 0)
+
+    variables: dict[str, Any] = {
+        f"abundance_{name}": on_grid(getattr(pixels, name)) for name in ("mean", "sd", "lower", "upper")
+    }
+    variables["pure_probability"] = on_grid(pixels.pure_probability)
+    variables["label"] = (("y", "x"), pixels.mean.argmax(axis=1).astype(np.int16).reshape(shape))
+    for name, picture in setup.image.images.items():
+        key = "".join(letter if letter.isalnum() else "_" for letter in name)
+        if picture.ndim == 2:
+            variables[f"image_{key}"] = ((f"y2_{key}", f"x2_{key}"), picture)
+    return xr.Dataset(
+        variables,
+        coords={"phase": [phase.name for phase in setup.phases]},
+        attrs={"pixel_size": list(map(float, setup.image.pixel_size)), "pixel_unit": setup.image.pixel_unit},
+    )
+
+
+def _endmembers(setup: Setup, fitted: FittedPosterior, draws: Draws, level: float) -> xr.Dataset:
+    """Endmember spectra channel by channel on the map's energy axis; nan outside the fitted range."""
+    forward = setup.forward
+    chosen = _thinned(draws.weights.shape[:2], ENDMEMBER_DRAWS)
+    edges = setup.image.channel_edges_keV
+    families = forward.family_spectra(fitted.absorbing, edges)
+    families = families / np.maximum(forward.family_spectra(fitted.absorbing).sum(axis=2, keepdims=True), 1e-300)
+    pieces = forward.continuum_spectra(fitted.absorbing, edges)
+    pieces = pieces / pieces.sum(axis=2, keepdims=True)
+    counts = draws.family_counts.reshape(-1, *draws.family_counts.shape[2:])[chosen]
+    continuum = draws.continuum.reshape(-1, *draws.continuum.shape[2:])[chosen]
+    spectra = np.einsum("dkf,kfc->dkc", counts, families) + np.einsum("dkb,kbc->dkc", continuum, pieces)
+    spectra = spectra / spectra.sum(axis=2, keepdims=True)
+    lower, upper = interval(spectra, level)
+    axis = setup.axis_keV
+    first = int(np.searchsorted(axis, setup.image.energy_keV[0] - 1e-9))
+    padded = np.full((3, len(setup.phases), len(axis)), np.nan)
+    padded[:, :, first : first + spectra.shape[2]] = spectra.mean(axis=0), lower, upper
+    names = ("mean", "lower", "upper")
+    return xr.Dataset(
+        {name: (("phase", "energy"), values) for name, values in zip(names, padded, strict=True)},
+        coords={"phase": [phase.name for phase in setup.phases], "energy": axis},
+    )
+
+
+def _thinned(shape: tuple[int, ...], most: int) -> npt.NDArray[np.int64]:
+    """Evenly spaced draws of all chains, at most so many."""
+    total = shape[0] * shape[1]
+    return np.unique(np.linspace(0, total - 1, min(most, total)).astype(int))
+
+
+def _fit(setup: Setup, draws: Draws, pixels: PixelPosterior) -> xr.Dataset:
+    """Observed and expected counts per bin, for the whole map and for the pixels of each label."""
+    spectra = draws.spectra.mean(axis=(0, 1))
+    totals = setup.image.total_counts.ravel().astype(float)
+    observed = np.add.reduceat(setup.image.sum_spectrum(), setup.blocks.boundaries[:-1]).astype(float)
+    amounts = pixels.count_share * totals[:, None]
+    by_phase = amounts.sum(axis=0)[:, None] * spectra
+    pieces = draws.continuum.mean(axis=(0, 1)) / draws.total.mean(axis=(0, 1))[:, None]
+    continuum = np.einsum("k,kb,kbc->c", amounts.sum(axis=0), pieces, _continuum_templates(setup))
+    label = pixels.mean.argmax(axis=1)
+    matrix = setup.image.pixel_matrix()
+    pooled = np.stack([_sum_rows(matrix, label == k) for k in range(len(spectra))])
+    segments = np.add.reduceat(pooled, setup.blocks.boundaries[:-1], axis=1)
+    expected = np.stack([amounts[label == k].sum(axis=0) @ spectra for k in range(len(spectra))])
+    edges = setup.blocks.edges_keV
+    return xr.Dataset(
+        {
+            "energy_low": ("energy_bin", edges[:-1]),
+            "energy_high": ("energy_bin", edges[1:]),
+            "observed": ("energy_bin", observed),
+            "expected": ("energy_bin", by_phase.sum(axis=0)),
+            "expected_by_phase": (("phase", "energy_bin"), by_phase),
+            "continuum": ("energy_bin", continuum),
+            "segment_observed": (("phase", "energy_bin"), segments),
+            "segment_expected": (("phase", "energy_bin"), expected),
+        },
+        coords={"phase": [phase.name for phase in setup.phases]},
+    )
+
+
+def _continuum_templates(setup: Setup) -> FloatArray:
+    """Unit-area continuum pieces, at the map's mean composition: they differ little between phases."""
+    pieces = setup.forward.continuum_spectra(np.tile(setup.mean_composition, (len(setup.phases), 1)))
+    return np.asarray(pieces / pieces.sum(axis=2, keepdims=True))
+
+
+def _sum_rows(matrix: npt.NDArray[Any], chosen: npt.NDArray[np.bool_], block: int = 4096) -> FloatArray:
+    """Sum of some pixels' spectra, in blocks: a copy of a large map's pixels must not be made."""
+    total = np.zeros(matrix.shape[1])
+    for first in range(0, len(matrix), block):
+        total += matrix[first : first + block][chosen[first : first + block]].sum(axis=0, dtype=np.int64)
+    return total
+
+
+def _lines(setup: Setup) -> xr.Dataset:
+    """Strongest lines of every fitted element inside the energy range, for labels."""
+    low, high = setup.blocks.edges_keV[[0, -1]]
+    rows = []
+    stray = {family.element for family in setup.forward.families if family.stray}
+    for element in dict.fromkeys(family.element for family in setup.forward.families):
+        inside = [line for line in setup.forward.table.lines(element) if low < line.energy_keV < high]
+        strongest = max((line.strength for line in inside), default=1.0)
+        for line in inside:
+            share = line.strength / strongest
+            if share > 0.02:
+                rows.append((element, line.line, line.family, line.energy_keV, share, element in stray))
+    names = ("element", "line_name", "family", "energy_keV", "strength_share", "stray")
+    table = pd.DataFrame(rows, columns=list(names))
+    return xr.Dataset({name: ("line", table[name].to_numpy(str if name in names[:3] else None)) for name in names})
+
+
+def _goodness(fit: xr.Dataset, n_parameters: int) -> dict[str, float]:
+    """Poisson deviance per degree of freedom, of the total spectrum and of the pooled segments."""
+    total = _deviance(fit["observed"].values, fit["expected"].values) / max(fit.sizes["energy_bin"] - n_parameters, 1)
+    observed, expected = fit["segment_observed"].values, fit["segment_expected"].values
+    filled = observed.sum(axis=1) > 0
+    dof = max(int(filled.sum()) * (fit.sizes["energy_bin"] - n_parameters), 1)
+    segments = _deviance(observed[filled], expected[filled]) / dof
+    return {"deviance_per_dof_total": total, "deviance_per_dof_segments": segments}
+
+
+def _deviance(observed: FloatArray, expected: FloatArray) -> float:
+    """2 sum( y log(y / mu) - y + mu )."""
+    expected = np.maximum(expected, 1e-12)
+    ratio = np.where(observed > 0, observed, expected) / expected
+    return float(2.0 * (observed * np.log(ratio) - observed + expected).sum())
+
+
+def _record(
+    setup: Setup,
+    config: RunConfig,
+    fitted: FittedPosterior,
+    drawn: Drawn,
+    stages: Stages,
+    facts: dict[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    """What run.json holds, apart from fit, problems and the worst diagnostics."""
+    from bayesunmix.run import now, versions
+
+    image, blocks, response = setup.image, setup.blocks, setup.calibration.response
+    eigenvalues = np.linalg.eigvalsh(fitted.estimate.hessian)
+    errors = setup.calibration.standard_errors
+    diagnostics: dict[str, Any] = {
+        "whitened_gradient_norm": fitted.estimate.gradient_norm,
+        "mode_converged": fitted.estimate.converged,
+        "smallest_curvature": float(eigenvalues[0]),
+        "parameters": len(eigenvalues),
+        "atoms": len(fitted.data.prior.mean),
+        "stretched_directions": drawn.stretched,
+    }
+    if "diverging" in drawn.statistics:
+        diagnostics["divergences"] = int(drawn.statistics["diverging"].sum())
+        diagnostics["leapfrog_steps_per_draw"] = float(drawn.statistics["n_steps"].mean())
+        diagnostics["acceptance_rate"] = float(drawn.statistics["acceptance_rate"].mean())
+    return {
+        "version": versions()["bayesunmix"],
+        "versions": versions(),
+        "time": now(),
+        "seed": seed,
+        "method": config.inference.method,
+        "hash": facts["hash"],
+        "map": {
+            "name": image.name,
+            "shape": list(image.shape),
+            "energy_keV": [float(image.energy_keV[0]), float(image.energy_keV[-1])],
+            "acquisition": image.acquisition.to_metadata(),
+            "missing": list(image.acquisition.missing),
+        },
+        "config": config.to_dict(),
+        "timings": stages.timings,
+        "resumed": stages.resumed,
+        "binning": {
+            "channels": image.n_channels,
+            "bins": blocks.n_bins,
+            "block_side": blocks.block_side,
+            "blocks": blocks.n_blocks,
+            "mean_counts_per_block": float(blocks.total_counts.mean()),
+        },
+        "response": {
+            "gain": response.gain,
+            "offset_keV": response.offset_keV,
+            "noise_eV": response.noise_eV,
+            "fano": response.fano,
+            "standard_errors": errors,
+        },
+        "lines": setup.forward.table.source,
+        "components": list(setup.forward.components),
+        "starts": [
+            {
+                "objective": mode.objective,
+                "same_mode": mode.same_mode,
+                "followed": mode.followed,
+                "composition": mode.atom_fractions.tolist(),
+            }
+            for mode in fitted.modes
+        ],
+        "diagnostics": diagnostics,
+        "warnings": list(setup.warnings),
+    }
+
+
+def _worst(table: pd.DataFrame) -> dict[str, float]:
+    """Worst convergence diagnostics over all reported quantities."""
+    if table.empty:
+        return {}
+    return {
+        "rhat_max": float(table["rhat"].max()),
+        "ess_bulk_min": float(table["ess_bulk"].min()),
+        "ess_tail_min": float(table["ess_tail"].min()),
+    }
+
+
+def _problems(run: dict[str, Any], config: RunConfig, fitted: FittedPosterior, drawn: Drawn) -> list[str]:
+    """Sentences that say why not to trust the result."""
+    diagnostics, inference = run["diagnostics"], config.inference
+    problems = []
+    if diagnostics["whitened_gradient_norm"] > WHITENED_GRADIENT_LIMIT:
+        distance = diagnostics["whitened_gradient_norm"]
+        problems.append(f"The search ended {distance:.2g} posterior standard deviations from the mode.")
+    if diagnostics["smallest_curvature"] <= 0:
+        problems.append("The posterior has a direction without curvature at the mode: something is not identified.")
+    rivals = [mode for mode in fitted.modes[1:] if not mode.same_mode and mode.objective < RIVAL_NATS]
+    if rivals:
+        nats = min(mode.objective for mode in rivals)
+        problems.append(f"Another mode lies only {nats:.1f} nats above the best one: the starts disagree; declare more about the phases.")
+    if inference.method == "nuts":
+        if diagnostics["divergences"]:
+            problems.append(f"{diagnostics['divergences']} of the draws diverged: the sampler missed part of the posterior.")
+        if diagnostics.get("rhat_max", 1.0) > RHAT_LIMIT:
+            worst = diagnostics["rhat_max"]
+            problems.append(f"The chains disagree: the largest R-hat is {worst:.3f}, more than {RHAT_LIMIT}; draw more.")
+        wanted = ESS_PER_CHAIN * inference.chains
+        if diagnostics.get("ess_bulk_min", wanted) < wanted:
+            fewest = diagnostics["ess_bulk_min"]
+            problems.append(f"Too few effective draws: {fewest:.0f} for the worst quantity, less than {wanted:.0f}; draw more.")
+    return problems

@@ -1,0 +1,409 @@
+"""Peaks of a sum spectrum and the elements that may have made them.
+
+Peaks are found by correlation with the second derivative of a Gaussian as wide as the detector's response (Mariscotti
+1967, doi:10.1016/0029-554X(67)90058-4), which is blind to a straight background. Which elements are candidates follows
+from the energies, and their order from whether the other lines they must have are there. That is a guess to start
+from, not an identification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import nnls
+from scipy.signal import find_peaks as local_maxima
+
+from bayesunmix.xray import Line, LineTable, Response, continuum_basis
+from bayesunmix.xray.detector import FWHM2_PER_VARIANCE
+
+FloatArray = npt.NDArray[np.float64]
+
+# Below this the zero peak of the electronics may lie, not X-rays.
+LOWEST_KEV = 0.2
+LEAST_SIGNIFICANCE = 5.0
+# An element explains a peak within this share of a width, and a few eV for an axis that is slightly off.
+NEAR_FWHM = 0.4
+NEAR_KEV = 0.010
+# Lines closer than this share of a width appear as one.
+MERGE_FWHM = 0.6
+# A group of lines weaker than this share of its family says nothing about an element.
+WEAKEST_GROUP = 0.02
+# A peak suggests an element only by a group at least this strong.
+WEAKEST_SUGGESTION = 0.1
+# Only a line that makes this share of a peak explains it.
+EXPLAINS = 0.3
+# Families of one element are compared with a margin: tables and absorption are off by this factor at worst.
+FAMILY_MARGIN = 3.0
+LEAST_SCORE = 0.4
+SHOWN_CANDIDATES = 3
+# Pile-up is looked for among this many of the strongest peaks, and never makes more than this share of them.
+PILE_UP_PEAKS = 4
+MOST_PILE_UP = 0.05
+CONTINUUM_FUNCTIONS = 12
+# Fewer counts than this in the correlation's variance would make a single photon significant.
+LEAST_VARIANCE = 0.5
+
+# What microscopists meet every week comes first, and what a sample all but never holds last.
+USUAL = frozenset(
+    "C N O F Na Mg Al Si P S Cl K Ca Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Sr Y Zr Nb Mo Pd Ag Sn Sb Te Ba La Ce Nd Sm "
+    "Hf Ta W Pt Au Pb Bi Th U".split()
+)
+NOBLE_GASES = frozenset("He Ne Ar Kr Xe Rn".split())
+_RARE = frozenset("Be Tc Pm Po At Rn Fr Ra Ac Pa Np Pu Am".split()) | NOBLE_GASES
+_USUAL_WEIGHT, _OTHER_WEIGHT, _RARE_WEIGHT = 1.0, 0.7, 0.2
+
+
+@dataclass(frozen=True)
+class Peak:
+    """One peak above the continuum.
+
+    Parameters
+    ----------
+    energy_keV
+        Where it lies on the map's axis.
+    net_counts
+        Counts above the continuum.
+    significance
+        Height over its standard deviation, counting alone.
+    """
+
+    energy_keV: float
+    net_counts: float
+    significance: float
+
+
+@dataclass(frozen=True)
+class LineGroup:
+    """Lines of one family that appear as one peak.
+
+    Parameters
+    ----------
+    element, family
+        Whose lines they are.
+    label
+        Name of the strongest, as in ``Fe Kα``.
+    energy_keV
+        Mean apparent energy.
+    share
+        Share of the family's detected counts.
+    strength
+        Detected counts per atom, in the unit of the line table.
+    """
+
+    element: str
+    family: str
+    label: str
+    energy_keV: float
+    share: float
+    strength: float
+
+
+@dataclass(frozen=True)
+class _FamilyLines:
+    """Lines of one family in order of energy, with their detected strengths."""
+
+    names: tuple[str, ...]
+    energy_keV: FloatArray
+    detected: FloatArray
+
+
+@dataclass(frozen=True)
+class SumSpectrum:
+    """A sum spectrum with the physics that reads it.
+
+    Parameters
+    ----------
+    counts
+        Counts of each channel, shape (energy,).
+    edges_keV
+        Edges of the channels, shape (energy + 1,).
+    response
+        Axis and width.
+    table
+        Lines of all elements that are thought of.
+    beam_energy_keV
+        For the continuum.
+    efficiency
+        Efficiency of the detector as a function of energies in keV.
+    """
+
+    counts: FloatArray
+    edges_keV: FloatArray
+    response: Response
+    table: LineTable
+    beam_energy_keV: float
+    efficiency: Callable[[FloatArray], FloatArray]
+
+    @cached_property
+    def centres_keV(self) -> FloatArray:
+        """Channel centres, shape (energy,)."""
+        return np.asarray(0.5 * (self.edges_keV[1:] + self.edges_keV[:-1]))
+
+    @cached_property
+    def continuum(self) -> FloatArray:
+        """Functions whose non-negative sums are continua, shape (function, energy)."""
+        return continuum_basis(self.edges_keV, self.beam_energy_keV, self.efficiency, CONTINUUM_FUNCTIONS)
+
+    def fwhm_keV(self, energy_keV: float) -> float:
+        """Full width at half maximum of a peak."""
+        return float(self.response.fwhm_keV(energy_keV))
+
+    @cached_property
+    def _families(self) -> dict[tuple[str, str], _FamilyLines]:
+        """Lines of the families that lie on the axis."""
+        low, high = self.edges_keV[0], self.edges_keV[-1]
+        collected: dict[tuple[str, str], list[Line]] = {}
+        for line in sorted(self.table.entries, key=lambda line: line.energy_keV):
+            collected.setdefault((line.element, line.family), []).append(line)
+        families = {}
+        for key, lines in collected.items():
+            energy = np.array([line.energy_keV for line in lines])
+            strength = np.array([line.strength for line in lines])
+            if np.any((energy >= low) & (energy <= high)):
+                detected = strength * self.efficiency(energy)
+                families[key] = _FamilyLines(tuple(line.line for line in lines), energy, detected)
+        return families
+
+    @cached_property
+    def peaks(self) -> tuple[Peak, ...]:
+        """All significant peaks, in order of energy."""
+        significance = self._significance()
+        found, _ = local_maxima(significance, height=LEAST_SIGNIFICANCE)
+        found = found[self.centres_keV[found] > LOWEST_KEV]
+        energies = np.array([self._vertex(significance, int(place)) for place in found])
+        if not energies.size:
+            return ()
+        nets = self._fit(_ideal(self.response).matrix(energies, self.edges_keV))[: energies.size]
+        pairs = zip(energies.tolist(), nets.tolist(), significance[found].tolist(), strict=True)
+        return tuple(Peak(energy, net, height) for energy, net, height in pairs if net > 0.0)
+
+    @cached_property
+    def groups(self) -> tuple[LineGroup, ...]:
+        """Line groups of every element on the axis."""
+        return tuple(group for key in self._families for group in self._groups_of(*key))
+
+    @cached_property
+    def _near(self) -> dict[Peak, tuple[LineGroup, ...]]:
+        """Line groups of any element near each peak."""
+        energy = np.array([group.energy_keV for group in self.groups])
+        near = {}
+        for peak in self.peaks:
+            reach = NEAR_FWHM * self.fwhm_keV(peak.energy_keV) + NEAR_KEV
+            found = np.flatnonzero(np.abs(energy - peak.energy_keV) <= reach)
+            near[peak] = tuple(self.groups[index] for index in found)
+        return near
+
+    def explained(self, elements: Iterable[str]) -> dict[Peak, LineGroup | None]:
+        """Return for each peak the line group of `elements` that makes most of it, or None where none does.
+
+        The amount of every family is fitted to the whole spectrum, with the peaks that no line of `elements` is near.
+        """
+        wanted = set(elements)
+        amounts = self._family_counts(wanted)
+        result: dict[Peak, LineGroup | None] = {}
+        for peak in self.peaks:
+            near = [group for group in self._near[peak] if group.element in wanted]
+            made = [amounts[group.element, group.family] * group.share for group in near]
+            best = int(np.argmax(made)) if made else -1
+            result[peak] = near[best] if made and sum(made) >= EXPLAINS * peak.net_counts else None
+        return result
+
+    def candidates(self, peak: Peak) -> list[tuple[str, float]]:
+        """Return the elements that may have made a peak with a score from 0 to 1, likeliest first.
+
+        The score is the share of the element's expected counts that the spectrum has room for, lowered with the
+        distance from the line and for elements that are seldom met.
+        """
+        scores: dict[str, float] = {}
+        for group in self._near[peak]:
+            if group.share >= WEAKEST_SUGGESTION:
+                score = self._score(peak, group)
+                scores[group.element] = max(score, scores.get(group.element, 0.0))
+        ranked = sorted(scores.items(), key=lambda pair: -pair[1])
+        likely = [pair for pair in ranked if pair[1] >= LEAST_SCORE]
+        return likely[:SHOWN_CANDIDATES] or ranked[:1]
+
+    def guess(self, known: Sequence[str]) -> tuple[str, ...]:
+        """Return `known` and the elements that best explain the remaining peaks, the strongest peak first."""
+        chosen = tuple(known)
+        done: set[Peak] = set()
+        while True:
+            made_by = self.explained(chosen)
+            left = [peak for peak in self.peaks if made_by[peak] is None and peak not in done]
+            if not left:
+                return chosen
+            strongest = max(left, key=lambda peak: peak.significance)
+            done.add(strongest)
+            if self.sum_peak(strongest):
+                continue
+            for element, score in self.candidates(strongest):
+                with_it = (*chosen, element)
+                if (
+                    score >= LEAST_SCORE
+                    and element not in chosen
+                    and self.explained(with_it)[strongest] is not None
+                ):
+                    chosen = with_it
+                    break
+
+    def sum_peak(self, peak: Peak) -> tuple[Peak, Peak] | None:
+        """Return the two strong peaks whose photons may have been counted as one to make this peak, or None.
+
+        Pile-up of peaks with n1 and n2 counts goes with 2 n1 n2 (n1^2 with itself): a pair counts only if the spectrum
+        has room for what it says of the sum of the two strongest peaks.
+        """
+        strong = sorted(self.peaks, key=lambda other: -other.net_counts)[:PILE_UP_PEAKS]
+        pairs = [(a, b) for a in strong for b in strong if a.energy_keV <= b.energy_keV]
+        worst = max(pairs, key=lambda pair: _pile_up(*pair), default=None)
+        for first, second in pairs:
+            energy = first.energy_keV + second.energy_keV
+            close = abs(energy - peak.energy_keV) <= NEAR_FWHM * self.fwhm_keV(energy)
+            few = peak.net_counts < MOST_PILE_UP * min(first.net_counts, second.net_counts)
+            if worst is None or not close or not few:
+                continue
+            rate = peak.net_counts / _pile_up(first, second)
+            room, noise = self._room(worst[0].energy_keV + worst[1].energy_keV)
+            if rate * _pile_up(*worst) <= 2.0 * room + 3.0 * noise:
+                return first, second
+        return None
+
+    def _significance(self) -> FloatArray:
+        """Correlation with the second derivative over its standard deviation, shape (energy,)."""
+        sigma = self.response.fwhm_keV(self.centres_keV) / np.sqrt(FWHM2_PER_VARIANCE)
+        distance = (self.centres_keV[None, :] - self.centres_keV[:, None]) / sigma[:, None]
+        kernel = np.where(np.abs(distance) < 5.0, (1.0 - distance**2) * np.exp(-0.5 * distance**2), 0.0)
+        # Cut off by the end of the axis, the kernel is no longer blind to the background.
+        whole = np.abs(kernel.sum(axis=1)) < 0.01 * np.abs(kernel).sum(axis=1)
+        variance = kernel**2 @ np.maximum(self.counts, LEAST_VARIANCE)
+        return np.asarray(np.where(whole, kernel @ self.counts / np.sqrt(variance), 0.0))
+
+    def _vertex(self, heights: FloatArray, place: int) -> float:
+        """Energy of a maximum between channels, by the parabola through three points."""
+        before, here, after = heights[place - 1 : place + 2]
+        bend = before - 2.0 * here + after
+        shift = 0.5 * (before - after) / bend if bend < 0.0 else 0.0
+        return float(self.centres_keV[place] + shift * (self.edges_keV[1] - self.edges_keV[0]))
+
+    def _fit(self, columns: FloatArray) -> FloatArray:
+        """Non-negative amounts of `columns` and then of the continuum, by weighted least squares."""
+        weight = 1.0 / np.sqrt(np.maximum(self.counts, 1.0))
+        seen = self.centres_keV > LOWEST_KEV
+        design = np.concatenate([columns, self.continuum]) * weight
+        return np.asarray(nnls(design[:, seen].T, (self.counts * weight)[seen])[0])
+
+    @cached_property
+    def _background(self) -> FloatArray:
+        """Continuum under the peaks, shape (energy,)."""
+        energies = np.array([peak.energy_keV for peak in self.peaks])
+        columns = _ideal(self.response).matrix(energies, self.edges_keV)
+        return np.asarray(self._fit(columns)[energies.size :] @ self.continuum)
+
+    def _family_counts(self, elements: set[str]) -> dict[tuple[str, str], float]:
+        """Fit the counts of each family of `elements`, beside the peaks that none of their lines is near."""
+        families = [key for key in self._families if key[0] in elements]
+        foreign = [
+            peak.energy_keV
+            for peak in self.peaks
+            if not any(near.element in elements for near in self._near[peak])
+        ]
+        extra = _ideal(self.response).matrix(np.array(foreign), self.edges_keV)
+        columns = np.reshape([self._column(key) for key in families], (-1, self.counts.size))
+        amounts = self._fit(np.concatenate([columns, extra]))
+        return dict(zip(families, amounts.tolist(), strict=False))
+
+    @cached_property
+    def _columns(self) -> dict[tuple[str, str], FloatArray]:
+        """Family spectra calculated so far."""
+        return {}
+
+    def _column(self, family: tuple[str, str]) -> FloatArray:
+        """Spectrum of a family with unit detected counts, shape (energy,)."""
+        if family not in self._columns:
+            lines = self._families[family]
+            shares = lines.detected / lines.detected.sum()
+            self._columns[family] = self.response.spectrum(lines.energy_keV, shares, self.edges_keV)
+        return self._columns[family]
+
+    def _groups_of(self, element: str, family: str) -> list[LineGroup]:
+        lines = self._families[element, family]
+        energy, detected = lines.energy_keV, lines.detected
+        apart = np.diff(energy) > MERGE_FWHM * self.response.fwhm_keV(energy[1:])
+        number = np.concatenate([[0], np.cumsum(apart)])
+        groups = []
+        for index in range(int(number[-1]) + 1):
+            inside = number == index
+            strength = float(detected[inside].sum())
+            share = strength / float(detected.sum())
+            if share < WEAKEST_GROUP:
+                continue
+            centre = float(self.response.apparent_keV(np.average(energy[inside], weights=detected[inside])))
+            if max(self.edges_keV[0], LOWEST_KEV) < centre < self.edges_keV[-1]:
+                strongest = lines.names[int(np.argmax(np.where(inside, detected, 0.0)))]
+                label = f"{element} {siegbahn(strongest)}"
+                groups.append(LineGroup(element, family, label, centre, share, strength))
+        return groups
+
+    def _score(self, peak: Peak, group: LineGroup) -> float:
+        expected, seen = peak.net_counts, peak.net_counts
+        for other in self._of_element[group.element]:
+            if other is group:
+                continue
+            counts = peak.net_counts * other.strength / group.strength
+            if other.family != group.family:
+                counts /= FAMILY_MARGIN
+            room, noise = self._room(other.energy_keV)
+            if counts > 3.0 * noise:
+                expected += counts
+                seen += min(counts, 2.0 * room)
+        distance = (peak.energy_keV - group.energy_keV) / self.fwhm_keV(peak.energy_keV)
+        return seen / expected * float(np.exp(-2.0 * distance**2)) * _weight(group.element)
+
+    @cached_property
+    def _of_element(self) -> dict[str, list[LineGroup]]:
+        groups: dict[str, list[LineGroup]] = {}
+        for group in self.groups:
+            groups.setdefault(group.element, []).append(group)
+        return groups
+
+    def _room(self, energy_keV: float) -> tuple[float, float]:
+        """Return the counts above the continuum that a peak at an energy may have, and their noise."""
+        half = 0.5 * self.fwhm_keV(energy_keV)
+        inside = np.abs(self.centres_keV - energy_keV) <= half
+        above = float((self.counts - self._background)[inside].sum())
+        noise = float(np.sqrt(max(self.counts[inside].sum(), 1.0)))
+        # A Gaussian has 76 % of its area within its full width at half maximum.
+        return max(above, 0.0) / 0.76, noise / 0.76
+
+
+def siegbahn(line: str) -> str:
+    """Return the usual name of a line's peak: ``Kα`` for KL3, ``Lβ`` for L2M4; the family where it has no short one.
+
+    Examples
+    --------
+    >>> siegbahn("KL3"), siegbahn("L3M5"), siegbahn("M4N6"), siegbahn("L3M1")
+    ('Kα', 'Lα', 'Mβ', 'L')
+    """
+    starts = {"KL": "Kα", "KM": "Kβ", "KN": "Kβ", "L3M5": "Lα", "L3M4": "Lα", "L2M4": "Lβ", "L3N5": "Lβ"}
+    starts |= {"L2N4": "Lγ", "M5N7": "Mα", "M5N6": "Mα", "M4N6": "Mβ"}
+    return next((name for start, name in starts.items() if line.startswith(start)), line[0])
+
+
+def _ideal(response: Response) -> Response:
+    """Return the same widths on an axis without error: the energies of peaks are read off the axis itself."""
+    return Response(noise_eV=response.noise_eV, fano=response.fano)
+
+
+def _pile_up(first: Peak, second: Peak) -> float:
+    """Return the number of pairs of photons, one of each peak, up to a common factor."""
+    product = first.net_counts * second.net_counts
+    return product if first is second else 2.0 * product
+
+
+def _weight(element: str) -> float:
+    if element in USUAL:
+        return _USUAL_WEIGHT
+    return _RARE_WEIGHT if element in _RARE else _OTHER_WEIGHT

@@ -1,0 +1,205 @@
+"""The front door: from a map and a configuration to a result, stage by stage.
+
+    read -> calibrate -> bin -> starts -> mode -> draws -> pixels -> result -> files
+
+Each stage is a pure function of what came before; finished ones are kept on disk, so that an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bayesunmix.binning import bin_channels
+from bayesunmix.checkpoint import Stages
+from bayesunmix.config import RunConfig
+from bayesunmix.files import prepare_folder, write_result
+from bayesunmix.image import SpectrumImage
+from bayesunmix.io import load
+from bayesunmix.phase import Phase
+from bayesunmix.preparation import Setup, prepare
+from bayesunmix.progress import Reporter
+from bayesunmix.result import Result
+
+# Posterior draws of the endmembers that the per-pixel pass averages over.
+PIXEL_DRAWS = 24
+PACKAGES = ("bayesunmix", "jax", "jaxlib", "numpyro", "numpy", "scipy", "xarray", "arviz-base", "arviz-stats", "xraylib")
+
+
+def unmix(
+    image: SpectrumImage,
+    *,
+    elements: Sequence[str],
+    phases: Sequence[Phase] | int,
+    stray: Sequence[str] = (),
+    method: str = "nuts",
+    seed: int = 0,
+    progress: bool = True,
+    **tables: dict[str, Any],
+) -> Result:
+    """Unmix a map.
+
+    Parameters
+    ----------
+    image
+        Counts and how they were taken.
+    elements
+        Elements of the compositions.
+    phases
+        What is known about each phase, or how many there are.
+    stray
+        Elements that are fitted and belong to no phase.
+    method
+        ``nuts``, ``laplace`` or ``map``.
+    seed
+        The same seed, versions and machine give the same numbers.
+    progress
+        Show progress on stderr.
+    **tables
+        Any further table of the configuration file as a dictionary: ``sample``, ``map``, ``instrument``, ``xray``,
+        ``inference``.
+
+    Raises
+    ------
+    InputError
+        If something cannot be used: the message names it.
+
+    Examples
+    --------
+    >>> import bayesunmix as bu
+    >>> image = bu.load("map.hspy")  # doctest: +SKIP
+    >>> phases = [bu.Phase("Brg", matrix=True), bu.Phase("Fp", absent=["Si", "Ca"])]
+    >>> result = bu.unmix(image, elements=["Mg", "Si", "Fe"], phases=phases, stray=["Cu"])  # doctest: +SKIP
+    """
+    declared: Any = phases
+    if not isinstance(phases, int | str):
+        declared = [{k: v for k, v in dataclasses.asdict(phase).items() if v is not None} for phase in phases]
+    data = {
+        **tables,
+        "sample": {**tables.get("sample", {}), "elements": list(elements), "stray": list(stray)},
+        "inference": {**tables.get("inference", {}), "method": method},
+        "phases": declared,
+    }
+    return run_image(image, RunConfig.from_dict(data), None, seed=seed, progress=progress)
+
+
+def run_unmix(
+    map_path: Path,
+    config: RunConfig,
+    out: Path,
+    *,
+    seed: int = 0,
+    signal: int | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+) -> Result:
+    """Unmix a file into an output folder; see `run_image`."""
+    given = config.instrument
+    image = load(
+        map_path,
+        signal,
+        beam_energy_keV=given.beam_energy_keV,
+        takeoff_angle_deg=given.takeoff_angle_deg,
+        resolution_eV=given.resolution_eV,
+    )
+    return run_image(image, config, out, seed=seed, overwrite=overwrite, resume=resume)
+
+
+def run_image(
+    image: SpectrumImage,
+    config: RunConfig,
+    out: Path | None,
+    *,
+    seed: int = 0,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: bool = True,
+) -> Result:
+    """Unmix a map and, where `out` is given, write every file of the output folder.
+
+    Parameters
+    ----------
+    image, config
+        The map and the configuration; what the configuration says of the instrument replaces what the map says.
+    out
+        Output folder; None writes nothing.
+    seed
+        Seed of everything random.
+    overwrite, resume
+        Replace an earlier run's files; use the stages that an interrupted run with the same input has finished.
+    progress
+        Show progress on stderr.
+
+    Raises
+    ------
+    InputError
+        If map and configuration do not go together; nothing has been written then.
+    """
+    reporter = Reporter(progress)
+    setup = prepare(image, config)
+    if out is not None:
+        prepare_folder(out, overwrite=overwrite, resume=resume)
+    facts = {"hash": setup.image.count_hash(), "config": config.to_dict(), "seed": seed, "version": metadata.version("bayesunmix")}
+    stages = Stages(out, facts, resume=resume)
+    from bayesunmix.assemble import assemble
+    from bayesunmix.posterior import Blocks, fit_posterior
+    from bayesunmix.sampling import sample
+    from bayesunmix.starts import find_starts
+
+    blocks = Blocks(setup.blocks.counts.astype(np.float32), setup.forward, setup.phases, config.inference.max_overlap)
+    absorbing = np.tile(setup.mean_composition, (len(setup.phases), 1))
+    with reporter.stage("starting points"):
+        basis, yields = setup.forward.basis(absorbing, blocks.allowed)
+        starts = stages.run(
+            "starts",
+            lambda: find_starts(
+                blocks.counts, basis, yields, blocks.balance(), blocks.matrix, n_starts=config.inference.starts, seed=seed
+            ),
+        )
+    with reporter.stage("mode"):
+        fitted = stages.run("mode", lambda: fit_posterior(blocks, starts, absorbing, reporter.say))
+    with reporter.stage(f"draws ({config.inference.method})"):
+        drawn = stages.run("draws", lambda: sample(fitted, config.inference, seed, reporter.advance))
+    with reporter.stage("pixels"):
+        pixels = stages.run("pixels", lambda: _pixels(setup, config, fitted, drawn.draws, reporter))
+    with reporter.stage("result"):
+        result = assemble(setup, config, fitted, drawn, pixels, stages, facts, seed)
+    if out is not None:
+        with reporter.stage("files"):
+            write_result(result, out)
+        stages.finish()
+    return result
+
+
+def _pixels(setup: Setup, config: RunConfig, fitted: Any, draws: Any, reporter: Reporter) -> Any:  # noqa: ANN401
+    """The per-pixel pass over a subset of the posterior draws."""
+    from bayesunmix.inference.pixel_posterior import pixel_posterior
+
+    n_draws = draws.spectra.shape[0] * draws.spectra.shape[1]
+    chosen = np.unique(np.linspace(0, n_draws - 1, PIXEL_DRAWS).astype(int))
+    spectra = draws.spectra.reshape(n_draws, *draws.spectra.shape[2:])[chosen]
+    atoms = draws.weights[..., : len(setup.forward.elements)] / fitted.data.yields
+    per_count = (atoms.sum(axis=-1) / draws.total).reshape(n_draws, -1)[chosen]
+    counts = bin_channels(setup.image, setup.blocks.boundaries)
+    inference = config.inference
+    return pixel_posterior(
+        counts, spectra, per_count, level=inference.level, max_overlap=inference.max_overlap, progress=reporter.advance
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that decides the numbers."""
+    found = {"python": platform.python_version()}
+    return found | {name: metadata.version(name) for name in PACKAGES}
+
+
+def now() -> str:
+    """Time of day of the run, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

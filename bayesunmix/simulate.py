@@ -1,0 +1,429 @@
+"""Maps of known truth, drawn from the physics that the unmixing assumes.
+
+The counts of channel c in pixel p are drawn from
+
+    y_pc ~ Poisson( t_p sum_k b_pk m_kc )
+
+with t the film's relative thickness, b the abundances of the phases in atoms and m_k the counts per atom of phase k:
+the lines of its elements (and of the oxygen bound to them), absorbed in a film of that phase; stray lines, alike per
+atom in all phases; and a continuum that goes with the mean square of the atomic number. The detector's response is
+slightly off nominal, so that a fit of the energy axis has something to find.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.acquisition import Acquisition
+from bayesunmix.config import RunConfig
+from bayesunmix.errors import InputError
+from bayesunmix.forward import THICKNESS_GRID, Film
+from bayesunmix.image import HyperSpySignal, SpectrumImage
+from bayesunmix.phantom import grain_layout, smooth_field
+from bayesunmix.preparation import DEFAULT_DENSITY_G_CM3
+from bayesunmix.quantify import THINNEST
+from bayesunmix.settings import DEFAULT_STRAY_SHARE, SimulateConfig
+from bayesunmix.xray import (
+    Detector,
+    LineTable,
+    Response,
+    atomic_number,
+    bremsstrahlung,
+    channel_edges,
+    thin_film_factor,
+)
+from bayesunmix.xray.absorption import oxygen_per_cation
+from bayesunmix.xray.detector import TYPICAL_RESOLUTION_EV
+
+FloatArray = npt.NDArray[np.float64]
+
+# Where the configuration does not say: the microscope of the 71 GPa map.
+BEAM_ENERGY_KEV = 200.0
+TAKEOFF_ANGLE_DEG = 22.0
+# The simulated detector, as fitted to the 71 GPa map: axis 0.15 % and 8 eV off, noise half a percent above nominal.
+GAIN, OFFSET_KEV, NOISE_FACTOR = 0.9985, 0.008, 1.005
+# The detector stands between the tilt axes, as in the microscopes with four detectors.
+AZIMUTH_DEG = 45.0
+PIXEL_NM = 1.7
+# Grains of the thickness map are wider than those of the phases.
+THICKNESS_WIDTH = 0.15
+LEAST_THICKNESS = 0.05
+# Counts are drawn in blocks of about this many entries.
+BLOCK_ENTRIES = 2_000_000
+# Where a signal's original metadata keep the truth.
+TRUTH_KEY = "bayesunmix_truth"
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What a simulated map was drawn from.
+
+    Parameters
+    ----------
+    phases, elements
+        Names, in the order of the arrays.
+    composition
+        Atom fractions among the declared elements, shape (phase, element).
+    abundances
+        Share of each phase in the atoms of the declared elements, shape (y, x, phase).
+    endmembers
+        Spectrum of each phase with stray lines and continuum, adding up to 1, shape (phase, energy).
+    counts_per_atom
+        Relative counts per atom of each phase on the whole axis, shape (phase,).
+    thickness
+        Relative thickness with mean 1, shape (y, x).
+    line_factors
+        Strength of each line family over that of the line table, keyed like ``Fe_K``.
+    mass_thickness_factor
+        Mass thickness of the film over the mean of its prior.
+    response
+        Response of the detector.
+    seed
+        Seed of the draw.
+    """
+
+    phases: tuple[str, ...]
+    elements: tuple[str, ...]
+    composition: FloatArray
+    abundances: FloatArray
+    endmembers: FloatArray
+    counts_per_atom: FloatArray
+    thickness: FloatArray
+    line_factors: Mapping[str, float]
+    mass_thickness_factor: float
+    response: Response
+    seed: int
+
+    def partition(self, numerator: str, denominator: str) -> dict[str, float]:
+        """Return the ratio of two phases' atom fractions by element; NaN where both are zero."""
+        top = self.composition[self.phases.index(numerator)]
+        bottom = self.composition[self.phases.index(denominator)]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return dict(zip(self.elements, (top / bottom).tolist(), strict=True))
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Return the truth as a dictionary of lists, numbers and arrays, which a HyperSpy file can hold."""
+        plain = dataclasses.asdict(self)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> Truth:
+        """Return the truth of a signal's original metadata, given as nested dictionaries.
+
+        Raises
+        ------
+        InputError
+            If they hold none.
+        """
+        if TRUTH_KEY not in metadata:
+            raise InputError("MAP", "be a map drawn by `bayesunmix simulate`", "holds no truth")
+        stored = dict(metadata[TRUTH_KEY])
+        arrays = ("composition", "abundances", "endmembers", "counts_per_atom", "thickness")
+        stored.update({name: np.asarray(stored[name], dtype=np.float64) for name in arrays})
+        stored.update({name: tuple(str(entry) for entry in stored[name]) for name in ("phases", "elements")})
+        stored["line_factors"] = {key: float(value) for key, value in dict(stored["line_factors"]).items()}
+        stored["response"] = Response(
+            **{key: float(value) for key, value in dict(stored["response"]).items()}
+        )
+        stored["mass_thickness_factor"] = float(stored["mass_thickness_factor"])
+        stored["seed"] = int(stored["seed"])
+        return cls(**stored)
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedMap:
+    """A simulated map and what it was drawn from.
+
+    Parameters
+    ----------
+    image
+        The map.
+    truth
+        Its truth.
+    """
+
+    image: SpectrumImage
+    truth: Truth
+
+    def to_signal(self) -> HyperSpySignal:
+        """Return the map as a HyperSpy ``EDSTEMSpectrum`` whose original metadata hold the truth."""
+        signal = self.image.to_signal()
+        signal.original_metadata.add_dictionary({TRUTH_KEY: self.truth.to_metadata()})
+        return signal
+
+
+def load_truth(path: str | Path) -> Truth:
+    """Return the truth that a saved simulation (.hspy) carries.
+
+    Raises
+    ------
+    InputError
+        If the file does not exist or carries none.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError("MAP", "be an existing file", f'"{file}" does not exist')
+    from rsciio.hspy import file_reader
+
+    (entry, *_) = file_reader(str(file), lazy=True)
+    return Truth.from_metadata(entry["original_metadata"])
+
+
+def simulate_map(config: RunConfig, seed: int) -> SimulatedMap:
+    """Draw a map of known truth.
+
+    Parameters
+    ----------
+    config
+        Sample, instrument, phases with ``composition`` and ``fraction``, and the table ``[simulate]``.
+    seed
+        Seed of layout, thickness, calibration error and counts; `SimulateConfig.seed` is not looked at.
+
+    Returns
+    -------
+    SimulatedMap
+
+    Raises
+    ------
+    InputError
+        If the configuration lacks the truth of a phase, or an element has no line on the energy axis.
+    """
+    plan, phases = config.truth()
+    layout, depth, errors, photons = (
+        np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(4)
+    )
+    matrix = [phase.matrix for phase in config.phases if not isinstance(phase, str)]
+    abundances = grain_layout(plan.shape, [phase.fraction for phase in phases], matrix, layout)
+    thickness = _thickness(plan, depth)
+    elements = config.sample.elements
+    composition = np.array(
+        [[phase.composition.get(element, 0.0) for element in elements] for phase in phases]
+    )
+    source = _Source.of(config, plan)
+    if plan.calibration_error:
+        source = source.with_errors(errors)
+    atoms = (thickness[:, :, None] * abundances).mean(axis=(0, 1))
+    spectra = source.counts_per_atom(composition, atoms, plan)
+    truth = Truth(
+        tuple(phase.name for phase in phases),
+        elements,
+        composition,
+        abundances,
+        spectra / spectra.sum(axis=1, keepdims=True),
+        spectra.sum(axis=1),
+        thickness,
+        source.factors,
+        source.mass_thickness,
+        source.response,
+        seed,
+    )
+    per_atom = spectra * (plan.counts_per_pixel / float((atoms @ spectra).sum()))
+    counts = _draw(abundances * thickness[:, :, None], per_atom, photons)
+    image = SpectrumImage(
+        counts,
+        _axis(plan),
+        acquisition=_acquisition(config),
+        pixel_size=(PIXEL_NM, PIXEL_NM),
+        pixel_unit="nm",
+        name=f"simulated, seed {seed}",
+    )
+    return SimulatedMap(image, truth)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The physics of one simulated map."""
+
+    elements: tuple[str, ...]
+    stray: tuple[str, ...]
+    oxygen: bool
+    table: LineTable
+    detector: Detector
+    response: Response
+    film: Film
+    beam_energy_keV: float
+    edges: FloatArray
+    factors: dict[str, float]
+    mass_thickness: float
+
+    @classmethod
+    def of(cls, config: RunConfig, plan: SimulateConfig) -> _Source:
+        """Collect the physics with nominal line strengths."""
+        sample, facts = config.sample, _acquisition(config)
+        detector = Detector.from_resolution(_given(facts.resolution_eV))
+        beam, nominal = _given(facts.beam_energy_keV), detector.response
+        table = _line_table(config, beam, detector)
+        edges = channel_edges(_axis(plan))
+        foreign = [element for element in plan.stray if element not in sample.stray]
+        if foreign:
+            raise InputError("simulate.stray", "name elements of `sample.stray`", f"holds {foreign[0]}")
+        _check_lines("sample.elements", sample.elements, table, edges)
+        _check_lines("sample.stray", sample.stray, table, edges)
+        bound = sample.oxygen == "stoichiometry"
+        density = sample.density_g_cm3 or DEFAULT_DENSITY_G_CM3
+        return cls(
+            sample.elements,
+            sample.stray,
+            bound and "O" in table.elements,
+            table,
+            detector,
+            Response(GAIN, OFFSET_KEV, NOISE_FACTOR * nominal.noise_eV, nominal.fano),
+            Film(sample.thickness_prior_nm, density, facts.takeoff_angle_deg, bound),
+            beam,
+            edges,
+            {f"{element}_{family}": 1.0 for element in table.elements for family in table.families(element)},
+            1.0,
+        )
+
+    def with_errors(self, rng: np.random.Generator) -> _Source:
+        """Return the same physics with line strengths and mass thickness drawn from the priors of the inference."""
+        sd = [self.table.calibration_sd(*name.split("_")) for name in self.factors]
+        factors = dict(zip(self.factors, np.exp(rng.normal(0.0, sd)).tolist(), strict=True))
+        drawn = abs(1.0 + self.film.relative_sd * rng.standard_normal())
+        relative = float(np.clip(drawn, THINNEST, THICKNESS_GRID[-1]))
+        mean, spread = self.film.thickness_nm
+        film = dataclasses.replace(self.film, thickness_nm=(mean * relative, spread))
+        return dataclasses.replace(self, factors=factors, film=film, mass_thickness=relative)
+
+    def counts_per_atom(self, composition: FloatArray, atoms: FloatArray, plan: SimulateConfig) -> FloatArray:
+        """Return the counts per atom of each phase up to one common factor, shape (phase, energy).
+
+        Parameters
+        ----------
+        composition
+            (phase, element)
+        atoms
+            Atoms of each phase on the map, shape (phase,).
+        plan
+            Shares of continuum and stray elements in the map's counts.
+        """
+        lines = self._line_counts(composition, self.elements, self._atoms_of(composition))
+        stray_shares = np.array([plan.stray.get(element, DEFAULT_STRAY_SHARE) for element in self.stray])
+        share = 1.0 - plan.continuum - stray_shares.sum()
+        if share <= 0.0:
+            raise InputError("simulate.stray", "leave counts for the phases", f"leaves a share of {share:g}")
+        total = float((atoms @ lines).sum()) / share
+        for element, part in zip(self.stray, stray_shares, strict=True):
+            one = self._line_counts(composition, (element,), {element: np.ones(len(composition))})
+            lines = lines + part * total / float((atoms @ one).sum()) * one
+        continuum = self._continuum(composition)
+        return np.asarray(lines + plan.continuum * total / float((atoms @ continuum).sum()) * continuum)
+
+    def _atoms_of(self, composition: FloatArray) -> dict[str, FloatArray]:
+        """Atoms of each emitting element per declared atom, by element of shape (phase,)."""
+        atoms = dict(zip(self.elements, composition.T, strict=True))
+        if self.oxygen:
+            atoms["O"] = composition @ np.array([oxygen_per_cation(element) for element in self.elements])
+        return atoms
+
+    def _line_counts(
+        self, composition: FloatArray, elements: Sequence[str], atoms: Mapping[str, FloatArray]
+    ) -> FloatArray:
+        """Return the detected lines of `atoms` in every phase, shape (phase, energy)."""
+        lines = [line for element in atoms for line in self.table.lines(element)]
+        energy = np.array([line.energy_keV for line in lines])
+        factor = np.array([self.factors.get(f"{line.element}_{line.family}", 1.0) for line in lines])
+        strength = np.array([line.strength for line in lines]) * factor * self.detector.efficiency(energy)
+        amount = np.stack([atoms[line.element] for line in lines], axis=1)
+        absorbed = thin_film_factor(
+            np.stack([self.film.depth(self.elements, x, energy) for x in composition])
+        )
+        areas = amount * strength * absorbed
+        return np.stack([self.response.spectrum(energy, area, self.edges) for area in areas])
+
+    def _continuum(self, composition: FloatArray) -> FloatArray:
+        """Bremsstrahlung per atom, which goes with the square of the atomic number, shape (phase, energy).
+
+        Notes
+        -----
+        The Z² law is that of Bethe and Heitler, Proc. R. Soc. A 146 (1934) 83, doi:10.1098/rspa.1934.0140.
+        """
+        atoms = self._atoms_of(composition)
+        square = sum(amount * atomic_number(element) ** 2 for element, amount in atoms.items())
+        shape = bremsstrahlung(self.edges, self.beam_energy_keV, self.detector.efficiency)
+        centre = 0.5 * (self.edges[1:] + self.edges[:-1])
+        factors = [thin_film_factor(self.film.depth(self.elements, x, centre)) for x in composition]
+        return np.asarray(np.reshape(square, (-1, 1)) * shape * np.stack(factors))
+
+
+def _axis(plan: SimulateConfig) -> FloatArray:
+    return np.asarray(plan.offset_keV + plan.step_keV * np.arange(plan.channels), dtype=np.float64)
+
+
+def _given(value: float | None) -> float:
+    """Return a fact that `_acquisition` has filled in."""
+    if value is None:
+        raise TypeError("the facts of a simulated map are complete")
+    return value
+
+
+def _line_table(config: RunConfig, beam_energy_keV: float, detector: Detector) -> LineTable:
+    """Return the built-in or the user's line table with measured k-factors, for the elements that may emit."""
+    emitting = tuple(dict.fromkeys((*config.sample.elements, *config.sample.stray, "O", "Si")))
+    if config.xray.table is None:
+        table = LineTable.built_in(beam_energy_keV, emitting)
+    else:
+        table = LineTable.from_json(config.xray.table)
+    measured = {
+        name: factor
+        for name, factor in config.xray.k_factors.items()
+        if name.split("_")[0] in config.sample.elements and name != "Si_K"
+    }
+    return table.with_k_factors(measured, detector.efficiency) if measured else table
+
+
+def _check_lines(name: str, elements: Sequence[str], table: LineTable, edges: FloatArray) -> None:
+    """Refuse an element none of whose lines lies on the axis."""
+    for element in elements:
+        if not table.families(element, edges[0], edges[-1]):
+            must = f"have lines on the axis from {edges[0]:.4g} to {edges[-1]:.4g} keV"
+            raise InputError(
+                name, must, f"{element} has none", "Change `simulate.offset_keV`, `step_keV` or `channels`."
+            )
+
+
+def _thickness(plan: SimulateConfig, rng: np.random.Generator) -> FloatArray:
+    """Relative thickness (y, x) of mean 1, varying smoothly."""
+    raw = 1.0 + plan.thickness_variation * smooth_field(plan.shape, rng, THICKNESS_WIDTH)
+    positive = np.maximum(raw, LEAST_THICKNESS)
+    return np.asarray(positive / positive.mean())
+
+
+def _acquisition(config: RunConfig) -> Acquisition:
+    """Facts of the simulated microscope: what the configuration says, completed."""
+    instrument = config.instrument
+    angle = instrument.takeoff_angle_deg or TAKEOFF_ANGLE_DEG
+    return Acquisition(
+        beam_energy_keV=instrument.beam_energy_keV or BEAM_ENERGY_KEV,
+        takeoff_angle_deg=angle,
+        resolution_eV=instrument.resolution_eV or TYPICAL_RESOLUTION_EV,
+        azimuth_deg=AZIMUTH_DEG,
+        elevation_deg=angle,
+        tilt_deg=0.0,
+        microscope="TEM",
+        elements=config.sample.elements,
+    )
+
+
+def _draw(
+    weights: FloatArray, spectra: FloatArray, rng: np.random.Generator
+) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """Draw Poisson counts (y, x, energy) of weights (y, x, phase) times spectra (phase, energy), block by block."""
+    rows, columns, phases = weights.shape
+    pixels = weights.reshape(-1, phases)
+    # A Poisson draw of mean m stays below this but once in 1e15.
+    mean = float(pixels.max(axis=0) @ spectra.max(axis=1))
+    bound = mean + 12.0 * np.sqrt(mean) + 40.0
+    kind = next(kind for kind in (np.uint8, np.uint16, np.uint32) if bound <= np.iinfo(kind).max)
+    counts = np.empty((len(pixels), spectra.shape[1]), dtype=kind)
+    step = max(1, BLOCK_ENTRIES // spectra.shape[1])
+    for first in range(0, len(pixels), step):
+        counts[first : first + step] = rng.poisson(pixels[first : first + step] @ spectra)
+    return counts.reshape(rows, columns, -1)
