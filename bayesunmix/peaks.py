@@ -30,8 +30,10 @@ NEAR_FWHM = 0.4
 NEAR_KEV = 0.010
 # Lines closer than this share of a width appear as one.
 MERGE_FWHM = 0.6
-# A group of lines weaker than this share of its family says nothing about an element.
-WEAKEST_GROUP = 0.02
+# A group of lines weaker than this share of its family is never seen.
+WEAKEST_GROUP = 0.003
+# A peak near a group at least this strong is left to the group's family in a fit; others are fitted by themselves.
+WEAKEST_FITTED = 0.02
 # A peak suggests an element only by a group at least this strong.
 WEAKEST_SUGGESTION = 0.1
 # Only a line that makes this share of a peak explains it.
@@ -307,8 +309,8 @@ class SumSpectrum:
         families = [key for key in self._families if key[0] in elements]
         foreign = [
             peak.energy_keV
-            for peak in self.peaks
-            if not any(near.element in elements for near in self._near[peak])
+            for peak, near in self._near.items()
+            if not any(group.element in elements and group.share >= WEAKEST_FITTED for group in near)
         ]
         extra = _ideal(self.response).matrix(np.array(foreign), self.edges_keV)
         columns = np.reshape([self._column(key) for key in families], (-1, self.counts.size))

@@ -273,11 +273,9 @@ def _coarse_whitening(data: UnmixingData, units: FloatArray, information: FloatA
     slope = data.scale * -np.expm1(-units)  # derivative of a weight with respect to its unconstrained value
     block = slope[:, None] * information * slope + 0.25 * np.eye(len(units))
     inner = np.linalg.inv(np.linalg.cholesky(block)).T
-    sizes = {name: value.size for name, value in _sites(data, units, np.ones(len(data.prior.mean))).items()}
-    transform = np.eye(sum(sizes.values()))
-    # Sites lie in the flat vector in alphabetical order.
-    first = sum(size for name, size in sizes.items() if name < "line_units")
-    transform[first : first + len(units), first : first + len(units)] = inner
+    model = _flat_model(data)
+    transform = np.eye(model.size)
+    transform[model.blocks["line_units"], model.blocks["line_units"]] = inner
     return transform
 
 

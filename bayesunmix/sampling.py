@@ -16,9 +16,6 @@ from bayesunmix.settings import InferenceConfig
 
 FloatArray = npt.NDArray[np.float64]
 
-# The Laplace covariance takes the curvature as it is; only directions flatter than this (wider than ten prior units) are cut.
-FLATTEST = 0.01
-
 
 @dataclass(frozen=True)
 class Drawn:
@@ -54,8 +51,10 @@ def sample(fitted: FittedPosterior, config: InferenceConfig, seed: int, progress
     if config.method == "map":
         return Drawn(read_draws(fitted, estimate.z[None, None]), {})
     if config.method == "laplace":
-        transform = whitening(estimate.hessian, FLATTEST)
-        z = laplace_draws(estimate.z, transform, chains=config.chains, draws=config.draws, seed=seed)
+        positive = fitted.model.blocks["line_units"]
+        z = laplace_draws(
+            estimate.z, estimate.hessian, positive, chains=config.chains, draws=config.draws, seed=seed, progress=progress
+        )
         return Drawn(read_draws(fitted, z), {})
     done = 0
     total = config.chains * (config.warmup + config.draws)

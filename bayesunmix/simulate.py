@@ -382,7 +382,7 @@ def _line_table(config: RunConfig, beam_energy_keV: float, detector: Detector) -
 def _check_lines(name: str, elements: Sequence[str], table: LineTable, edges: FloatArray) -> None:
     """Refuse an element none of whose lines lies on the axis."""
     for element in elements:
-        if not table.families(element, edges[0], edges[-1]):
+        if element not in table.elements or not table.families(element, edges[0], edges[-1]):
             must = f"have lines on the axis from {edges[0]:.4g} to {edges[-1]:.4g} keV"
             raise InputError(
                 name, must, f"{element} has none", "Change `simulate.offset_keV`, `step_keV` or `channels`."

@@ -6,6 +6,7 @@ one that knows how z maps to sites.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -28,12 +29,15 @@ class FlatModel(NamedTuple):
     constrain : (z, data) -> sites
     flatten : (sites, data) -> z
     size : int
+    blocks : dict
+        Place of each site in the flat vector.
     """
 
     potential: Callable[[jax.Array, Any], jax.Array]
     constrain: Callable[[jax.Array, Any], Sites]
     flatten: Callable[[Sites, Any], jax.Array]
     size: int
+    blocks: dict[str, slice]
 
 
 def flatten_model(model: Callable[..., None], data: Any, example: Sites) -> FlatModel:
@@ -62,7 +66,14 @@ def flatten_model(model: Callable[..., None], data: Any, example: Sites) -> Flat
         return sites
 
     # Compiled, both maps shed the likelihood, on which their results do not depend.
-    return FlatModel(potential, jax.jit(to_sites), jax.jit(to_vector), int(vector.size))
+    return FlatModel(potential, jax.jit(to_sites), jax.jit(to_vector), int(vector.size), _blocks(structure))
+
+
+def _blocks(structure: Sites) -> dict[str, slice]:
+    """Place of each site in the flat vector: sites lie there in alphabetical order."""
+    names = sorted(structure)
+    ends = list(itertools.accumulate(int(structure[name].size) for name in names))
+    return {name: slice(end - int(structure[name].size), end) for name, end in zip(names, ends, strict=True)}
 
 
 def compiled(model: FlatModel) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -41,7 +41,7 @@ def phantom() -> SimulatedMap:
 
 
 def expected_counts(simulated: SimulatedMap) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Expected counts of each pixel, up to one factor, from what the truth says."""
+    """Return the expected counts of each pixel, up to one factor, from what the truth says."""
     truth = simulated.truth
     return np.asarray(truth.thickness * (truth.abundances @ truth.counts_per_atom))
 
@@ -92,7 +92,9 @@ def test_the_map_gives_back_response_continuum_and_stray(phantom: SimulatedMap) 
         image.sum_spectrum(), image.channel_edges_keV, table, config.sample.elements, config.sample.stray
     )
     for name, error in fit.standard_errors.items():
-        assert getattr(fit.response, name) == pytest.approx(getattr(phantom.truth.response, name), abs=5 * error)
+        assert getattr(fit.response, name) == pytest.approx(
+            getattr(phantom.truth.response, name), abs=5 * error
+        )
     assert fit.deviance_per_dof == pytest.approx(1.0, abs=5.0 * np.sqrt(2.0 / fit.degrees_of_freedom))
     counts = dict(zip(fit.components, fit.spectra.sum(axis=1) / fit.expected.sum(), strict=True))
     continuum = sum(share for name, share in counts.items() if name.startswith("continuum"))
@@ -175,7 +177,9 @@ def test_partition_of_the_truth(phantom: SimulatedMap) -> None:
     assert ratios["U"] == pytest.approx(30.0)
     assert ratios["Mg"] == 0.0
     assert phantom.truth.partition("CaPv", "Fp")["Nd"] == np.inf
-    assert np.isnan(phantom.truth.partition("Fp", "CaPv")["Hf"]) == np.False_
+    assert phantom.truth.partition("Fp", "CaPv")["Hf"] == 0.0
+    assert all(ratio == pytest.approx(1.0) for ratio in phantom.truth.partition("Brg", "Brg").values())
+    assert np.isnan(phantom.truth.partition("Fp", "Fp")["U"])
 
 
 @pytest.mark.parametrize(
@@ -223,7 +227,11 @@ def test_bare_configuration_is_enough() -> None:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("sample.elements", ["Mg", "Si", "Fe", "B"], "`sample.elements` must have lines on the axis .* but B has none"),
+        (
+            "sample.elements",
+            ["Mg", "Si", "Fe", "B"],
+            "`sample.elements` must have lines on the axis .* but B has none",
+        ),
         ("sample.stray", ["Be"], "`sample.stray` must have lines on the axis"),
         ("simulate.offset_keV", 80, "`sample.elements` must have lines on the axis"),
         ("simulate.offset_keV", 818, "`simulate.offset_keV` must lie between -5 and 100"),
@@ -234,8 +242,16 @@ def test_bare_configuration_is_enough() -> None:
         ("simulate.stray", 0.1, r"`simulate.stray` must be a table such as \{Cu = 0.05\}"),
         ("simulate.stray", {"Xx": 0.1}, "`simulate.stray` must be a chemical symbol"),
         ("simulate.stray", {"Cu": 2}, "`simulate.stray.Cu` must lie between 0 and 1"),
-        ("simulate.stray", {"Cu": 0.85}, "`simulate.continuum and simulate.stray` must leave counts for the phases"),
-        ("simulate.stray", {"Ga": 0.1}, "`simulate.stray` must name elements of `sample.stray`, but holds Ga"),
+        (
+            "simulate.stray",
+            {"Cu": 0.85},
+            "`simulate.continuum and simulate.stray` must leave counts for the phases",
+        ),
+        (
+            "simulate.stray",
+            {"Ga": 0.1},
+            "`simulate.stray` must name elements of `sample.stray`, but holds Ga",
+        ),
         ("phases", "auto", "`phases` must be tables with a composition"),
     ],
 )

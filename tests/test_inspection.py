@@ -1,0 +1,211 @@
+"""What `inspect` says of a map: what is in the file, and which elements its peaks suggest."""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bayesunmix.config import RunConfig
+from bayesunmix.errors import InputError
+from bayesunmix.image import SpectrumImage
+from bayesunmix.inspection import inspect_map
+from bayesunmix.io import save
+from bayesunmix.peaks import SumSpectrum, siegbahn
+from bayesunmix.phantom import phantom_config
+from bayesunmix.simulate import simulate_map
+from bayesunmix.xray import Detector, LineTable, Response, bremsstrahlung
+
+EDGES = np.linspace(0.1, 20.1, 2001)
+DETECTOR = Detector.from_resolution()
+TABLE = LineTable.built_in(200.0)
+
+
+def spectrum(amounts: dict[str, float], continuum: float = 2e5, seed: int = 0) -> SumSpectrum:
+    """Draw a sum spectrum of elements, given the counts of each element's strongest family, over a continuum."""
+    expected = continuum * bremsstrahlung(EDGES, 200.0, DETECTOR.efficiency)
+    for element, counts in amounts.items():
+        lines = [line for line in TABLE.lines(element) if line.energy_keV > EDGES[0]]
+        energy = np.array([line.energy_keV for line in lines])
+        strength = np.array([line.strength for line in lines]) * DETECTOR.efficiency(energy)
+        shape = DETECTOR.response.spectrum(energy, strength, EDGES)
+        expected = expected + counts * shape / shape.sum()
+    drawn = np.random.default_rng(seed).poisson(expected).astype(np.float64)
+    return SumSpectrum(drawn, EDGES, DETECTOR.response, TABLE, 200.0, DETECTOR.efficiency)
+
+
+@pytest.fixture(scope="module")
+def phantom_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("maps") / "phantom.hspy"
+    save(simulate_map(phantom_config(), 0).image, path)
+    return path
+
+
+def test_continuum_alone_has_no_peaks() -> None:
+    # About 330 independent widths, 20 draws: at five sigma an accident is a matter of one in a thousand.
+    assert sum(len(spectrum({}, seed=seed).peaks) for seed in range(20)) == 0
+
+
+def test_peak_has_its_energy_and_counts() -> None:
+    found = spectrum({"Fe": 2e5}).peaks
+    (alpha,) = [peak for peak in found if abs(peak.energy_keV - 6.40) < 0.05]
+    lines = [line for line in TABLE.lines("Fe") if line.energy_keV > EDGES[0]]
+    energy = np.array([line.energy_keV for line in lines])
+    detected = np.array([line.strength for line in lines]) * DETECTOR.efficiency(energy)
+    in_peak = np.abs(energy - 6.40) < 0.05
+    expected = 2e5 * detected[in_peak].sum() / detected.sum()
+    assert alpha.energy_keV == pytest.approx(
+        np.average(energy[in_peak], weights=detected[in_peak]), abs=0.003
+    )
+    assert alpha.net_counts == pytest.approx(expected, rel=0.02)
+    assert alpha.significance > 100
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        ["Mg", "Si", "Fe"],
+        ["O", "Al", "Ti"],
+        ["Ca", "Ba"],
+        ["Fe", "Pt"],
+        ["Ga", "As"],
+        ["Sr", "Ti", "O"],
+        ["Si", "Hf", "O"],
+        ["Pb", "Te"],
+        ["C", "Cu", "Zr"],
+        ["Ag"],
+    ],
+)
+def test_strong_elements_are_found(elements: list[str]) -> None:
+    drawn = spectrum(dict.fromkeys(elements, 3e5))
+    assert set(drawn.guess(())) == set(elements)
+    assert set(drawn.guess(elements)) == set(elements)  # nothing is left to explain
+
+
+def test_noble_gas_comes_last() -> None:
+    drawn = spectrum({"Cl": 1e5})
+    (peak,) = [peak for peak in drawn.peaks if abs(peak.energy_keV - 2.62) < 0.03]
+    ranked = [element for element, _ in drawn.candidates(peak)]
+    assert ranked[0] == "Cl"
+    assert "Ar" not in ranked
+
+
+def test_explained_by_what_is_given() -> None:
+    drawn = spectrum({"Fe": 3e5, "Cu": 3e5})
+    made_by = drawn.explained(["Fe"])
+    for peak, group in made_by.items():
+        near_copper = min(abs(peak.energy_keV - energy) for energy in (0.93, 8.04, 8.905)) < 0.04
+        assert (group is None) == near_copper
+    labels = {group.label for group in made_by.values() if group is not None}
+    assert {"Fe Kα", "Fe Kβ"} <= labels
+
+
+def test_pile_up_is_recognised() -> None:
+    drawn = spectrum({"Al": 1e6, "Ag": 4e5})
+    piled = 2e3 * DETECTOR.response.spectrum([1.487 + 2.984], [1.0], EDGES)
+    counts = drawn.counts + np.random.default_rng(1).poisson(piled)
+    again = SumSpectrum(counts, EDGES, DETECTOR.response, TABLE, 200.0, DETECTOR.efficiency)
+    (peak,) = [peak for peak in again.peaks if abs(peak.energy_keV - 4.47) < 0.03]
+    pair = again.sum_peak(peak)
+    assert pair is not None
+    assert [round(part.energy_keV, 1) for part in pair] == [1.5, 3.0]
+    assert set(again.guess(())) == {"Al", "Ag"}
+
+
+def test_a_real_line_is_no_pile_up() -> None:
+    drawn = spectrum({"Mg": 1e6, "Si": 1e6, "Fe": 3e5, "Lu": 2e4})
+    (peak,) = [peak for peak in drawn.peaks if abs(peak.energy_keV - 7.65) < 0.04]  # Mg K + Fe K = 7.66
+    assert drawn.sum_peak(peak) is None
+
+
+def test_names_of_lines() -> None:
+    assert [siegbahn(line) for line in ("KL3", "KM3", "L2M4", "M5N7", "M3N5")] == [
+        "Kα",
+        "Kβ",
+        "Lβ",
+        "Mα",
+        "M",
+    ]
+
+
+def test_phantom_in_words(phantom_file: Path) -> None:
+    text = inspect_map(phantom_file)
+    assert "96 x 96 pixels of 1.7 x 1.7 nm" in text
+    assert "1918 channels of 10 eV, 0.818 to 19.99 keV" in text
+    assert "beam energy 200 keV, take-off angle 22°, resolution 130 eV" in text
+    assert "Missing   live time, real time, beam current" in text
+    assert "Named     Mg Al Si Ca Fe Nd Sm Lu Hf U" in text
+    assert "fitted gain 0.9985, offset +8.0 eV" in text or "fitted gain 0.9985, offset +7.9 eV" in text
+    assert "candidates by position, not identifications" in text
+    (copper,) = [line for line in text.splitlines() if "  Cu Kα" in line]
+    (magnesium,) = [line for line in text.splitlines() if "  Mg Kα" in line]
+    assert (copper[0], magnesium[0]) == ("*", " ")
+    assert 'elements = ["Mg", "Al", "Si", "Ca", "Fe", "Nd", "Sm", "Lu", "Hf", "U"]' in text
+    stray = next(line for line in text.splitlines() if line.startswith("stray = "))
+    assert {'"Cu"', '"Ga"', '"Pt"'} <= set(stray.removeprefix("stray = [").rstrip("]").split(", "))
+
+
+def test_proposal_is_a_configuration(phantom_file: Path) -> None:
+    text = inspect_map(phantom_file, elements=["Mg", "Al", "Si", "Fe"])
+    data = tomllib.loads("phases = 2\n" + text[text.index("# A proposal") :])
+    config = RunConfig.from_dict(data)
+    assert config.sample.elements == ("Mg", "Al", "Si", "Fe")
+    assert {"Cu", "Ca"} <= set(config.sample.stray)
+    assert "Not named, and seldom stray: " in text
+    assert "* marks peaks that no element given explains" in text
+
+
+def test_given_elements_that_cannot_show(phantom_file: Path) -> None:
+    text = inspect_map(phantom_file, elements=["Mg", "O", "H", "Ti"])
+    assert "Without a line on this energy axis: O H" in text
+    assert "hidden or not there: Ti" in text
+    assert "O has no line on the axis" in text
+
+
+def test_map_without_facts_or_elements(tmp_path: Path) -> None:
+    drawn = spectrum({"Ti": 2e5, "Cu": 1e5})
+    image = SpectrumImage(drawn.counts.astype(np.uint32).reshape(1, 1, -1), drawn.centres_keV, name="bare")
+    save(image, tmp_path / "bare.hspy")
+    text = inspect_map(tmp_path / "bare.hspy")
+    assert "Named     none" in text
+    assert "beam energy" in text.split("Missing")[1].splitlines()[0]
+    assert 'elements = ["Ti"]\nstray = ["Cu"]' in text
+
+
+def test_dark_map(tmp_path: Path) -> None:
+    counts = np.zeros((2, 2, 2000), np.uint8)
+    counts[0, 0, 700] = 1
+    save(SpectrumImage(counts, np.linspace(0.1, 20.0, 2000)), tmp_path / "dark.hspy")
+    text = inspect_map(tmp_path / "dark.hspy")
+    assert "No peak stands out" in text
+    assert "No elements to propose" in text
+
+
+def test_no_map(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"`MAP` must be an existing file"):
+        inspect_map(tmp_path / "none.hspy")
+
+
+@pytest.mark.parametrize(
+    ("name", "elements"),
+    [
+        ("71GPa_subsolidus.hspy", "Mg Al Si Ca Fe Nd U Cu Ga Pt Zr"),
+        ("vendor/bcf_v2_50x50px.bcf", "Ag Al C Cu O"),
+        ("vendor/test_TEM.bcf", "Ti O Si N"),
+    ],
+)
+def test_measured_maps(shared_data: Path, name: str, elements: str) -> None:
+    start = time.perf_counter()
+    text = inspect_map(shared_data / name)
+    assert time.perf_counter() - start < 6.0
+    proposal = text[text.index("[sample]") :]
+    assert all(f'"{element}"' in proposal for element in elements.split())
+
+
+def test_response_of_a_shifted_axis() -> None:
+    drawn = spectrum({"Fe": 3e5})
+    shifted = SumSpectrum(drawn.counts, EDGES, Response(offset_keV=0.5), TABLE, 200.0, DETECTOR.efficiency)
+    assert all(group is None for group in shifted.explained(["Fe"]).values())
