@@ -41,7 +41,9 @@ def assemble(
     """Make the result of a run."""
     groups = {
         "posterior": _posterior(setup, fitted, drawn.draws, seed),
-        "sample_stats": xr.Dataset({name: (("chain", "draw"), value) for name, value in drawn.statistics.items()}),
+        "sample_stats": xr.Dataset(
+            {name: (("chain", "draw"), value) for name, value in drawn.statistics.items()}
+        ),
         "constant_data": xr.Dataset({"total_counts": (("y", "x"), setup.image.total_counts)}),
         "maps": _maps(setup, pixels),
         "endmembers": _endmembers(setup, fitted, drawn.draws, config.inference.level),
@@ -50,7 +52,9 @@ def assemble(
     }
     tree = xr.DataTree.from_dict(groups)
     run = _record(setup, config, fitted, drawn, stages, facts, seed)
-    run["fit"] = _goodness(groups["fit"], len(setup.forward.components) + fitted.data.basis.continuum_area.shape[1])
+    run["fit"] = _goodness(
+        groups["fit"], len(setup.forward.components) + fitted.data.basis.continuum_area.shape[1]
+    )
     result = Result(tree, run | {"problems": []})
     run["diagnostics"] |= _worst(result.diagnostics())
     return Result(tree, run | {"problems": _problems(run, config, fitted, drawn)})
@@ -109,7 +113,9 @@ def _endmembers(setup: Setup, fitted: FittedPosterior, draws: Draws, level: floa
     chosen = _thinned(draws.weights.shape[:2], ENDMEMBER_DRAWS)
     edges = setup.image.channel_edges_keV
     families = forward.family_spectra(fitted.absorbing, edges)
-    families = families / np.maximum(forward.family_spectra(fitted.absorbing).sum(axis=2, keepdims=True), 1e-300)
+    families = families / np.maximum(
+        forward.family_spectra(fitted.absorbing).sum(axis=2, keepdims=True), 1e-300
+    )
     pieces = forward.continuum_spectra(fitted.absorbing, edges)
     pieces = pieces / pieces.sum(axis=2, keepdims=True)
     counts = draws.family_counts.reshape(-1, *draws.family_counts.shape[2:])[chosen]
@@ -192,12 +198,16 @@ def _lines(setup: Setup) -> xr.Dataset:
                 rows.append((element, line.line, line.family, line.energy_keV, share, element in stray))
     names = ("element", "line_name", "family", "energy_keV", "strength_share", "stray")
     table = pd.DataFrame(rows, columns=list(names))
-    return xr.Dataset({name: ("line", table[name].to_numpy(str if name in names[:3] else None)) for name in names})
+    return xr.Dataset(
+        {name: ("line", table[name].to_numpy(str if name in names[:3] else None)) for name in names}
+    )
 
 
 def _goodness(fit: xr.Dataset, n_parameters: int) -> dict[str, float]:
     """Poisson deviance per degree of freedom, of the total spectrum and of the pooled segments."""
-    total = _deviance(fit["observed"].values, fit["expected"].values) / max(fit.sizes["energy_bin"] - n_parameters, 1)
+    total = _deviance(fit["observed"].values, fit["expected"].values) / max(
+        fit.sizes["energy_bin"] - n_parameters, 1
+    )
     observed, expected = fit["segment_observed"].values, fit["segment_expected"].values
     filled = observed.sum(axis=1) > 0
     dof = max(int(filled.sum()) * (fit.sizes["energy_bin"] - n_parameters), 1)
@@ -221,7 +231,7 @@ def _record(
     facts: dict[str, Any],
     seed: int,
 ) -> dict[str, Any]:
-    """What run.json holds, apart from fit, problems and the worst diagnostics."""
+    """Record of the run as run.json holds it, apart from fit, problems and the worst diagnostics."""
     from bayesunmix.run import now, versions
 
     image, blocks, response = setup.image, setup.blocks, setup.calibration.response
@@ -305,19 +315,30 @@ def _problems(run: dict[str, Any], config: RunConfig, fitted: FittedPosterior, d
         distance = diagnostics["whitened_gradient_norm"]
         problems.append(f"The search ended {distance:.2g} posterior standard deviations from the mode.")
     if diagnostics["smallest_curvature"] <= 0:
-        problems.append("The posterior has a direction without curvature at the mode: something is not identified.")
+        problems.append(
+            "The posterior has a direction without curvature at the mode: something is not identified."
+        )
     rivals = [mode for mode in fitted.modes[1:] if not mode.same_mode and mode.objective < RIVAL_NATS]
     if rivals:
         nats = min(mode.objective for mode in rivals)
-        problems.append(f"Another mode lies only {nats:.1f} nats above the best one: the starts disagree; declare more about the phases.")
+        problems.append(
+            f"Another mode lies only {nats:.1f} nats above the best one: the starts disagree. "
+            "Declare more about the phases."
+        )
     if inference.method == "nuts":
         if diagnostics["divergences"]:
-            problems.append(f"{diagnostics['divergences']} of the draws diverged: the sampler missed part of the posterior.")
+            problems.append(
+                f"{diagnostics['divergences']} of the draws diverged: the sampler missed part of the posterior."
+            )
         if diagnostics.get("rhat_max", 1.0) > RHAT_LIMIT:
             worst = diagnostics["rhat_max"]
-            problems.append(f"The chains disagree: the largest R-hat is {worst:.3f}, more than {RHAT_LIMIT}; draw more.")
+            problems.append(
+                f"The chains disagree: the largest R-hat is {worst:.3f}, more than {RHAT_LIMIT}; draw more."
+            )
         wanted = ESS_PER_CHAIN * inference.chains
         if diagnostics.get("ess_bulk_min", wanted) < wanted:
             fewest = diagnostics["ess_bulk_min"]
-            problems.append(f"Too few effective draws: {fewest:.0f} for the worst quantity, less than {wanted:.0f}; draw more.")
+            problems.append(
+                f"Too few effective draws: {fewest:.0f} for the worst quantity, less than {wanted:.0f}; draw more."
+            )
     return problems

@@ -1,7 +1,7 @@
 """Finished stages on disk, so that an interrupted run goes on where it stopped.
 
-Each stage's result lies in a hidden folder of the output folder until the run is complete, under a key that names everything the
-result depends on: counts, configuration, seed and version. A key that differs is never used.
+Each stage's result lies in a hidden folder of the output folder until the run is complete, under a key that names
+everything the result depends on: counts, configuration, seed and version. A key that differs is never used.
 """
 
 from __future__ import annotations

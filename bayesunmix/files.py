@@ -76,11 +76,13 @@ def write_result(result: Result, folder: Path) -> None:
 def _compressed(result: Result, group: str) -> dict[str, dict[str, Any]]:
     """Compression for the large arrays of a group."""
     variables = result.tree[group].to_dataset().data_vars
-    return {str(name): {"zlib": True, "complevel": 1} for name, value in variables.items() if value.size > 10_000}
+    return {
+        str(name): {"zlib": True, "complevel": 1} for name, value in variables.items() if value.size > 10_000
+    }
 
 
 def _plain(value: object) -> object:
-    """What JSON does not know: NumPy's scalars and arrays, paths."""
+    """Turn what JSON does not know into what it does: NumPy's scalars and arrays, paths."""
     if isinstance(value, np.generic):
         return value.item()
     return value.tolist() if isinstance(value, np.ndarray) else str(value)
@@ -96,7 +98,10 @@ def _write_maps(result: Result, folder: Path) -> None:
     _write(folder / "abundances.hspy", "Abundances", stacked.astype(np.float32), axes, about)
     layers = np.concatenate([maps["pure_probability"].values, maps["label"].values[None].astype(np.float32)])
     axes = [_index_axis("layer", len(layers)), *spatial]
-    about = {**names, "layers": [*(f"P(pure {name})" for name in result.phases), "label (index of the phase)"]}
+    about = {
+        **names,
+        "layers": [*(f"P(pure {name})" for name in result.phases), "label (index of the phase)"],
+    }
     _write(folder / "segmentation.hspy", "Segmentation", layers.astype(np.float32), axes, about)
 
 
@@ -113,7 +118,9 @@ def _write_endmembers(result: Result, folder: Path) -> None:
     _write(folder / "endmembers.hspy", "Endmembers", stacked.astype(np.float32), axes, about)
 
 
-def _write(path: Path, title: str, data: npt.NDArray[Any], axes: list[dict[str, Any]], about: dict[str, Any]) -> None:
+def _write(
+    path: Path, title: str, data: npt.NDArray[Any], axes: list[dict[str, Any]], about: dict[str, Any]
+) -> None:
     metadata = {"General": {"title": title}, "Signal": {"signal_type": ""}, "bayesunmix": about}
     write_signal(path, {"data": data, "axes": axes, "metadata": metadata})
 
@@ -133,4 +140,11 @@ def _spatial_axes(result: Result, shape: tuple[int, ...]) -> list[dict[str, Any]
 
 def _axis(name: str, size: int, scale: float, offset: float, units: str, *, navigate: bool) -> dict[str, Any]:
     """One axis in the form that HyperSpy's files hold."""
-    return {"name": name, "size": size, "scale": scale, "offset": offset, "units": units, "navigate": navigate}
+    return {
+        "name": name,
+        "size": size,
+        "scale": scale,
+        "offset": offset,
+        "units": units,
+        "navigate": navigate,
+    }

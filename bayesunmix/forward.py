@@ -4,9 +4,10 @@ The detected counts per atom of family f of element e in phase k are
 
     y_kf = sum_l strength_l * efficiency(E_l) * A_k(E_l) * share_l
 
-over the family's lines l, A_k being the film's absorption and share_l the part of the line inside the fitted energy range. One
-family of each element, the best calibrated of those with enough counts, carries the element's amplitude (its main family); the
-others follow it in the ratio of their yields, up to a fitted factor with a prior of both families' calibration errors.
+over the family's lines l, A_k being the film's absorption and share_l the part of the line inside the fitted energy
+range. One family of each element, the best calibrated of those with enough counts, carries the element's amplitude
+(its main family); the others follow it in the ratio of their yields, up to a fitted factor with a prior of both
+families' calibration errors.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ CONTINUUM_KNOTS = 7
 MAIN_SHARE = 0.2
 # A family weaker than this, relative to the main one, is left out.
 WEAKEST_FAMILY = 1e-3
-# A family with less than this share of its strength inside the energy range shows only a tail: its counts would be arbitrary.
+# A family with less than this share of its strength inside the energy range shows only a tail: its counts would be
+# arbitrary.
 FEWEST_INSIDE = 0.1
 # Overlap (Bhattacharyya coefficient) of two detected families from which on they count as one.
 SAME_PEAKS = 0.92
@@ -70,14 +72,18 @@ class Film:
         parts = (self.thickness_nm, self.density_g_cm3)
         return float(np.sqrt(sum((sd / mean) ** 2 for mean, sd in parts)))
 
-    def depth(self, elements: Sequence[str], atom_fractions: FloatArray, energy_keV: FloatArray) -> FloatArray:
+    def depth(
+        self, elements: Sequence[str], atom_fractions: FloatArray, energy_keV: FloatArray
+    ) -> FloatArray:
         """Absorption depth chi at the mean thickness, shape of `energy_keV`."""
         if self.takeoff_angle_deg is None:
             return np.zeros_like(energy_keV)
         atoms = {e: float(x) for e, x in zip(elements, atom_fractions, strict=True) if x > 0}
         fractions = weight_fractions(with_oxygen(atoms) if self.oxygen else atoms)
         coefficient = mixture_absorption_coefficient(fractions, energy_keV)
-        return absorption_depth(coefficient, self.density_g_cm3[0], self.thickness_nm[0], self.takeoff_angle_deg)
+        return absorption_depth(
+            coefficient, self.density_g_cm3[0], self.thickness_nm[0], self.takeoff_angle_deg
+        )
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,9 @@ class ForwardModel:
     @property
     def calibration_sd(self) -> FloatArray:
         """Relative sd of each element's main-family strength, shape (element,)."""
-        mains = {family.element: family.family for family in self.families if family.main and not family.stray}
+        mains = {
+            family.element: family.family for family in self.families if family.main and not family.stray
+        }
         return np.array([self.table.calibration_sd(element, mains[element]) for element in self.elements])
 
     def ratio_sd(self) -> FloatArray:
@@ -141,13 +149,15 @@ class ForwardModel:
         sd = {f.component: self.table.calibration_sd(f.element, f.family) for f in self.families if f.main}
         return np.array(
             [
-                0.0 if f.main or f.tied else np.hypot(sd[f.component], self.table.calibration_sd(f.element, f.family))
+                0.0
+                if f.main or f.tied
+                else np.hypot(sd[f.component], self.table.calibration_sd(f.element, f.family))
                 for f in self.families
             ]
         )
 
     def family_spectra(self, atom_fractions: FloatArray, edges_keV: FloatArray | None = None) -> FloatArray:
-        """Detected spectrum per atom of every family in every phase, shape (phase, family, energy).
+        """Return the detected spectrum per atom of every family in every phase, shape (phase, family, energy).
 
         Parameters
         ----------
@@ -160,7 +170,9 @@ class ForwardModel:
         lines = [self.table.lines(family.element, family.family) for family in self.families]
         group = np.repeat(np.arange(len(lines)), [len(part) for part in lines])
         energy = np.array([line.energy_keV for part in lines for line in part])
-        emitted = np.array([line.strength for part in lines for line in part]) * self.detector.efficiency(energy)
+        emitted = np.array([line.strength for part in lines for line in part]) * self.detector.efficiency(
+            energy
+        )
         # Strengths are of order 1e-22 cm2: scaled to order 1 so that weights are too.
         emitted = emitted / emitted.max()
         return np.stack(
@@ -176,8 +188,10 @@ class ForwardModel:
             ]
         )
 
-    def continuum_spectra(self, atom_fractions: FloatArray, edges_keV: FloatArray | None = None) -> FloatArray:
-        """Physical continuum of every phase split by hat functions, shape (phase, knot, energy), each phase summing to 1."""
+    def continuum_spectra(
+        self, atom_fractions: FloatArray, edges_keV: FloatArray | None = None
+    ) -> FloatArray:
+        """Physical continuum split by hat functions, shape (phase, knot, energy), each phase summing to 1."""
         edges = self.edges_keV if edges_keV is None else edges_keV
         centre = 0.5 * (edges[1:] + edges[:-1])
         shape = bremsstrahlung(edges, self.beam_energy_keV, self.detector.efficiency)
@@ -187,7 +201,9 @@ class ForwardModel:
         pieces = absorbed[:, None, :] * _hats(centre, self.edges_keV[0], self.edges_keV[-1])
         return np.asarray(pieces / pieces.sum(axis=(1, 2), keepdims=True))
 
-    def basis(self, atom_fractions: FloatArray, allowed: npt.NDArray[np.bool_]) -> tuple[EndmemberBasis, FloatArray]:
+    def basis(
+        self, atom_fractions: FloatArray, allowed: npt.NDArray[np.bool_]
+    ) -> tuple[EndmemberBasis, FloatArray]:
         """Arrays of the model and the yields of the main families.
 
         Parameters
@@ -236,7 +252,9 @@ class ForwardModel:
             for phase, fractions in enumerate(atom_fractions):
                 depth = self.film.depth(self.elements, fractions, energy)
                 detected = thin_film_factor(THICKNESS_GRID[:, None] * depth) @ emitted
-                change[:, phase, self.elements.index(family.element)] = detected / (thin_film_factor(depth) @ emitted)
+                change[:, phase, self.elements.index(family.element)] = detected / (
+                    thin_film_factor(depth) @ emitted
+                )
         return change
 
 
@@ -270,13 +288,19 @@ def forward_model(
         If a declared element has no line in the energy range.
     """
     low, high = float(edges_keV[0]), float(edges_keV[-1])
-    hidden = ["O"] if seen_oxygen and "O" not in elements and "O" not in stray and table.families("O", low, high) else []
+    hidden = (
+        ["O"]
+        if seen_oxygen and "O" not in elements and "O" not in stray and table.families("O", low, high)
+        else []
+    )
     components: list[str] = []
     families: list[Family] = []
     for element in (*elements, *hidden):
         found = table.families(element, low, high, FEWEST_INSIDE)
         if not found:
-            raise InputError("sample.elements", f"have lines between {low:.4g} and {high:.4g} keV", f"{element} has none")
+            raise InputError(
+                "sample.elements", f"have lines between {low:.4g} and {high:.4g} keV", f"{element} has none"
+            )
         strength = {name: table.detected_strength(element, name, detector.efficiency) for name in found}
         enough = [name for name in found if strength[name] >= MAIN_SHARE * max(strength.values())]
         main = min(enough, key=lambda name: (table.calibration_sd(element, name), -strength[name]))
@@ -284,9 +308,13 @@ def forward_model(
             if strength[name] >= WEAKEST_FAMILY * strength[main]:
                 families.append(Family(element, name, len(components), name == main))
         components.append(element)
-    for group in _alike([(e, name) for e in stray for name in table.families(e, low, high, FEWEST_INSIDE)], table, response):
+    for group in _alike(
+        [(e, name) for e in stray for name in table.families(e, low, high, FEWEST_INSIDE)], table, response
+    ):
         for place, (element, name) in enumerate(group):
-            families.append(Family(element, name, len(components), main=place == 0, stray=True, tied=place > 0))
+            families.append(
+                Family(element, name, len(components), main=place == 0, stray=True, tied=place > 0)
+            )
         components.append("+".join(f"{element}_{name}" for element, name in group))
     return ForwardModel(
         tuple(elements),
@@ -301,9 +329,7 @@ def forward_model(
     )
 
 
-def _alike(
-    stray: list[tuple[str, str]], table: LineTable, response: Response
-) -> list[list[tuple[str, str]]]:
+def _alike(stray: list[tuple[str, str]], table: LineTable, response: Response) -> list[list[tuple[str, str]]]:
     """Group stray families whose peaks the detector cannot tell apart (Pt M and Zr L): together they are one component.
 
     Their split is not reported, and as separate parameters they would make a ridge of the posterior that says nothing.
@@ -313,7 +339,9 @@ def _alike(
     edges = np.arange(0.1, 60.0, 0.01)
     for element, name in stray:
         lines = table.lines(element, name)
-        spectrum = response.spectrum([line.energy_keV for line in lines], [line.strength for line in lines], edges)
+        spectrum = response.spectrum(
+            [line.energy_keV for line in lines], [line.strength for line in lines], edges
+        )
         root = np.sqrt(spectrum / spectrum.sum())
         twin = next((i for i, other in enumerate(spectra) if root @ other > SAME_PEAKS), None)
         if twin is None:
@@ -325,6 +353,6 @@ def _alike(
 
 
 def _hats(energy_keV: FloatArray, low_keV: float, high_keV: float) -> FloatArray:
-    """Hat functions of log energy with equidistant knots between two energies, shape (knot, energy), columns summing to 1."""
+    """Hat functions of log energy, knots equidistant between two energies: (knot, energy), columns summing to 1."""
     position = np.log(energy_keV / low_keV) / np.log(high_keV / low_keV) * (CONTINUUM_KNOTS - 1)
-    return np.clip(1.0 - np.abs(position - np.arange(CONTINUUM_KNOTS)[:, None]), 0.0, 1.0)
+    return np.asarray(np.clip(1.0 - np.abs(position - np.arange(CONTINUUM_KNOTS)[:, None]), 0.0, 1.0))

@@ -1,8 +1,8 @@
 """The posterior of a run: from starting points to the best mode, its curvature and draws.
 
-    starts -> coarse atoms, every block with every atom -> L-BFGS from each          (all objectives are kept)
-    best   -> atoms one sd apart where the posterior sits, blocks grouped, absorption and units renewed
-           -> mode and Hessian -> Laplace or NUTS draws
+starts -> coarse atoms, every block with every atom -> L-BFGS from each          (all objectives are kept)
+best   -> atoms one sd apart where the posterior sits, blocks grouped, absorption and units renewed
+-> mode and Hessian -> Laplace or NUTS draws
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ import numpy.typing as npt
 from bayesunmix.forward import ForwardModel
 from bayesunmix.inference.density import FlatModel, compiled, flatten_model
 from bayesunmix.inference.map_estimate import MapEstimate, descend, find_map
-from bayesunmix.inference.mixture import atom_weights, group_pixels, one_group, relative_likelihood, responsibilities
+from bayesunmix.inference.mixture import (
+    atom_weights,
+    group_pixels,
+    one_group,
+    relative_likelihood,
+    responsibilities,
+)
 from bayesunmix.models.abundance import AbundancePrior, abundance_prior, simplex_atoms
 from bayesunmix.models.endmember import EndmemberBasis, continuum_shape, family_counts
 from bayesunmix.models.unmixing import (
@@ -42,7 +48,8 @@ Progress = Callable[[str], None]
 
 # Width of a declared site balance (log ratio): crystal-chemical scatter of a few per cent and the K lines' calibration.
 SITE_BALANCE_SD = 0.05
-# Steps along each edge while starts are compared: enough to rank them, the same number for all so that one program serves.
+# Steps along each edge while starts are compared: enough to rank them, the same number for all so that one program
+# serves.
 COARSE_STEPS = 14
 # An atom expected to hold fewer blocks than this is dropped.
 FEWEST_BLOCKS = 0.02
@@ -88,7 +95,12 @@ class Blocks:
     def balance(self) -> SiteBalance:
         """Soft site balances of the phases with a declared stoichiometry."""
         shape = (len(self.phases), len(self.forward.elements))
-        a_site, b_site, target, inverse_sd = np.zeros(shape), np.zeros(shape), np.zeros(shape[0]), np.zeros(shape[0])
+        a_site, b_site, target, inverse_sd = (
+            np.zeros(shape),
+            np.zeros(shape),
+            np.zeros(shape[0]),
+            np.zeros(shape[0]),
+        )
         for k, phase in enumerate(self.phases):
             sites = site_weights(phase.stoichiometry, self.forward.elements) if phase.stoichiometry else None
             if sites is not None:
@@ -147,7 +159,9 @@ class FittedPosterior:
         return _flat_model(self.data)
 
 
-def fit_posterior(blocks: Blocks, starts: list[Start], absorbing: FloatArray, progress: Progress) -> FittedPosterior:
+def fit_posterior(
+    blocks: Blocks, starts: list[Start], absorbing: FloatArray, progress: Progress
+) -> FittedPosterior:
     """Find the best mode from all starts, then refine it.
 
     Parameters
@@ -230,7 +244,9 @@ def _coarse(
     weights = atom_weights(relative_likelihood(blocks.counts, atoms @ start.spectra), n_iterations=40)
     prior = abundance_prior(atoms, start.spectra, count, blocks.matrix)
     free = np.argwhere(basis.allowed)
-    information = _information(component_templates(basis), free, atoms, weights * blocks.counts.sum(dtype=float), start.spectra)
+    information = _information(
+        component_templates(basis), free, atoms, weights * blocks.counts.sum(dtype=float), start.spectra
+    )
     # Uninformed weights get a weak prior of the size of everything else, so that the inverse exists.
     regular = information + np.diag(1e-6 * np.diag(information) + 1.0)
     scale = np.sqrt(np.diag(np.linalg.inv(regular)))
@@ -250,7 +266,11 @@ def _coarse(
 
 
 def _information(
-    templates: FloatArray, free: npt.NDArray[np.int64], atoms: FloatArray, counts: FloatArray, spectra_: FloatArray
+    templates: FloatArray,
+    free: npt.NDArray[np.int64],
+    atoms: FloatArray,
+    counts: FloatArray,
+    spectra_: FloatArray,
 ) -> FloatArray:
     """Fisher information of the free weights if every block's abundance were known, shape (free, free).
 
@@ -292,14 +312,14 @@ def _sites(data: UnmixingData, units: FloatArray, weights: FloatArray) -> Sites:
 
 
 def _log_odds(prior: AbundancePrior, weights: FloatArray) -> FloatArray:
-    """Standardised log-odds xi that give (nearly) these weights: a tenth of the mass is spread evenly, as zeros have no log."""
+    """Standardised log-odds xi that nearly give these weights; a tenth of the mass is even, as zeros have no log."""
     even = 0.9 * weights / weights.sum() + 0.1 / len(weights)
     log_odds = np.log(even)
     return np.linalg.solve(prior.factor, log_odds - log_odds.mean() - prior.mean)
 
 
 def _refined(blocks: Blocks, best: _Candidate, fractions: FloatArray) -> tuple[UnmixingData, Sites]:
-    """Model data around a mode: absorption of its compositions, atoms where the posterior sits, blocks grouped by them."""
+    """Model data around a mode: its absorption, atoms where the posterior sits, blocks grouped by them."""
     basis, yields = blocks.forward.basis(fractions, blocks.allowed)
     endmembers = np.asarray(spectra(best.data._replace(basis=basis), best.sites))
     count = blocks.typical_counts
@@ -313,11 +333,19 @@ def _refined(blocks: Blocks, best: _Candidate, fractions: FloatArray) -> tuple[U
     share = responsibilities(likelihood, 0.99 * weights + 0.01 / len(weights))
     old = best.data
     information = _information(
-        component_templates(basis), np.asarray(old.free), atoms, weights * blocks.counts.sum(dtype=float), endmembers
+        component_templates(basis),
+        np.asarray(old.free),
+        atoms,
+        weights * blocks.counts.sum(dtype=float),
+        endmembers,
     )
     scale = np.sqrt(np.diag(np.linalg.inv(information + np.diag(1e-6 * np.diag(information) + 1.0))))
     data = old._replace(
-        groups=group_pixels(blocks.counts, share, atoms, endmembers), basis=basis, prior=prior, yields=yields, scale=scale
+        groups=group_pixels(blocks.counts, share, atoms, endmembers),
+        basis=basis,
+        prior=prior,
+        yields=yields,
+        scale=scale,
     )
     sites = dict(best.sites)
     sites["line_units"] = jnp.maximum(sites["line_units"] * jnp.asarray(old.scale) / scale, 0.02)
@@ -340,7 +368,9 @@ def _modes(candidates: list[_Candidate]) -> tuple[Mode, ...]:
         root = np.sqrt(np.asarray(spectra(candidate.data, candidate.sites)))
         distance = float(np.sqrt(0.5 * ((root - reference) ** 2).sum(axis=1)).max())
         fractions = _fractions(candidate.data, candidate.sites)
-        modes.append(Mode(candidate.potential - best.potential, distance < SAME_MODE, candidate.followed, fractions))
+        modes.append(
+            Mode(candidate.potential - best.potential, distance < SAME_MODE, candidate.followed, fractions)
+        )
     return tuple(modes)
 
 
@@ -386,5 +416,7 @@ def read_draws(fitted: FittedPosterior, z: FloatArray) -> Draws:
         )
 
     flat = jnp.asarray(z.reshape(-1, z.shape[-1]))
-    mapped = jax.jit(lambda flat, data: jax.lax.map(lambda v: one(v, data), flat, batch_size=64))(flat, fitted.data)
+    mapped = jax.jit(lambda flat, data: jax.lax.map(lambda v: one(v, data), flat, batch_size=64))(
+        flat, fitted.data
+    )
     return Draws(*(np.asarray(value).reshape(*z.shape[:2], *value.shape[1:]) for value in mapped))

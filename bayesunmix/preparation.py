@@ -1,6 +1,7 @@
 """What is settled before inference begins: energies, physics, calibration of the axis, and bins.
 
-    map + configuration -> energy range -> line table and detector -> response fitted to the total spectrum -> bins and blocks
+map + configuration -> energy range -> line table and detector -> response fitted to the total spectrum -> bins and
+blocks
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from bayesunmix.xray import Calibration, Detector, LineTable, calibrate
 
 FloatArray = npt.NDArray[np.float64]
 
-# Bins of this share of the FWHM near lines cost under 5 % of the information on a weak peak, and half the time of finer ones.
+# Bins of this share of the FWHM near lines cost under 5 % of the information on a weak peak, and half the time of
+# finer ones.
 BIN_FRACTION = 0.45
 WEAK_LINE = 0.03
 COUNTS_PER_BLOCK = 1000.0
@@ -78,17 +80,28 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     beam = image.acquisition.beam_energy_keV
     if beam is None:
         remedy = "Set it in the configuration."
-        raise InputError("instrument.beam_energy_keV", "be known", "is missing from map and configuration", remedy)
+        raise InputError(
+            "instrument.beam_energy_keV", "be known", "is missing from map and configuration", remedy
+        )
     cropped = _crop(image, config, beam)
     if not cropped.sum_spectrum().any():
         low, high = cropped.channel_edges_keV[[0, -1]]
-        raise InputError("map.energy_range", "hold counts", f"there is none between {low:.3g} and {high:.3g} keV")
+        raise InputError(
+            "map.energy_range", "hold counts", f"there is none between {low:.3g} and {high:.3g} keV"
+        )
     sample = config.sample
     film = _film(config, image, notes)
     detector = Detector.from_resolution(image.acquisition.resolution_eV or NOMINAL_RESOLUTION_EV)
     table = _line_table(config, beam, detector)
     low, high = float(cropped.channel_edges_keV[0]), float(cropped.channel_edges_keV[-1])
-    hidden = ["O"] if film.oxygen and "O" in table.elements and "O" not in sample.stray and table.families("O", low, high) else []
+    hidden = (
+        ["O"]
+        if film.oxygen
+        and "O" in table.elements
+        and "O" not in sample.stray
+        and table.families("O", low, high)
+        else []
+    )
     stray = [element for element in sample.stray if _has_lines(element, table, low, high, notes)]
     calibration = calibrate(
         cropped.sum_spectrum(),
@@ -118,39 +131,57 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     for note in notes[len(image.warnings) :]:
         warnings.warn(note, BayesUnmixWarning, stacklevel=2)
     mean = _mean_composition(forward, calibration)
-    return Setup(cropped, image.energy_keV, forward, calibration, blocks, config.phases, mean, tuple(dict.fromkeys(notes)))
+    return Setup(
+        cropped,
+        image.energy_keV,
+        forward,
+        calibration,
+        blocks,
+        config.phases,
+        mean,
+        tuple(dict.fromkeys(notes)),
+    )
 
 
 def _crop(image: SpectrumImage, config: RunConfig, beam: float) -> SpectrumImage:
-    """The map between the configured energies, or all that can hold lines."""
+    """Cut the map to the configured energies, or to all that can hold lines."""
     edges = image.channel_edges_keV
     if config.map.energy_range is not None:
         low, high = config.map.energy_range
         if high > beam:
-            raise InputError("map.energy_range", f"end below the beam energy of {beam:g} keV", f"ends at {high:g} keV")
+            raise InputError(
+                "map.energy_range", f"end below the beam energy of {beam:g} keV", f"ends at {high:g} keV"
+            )
         return image.crop_energy(low, high)
     low, high = max(edges[0], LOWEST_ENERGY_KEV), min(edges[-1], 0.98 * beam)
     if not low < high:
-        raise InputError("energy_keV", f"reach between {LOWEST_ENERGY_KEV:g} keV and the beam energy", f"ends at {edges[-1]:.3g}")
+        raise InputError(
+            "energy_keV",
+            f"reach between {LOWEST_ENERGY_KEV:g} keV and the beam energy",
+            f"ends at {edges[-1]:.3g}",
+        )
     return image.crop_energy(float(low), float(high))
 
 
 def _film(config: RunConfig, image: SpectrumImage, notes: list[str]) -> Film:
-    """The specimen as an absorber, with what is assumed about it noted."""
+    """Describe the specimen as an absorber, and note what is assumed about it."""
     sample, angle = config.sample, image.acquisition.takeoff_angle_deg
     if sample.density_g_cm3 is None:
         mean, sd = DEFAULT_DENSITY_G_CM3
         notes.append(
-            f"The density was not given: {mean:g} ± {sd:g} g/cm3 was assumed; set `sample.density_g_cm3` if it is known."
+            f"The density was not given: {mean:g} ± {sd:g} g/cm3 was assumed; "
+            "set `sample.density_g_cm3` if it is known."
         )
     if angle is None:
-        notes.append("The take-off angle is unknown: absorption in the film was left out; set `instrument.takeoff_angle_deg`.")
+        notes.append(
+            "The take-off angle is unknown: absorption in the film was left out; set `instrument.takeoff_angle_deg`."
+        )
     density = sample.density_g_cm3 or DEFAULT_DENSITY_G_CM3
     return Film(sample.thickness_prior_nm, density, angle, oxygen=sample.oxygen == "stoichiometry")
 
 
 def _line_table(config: RunConfig, beam: float, detector: Detector) -> LineTable:
-    """The built-in or the user's line table, with measured k-factors."""
+    """Choose the built-in or the user's line table, with measured k-factors."""
     sample = config.sample
     if config.xray.table is not None:
         table = LineTable.from_json(config.xray.table)
@@ -158,7 +189,9 @@ def _line_table(config: RunConfig, beam: float, detector: Detector) -> LineTable
             table.lines(element)
     else:
         table = LineTable.built_in(beam, dict.fromkeys((*sample.elements, *sample.stray, "O", "Si")))
-    factors = {key: value for key, value in config.xray.k_factors.items() if key.split("_")[0] in sample.elements}
+    factors = {
+        key: value for key, value in config.xray.k_factors.items() if key.split("_")[0] in sample.elements
+    }
     factors.pop("Si_K", None)
     return table.with_k_factors(factors, detector.efficiency) if factors else table
 
@@ -177,7 +210,9 @@ def _has_lines(element: str, table: LineTable, low: float, high: float, notes: l
     """Whether a stray element can be fitted; notes it when not."""
     if element in table.elements and table.families(element, low, high):
         return True
-    notes.append(f"The stray element {element} has no line between {low:.3g} and {high:.3g} keV: it was left out.")
+    notes.append(
+        f"The stray element {element} has no line between {low:.3g} and {high:.3g} keV: it was left out."
+    )
     return False
 
 

@@ -4,14 +4,14 @@ For each posterior draw the atom fractions are
 
     x_ke  proportional to  w_ke / ( y_ke * c_e * A_ke(t) / A_ke(t_mean) )
 
-with w the counts in the element's main family, y its nominal yield, and two things drawn from their priors and shared by all
-phases of the draw: the calibration factor c_e ~ LogNormal(0, sd_e) and the film's mass thickness t. The map does not update
-either (a cut; Lee et al. 2011, doi:10.1088/0004-637X/731/2/126): they widen compositions and cancel, to first order, in
-partition coefficients.
+with w the counts in the element's main family, y its nominal yield, and two things drawn from their priors and
+shared by all phases of the draw: the calibration factor c_e ~ LogNormal(0, sd_e) and the film's mass thickness t.
+The map does not update either (a cut; Lee et al. 2011, doi:10.1088/0004-637X/731/2/126): they widen compositions and
+cancel, to first order, in partition coefficients.
 
-Detection follows ISO 11929 (and Currie, L. A., Anal. Chem. 40 (1968) 586, doi:10.1021/ac60259a007) in a form that needs only
-the draws. With a flat prior on a non-negative amount, the posterior is a normal N(m, s) cut at zero; its mean and sd give m,
-the primary estimate, which may be negative, and s, its standard uncertainty:
+Detection follows ISO 11929 (and Currie, L. A., Anal. Chem. 40 (1968) 586, doi:10.1021/ac60259a007) in a form that
+needs only the draws. With a flat prior on a non-negative amount, the posterior is a normal N(m, s) cut at zero; its
+mean and sd give m, the primary estimate, which may be negative, and s, its standard uncertainty:
 
     decision threshold x* = k s,   detection limit x# = 2 k s,   k = 1.645 (5 % false decisions of either kind),
     detected when m > x*.
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -109,7 +110,7 @@ class Detection:
 
 
 def detect(draws: FloatArray) -> Detection:
-    """Detection decision for non-negative amounts, from posterior draws along the first axis.
+    """Decide on the detection of non-negative amounts, from posterior draws along the first axis.
 
     Parameters
     ----------
@@ -129,10 +130,10 @@ def detect(draws: FloatArray) -> Detection:
 
 
 def _cut_normal_table() -> tuple[FloatArray, FloatArray, FloatArray]:
-    """m / s, mean / sd and sd / s of a normal N(m, s) cut at zero.
+    """M / s, mean / sd and sd / s of a normal N(m, s) cut at zero.
 
-    mean = m + s h, var = s^2 (1 - h (h + m / s)), h = phi(m / s) / Phi(m / s)  (Johnson, Kotz and Balakrishnan, Continuous
-    Univariate Distributions 1 (1994), section 13.10).
+    mean = m + s h, var = s^2 (1 - h (h + m / s)), h = phi(m / s) / Phi(m / s)  (Johnson, Kotz and Balakrishnan,
+    Continuous Univariate Distributions 1 (1994), section 13.10).
     """
     position = np.linspace(-8.0, 6.0, 1401)
     hazard = np.exp(-0.5 * position**2 - 0.5 * np.log(2.0 * np.pi) - log_ndtr(position))
@@ -164,17 +165,20 @@ def health(draws: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     ----------
     Vehtari, A., et al., Bayesian Anal. 16 (2021) 667, doi:10.1214/20-BA1221.
     """
-    from arviz_stats.base import array_stats
+    from arviz_stats.base import array_stats  # type: ignore[attr-defined]
 
+    statistics: Any = array_stats
     flat = draws.reshape(*draws.shape[:2], -1)
     result = np.full((3, flat.shape[2]), np.nan)
     for i in range(flat.shape[2]):
         series = np.asarray(flat[:, :, i])
         if series.std() > 0 and np.isfinite(series).all():
             # R-hat compares chains: a single chain is compared with itself, half by half, which the split form does.
-            result[0, i] = array_stats.rhat(series, chain_axis=0, draw_axis=1)
-            result[1, i] = array_stats.ess(series, chain_axis=0, draw_axis=1, method="bulk")
-            result[2, i] = array_stats.ess(series, chain_axis=0, draw_axis=1, method="tail", prob=(0.05, 0.95))
+            result[0, i] = statistics.rhat(series, chain_axis=0, draw_axis=1)
+            result[1, i] = statistics.ess(series, chain_axis=0, draw_axis=1, method="bulk")
+            result[2, i] = array_stats.ess(
+                series, chain_axis=0, draw_axis=1, method="tail", prob=(0.05, 0.95)
+            )
     rhat, bulk, tail = (row.reshape(draws.shape[2:]) for row in result)
     return rhat, bulk, tail
 

@@ -26,8 +26,8 @@ class Result:
     Parameters
     ----------
     tree
-        Groups ``posterior`` (chain, draw, phase, element), ``sample_stats``, ``constant_data``, ``maps``, ``endmembers``, ``fit``
-        and ``lines``; what ``posterior.nc`` holds.
+        Groups ``posterior`` (chain, draw, phase, element), ``sample_stats``, ``constant_data``, ``maps``,
+        ``endmembers``, ``fit`` and ``lines``; what ``posterior.nc`` holds.
     run
         Record of the run; what ``run.json`` holds.
     """
@@ -92,7 +92,7 @@ class Result:
         return convert(self._draws["composition"], check_choice("unit", unit, UNITS), oxygens=oxygens)
 
     def partition(self, numerator: str, denominator: str) -> xr.DataArray:
-        """Draws of the partition coefficients D = x(numerator) / x(denominator) by atom fraction, (chain, draw, element).
+        """Draws of D = x(numerator) / x(denominator) by atom fraction, (chain, draw, element).
 
         An element declared absent from the denominator gives nan: there is no ratio.
 
@@ -144,7 +144,9 @@ class Result:
     def abundances(self) -> xr.Dataset:
         """Abundance maps in shares of atoms: mean, sd, lower, upper, each (phase, y, x)."""
         maps = self.tree["maps"].to_dataset()
-        return xr.Dataset({name: maps[f"abundance_{name}"] for name in ("mean", "sd", "lower", "upper")}, attrs=maps.attrs)
+        return xr.Dataset(
+            {name: maps[f"abundance_{name}"] for name in ("mean", "sd", "lower", "upper")}, attrs=maps.attrs
+        )
 
     @cached_property
     def plot(self) -> ResultPlots:
@@ -179,8 +181,12 @@ class Result:
             for row in table[(table.phase == name) & (table.detected != "declared_absent")].itertuples():
                 known = row.detected == "true" and row.lower == row.lower
                 value = [100.0 * number for number in (row.mean, row.lower, row.upper)]
-                lines.append(f"    {row.element:<2} {interval_text(*value) if known else bound_text(value[2])}")
-        lines += [f"  Not to be trusted: {problem}" for problem in self.problems] or ["  All diagnostics are fine."]
+                lines.append(
+                    f"    {row.element:<2} {interval_text(*value) if known else bound_text(value[2])}"
+                )
+        lines += [f"  Not to be trusted: {problem}" for problem in self.problems] or [
+            "  All diagnostics are fine."
+        ]
         return "\n".join(lines)
 
 
@@ -200,6 +206,8 @@ def open_result(folder: str | Path) -> Result:
         tree = xr.open_datatree(path / "posterior.nc", engine="h5netcdf").load()
         run = json.loads((path / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError("DIR", "be the output folder of a finished run", f'"{path}" cannot be read: {error}') from None
+        raise InputError(
+            "DIR", "be the output folder of a finished run", f'"{path}" cannot be read: {error}'
+        ) from None
     tree.close()
     return Result(tree, run)

@@ -30,7 +30,18 @@ from bayesunmix.result import Result
 
 # Posterior draws of the endmembers that the per-pixel pass averages over.
 PIXEL_DRAWS = 24
-PACKAGES = ("bayesunmix", "jax", "jaxlib", "numpyro", "numpy", "scipy", "xarray", "arviz-base", "arviz-stats", "xraylib")
+PACKAGES = (
+    "bayesunmix",
+    "jax",
+    "jaxlib",
+    "numpyro",
+    "numpy",
+    "scipy",
+    "xarray",
+    "arviz-base",
+    "arviz-stats",
+    "xraylib",
+)
 
 
 def unmix(
@@ -146,21 +157,34 @@ def run_image(
     setup = prepare(image, config)
     if out is not None:
         prepare_folder(out, overwrite=overwrite, resume=resume)
-    facts = {"hash": setup.image.count_hash(), "config": config.to_dict(), "seed": seed, "version": metadata.version("bayesunmix")}
+    facts = {
+        "hash": setup.image.count_hash(),
+        "config": config.to_dict(),
+        "seed": seed,
+        "version": metadata.version("bayesunmix"),
+    }
     stages = Stages(out, facts, resume=resume)
     from bayesunmix.assemble import assemble
     from bayesunmix.posterior import Blocks, fit_posterior
     from bayesunmix.sampling import sample
     from bayesunmix.starts import find_starts
 
-    blocks = Blocks(setup.blocks.counts.astype(np.float32), setup.forward, setup.phases, config.inference.max_overlap)
+    blocks = Blocks(
+        setup.blocks.counts.astype(np.float32), setup.forward, setup.phases, config.inference.max_overlap
+    )
     absorbing = np.tile(setup.mean_composition, (len(setup.phases), 1))
     with reporter.stage("starting points"):
         basis, yields = setup.forward.basis(absorbing, blocks.allowed)
         starts = stages.run(
             "starts",
             lambda: find_starts(
-                blocks.counts, basis, yields, blocks.balance(), blocks.matrix, n_starts=config.inference.starts, seed=seed
+                blocks.counts,
+                basis,
+                yields,
+                blocks.balance(),
+                blocks.matrix,
+                n_starts=config.inference.starts,
+                seed=seed,
             ),
         )
     with reporter.stage("mode"):
@@ -179,7 +203,7 @@ def run_image(
 
 
 def _pixels(setup: Setup, config: RunConfig, fitted: Any, draws: Any, reporter: Reporter) -> Any:  # noqa: ANN401
-    """The per-pixel pass over a subset of the posterior draws."""
+    """Run the per-pixel pass over a subset of the posterior draws."""
     from bayesunmix.inference.pixel_posterior import pixel_posterior
 
     n_draws = draws.spectra.shape[0] * draws.spectra.shape[1]
@@ -190,7 +214,12 @@ def _pixels(setup: Setup, config: RunConfig, fitted: Any, draws: Any, reporter: 
     counts = bin_channels(setup.image, setup.blocks.boundaries)
     inference = config.inference
     return pixel_posterior(
-        counts, spectra, per_count, level=inference.level, max_overlap=inference.max_overlap, progress=reporter.advance
+        counts,
+        spectra,
+        per_count,
+        level=inference.level,
+        max_overlap=inference.max_overlap,
+        progress=reporter.advance,
     )
 
 

@@ -35,7 +35,9 @@ class Drawn:
     stretched: int = 0
 
 
-def sample(fitted: FittedPosterior, config: InferenceConfig, seed: int, progress: Callable[[float], None]) -> Drawn:
+def sample(
+    fitted: FittedPosterior, config: InferenceConfig, seed: int, progress: Callable[[float], None]
+) -> Drawn:
     """Draw from the posterior.
 
     Parameters
@@ -53,7 +55,13 @@ def sample(fitted: FittedPosterior, config: InferenceConfig, seed: int, progress
     if config.method == "laplace":
         positive = fitted.model.blocks["line_units"]
         z = laplace_draws(
-            estimate.z, estimate.hessian, positive, chains=config.chains, draws=config.draws, seed=seed, progress=progress
+            estimate.z,
+            estimate.hessian,
+            positive,
+            chains=config.chains,
+            draws=config.draws,
+            seed=seed,
+            progress=progress,
         )
         return Drawn(read_draws(fitted, z), {})
     done = 0

@@ -1,6 +1,7 @@
 """Starting points: clusters of pixels explained by endmembers that obey what was declared.
 
-    blocks -> penalised clustering -> guided NMF of the cluster spectra from many random starts -> the best distinct ones
+    blocks -> penalised clustering -> guided NMF of the cluster spectra from many random starts -> the best distinct
+    ones
 
 A start is scored by how well it explains the clusters and by how far its compositions miss the declared stoichiometry.
 """
@@ -84,7 +85,9 @@ def find_starts(
     trials = []
     for trial, rows in enumerate(_pure_rows(pooled, matrix, n_starts * TRIALS_PER_START)):
         result = guided_nmf(pooled, templates, basis.allowed, seed=seed * 1000 + trial, pure_rows=rows)
-        trials.append(Start(result.weights, result.spectra, result.divergence + _imbalance(result, yields, balance)))
+        trials.append(
+            Start(result.weights, result.spectra, result.divergence + _imbalance(result, yields, balance))
+        )
     return _distinct(sorted(trials, key=lambda start: start.score), n_starts)
 
 
@@ -94,7 +97,10 @@ def _pure_rows(pooled: FloatArray, matrix: npt.NDArray[np.bool_], n_trials: int)
     if not len(phases):
         return [{} for _ in range(n_trials)]
     largest = np.argsort(-pooled.sum(axis=1))[: max(3, len(phases))]
-    choices = [dict(zip(map(int, rows), map(int, phases), strict=True)) for rows in itertools.permutations(largest, len(phases))]
+    choices = [
+        dict(zip(map(int, rows), map(int, phases), strict=True))
+        for rows in itertools.permutations(largest, len(phases))
+    ]
     return [choices[trial % len(choices)] for trial in range(n_trials)]
 
 
@@ -108,13 +114,15 @@ def _imbalance(result: GuidedFactorisation, yields: FloatArray, balance: SiteBal
 
 
 def _distinct(starts: list[Start], most: int) -> list[Start]:
-    """The best starts that differ from each other in some endmember."""
+    """Keep the best starts that differ from each other in some endmember."""
     kept: list[Start] = []
     for start in starts:
-        distances = [np.sqrt(0.5 * ((np.sqrt(start.spectra) - np.sqrt(k.spectra)) ** 2).sum(axis=1)).max() for k in kept]
+        distances = [
+            np.sqrt(0.5 * ((np.sqrt(start.spectra) - np.sqrt(k.spectra)) ** 2).sum(axis=1)).max()
+            for k in kept
+        ]
         if all(distance > SAME_START for distance in distances):
             kept.append(start)
         if len(kept) == most:
             break
     return kept
-

@@ -56,7 +56,9 @@ def composition_table(
     bound = np.quantile(draws, level, axis=0)
     # Limits are properties of the counting; the unit's scale carries them over.
     mean_counting = _pooled(selected).mean(axis=0)
-    scale = np.divide(draws.mean(axis=0), mean_counting, out=np.zeros_like(mean_counting), where=mean_counting > 0)
+    scale = np.divide(
+        draws.mean(axis=0), mean_counting, out=np.zeros_like(mean_counting), where=mean_counting > 0
+    )
     limits = detect(_pooled(selected))
     rhat, bulk, tail = health(converted.transpose("chain", "draw", "phase", "element").values)
     rows = []
@@ -98,8 +100,8 @@ def partition_table(
 ) -> pd.DataFrame:
     """Partition coefficients D = x(numerator) / x(denominator), the columns of ``partition.csv``.
 
-    A ratio with a side that was not detected is a bound: ``upper`` when the numerator was not, ``lower`` when the denominator
-    was not; with neither it is ``undetermined``.
+    A ratio with a side that was not detected is a bound: ``upper`` when the numerator was not, ``lower`` when the
+    denominator was not; with neither it is ``undetermined``.
 
     Parameters
     ----------
@@ -125,31 +127,36 @@ def partition_table(
 def _ratio_row(ratio: FloatArray, states: tuple[str, str], level: float) -> dict[str, float | str]:
     """Summary of one partition coefficient's draws, shape (chain, draw)."""
     top, bottom = states
-    empty = dict.fromkeys(("mean", "sd", "median", "lower", "upper"), np.nan)
-    tail = {"level": level, "rhat": np.nan, "ess_bulk": np.nan, "ess_tail": np.nan}
     if bottom == ABSENT or (top == NOT_DETECTED and bottom == NOT_DETECTED):
-        return empty | tail | {"kind": "undetermined", "prob_above_1": np.nan}
+        return _row(level, "undetermined")
     if top == ABSENT:
-        return dict.fromkeys(empty, 0.0) | tail | {"kind": "upper", "prob_above_1": 0.0}
+        return _row(level, "upper", mean=0.0, sd=0.0, median=0.0, lower=0.0, upper=0.0, prob_above_1=0.0)
     values = ratio.ravel()
-    lower, upper = interval(values, level)
+    ends = [float(end) for end in interval(values, level)]
     kind = "interval"
     if top == NOT_DETECTED:
-        kind, lower, upper = "upper", 0.0, np.quantile(values, level)
+        kind, ends = "upper", [0.0, float(np.quantile(values, level))]
     elif bottom == NOT_DETECTED:
-        kind, lower, upper = "lower", np.quantile(values, 1.0 - level), np.inf
-    rhat, bulk, ess_tail = (float(value[0]) for value in health(np.log(np.maximum(ratio, 1e-300))[:, :, None]))
-    point = len(values) == 1
-    return {
-        "mean": values.mean() if kind == "interval" else np.nan,
-        "sd": values.std(ddof=1) if kind == "interval" and not point else np.nan,
-        "median": float(np.median(values)),
-        "lower": np.nan if point else lower,
-        "upper": np.nan if point else upper,
-        "level": level,
-        "kind": kind,
-        "prob_above_1": float((values > 1.0).mean()),
-        "rhat": rhat,
-        "ess_bulk": bulk,
-        "ess_tail": ess_tail,
-    }
+        kind, ends = "lower", [float(np.quantile(values, 1.0 - level)), np.inf]
+    rhat, bulk, tail = (float(value[0]) for value in health(np.log(np.maximum(ratio, 1e-300))[:, :, None]))
+    point, two_sided = len(values) == 1, kind == "interval"
+    return _row(
+        level,
+        kind,
+        mean=float(values.mean()) if two_sided else np.nan,
+        sd=float(values.std(ddof=1)) if two_sided and not point else np.nan,
+        median=float(np.median(values)),
+        lower=np.nan if point else ends[0],
+        upper=np.nan if point else ends[1],
+        prob_above_1=float((values > 1.0).mean()),
+        rhat=rhat,
+        ess_bulk=bulk,
+        ess_tail=tail,
+    )
+
+
+def _row(level: float, kind: str, **known: float) -> dict[str, float | str]:
+    """Columns of ``partition.csv`` after the names, in order, with what is not known as nan."""
+    before = {name: known.get(name, np.nan) for name in ("mean", "sd", "median", "lower", "upper")}
+    after = {name: known.get(name, np.nan) for name in ("prob_above_1", "rhat", "ess_bulk", "ess_tail")}
+    return {**before, "level": level, "kind": kind, **after}

@@ -23,9 +23,9 @@ def convert(composition: xr.DataArray, unit: str, *, oxygens: float = OXYGENS) -
     composition : DataArray (..., element)
         Atom fractions.
     unit : str
-        ``at_frac``; ``wt_pct``, weight per cent among the same elements; ``oxide_wt_pct``, weight per cent of the usual oxides
-        (valences of `bayesunmix.xray.absorption`, Fe as FeO); ``apfu``, cations per formula unit of `oxygens` oxygen atoms,
-        oxygen by those valences or as measured where O is among the elements.
+        ``at_frac``; ``wt_pct``, weight per cent among the same elements; ``oxide_wt_pct``, weight per cent of the
+        usual oxides (valences of `bayesunmix.xray.absorption`, Fe as FeO); ``apfu``, cations per formula unit of
+        `oxygens` oxygen atoms, oxygen by those valences or as measured where O is among the elements.
     oxygens : float
         Oxygen atoms of the formula unit, for ``apfu``.
 
@@ -43,10 +43,16 @@ def convert(composition: xr.DataArray, unit: str, *, oxygens: float = OXYGENS) -
     cations = [element for element in elements if element != "O"]
     if unit == "oxide_wt_pct":
         part = composition.sel(element=cations)
-        oxide = [atomic_weight(element) + oxygen_per_cation(element) * atomic_weight("O") for element in cations]
+        oxide = [
+            atomic_weight(element) + oxygen_per_cation(element) * atomic_weight("O") for element in cations
+        ]
         weight = part * _along(part, oxide)
         names = [oxide_formula(element) for element in cations]
-        return (100.0 * weight / weight.sum("element")).assign_coords(oxide=("element", names)).assign_attrs(unit=unit)
+        return (
+            (100.0 * weight / weight.sum("element"))
+            .assign_coords(oxide=("element", names))
+            .assign_attrs(unit=unit)
+        )
     if unit == "apfu":
         part = composition.sel(element=cations)
         measured = composition.sel(element="O") if "O" in elements else None
@@ -61,7 +67,7 @@ def _along(composition: xr.DataArray, values: list[float]) -> xr.DataArray:
 
 
 def oxide_formula(element: str) -> str:
-    """Formula of the usual oxide: Al2O3, SiO2, FeO.
+    """Write the formula of the usual oxide: Al2O3, SiO2, FeO.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """A NumPyro model as a potential over one flat vector.
 
-Optimisers, curvature and samplers all work on z, the model's unconstrained parameters laid end to end; this file is the only
-one that knows how z maps to sites.
+Optimisers, curvature and samplers all work on z, the model's unconstrained parameters laid end to end; this file is
+the only one that knows how z maps to sites.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class FlatModel(NamedTuple):
     blocks: dict[str, slice]
 
 
-def flatten_model(model: Callable[..., None], data: Any, example: Sites) -> FlatModel:
+def flatten_model(model: Callable[..., None], data: object, example: Sites) -> FlatModel:
     """Flat view of a NumPyro model.
 
     Parameters
@@ -51,17 +51,20 @@ def flatten_model(model: Callable[..., None], data: Any, example: Sites) -> Flat
     example : sites
         Any admissible value of every site.
     """
-    def to_vector(sites: Sites, data: Any) -> jax.Array:
-        return ravel_pytree(unconstrain_fn(model, (data,), {}, sites))[0]
+
+    def to_vector(sites: Sites, data: object) -> jax.Array:
+        vector: jax.Array = ravel_pytree(unconstrain_fn(model, (data,), {}, sites))[0]
+        return vector
 
     # Shapes alone give the way back: running the model here would cost more than a fit's evaluation.
     structure = jax.eval_shape(lambda sites, data: unconstrain_fn(model, (data,), {}, sites), example, data)
     vector, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float64), structure))
 
-    def potential(z: jax.Array, data: Any) -> jax.Array:
-        return potential_energy(model, (data,), {}, unravel(z))
+    def potential(z: jax.Array, data: object) -> jax.Array:
+        value: jax.Array = potential_energy(model, (data,), {}, unravel(z))
+        return value
 
-    def to_sites(z: jax.Array, data: Any) -> Sites:
+    def to_sites(z: jax.Array, data: object) -> Sites:
         sites: Sites = constrain_fn(model, (data,), {}, unravel(z))
         return sites
 
@@ -81,7 +84,9 @@ def compiled(model: FlatModel) -> tuple[Callable[..., Any], Callable[..., Any]]:
     return jax.jit(jax.value_and_grad(model.potential)), jax.jit(partial(hessian_by_columns, model.potential))
 
 
-def hessian_by_columns(potential: Callable[..., jax.Array], z: jax.Array, data: Any, block: int = 8) -> jax.Array:
+def hessian_by_columns(
+    potential: Callable[..., jax.Array], z: jax.Array, data: object, block: int = 8
+) -> jax.Array:
     """Hessian by forward-over-reverse products in blocks of columns.
 
     A full `jax.hessian` pushes all tangents at once through (pixel, atom) arrays: the block bounds the memory.
@@ -91,5 +96,5 @@ def hessian_by_columns(potential: Callable[..., jax.Array], z: jax.Array, data: 
     padded = -(-n // block) * block
     tangents = jnp.eye(padded, n).reshape(-1, block, n)
     columns = jax.lax.map(jax.vmap(lambda t: jax.jvp(lambda x: gradient(x, data), (z,), (t,))[1]), tangents)
-    full = columns.reshape(padded, n)[:n]
+    full: jax.Array = columns.reshape(padded, n)[:n]
     return 0.5 * (full + full.T)

@@ -2,9 +2,10 @@
 
     x_m ~ Poisson( sum_k A_mk sum_i W_ki t_kic ),     A, W >= 0,     W_ki = 0 where a component is absent from a phase
 
-The rows x_m are pooled pixels (clusters), so that one factorisation takes milliseconds and many random starts can be compared;
-what is declared absent, and rows declared pure, pin the solution where counts alone leave a rotation. Multiplicative updates
-keep the Kullback-Leibler divergence from rising (Lee, D. D., Seung, H. S., Adv. Neural Inf. Process. Syst. 13 (2001) 556).
+The rows x_m are pooled pixels (clusters), so that one factorisation takes milliseconds and many random starts can be
+compared; what is declared absent, and rows declared pure, pin the solution where counts alone leave a rotation.
+Multiplicative updates keep the Kullback-Leibler divergence from rising (Lee, D. D., Seung, H. S., Adv. Neural Inf.
+Process. Syst. 13 (2001) 556).
 """
 
 from __future__ import annotations
@@ -82,5 +83,8 @@ def guided_nmf(
     total = spectra.sum(axis=1)
     amounts = amounts * total
     return GuidedFactorisation(
-        weights / total[:, None], amounts / amounts.sum(axis=1, keepdims=True), spectra / total[:, None], divergence
+        weights / total[:, None],
+        amounts / amounts.sum(axis=1, keepdims=True),
+        spectra / total[:, None],
+        divergence,
     )

@@ -1,21 +1,21 @@
 """Laplace approximation with bounds: a Gaussian in the coordinates in which the model is nearly Gaussian, cut at zero.
 
-Counts of a line family are non-negative with a flat prior, and the likelihood is close to quadratic in the counts themselves.
-The mode, though, was found in z, y = softplus(z), where it sits off the bound. From its potential U and Hessian H there, with
-s = sigmoid(z) for these coordinates and 1 for all others,
+Counts of a line family are non-negative with a flat prior, and the likelihood is close to quadratic in the counts
+themselves. The mode, though, was found in z, y = softplus(z), where it sits off the bound. From its potential U and
+Hessian H there, with s = sigmoid(z) for these coordinates and 1 for all others,
 
     gradient of -log density in y       g_i = (1 - s_i) / s_i          (0 for all others)
     Hessian of -log density in y        G = D^-1 (H - diag(1 - s)) D^-1,    D = diag(s)
     best quadratic                      y ~ Normal(y_map - G^-1 g, G^-1)   cut to y_i > 0
 
-(the flat prior leaves log s(z) as the only difference of the two densities, and U' = 0 at the mode). What leans on zero is thus a
-normal cut at zero, not a Gaussian in a logarithm. Draws are exact for all coordinates far from the bound; the few near it are
-drawn by Gibbs sampling, many chains at once.
+(the flat prior leaves log s(z) as the only difference of the two densities, and U' = 0 at the mode). What leans on
+zero is thus a normal cut at zero, not a Gaussian in a logarithm. Draws are exact for all coordinates far from the
+bound; the few near it are drawn by Gibbs sampling, many chains at once.
 
 References
 ----------
-Cut normals by inversion and Gibbs: Geweke, J., Comput. Sci. Stat. 23 (1991) 571; Robert, C. P., Stat. Comput. 5 (1995) 121,
-doi:10.1007/BF00143942.
+Cut normals by inversion and Gibbs: Geweke, J., Comput. Sci. Stat. 23 (1991) 571; Robert, C. P., Stat. Comput. 5
+(1995) 121, doi:10.1007/BF00143942.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ def laplace_draws(
     near = np.zeros(len(z), bool)
     near[positive] = target.mean[positive] < FAR * np.sqrt(np.diag(target.covariance)[positive])
     values = np.empty((chains * draws, len(z)))
-    values[:, near] = _gibbs(target.mean[near], target.covariance[np.ix_(near, near)], len(values), generator, progress)
+    values[:, near] = _gibbs(
+        target.mean[near], target.covariance[np.ix_(near, near)], len(values), generator, progress
+    )
     values[:, ~near] = _conditional(target, near, values[:, near], generator)
     inside = np.maximum(values[:, positive], SMALLEST)
     values[:, positive] = inside + np.log(-np.expm1(-inside))  # the inverse of softplus

@@ -2,8 +2,8 @@
 
     z = z0 + W v,   W W^T = H(z0)^-1      minimise U over v with L-BFGS, move z0, compute H anew
 
-The stopping rule has a meaning: the whitened gradient norm sqrt(g^T H^-1 g) is the distance to the mode in posterior standard
-deviations, and half its square the nats that are left to gain.
+The stopping rule has a meaning: the whitened gradient norm sqrt(g^T H^-1 g) is the distance to the mode in posterior
+standard deviations, and half its square the nats that are left to gain.
 
 References
 ----------
@@ -63,7 +63,7 @@ def whitening(hessian: FloatArray, min_curvature: float = MIN_CURVATURE) -> Floa
 
 def descend(
     value_and_gradient: ValueAndGradient,
-    data: Any,
+    data: object,
     z: FloatArray,
     transform: FloatArray | None = None,
     *,
@@ -75,7 +75,9 @@ def descend(
     def objective(v: FloatArray) -> tuple[float, FloatArray]:
         nonlocal counter
         counter += 1
-        value, gradient = value_and_gradient(jnp.asarray(z + (v if transform is None else transform @ v)), data)
+        value, gradient = value_and_gradient(
+            jnp.asarray(z + (v if transform is None else transform @ v)), data
+        )
         gradient = np.asarray(gradient)
         if not np.isfinite(value):
             return 1e30, np.zeros_like(v)
@@ -95,7 +97,7 @@ def descend(
 def find_map(
     value_and_gradient: ValueAndGradient,
     hessian: Hessian,
-    data: Any,
+    data: object,
     z: FloatArray,
     *,
     max_rounds: int = 6,

@@ -4,8 +4,8 @@ With spectra s and atoms alpha_j fixed, a pixel's posterior over the atoms is
 
     r_pj = pi_j prod_c m_jc^y_pc / sum_i pi_i prod_c m_ic^y_pc,      m_j = sum_k alpha_jk s_k
 
-and the weights that make the map most probable are the fixed point of pi_j = mean_p r_pj (Dempster, A. P., et al., J. R. Stat.
-Soc. B 39 (1977) 1).
+and the weights that make the map most probable are the fixed point of pi_j = mean_p r_pj (Dempster, A. P., et al.,
+J. R. Stat. Soc. B 39 (1977) 1).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from bayesunmix.models.unmixing import PixelGroup
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 
-# A pixel drops atoms that hold less than this share of its posterior when chunks are formed: the sum over all pixels of what
-# is dropped moves the log-likelihood by far less than one nat, and hardly at all between parameter values.
+# A pixel drops atoms that hold less than this share of its posterior when chunks are formed: the sum over all pixels
+# of what is dropped moves the log-likelihood by far less than one nat, and hardly at all between parameter values.
 DROPPED_SHARE = 1e-4
 CHUNK_PIXELS = 128
 WIDTH_CLASSES = 3
@@ -41,7 +41,7 @@ def relative_likelihood(counts: Float32Array, mixed: FloatArray) -> Float32Array
     # The mean over atoms cancels and keeps float32 sums small.
     joint = counts @ (log_mixed - log_mixed.mean(axis=0)).T.astype(np.float32)
     joint -= joint.max(axis=1, keepdims=True)
-    return np.exp(joint, out=joint)
+    return np.asarray(np.exp(joint, out=joint))
 
 
 def responsibilities(likelihood: Float32Array, weights: FloatArray) -> Float32Array:
@@ -51,7 +51,9 @@ def responsibilities(likelihood: Float32Array, weights: FloatArray) -> Float32Ar
     return np.asarray(share, np.float32)
 
 
-def atom_weights(likelihood: Float32Array, *, n_iterations: int = 100, start: FloatArray | None = None) -> FloatArray:
+def atom_weights(
+    likelihood: Float32Array, *, n_iterations: int = 100, start: FloatArray | None = None
+) -> FloatArray:
     """Weights of the atoms by expectation maximisation, shape (atom,).
 
     Parameters
@@ -72,7 +74,9 @@ def atom_weights(likelihood: Float32Array, *, n_iterations: int = 100, start: Fl
     return weights
 
 
-def group_pixels(counts: Float32Array, share: Float32Array, atoms: FloatArray, spectra: FloatArray) -> tuple[PixelGroup, ...]:
+def group_pixels(
+    counts: Float32Array, share: Float32Array, atoms: FloatArray, spectra: FloatArray
+) -> tuple[PixelGroup, ...]:
     """Pixels sorted by the atoms they need and cut into chunks, each with only its atoms.
 
     Parameters
@@ -108,7 +112,10 @@ def _width_classes(
     """Chunks in up to `WIDTH_CLASSES` classes, cut where padding each to its class's widest costs least."""
     ordered, n = widths[narrowest_first], len(widths)
     cuts = itertools.combinations_with_replacement(range(1, n + 1), WIDTH_CLASSES - 1)
-    ends = min(cuts, key=lambda cut: sum((b - a) * ordered[b - 1] for a, b in itertools.pairwise((0, *cut, n)) if b > a))
+    ends = min(
+        cuts,
+        key=lambda cut: sum((b - a) * ordered[b - 1] for a, b in itertools.pairwise((0, *cut, n)) if b > a),
+    )
     return [narrowest_first[a:b] for a, b in itertools.pairwise((0, *ends, n)) if b > a]
 
 

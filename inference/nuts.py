@@ -1,17 +1,18 @@
 """No-U-turn sampling in coordinates whitened by the Laplace curvature.
 
-    z = z_map + W v,   W W^T = H^-1         the posterior of v is close to a standard normal, so the metric is the identity
+    z = z_map + W v,   W W^T = H^-1         the posterior of v is close to a standard normal, so the metric is the
+    identity
 
-Warm-up has two halves. The first adapts the step size and shows the few directions in which the posterior is much wider than
-its curvature says (ridges along a bound, which no Gaussian at the mode sees); these, and only these, are stretched. A dense
-metric adapted to all directions would be noise: its sample covariance has more entries than the warm-up has draws. The second
-half adapts the step size anew. Chains run side by side in threads (the compiled program leaves Python's lock), in chunks, so
-that progress shows and a Ctrl-C is heard.
+Warm-up has two halves. The first adapts the step size and shows the few directions in which the posterior is much
+wider than its curvature says (ridges along a bound, which no Gaussian at the mode sees); these, and only these, are
+stretched. A dense metric adapted to all directions would be noise: its sample covariance has more entries than the
+warm-up has draws. The second half adapts the step size anew. Chains run side by side in threads (the compiled
+program leaves Python's lock), in chunks, so that progress shows and a Ctrl-C is heard.
 
 References
 ----------
-Hoffman, M. D., Gelman, A., J. Mach. Learn. Res. 15 (2014) 1593. Betancourt, M., arXiv:1701.02434. Eigenvalues of a sample
-covariance that noise alone explains: Marchenko, V. A., Pastur, L. A., Math. USSR Sb. 1 (1967) 457.
+Hoffman, M. D., Gelman, A., J. Mach. Learn. Res. 15 (2014) 1593. Betancourt, M., arXiv:1701.02434. Eigenvalues of a
+sample covariance that noise alone explains: Marchenko, V. A., Pastur, L. A., Math. USSR Sb. 1 (1967) 457.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ FloatArray = npt.NDArray[np.float64]
 Potential = Callable[[jax.Array, Any], jax.Array]
 
 CHUNK = 50
-# In whitened coordinates a trajectory of about half a turn decorrelates: trees are no deeper than that takes, where NUTS would
-# double once more to see its U-turn. Four doublings do for the usual step of 0.2 to 0.5, three while the step is still being
-# adapted; a smaller step gets the deeper trees, and the second compilation, that it needs.
+# In whitened coordinates a trajectory of about half a turn decorrelates: trees are no deeper than that takes, where
+# NUTS would double once more to see its U-turn. Four doublings do for the usual step of 0.2 to 0.5, three while the
+# step is still being adapted; a smaller step gets the deeper trees, and the second compilation, that it needs.
 WARMUP_TREE_DEPTH = 3
 USUAL_TREE_DEPTH = 4
 TRAJECTORY = 2.5
@@ -141,7 +142,9 @@ def sample_nuts(
 class _Sampler:
     """NumPyro's NUTS on a whitened potential, with everything that changes passed as arguments."""
 
-    def __init__(self, potential: Potential, warmup: int, target_accept: float, depth: int, step: float | None = None) -> None:
+    def __init__(
+        self, potential: Potential, warmup: int, target_accept: float, depth: int, step: float | None = None
+    ) -> None:
         def whitened(target: _Target) -> Callable[[jax.Array], jax.Array]:
             return lambda v: potential(target.centre + target.transform @ v, target.data)
 
@@ -154,7 +157,9 @@ class _Sampler:
             "target_accept_prob": target_accept,
             "max_tree_depth": (WARMUP_TREE_DEPTH, depth),
         }
-        self._initialise = jax.jit(lambda v, key, target: initialise(v, model_args=(target,), rng_key=key, **settings))
+        self._initialise = jax.jit(
+            lambda v, key, target: initialise(v, model_args=(target,), rng_key=key, **settings)
+        )
 
     def start(self, v: jax.Array, key: jax.Array, target: _Target) -> Any:  # noqa: ANN401 - NumPyro's sampler state
         """Sampler state at a whitened position, at the beginning of a warm-up."""
@@ -208,7 +213,8 @@ def _wide_directions(v: FloatArray) -> FloatArray:
 
     Returns
     -------
-    (dim, direction): columns u_i sqrt(lambda_i - 1), so that I + U U^T has the spread lambda_i along u_i; none if all is well.
+    (dim, direction): columns u_i sqrt(lambda_i - 1), so that I + U U^T has the spread lambda_i along u_i; none if
+    all is well.
     """
     late = v[:, int(BURN_IN * v.shape[1]) :].reshape(-1, v.shape[-1])
     if len(late) < 50:
@@ -220,7 +226,9 @@ def _wide_directions(v: FloatArray) -> FloatArray:
     return np.asarray(vectors[:, wide] * np.sqrt(values[wide] - 1.0))
 
 
-def _restretched(sampler: _Sampler, target: _Target, states: list[Any], wide: FloatArray) -> tuple[_Target, list[Any]]:
+def _restretched(
+    sampler: _Sampler, target: _Target, states: list[Any], wide: FloatArray
+) -> tuple[_Target, list[Any]]:
     """Stretch the whitening along wide directions and start the second half of warm-up at the same points."""
     stretch = np.eye(len(wide))
     if wide.shape[1]:

@@ -4,18 +4,18 @@
     eta_j     = mean_j + (L xi)_j    log-odds of the atoms, xi_j ~ Normal(0, 1)
     pi        = softmax(eta)         prior probability that a pixel sits at atom j
 
-The atoms stand at equal steps of the Fisher information metric of a pixel's counts, about one standard deviation apart, so
-that no pixel can tell neighbouring atoms from a continuum: the grid is fine where counts decide (near a corner, when a phase
-brings a line of its own) and coarse where they do not. L L^T is an exponential covariance in the same metric: neighbouring
-atoms share their fortune. Corners are exempt (they have a variance of their own), because a phase's pure region is a point
-mass; the corner of a declared matrix phase also has a higher mean.
+The atoms stand at equal steps of the Fisher information metric of a pixel's counts, about one standard deviation
+apart, so that no pixel can tell neighbouring atoms from a continuum: the grid is fine where counts decide (near a
+corner, when a phase brings a line of its own) and coarse where they do not. L L^T is an exponential covariance in
+the same metric: neighbouring atoms share their fortune. Corners are exempt (they have a variance of their own),
+because a phase's pure region is a point mass; the corner of a declared matrix phase also has a higher mean.
 
 References
 ----------
-The nonparametric maximum likelihood view of mixing distributions: Kiefer, J., Wolfowitz, J., Ann. Math. Statist. 27 (1956)
-887, doi:10.1214/aoms/1177728066. The metric on the multinomial simplex is that of the sphere: Rao, C. R., Bull. Calcutta
-Math. Soc. 37 (1945) 81; exponential covariances of great-circle distance are valid there: Gneiting, T., Bernoulli 19 (2013)
-1327, doi:10.3150/12-BEJSP06.
+The nonparametric maximum likelihood view of mixing distributions: Kiefer, J., Wolfowitz, J., Ann. Math. Statist. 27
+(1956) 887, doi:10.1214/aoms/1177728066. The metric on the multinomial simplex is that of the sphere: Rao, C. R.,
+Bull. Calcutta Math. Soc. 37 (1945) 81; exponential covariances of great-circle distance are valid there: Gneiting,
+T., Bernoulli 19 (2013) 1327, doi:10.3150/12-BEJSP06.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import itertools
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
@@ -59,11 +58,13 @@ def log_weights(prior: AbundancePrior, xi: jax.Array) -> jax.Array:
     return jax.nn.log_softmax(prior.mean + prior.factor @ xi)
 
 
-def edge_positions(first: FloatArray, second: FloatArray, counts: float, n_steps: int | None = None) -> FloatArray:
+def edge_positions(
+    first: FloatArray, second: FloatArray, counts: float, n_steps: int | None = None
+) -> FloatArray:
     r"""Positions t in [0, 1] at equal Fisher steps between two spectra.
 
-    The information that n counts hold about t in (1 - t) s1 + t s2 is I(t) = n sum_c (s2 - s1)^2 / ((1 - t) s1 + t s2); the
-    positions share the arc length \int sqrt(I) dt equally.
+    The information that n counts hold about t in (1 - t) s1 + t s2 is I(t) = n sum_c (s2 - s1)^2 / ((1 - t) s1 + t
+    s2); the positions share the arc length \int sqrt(I) dt equally.
 
     Parameters
     ----------
@@ -99,8 +100,8 @@ def simplex_atoms(
     counts : float
         Typical counts of a pixel.
     max_overlap : int
-        Most phases that share a pixel finely resolved. Faces with one phase more get their centre and the points half-way
-        to their corners, so that a rare triple overlap has somewhere to go; with 1 there are corners only.
+        Most phases that share a pixel finely resolved. Faces with one phase more get their centre and the points
+        half-way to their corners, so that a rare triple overlap has somewhere to go; with 1 there are corners only.
     steps_per_edge : int, optional
         Fixed number of steps per edge, instead of one standard deviation per step.
     """
@@ -113,12 +114,14 @@ def simplex_atoms(
             atoms.extend((1.0 - position) * corners[i] + position * corners[j])
     for size in range(3, min(max_overlap + 1, n_phases) + 1):
         for members in itertools.combinations(range(n_phases), size):
-            atoms.extend(corners[list(members)].T @ point for point in _face_points(size, fine=size <= max_overlap))
+            atoms.extend(
+                corners[list(members)].T @ point for point in _face_points(size, fine=size <= max_overlap)
+            )
     return np.asarray(atoms)
 
 
 def _face_points(size: int, *, fine: bool) -> list[FloatArray]:
-    """Interior points of a face with `size` corners: a lattice of step 1/6 when fine, else the centre and half-way points."""
+    """Interior points of a face with `size` corners: a lattice of step 1/6 when fine, else centre and half-way."""
     if fine:
         lattice = itertools.product(range(1, 7), repeat=size)
         return [np.array(point) / 6.0 for point in lattice if sum(point) == 6]
@@ -127,7 +130,9 @@ def _face_points(size: int, *, fine: bool) -> list[FloatArray]:
     return [centre, *pulled]
 
 
-def abundance_prior(atoms: FloatArray, spectra: FloatArray, counts: float, matrix: npt.NDArray[np.bool_]) -> AbundancePrior:
+def abundance_prior(
+    atoms: FloatArray, spectra: FloatArray, counts: float, matrix: npt.NDArray[np.bool_]
+) -> AbundancePrior:
     """Gaussian prior of the log-odds of given atoms.
 
     Parameters
@@ -141,10 +146,14 @@ def abundance_prior(atoms: FloatArray, spectra: FloatArray, counts: float, matri
         Phases declared to have pure regions.
     """
     root = np.sqrt(atoms @ spectra)
-    cosine = np.clip(root @ root.T / np.outer(np.linalg.norm(root, axis=1), np.linalg.norm(root, axis=1)), -1.0, 1.0)
+    cosine = np.clip(
+        root @ root.T / np.outer(np.linalg.norm(root, axis=1), np.linalg.norm(root, axis=1)), -1.0, 1.0
+    )
     distance = 2.0 * np.sqrt(counts) * np.arccos(cosine)
     np.fill_diagonal(distance, 0.0)
     corner = atoms.max(axis=1) == 1.0
-    covariance = LOG_ODDS_SD**2 * np.exp(-distance / CORRELATION_LENGTH) + np.diag(CORNER_SD**2 * corner + 1e-4)
+    covariance = LOG_ODDS_SD**2 * np.exp(-distance / CORRELATION_LENGTH) + np.diag(
+        CORNER_SD**2 * corner + 1e-4
+    )
     mean = np.where(corner & (atoms @ matrix.astype(float) == 1.0), MATRIX_LOG_ODDS, 0.0)
     return AbundancePrior(atoms, mean, np.linalg.cholesky(covariance))

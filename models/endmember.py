@@ -11,12 +11,13 @@ The generative story, one line a quantity (K phases, I components, F line famili
     h_k  = softmax_b(log area_kb + beta_b + beta_kb)                     shape of the continuum
     s_kc = (sum_f v_kf phi_kfc + w_k,continuum sum_b h_kb q_kbc) / (the same summed over c)
 
-A component is a declared element (its main family carries its amplitude), oxygen when it is seen but not reported, one line
-family of a stray element (stray K, L and M lines are free of each other), or the continuum, which comes last. phi and q are
-unit-area templates that already hold detector and absorption, so s_k is linear in w apart from its normalisation.
+A component is a declared element (its main family carries its amplitude), oxygen when it is seen but not reported,
+one line family of a stray element (stray K, L and M lines are free of each other), or the continuum, which comes
+last. phi and q are unit-area templates that already hold detector and absorption, so s_k is linear in w apart from
+its normalisation.
 
-A flat prior on w reaches zero with finite density: an element that is not there has a posterior that leans on zero, which a
-logarithm would never reach.
+A flat prior on w reaches zero with finite density: an element that is not there has a posterior that leans on zero,
+which a logarithm would never reach.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
-# Widths of the continuum's log corrections: the physical shape is trusted to a factor of exp(0.5) per knot over the whole
-# map; minerals of similar mean atomic number share it to 15 %.
+# Widths of the continuum's log corrections: the physical shape is trusted to a factor of exp(0.5) per knot over the
+# whole map; minerals of similar mean atomic number share it to 15 %.
 CONTINUUM_SHARED_SD = 0.5
 CONTINUUM_PHASE_SD = 0.15
 # A channel that no template reaches still has this share of the counts: log 0 must not decide a fit.
@@ -69,7 +70,7 @@ class EndmemberBasis(NamedTuple):
 
 
 def family_counts(basis: EndmemberBasis, weights: jax.Array, log_ratio: jax.Array) -> jax.Array:
-    """Counts per line family, v_kf = w_k,owner(f) r_kf exp(rho_f), shape (phase, family).
+    """Return the counts per line family, v_kf = w_k,owner(f) r_kf exp(rho_f), shape (phase, family).
 
     Parameters
     ----------

@@ -1,16 +1,16 @@
 """The abundance-marginalised Poisson unmixing model.
 
-Given its total counts T_p, a pixel's spectrum is multinomial with probabilities sum_k a_pk s_k, whatever the thickness. The
-abundances a_p are integrated out over the atoms alpha_j of the abundance prior::
+Given its total counts T_p, a pixel's spectrum is multinomial with probabilities sum_k a_pk s_k, whatever the
+thickness. The abundances a_p are integrated out over the atoms alpha_j of the abundance prior::
 
     s_k    endmember spectra                         models/endmember.py
     pi_j   probabilities of the atoms                models/abundance.py
     log p(y_p | s, pi) = logsumexp_j [ log pi_j + sum_c y_pc log(sum_k alpha_jk s_kc) ]          pixels are independent
 
-Declared knowledge enters as structure (a component that is absent from a phase has no weight there) and as one soft factor a
-phase: the log ratio of its cation sites is Normal around the formula's, computed with nominal calibration factors. Calibration
-factors are not in this model: the map must not learn them (a cut; Lee, H., et al., Astrophys. J. 731 (2011) 126,
-doi:10.1088/0004-637X/731/2/126). They are drawn from their priors when compositions are read off.
+Declared knowledge enters as structure (a component that is absent from a phase has no weight there) and as one soft
+factor a phase: the log ratio of its cation sites is Normal around the formula's, computed with nominal calibration
+factors. Calibration factors are not in this model: the map must not learn them (a cut; Lee, H., et al., Astrophys.
+J. 731 (2011) 126, doi:10.1088/0004-637X/731/2/126). They are drawn from their priors when compositions are read off.
 
 Sites (all real or positive, K phases, see `UnmixingData` for the index sets):
 
@@ -75,7 +75,7 @@ class PixelGroup(NamedTuple):
 
 
 class SiteBalance(NamedTuple):
-    """Soft site balance of each phase: log(A . x / B . x) ~ Normal(log_target, 1 / inverse_sd); inverse_sd 0 means none."""
+    """Soft site balance of each phase: log(A . x / B . x) ~ Normal(log_target, 1 / inverse_sd); 0 means none."""
 
     a_site: FloatArray  # (phase, element) share of each element on site A
     b_site: FloatArray  # (phase, element)
@@ -135,7 +135,9 @@ def continuum_corrections(sites: Sites) -> tuple[jax.Array, jax.Array]:
 def spectra(data: UnmixingData, sites: Sites) -> jax.Array:
     """Endmember spectra s_kc, shape (phase, energy)."""
     corrections = continuum_corrections(sites)
-    return endmember_spectra(data.basis, component_weights(data, sites), log_ratios(data, sites), *corrections)
+    return endmember_spectra(
+        data.basis, component_weights(data, sites), log_ratios(data, sites), *corrections
+    )
 
 
 def site_balance_log_density(balance: SiteBalance, atom_fractions: jax.Array) -> jax.Array:
@@ -150,8 +152,8 @@ def site_balance_log_density(balance: SiteBalance, atom_fractions: jax.Array) ->
 def group_log_likelihood(group: PixelGroup, log_mixed: jax.Array, log_pi: jax.Array) -> jax.Array:
     """Marginal log-likelihood of a group's pixels, relative to their baselines.
 
-    The product of counts and log spectra runs in float32 (it is the cost of the program), on differences from the baseline
-    that are small; everything before and after is float64.
+    The product of counts and log spectra runs in float32 (it is the cost of the program), on differences from the
+    baseline that are small; everything before and after is float64.
 
     Parameters
     ----------
@@ -191,6 +193,8 @@ def unmixing_model(data: UnmixingData) -> None:
 
     weights = component_weights(data, sites)
     numpyro.factor("gauge", -0.5 * (jnp.log(weights.sum(axis=1)) ** 2).sum() / GAUGE_SD**2)
-    fractions = composition(weights[:, : data.yields.shape[1]], data.yields)
+    fractions = composition(weights[:, : data.yields.shape[1]], jnp.asarray(data.yields))
     numpyro.factor("site_balance", site_balance_log_density(data.balance, fractions))
-    numpyro.factor("pixels", log_likelihood(data, spectra(data, sites), log_weights(data.prior, sites["abundance_xi"])))
+    numpyro.factor(
+        "pixels", log_likelihood(data, spectra(data, sites), log_weights(data.prior, sites["abundance_xi"]))
+    )
