@@ -12,6 +12,7 @@ from typing import Any, Literal, Self, TypeVar
 from bayesunmix.errors import InputError, check_integer, suggest
 from bayesunmix.phase import Phase
 from bayesunmix.settings import (
+    DEFAULT_DENSITY_G_CM3,
     DEFAULT_THICKNESS_NM,
     LAYOUTS,
     METHODS,
@@ -29,6 +30,7 @@ from bayesunmix.settings import (
 from bayesunmix.stoichiometry import site_weights
 
 __all__ = [
+    "DEFAULT_DENSITY_G_CM3",
     "DEFAULT_THICKNESS_NM",
     "LAYOUTS",
     "METHODS",
@@ -174,6 +176,12 @@ class RunConfig:
             sentences.append(
                 f"The film thickness was not given: {mean:g} ± {sd:g} nm was assumed; "
                 "set `sample.thickness_nm = [mean, sd]` if it is known."
+            )
+        if self.sample.density_g_cm3 is None:
+            mean, sd = DEFAULT_DENSITY_G_CM3
+            sentences.append(
+                f"The density was not given: {mean:g} ± {sd:g} g/cm3 was assumed; "
+                "set `sample.density_g_cm3 = [mean, sd]` if it is known."
             )
         return tuple(sentences)
 

@@ -30,7 +30,7 @@ from bayesunmix.xray import (
     weight_fractions,
     with_oxygen,
 )
-from bayesunmix.xray.continuum import bremsstrahlung
+from bayesunmix.xray.continuum import bremsstrahlung, hat_functions
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -198,7 +198,9 @@ class ForwardModel:
         absorbed = np.stack(
             [shape * thin_film_factor(self.film.depth(self.elements, x, centre)) for x in atom_fractions]
         )
-        pieces = absorbed[:, None, :] * _hats(centre, self.edges_keV[0], self.edges_keV[-1])
+        pieces = absorbed[:, None, :] * hat_functions(
+            centre, self.edges_keV[0], self.edges_keV[-1], CONTINUUM_KNOTS
+        )
         return np.asarray(pieces / pieces.sum(axis=(1, 2), keepdims=True))
 
     def basis(
@@ -350,9 +352,3 @@ def _alike(stray: list[tuple[str, str]], table: LineTable, response: Response) -
         else:
             groups[twin].append((element, name))
     return groups
-
-
-def _hats(energy_keV: FloatArray, low_keV: float, high_keV: float) -> FloatArray:
-    """Hat functions of log energy, knots equidistant between two energies: (knot, energy), columns summing to 1."""
-    position = np.log(energy_keV / low_keV) / np.log(high_keV / low_keV) * (CONTINUUM_KNOTS - 1)
-    return np.asarray(np.clip(1.0 - np.abs(position - np.arange(CONTINUUM_KNOTS)[:, None]), 0.0, 1.0))

@@ -30,7 +30,6 @@ WEAK_LINE = 0.03
 COUNTS_PER_BLOCK = 1000.0
 # Below this energy there are no lines that the detector resolves from its zero peak.
 LOWEST_ENERGY_KEV = 0.2
-DEFAULT_DENSITY_G_CM3 = (4.0, 1.0)
 NOMINAL_RESOLUTION_EV = 130.0
 
 
@@ -92,7 +91,7 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     sample = config.sample
     film = _film(config, image, notes)
     detector = Detector.from_resolution(image.acquisition.resolution_eV or NOMINAL_RESOLUTION_EV)
-    table = _line_table(config, beam, detector)
+    table = line_table(config, beam, detector)
     low, high = float(cropped.channel_edges_keV[0]), float(cropped.channel_edges_keV[-1])
     hidden = (
         ["O"]
@@ -166,34 +165,35 @@ def _crop(image: SpectrumImage, config: RunConfig, beam: float) -> SpectrumImage
 def _film(config: RunConfig, image: SpectrumImage, notes: list[str]) -> Film:
     """Describe the specimen as an absorber, and note what is assumed about it."""
     sample, angle = config.sample, image.acquisition.takeoff_angle_deg
-    if sample.density_g_cm3 is None:
-        mean, sd = DEFAULT_DENSITY_G_CM3
-        notes.append(
-            f"The density was not given: {mean:g} ± {sd:g} g/cm3 was assumed; "
-            "set `sample.density_g_cm3` if it is known."
-        )
     if angle is None:
         notes.append(
             "The take-off angle is unknown: absorption in the film was left out; set `instrument.takeoff_angle_deg`."
         )
-    density = sample.density_g_cm3 or DEFAULT_DENSITY_G_CM3
-    return Film(sample.thickness_prior_nm, density, angle, oxygen=sample.oxygen == "stoichiometry")
+    return Film(
+        sample.thickness_prior_nm, sample.density_prior_g_cm3, angle, oxygen=sample.oxygen == "stoichiometry"
+    )
 
 
-def _line_table(config: RunConfig, beam: float, detector: Detector) -> LineTable:
-    """Choose the built-in or the user's line table, with measured k-factors."""
+def line_table(config: RunConfig, beam_energy_keV: float, detector: Detector) -> LineTable:
+    """Return the built-in or the user's line table with measured k-factors, for the elements that may emit.
+
+    Raises
+    ------
+    InputError
+        If the user's table cannot be read.
+    """
     sample = config.sample
-    if config.xray.table is not None:
-        table = LineTable.from_json(config.xray.table)
-        for element in sample.elements:
-            table.lines(element)
+    if config.xray.table is None:
+        emitting = dict.fromkeys((*sample.elements, *sample.stray, "O", "Si"))
+        table = LineTable.built_in(beam_energy_keV, emitting)
     else:
-        table = LineTable.built_in(beam, dict.fromkeys((*sample.elements, *sample.stray, "O", "Si")))
-    factors = {
-        key: value for key, value in config.xray.k_factors.items() if key.split("_")[0] in sample.elements
+        table = LineTable.from_json(config.xray.table)
+    measured = {
+        name: factor
+        for name, factor in config.xray.k_factors.items()
+        if name.split("_")[0] in sample.elements and name != "Si_K"
     }
-    factors.pop("Si_K", None)
-    return table.with_k_factors(factors, detector.efficiency) if factors else table
+    return table.with_k_factors(measured, detector.efficiency) if measured else table
 
 
 def _line_energies(elements: Sequence[str], table: LineTable) -> FloatArray:

@@ -176,9 +176,7 @@ def health(draws: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
             # R-hat compares chains: a single chain is compared with itself, half by half, which the split form does.
             result[0, i] = statistics.rhat(series, chain_axis=0, draw_axis=1)
             result[1, i] = statistics.ess(series, chain_axis=0, draw_axis=1, method="bulk")
-            result[2, i] = array_stats.ess(
-                series, chain_axis=0, draw_axis=1, method="tail", prob=(0.05, 0.95)
-            )
+            result[2, i] = statistics.ess(series, chain_axis=0, draw_axis=1, method="tail", prob=(0.05, 0.95))
     rhat, bulk, tail = (row.reshape(draws.shape[2:]) for row in result)
     return rhat, bulk, tail
 

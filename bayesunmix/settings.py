@@ -27,6 +27,8 @@ OXYGEN = ("stoichiometry", "measured", "none")
 LAYOUTS = ("grains",)
 # Most lamellae prepared for STEM-EDS are 20 to 200 nm thick.
 DEFAULT_THICKNESS_NM = (100.0, 50.0)
+# Silicates and oxides have 2.6 to 5.9 g/cm3.
+DEFAULT_DENSITY_G_CM3 = (4.0, 1.0)
 # Share of a simulated map's counts that a stray element has where nothing is said: visible, and no main peak.
 DEFAULT_STRAY_SHARE = 0.01
 # Compositions and fractions are written with a few digits; a sum this close to 1 is meant to be 1.
@@ -76,7 +78,7 @@ class SampleConfig:
     thickness_nm
         Mean and sd of the film thickness; None for the default prior `DEFAULT_THICKNESS_NM`.
     density_g_cm3
-        Mean and sd of the density; None to estimate it from the composition.
+        Mean and sd of the density; None for the default prior `DEFAULT_DENSITY_G_CM3`.
     """
 
     elements: tuple[str, ...]
@@ -114,6 +116,11 @@ class SampleConfig:
     def thickness_prior_nm(self) -> tuple[float, float]:
         """Mean and sd of the thickness that the run uses."""
         return self.thickness_nm or DEFAULT_THICKNESS_NM
+
+    @property
+    def density_prior_g_cm3(self) -> tuple[float, float]:
+        """Mean and sd of the density that the run uses."""
+        return self.density_g_cm3 or DEFAULT_DENSITY_G_CM3
 
 
 @dataclass(frozen=True)

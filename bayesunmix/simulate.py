@@ -27,7 +27,7 @@ from bayesunmix.errors import InputError
 from bayesunmix.forward import THICKNESS_GRID, Film
 from bayesunmix.image import HyperSpySignal, SpectrumImage
 from bayesunmix.phantom import grain_layout, smooth_field
-from bayesunmix.preparation import DEFAULT_DENSITY_G_CM3
+from bayesunmix.preparation import line_table
 from bayesunmix.quantify import THINNEST
 from bayesunmix.settings import DEFAULT_STRAY_SHARE, SimulateConfig
 from bayesunmix.xray import (
@@ -259,7 +259,7 @@ class _Source:
         sample, facts = config.sample, _acquisition(config)
         detector = Detector.from_resolution(_given(facts.resolution_eV))
         beam, nominal = _given(facts.beam_energy_keV), detector.response
-        table = _line_table(config, beam, detector)
+        table = line_table(config, beam, detector)
         edges = channel_edges(_axis(plan))
         foreign = [element for element in plan.stray if element not in sample.stray]
         if foreign:
@@ -267,7 +267,7 @@ class _Source:
         _check_lines("sample.elements", sample.elements, table, edges)
         _check_lines("sample.stray", sample.stray, table, edges)
         bound = sample.oxygen == "stoichiometry"
-        density = sample.density_g_cm3 or DEFAULT_DENSITY_G_CM3
+        density = sample.density_prior_g_cm3
         return cls(
             sample.elements,
             sample.stray,
@@ -362,21 +362,6 @@ def _given(value: float | None) -> float:
     if value is None:
         raise TypeError("the facts of a simulated map are complete")
     return value
-
-
-def _line_table(config: RunConfig, beam_energy_keV: float, detector: Detector) -> LineTable:
-    """Return the built-in or the user's line table with measured k-factors, for the elements that may emit."""
-    emitting = tuple(dict.fromkeys((*config.sample.elements, *config.sample.stray, "O", "Si")))
-    if config.xray.table is None:
-        table = LineTable.built_in(beam_energy_keV, emitting)
-    else:
-        table = LineTable.from_json(config.xray.table)
-    measured = {
-        name: factor
-        for name, factor in config.xray.k_factors.items()
-        if name.split("_")[0] in config.sample.elements and name != "Si_K"
-    }
-    return table.with_k_factors(measured, detector.efficiency) if measured else table
 
 
 def _check_lines(name: str, elements: Sequence[str], table: LineTable, edges: FloatArray) -> None:

@@ -121,7 +121,8 @@ def partition_table(
                 ratio = (ordered[:, :, top, i] / ordered[:, :, bottom, i]).values
             identity = {"element": element, "numerator": numerator, "denominator": denominator}
             rows.append(identity | _ratio_row(ratio, pair, level))
-    return pd.DataFrame(rows)
+    # A single phase has no pairs: the columns are there all the same.
+    return pd.DataFrame(rows, columns=["element", "numerator", "denominator", *_row(level, "")])
 
 
 def _ratio_row(ratio: FloatArray, states: tuple[str, str], level: float) -> dict[str, float | str]:

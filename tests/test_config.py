@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bayesunmix.config import (
+    DEFAULT_DENSITY_G_CM3,
     DEFAULT_THICKNESS_NM,
     InferenceConfig,
     MapConfig,
@@ -92,7 +93,8 @@ def test_every_key_of_the_contract_is_read(toml: Path) -> None:
         Phase("CaPv", absent=("Mg",)),
     )
     assert config.inference == InferenceConfig("nuts", chains=2, draws=500, warmup=500, level=0.95)
-    assert config.assumptions() == ()
+    (density,) = config.assumptions()
+    assert "4 ± 1 g/cm3" in density
 
 
 def test_truth_of_a_simulation(toml: Path) -> None:
@@ -122,11 +124,15 @@ def test_unnamed_and_counted_phases(data: dict[str, Any]) -> None:
     assert RunConfig.from_dict(config.to_dict()) == config
 
 
-def test_unknown_thickness_is_an_assumption() -> None:
+def test_unknown_thickness_and_density_are_assumptions() -> None:
     config = RunConfig.from_dict({"sample": {"elements": ["Mg"]}, "phases": 1})
     assert config.sample.thickness_prior_nm == DEFAULT_THICKNESS_NM
-    (sentence,) = config.assumptions()
-    assert "100 ± 50 nm" in sentence
+    assert config.sample.density_prior_g_cm3 == DEFAULT_DENSITY_G_CM3
+    thickness, density = config.assumptions()
+    assert "100 ± 50 nm" in thickness
+    assert "4 ± 1 g/cm3" in density
+    known = {"elements": ["Mg"], "thickness_nm": [80, 10], "density_g_cm3": [3.6, 0.1]}
+    assert RunConfig.from_dict({"sample": known, "phases": 1}).assumptions() == ()
 
 
 @pytest.mark.parametrize("sample", [{"elements": ["Mg", "O"]}, {"elements": ["Mg"], "oxygen": "measured"}])

@@ -134,12 +134,12 @@ def test_no_continuum_above_the_beam_energy() -> None:
 
 def test_hats_are_a_positive_partition_of_unity() -> None:
     axis = channel_edges(np.arange(1.0, 20.0, 0.01))
-    hats = hat_functions(axis, 7)
+    hats = hat_functions((axis[1:] + axis[:-1]) / 2, axis[0], axis[-1], 7)
     np.testing.assert_allclose(hats.sum(axis=0), 1.0)
     assert hats.min() == 0.0
     np.testing.assert_allclose(continuum_basis(axis, 200.0, np.ones_like).sum(axis=1), 1.0)
     with pytest.raises(InputError, match="`number of continuum functions` must be at least 2"):
-        hat_functions(axis, 1)
+        hat_functions(axis, 1.0, 20.0, 1)
 
 
 def test_continuum_basis_is_finite_on_an_axis_with_negative_energies() -> None:

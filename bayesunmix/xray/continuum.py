@@ -58,8 +58,8 @@ def bremsstrahlung(
     return np.asarray(shape / shape.sum())
 
 
-def hat_functions(channel_edges_keV: Array, number: int = DEFAULT_HATS) -> Array:
-    """Return hat functions of log energy with equidistant knots over the axis; they add up to 1 everywhere.
+def hat_functions(energy_keV: Array, low_keV: float, high_keV: float, number: int = DEFAULT_HATS) -> Array:
+    """Return hat functions of log energy with equidistant knots between two energies; they add up to 1 everywhere.
 
     Returns
     -------
@@ -73,11 +73,9 @@ def hat_functions(channel_edges_keV: Array, number: int = DEFAULT_HATS) -> Array
     """
     if number < 2:
         raise InputError("number of continuum functions", "be at least 2", f"is {number}")
-    edges = np.asarray(channel_edges_keV, dtype=np.float64)
-    width = np.diff(edges)
-    # The logarithm ends at one channel: below it lies the zero peak, not the continuum.
-    log_energy = np.log(np.maximum((edges[1:] + edges[:-1]) / 2.0, width))
-    position = (log_energy - log_energy[0]) / (log_energy[-1] - log_energy[0]) * (number - 1)
+    # Energies below the first knot, on an axis that reaches zero, belong to the first function.
+    energy = np.clip(energy_keV, low_keV, high_keV)
+    position = np.log(energy / low_keV) / np.log(high_keV / low_keV) * (number - 1)
     return np.asarray(np.clip(1.0 - np.abs(position - np.arange(number)[:, None]), 0.0, 1.0))
 
 
@@ -95,5 +93,9 @@ def continuum_basis(
         Shape (number, energy), rows adding up to 1.
     """
     shape = bremsstrahlung(channel_edges_keV, beam_energy_keV, efficiency)
-    columns = shape * hat_functions(channel_edges_keV, number)
+    edges = np.asarray(channel_edges_keV, dtype=np.float64)
+    centre = (edges[1:] + edges[:-1]) / 2.0
+    # The logarithm ends at one channel: below it lies the zero peak, not the continuum.
+    lowest = max(centre[0], edges[1] - edges[0])
+    columns = shape * hat_functions(centre, lowest, centre[-1], number)
     return np.asarray(columns / columns.sum(axis=1, keepdims=True))

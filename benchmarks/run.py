@@ -1,0 +1,105 @@
+"""Measure what the project promises and print one table.
+
+    python benchmarks/run.py [--data FOLDER] [--only NAME ...] [--quick] [--out FILE.json]
+
+The full table takes about an hour on two cores; ``--only`` picks row groups, ``--quick`` takes fewer seeds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import tempfile
+import traceback
+from pathlib import Path
+
+import click
+from bench import Options, Row
+from rich.console import Console
+from rich.table import Table
+
+# In this order: those that load JAX into this process come last, see `bench.run_program`.
+GROUPS = {
+    "real_map": "the 71 GPa map from the command line",
+    "espm_speed": "a whole Laplace posterior against 20 iterations of espm",
+    "vendor": "vendor files from the command line",
+    "bad_input": "15 kinds of bad input",
+    "resume": "a kill during NUTS, then --resume",
+    "espm_phantom": "espm's phantom beside KL-NMF + FCLS",
+    "coverage": "coverage of the intervals on the embedded phantom",
+}
+MODULES = {"vendor": "vendor_files", "resume": "killed_run", "coverage": "phantom_coverage"}
+
+
+@click.command(help=__doc__.split("\n\n")[0])
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar="BAYESUNMIX_BENCHMARK_DATA",
+    help="Folder of measured maps and reference phantoms [env: BAYESUNMIX_BENCHMARK_DATA].",
+)
+@click.option("--only", type=click.Choice(list(GROUPS)), multiple=True, help="Row group; may be repeated.")
+@click.option("--quick", is_flag=True, help="Fewer seeds.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows as JSON, too.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Keep what the benchmarks write in this new folder.")
+@click.option(
+    "--espm-python",
+    type=click.Path(path_type=Path),
+    envvar="BAYESUNMIX_ESPM_PYTHON",
+    help="Interpreter of an environment with espm 1.1.3 [env: BAYESUNMIX_ESPM_PYTHON].",
+)
+def main(
+    data: Path | None,
+    only: tuple[str, ...],
+    quick: bool,
+    out: Path | None,
+    keep: Path | None,
+    espm_python: Path | None,
+) -> None:
+    """Run the chosen groups one after the other and print their rows."""
+    console = Console()
+    found: dict[str, list[Row]] = {}
+    with tempfile.TemporaryDirectory(prefix="bayesunmix-benchmarks-") as temporary:
+        work = Path(temporary) if keep is None else keep
+        options = Options(data and data.resolve(), work.resolve(), quick, espm_python)
+        for name in [name for name in GROUPS if name in (only or GROUPS)]:
+            console.print(f"{name}: {GROUPS[name]} ...", highlight=False)
+            found[name] = _rows(name, options)
+            if out is not None:
+                # Written after every group: an hour's figures must survive an interruption.
+                plain = {group: [dataclasses.asdict(row) for row in rows] for group, rows in found.items()}
+                out.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+    console.print(_table(found))
+    if any(row.holds is False for rows in found.values() for row in rows):
+        raise SystemExit(1)
+
+
+def _rows(name: str, options: Options) -> list[Row]:
+    """Return a group's rows; a group that fails is a row that falls short, and the others still run."""
+    try:
+        module = importlib.import_module(MODULES.get(name, name))
+        return list(module.rows(options))
+    except FileNotFoundError as error:
+        return [Row(GROUPS[name], "runs", f"not run: {error}", None)]
+    except Exception as error:  # the table must show every group
+        traceback.print_exc()
+        return [Row(GROUPS[name], "runs", f"{type(error).__name__}: {error}", False)]
+
+
+def _table(found: dict[str, list[Row]]) -> Table:
+    table = Table(title="bayesunmix: what is asked and what was measured", title_justify="left")
+    for heading in ("", "what", "asked", "measured", ""):
+        table.add_column(heading, overflow="fold")
+    verdicts = {True: "[green]holds", False: "[red]falls short", None: ""}
+    for name, rows in found.items():
+        for number, row in enumerate(rows):
+            table.add_row(
+                "" if number else name, row.what, row.asked, row.measured, verdicts[row.holds], end_section=False
+            )
+        table.add_section()
+    return table
+
+
+if __name__ == "__main__":
+    main()

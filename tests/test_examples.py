@@ -1,0 +1,174 @@
+"""Every example runs, small: the scripts, the configuration, and the README's own code."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import runpy
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesunmix as bu
+from bayesunmix.config import RunConfig
+from bayesunmix.phantom import phantom_config
+from bayesunmix.simulate import SimulatedMap, simulate_map
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+# Examples leave the density to the program where a newcomer would, and are told so.
+pytestmark = pytest.mark.filterwarnings("ignore::bayesunmix.errors.BayesUnmixWarning")
+
+
+def blocks(language: str) -> list[str]:
+    """Code blocks of the README."""
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def only_block(language: str, word: str) -> str:
+    """The README's code block of a language that holds a word."""
+    (block,) = [text for text in blocks(language) if word in text]
+    return block
+
+
+@pytest.fixture(scope="module")
+def simulated() -> SimulatedMap:
+    """The embedded phantom on 24 x 24 pixels, with as many counts as a map of 46 x 46 would have."""
+    config = phantom_config()
+    assert config.simulate is not None
+    plan = dataclasses.replace(config.simulate, shape=(24, 24), counts_per_pixel=400.0)
+    return simulate_map(dataclasses.replace(config, simulate=plan), 1)
+
+
+@pytest.fixture
+def folder(simulated: SimulatedMap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder that holds ``map.hspy``."""
+    bu.io.save(simulated.image, tmp_path / "map.hspy")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def example(name: str) -> dict[str, Any]:
+    """Run an example as an imported module and return its names."""
+    return runpy.run_path(str(EXAMPLES / name), run_name="example")
+
+
+@pytest.mark.slow
+def test_the_readme_code_unmixes_a_file(
+    simulated: SimulatedMap, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(only_block("python", "bu.load"), "README.md", "exec"), names)
+    result, truth = names["result"], simulated.truth
+    assert "Brg" in capsys.readouterr().out
+    table = pd.read_csv(folder / "result" / "composition.csv").set_index(["phase", "element"])
+    # The matrix holds nine tenths of the atoms: its Mg and Si are known far better than to the 5 % of calibration.
+    for element in ("Mg", "Si"):
+        true = truth.composition[0, truth.elements.index(element)]
+        row = table.loc[("Brg", element)]
+        assert row["detected"] in ("true", True)
+        assert abs(row["mean"] - true) < 4.0 * row["sd"] < 0.2
+    assert bu.open_result(folder / "result").phases == result.phases
+
+
+def test_the_readme_declares_the_same_in_python_and_toml() -> None:
+    configured = RunConfig.from_dict(tomllib.loads(only_block("toml", "[[phases]]")))
+    recorded: dict[str, Any] = {}
+
+    class Recorder:
+        Phase = staticmethod(bu.Phase)
+
+        @staticmethod
+        def load(path: str) -> str:
+            return path
+
+        @staticmethod
+        def unmix(image: str, **options: Any) -> Any:  # noqa: ANN401
+            recorded.update(options)
+            raise StopIteration
+
+    code = only_block("python", "bu.load").replace("import bayesunmix as bu", "")
+    with pytest.raises(StopIteration):
+        exec(compile(code, "README.md", "exec"), {"bu": Recorder})
+    assert list(configured.phases) == recorded["phases"]
+    assert list(configured.sample.elements) == recorded["elements"]
+    assert list(configured.sample.stray) == recorded["stray"]
+    assert configured.inference.method == recorded["method"]
+
+
+def test_the_readme_names_files_that_exist() -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", README)
+    assert links
+    missing = [link for link in links if not (ROOT / link.split("#")[0]).exists()]
+    assert not missing
+
+
+def test_the_example_configuration_is_the_one_of_the_phantom() -> None:
+    config, phantom = RunConfig.from_toml(EXAMPLES / "brg_fp_capv.toml"), phantom_config()
+    assert config.phases == phantom.phases
+    assert config.sample.elements == phantom.sample.elements
+    assert config.sample.stray == phantom.sample.stray
+    assert config.inference == phantom.inference
+
+
+@pytest.mark.slow
+def test_file_to_table_writes_its_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["map.hspy", "--out", "tables", "--crop", "16", "--method", "laplace", "--draws", "50"]
+    example("file_to_table.py")["main"](arguments)
+    assert "CaPv" in capsys.readouterr().out
+    oxides = pd.read_csv(folder / "tables" / "oxide_weight_percent.csv")
+    assert set(oxides.unit) == {"oxide_wt_pct"}
+    # The means of every phase add up to a whole, but for what was not detected and is given as a bound all the same.
+    assert np.allclose(oxides.groupby("phase")["mean"].sum(), 100.0, atol=1e-6)
+    assert len(pd.read_csv(folder / "tables" / "partition.csv")) == 6 * 10
+
+
+@pytest.mark.slow
+def test_the_percent_script_goes_from_inspection_to_partition(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = str(EXAMPLES / "real_map_percent.py")
+    # The last two arguments are what Jupyter adds.
+    given = ["--size", "20", "--draws", "50", "--out", "pictures", "-f", "kernel.json"]
+    monkeypatch.setattr(sys, "argv", [script, *given])
+    runpy.run_path(script, run_name="__main__")
+    said = capsys.readouterr().out
+    assert "site ratio of Brg: " in said
+    assert "prob_above_1" in said
+    pictures = {path.stem for path in (folder / "pictures").glob("*.png")}
+    assert pictures == {"fit", "maps", "segmentation", "spectra", "compositions", "partition"}
+
+
+@pytest.mark.slow
+def test_the_comparison_prints_both_errors_of_both_methods(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--size", "24", "--counts", "300", "--starts", "2", "--draws", "50"]
+    example("compare_nmf_fcls.py")["main"](arguments)
+    said = capsys.readouterr().out
+    assert said.count("map MSE") == said.count("spectral angle") == 6
+    nmf, bayes = said.split("bayesunmix")
+    errors = [[float(x) for x in re.findall(r"MSE ([\d.e+-]+)", part)] for part in (nmf, bayes)]
+    # Told what is absent and what the lines are, it must do better than what knows neither.
+    assert np.all(np.array(errors[1]) < np.array(errors[0]))
+
+
+def test_phases_of_the_comparison_come_in_the_order_of_the_truth(simulated: SimulatedMap) -> None:
+    names = example("compare_nmf_fcls.py")
+    spectra, maps = names["nmf_fcls"](simulated, 1, 0)
+    assert maps.shape == simulated.truth.abundances.shape
+    assert np.allclose(maps.sum(axis=2), 1.0)
+    angles = np.array([[names["angle"](a, b) for b in simulated.truth.endmembers] for a in spectra])
+    own = angles.trace()
+    assert all(own <= angles[order, range(3)].sum() + 1e-9 for order in ([0, 2, 1], [1, 0, 2], [2, 1, 0]))
+
+
+def test_the_angle_of_spectra() -> None:
+    angle = example("compare_nmf_fcls.py")["angle"]
+    assert angle(np.array([1.0, 0.0, np.nan]), np.array([1.0, 1.0, 5.0])) == pytest.approx(45.0)
+    assert angle(np.array([1.0, 2.0]), np.array([2.0, 4.0])) == pytest.approx(0.0, abs=1e-5)

@@ -1,0 +1,127 @@
+"""Atoms of the abundance prior stand one standard deviation apart; their log-odds are correlated by distance."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy.integrate import quad
+
+from bayesunmix.models.abundance import (
+    CORNER_SD,
+    CORRELATION_LENGTH,
+    LOG_ODDS_SD,
+    MATRIX_LOG_ODDS,
+    abundance_prior,
+    edge_positions,
+    log_weights,
+    simplex_atoms,
+)
+
+FloatArray = npt.NDArray[np.float64]
+COUNTS = 400.0
+
+
+@pytest.fixture(scope="module")
+def spectra() -> FloatArray:
+    return np.random.default_rng(1).dirichlet(np.full(12, 0.7), size=3) * 0.98 + 0.02 / 12
+
+
+@pytest.mark.parametrize(("p", "q"), [(0.1, 0.9), (1e-4, 0.3), (0.48, 0.52)])
+def test_two_channels_have_a_closed_form(p: float, q: float) -> None:
+    # The arc length of a binomial with n counts is 2 sqrt(n) arcsin(sqrt(p)).
+    first, second = np.array([p, 1 - p]), np.array([q, 1 - q])
+    found = edge_positions(first, second, COUNTS)
+    arc = 2 * np.sqrt(COUNTS) * np.arcsin(np.sqrt([p, q]))
+    length = arc[1] - arc[0]
+    assert len(found) - 1 == max(2, int(np.ceil(length)))
+    along = 2 * np.sqrt(COUNTS) * np.arcsin(np.sqrt(p + (q - p) * found))
+    steps = np.diff(along)
+    np.testing.assert_allclose(steps, length / len(steps), rtol=5e-3)
+    assert found[0] == 0.0
+    assert found[-1] == 1.0
+
+
+def test_steps_share_the_fisher_information(spectra: FloatArray) -> None:
+    first, second = spectra[:2]
+
+    def speed(t: float) -> float:
+        return float(np.sqrt(COUNTS * ((second - first) ** 2 / ((1 - t) * first + t * second)).sum()))
+
+    found = edge_positions(first, second, COUNTS)
+    steps = [quad(speed, low, high)[0] for low, high in zip(found[:-1], found[1:], strict=True)]
+    np.testing.assert_allclose(steps, np.mean(steps), rtol=5e-3)
+    assert 0.9 < np.mean(steps) <= 1.005
+
+
+def test_number_of_steps_can_be_asked_for(spectra: FloatArray) -> None:
+    assert len(edge_positions(*spectra[:2], COUNTS, n_steps=5)) == 6
+
+
+def test_more_counts_give_finer_atoms(spectra: FloatArray) -> None:
+    coarse, fine = (len(edge_positions(*spectra[:2], n)) - 1 for n in (400.0, 1600.0))
+    assert abs(fine - 2 * coarse) <= 2  # the information grows with the counts, the steps with its root
+
+
+@pytest.mark.parametrize(("overlap", "faces"), [(1, 0), (2, 7), (3, 10)])
+def test_atoms_lie_on_the_simplex(spectra: FloatArray, overlap: int, faces: int) -> None:
+    atoms = simplex_atoms(spectra, COUNTS, max_overlap=overlap)
+    np.testing.assert_allclose(atoms.sum(axis=1), 1.0, rtol=1e-12)
+    assert atoms.min() >= 0.0
+    assert len(np.unique(atoms.round(9), axis=0)) == len(atoms)
+    np.testing.assert_array_equal(atoms[:3], np.eye(3))
+    present = (atoms > 0).sum(axis=1)
+    assert (present == 1).sum() == 3
+    assert (present == 3).sum() == faces
+    edges = sum(len(edge_positions(spectra[i], spectra[j], COUNTS)) - 2 for i, j in ((0, 1), (0, 2), (1, 2)))
+    assert (present == 2).sum() == (edges if overlap > 1 else 0)
+
+
+def test_edges_are_those_of_their_own_two_phases(spectra: FloatArray) -> None:
+    atoms = simplex_atoms(spectra, COUNTS)
+    on_edge = atoms[(atoms[:, 1] == 0) & (atoms.max(axis=1) < 1)]
+    np.testing.assert_allclose(on_edge[:, 2], edge_positions(spectra[0], spectra[2], COUNTS)[1:-1])
+
+
+def test_one_phase_has_one_atom(spectra: FloatArray) -> None:
+    np.testing.assert_array_equal(simplex_atoms(spectra[:1], COUNTS), [[1.0]])
+
+
+def test_covariance_is_exponential_in_the_fisher_distance(spectra: FloatArray) -> None:
+    atoms = simplex_atoms(spectra[:2], COUNTS)
+    prior = abundance_prior(atoms, spectra[:2], COUNTS, np.array([True, False]))
+    covariance = prior.factor @ prior.factor.T
+    # Neighbours on the edge are equal Fisher steps apart: the arc length is an independent way to their distance.
+    first, second = spectra[:2]
+    t = np.linspace(0, 1, 200_001)[1:-1]
+    mixed = (1 - t)[:, None] * first + t[:, None] * second
+    arc = np.sqrt(COUNTS * ((second - first) ** 2 / mixed).sum(axis=1)).mean()
+    step = arc / (len(atoms) - 1)
+    edge = np.arange(2, len(atoms))
+    np.testing.assert_allclose(covariance[edge, edge], LOG_ODDS_SD**2 + 1e-4, rtol=1e-6)
+    np.testing.assert_allclose(
+        covariance[edge[:-1], edge[1:]], LOG_ODDS_SD**2 * np.exp(-step / CORRELATION_LENGTH), rtol=5e-3
+    )
+    np.testing.assert_allclose(
+        covariance[[0, 1], [0, 1]], LOG_ODDS_SD**2 + CORNER_SD**2 + 1e-4, rtol=1e-6
+    )
+    assert prior.mean[0] == MATRIX_LOG_ODDS
+    assert not prior.mean[1:].any()
+
+
+def test_even_log_odds_are_even_weights(spectra: FloatArray) -> None:
+    atoms = simplex_atoms(spectra, COUNTS)
+    prior = abundance_prior(atoms, spectra, COUNTS, np.zeros(3, bool))
+    even = np.exp(np.asarray(log_weights(prior, jnp.zeros(len(atoms)))))
+    np.testing.assert_allclose(even, 1 / len(atoms), rtol=1e-10)
+
+
+def test_weights_follow_their_log_odds(spectra: FloatArray) -> None:
+    atoms = simplex_atoms(spectra, COUNTS)
+    prior = abundance_prior(atoms, spectra, COUNTS, np.array([True, False, False]))
+    xi = np.random.default_rng(2).normal(size=len(atoms))
+    found = np.asarray(log_weights(prior, jnp.asarray(xi)))
+    odds = prior.mean + prior.factor @ xi
+    np.testing.assert_allclose(found - found[0], odds - odds[0], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(np.exp(found).sum(), 1.0, rtol=1e-12)

@@ -1,0 +1,334 @@
+"""The unmixing model against a dense double-precision computation written from its equations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy.special import logsumexp
+from scipy.stats import multinomial, norm
+
+from bayesunmix.inference.density import FlatModel, compiled, flatten_model
+from bayesunmix.inference.map_estimate import ValueAndGradient
+from bayesunmix.inference.mixture import (
+    CHUNK_PIXELS,
+    DROPPED_SHARE,
+    atom_weights,
+    group_pixels,
+    one_group,
+    relative_likelihood,
+    responsibilities,
+)
+from bayesunmix.models.abundance import abundance_prior, log_weights, simplex_atoms
+from bayesunmix.models.endmember import EndmemberBasis
+from bayesunmix.models.unmixing import (
+    GAUGE_SD,
+    PixelGroup,
+    SiteBalance,
+    Sites,
+    UnmixingData,
+    component_weights,
+    continuum_corrections,
+    log_likelihood,
+    log_ratios,
+    site_balance_log_density,
+    spectra,
+    unmixing_model,
+)
+
+FloatArray = npt.NDArray[np.float64]
+
+N_PIXELS, N_COUNTS, N_CHANNELS = 300, 250, 14
+SITE_SD = 0.05
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A small model with pixels drawn from it."""
+
+    data: UnmixingData
+    sites: Sites
+    counts: npt.NDArray[np.float32]
+    grouped: tuple[PixelGroup, ...]
+
+
+def _basis(rng: np.random.Generator) -> EndmemberBasis:
+    """Two phases; three elements and the continuum; the fourth family belongs to the first element."""
+    allowed = np.ones((2, 4), bool)
+    allowed[1, 2] = False
+    ratio = np.ones((2, 4))
+    ratio[:, 3] = 0.4, 0.6
+    return EndmemberBasis(
+        allowed,
+        rng.dirichlet(np.full(N_CHANNELS, 0.4), size=(2, 4)),
+        np.array([0, 1, 2, 0]),
+        ratio,
+        np.array([0.0, 0.0, 0.0, 0.2]),
+        rng.dirichlet(np.full(N_CHANNELS, 5.0), size=(2, 3)),
+        np.full((2, 3), 1 / 3),
+    )
+
+
+@pytest.fixture(scope="module")
+def toy() -> Toy:
+    rng = np.random.default_rng(11)
+    basis = _basis(rng)
+    free = np.argwhere(basis.allowed)
+    scale = np.full(len(free), 0.02)
+    units = jnp.asarray([25.0, 8.0, 4.0, 11.0, 3.0, 30.0, 15.0])
+    balance = SiteBalance(
+        np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]),
+        np.array([[0.0, 1.0, 0.5], [0.0, 0.0, 0.0]]),
+        np.array([0.3, 0.0]),
+        np.array([1 / SITE_SD, 0.0]),
+    )
+    yields = np.array([[1.0, 0.8, 1.3], [0.9, 0.7, 1.4]])
+    weights = np.zeros((2, 4))
+    weights[free[:, 0], free[:, 1]] = scale * np.asarray(units)
+    start = np.einsum("ki,kic->kc", weights, basis.family_templates) + 1e-3
+    start /= start.sum(axis=1, keepdims=True)
+    atoms = simplex_atoms(start, N_COUNTS)
+    prior = abundance_prior(atoms, start, N_COUNTS, np.array([True, False]))
+    data = UnmixingData((), basis, prior, free, scale, np.array([3]), yields, balance)
+    sites: Sites = {
+        "line_units": units,
+        "family_log_ratio": jnp.asarray([0.7]),
+        "continuum_shared": jnp.asarray([0.5, -0.2, 0.1]),
+        "continuum_by_phase": jnp.asarray(rng.normal(size=(2, 3))),
+        "abundance_xi": jnp.asarray(rng.normal(size=len(atoms))),
+    }
+    endmembers = np.asarray(spectra(data, sites))
+    # Most pixels are near one phase or the other, so that they need different atoms.
+    truth = rng.beta(0.3, 0.3, N_PIXELS)[:, None]
+    mixed = truth * endmembers[0] + (1 - truth) * endmembers[1]
+    counts = rng.multinomial(N_COUNTS, mixed).astype(np.float32)
+    likelihood = relative_likelihood(counts, atoms @ endmembers)
+    share = responsibilities(likelihood, 0.99 * atom_weights(likelihood) + 0.01 / len(atoms))
+    grouped = group_pixels(counts, share, atoms, endmembers)
+    even = np.full(N_CHANNELS, 1.0 / N_CHANNELS)
+    return Toy(data._replace(groups=one_group(counts, len(atoms), even)), sites, counts, grouped)
+
+
+def baseline_part(groups: tuple[PixelGroup, ...]) -> float:
+    """What the model leaves out: the log-likelihood of the baselines."""
+    return sum(
+        float(np.einsum("bp,bpc,bc->", group.present, group.counts.astype(float), group.baseline))
+        for group in groups
+    )
+
+
+def dense(counts: npt.NDArray[np.float32], mixed: FloatArray, log_pi: FloatArray) -> float:
+    """Log-likelihood without the multinomial coefficients, all pixels with all atoms in double precision."""
+    return float(logsumexp(counts.astype(float) @ np.log(mixed).T + log_pi, axis=1).sum())
+
+
+# The matrix product is in single precision: each pixel's sum of up to 250 counts times a log ratio of order 1 is
+# rounded at 2^-24 of its size, and 300 pixels add up.
+ROUNDING = N_PIXELS * N_COUNTS * 4 * 2.0**-24
+
+
+def test_log_likelihood_is_a_mixture_of_multinomials(toy: Toy) -> None:
+    endmembers = np.asarray(spectra(toy.data, toy.sites))
+    log_pi = np.asarray(log_weights(toy.data.prior, toy.sites["abundance_xi"]))
+    found = float(log_likelihood(toy.data, jnp.asarray(endmembers), jnp.asarray(log_pi)))
+    mixed = toy.data.prior.atoms @ endmembers
+    counts = toy.counts.astype(int)
+    each = np.array([multinomial.logpmf(counts, N_COUNTS, m / m.sum()) for m in mixed])
+    expected = logsumexp(each + log_pi[:, None], axis=0).sum()
+    # scipy's coefficient is that of a multinomial where every count is certain: one channel for each.
+    coefficient = multinomial.logpmf(counts, N_COUNTS, np.full(N_CHANNELS, 1 / N_CHANNELS))
+    coefficient = coefficient + N_COUNTS * np.log(N_CHANNELS)
+    total = found + baseline_part(toy.data.groups) + coefficient.sum()
+    assert total == pytest.approx(expected, abs=ROUNDING)
+
+
+def test_gradient_of_the_log_likelihood(toy: Toy) -> None:
+    endmembers = np.asarray(spectra(toy.data, toy.sites))
+    log_pi = np.asarray(log_weights(toy.data.prior, toy.sites["abundance_xi"]))
+    slopes = jax.grad(log_likelihood, argnums=(1, 2))(toy.data, jnp.asarray(endmembers), jnp.asarray(log_pi))
+    rng = np.random.default_rng(5)
+    for _ in range(3):
+        step = endmembers * rng.normal(size=endmembers.shape), rng.normal(size=log_pi.shape)
+
+        def along(t: float, step: tuple[FloatArray, FloatArray] = step) -> float:
+            return dense(toy.counts, toy.data.prior.atoms @ (endmembers + t * step[0]), log_pi + t * step[1])
+
+        difference = (along(1e-4) - along(-1e-4)) / 2e-4
+        slope = float((slopes[0] * step[0]).sum() + (slopes[1] * step[1]).sum())
+        # Rounding in single precision leaves about 2^-24 of the sums of positive terms that make the gradient.
+        assert slope == pytest.approx(difference, abs=N_PIXELS * N_COUNTS * 2.0**-20)
+
+
+def reference_log_density(toy: Toy, sites: dict[str, FloatArray]) -> float:
+    """Log density over the sites, flat on the positive weights, written out in NumPy."""
+    data, basis = toy.data, toy.data.basis
+    weights = np.zeros((2, 4))
+    weights[data.free[:, 0], data.free[:, 1]] = data.scale * sites["line_units"]
+    rho = np.array([0.0, 0.0, 0.0, 0.2 * sites["family_log_ratio"][0]])
+    endmembers = np.empty((2, N_CHANNELS))
+    for k in range(2):
+        tilt = 0.5 * sites["continuum_shared"] + 0.15 * sites["continuum_by_phase"][k]
+        pieces = basis.continuum_area[k] * np.exp(tilt)
+        spectrum = weights[k, 3] * (pieces / pieces.sum()) @ basis.continuum_templates[k]
+        for f, owner in enumerate([0, 1, 2, 0]):
+            counts = weights[k, owner] * basis.family_ratio[k, f] * np.exp(rho[f])
+            spectrum = spectrum + counts * basis.family_templates[k, f]
+        spectrum = spectrum + 1e-7 * spectrum.mean()
+        endmembers[k] = spectrum / spectrum.sum()
+    odds = data.prior.mean + data.prior.factor @ sites["abundance_xi"]
+    mixed = data.prior.atoms @ endmembers
+    total = dense(toy.counts, mixed, odds - logsumexp(odds)) - baseline_part(data.groups)
+    total += -0.5 * float((np.log(weights.sum(axis=1)) ** 2).sum()) / GAUGE_SD**2
+    atoms = weights[0, :3] / data.yields[0]
+    total += -0.5 * ((np.log(atoms[0] / (atoms[1] + 0.5 * atoms[2])) - 0.3) / SITE_SD) ** 2
+    return total + sum(float(norm.logpdf(v).sum()) for name, v in sites.items() if name != "line_units")
+
+
+@pytest.fixture(scope="module")
+def flat(toy: Toy) -> FlatModel:
+    return flatten_model(unmixing_model, toy.data, toy.sites)
+
+
+@pytest.fixture(scope="module")
+def value_and_gradient(flat: FlatModel) -> ValueAndGradient:
+    return compiled(flat)[0]
+
+
+def test_log_density_and_its_gradient(
+    toy: Toy, flat: FlatModel, value_and_gradient: ValueAndGradient
+) -> None:
+    rng = np.random.default_rng(6)
+    # On the gauge: off it, its steep penalty would hide everything else.
+    sums = np.asarray(component_weights(toy.data, toy.sites)).sum(axis=1)
+    units = toy.sites["line_units"] / sums[toy.data.free[:, 0]]
+    centre = np.asarray(flat.flatten({**toy.sites, "line_units": units}, toy.data))
+
+    def reference(z: FloatArray) -> float:
+        sites = {name: np.asarray(value) for name, value in flat.constrain(jnp.asarray(z), toy.data).items()}
+        weights = z[flat.blocks["line_units"]]
+        jacobian = -np.logaddexp(0.0, -weights).sum()  # of y = softplus(z)
+        return reference_log_density(toy, sites) + jacobian
+
+    value, gradient = value_and_gradient(jnp.asarray(centre), toy.data)
+    assert float(value) == pytest.approx(-reference(centre), abs=ROUNDING)
+    for _ in range(3):
+        step = rng.normal(size=flat.size)
+        differences = [
+            -(reference(centre + h * step) - reference(centre - h * step)) / (2 * h) for h in (1e-5, 2e-5)
+        ]
+        # Richardson's extrapolation takes out the gauge's curvature.
+        difference = (4 * differences[0] - differences[1]) / 3
+        assert float(gradient @ step) == pytest.approx(difference, abs=0.05 + 1e-4 * abs(difference))
+
+
+def test_grouped_pixels_are_the_same_pixels(toy: Toy) -> None:
+    endmembers = spectra(toy.data, toy.sites)
+    log_pi = log_weights(toy.data.prior, toy.sites["abundance_xi"])
+    grouped = toy.data._replace(groups=toy.grouped)
+    assert sum(len(group.counts) for group in toy.grouped) == -(-N_PIXELS // CHUNK_PIXELS)
+    n_atoms = len(toy.data.prior.atoms)
+    assert min(group.atoms.shape[1] for group in toy.grouped) < n_atoms  # something is dropped
+    found = float(log_likelihood(grouped, endmembers, log_pi)) + baseline_part(toy.grouped)
+    whole = float(log_likelihood(toy.data, endmembers, log_pi)) + baseline_part(toy.data.groups)
+    lost = whole - found
+    # Atoms that hold less than a ten-thousandth of a pixel's posterior are dropped: what they hold together bounds
+    # the loss, and is far below half a nat.
+    assert DROPPED_SHARE == 1e-4
+    assert -ROUNDING < lost < 0.5
+
+
+def test_grouping_with_every_atom_loses_nothing(toy: Toy) -> None:
+    endmembers = np.asarray(spectra(toy.data, toy.sites))
+    log_pi = log_weights(toy.data.prior, toy.sites["abundance_xi"])
+    n_atoms = len(toy.data.prior.atoms)
+    share = np.full((N_PIXELS, n_atoms), 1 / n_atoms, np.float32)
+    groups = group_pixels(toy.counts, share, toy.data.prior.atoms, endmembers)
+    found = float(log_likelihood(toy.data._replace(groups=groups), jnp.asarray(endmembers), log_pi))
+    whole = float(log_likelihood(toy.data, jnp.asarray(endmembers), log_pi))
+    expected = whole + baseline_part(toy.data.groups) - baseline_part(groups)
+    assert found == pytest.approx(expected, abs=ROUNDING)
+
+
+def test_padding_does_not_count(toy: Toy) -> None:
+    endmembers = spectra(toy.data, toy.sites)
+    log_pi = log_weights(toy.data.prior, toy.sites["abundance_xi"])
+    junk = []
+    for group in toy.grouped:
+        counts = np.where(group.present[:, :, None] > 0, group.counts, 77.0).astype(np.float32)
+        atoms = np.where(group.log_present < 0, len(log_pi) - 1, group.atoms)
+        junk.append(group._replace(counts=counts, atoms=atoms))
+    assert any((group.present == 0).any() for group in toy.grouped)
+    before, after = (
+        float(log_likelihood(toy.data._replace(groups=g), endmembers, log_pi)) for g in (toy.grouped, junk)
+    )
+    assert after == before
+
+
+def test_the_baseline_cancels(toy: Toy) -> None:
+    endmembers = spectra(toy.data, toy.sites)
+    log_pi = log_weights(toy.data.prior, toy.sites["abundance_xi"])
+    tilt = np.linspace(-0.5, 0.5, N_CHANNELS)
+    moved = tuple(group._replace(baseline=group.baseline + tilt) for group in toy.data.groups)
+    before, after = (
+        float(log_likelihood(toy.data._replace(groups=g), endmembers, log_pi))
+        for g in (toy.data.groups, moved)
+    )
+    assert before - after == pytest.approx(float(toy.counts.sum(axis=0) @ tilt), abs=ROUNDING)
+
+
+def test_numbering_of_the_phases_is_free(
+    toy: Toy, flat: FlatModel, value_and_gradient: ValueAndGradient
+) -> None:
+    data, basis, prior = toy.data, toy.data.basis, toy.data.prior
+    fields = {
+        name: getattr(basis, name)[::-1]
+        for name in ("allowed", "family_templates", "family_ratio", "continuum_templates", "continuum_area")
+    }
+    swapped = data._replace(
+        basis=basis._replace(**fields),
+        prior=prior._replace(atoms=prior.atoms[:, ::-1]),
+        free=np.stack([1 - data.free[:, 0], data.free[:, 1]], axis=1),
+        yields=data.yields[::-1],
+        balance=SiteBalance(*(field[::-1] for field in data.balance)),
+    )
+    sites = {**toy.sites, "continuum_by_phase": toy.sites["continuum_by_phase"][::-1]}
+    first, _ = value_and_gradient(flat.flatten(toy.sites, data), data)
+    second, _ = value_and_gradient(flat.flatten(sites, swapped), swapped)
+    assert float(second) == pytest.approx(float(first), abs=ROUNDING)
+
+
+def test_a_component_declared_absent_has_no_weight(toy: Toy) -> None:
+    weights = np.asarray(component_weights(toy.data, toy.sites))
+    assert weights[1, 2] == 0.0
+    assert (weights[toy.data.basis.allowed] > 0).all()
+    # Weights go where `free` says, in units of `scale`.
+    np.testing.assert_allclose(weights[1, 3], 0.02 * 15.0)
+    free = toy.data.basis._replace(allowed=np.ones((2, 4), bool))
+    assert np.asarray(component_weights(toy.data._replace(basis=free), toy.sites))[1, 2] == 0.0
+
+
+def test_log_ratios_and_corrections_are_in_units_of_their_priors(toy: Toy) -> None:
+    np.testing.assert_allclose(np.asarray(log_ratios(toy.data, toy.sites)), [0, 0, 0, 0.2 * 0.7])
+    shared, by_phase = continuum_corrections(toy.sites)
+    np.testing.assert_allclose(shared, 0.5 * np.asarray(toy.sites["continuum_shared"]))
+    np.testing.assert_allclose(by_phase, 0.15 * np.asarray(toy.sites["continuum_by_phase"]))
+
+
+@pytest.mark.parametrize("ratio", [0.8, 1.35, 2.0])
+def test_site_balance_is_a_normal_of_the_log_ratio(toy: Toy, ratio: float) -> None:
+    b = 1.0 / (1.0 + ratio)
+    fractions = jnp.asarray([[1 - b, 0.6 * b, 0.8 * b], [0.0, 0.0, 0.0]])  # B: 0.6 + half of 0.8 is 1
+    found = float(site_balance_log_density(toy.data.balance, fractions))
+    expected = norm.logpdf(np.log(ratio), 0.3, SITE_SD) - norm.logpdf(0.3, 0.3, SITE_SD)
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_without_declared_sites_there_is_no_balance(toy: Toy) -> None:
+    none = SiteBalance(np.zeros((2, 3)), np.zeros((2, 3)), np.zeros(2), np.zeros(2))
+    value, slope = jax.value_and_grad(lambda x: site_balance_log_density(none, x))(jnp.zeros((2, 3)))
+    assert float(value) == 0.0
+    assert not np.asarray(slope).any()
