@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.forward import ForwardModel
-from bayesunmix.inference.density import FlatModel, compiled, flatten_model
+from bayesunmix.inference.density import FlatModel, compiled, compiled_together, flatten_model
 from bayesunmix.inference.map_estimate import MapEstimate, descend, find_map
 from bayesunmix.inference.mixture import (
     atom_weights,
@@ -180,7 +180,7 @@ def fit_posterior(
     fractions = _fractions(best.data, best.sites)
     data, example = _refined(blocks, best, fractions)
     model = _flat_model(data)
-    value_and_gradient, hessian = compiled(model)
+    value_and_gradient, hessian = compiled_together(model, data)
     start = np.asarray(model.flatten(example, data))
     estimate = find_map(value_and_gradient, hessian, data, start, progress=progress)
     sites = model.constrain(jnp.asarray(estimate.z), data)

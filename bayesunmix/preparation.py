@@ -83,11 +83,6 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
             "instrument.beam_energy_keV", "be known", "is missing from map and configuration", remedy
         )
     cropped = _crop(image, config, beam)
-    if not cropped.sum_spectrum().any():
-        low, high = cropped.channel_edges_keV[[0, -1]]
-        raise InputError(
-            "map.energy_range", "hold counts", f"there is none between {low:.3g} and {high:.3g} keV"
-        )
     sample = config.sample
     film = _film(config, image, notes)
     detector = Detector.from_resolution(image.acquisition.resolution_eV or NOMINAL_RESOLUTION_EV)
@@ -151,7 +146,7 @@ def _crop(image: SpectrumImage, config: RunConfig, beam: float) -> SpectrumImage
             raise InputError(
                 "map.energy_range", f"end below the beam energy of {beam:g} keV", f"ends at {high:g} keV"
             )
-        return image.crop_energy(low, high)
+        return _checked_crop(image, low, high)
     low, high = max(edges[0], LOWEST_ENERGY_KEV), min(edges[-1], 0.98 * beam)
     if not low < high:
         raise InputError(
@@ -159,7 +154,17 @@ def _crop(image: SpectrumImage, config: RunConfig, beam: float) -> SpectrumImage
             f"reach between {LOWEST_ENERGY_KEV:g} keV and the beam energy",
             f"ends at {edges[-1]:.3g}",
         )
-    return image.crop_energy(float(low), float(high))
+    return _checked_crop(image, float(low), float(high))
+
+
+def _checked_crop(image: SpectrumImage, low_keV: float, high_keV: float) -> SpectrumImage:
+    """Crop the map, and refuse a range in which it holds nothing."""
+    inside = (image.energy_keV >= low_keV) & (image.energy_keV <= high_keV)
+    if inside.any() and not image.sum_spectrum()[inside].any():
+        raise InputError(
+            "map.energy_range", "hold counts", f"there is none between {low_keV:.3g} and {high_keV:.3g} keV"
+        )
+    return image.crop_energy(low_keV, high_keV)
 
 
 def _film(config: RunConfig, image: SpectrumImage, notes: list[str]) -> Film:

@@ -29,6 +29,8 @@ GROUPS = {
     "espm_phantom": "espm's phantom beside KL-NMF + FCLS",
     "coverage": "coverage of the intervals on the embedded phantom",
 }
+# Of the table in a file or a pipe.
+PLAIN_WIDTH = 170
 MODULES = {"vendor": "vendor_files", "resume": "killed_run", "coverage": "phantom_coverage"}
 
 
@@ -59,6 +61,8 @@ def main(
 ) -> None:
     """Run the chosen groups one after the other and print their rows."""
     console = Console()
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
     found: dict[str, list[Row]] = {}
     with tempfile.TemporaryDirectory(prefix="bayesunmix-benchmarks-") as temporary:
         work = Path(temporary) if keep is None else keep
@@ -95,7 +99,7 @@ def _table(found: dict[str, list[Row]]) -> Table:
     for name, rows in found.items():
         for number, row in enumerate(rows):
             table.add_row(
-                "" if number else name, row.what, row.asked, row.measured, verdicts[row.holds], end_section=False
+                "" if number else name, row.what, row.asked, row.measured, verdicts[row.holds]
             )
         table.add_section()
     return table

@@ -111,8 +111,9 @@ def _unmix_rows(path: Path, work: Path) -> list[Row]:
 def _same(found: dict[str, Any], facts: Facts) -> bool:
     """Whether the record of a run holds the file's map, angle and, for the fitted part, axis."""
     low, high = found["energy_keV"]
+    (microscope,) = found["acquisition"]["Acquisition_instrument"].values()
     return (
         tuple(found["shape"][:2]) == facts.shape[:2]
-        and abs(found["acquisition"]["takeoff_angle_deg"] - facts.takeoff_angle_deg) < 0.05
+        and abs(microscope["Detector"]["EDS"]["elevation_angle"] - facts.takeoff_angle_deg) < 0.05
         and facts.lowest_keV - AXIS_TOLERANCE <= low < high <= facts.highest_keV + AXIS_TOLERANCE
     )

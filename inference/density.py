@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -82,6 +83,16 @@ def _blocks(structure: Sites) -> dict[str, slice]:
 def compiled(model: FlatModel) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Jitted (value and gradient, Hessian) of the potential, each a function of (z, data)."""
     return jax.jit(jax.value_and_grad(model.potential)), jax.jit(partial(hessian_by_columns, model.potential))
+
+
+def compiled_together(model: FlatModel, data: object) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Like `compiled`, for data of these shapes only: both programs are compiled at once, which saves seconds."""
+    z = jnp.zeros(model.size)
+    # NumPyro traces one model at a time; the compiler itself leaves Python's lock.
+    lowered = [function.lower(z, data) for function in compiled(model)]
+    with ThreadPoolExecutor(len(lowered)) as pool:
+        value_and_gradient, hessian = pool.map(lambda program: program.compile(), lowered)
+    return value_and_gradient, hessian
 
 
 def hessian_by_columns(

@@ -102,7 +102,6 @@ def find_map(
     *,
     max_rounds: int = 6,
     tolerance: float = 0.03,
-    first_iterations: int = 60,
     progress: Callable[[str], None] | None = None,
 ) -> MapEstimate:
     """Mode of the posterior near z.
@@ -120,7 +119,7 @@ def find_map(
     tolerance : float
         Whitened gradient norm to reach, in posterior standard deviations.
     """
-    z, potential, evaluations = descend(value_and_gradient, data, z, max_iterations=first_iterations)
+    potential, evaluations = float(value_and_gradient(jnp.asarray(z), data)[0]), 1
     for round_ in range(max_rounds):
         curvature = np.asarray(hessian(jnp.asarray(z), data))
         transform = whitening(curvature)

@@ -16,6 +16,7 @@ import pytest
 
 import bayesunmix as bu
 from bayesunmix.config import RunConfig
+from bayesunmix.io import save
 from bayesunmix.phantom import phantom_config
 from bayesunmix.simulate import SimulatedMap, simulate_map
 
@@ -50,7 +51,7 @@ def simulated() -> SimulatedMap:
 @pytest.fixture
 def folder(simulated: SimulatedMap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder that holds ``map.hspy``."""
-    bu.io.save(simulated.image, tmp_path / "map.hspy")
+    save(simulated.image, tmp_path / "map.hspy")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

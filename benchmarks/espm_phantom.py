@@ -1,0 +1,180 @@
+"""The phantom of the espm paper, from espm's own simulator, beside KL-NMF + FCLS on the same draw of its noise.
+
+The truth is the share of each phase in a pixel's expected counts. The maps of a result hold shares of atoms, so the
+abundances compared here are shares of counts for both: the per-pixel pass with the result's endmembers, one atom per
+count in every phase; and FCLS of the counts with the spectra of KL-NMF.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from bench import Options, Row
+
+FloatArray = npt.NDArray[np.float64]
+NAME = "espm_spheres_N293"
+TABLE = "espm_lines_200keV.json"
+NOISE_SEED = 42
+# From below oxygen's K line, which the phantom holds, to above the L lines of hafnium and lutetium.
+ENERGY_RANGE = (0.45, 15.0)
+NMF_STARTS = ("nndsvda", "random", "random")
+
+ELEMENTS = ["Mg", "Al", "Si", "Ca", "Ti", "Fe", "Nd", "Sm", "Lu", "Hf", "O"]
+# What the truth allows to declare, and what a user would know anyway.
+DECLARED: Mapping[str, Mapping[str, Sequence[str]]] = {
+    "all that is absent": {
+        "Brg": ["Ti", "Nd", "Sm", "Lu"],
+        "Fp": ["Al", "Si", "Ca", "Ti", "Nd", "Sm", "Lu", "Hf"],
+        "CaPv": ["Hf"],
+    },
+    "no Si, Ca in Fp": {"Brg": [], "Fp": ["Si", "Ca"], "CaPv": []},
+}
+
+
+class Phantom(NamedTuple):
+    """A draw of the phantom and its truth over the fitted channels."""
+
+    counts: npt.NDArray[np.uint16]  # (y, x, energy), the whole axis
+    energy_keV: FloatArray  # (energy,)
+    fitted: npt.NDArray[np.bool_]  # (energy,) channels inside ENERGY_RANGE
+    spectra: FloatArray  # (phase, energy) unit sum
+    share: FloatArray  # (pixel, phase) of the pixel's expected counts on the fitted channels
+    phases: tuple[str, ...]
+    takeoff_angle_deg: float
+    beam_energy_keV: float
+
+
+class Errors(NamedTuple):
+    """Distance from the truth, by phase."""
+
+    mse: FloatArray
+    angle_deg: FloatArray
+
+
+def rows(options: Options) -> list[Row]:
+    """Rows of the phantom: ours beside the others', by phase, for two amounts of declared knowledge."""
+    phantom = draw(options)
+    spectra, share = nmf_fcls(phantom)
+    theirs = errors(phantom, spectra, share)
+    found = []
+    for title, absent in DECLARED.items():
+        spectra, share, complaint = bayesunmix_laplace(phantom, options, absent)
+        ours = errors(phantom, spectra, share)
+        found += _rows(title, phantom.phases, ours, theirs)
+        found.append(Row(f"{title}: run", "", complaint, None))
+    return found
+
+
+def draw(options: Options) -> Phantom:
+    """Draw the phantom's counts from its noise-free means."""
+    stored = np.load(options.file(f"{NAME}.npz"))
+    facts: dict[str, Any] = json.loads(options.file(f"{NAME}.json").read_text(encoding="utf-8"))
+    spectra = stored["phases"].astype(np.float64)
+    weights = stored["weights"].astype(np.float64)
+    counts = np.random.default_rng(NOISE_SEED).poisson(weights @ spectra).astype(np.uint16)
+    energy = stored["energy_keV"]
+    fitted = (energy >= ENERGY_RANGE[0]) & (energy <= ENERGY_RANGE[1])
+    # A phase's share counts what is seen of it, which is not quite the same part of every spectrum.
+    seen = weights.reshape(-1, len(spectra)) * spectra[:, fitted].sum(axis=1)
+    model = facts["model"]
+    return Phantom(
+        counts,
+        energy,
+        fitted,
+        spectra,
+        seen / seen.sum(axis=1, keepdims=True),
+        tuple(facts["phases"]),
+        float(model["params_dict"]["Abs"]["toa"]),
+        float(model["E0"]),
+    )
+
+
+def nmf_fcls(phantom: Phantom) -> tuple[FloatArray, FloatArray]:
+    """Return the spectra of KL-NMF, the best of several starts by its own measure, and the FCLS abundances."""
+    from bayesunmix.inference.fcls import fcls
+    from bayesunmix.inference.nmf import kl_nmf
+
+    counts = phantom.counts[..., phantom.fitted].reshape(len(phantom.share), -1)
+    fits = [
+        kl_nmf(counts, len(phantom.phases), init=init, seed=seed, max_iter=2000)
+        for seed, init in enumerate(NMF_STARTS)
+    ]
+    best = min(fits, key=lambda fit: fit.divergence)
+    return best.spectra, fcls(counts, best.spectra)
+
+
+def bayesunmix_laplace(
+    phantom: Phantom, options: Options, absent: Mapping[str, Sequence[str]]
+) -> tuple[FloatArray, FloatArray, str]:
+    """Return our spectra and count shares, and what the run says of itself."""
+    from bayesunmix.acquisition import Acquisition
+    from bayesunmix.config import RunConfig
+    from bayesunmix.image import SpectrumImage
+    from bayesunmix.run import run_image
+
+    phases = [
+        {"name": name, "matrix": name == "Brg", "absent": list(absent[name])} for name in phantom.phases
+    ]
+    config = RunConfig.from_dict(
+        {
+            "map": {"energy_range": list(ENERGY_RANGE)},
+            "sample": {
+                "elements": ELEMENTS,
+                "stray": ["Cu"],
+                "oxygen": "measured",
+                "thickness_nm": [100.0, 30.0],
+                "density_g_cm3": [4.5, 0.5],
+            },
+            "xray": {"table": str(options.file(TABLE))},
+            "phases": phases,
+            "inference": {"method": "laplace"},
+        }
+    )
+    facts = Acquisition(
+        beam_energy_keV=phantom.beam_energy_keV,
+        takeoff_angle_deg=phantom.takeoff_angle_deg,
+        resolution_eV=130.0,
+        microscope="TEM",
+    )
+    image = SpectrumImage(phantom.counts, phantom.energy_keV, acquisition=facts, name=NAME)
+    result = run_image(image, config, None, seed=0, progress=False)
+    spectra = result.tree["endmembers"]["mean"].values[:, phantom.fitted]
+    return spectra, _count_share(phantom, spectra), "; ".join(result.problems) or "trusted by its diagnostics"
+
+
+def _count_share(phantom: Phantom, spectra: FloatArray) -> FloatArray:
+    """Posterior mean abundances in shares of counts, (pixel, phase)."""
+    from bayesunmix.inference.pixel_posterior import pixel_posterior
+
+    spectra = np.nan_to_num(spectra)
+    counts = phantom.counts[..., phantom.fitted].reshape(len(phantom.share), -1)
+    posterior = pixel_posterior(counts, spectra[None], np.ones((1, len(spectra))), level=0.95)
+    return posterior.mean.astype(np.float64)
+
+
+def errors(phantom: Phantom, spectra: FloatArray, share: FloatArray) -> Errors:
+    """Return mean squared error of the maps and angle between spectra, after the best permutation by angle."""
+    truth = phantom.spectra[:, phantom.fitted]
+    norms = np.outer(np.linalg.norm(truth, axis=1), np.linalg.norm(spectra, axis=1))
+    angle = np.degrees(np.arccos(np.clip(truth @ spectra.T / norms, -1.0, 1.0)))
+    order = list(
+        min(itertools.permutations(range(len(truth))), key=lambda p: sum(angle[k, p[k]] for k in range(len(p))))
+    )
+    mse = ((share[:, order] - phantom.share) ** 2).mean(axis=0)
+    return Errors(mse, angle[np.arange(len(truth)), order])
+
+
+def _rows(title: str, phases: Sequence[str], ours: Errors, theirs: Errors) -> list[Row]:
+    rows = []
+    for k, phase in enumerate(phases):
+        for what, name, form in (("MSE of the map", "mse", ".2e"), ("spectral angle", "angle_deg", ".2f")):
+            one, other = (float(getattr(side, name)[k]) for side in (ours, theirs))
+            unit = "°" if name == "angle_deg" else ""
+            measured = f"{one:{form}}{unit} against {other:{form}}{unit}"
+            rows.append(Row(f"{title}: {phase}, {what}", "below KL-NMF + FCLS", measured, one < other))
+    return rows

@@ -1,0 +1,209 @@
+"""Coverage of the intervals on the embedded phantom: how often 95 % intervals hold the truth.
+
+Each seed has its own map: layout, film, counts, and line strengths off by a draw of the prior that the inference
+assumes. The intervals of counting alone, without calibration, are judged on maps whose line strengths are nominal.
+A true zero is held when its bound, which begins at 0, holds it: always, unless the element is taken for detected.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from bench import Options, Row
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from bayesunmix.result import Result
+    from bayesunmix.simulate import Truth
+
+LEAST_OVERALL = 0.92
+LEAST_PAIR = 0.75
+# Seeds of the Laplace and NUTS maps, all of them and for a quick look.
+SEEDS = {"laplace": (20, 3), "nuts": (5, 1)}
+KEYS = ["quantity", "phase", "element"]
+
+
+def rows(options: Options) -> list[Row]:
+    """Rows of coverage; the table of every phase and element is printed on the way."""
+    found = []
+    for method, (many, few) in SEEDS.items():
+        seeds = range(few if options.quick else many)
+        table, failures = judged(method, seeds, calibration_error=True)
+        show(f"{method}, {len(seeds)} seeds", table)
+        found += method_rows(method, len(seeds), table, failures)
+    seeds = range(SEEDS["laplace"][1 if options.quick else 0])
+    table, failures = judged("laplace", seeds, calibration_error=False)
+    show(f"laplace, counting alone, {len(seeds)} seeds", table)
+    return found + counting_rows(len(seeds), table, failures)
+
+
+def judged(method: str, seeds: range, *, calibration_error: bool) -> tuple[pd.DataFrame, list[str]]:
+    """Run every seed and return all intervals beside the truth, and what failed.
+
+    Returns
+    -------
+    table
+        Columns quantity, phase, element, truth, lower, upper, inside, seed.
+    failures
+        One sentence for each seed that gave no result, or that says itself not to trust it.
+    """
+    tables, failures = [], []
+    for seed in seeds:
+        try:
+            result, truth = one_run(method, seed, calibration_error=calibration_error)
+        except Exception as error:  # a seed that fails is reported, not hidden
+            failures.append(f"seed {seed}: {type(error).__name__}: {error}")
+            continue
+        failures += [f"seed {seed}: {problem}" for problem in result.problems]
+        table = with_calibration(result, truth) if calibration_error else counting_alone(result, truth)
+        tables.append(table.assign(seed=seed))
+        inside = table["inside"].dropna().astype(bool)
+        print(f"  {method} seed {seed}: {inside.sum()} of {len(inside)} inside", flush=True)
+    return (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*KEYS, "inside"])), failures
+
+
+def one_run(method: str, seed: int, *, calibration_error: bool) -> tuple[Result, Truth]:
+    """Simulate one map and unmix it."""
+    from bayesunmix.errors import BayesUnmixWarning
+    from bayesunmix.phantom import phantom_config
+    from bayesunmix.run import run_image
+    from bayesunmix.simulate import simulate_map
+
+    declared = phantom_config()
+    if declared.simulate is None:
+        raise ValueError("the phantom says how it is simulated")
+    config = dataclasses.replace(
+        declared,
+        simulate=dataclasses.replace(declared.simulate, calibration_error=calibration_error),
+        inference=dataclasses.replace(declared.inference, method=method),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BayesUnmixWarning)
+        simulated = simulate_map(config, seed)
+        result = run_image(simulated.image, config, None, seed=seed, progress=False)
+    return result, simulated.truth
+
+
+def with_calibration(result: Result, truth: Truth) -> pd.DataFrame:
+    """Return the reported intervals beside the truth; of each pair of phases one order, as the other says the same."""
+    from bayesunmix.demo import compare
+
+    table = compare(result, truth)
+    order = {name: number for number, name in enumerate(truth.phases)}
+    twice = [
+        quantity == "partition" and order[phase.split("/")[0]] < order[phase.split("/")[1]]
+        for quantity, phase in zip(table["quantity"], table["phase"], strict=True)
+    ]
+    return table[~np.array(twice)]
+
+
+def counting_alone(result: Result, truth: Truth) -> pd.DataFrame:
+    """Return the intervals of compositions with nominal line strengths, for elements that are there and detected."""
+    draws = result.tree["posterior"]["composition_counting"]
+    tails = [(1.0 - result.level) / 2.0, (1.0 + result.level) / 2.0]
+    lower, upper = draws.quantile(tails, dim=("chain", "draw")).values
+    found = []
+    for row in result.summary().itertuples():
+        phase, element = truth.phases.index(row.phase), truth.elements.index(row.element)
+        true = float(truth.composition[phase, element])
+        if true > 0.0 and str(row.detected).lower() == "true":
+            low, high = float(lower[phase, element]), float(upper[phase, element])
+            found.append(("composition", row.phase, row.element, true, low, high, low <= true <= high))
+    return pd.DataFrame(found, columns=[*KEYS, "truth", "lower", "upper", "inside"])
+
+
+def method_rows(method: str, n_seeds: int, table: pd.DataFrame, failures: list[str]) -> list[Row]:
+    """Rows of one method: overall and lowest shares for compositions and partition coefficients."""
+    found = []
+    for quantity, plural in (("composition", "compositions"), ("partition", "partition coefficients")):
+        chosen = table[table["quantity"] == quantity]
+        what = f"{method}, {n_seeds} seeds, {plural}"
+        found += [
+            _overall_row(f"{what}: share of intervals that hold the truth", chosen),
+            _lowest_row(f"{what}: lowest pair of phase and element", chosen),
+            Row(f"{what}: interval width over truth, median", "", _widths(chosen), None),
+        ]
+    return [*found, _failure_row(method, n_seeds, failures)]
+
+
+def counting_rows(n_seeds: int, table: pd.DataFrame, failures: list[str]) -> list[Row]:
+    """Rows of the intervals of counting alone."""
+    what = f"laplace, {n_seeds} seeds, counting alone on nominal line strengths, present elements"
+    return [
+        _overall_row(what, table),
+        _lowest_row(f"{what}: lowest pair", table),
+        _failure_row("laplace, counting alone", n_seeds, failures),
+    ]
+
+
+def shares(table: pd.DataFrame) -> pd.DataFrame:
+    """Return how many intervals hold the truth and how wide they are, by quantity, phase and element."""
+    known = table.dropna(subset=["inside"]).copy()
+    known["inside"] = known["inside"].astype(bool)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        width = (known["upper"] - known["lower"]) / known["truth"]
+    known["width"] = width.where(np.isfinite(width))
+    grouped = known.groupby(KEYS, sort=False)
+    return grouped.agg(
+        truth=("truth", "first"), held=("inside", "sum"), of=("inside", "size"), width=("width", "median")
+    ).reset_index()
+
+
+def show(title: str, table: pd.DataFrame) -> None:
+    """Print the share of every phase and element."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 100
+    printed = Table(title=f"Coverage: {title}", title_justify="left")
+    for heading in ("quantity", "phase", "element"):
+        printed.add_column(heading)
+    for heading in ("truth", "held", "share", "width / truth"):
+        printed.add_column(heading, justify="right")
+    for row in shares(table).itertuples():
+        share = row.held / row.of
+        mark = "red" if share < LEAST_PAIR else ""
+        width = "" if np.isnan(row.width) else f"{row.width:.2f}"
+        held = f"{row.held}/{row.of}"
+        printed.add_row(
+            row.quantity, row.phase, row.element, f"{row.truth:.3g}", held, f"{share:.2f}", width, style=mark
+        )
+    console.print(printed)
+
+
+def _overall_row(what: str, table: pd.DataFrame) -> Row:
+    counted = shares(table)
+    held, of = int(counted["held"].sum()), int(counted["of"].sum())
+    share = held / of if of else 0.0
+    return Row(what, f"at least {LEAST_OVERALL}", f"{share:.3f} ({held} of {of})", share >= LEAST_OVERALL)
+
+
+def _lowest_row(what: str, table: pd.DataFrame) -> Row:
+    counted = shares(table)
+    if counted.empty:
+        return Row(what, f"at least {LEAST_PAIR}", "no interval", False)
+    counted["share"] = counted["held"] / counted["of"]
+    lowest = counted.sort_values("share").iloc[0]
+    low = [f"{row.phase} {row.element} {row.held}/{row.of}" for row in counted.itertuples() if row.share < LEAST_PAIR]
+    measured = f"{lowest['share']:.2f} ({'; '.join(low) or lowest['phase'] + ' ' + lowest['element']})"
+    return Row(what, f"at least {LEAST_PAIR}", measured, bool(lowest["share"] >= LEAST_PAIR))
+
+
+def _widths(table: pd.DataFrame) -> str:
+    """Median relative width by phase."""
+    counted = shares(table)
+    return ", ".join(f"{phase} {group['width'].median():.2f}" for phase, group in counted.groupby("phase", sort=False))
+
+
+def _failure_row(what: str, n_seeds: int, failures: list[str]) -> Row:
+    seeds = {failure.split(":")[0] for failure in failures}
+    return Row(
+        f"{what}: seeds that fail or say not to trust them",
+        "none",
+        f"{len(seeds)} of {n_seeds}" + (f" ({'; '.join(failures)})" if failures else ""),
+        not failures,
+    )

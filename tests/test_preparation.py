@@ -1,0 +1,210 @@
+"""What is settled before inference: refusals, what is noted, and counts that are all kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bayesunmix.acquisition import Acquisition
+from bayesunmix.config import RunConfig
+from bayesunmix.errors import BayesUnmixWarning, InputError
+from bayesunmix.image import SpectrumImage
+from bayesunmix.preparation import COUNTS_PER_BLOCK, Setup, prepare
+from bayesunmix.simulate import simulate_map
+
+DECLARED: dict[str, Any] = {
+    "sample": {
+        "elements": ["Mg", "Si", "Fe"],
+        "stray": ["Cu"],
+        "thickness_nm": [100.0, 30.0],
+        "density_g_cm3": [4.5, 0.3],
+    },
+    "instrument": {"beam_energy_keV": 200.0, "takeoff_angle_deg": 22.0, "resolution_eV": 130.0},
+    "phases": [
+        {"name": "A", "composition": {"Mg": 0.5, "Si": 0.45, "Fe": 0.05}, "fraction": 0.6},
+        {"name": "B", "absent": ["Si"], "composition": {"Mg": 0.8, "Fe": 0.2}, "fraction": 0.4},
+    ],
+    "simulate": {"shape": [16, 20], "counts_per_pixel": 120.0, "stray": {"Cu": 0.03}, "channels": 1100},
+}
+
+
+def config(**tables: Any) -> RunConfig:  # noqa: ANN401
+    """Return the declared configuration with tables updated, or replaced where they are no tables."""
+    data = dict(DECLARED)
+    for name, table in tables.items():
+        data[name] = {**data.get(name, {}), **table} if isinstance(table, dict) else table
+    return RunConfig.from_dict(data)
+
+
+@pytest.fixture(scope="module")
+def image() -> SpectrumImage:
+    return simulate_map(config(), 5).image
+
+
+@pytest.fixture(scope="module")
+def setup(image: SpectrumImage) -> Setup:
+    return prepare(image, config())
+
+
+def without_facts(image: SpectrumImage) -> SpectrumImage:
+    return dataclasses.replace(image, acquisition=Acquisition())
+
+
+def test_every_count_is_kept(image: SpectrumImage, setup: Setup) -> None:
+    inside = (image.energy_keV >= 0.2) & (image.energy_keV <= 196)
+    assert setup.blocks.counts.sum() == image.counts[:, :, inside].sum()
+    assert setup.image.n_channels == inside.sum()
+    np.testing.assert_array_equal(setup.axis_keV, image.energy_keV)
+    side = setup.blocks.block_side
+    assert side > 1  # 120 counts in a pixel, blocks of about a thousand
+    assert setup.blocks.total_counts.mean() > COUNTS_PER_BLOCK / 2
+    assert setup.blocks.n_bins < setup.image.n_channels
+
+
+def test_physics_is_that_of_the_configuration(setup: Setup) -> None:
+    assert setup.forward.elements == ("Mg", "Si", "Fe")
+    assert setup.forward.components == ("Mg", "Si", "Fe", "Cu_K", "Cu_L", "continuum")
+    assert setup.forward.film.thickness_nm == (100.0, 30.0)
+    assert setup.forward.film.takeoff_angle_deg == 22.0
+    assert setup.forward.film.oxygen
+    assert [phase.name for phase in setup.phases] == ["A", "B"]
+    assert setup.warnings == ()
+
+
+def test_axis_and_composition_of_the_whole_map(setup: Setup) -> None:
+    # The simulated axis is 0.15 % and 8 eV off: at 1.74 keV that is 5.4 eV.
+    response = setup.calibration.response
+    assert float(response.apparent_keV(1.74)) == pytest.approx(0.9985 * 1.74 + 0.008, abs=0.001)
+    # From the total spectrum without absorption: near the truth of 0.62, 0.27, 0.11, not at it.
+    np.testing.assert_allclose(setup.mean_composition, [0.62, 0.27, 0.11], atol=0.08)
+    assert setup.mean_composition.sum() == pytest.approx(1.0)
+
+
+def test_empty_blocks_are_left_out(image: SpectrumImage) -> None:
+    counts = np.array(image.counts)
+    counts[:6] = 0
+    dark = prepare(dataclasses.replace(image, counts=counts), config())
+    assert (dark.blocks.total_counts > 0).all()
+    low = dark.image.energy_keV[0]
+    assert dark.blocks.counts.sum() == counts[:, :, image.energy_keV >= low - 1e-9].sum()
+
+
+def test_an_energy_range_is_cut_out(image: SpectrumImage) -> None:
+    cut = prepare(image, config(map={"energy_range": [1.0, 9.0]}))
+    assert cut.image.energy_keV[0] == pytest.approx(1.0, abs=0.011)
+    assert cut.image.energy_keV[-1] == pytest.approx(9.0, abs=0.011)
+    assert cut.blocks.edges_keV[0] == pytest.approx(cut.image.channel_edges_keV[0])
+    assert cut.axis_keV[-1] == image.energy_keV[-1]
+
+
+def test_configuration_wins_over_the_file(image: SpectrumImage) -> None:
+    found = prepare(image, config(instrument={"beam_energy_keV": 120.0, "takeoff_angle_deg": 35.0}))
+    assert found.forward.beam_energy_keV == 120.0
+    assert found.forward.film.takeoff_angle_deg == 35.0
+    file_alone = dataclasses.replace(config(), instrument=type(config().instrument)())
+    assert prepare(image, file_alone).forward.beam_energy_keV == 200.0
+
+
+def test_measured_k_factors_are_used(image: SpectrumImage, setup: Setup) -> None:
+    found = prepare(image, config(xray={"k_factors": {"Fe_K": [1.5, 0.03], "Si_K": [1.0, 0.0]}}))
+    place = found.forward.elements.index("Fe")
+    assert found.forward.calibration_sd[place] == pytest.approx(0.02)
+    assert setup.forward.calibration_sd[place] == pytest.approx(0.05)
+    assert "measured k-factors of Fe_K" in found.forward.table.source
+
+
+def test_a_line_table_replaces_the_built_in_one(image: SpectrumImage, tmp_path: Path) -> None:
+    lines = {
+        "Mg": [{"line": "KL3", "family": "K", "energy_keV": 1.254, "strength": 5e-23}],
+        "Si": [{"line": "KL3", "family": "K", "energy_keV": 1.740, "strength": 4e-23}],
+        "Fe": [{"line": "KL3", "family": "K", "energy_keV": 6.404, "strength": 3e-23}],
+    }
+    path = tmp_path / "lines.json"
+    path.write_text(json.dumps(lines))
+    # Cu is not in the table: a stray element without lines is left out, with a word.
+    with pytest.warns(BayesUnmixWarning, match="stray element Cu has no line"):
+        found = prepare(image, config(xray={"table": str(path)}))
+    assert found.forward.table.source == "file lines.json"
+    path.write_text(json.dumps({name: lines[name] for name in ("Mg", "Fe")}))
+    with pytest.raises(InputError, match=r"`xray.table` must hold lines of Si, but has none"):
+        prepare(image, config(xray={"table": str(path)}))
+
+
+def test_a_stray_element_without_lines_is_warned_of(image: SpectrumImage) -> None:
+    with pytest.warns(BayesUnmixWarning, match="stray element B has no line between .* left out") as caught:
+        found = prepare(image, config(sample={"stray": ["Cu", "B"]}))
+    assert str(caught[0].message) in found.warnings
+    assert "B_K" not in found.forward.components
+    assert "Cu_K" in found.forward.components
+
+
+def test_what_is_assumed_is_said(image: SpectrumImage) -> None:
+    data = {key: value for key, value in DECLARED["sample"].items() if key in ("elements", "stray")}
+    silent = RunConfig.from_dict({**DECLARED, "sample": data, "instrument": {"beam_energy_keV": 200.0}})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = prepare(without_facts(image), silent)
+    said = [str(warning.message) for warning in caught]
+    for words in ("thickness was not given", "density was not given", "take-off angle is unknown"):
+        assert sum(words in sentence for sentence in said) == 1
+        assert sum(words in sentence for sentence in found.warnings) == 1
+    assert found.forward.film.takeoff_angle_deg is None
+
+
+def test_warnings_of_the_map_are_kept_and_not_said_twice(image: SpectrumImage) -> None:
+    odd = dataclasses.replace(image, warnings=("the map is odd",))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert prepare(odd, config()).warnings == ("the map is odd",)
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"phases": "auto"}, r'`phases` must be tables or a number, but is "auto"\. Say how many'),
+        (
+            {"map": {"energy_range": [1.0, 300.0]}},
+            r"`map.energy_range` must end below the beam energy of 200 keV, but ends at 300 keV",
+        ),
+        ({"map": {"energy_range": [1.0, 40.0]}}, r"`energy_range` must lie on the map's energy axis"),
+        ({"map": {"energy_range": [2.5, 9.0]}}, r"`sample.elements` must have lines between .* but Mg has"),
+        ({"map": {"energy_range": [3.0, 3.005]}}, r"`energy_range` must hold at least two channels"),
+        ({"instrument": {"beam_energy_keV": 5.0}}, r"`sample.elements` must have lines between .* but Fe has"),
+        ({"sample": {"elements": ["Mg", "Si", "Fe", "H"]}}, r"H"),
+        ({"instrument": {"resolution_eV": 60.0}}, r"`instrument.resolution_eV` must exceed .* limit of silicon"),
+        ({"xray": {"k_factors": {"Fe_M": [1.0, 0.1]}}}, r"`xray.k_factors` must be keyed by an element and"),
+    ],
+)
+def test_map_and_configuration_that_do_not_go_together(
+    image: SpectrumImage, tables: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        prepare(image, config(**tables))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_beam_energy_is_refused(image: SpectrumImage) -> None:
+    silent = RunConfig.from_dict({**DECLARED, "instrument": {}})
+    with pytest.raises(InputError, match=r"`instrument.beam_energy_keV` must be known, but is missing"):
+        prepare(without_facts(image), silent)
+
+
+def test_an_energy_range_without_counts_is_refused(image: SpectrumImage) -> None:
+    counts = np.array(image.counts)
+    counts[:, :, image.energy_keV < 9.0] = 0
+    with pytest.raises(InputError, match=r"`map.energy_range` must hold counts, but there is none between 1"):
+        prepare(dataclasses.replace(image, counts=counts), config(map={"energy_range": [1.0, 8.0]}))
+
+
+def test_an_axis_below_all_lines_is_refused() -> None:
+    tiny = SpectrumImage(
+        np.ones((2, 2, 10), np.uint8), np.linspace(0.01, 0.1, 10), acquisition=Acquisition(beam_energy_keV=200)
+    )
+    with pytest.raises(InputError, match=r"`energy_keV` must reach between 0.2 keV and the beam energy"):
+        prepare(tiny, config())
