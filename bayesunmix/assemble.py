@@ -52,9 +52,8 @@ def assemble(
     }
     tree = xr.DataTree.from_dict(groups)
     run = _record(setup, config, fitted, drawn, stages, facts, seed)
-    run["fit"] = _goodness(
-        groups["fit"], len(setup.forward.components) + fitted.data.basis.continuum_area.shape[1]
-    )
+    n_parameters = len(setup.forward.components) + fitted.data.basis.continuum_area.shape[1]
+    run["fit"] = _goodness(setup, groups["endmembers"], pixels, n_parameters)
     result = Result(tree, run | {"problems": []})
     run["diagnostics"] |= _worst(result.diagnostics())
     return Result(tree, run | {"problems": _problems(run, config, fitted, drawn)})
@@ -150,9 +149,7 @@ def _fit(setup: Setup, draws: Draws, pixels: PixelPosterior) -> xr.Dataset:
     pieces = draws.continuum.mean(axis=(0, 1)) / draws.total.mean(axis=(0, 1))[:, None]
     continuum = np.einsum("k,kb,kbc->c", amounts.sum(axis=0), pieces, _continuum_templates(setup))
     label = pixels.mean.argmax(axis=1)
-    matrix = setup.image.pixel_matrix()
-    pooled = np.stack([_sum_rows(matrix, label == k) for k in range(len(spectra))])
-    segments = np.add.reduceat(pooled, setup.blocks.boundaries[:-1], axis=1)
+    segments = np.add.reduceat(_pooled(setup, label), setup.blocks.boundaries[:-1], axis=1)
     expected = np.stack([amounts[label == k].sum(axis=0) @ spectra for k in range(len(spectra))])
     edges = setup.blocks.edges_keV
     return xr.Dataset(
@@ -176,11 +173,17 @@ def _continuum_templates(setup: Setup) -> FloatArray:
     return np.asarray(pieces / pieces.sum(axis=2, keepdims=True))
 
 
-def _sum_rows(matrix: npt.NDArray[Any], chosen: npt.NDArray[np.bool_], block: int = 4096) -> FloatArray:
-    """Sum of some pixels' spectra, in blocks: a copy of a large map's pixels must not be made."""
-    total = np.zeros(matrix.shape[1])
+def _pooled(setup: Setup, label: npt.NDArray[np.int64], block: int = 4096) -> FloatArray:
+    """Spectra of the pixels of each label, summed, shape (phase, energy).
+
+    Summed in blocks: a copy of a large map's pixels must not be made.
+    """
+    matrix = setup.image.pixel_matrix()
+    total = np.zeros((len(setup.phases), matrix.shape[1]))
     for first in range(0, len(matrix), block):
-        total += matrix[first : first + block][chosen[first : first + block]].sum(axis=0, dtype=np.int64)
+        rows, labels = matrix[first : first + block], label[first : first + block]
+        for k in range(len(total)):
+            total[k] += rows[labels == k].sum(axis=0, dtype=np.int64)
     return total
 
 
@@ -203,16 +206,23 @@ def _lines(setup: Setup) -> xr.Dataset:
     )
 
 
-def _goodness(fit: xr.Dataset, n_parameters: int) -> dict[str, float]:
-    """Poisson deviance per degree of freedom, of the total spectrum and of the pooled segments."""
-    total = _deviance(fit["observed"].values, fit["expected"].values) / max(
-        fit.sizes["energy_bin"] - n_parameters, 1
-    )
-    observed, expected = fit["segment_observed"].values, fit["segment_expected"].values
-    filled = observed.sum(axis=1) > 0
-    dof = max(int(filled.sum()) * (fit.sizes["energy_bin"] - n_parameters), 1)
-    segments = _deviance(observed[filled], expected[filled]) / dof
-    return {"deviance_per_dof_total": total, "deviance_per_dof_segments": segments}
+def _goodness(
+    setup: Setup, endmembers: xr.Dataset, pixels: PixelPosterior, n_parameters: int
+) -> dict[str, float]:
+    """Poisson deviance per degree of freedom, channel by channel: of the total spectrum, and pooled over segments."""
+    spectra = endmembers["mean"].values
+    spectra = spectra[:, np.isfinite(spectra[0])]
+    amounts = pixels.count_share * setup.image.total_counts.ravel()[:, None].astype(float)
+    dof = max(spectra.shape[1] - n_parameters, 1)
+    total = _deviance(setup.image.sum_spectrum().astype(float), amounts.sum(axis=0) @ spectra)
+    label = pixels.mean.argmax(axis=1)
+    held = np.unique(label)
+    expected = np.stack([amounts[label == k].sum(axis=0) @ spectra for k in held])
+    segments = _deviance(_pooled(setup, label)[held], expected)
+    return {
+        "deviance_per_dof_total": total / dof,
+        "deviance_per_dof_segments": segments / (len(held) * dof),
+    }
 
 
 def _deviance(observed: FloatArray, expected: FloatArray) -> float:

@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_ndtr
+from scipy.special import log_ndtr, ndtri
+from scipy.stats.qmc import Sobol
 
 from bayesunmix.forward import THICKNESS_GRID, ForwardModel
 
@@ -55,17 +56,26 @@ class CalibrationDraws:
 def draw_calibration(forward: ForwardModel, shape: tuple[int, int], seed: int) -> CalibrationDraws:
     """Draw calibration factors and film thickness from their priors, one each per posterior draw.
 
+    The draws are a scrambled Sobol sequence (Owen, A. B., Ann. Stat. 25 (1997) 1541, doi:10.1214/aos/1031594731)
+    mapped to normal quantiles: exact draws of the prior whose averages converge faster than those of independent ones.
+
     Parameters
     ----------
     forward : ForwardModel
     shape : (chains, draws)
     seed : int
     """
-    generator = np.random.default_rng([seed, 20])
     sd = forward.calibration_sd
-    thickness = 1.0 + forward.film.relative_sd * generator.standard_normal(shape)
-    factor = sd * generator.standard_normal((*shape, len(sd)))
-    return CalibrationDraws(factor, np.clip(np.abs(thickness), THINNEST, THICKNESS_GRID[-1]))
+    chains, draws = shape
+    normal = np.empty((*shape, len(sd) + 1))
+    for chain in range(chains):
+        sequence = Sobol(len(sd) + 1, rng=np.random.default_rng([seed, 20, chain]))
+        uniform = sequence.random_base2(int(np.ceil(np.log2(draws))))[:draws]
+        normal[chain] = ndtri(np.clip(uniform, 1e-12, 1.0 - 1e-12))
+    thickness = np.clip(
+        np.abs(1.0 + forward.film.relative_sd * normal[..., -1]), THINNEST, THICKNESS_GRID[-1]
+    )
+    return CalibrationDraws(sd * normal[..., :-1], thickness)
 
 
 def compositions(

@@ -65,7 +65,8 @@ def sample(
         )
         return Drawn(read_draws(fitted, z), {})
     done = 0
-    total = config.chains * (config.warmup + config.draws)
+    # Warm-up counts single trajectories, draws keep the end of every second one.
+    total = config.chains * (config.warmup // 2 + config.draws)
 
     def advance(iterations: int) -> None:
         nonlocal done

@@ -111,7 +111,9 @@ def rows(options: Options) -> list[Row]:
         raise RuntimeError(f"the map could not be simulated: {made.stderr}")
     content = (base / "map.hspy").read_bytes()
     faults = {case.what: _fault(case, base / f"case_{number}", content) for number, case in enumerate(CASES)}
-    wrong = [Row(f"bad input: {what}", "exit 2, one line", fault, False) for what, fault in faults.items() if fault]
+    wrong = [
+        Row(f"bad input: {what}", "exit 2, one line", fault, False) for what, fault in faults.items() if fault
+    ]
     right = len(CASES) - len(wrong)
     asked = "exit 2, one line that names the field, no traceback, nothing written"
     return [

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import IO
 
 # The command line, free of whatever folder this was started in.
 BAYESUNMIX = (sys.executable, "-P", "-m", "bayesunmix")
@@ -123,13 +124,15 @@ def run_program(arguments: Sequence[str | Path], cwd: Path | None = None) -> Fin
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
-        texts = []
-        for stream in (out, err):
-            stream.seek(0)
-            texts.append(stream.read().decode(errors="replace"))
+        said, complained = (_read(stream) for stream in (out, err))
     unit = 1 if sys.platform == "darwin" else 1024
     cpu = usage.ru_utime + usage.ru_stime
-    return Finished(process.returncode, *texts, seconds, cpu, usage.ru_maxrss * unit)
+    return Finished(process.returncode, said, complained, seconds, cpu, usage.ru_maxrss * unit)
+
+
+def _read(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    return stream.read().decode(errors="replace")
 
 
 def last_line(text: str) -> str:

@@ -23,9 +23,11 @@ ASKED = "costs less"
 
 
 def rows(options: Options) -> list[Row]:
-    """The row of espm's speed."""
+    """Return the row of espm's speed."""
     if options.espm_python is None:
-        how = "make an environment with espm as benchmarks/espm_speed.py says; give its Python by --espm-python"
+        how = (
+            "make an environment with espm as benchmarks/espm_speed.py says; give its Python by --espm-python"
+        )
         return [Row(WHAT, ASKED, f"not run: {how}", None)]
     spectrum_image = options.file(MAP)
     # The interpreter is not resolved: a virtual environment's is a link to the one that it stands on.

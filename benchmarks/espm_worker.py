@@ -1,6 +1,6 @@
 """Time espm's SmoothNMF on a map; runs in espm's own environment, see `espm_speed`.
 
-    python espm_worker.py MAP.hspy ITERATIONS
+python espm_worker.py MAP.hspy ITERATIONS
 """
 
 from __future__ import annotations
@@ -64,7 +64,11 @@ def main(path: str, iterations: int) -> dict[str, float]:
         verbose=0,
     )
     estimator.fit_transform(counts)
-    return {"build": built - begin, "start": Timed.marks[0] - built, "iterate": Timed.marks[-1] - Timed.marks[0]}
+    return {
+        "build": built - begin,
+        "start": Timed.marks[0] - built,
+        "iterate": Timed.marks[-1] - Timed.marks[0],
+    }
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ LONGEST_SECONDS = 300.0
 
 
 def rows(options: Options) -> list[Row]:
-    """The row of a killed run."""
+    """Return the row of a killed run."""
     folder = options.folder("resume")
     (folder / "run.toml").write_text(CONFIG, encoding="utf-8")
     made = run_program((*BAYESUNMIX, "simulate", "--config", "run.toml", "--out", "map.hspy"), cwd=folder)
@@ -52,12 +52,17 @@ def rows(options: Options) -> list[Row]:
         raise RuntimeError(f"the undisturbed run ended with {whole.code}: {last_line(whole.stderr)}")
     kept = _killed((*command, "killed"), folder, folder / "killed" / ".stages")
     again = run_program((*command, "killed", "--resume"), cwd=folder)
-    what, asked = "SIGKILL during NUTS, then --resume", "finished stages used, the numbers of an undisturbed run"
+    what, asked = (
+        "SIGKILL during NUTS, then --resume",
+        "finished stages used, the numbers of an undisturbed run",
+    )
     if again.code not in FINISHED:
         return [Row(what, asked, f"exit {again.code}: {last_line(again.stderr)}", False)]
     resumed = json.loads((folder / "killed" / "run.json").read_text(encoding="utf-8"))["resumed"]
     tables = ("composition.csv", "partition.csv")
-    same = all((folder / "whole" / name).read_bytes() == (folder / "killed" / name).read_bytes() for name in tables)
+    same = all(
+        (folder / "whole" / name).read_bytes() == (folder / "killed" / name).read_bytes() for name in tables
+    )
     measured = (
         f"killed with {', '.join(kept)} finished; {', '.join(resumed) or 'none'} used again; tables "
         f"{'identical to' if same else 'DIFFER from'} the undisturbed run's; {again.seconds:.0f} s after "

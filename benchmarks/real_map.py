@@ -15,7 +15,6 @@ CONFIG = Path(__file__).resolve().parents[1] / "examples" / "brg_fp_capv.toml"
 MAP = "71GPa_subsolidus.hspy"
 
 
-
 @dataclass(frozen=True)
 class Run:
     """One run of the command and the tables that it wrote."""
@@ -97,7 +96,12 @@ def health_rows(runs: list[Run]) -> list[Row]:
         Row(f"divergences {over}", "none", str(diverging), diverging == 0),
         Row("trusted by its own diagnostics", "exit 0", "; ".join(said) or "exit 0", not said),
         Row("deviance per degree of freedom", "", deviance, None),
-        Row("starts that end in another mode, by seed", "", f"{modes} of {len(runs[0].record['starts'])}", None),
+        Row(
+            "starts that end in another mode, by seed",
+            "",
+            f"{modes} of {len(runs[0].record['starts'])}",
+            None,
+        ),
     ]
 
 
@@ -126,7 +130,7 @@ def agreement_row(runs: list[Run]) -> Row:
 
 
 def chemistry_rows(what: str, run: Run) -> list[Row]:
-    """What is known of the sample: U in bridgmanite, partition coefficients, site balance."""
+    """Rows of what is known of the sample: U in bridgmanite, partition coefficients, site balance."""
     composition = run.table("composition.csv").set_index(["phase", "element"])
     uranium = composition.loc["Brg", "U"]
     figures = f"{uranium['median']:.3g} [{uranium['lower']:.3g}, {uranium['upper']:.3g}]"

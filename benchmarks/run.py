@@ -44,7 +44,9 @@ MODULES = {"vendor": "vendor_files", "resume": "killed_run", "coverage": "phanto
 @click.option("--only", type=click.Choice(list(GROUPS)), multiple=True, help="Row group; may be repeated.")
 @click.option("--quick", is_flag=True, help="Fewer seeds.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows as JSON, too.")
-@click.option("--keep", type=click.Path(path_type=Path), help="Keep what the benchmarks write in this new folder.")
+@click.option(
+    "--keep", type=click.Path(path_type=Path), help="Keep what the benchmarks write in this new folder."
+)
 @click.option(
     "--espm-python",
     type=click.Path(path_type=Path),
@@ -98,9 +100,7 @@ def _table(found: dict[str, list[Row]]) -> Table:
     verdicts = {True: "[green]holds", False: "[red]falls short", None: ""}
     for name, rows in found.items():
         for number, row in enumerate(rows):
-            table.add_row(
-                "" if number else name, row.what, row.asked, row.measured, verdicts[row.holds]
-            )
+            table.add_row("" if number else name, row.what, row.asked, row.measured, verdicts[row.holds])
         table.add_section()
     return table
 

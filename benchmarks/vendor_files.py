@@ -83,7 +83,9 @@ def _inspect_row(path: Path) -> Row:
         f"exit {program.code}, {angle[1] if angle else 'no'}°, {axis[0][4:] if axis else 'no axis'}; the file: "
         f"{facts.takeoff_angle_deg:g}°, {facts.lowest_keV:.4g} to {facts.highest_keV:.4g} keV, {facts.images} images"
     )
-    return Row(f"inspect {path.name}", "exit 0, angle and axis of the file", measured, program.code == 0 and same)
+    return Row(
+        f"inspect {path.name}", "exit 0, angle and axis of the file", measured, program.code == 0 and same
+    )
 
 
 def _unmix_rows(path: Path, work: Path) -> list[Row]:

@@ -30,10 +30,14 @@ FloatArray = npt.NDArray[np.float64]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Simulate, estimate by both ways, and print the errors."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", type=int, default=64, help="pixels along the sides of the map")
     parser.add_argument("--counts", type=float, default=100.0, help="mean counts of a pixel")
-    parser.add_argument("--starts", type=int, default=4, help="starting points of the NMF; the best fit is kept")
+    parser.add_argument(
+        "--starts", type=int, default=4, help="starting points of the NMF; the best fit is kept"
+    )
     parser.add_argument("--method", choices=("laplace", "nuts"), default="laplace")
     parser.add_argument("--draws", type=int, default=500, help="posterior draws in each of two chains")
     parser.add_argument("--seed", type=int, default=0)
@@ -95,7 +99,8 @@ def show(title: str, simulated: SimulatedMap, spectra: FloatArray, maps: FloatAr
     print(f"{title}, {seconds:.0f} s")
     for k, phase in enumerate(truth.phases):
         error = float(np.mean((maps[..., k] - truth.abundances[..., k]) ** 2))
-        print(f"  {phase:<6} map MSE {error:.2e}   spectral angle {angle(spectra[k], truth.endmembers[k]):6.2f} deg")
+        degrees = angle(spectra[k], truth.endmembers[k])
+        print(f"  {phase:<6} map MSE {error:.2e}   spectral angle {degrees:6.2f} deg")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ SAMPLE = {"thickness_nm": [100, 30], "density_g_cm3": [4.5, 0.3]}
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Unmix a file and write its tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("map", type=Path, help="any file that HyperSpy reads as a spectrum image")
     parser.add_argument("--out", type=Path, default=Path("tables"), help="folder for the tables")
     parser.add_argument("--method", choices=("nuts", "laplace", "map"), default="nuts")

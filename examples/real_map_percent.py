@@ -94,7 +94,8 @@ print(result)
 # %%
 print("\n".join(result.problems) or "no problems")
 print(result.diagnostics().sort_values("ess_bulk").head())
-print(f"deviance per degree of freedom of the total spectrum: {result.run['fit']['deviance_per_dof_total']:.2f}")
+misfit = result.run["fit"]["deviance_per_dof_total"]
+print(f"deviance per degree of freedom of the total spectrum: {misfit:.2f}")
 show(result.plot.fit(), "fit")
 
 # %% [markdown]
@@ -126,7 +127,8 @@ sites = site_weights("ABO3", result.elements)
 assert sites is not None
 draws = result.composition().sel(phase="Brg").values.reshape(-1, len(result.elements))
 ratio = (draws @ sites.a) / (draws @ sites.b)
-print("site ratio of Brg: {:.3f} [{:.3f}, {:.3f}]".format(np.median(ratio), *np.quantile(ratio, [0.025, 0.975])))
+lower, median, upper = np.quantile(ratio, [0.025, 0.5, 0.975])
+print(f"site ratio of Brg: {median:.3f} [{lower:.3f}, {upper:.3f}]")
 
 # %% [markdown]
 # ## How the traces are shared

@@ -89,7 +89,8 @@ def compiled_together(model: FlatModel, data: object) -> tuple[Callable[..., Any
     """Like `compiled`, for data of these shapes only: both programs are compiled at once, which saves seconds."""
     z = jnp.zeros(model.size)
     # NumPyro traces one model at a time; the compiler itself leaves Python's lock.
-    lowered = [function.lower(z, data) for function in compiled(model)]
+    functions: list[Any] = list(compiled(model))
+    lowered = [function.lower(z, data) for function in functions]
     with ThreadPoolExecutor(len(lowered)) as pool:
         value_and_gradient, hessian = pool.map(lambda program: program.compile(), lowered)
     return value_and_gradient, hessian

@@ -3,10 +3,11 @@
     z = z_map + W v,   W W^T = H^-1         the posterior of v is close to a standard normal, so the metric is the
     identity
 
-Warm-up has two halves. The first adapts the step size and shows the few directions in which the posterior is much
-wider than its curvature says (ridges along a bound, which no Gaussian at the mode sees); these, and only these, are
-stretched. A dense metric adapted to all directions would be noise: its sample covariance has more entries than the
-warm-up has draws. The second half adapts the step size anew. Chains run side by side in threads (the compiled
+Warm-up has three parts. The first adapts the step size and shows the few directions in which the posterior is much wider
+than its curvature says (ridges along a bound, which no Gaussian at the mode sees); these, and only these, are stretched. A
+dense metric adapted to all directions would be noise: its sample covariance has more entries than the warm-up has draws. The
+second part adapts the step size anew, and the third measures what it gives and corrects it, since an average over a short
+adaptation is rough. Chains run side by side in threads (the compiled
 program leaves Python's lock), in chunks, so that progress shows and a Ctrl-C is heard.
 
 References
@@ -27,18 +28,22 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from numpyro.infer.hmc import hmc
+from scipy.special import ndtri
 
 FloatArray = npt.NDArray[np.float64]
 Potential = Callable[[jax.Array, Any], jax.Array]
 
 CHUNK = 50
-# In whitened coordinates a trajectory of about half a turn decorrelates: trees are no deeper than that takes, where
-# NUTS would double once more to see its U-turn. Four doublings do for the usual step of 0.2 to 0.5, three while the
-# step is still being adapted; a smaller step gets the deeper trees, and the second compilation, that it needs.
-WARMUP_TREE_DEPTH = 3
-USUAL_TREE_DEPTH = 4
-TRAJECTORY = 2.5
+# A kept draw is the end of two trajectories of about a quarter turn (pi / 2) each, which leave neither its place nor
+# its distance from the mode much memory; one trajectory until the U-turn costs the same and lands near the mirror
+# image, which remembers the distance. Trees are as deep as that takes: three doublings for the usual step of 0.2 to
+# 0.5, more, and a second compilation, for a smaller one.
+TRANSITIONS = 2
+USUAL_TREE_DEPTH = 3
+TRAJECTORY = 1.5
 MAX_TREE_DEPTH = 8
+# How the size of a trajectory's energy error grows with the step.
+STEP_POWER = 2.8
 # Share of the first half of warm-up that is left out when wide directions are looked for.
 BURN_IN = 0.3
 
@@ -85,7 +90,7 @@ def sample_nuts(
     draws: int,
     warmup: int,
     seed: int,
-    target_accept: float = 0.7,
+    target_accept: float = 0.8,
     progress: Callable[[int], None] | None = None,
 ) -> NutsDraws:
     """Draw from exp(-potential) by NUTS.
@@ -98,14 +103,16 @@ def sample_nuts(
         Mode; chains start from independent draws around it, half a standard deviation wide.
     transform : (dim, dim)
         W, the whitening of `bayesunmix.inference.map_estimate`.
-    chains, draws, warmup : int
+    chains, draws : int
+    warmup : int
+        Trajectories of warm-up in each chain; a hundred of them at least are made.
     seed : int
     target_accept : float
         Mean acceptance probability that the step size is adapted to.
     progress : callable, optional
         Told the number of iterations done after each chunk, over all chains.
     """
-    half = max(warmup // 2, 1)
+    half = max((warmup - TRANSITIONS * CHUNK) // 2, TRANSITIONS)
     keys = jax.random.split(jax.random.PRNGKey(seed), 2 * chains)
     target = _Target(jnp.asarray(centre), jnp.asarray(transform), jax.tree.map(jnp.asarray, data))
     sampler = _Sampler(potential, half, target_accept, USUAL_TREE_DEPTH)
@@ -122,14 +129,17 @@ def sample_nuts(
             states = [state for state, _ in done]
             return [kept for _, kept in done]
 
-        early = run_all(half)
+        # Warm-up counts trajectories: what it keeps for the search of wide directions is every second one.
+        early = run_all(half // TRANSITIONS)
         wide = _wide_directions(np.stack([kept["v"] for kept in early]))
         target, states = _restretched(sampler, target, states, wide)
-        run_all(warmup - half)
-        step = min(float(state.adapt_state.step_size) for state in states)
+        run_all(half // TRANSITIONS)
+        trial = run_all(CHUNK)
+        step = _corrected_step(trial, target_accept)
+        states = [state._replace(adapt_state=state.adapt_state._replace(step_size=step)) for state in states]
         depth = int(np.clip(np.ceil(np.log2(TRAJECTORY / step + 1.0)), USUAL_TREE_DEPTH, MAX_TREE_DEPTH))
         if depth > USUAL_TREE_DEPTH:
-            sampler = _Sampler(potential, 0, target_accept, depth, step)
+            sampler = _Sampler(potential, 0, target_accept, depth, float(step))
             states = [sampler.start(state.z, state.rng_key, target) for state in states]
             run = sampler.compile(states[0], target)
         results = run_all(draws)
@@ -155,7 +165,7 @@ class _Sampler:
             "adapt_step_size": step is None,
             "adapt_mass_matrix": False,
             "target_accept_prob": target_accept,
-            "max_tree_depth": (WARMUP_TREE_DEPTH, depth),
+            "max_tree_depth": depth,
         }
         self._initialise = jax.jit(
             lambda v, key, target: initialise(v, model_args=(target,), rng_key=key, **settings)
@@ -169,16 +179,22 @@ class _Sampler:
         """Compile `CHUNK` iterations: (state, target) -> (state, draws and statistics of every iteration)."""
 
         def chunk(state: Any, target: _Target) -> tuple[Any, dict[str, jax.Array]]:  # noqa: ANN401
-            def step(state: Any, _: None) -> tuple[Any, dict[str, jax.Array]]:  # noqa: ANN401
+            def transition(state: Any, _: None) -> tuple[Any, Any]:  # noqa: ANN401
                 state = self._sample(state, model_args=(target,))
+                return state, (state.accept_prob, state.num_steps, state.diverging)
+
+            def step(state: Any, _: None) -> tuple[Any, dict[str, jax.Array]]:  # noqa: ANN401
+                state, (accepted, steps, diverging) = jax.lax.scan(
+                    transition, state, None, length=TRANSITIONS
+                )
                 kept = {
                     "v": state.z,
                     "potential": state.potential_energy,
                     "energy": state.energy,
-                    "accept_probability": state.accept_prob,
-                    "n_leapfrog": state.num_steps,
+                    "accept_probability": accepted.mean(),
+                    "n_leapfrog": steps.sum(),
                     "step_size": state.adapt_state.step_size,
-                    "diverging": state.diverging,
+                    "diverging": diverging.any(),
                 }
                 return state, kept
 
@@ -202,6 +218,19 @@ def _run_chain(
         if progress is not None:
             progress(CHUNK)
     return state, {name: np.concatenate([piece[name] for piece in kept])[:iterations] for name in kept[0]}
+
+
+def _corrected_step(trial: list[dict[str, npt.NDArray[Any]]], target_accept: float) -> jax.Array:
+    """Step size that should give the target acceptance, from what a trial's step gave.
+
+    The energy error of a trajectory in many dimensions is nearly normal, so the acceptance is a = 2 Phi(-u / 2) with
+    u growing as a power of the step (the second by theory: Beskos, A., et al., Bernoulli 19 (2013) 1501,
+    doi:10.3150/12-BEJ414; a little faster near the limit of stability).
+    """
+    accepted = np.clip(np.mean([kept["accept_probability"].mean() for kept in trial]), 0.05, 0.98)
+    step = np.exp(np.mean([np.log(kept["step_size"][-1]) for kept in trial]))
+    ratio = ndtri(target_accept / 2.0) / ndtri(accepted / 2.0)
+    return jnp.asarray(step * np.clip(ratio ** (1.0 / STEP_POWER), 0.3, 2.0))
 
 
 def _wide_directions(v: FloatArray) -> FloatArray:

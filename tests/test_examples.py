@@ -29,28 +29,28 @@ pytestmark = pytest.mark.filterwarnings("ignore::bayesunmix.errors.BayesUnmixWar
 
 
 def blocks(language: str) -> list[str]:
-    """Code blocks of the README."""
+    """Return the code blocks of the README."""
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
 def only_block(language: str, word: str) -> str:
-    """The README's code block of a language that holds a word."""
+    """Return the README's code block of a language that holds a word."""
     (block,) = [text for text in blocks(language) if word in text]
     return block
 
 
 @pytest.fixture(scope="module")
 def simulated() -> SimulatedMap:
-    """The embedded phantom on 24 x 24 pixels, with as many counts as a map of 46 x 46 would have."""
+    """Simulate the embedded phantom on 20 x 20 pixels of 400 counts."""
     config = phantom_config()
     assert config.simulate is not None
-    plan = dataclasses.replace(config.simulate, shape=(24, 24), counts_per_pixel=400.0)
+    plan = dataclasses.replace(config.simulate, shape=(20, 20), counts_per_pixel=400.0)
     return simulate_map(dataclasses.replace(config, simulate=plan), 1)
 
 
 @pytest.fixture
 def folder(simulated: SimulatedMap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder that holds ``map.hspy``."""
+    """Work in a folder that holds ``map.hspy``."""
     save(simulated.image, tmp_path / "map.hspy")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -126,7 +126,6 @@ def test_file_to_table_writes_its_tables(folder: Path, capsys: pytest.CaptureFix
     assert "CaPv" in capsys.readouterr().out
     oxides = pd.read_csv(folder / "tables" / "oxide_weight_percent.csv")
     assert set(oxides.unit) == {"oxide_wt_pct"}
-    # The means of every phase add up to a whole, but for what was not detected and is given as a bound all the same.
     assert np.allclose(oxides.groupby("phase")["mean"].sum(), 100.0, atol=1e-6)
     assert len(pd.read_csv(folder / "tables" / "partition.csv")) == 6 * 10
 
@@ -137,7 +136,7 @@ def test_the_percent_script_goes_from_inspection_to_partition(
 ) -> None:
     script = str(EXAMPLES / "real_map_percent.py")
     # The last two arguments are what Jupyter adds.
-    given = ["--size", "20", "--draws", "50", "--out", "pictures", "-f", "kernel.json"]
+    given = ["--size", "16", "--draws", "50", "--out", "pictures", "-f", "kernel.json"]
     monkeypatch.setattr(sys, "argv", [script, *given])
     runpy.run_path(script, run_name="__main__")
     said = capsys.readouterr().out
@@ -149,7 +148,7 @@ def test_the_percent_script_goes_from_inspection_to_partition(
 
 @pytest.mark.slow
 def test_the_comparison_prints_both_errors_of_both_methods(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--size", "24", "--counts", "300", "--starts", "2", "--draws", "50"]
+    arguments = ["--size", "20", "--counts", "300", "--starts", "2", "--draws", "50"]
     example("compare_nmf_fcls.py")["main"](arguments)
     said = capsys.readouterr().out
     assert said.count("map MSE") == said.count("spectral angle") == 6

@@ -15,7 +15,7 @@ from bayesunmix.acquisition import Acquisition
 from bayesunmix.config import RunConfig
 from bayesunmix.errors import BayesUnmixWarning, InputError
 from bayesunmix.image import SpectrumImage
-from bayesunmix.preparation import COUNTS_PER_BLOCK, Setup, prepare
+from bayesunmix.preparation import Setup, prepare
 from bayesunmix.simulate import simulate_map
 
 DECLARED: dict[str, Any] = {
@@ -61,10 +61,15 @@ def test_every_count_is_kept(image: SpectrumImage, setup: Setup) -> None:
     assert setup.blocks.counts.sum() == image.counts[:, :, inside].sum()
     assert setup.image.n_channels == inside.sum()
     np.testing.assert_array_equal(setup.axis_keV, image.energy_keV)
-    side = setup.blocks.block_side
-    assert side > 1  # 120 counts in a pixel, blocks of about a thousand
-    assert setup.blocks.total_counts.mean() > COUNTS_PER_BLOCK / 2
+    assert setup.blocks.n_blocks == 16 * 20  # a small map keeps its pixels
     assert setup.blocks.n_bins < setup.image.n_channels
+
+
+def test_dim_pixels_are_joined(image: SpectrumImage) -> None:
+    large = dataclasses.replace(image, counts=np.tile(image.counts, (3, 4, 1)))
+    blocks = prepare(large, config()).blocks
+    assert blocks.block_side == 2  # 120 counts in a pixel; three would leave fewer than 500 blocks
+    assert blocks.counts.sum() == 12 * image.counts.sum()
 
 
 def test_physics_is_that_of_the_configuration(setup: Setup) -> None:

@@ -1,0 +1,147 @@
+"""A result made by hand: what users ask of it, what is saved, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from bayesunmix.errors import InputError
+from bayesunmix.files import OUTPUTS, prepare_folder
+from bayesunmix.result import Result, open_result
+
+PHASES, ELEMENTS = ["Brg", "Fp"], ["Mg", "Si", "Fe"]
+
+
+@pytest.fixture
+def result() -> Result:
+    rng = np.random.default_rng(0)
+    draws = np.stack([rng.dirichlet([500, 450, 50], (2, 80)), rng.dirichlet([800, 1, 200], (2, 80))], axis=2)
+    draws[:, :, 1, 1] = 0.0
+    draws /= draws.sum(axis=-1, keepdims=True)
+    dims = ("chain", "draw", "phase", "element")
+    posterior = xr.Dataset(
+        {"composition": (dims, draws), "composition_counting": (dims, draws)},
+        coords={"phase": PHASES, "element": ELEMENTS},
+    )
+    mean = np.stack([np.full((3, 4), 0.75), np.full((3, 4), 0.25)])
+    maps = xr.Dataset(
+        {f"abundance_{name}": (("phase", "y", "x"), mean) for name in ("mean", "sd", "lower", "upper")},
+        coords={"phase": PHASES},
+        attrs={"pixel_size": [2.0, 1.5], "pixel_unit": "nm"},
+    )
+    run = {
+        "method": "laplace",
+        "config": {
+            "inference": {"level": 0.9},
+            "phases": [{"name": "Brg", "matrix": True}, {"name": "Fp", "absent": ["Si"]}],
+        },
+        "problems": [],
+    }
+    return Result(xr.DataTree.from_dict({"posterior": posterior, "maps": maps}), run)
+
+
+def test_names(result: Result) -> None:
+    assert (result.phases, result.elements, result.level) == (PHASES, ELEMENTS, 0.9)
+    assert result.problems == result.diagnostics_failed == ()
+    assert result.posterior["posterior"].sizes["draw"] == 80
+
+
+def test_partition_is_the_ratio_of_the_draws(result: Result) -> None:
+    found = result.partition("Brg", "Fp")
+    assert found.dims == ("chain", "draw", "element")
+    x = result.composition()
+    for element in ("Mg", "Fe"):
+        top, bottom = (x.sel(phase=name, element=element).values for name in PHASES)
+        np.testing.assert_allclose(found.sel(element=element), top / bottom)
+    assert np.isnan(found.sel(element="Si")).all()  # divided by what was declared to be nothing
+    np.testing.assert_array_equal(result.partition("Fp", "Brg").sel(element="Si"), 0.0)
+
+
+def test_compositions_come_in_units(result: Result) -> None:
+    np.testing.assert_allclose(result.composition().sum("element"), 1.0)
+    np.testing.assert_allclose(result.composition("wt_pct").sum("element"), 100.0)
+    np.testing.assert_allclose(result.composition("oxide_wt_pct").sum("element"), 100.0)
+    apfu = result.composition("apfu", oxygens=4.0)
+    charge = apfu.sel(element="Mg") * 2 + apfu.sel(element="Si") * 4 + apfu.sel(element="Fe") * 2
+    np.testing.assert_allclose(charge, 8.0)
+    assert set(result.summary("wt_pct")["unit"]) == {"wt_pct"}
+
+
+def test_tables_are_copies(result: Result) -> None:
+    for table in (result.summary, result.partition_table):
+        first = table()
+        first.loc[:, "mean"] = -1.0
+        assert (table()["mean"] != -1.0).any()
+
+
+def test_declared_absence_reaches_the_tables(result: Result) -> None:
+    summary = result.summary().set_index(["phase", "element"])
+    assert summary.loc[("Fp", "Si"), "detected"] == "declared_absent"
+    assert summary.loc[("Brg", "Si"), "detected"] == "true"
+
+
+def test_diagnostics_name_what_varies(result: Result) -> None:
+    table = result.diagnostics()
+    assert list(table) == ["quantity", "rhat", "ess_bulk", "ess_tail"]
+    assert "x(Mg in Brg)" in set(table["quantity"])
+    assert "D(Fe, Brg/Fp)" in set(table["quantity"])
+    assert not table["quantity"].str.contains("Si in Fp").any()
+    assert table.notna().all().all()
+
+
+def test_abundances(result: Result) -> None:
+    found = result.abundances()
+    assert set(found.data_vars) == {"mean", "sd", "lower", "upper"}
+    assert found["mean"].dims == ("phase", "y", "x")
+    assert found.attrs["pixel_unit"] == "nm"
+
+
+def test_repr_says_what_was_found_and_whether_to_trust_it(result: Result) -> None:
+    text = repr(result)
+    assert text.startswith("Result: 2 phases, 3 elements, laplace")
+    assert "Brg: 75 % of the atoms" in text
+    assert "All diagnostics are fine." in text
+    doubted = Result(result.tree, {**result.run, "problems": ["The chains disagree."]})
+    assert "Not to be trusted: The chains disagree." in repr(doubted)
+
+
+def test_unknown_names_are_refused(result: Result) -> None:
+    with pytest.raises(InputError, match=r"`numerator` must be one of the phases Brg, Fp, but is 'CaPv'"):
+        result.partition("CaPv", "Fp")
+    with pytest.raises(InputError, match=r"`denominator` must be one of the phases Brg, Fp, but is 'brg'"):
+        result.partition("Fp", "brg")
+    with pytest.raises(InputError, match=r"`unit` must be one of"):
+        result.composition("mol")
+
+
+def test_what_is_no_output_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"`DIR` must be the output folder of a finished run.*no posterior.nc"):
+        open_result(tmp_path)
+    (tmp_path / "posterior.nc").write_text("no netCDF")
+    with pytest.raises(InputError, match=r"holds no run.json"):
+        open_result(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps({}))
+    with pytest.raises(InputError, match=r"`DIR` must be the output folder of .* cannot be read"):
+        open_result(tmp_path)
+
+
+def test_folder_is_made_emptied_or_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    prepare_folder(folder, overwrite=False)
+    assert folder.is_dir()
+    (folder / "notes.txt").write_text("mine")
+    (folder / "composition.csv").write_text("old")
+    (folder / "figures").mkdir()
+    with pytest.raises(InputError, match=r'`--out` must be a new or empty folder, but ".*" is not empty'):
+        prepare_folder(folder, overwrite=False)
+    prepare_folder(folder, overwrite=False, resume=True)
+    assert (folder / "composition.csv").exists()
+    prepare_folder(folder, overwrite=True)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]  # only what a run writes is removed
+    with pytest.raises(InputError, match=r'`--out` must be a folder, but ".*" is a file'):
+        prepare_folder(folder / "notes.txt", overwrite=True)
+    assert "run.json" in OUTPUTS
