@@ -26,6 +26,8 @@ ESS_PER_CHAIN = 100.0
 RIVAL_NATS = 10.0
 WHITENED_GRADIENT_LIMIT = 0.1
 ENDMEMBER_DRAWS = 100
+# A deviance per degree of freedom of the total spectrum above this is more than counting noise and small change.
+MISFIT = 1.5
 
 
 def assemble(
@@ -54,6 +56,8 @@ def assemble(
     run = _record(setup, config, fitted, drawn, stages, facts, seed)
     n_parameters = len(setup.forward.components) + fitted.data.basis.continuum_area.shape[1]
     run["fit"] = _goodness(setup, groups["endmembers"], pixels, n_parameters)
+    if run["fit"]["deviance_per_dof_total"] > MISFIT:
+        run["warnings"].append(_misfit(run["fit"]["deviance_per_dof_total"]))
     result = Result(tree, run | {"problems": []})
     run["diagnostics"] |= _worst(result.diagnostics())
     return Result(tree, run | {"problems": _problems(run, config, fitted, drawn)})
@@ -223,6 +227,14 @@ def _goodness(
         "deviance_per_dof_total": total / dof,
         "deviance_per_dof_segments": segments / (len(held) * dof),
     }
+
+
+def _misfit(deviance: float) -> str:
+    """Sentence on a total spectrum that the model does not fit within counting noise."""
+    return (
+        f"The total spectrum misses the fit by more than counting noise (deviance {deviance:.2g} per degree of "
+        "freedom): intervals hold for the model as it stands. Look at the residuals; an element or stray line may be missing."
+    )
 
 
 def _deviance(observed: FloatArray, expected: FloatArray) -> float:

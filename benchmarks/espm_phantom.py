@@ -64,7 +64,7 @@ class Errors(NamedTuple):
 
 
 def rows(options: Options) -> list[Row]:
-    """Rows of the phantom: ours beside the others', by phase, for two amounts of declared knowledge."""
+    """Rows of the phantom: ours beside the others', by phase, for three amounts of declared knowledge."""
     phantom = draw(options)
     theirs = nmf_fcls(phantom)
     found = []

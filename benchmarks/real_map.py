@@ -59,7 +59,7 @@ def rows(options: Options) -> list[Row]:
         agreement_row(nuts),
         *chemistry_rows("NUTS", nuts[0]),
         *chemistry_rows("Laplace", laplace),
-        Row("maps that look like the three phases", "look", str(nuts[0].folder / "figures"), None),
+        Row("maps that look like the three phases", "look", f"{nuts[0].folder.name}/figures in --keep", None),
     ]
 
 

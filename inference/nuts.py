@@ -1,13 +1,12 @@
 """No-U-turn sampling in coordinates whitened by the Laplace curvature.
 
-    z = z_map + W v,   W W^T = H^-1         the posterior of v is close to a standard normal, so the metric is the
-    identity
+    z = z_map + W v,   W W^T = H^-1      the posterior of v is nearly a standard normal: the metric is the identity
 
-Warm-up has three parts. The first adapts the step size and shows the few directions in which the posterior is much wider
-than its curvature says (ridges along a bound, which no Gaussian at the mode sees); these, and only these, are stretched. A
-dense metric adapted to all directions would be noise: its sample covariance has more entries than the warm-up has draws. The
-second part adapts the step size anew, and the third measures what it gives and corrects it, since an average over a short
-adaptation is rough. Chains run side by side in threads (the compiled
+Warm-up has three parts. The first adapts the step size and shows the few directions in which the posterior is much
+wider than its curvature says (ridges along a bound, which no Gaussian at the mode sees); these, and only these, are
+stretched. A dense metric adapted to all directions would be noise: its sample covariance has more entries than the
+warm-up has draws. The second part adapts the step size anew, and the third measures what it gives and corrects it,
+since an average over a short adaptation is rough. Chains run side by side in threads (the compiled
 program leaves Python's lock), in chunks, so that progress shows and a Ctrl-C is heard.
 
 References

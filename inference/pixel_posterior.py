@@ -3,7 +3,7 @@
 For each posterior draw of the endmembers, a pixel's posterior over the atoms is exact
 (`bayesunmix.inference.mixture`); the draws are averaged, so that what is uncertain about the endmembers widens the
 abundances too. Pixels at full resolution are purer than the blocks that inferred the endmembers, so the atoms'
-weights are learned anew from the pixels, once a draw.
+weights are learned anew from the pixels, at the mean of the draws.
 
 Abundances come in shares of counts and go out in shares of atoms, b_k = g_k a_k / sum_l g_l a_l, g_k being atoms per
 count. Intervals come from a histogram per pixel and phase, which costs the same however many draws there are; 0 and

@@ -28,7 +28,7 @@ EQUAL = np.full((1, 3), 1 / 3)
 
 def model(
     elements: tuple[str, ...] = ELEMENTS, stray: tuple[str, ...] = (), low: float = 0.9, **options: Any
-) -> ForwardModel:  # noqa: ANN401
+) -> ForwardModel:
     detector = Detector.from_resolution(130.0)
     settings: dict[str, Any] = {
         "table": LineTable.built_in(BEAM, dict.fromkeys((*elements, *stray, "O", "Si"))),
@@ -106,7 +106,8 @@ def test_templates_have_unit_area_and_lie_at_their_lines() -> None:
     np.testing.assert_allclose(basis.continuum_area.sum(axis=1), 1.0, rtol=1e-9)
     centre = 0.5 * (forward.edges_keV[1:] + forward.edges_keV[:-1])
     peak = {
-        family.name: centre[basis.family_templates[0, i].argmax()] for i, family in enumerate(forward.families)
+        family.name: centre[basis.family_templates[0, i].argmax()]
+        for i, family in enumerate(forward.families)
     }
     assert peak["Mg_K"] == pytest.approx(1.254, abs=0.02)
     assert peak["Si_K"] == pytest.approx(1.740, abs=0.02)

@@ -47,9 +47,7 @@ def test_truth_is_recovered(found: GuidedFactorisation, spectra: FloatArray) -> 
 def test_scales_are_as_promised(found: GuidedFactorisation, templates: FloatArray) -> None:
     np.testing.assert_allclose(found.spectra.sum(axis=1), 1.0, rtol=1e-9)
     np.testing.assert_allclose(found.abundances.sum(axis=1), 1.0, rtol=1e-9)
-    np.testing.assert_allclose(
-        np.einsum("ki,kic->kc", found.weights, templates), found.spectra, atol=1e-9
-    )
+    np.testing.assert_allclose(np.einsum("ki,kic->kc", found.weights, templates), found.spectra, atol=1e-9)
 
 
 def test_what_is_declared_stays(templates: FloatArray, spectra: FloatArray) -> None:

@@ -121,9 +121,7 @@ def test_shape_seed_and_progress() -> None:
     told: list[float] = []
 
     def draw(seed: int) -> FloatArray:
-        return laplace_draws(
-            z, hessian, slice(0, 2), chains=2, draws=7, seed=seed, progress=told.append
-        )
+        return laplace_draws(z, hessian, slice(0, 2), chains=2, draws=7, seed=seed, progress=told.append)
 
     first = draw(4)
     assert first.shape == (2, 7, 3)

@@ -94,7 +94,8 @@ def test_groups_hold_every_pixel_once(counts: npt.NDArray[np.float32], likelihoo
     assert 1 <= len(groups) <= WIDTH_CLASSES
     rows = np.concatenate([group.counts[group.present > 0] for group in groups])
     np.testing.assert_array_equal(
-        rows[np.lexsort(rows.T)], counts[np.lexsort(counts.T)]  # the same rows in some order
+        rows[np.lexsort(rows.T)],
+        counts[np.lexsort(counts.T)],  # the same rows in some order
     )
     padding = [group.counts[group.present == 0] for group in groups]
     assert not np.concatenate(padding).any()
@@ -105,7 +106,9 @@ def test_chunks_keep_all_the_atoms_that_a_pixel_needs(
     counts: npt.NDArray[np.float32], likelihood: FloatArray
 ) -> None:
     share = _share(likelihood)
-    needed = {tuple(row): set(np.flatnonzero(s > DROPPED_SHARE)) for row, s in zip(counts, share, strict=True)}
+    needed = {
+        tuple(row): set(np.flatnonzero(s > DROPPED_SHARE)) for row, s in zip(counts, share, strict=True)
+    }
     for group in group_pixels(counts, share, ATOMS, SPECTRA):
         for chunk in range(len(group.counts)):
             held = set(group.atoms[chunk][group.log_present[chunk] == 0.0])

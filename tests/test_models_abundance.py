@@ -103,9 +103,7 @@ def test_covariance_is_exponential_in_the_fisher_distance(spectra: FloatArray) -
     np.testing.assert_allclose(
         covariance[edge[:-1], edge[1:]], LOG_ODDS_SD**2 * np.exp(-step / CORRELATION_LENGTH), rtol=5e-3
     )
-    np.testing.assert_allclose(
-        covariance[[0, 1], [0, 1]], LOG_ODDS_SD**2 + CORNER_SD**2 + 1e-4, rtol=1e-6
-    )
+    np.testing.assert_allclose(covariance[[0, 1], [0, 1]], LOG_ODDS_SD**2 + CORNER_SD**2 + 1e-4, rtol=1e-6)
     assert prior.mean[0] == MATRIX_LOG_ODDS
     assert not prior.mean[1:].any()
 

@@ -180,9 +180,15 @@ def test_warnings_of_the_map_are_kept_and_not_said_twice(image: SpectrumImage) -
         ({"map": {"energy_range": [1.0, 40.0]}}, r"`energy_range` must lie on the map's energy axis"),
         ({"map": {"energy_range": [2.5, 9.0]}}, r"`sample.elements` must have lines between .* but Mg has"),
         ({"map": {"energy_range": [3.0, 3.005]}}, r"`energy_range` must hold at least two channels"),
-        ({"instrument": {"beam_energy_keV": 5.0}}, r"`sample.elements` must have lines between .* but Fe has"),
+        (
+            {"instrument": {"beam_energy_keV": 5.0}},
+            r"`sample.elements` must have lines between .* but Fe has",
+        ),
         ({"sample": {"elements": ["Mg", "Si", "Fe", "H"]}}, r"H"),
-        ({"instrument": {"resolution_eV": 60.0}}, r"`instrument.resolution_eV` must exceed .* limit of silicon"),
+        (
+            {"instrument": {"resolution_eV": 60.0}},
+            r"`instrument.resolution_eV` must exceed .* limit of silicon",
+        ),
         ({"xray": {"k_factors": {"Fe_M": [1.0, 0.1]}}}, r"`xray.k_factors` must be keyed by an element and"),
     ],
 )
@@ -209,7 +215,9 @@ def test_an_energy_range_without_counts_is_refused(image: SpectrumImage) -> None
 
 def test_an_axis_below_all_lines_is_refused() -> None:
     tiny = SpectrumImage(
-        np.ones((2, 2, 10), np.uint8), np.linspace(0.01, 0.1, 10), acquisition=Acquisition(beam_energy_keV=200)
+        np.ones((2, 2, 10), np.uint8),
+        np.linspace(0.01, 0.1, 10),
+        acquisition=Acquisition(beam_energy_keV=200),
     )
     with pytest.raises(InputError, match=r"`energy_keV` must reach between 0.2 keV and the beam energy"):
         prepare(tiny, config())

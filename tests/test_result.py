@@ -119,7 +119,9 @@ def test_unknown_names_are_refused(result: Result) -> None:
 
 
 def test_what_is_no_output_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"`DIR` must be the output folder of a finished run.*no posterior.nc"):
+    with pytest.raises(
+        InputError, match=r"`DIR` must be the output folder of a finished run.*no posterior.nc"
+    ):
         open_result(tmp_path)
     (tmp_path / "posterior.nc").write_text("no netCDF")
     with pytest.raises(InputError, match=r"holds no run.json"):

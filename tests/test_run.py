@@ -163,7 +163,9 @@ def test_calibration_errors_widen_compositions_and_not_their_ratios(run: Run) ->
     groups = run.result.tree["posterior"]
     with_errors, without = groups["composition"], groups["composition_counting"]
     for phase in PHASES:
-        spread = [np.log(draws.sel(phase=phase, element="Fe")).std().item() for draws in (with_errors, without)]
+        spread = [
+            np.log(draws.sel(phase=phase, element="Fe")).std().item() for draws in (with_errors, without)
+        ]
         # 5 % of the K line's strength, less the share of iron in the sum, beside counting.
         extra = np.sqrt(spread[0] ** 2 - spread[1] ** 2)
         assert 0.03 < extra < 0.075
@@ -245,7 +247,9 @@ def test_the_fit_accounts_for_every_count(run: Run) -> None:
 def test_compositions_come_in_units(run: Run) -> None:
     np.testing.assert_allclose(run.result.composition("wt_pct").sum("element"), 100.0)
     apfu = run.result.composition("apfu").mean(["chain", "draw"]).sel(phase="Brg")
-    assert float(apfu.sum("element")) == pytest.approx(2.0, abs=0.1)  # a perovskite: two cations, three oxygens
+    assert float(apfu.sum("element")) == pytest.approx(
+        2.0, abs=0.1
+    )  # a perovskite: two cations, three oxygens
 
 
 def test_the_run_is_to_be_trusted(run: Run) -> None:
@@ -366,7 +370,9 @@ def test_a_folder_opens_again(run: Run) -> None:
 
 def test_a_result_is_saved_elsewhere(run: Run, tmp_path: Path) -> None:
     run.result.save(tmp_path / "copy")
-    assert (tmp_path / "copy" / "composition.csv").read_bytes() == (run.folder / "composition.csv").read_bytes()
+    assert (tmp_path / "copy" / "composition.csv").read_bytes() == (
+        run.folder / "composition.csv"
+    ).read_bytes()
     with pytest.raises(InputError, match=r"`--out` must be a new or empty folder"):
         run.result.save(tmp_path / "copy")
     with pytest.raises(InputError, match=r"`--out` must be a new or empty folder"):
@@ -483,5 +489,7 @@ def test_a_point_estimate_has_no_intervals(run: Run) -> None:
     assert table["lower"].drop(("Fp", "Si")).isna().all()
     laplace = run.result.summary().set_index(["phase", "element"])
     for index in (("Brg", "Mg"), ("Brg", "Si"), ("Fp", "Fe")):
-        assert table.loc[index, "mean"] == pytest.approx(laplace.loc[index, "mean"], abs=3 * laplace.loc[index, "sd"])
+        assert table.loc[index, "mean"] == pytest.approx(
+            laplace.loc[index, "mean"], abs=3 * laplace.loc[index, "sd"]
+        )
     assert table.loc[("Fp", "Si"), "detected"] == "declared_absent"

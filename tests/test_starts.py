@@ -27,7 +27,9 @@ def basis() -> EndmemberBasis:
         shape = np.exp(-0.5 * ((energy - centre) / 2.0) ** 2)
         return shape / shape.sum()
 
-    families = np.stack([peak(c) for c in (8.0, 22.0, 36.0, 50.0)])  # the last is a second family of element 0
+    families = np.stack(
+        [peak(c) for c in (8.0, 22.0, 36.0, 50.0)]
+    )  # the last is a second family of element 0
     ratio = np.ones((2, 4))
     ratio[:, 3] = 0.3
     pieces = np.stack([np.linspace(1, 0, 60), np.linspace(0, 1, 60)]) / 30.0
@@ -96,7 +98,9 @@ def test_starts_are_ordered_and_distinct(starts: list[Start]) -> None:
             assert hellinger(first.spectra, second.spectra).max() > SAME_START
 
 
-def test_the_seed_decides(counts: npt.NDArray[np.float32], basis: EndmemberBasis, starts: list[Start]) -> None:
+def test_the_seed_decides(
+    counts: npt.NDArray[np.float32], basis: EndmemberBasis, starts: list[Start]
+) -> None:
     again = find_starts(counts, basis, YIELDS, NO_BALANCE, MATRIX, n_starts=3, seed=0)
     assert [start.score for start in again] == [start.score for start in starts]
 

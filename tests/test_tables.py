@@ -196,7 +196,9 @@ def test_ratio_of_two_detected_amounts(counting: xr.DataArray, ratios: pd.DataFr
     assert row["prob_above_1"] == 0.0
     back = ratios.loc["B", "A", "Mg"]
     assert back["median"] == pytest.approx(1 / row["median"], rel=1e-6)
-    np.testing.assert_allclose([back["lower"], back["upper"]], [1 / row["upper"], 1 / row["lower"]], rtol=1e-3)
+    np.testing.assert_allclose(
+        [back["lower"], back["upper"]], [1 / row["upper"], 1 / row["lower"]], rtol=1e-3
+    )
     assert back["prob_above_1"] == 1.0
 
 
