@@ -11,6 +11,7 @@ import xarray as xr
 
 from bayesunmix.checkpoint import Stages
 from bayesunmix.config import RunConfig
+from bayesunmix.identifiability import loose_ends, sentence_of
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.posterior import Draws, FittedPosterior
 from bayesunmix.preparation import Setup
@@ -58,6 +59,8 @@ def assemble(
     run["fit"] = _goodness(setup, groups["endmembers"], pixels, n_parameters)
     if run["fit"]["deviance_per_dof_total"] > MISFIT:
         run["warnings"].append(_misfit(run["fit"]["deviance_per_dof_total"]))
+    run["identifiability"] = loose_ends(setup.phases, groups["posterior"])
+    run["warnings"] += [sentence_of(loose) for loose in run["identifiability"]]
     result = Result(tree, run | {"problems": []})
     run["diagnostics"] |= _worst(result.diagnostics())
     return Result(tree, run | {"problems": _problems(run, config, fitted, drawn)})
@@ -98,6 +101,7 @@ def _maps(setup: Setup, pixels: PixelPosterior) -> xr.Dataset:
         f"abundance_{name}": on_grid(getattr(pixels, name)) for name in ("mean", "sd", "lower", "upper")
     }
     variables["pure_probability"] = on_grid(pixels.pure_probability)
+    variables["count_share"] = on_grid(pixels.count_share)
     variables["label"] = (("y", "x"), pixels.mean.argmax(axis=1).astype(np.int16).reshape(shape))
     for name, picture in setup.image.images.items():
         key = "".join(letter if letter.isalnum() else "_" for letter in name)
@@ -233,7 +237,8 @@ def _misfit(deviance: float) -> str:
     """Sentence on a total spectrum that the model does not fit within counting noise."""
     return (
         f"The total spectrum misses the fit by more than counting noise (deviance {deviance:.2g} per degree of "
-        "freedom): intervals hold for the model as it stands. Look at the residuals; an element or stray line may be missing."
+        "freedom): intervals hold for the model as it stands. "
+        "Look at the residuals; an element or a stray line may be missing."
     )
 
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
 
 from bayesunmix.forward import ForwardModel
 from bayesunmix.inference.density import FlatModel, compiled, compiled_together, flatten_model
@@ -184,9 +185,9 @@ def fit_posterior(
     start = np.asarray(model.flatten(example, data))
     estimate = find_map(value_and_gradient, hessian, data, start, progress=progress)
     sites = model.constrain(jnp.asarray(estimate.z), data)
-    return FittedPosterior(
-        jax.tree.map(np.asarray, data), estimate, _modes(candidates), fractions, _fractions(data, sites)
-    )
+    modes = _modes(candidates, blocks.phases)
+    kept = jax.tree.map(np.asarray, data)
+    return FittedPosterior(kept, estimate, modes, fractions, _fractions(data, sites))
 
 
 def _flat_model(data: UnmixingData) -> FlatModel:
@@ -359,18 +360,20 @@ def _fractions(data: UnmixingData, sites: Sites) -> FloatArray:
     return np.asarray(atoms / atoms.sum(axis=1, keepdims=True))
 
 
-def _modes(candidates: list[_Candidate]) -> tuple[Mode, ...]:
-    """Compare every candidate with the best one."""
+def _modes(candidates: list[_Candidate], phases: tuple[Phase, ...]) -> tuple[Mode, ...]:
+    """Compare every candidate with the best one, phases that were declared alike in whatever order."""
     best = candidates[0]
     reference = np.sqrt(np.asarray(spectra(best.data, best.sites)))
+    declared = [(phase.matrix, tuple(phase.absent), phase.stoichiometry) for phase in phases]
+    alike = np.array([[first == second for second in declared] for first in declared])
     modes = []
     for candidate in candidates:
         root = np.sqrt(np.asarray(spectra(candidate.data, candidate.sites)))
-        distance = float(np.sqrt(0.5 * ((root - reference) ** 2).sum(axis=1)).max())
+        distance = np.sqrt(0.5 * ((root[:, None] - reference[None]) ** 2).sum(axis=2))
+        rows, columns = linear_sum_assignment(np.where(alike, distance, 10.0))
+        same = float(distance[rows, columns].max()) < SAME_MODE
         fractions = _fractions(candidate.data, candidate.sites)
-        modes.append(
-            Mode(candidate.potential - best.potential, distance < SAME_MODE, candidate.followed, fractions)
-        )
+        modes.append(Mode(candidate.potential - best.potential, same, candidate.followed, fractions))
     return tuple(modes)
 
 

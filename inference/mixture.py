@@ -24,7 +24,7 @@ Float32Array = npt.NDArray[np.float32]
 # of what is dropped moves the log-likelihood by far less than one nat, and hardly at all between parameter values.
 DROPPED_SHARE = 1e-4
 CHUNK_PIXELS = 128
-WIDTH_CLASSES = 3
+WIDTH_CLASSES = 2
 ABSENT = -1e9
 
 
@@ -90,7 +90,7 @@ def group_pixels(
 
     Returns
     -------
-    Up to three groups of chunks of similar width, so that narrow chunks do not pay for wide ones.
+    Up to two groups of chunks of similar width, so that narrow chunks do not pay for wide ones.
     """
     needed = share > DROPPED_SHARE
     # Sorted like words over the alphabet of atoms: neighbours need nearly the same ones.

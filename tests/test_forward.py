@@ -27,7 +27,7 @@ EQUAL = np.full((1, 3), 1 / 3)
 
 
 def model(
-    elements: tuple[str, ...] = ELEMENTS, stray: tuple[str, ...] = (), low: float = 0.9, **options: Any
+    elements: tuple[str, ...] = ELEMENTS, stray: tuple[str, ...] = (), low: float = 0.9, **options: object
 ) -> ForwardModel:
     detector = Detector.from_resolution(130.0)
     settings: dict[str, Any] = {
@@ -56,7 +56,7 @@ def depth(energy: float, film: Film = FILM, atoms: dict[str, float] | None = Non
 
 
 def detected(forward: ForwardModel, element: str, family: str, film: Film | None) -> float:
-    """Counts per atom of a family inside the fitted range."""
+    """Return the counts per atom of a family inside the fitted range."""
     total = 0.0
     low, high = forward.edges_keV[[0, -1]]
     for line in forward.table.lines(element, family):

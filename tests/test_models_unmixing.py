@@ -15,6 +15,7 @@ from scipy.stats import multinomial, norm
 from bayesunmix.inference.density import FlatModel, compiled, flatten_model
 from bayesunmix.inference.map_estimate import ValueAndGradient
 from bayesunmix.inference.mixture import (
+    ABSENT,
     CHUNK_PIXELS,
     DROPPED_SHARE,
     atom_weights,
@@ -114,7 +115,7 @@ def toy() -> Toy:
 
 
 def baseline_part(groups: tuple[PixelGroup, ...]) -> float:
-    """What the model leaves out: the log-likelihood of the baselines."""
+    """Return what the model leaves out: the log-likelihood of the baselines."""
     return sum(
         float(np.einsum("bp,bpc,bc->", group.present, group.counts.astype(float), group.baseline))
         for group in groups
@@ -256,16 +257,21 @@ def test_grouping_with_every_atom_loses_nothing(toy: Toy) -> None:
 def test_padding_does_not_count(toy: Toy) -> None:
     endmembers = spectra(toy.data, toy.sites)
     log_pi = log_weights(toy.data.prior, toy.sites["abundance_xi"])
-    junk = []
+    assert any((group.present == 0).any() for group in toy.grouped)
+    junk, wider = [], []
     for group in toy.grouped:
         counts = np.where(group.present[:, :, None] > 0, group.counts, 77.0).astype(np.float32)
-        atoms = np.where(group.log_present < 0, len(log_pi) - 1, group.atoms)
-        junk.append(group._replace(counts=counts, atoms=atoms))
-    assert any((group.present == 0).any() for group in toy.grouped)
-    before, after = (
-        float(log_likelihood(toy.data._replace(groups=g), endmembers, log_pi)) for g in (toy.grouped, junk)
+        junk.append(group._replace(counts=counts))
+        # Padding that repeats atoms which the chunk already has would count them twice.
+        again = np.concatenate([group.atoms, group.atoms], axis=1)
+        absent = np.concatenate([group.log_present, np.full_like(group.log_present, ABSENT)], axis=1)
+        wider.append(group._replace(atoms=again, log_present=absent))
+    before, with_junk, with_wider = (
+        float(log_likelihood(toy.data._replace(groups=tuple(g)), endmembers, log_pi))
+        for g in (toy.grouped, junk, wider)
     )
-    assert after == before
+    assert with_junk == before
+    assert with_wider == pytest.approx(before, abs=1e-3)
 
 
 def test_the_baseline_cancels(toy: Toy) -> None:

@@ -51,7 +51,7 @@ def yields(forward: ForwardModel) -> FloatArray:
 
 
 def weights_of(fractions: FloatArray, yields: FloatArray, shape: tuple[int, int]) -> FloatArray:
-    """Counts that give the fractions exactly, with a stray and a continuum component behind."""
+    """Return counts that give the fractions exactly, with a stray and a continuum component behind."""
     counts = 0.3 * fractions * yields
     padded = np.concatenate([counts, np.full((2, 2), 0.7)], axis=1)
     return np.tile(padded, (*shape, 1, 1))
