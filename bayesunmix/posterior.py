@@ -214,10 +214,12 @@ def _compare_starts(
     candidates = []
     baseline = blocks.counts.sum(axis=0, dtype=np.float64) + 1.0
     for number, start in enumerate(starts):
-        data, example, transform = _coarse(blocks, basis, yields, start, baseline / baseline.sum())
+        data, example, block = _coarse(blocks, basis, yields, start, baseline / baseline.sum())
         if model is None:
             model = _flat_model(data)
             value_and_gradient, _ = compiled(model)
+        transform = np.eye(model.size)
+        transform[model.blocks["line_units"], model.blocks["line_units"]] = block
         z = np.asarray(model.flatten(example, data))
         z, potential, _ = descend(value_and_gradient, data, z, transform, max_iterations=60)
         progress(f"start {number + 1} of {len(starts)}: objective {potential:.1f}")
@@ -236,7 +238,7 @@ def _compare_starts(
 def _coarse(
     blocks: Blocks, basis: EndmemberBasis, yields: FloatArray, start: Start, baseline: FloatArray
 ) -> tuple[UnmixingData, Sites, FloatArray]:
-    """Model data on coarse atoms around a start, sites there, and a whitening from the known-abundance information."""
+    """Model data on coarse atoms around a start, sites there, and a whitening of the line units."""
     n_phases = len(blocks.phases)
     n_edges = max(n_phases * (n_phases - 1) // 2, 1)
     steps = int(np.clip(round(3 * COARSE_STEPS / n_edges), 5, COARSE_STEPS))
@@ -290,14 +292,10 @@ def _information(
 
 
 def _coarse_whitening(data: UnmixingData, units: FloatArray, information: FloatArray) -> FloatArray:
-    """Whitening of the flat vector: the information for line units, the prior's unit width for everything else."""
+    """Whitening of the unconstrained line units from the known-abundance information and the prior, (free, free)."""
     slope = data.scale * -np.expm1(-units)  # derivative of a weight with respect to its unconstrained value
-    block = slope[:, None] * information * slope + 0.25 * np.eye(len(units))
-    inner = np.linalg.inv(np.linalg.cholesky(block)).T
-    model = _flat_model(data)
-    transform = np.eye(model.size)
-    transform[model.blocks["line_units"], model.blocks["line_units"]] = inner
-    return transform
+    curvature = slope[:, None] * information * slope + 0.25 * np.eye(len(units))
+    return np.asarray(np.linalg.inv(np.linalg.cholesky(curvature)).T)
 
 
 def _sites(data: UnmixingData, units: FloatArray, weights: FloatArray) -> Sites:

@@ -44,7 +44,7 @@ def test_mode_of_a_quadratic_is_found(curvature: FloatArray) -> None:
 
 def test_gradient_norm_is_the_distance_in_standard_deviations(curvature: FloatArray) -> None:
     start = np.zeros(4)
-    found = find_map(quadratic, hessian, curvature, start, first_iterations=1, max_rounds=0)
+    found = find_map(quadratic, hessian, curvature, start, max_rounds=0)
     off = found.z - MODE
     distance = np.sqrt(off @ curvature @ off)
     assert distance > 1.0
@@ -56,9 +56,7 @@ def test_gradient_norm_is_the_distance_in_standard_deviations(curvature: FloatAr
 
 def test_one_whitened_round_suffices_on_a_quadratic(curvature: FloatArray) -> None:
     said: list[str] = []
-    found = find_map(
-        quadratic, hessian, curvature, MODE + 20.0, first_iterations=1, max_rounds=2, progress=said.append
-    )
+    found = find_map(quadratic, hessian, curvature, MODE + 20.0, max_rounds=2, progress=said.append)
     assert found.converged
     assert len(said) == 2
     assert said[0].startswith("round 1: potential ")
@@ -99,7 +97,7 @@ def test_a_curved_valley_is_followed_to_its_end() -> None:
         x, y = np.asarray(z)
         return np.array([[2 - 400 * (y - 3 * x * x), -400 * x], [-400 * x, 200.0]])
 
-    found = find_map(valley, curvature, None, np.array([-1.2, 1.0]), first_iterations=5)
+    found = find_map(valley, curvature, None, np.array([-1.2, 1.0]))
     assert found.converged
     np.testing.assert_allclose(found.z, 1.0, atol=0.05)
     assert found.gradient_norm < 0.03
