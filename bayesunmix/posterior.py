@@ -8,7 +8,7 @@ best   -> atoms one sd apart where the posterior sits, blocks grouped, absorptio
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import jax
@@ -51,11 +51,13 @@ Progress = Callable[[str], None]
 SITE_BALANCE_SD = 0.05
 # Steps along each edge while starts are compared: enough to rank them, the same number for all so that one program
 # serves.
-COARSE_STEPS = 14
+COARSE_STEPS = 10
+# Blocks that compare starts, evenly spread over the map.
+MOST_COMPARED = 1500
 # An atom expected to hold fewer blocks than this is dropped.
 FEWEST_BLOCKS = 0.02
-# Starts whose objective is this much worse than the best are abandoned; nearer ones are followed to their mode.
-CLOSE_NATS = 30.0
+# Starts whose objective, nearly at its end, is this much worse than the best are abandoned; nearer ones are followed.
+CLOSE_NATS = 60.0
 # Two modes are the same when no endmember differs by more than this Hellinger distance.
 SAME_MODE = 0.01
 
@@ -117,7 +119,7 @@ class Mode:
     Attributes
     ----------
     objective : float
-        Negative log posterior density relative to the best start's, in nats, on the coarse atoms.
+        Negative log posterior density relative to the best start's, in nats, on the coarse atoms, scaled to all blocks.
     same_mode : bool
         Ends where the best start ends.
     followed : bool
@@ -210,29 +212,35 @@ def _compare_starts(
     blocks: Blocks, basis: EndmemberBasis, yields: FloatArray, starts: list[Start], progress: Progress
 ) -> list[_Candidate]:
     """Descend from every start on coarse atoms, then follow those that may be the best; the best first."""
+    # A part of the blocks ranks modes that differ by hundreds of nats, at a part of the cost.
+    step = -(-len(blocks.counts) // MOST_COMPARED)
+    part = replace(blocks, counts=np.ascontiguousarray(blocks.counts[::step]))
     model: FlatModel | None = None
-    candidates = []
+    begun = []
     baseline = blocks.counts.sum(axis=0, dtype=np.float64) + 1.0
     for number, start in enumerate(starts):
-        data, example, block = _coarse(blocks, basis, yields, start, baseline / baseline.sum())
+        data, example, block = _coarse(part, basis, yields, start, baseline / baseline.sum())
         if model is None:
             model = _flat_model(data)
             value_and_gradient, _ = compiled(model)
         transform = np.eye(model.size)
         transform[model.blocks["line_units"], model.blocks["line_units"]] = block
         z = np.asarray(model.flatten(example, data))
-        z, potential, _ = descend(value_and_gradient, data, z, transform, max_iterations=60)
+        # A fresh memory half-way: the curvature learned far from the mode misleads near it.
+        for iterations in (60, 100):
+            z, potential, _ = descend(value_and_gradient, data, z, transform, max_iterations=iterations)
         progress(f"start {number + 1} of {len(starts)}: objective {potential:.1f}")
-        candidates.append((data, z, potential, transform))
+        begun.append((data, z, potential, transform))
     assert model is not None
-    lowest = min(candidate[2] for candidate in candidates)
-    followed = []
-    for data, z, potential, transform in candidates:
+    lowest = min(potential for _, _, potential, _ in begun)
+    candidates = []
+    for data, z, potential, transform in begun:
         near = potential < lowest + CLOSE_NATS
         if near:
-            z, potential, _ = descend(value_and_gradient, data, z, transform, max_iterations=120)
-        followed.append(_Candidate(data, model.constrain(jnp.asarray(z), data), potential, near))
-    return sorted(followed, key=lambda candidate: candidate.potential)
+            z, potential, _ = descend(value_and_gradient, data, z, transform, max_iterations=300)
+        sites = model.constrain(jnp.asarray(z), data)
+        candidates.append(_Candidate(data, sites, potential * len(blocks.counts) / len(part.counts), near))
+    return sorted(candidates, key=lambda candidate: candidate.potential)
 
 
 def _coarse(

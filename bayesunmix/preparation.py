@@ -164,7 +164,10 @@ def _checked_crop(image: SpectrumImage, low_keV: float, high_keV: float) -> Spec
         raise InputError(
             "map.energy_range", "hold counts", f"there is none between {low_keV:.3g} and {high_keV:.3g} keV"
         )
-    return image.crop_energy(low_keV, high_keV)
+    try:
+        return image.crop_energy(low_keV, high_keV)
+    except InputError as error:
+        raise InputError("map.energy_range", error.must, error.got, error.remedy) from None
 
 
 def _film(config: RunConfig, image: SpectrumImage, notes: list[str]) -> Film:

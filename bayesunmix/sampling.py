@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bayesunmix.inference.laplace import laplace_draws
 from bayesunmix.inference.map_estimate import whitening
-from bayesunmix.inference.nuts import sample_nuts
+from bayesunmix.inference.nuts import TRANSITIONS, sample_nuts
 from bayesunmix.posterior import Draws, FittedPosterior, read_draws
 from bayesunmix.settings import InferenceConfig
 
@@ -65,8 +65,8 @@ def sample(
         )
         return Drawn(read_draws(fitted, z), {})
     done = 0
-    # Warm-up counts single trajectories, draws keep the end of every second one.
-    total = config.chains * (config.warmup // 2 + config.draws)
+    # Warm-up counts single trajectories, a draw is the end of a few.
+    total = config.chains * (config.warmup // TRANSITIONS + config.draws)
 
     def advance(iterations: int) -> None:
         nonlocal done

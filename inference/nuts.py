@@ -32,12 +32,12 @@ from scipy.special import ndtri
 FloatArray = npt.NDArray[np.float64]
 Potential = Callable[[jax.Array, Any], jax.Array]
 
-CHUNK = 50
-# A kept draw is the end of two trajectories of about a quarter turn (pi / 2) each, which leave neither its place nor
-# its distance from the mode much memory; one trajectory until the U-turn costs the same and lands near the mirror
+CHUNK = 25
+# A kept draw is the end of three trajectories of about a quarter turn (pi / 2) each, which leave neither its place nor
+# its distance from the mode much memory; one trajectory until the U-turn costs two thirds and lands near the mirror
 # image, which remembers the distance. Trees are as deep as that takes: three doublings for the usual step of 0.2 to
 # 0.5, more, and a second compilation, for a smaller one.
-TRANSITIONS = 2
+TRANSITIONS = 3
 USUAL_TREE_DEPTH = 3
 TRAJECTORY = 1.5
 MAX_TREE_DEPTH = 8
@@ -104,7 +104,7 @@ def sample_nuts(
         W, the whitening of `bayesunmix.inference.map_estimate`.
     chains, draws : int
     warmup : int
-        Trajectories of warm-up in each chain; a hundred of them at least are made.
+        Trajectories of warm-up in each chain; some hundred of them at least are made.
     seed : int
     target_accept : float
         Mean acceptance probability that the step size is adapted to.
@@ -128,7 +128,7 @@ def sample_nuts(
             states = [state for state, _ in done]
             return [kept for _, kept in done]
 
-        # Warm-up counts trajectories: what it keeps for the search of wide directions is every second one.
+        # Warm-up counts trajectories: what it keeps for the search of wide directions is the end of every few.
         early = run_all(half // TRANSITIONS)
         wide = _wide_directions(np.stack([kept["v"] for kept in early]))
         target, states = _restretched(sampler, target, states, wide)

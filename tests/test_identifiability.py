@@ -1,0 +1,38 @@
+"""What nothing pins is named: phases that could trade counts without the fit noticing."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from bayesunmix.identifiability import loose_ends, sentence_of
+from bayesunmix.phase import Phase
+
+
+def posterior(shares: list[list[float]]) -> xr.Dataset:
+    """Posterior of one draw with given component shares (phase, component)."""
+    return xr.Dataset({"component_share": (("chain", "draw", "phase", "component"), np.array([[shares]]))})
+
+
+def test_a_phase_that_holds_another_is_loose_by_its_scarcest_component() -> None:
+    found = loose_ends([Phase("A", matrix=True), Phase("B")], posterior([[0.5, 0.3, 0.2], [0.2, 0.6, 0.2]]))
+    assert [(loose["phase"], loose["other"]) for loose in found] == [("B", "A")]
+    assert found[0]["share"] == pytest.approx(0.4)  # 0.2 / 0.5
+    text = sentence_of(found[0])
+    assert "up to 40 % of its counts" in text
+    assert "Declare an element of A absent from B" in text
+
+
+def test_an_absent_element_pins_the_phase() -> None:
+    shares = [[0.5, 0.3, 0.2], [0.0, 0.6, 0.4]]
+    assert loose_ends([Phase("A", matrix=True), Phase("B", absent=["Mg"])], posterior(shares)) == []
+
+
+def test_a_trace_that_only_the_other_phase_holds_pins_it_too() -> None:
+    shares = [[0.495, 0.3, 0.2, 0.005], [0.3, 0.4, 0.29995, 0.00005]]
+    assert loose_ends([Phase("A", matrix=True), Phase("B")], posterior(shares)) == []
+
+
+def test_without_a_matrix_both_directions_are_looked_at_the_largest_first() -> None:
+    found = loose_ends([Phase("A"), Phase("B")], posterior([[0.5, 0.5], [0.2, 0.8]]))
+    assert [(loose["phase"], loose["other"]) for loose in found] == [("A", "B"), ("B", "A")]
+    assert [loose["share"] for loose in found] == pytest.approx([0.625, 0.4])
