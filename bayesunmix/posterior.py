@@ -47,6 +47,10 @@ FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 Progress = Callable[[str], None]
 
+# Run operation by operation, these two would compile each operation by itself.
+_compiled_spectra = jax.jit(spectra)
+_compiled_weights = jax.jit(component_weights)
+
 # Width of a declared site balance (log ratio): crystal-chemical scatter of a few per cent and the K lines' calibration.
 SITE_BALANCE_SD = 0.05
 # Steps along each edge while starts are compared: enough to rank them, the same number for all so that one program
@@ -328,7 +332,7 @@ def _log_odds(prior: AbundancePrior, weights: FloatArray) -> FloatArray:
 def _refined(blocks: Blocks, best: _Candidate, fractions: FloatArray) -> tuple[UnmixingData, Sites]:
     """Model data around a mode: its absorption, atoms where the posterior sits, blocks grouped by them."""
     basis, yields = blocks.forward.basis(fractions, blocks.allowed)
-    endmembers = np.asarray(spectra(best.data._replace(basis=basis), best.sites))
+    endmembers = np.asarray(_compiled_spectra(best.data._replace(basis=basis), best.sites))
     count = blocks.typical_counts
     atoms = simplex_atoms(endmembers, count, max_overlap=blocks.max_overlap)
     likelihood = relative_likelihood(blocks.counts, atoms @ endmembers)
@@ -362,19 +366,19 @@ def _refined(blocks: Blocks, best: _Candidate, fractions: FloatArray) -> tuple[U
 
 def _fractions(data: UnmixingData, sites: Sites) -> FloatArray:
     """Atom fractions at some sites, with nominal calibration factors, shape (phase, element)."""
-    atoms = np.asarray(component_weights(data, sites))[:, : data.yields.shape[1]] / np.asarray(data.yields)
+    atoms = np.asarray(_compiled_weights(data, sites))[:, : data.yields.shape[1]] / np.asarray(data.yields)
     return np.asarray(atoms / atoms.sum(axis=1, keepdims=True))
 
 
 def _modes(candidates: list[_Candidate], phases: tuple[Phase, ...]) -> tuple[Mode, ...]:
     """Compare every candidate with the best one, phases that were declared alike in whatever order."""
     best = candidates[0]
-    reference = np.sqrt(np.asarray(spectra(best.data, best.sites)))
+    reference = np.sqrt(np.asarray(_compiled_spectra(best.data, best.sites)))
     declared = [(phase.matrix, tuple(phase.absent), phase.stoichiometry) for phase in phases]
     alike = np.array([[first == second for second in declared] for first in declared])
     modes = []
     for candidate in candidates:
-        root = np.sqrt(np.asarray(spectra(candidate.data, candidate.sites)))
+        root = np.sqrt(np.asarray(_compiled_spectra(candidate.data, candidate.sites)))
         distance = np.sqrt(0.5 * ((root[:, None] - reference[None]) ** 2).sum(axis=2))
         rows, columns = linear_sum_assignment(np.where(alike, distance, 10.0))
         same = float(distance[rows, columns].max()) < SAME_MODE
