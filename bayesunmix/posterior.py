@@ -55,7 +55,7 @@ _compiled_weights = jax.jit(component_weights)
 SITE_BALANCE_SD = 0.05
 # Steps along each edge while starts are compared: enough to rank them, the same number for all so that one program
 # serves.
-COARSE_STEPS = 10
+COARSE_STEPS = 16
 # Blocks that compare starts, evenly spread over the map.
 MOST_COMPARED = 1500
 # An atom expected to hold fewer blocks than this is dropped.
@@ -255,7 +255,9 @@ def _coarse(
     n_edges = max(n_phases * (n_phases - 1) // 2, 1)
     steps = int(np.clip(round(3 * COARSE_STEPS / n_edges), 5, COARSE_STEPS))
     count = blocks.typical_counts
-    atoms = simplex_atoms(start.spectra, count, max_overlap=blocks.max_overlap, steps_per_edge=steps)
+    atoms = simplex_atoms(
+        start.spectra, count, max_overlap=blocks.max_overlap, steps_per_edge=steps, matrix=blocks.matrix
+    )
     weights = atom_weights(relative_likelihood(blocks.counts, atoms @ start.spectra), n_iterations=40)
     prior = abundance_prior(atoms, start.spectra, count, blocks.matrix)
     free = np.argwhere(basis.allowed)
@@ -334,7 +336,7 @@ def _refined(blocks: Blocks, best: _Candidate, fractions: FloatArray) -> tuple[U
     basis, yields = blocks.forward.basis(fractions, blocks.allowed)
     endmembers = np.asarray(_compiled_spectra(best.data._replace(basis=basis), best.sites))
     count = blocks.typical_counts
-    atoms = simplex_atoms(endmembers, count, max_overlap=blocks.max_overlap)
+    atoms = simplex_atoms(endmembers, count, max_overlap=blocks.max_overlap, matrix=blocks.matrix)
     likelihood = relative_likelihood(blocks.counts, atoms @ endmembers)
     held = atom_weights(likelihood) * len(blocks.counts)
     kept = (held > FEWEST_BLOCKS) | (atoms.max(axis=1) == 1.0)

@@ -219,6 +219,7 @@ def _pixels(setup: Setup, config: RunConfig, fitted: Any, draws: Any, reporter: 
         per_count,
         level=inference.level,
         max_overlap=inference.max_overlap,
+        matrix=np.array([phase.matrix for phase in setup.phases]),
         progress=reporter.advance,
     )
 

@@ -62,6 +62,7 @@ def pixel_posterior(
     *,
     level: float,
     max_overlap: int = 2,
+    matrix: npt.NDArray[np.bool_] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> PixelPosterior:
     """Posterior abundances of every pixel.
@@ -78,13 +79,15 @@ def pixel_posterior(
         Probability of the equal-tailed intervals.
     max_overlap : int
         Most phases finely resolved in one pixel.
+    matrix : (phase,) bool, optional
+        Phases in which the others are embedded; see `bayesunmix.models.abundance.simplex_atoms`.
     progress : callable, optional
         Told the share of the work that is done.
     """
     n_draws, n_phases, _ = spectra.shape
     centre = spectra.mean(axis=0)
     typical = max(float(counts.sum(axis=1, dtype=np.int64).mean()), 1.0)
-    atoms = simplex_atoms(centre, FINER * typical, max_overlap=max_overlap)
+    atoms = simplex_atoms(centre, FINER * typical, max_overlap=max_overlap, matrix=matrix)
     weights = _map_weights(counts, atoms @ centre)
     pieces = []
     batches = [slice(i, i + BATCH_PIXELS) for i in range(0, len(counts), BATCH_PIXELS)]

@@ -89,9 +89,14 @@ def edge_positions(
 
 
 def simplex_atoms(
-    spectra: FloatArray, counts: float, *, max_overlap: int = 2, steps_per_edge: int | None = None
+    spectra: FloatArray,
+    counts: float,
+    *,
+    max_overlap: int = 2,
+    steps_per_edge: int | None = None,
+    matrix: npt.NDArray[np.bool_] | None = None,
 ) -> FloatArray:
-    """Atoms on the corners, along every edge, and on a few points of every face, shape (atom, phase).
+    """Atoms on the corners, along the edges, and on a few points of the faces, shape (atom, phase).
 
     Parameters
     ----------
@@ -104,16 +109,25 @@ def simplex_atoms(
         half-way to their corners, so that a rare triple overlap has somewhere to go; with 1 there are corners only.
     steps_per_edge : int, optional
         Fixed number of steps per edge, instead of one standard deviation per step.
+    matrix : (phase,) bool, optional
+        Phases in which the others are embedded. Where there is one and at most two phases overlap, the others
+        overlap with it, and with each other only together with it: a grain whose counts could also be those of two
+        other grains is a grain in the matrix.
     """
     n_phases = len(spectra)
+    embedded = matrix is not None and bool(matrix.any()) and max_overlap == 2
+
+    def possible(members: tuple[int, ...]) -> bool:
+        return not embedded or bool(np.asarray(matrix)[list(members)].any())
+
     corners = np.eye(n_phases)
     atoms = [*corners]
     if max_overlap >= 2:
-        for i, j in itertools.combinations(range(n_phases), 2):
+        for i, j in filter(possible, itertools.combinations(range(n_phases), 2)):
             position = edge_positions(spectra[i], spectra[j], counts, steps_per_edge)[1:-1, None]
             atoms.extend((1.0 - position) * corners[i] + position * corners[j])
     for size in range(3, min(max_overlap + 1, n_phases) + 1):
-        for members in itertools.combinations(range(n_phases), size):
+        for members in filter(possible, itertools.combinations(range(n_phases), size)):
             atoms.extend(
                 corners[list(members)].T @ point for point in _face_points(size, fine=size <= max_overlap)
             )
