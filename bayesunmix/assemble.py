@@ -25,6 +25,8 @@ RHAT_LIMIT = 1.01
 ESS_PER_CHAIN = 100.0
 # A mode this close to the best one could hold a share of the posterior.
 RIVAL_NATS = 10.0
+# One this close fits nearly as well, as far as a part of the blocks on coarse atoms can tell: the user should know it.
+NEAR_NATS = 100.0
 WHITENED_GRADIENT_LIMIT = 0.1
 ENDMEMBER_DRAWS = 100
 # A deviance per degree of freedom of the total spectrum above this is more than counting noise and small change.
@@ -59,6 +61,7 @@ def assemble(
     run["fit"] = _goodness(setup, groups["endmembers"], pixels, n_parameters)
     if run["fit"]["deviance_per_dof_total"] > MISFIT:
         run["warnings"].append(_misfit(run["fit"]["deviance_per_dof_total"]))
+    run["warnings"] += _rival_modes(setup, fitted)
     run["identifiability"] = loose_ends(setup.phases, groups["posterior"])
     run["warnings"] += [sentence_of(loose) for loose in run["identifiability"]]
     result = Result(tree, run | {"problems": []})
@@ -233,6 +236,23 @@ def _goodness(
     }
 
 
+def _rival_modes(setup: Setup, fitted: FittedPosterior) -> list[str]:
+    """Sentences on other modes that fit nearly as well, each with the composition that differs most."""
+    best, sentences = fitted.modes[0], []
+    for mode in fitted.modes[1:]:
+        if not mode.followed or mode.same_mode or mode.objective > NEAR_NATS:
+            continue
+        change = np.abs(mode.atom_fractions - best.atom_fractions)
+        k, i = np.unravel_index(int(change.argmax()), change.shape)
+        phase, element = setup.phases[k].name, setup.forward.elements[i]
+        here, there = 100.0 * best.atom_fractions[k, i], 100.0 * mode.atom_fractions[k, i]
+        sentences.append(
+            f"Another solution fits nearly as well ({mode.objective:.0f} nats worse): it has {there:.3g} at% {element} "
+            f"in {phase} where this one has {here:.3g}. What you declare about {phase} decides between them."
+        )
+    return sentences
+
+
 def _misfit(deviance: float) -> str:
     """Sentence on a total spectrum that the model does not fit within counting noise."""
     return (
@@ -345,7 +365,7 @@ def _problems(run: dict[str, Any], config: RunConfig, fitted: FittedPosterior, d
         problems.append(
             "The posterior has a direction without curvature at the mode: something is not identified."
         )
-    rivals = [mode for mode in fitted.modes[1:] if not mode.same_mode and mode.objective < RIVAL_NATS]
+    rivals = [m for m in fitted.modes[1:] if m.followed and not m.same_mode and m.objective < RIVAL_NATS]
     if rivals:
         nats = min(mode.objective for mode in rivals)
         problems.append(

@@ -40,7 +40,7 @@ from bayesunmix.models.unmixing import (
     unmixing_model,
 )
 from bayesunmix.phase import Phase
-from bayesunmix.starts import Start, component_templates
+from bayesunmix.starts import Start, component_templates, rotated_starts
 from bayesunmix.stoichiometry import site_weights
 
 FloatArray = npt.NDArray[np.float64]
@@ -61,9 +61,11 @@ MOST_COMPARED = 1500
 # An atom expected to hold fewer blocks than this is dropped.
 FEWEST_BLOCKS = 0.02
 # Starts whose objective, nearly at its end, is this much worse than the best are abandoned; nearer ones are followed.
-CLOSE_NATS = 60.0
+CLOSE_NATS = 50.0
 # Two modes are the same when no endmember differs by more than this Hellinger distance.
 SAME_MODE = 0.01
+# A descent this close to one that went on will end with it.
+SAME_BASIN = 0.04
 
 
 @dataclass(frozen=True)
@@ -219,32 +221,54 @@ def _compare_starts(
     # A part of the blocks ranks modes that differ by hundreds of nats, at a part of the cost.
     step = -(-len(blocks.counts) // MOST_COMPARED)
     part = replace(blocks, counts=np.ascontiguousarray(blocks.counts[::step]))
-    model: FlatModel | None = None
-    begun = []
     baseline = blocks.counts.sum(axis=0, dtype=np.float64) + 1.0
-    for number, start in enumerate(starts):
-        data, example, block = _coarse(part, basis, yields, start, baseline / baseline.sum())
-        if model is None:
-            model = _flat_model(data)
-            value_and_gradient, _ = compiled(model)
+    baseline /= baseline.sum()
+    first = _coarse(part, basis, yields, starts[0], baseline)[0]
+    model = _flat_model(first)
+    value_and_gradient, _ = compiled(model)
+
+    def run(start: Start, name: str) -> _Descent:
+        data, example, block = _coarse(part, basis, yields, start, baseline)
         transform = np.eye(model.size)
         transform[model.blocks["line_units"], model.blocks["line_units"]] = block
         z = np.asarray(model.flatten(example, data))
         # A fresh memory half-way: the curvature learned far from the mode misleads near it.
         for iterations in (60, 100):
             z, potential, _ = descend(value_and_gradient, data, z, transform, max_iterations=iterations)
-        progress(f"start {number + 1} of {len(starts)}: objective {potential:.1f}")
-        begun.append((data, z, potential, transform))
-    assert model is not None
-    lowest = min(potential for _, _, potential, _ in begun)
-    candidates = []
-    for data, z, potential, transform in begun:
-        near = potential < lowest + CLOSE_NATS
-        if near:
-            z, potential, _ = descend(value_and_gradient, data, z, transform, max_iterations=300)
-        sites = model.constrain(jnp.asarray(z), data)
-        candidates.append(_Candidate(data, sites, potential * len(blocks.counts) / len(part.counts), near))
+        progress(f"{name}: objective {potential:.1f}")
+        return _Descent(data, z, potential, transform)
+
+    begun = [run(start, f"start {number + 1} of {len(starts)}") for number, start in enumerate(starts)]
+    best = min(begun, key=lambda descent: descent.potential)
+    sites = model.constrain(jnp.asarray(best.z), best.data)
+    weights = np.asarray(_compiled_weights(best.data, sites))
+    begun += [run(probe, "rotated") for probe in rotated_starts(weights, basis, blocks.matrix)]
+    lowest = min(descent.potential for descent in begun)
+    scale = len(blocks.counts) / len(part.counts)
+    candidates: list[_Candidate] = []
+    for descent in sorted(begun, key=lambda descent: descent.potential):
+        sites = model.constrain(jnp.asarray(descent.z), descent.data)
+        candidate = _Candidate(descent.data, sites, descent.potential * scale, followed=False)
+        followed = [other for other in candidates if other.followed]
+        bound_elsewhere = any(_distance(candidate, other) < SAME_BASIN for other in followed)
+        if descent.potential < lowest + CLOSE_NATS and not bound_elsewhere:
+            z, potential, _ = descend(
+                value_and_gradient, descent.data, descent.z, descent.transform, max_iterations=300
+            )
+            sites = model.constrain(jnp.asarray(z), descent.data)
+            candidate = _Candidate(descent.data, sites, potential * scale, followed=True)
+        candidates.append(candidate)
     return sorted(candidates, key=lambda candidate: candidate.potential)
+
+
+@dataclass(frozen=True)
+class _Descent:
+    """A start after the first descents, near its mode."""
+
+    data: UnmixingData
+    z: FloatArray
+    potential: float
+    transform: FloatArray
 
 
 def _coarse(
@@ -370,6 +394,12 @@ def _fractions(data: UnmixingData, sites: Sites) -> FloatArray:
     """Atom fractions at some sites, with nominal calibration factors, shape (phase, element)."""
     atoms = np.asarray(_compiled_weights(data, sites))[:, : data.yields.shape[1]] / np.asarray(data.yields)
     return np.asarray(atoms / atoms.sum(axis=1, keepdims=True))
+
+
+def _distance(first: _Candidate, second: _Candidate) -> float:
+    """Largest Hellinger distance between two candidates' spectra of a phase."""
+    roots = [np.sqrt(np.asarray(_compiled_spectra(c.data, c.sites))) for c in (first, second)]
+    return float(np.sqrt(0.5 * ((roots[0] - roots[1]) ** 2).sum(axis=1)).max())
 
 
 def _modes(candidates: list[_Candidate], phases: tuple[Phase, ...]) -> tuple[Mode, ...]:

@@ -21,10 +21,16 @@ from bayesunmix.models.unmixing import SiteBalance
 
 FloatArray = npt.NDArray[np.float64]
 
-TRIALS_PER_START = 6
+TRIALS_PER_START = 4
+# Clusters at the edge of a grain fall one way or another: several clusterings widen the search.
+CLUSTERINGS = 3
 MOST_CLUSTERS = 12
+# Share of the matrix that a rotated start takes out of a phase or puts into it.
+ROTATION = 0.4
 # Two starts whose spectra differ by less than this Hellinger distance are the same start.
 SAME_START = 0.02
+# Starts within this many nats of the best, at the clusters, are as good as each other.
+NEARLY_AS_GOOD = 300.0
 
 
 @dataclass(frozen=True)
@@ -78,17 +84,49 @@ def find_starts(
     seed : int
     """
     n_phases = len(matrix)
-    found = cluster(counts, min(MOST_CLUSTERS, max(3 * n_phases, 6), len(counts)), n_starts=2, seed=seed)
-    used = np.unique(found.labels)
-    pooled = np.stack([counts[found.labels == label].sum(axis=0, dtype=np.float64) for label in used])
     templates = component_templates(basis)
     trials = []
-    for trial, rows in enumerate(_pure_rows(pooled, matrix, n_starts * TRIALS_PER_START)):
-        result = guided_nmf(pooled, templates, basis.allowed, seed=seed * 1000 + trial, pure_rows=rows)
-        trials.append(
-            Start(result.weights, result.spectra, result.divergence + _imbalance(result, yields, balance))
-        )
+    for clustering in range(CLUSTERINGS):
+        n_clusters = min(MOST_CLUSTERS, max(3 * n_phases, 6), len(counts))
+        found = cluster(counts, n_clusters, n_starts=2, seed=seed + clustering)
+        used = np.unique(found.labels)
+        pooled = np.stack([counts[found.labels == label].sum(axis=0, dtype=np.float64) for label in used])
+        for trial, rows in enumerate(_pure_rows(pooled, matrix, n_starts * TRIALS_PER_START)):
+            key = 1000 * (seed + clustering) + trial
+            result = guided_nmf(pooled, templates, basis.allowed, seed=key, pure_rows=rows)
+            score = result.divergence + _imbalance(result, yields, balance)
+            trials.append(Start(result.weights, result.spectra, score))
     return _distinct(sorted(trials, key=lambda start: start.score), n_starts)
+
+
+def rotated_starts(weights: FloatArray, basis: EndmemberBasis, matrix: npt.NDArray[np.bool_]) -> list[Start]:
+    """Make starts in which every phase but the matrix gives counts of the matrix away, or takes some in.
+
+    These are the directions in which the likelihood is flat (`bayesunmix.identifiability`): where a second mode is,
+    it is found from here.
+
+    Parameters
+    ----------
+    weights : (phase, component)
+        Weights at a mode.
+    basis : EndmemberBasis
+    matrix : (phase,) bool
+        Declared matrix phases; without one, each phase is turned against its neighbour in the list.
+    """
+    templates = component_templates(basis)
+    host = int(np.argmax(matrix)) if matrix.any() else None
+    starts = []
+    for phase in range(len(weights)):
+        other = (phase + 1) % len(weights) if host is None else host
+        if phase == other:
+            continue
+        for share in (ROTATION, -ROTATION):
+            turned = weights.copy()
+            turned[phase] = np.maximum(weights[phase] - share * weights[other], 0.0) * basis.allowed[phase]
+            spectra = np.einsum("ki,kic->kc", turned, templates) + 1e-12
+            total = spectra.sum(axis=1, keepdims=True)
+            starts.append(Start(turned / total, spectra / total, np.inf))
+    return starts
 
 
 def _pure_rows(pooled: FloatArray, matrix: npt.NDArray[np.bool_], n_trials: int) -> list[dict[int, int]]:
@@ -114,15 +152,24 @@ def _imbalance(result: GuidedFactorisation, yields: FloatArray, balance: SiteBal
 
 
 def _distinct(starts: list[Start], most: int) -> list[Start]:
-    """Keep the best starts that differ from each other in some endmember."""
-    kept: list[Start] = []
-    for start in starts:
-        distances = [
-            np.sqrt(0.5 * ((np.sqrt(start.spectra) - np.sqrt(k.spectra)) ** 2).sum(axis=1)).max()
-            for k in kept
-        ]
-        if all(distance > SAME_START for distance in distances):
-            kept.append(start)
-        if len(kept) == most:
+    """Pick the best start, then one after another the good one that differs most from those picked.
+
+    Rotated solutions explain the clusters nearly as well as each other: which of them the map prefers, only the
+    descent from each can tell.
+    """
+    good = [start for start in starts if start.score < starts[0].score + NEARLY_AS_GOOD]
+    kept, rest = [starts[0]], good[1:]
+    while rest and len(kept) < most:
+        nearest = [min(_distance(start, other) for other in kept) for start in rest]
+        farthest = int(np.argmax(nearest))
+        if nearest[farthest] < SAME_START:
             break
-    return kept
+        kept.append(rest.pop(farthest))
+    others = [start for start in starts if start.score >= starts[0].score + NEARLY_AS_GOOD]
+    return kept + others[: most - len(kept)]
+
+
+def _distance(first: Start, second: Start) -> float:
+    """Largest Hellinger distance between two starts' spectra of a phase."""
+    difference = np.sqrt(first.spectra) - np.sqrt(second.spectra)
+    return float(np.sqrt(0.5 * (difference**2).sum(axis=1)).max())

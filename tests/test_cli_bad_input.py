@@ -168,7 +168,11 @@ def rewrite(old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("[sample]", "[map]\nenergy_range = [0.9, 30.0]\n[sample]", "`energy_range` must lie on the map's"),
+        (
+            "[sample]",
+            "[map]\nenergy_range = [0.9, 30.0]\n[sample]",
+            "`map.energy_range` must lie on the map's",
+        ),
         (
             "[sample]",
             "[map]\nenergy_range = [1.0, 250.0]\n[sample]",

@@ -125,3 +125,15 @@ def test_weights_follow_their_log_odds(spectra: FloatArray) -> None:
     odds = prior.mean + prior.factor @ xi
     np.testing.assert_allclose(found - found[0], odds - odds[0], rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(np.exp(found).sum(), 1.0, rtol=1e-12)
+
+
+def test_grains_in_a_matrix_overlap_only_with_it() -> None:
+    three = np.array([[0.6, 0.2, 0.2], [0.2, 0.6, 0.2], [0.2, 0.2, 0.6]])
+    free = simplex_atoms(three, COUNTS)
+    embedded = simplex_atoms(three, COUNTS, matrix=np.array([True, False, False]))
+    apart = (free[:, 0] == 0) & (free.max(axis=1) < 1)
+    assert apart.any()
+    np.testing.assert_array_equal(embedded, free[~apart])
+    assert len(simplex_atoms(three, COUNTS, max_overlap=3, matrix=np.array([True, False, False]))) == len(
+        simplex_atoms(three, COUNTS, max_overlap=3)
+    )

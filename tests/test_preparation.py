@@ -177,9 +177,9 @@ def test_warnings_of_the_map_are_kept_and_not_said_twice(image: SpectrumImage) -
             {"map": {"energy_range": [1.0, 300.0]}},
             r"`map.energy_range` must end below the beam energy of 200 keV, but ends at 300 keV",
         ),
-        ({"map": {"energy_range": [1.0, 40.0]}}, r"`energy_range` must lie on the map's energy axis"),
+        ({"map": {"energy_range": [1.0, 40.0]}}, r"`map.energy_range` must lie on the map's energy axis"),
         ({"map": {"energy_range": [2.5, 9.0]}}, r"`sample.elements` must have lines between .* but Mg has"),
-        ({"map": {"energy_range": [3.0, 3.005]}}, r"`energy_range` must hold at least two channels"),
+        ({"map": {"energy_range": [3.0, 3.005]}}, r"`map.energy_range` must hold at least two channels"),
         (
             {"instrument": {"beam_energy_keV": 5.0}},
             r"`sample.elements` must have lines between .* but Fe has",

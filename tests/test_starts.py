@@ -8,7 +8,7 @@ import pytest
 
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.unmixing import SiteBalance
-from bayesunmix.starts import SAME_START, Start, component_templates, find_starts
+from bayesunmix.starts import SAME_START, Start, component_templates, find_starts, rotated_starts
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -89,10 +89,9 @@ def test_starts_keep_to_what_is_absent_and_add_up(starts: list[Start]) -> None:
         np.testing.assert_allclose(start.spectra.sum(axis=1), 1.0, rtol=1e-9)
 
 
-def test_starts_are_ordered_and_distinct(starts: list[Start]) -> None:
+def test_starts_begin_with_the_best_and_are_distinct(starts: list[Start]) -> None:
     assert 1 <= len(starts) <= 3
-    scores = [start.score for start in starts]
-    assert scores == sorted(scores)
+    assert starts[0].score == min(start.score for start in starts)
     for i, first in enumerate(starts):
         for second in starts[:i]:
             assert hellinger(first.spectra, second.spectra).max() > SAME_START
@@ -130,3 +129,13 @@ def test_without_a_matrix_phase(counts: npt.NDArray[np.float32], basis: Endmembe
     found = find_starts(counts, basis, YIELDS, NO_BALANCE, np.zeros(2, bool), n_starts=2, seed=0)
     assert found
     assert np.isfinite([start.score for start in found]).all()
+
+
+def test_rotated_starts_turn_the_other_phase_both_ways(basis: EndmemberBasis) -> None:
+    given, taken = rotated_starts(WEIGHTS, basis, MATRIX)[::-1]
+    for start in (given, taken):
+        np.testing.assert_allclose(start.spectra.sum(axis=1), 1.0, rtol=1e-9)
+        assert not start.weights[~ALLOWED].any()
+    # Component 0 belongs to the matrix, component 2 to the other phase alone: one start trades the first for the second.
+    share = [start.weights[1, 0] / start.weights[1, 2] for start in (taken, given)]
+    assert share[0] < WEIGHTS[1, 0] / WEIGHTS[1, 2] < share[1]
