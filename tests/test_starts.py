@@ -136,6 +136,6 @@ def test_rotated_starts_turn_the_other_phase_both_ways(basis: EndmemberBasis) ->
     for start in (given, taken):
         np.testing.assert_allclose(start.spectra.sum(axis=1), 1.0, rtol=1e-9)
         assert not start.weights[~ALLOWED].any()
-    # Component 0 belongs to the matrix, component 2 to the other phase alone: one start trades the first for the second.
+    # Component 0 is the matrix's, component 2 the other phase's alone: one start trades the first for the second.
     share = [start.weights[1, 0] / start.weights[1, 2] for start in (taken, given)]
     assert share[0] < WEIGHTS[1, 0] / WEIGHTS[1, 2] < share[1]
