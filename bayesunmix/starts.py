@@ -165,8 +165,10 @@ def _distinct(starts: list[Start], most: int) -> list[Start]:
         if nearest[farthest] < SAME_START:
             break
         kept.append(rest.pop(farthest))
-    others = [start for start in starts if start.score >= starts[0].score + NEARLY_AS_GOOD]
-    return kept + others[: most - len(kept)]
+    for start in starts[len(good) :]:
+        if len(kept) < most and all(_distance(start, other) > SAME_START for other in kept):
+            kept.append(start)
+    return kept
 
 
 def _distance(first: Start, second: Start) -> float:
