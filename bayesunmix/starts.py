@@ -21,9 +21,9 @@ from bayesunmix.models.unmixing import SiteBalance
 
 FloatArray = npt.NDArray[np.float64]
 
-TRIALS_PER_START = 4
-# Clusters at the edge of a grain fall one way or another: several clusterings widen the search.
-CLUSTERINGS = 3
+TRIALS_PER_START = 6
+# Clusters at the edge of a grain fall one way or another: a second clustering widens the search.
+CLUSTERINGS = 2
 MOST_CLUSTERS = 12
 # Share of the matrix that a rotated start takes out of a phase or puts into it.
 ROTATION = 0.4
