@@ -41,7 +41,6 @@ _LINE_NAME = re.compile(r"^(K|L[1-3]|M[1-5])([L-Q][1-7])_LINE$")
 _AUGER_NAME = re.compile(r"^(K|L[1-3]|M[1-4])_([LM][1-5])([LMNOPQ][1-7])_AUGER$")
 _COSTER_KRONIG_NAME = re.compile(r"^F([LM])([1-4])([2-5])_TRANS$")
 
-GADOLINIUM = 64
 LANTHANUM = 57
 CERIUM = 58
 OSMIUM = 76
