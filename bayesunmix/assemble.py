@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,17 @@ import xarray as xr
 
 from bayesunmix.checkpoint import Stages
 from bayesunmix.config import RunConfig
+from bayesunmix.goodness import deviances, fit_dataset, held_out_segments
 from bayesunmix.identifiability import loose_ends, sentence_of
 from bayesunmix.inference.pixel_posterior import PixelPosterior
+from bayesunmix.mass_thickness import (
+    UNIT,
+    MassThickness,
+    contradiction,
+    mass_per_count,
+    mass_thickness,
+    nominal_mass_per_count,
+)
 from bayesunmix.posterior import Draws, FittedPosterior
 from bayesunmix.preparation import Setup
 from bayesunmix.quantify import compositions, draw_calibration, interval
@@ -42,8 +52,13 @@ def assemble(
     stages: Stages,
     facts: dict[str, Any],
     seed: int,
+    electrons: float | None = None,
 ) -> Result:
-    """Make the result of a run."""
+    """Make the result of a run; with the electrons per pixel where zeta-factors give a mass thickness."""
+    endmembers = _endmembers(setup, fitted, drawn.draws, config.inference.level)
+    spectra = endmembers["mean"].values
+    spectra = spectra[:, np.isfinite(spectra[0])]
+    segments = held_out_segments(setup, drawn.draws, spectra, config.inference.max_overlap)
     groups = {
         "posterior": _posterior(setup, fitted, drawn.draws, seed),
         "sample_stats": xr.Dataset(
@@ -51,17 +66,25 @@ def assemble(
         ),
         "constant_data": xr.Dataset({"total_counts": (("y", "x"), setup.image.total_counts)}),
         "maps": _maps(setup, pixels),
-        "endmembers": _endmembers(setup, fitted, drawn.draws, config.inference.level),
-        "fit": _fit(setup, drawn.draws, pixels),
+        "endmembers": endmembers,
+        "fit": fit_dataset(setup, drawn.draws, pixels, segments),
         "lines": _lines(setup),
     }
+    thickness = None
+    if electrons is not None:
+        thickness = _mass_thickness(setup, fitted, drawn.draws, pixels, electrons, seed)
+        _add_mass_thickness(groups, thickness)
     tree = xr.DataTree.from_dict(groups)
     run = _record(setup, config, fitted, drawn, stages, facts, seed)
     n_parameters = len(setup.forward.components) + fitted.data.basis.continuum_area.shape[1]
-    run["fit"] = _goodness(setup, groups["endmembers"], pixels, n_parameters)
+    run["fit"] = deviances(setup, spectra, pixels, segments, n_parameters)
     if run["fit"]["deviance_per_dof_total"] > MISFIT:
         run["warnings"].append(_misfit(run["fit"]["deviance_per_dof_total"]))
     run["warnings"] += _rival_modes(setup, fitted)
+    if thickness is not None:
+        table = thickness.table([phase.name for phase in setup.phases], config.inference.level)
+        run["mass_thickness"] = {"electrons_per_pixel": electrons, "table": table.to_dict("records")}
+        run["warnings"] += [sentence for sentence in [contradiction(thickness, setup.forward)] if sentence]
     run["identifiability"] = loose_ends(setup.phases, groups["posterior"])
     run["warnings"] += [sentence_of(loose) for loose in run["identifiability"]]
     result = Result(tree, run | {"problems": []})
@@ -90,6 +113,32 @@ def _posterior(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -
             "element": list(forward.elements),
             "component": list(forward.components),
         },
+    )
+
+
+def _mass_thickness(
+    setup: Setup, fitted: FittedPosterior, draws: Draws, pixels: PixelPosterior, electrons: float, seed: int
+) -> MassThickness:
+    """Mass thickness with the calibration factors that the compositions were drawn with."""
+    shape = draws.weights.shape[:2]
+    calibration = None if shape == (1, 1) else draw_calibration(setup.forward, shape, seed)
+    yields = np.asarray(fitted.data.yields)
+    per_count = mass_per_count(draws, yields, setup.forward, fitted.absorbing, electrons, calibration)
+    nominal = nominal_mass_per_count(draws, fitted, setup, electrons)
+    return mass_thickness(per_count, nominal, setup.image.total_counts, pixels, seed)
+
+
+def _add_mass_thickness(groups: dict[str, xr.Dataset], thickness: MassThickness) -> None:
+    """Put draws and maps of the mass thickness beside the others."""
+    attributes = {"unit": UNIT}
+    groups["posterior"] = groups["posterior"].assign(
+        mass_thickness=(("chain", "draw"), thickness.whole, attributes),
+        mass_thickness_pure=(("chain", "draw", "phase"), thickness.pure, attributes),
+    )
+    shape = groups["maps"]["label"].shape
+    groups["maps"] = groups["maps"].assign(
+        mass_thickness_mean=(("y", "x"), thickness.mean.reshape(shape), attributes),
+        mass_thickness_sd=(("y", "x"), thickness.sd.reshape(shape), attributes),
     )
 
 
@@ -150,54 +199,6 @@ def _thinned(shape: tuple[int, ...], most: int) -> npt.NDArray[np.int64]:
     return np.unique(np.linspace(0, total - 1, min(most, total)).astype(int))
 
 
-def _fit(setup: Setup, draws: Draws, pixels: PixelPosterior) -> xr.Dataset:
-    """Observed and expected counts per bin, for the whole map and for the pixels of each label."""
-    spectra = draws.spectra.mean(axis=(0, 1))
-    totals = setup.image.total_counts.ravel().astype(float)
-    observed = np.add.reduceat(setup.image.sum_spectrum(), setup.blocks.boundaries[:-1]).astype(float)
-    amounts = pixels.count_share * totals[:, None]
-    by_phase = amounts.sum(axis=0)[:, None] * spectra
-    pieces = draws.continuum.mean(axis=(0, 1)) / draws.total.mean(axis=(0, 1))[:, None]
-    continuum = np.einsum("k,kb,kbc->c", amounts.sum(axis=0), pieces, _continuum_templates(setup))
-    label = pixels.mean.argmax(axis=1)
-    segments = np.add.reduceat(_pooled(setup, label), setup.blocks.boundaries[:-1], axis=1)
-    expected = np.stack([amounts[label == k].sum(axis=0) @ spectra for k in range(len(spectra))])
-    edges = setup.blocks.edges_keV
-    return xr.Dataset(
-        {
-            "energy_low": ("energy_bin", edges[:-1]),
-            "energy_high": ("energy_bin", edges[1:]),
-            "observed": ("energy_bin", observed),
-            "expected": ("energy_bin", by_phase.sum(axis=0)),
-            "expected_by_phase": (("phase", "energy_bin"), by_phase),
-            "continuum": ("energy_bin", continuum),
-            "segment_observed": (("phase", "energy_bin"), segments),
-            "segment_expected": (("phase", "energy_bin"), expected),
-        },
-        coords={"phase": [phase.name for phase in setup.phases]},
-    )
-
-
-def _continuum_templates(setup: Setup) -> FloatArray:
-    """Unit-area continuum pieces, at the map's mean composition: they differ little between phases."""
-    pieces = setup.forward.continuum_spectra(np.tile(setup.mean_composition, (len(setup.phases), 1)))
-    return np.asarray(pieces / pieces.sum(axis=2, keepdims=True))
-
-
-def _pooled(setup: Setup, label: npt.NDArray[np.int64], block: int = 4096) -> FloatArray:
-    """Spectra of the pixels of each label, summed, shape (phase, energy).
-
-    Summed in blocks: a copy of a large map's pixels must not be made.
-    """
-    matrix = setup.image.pixel_matrix()
-    total = np.zeros((len(setup.phases), matrix.shape[1]))
-    for first in range(0, len(matrix), block):
-        rows, labels = matrix[first : first + block], label[first : first + block]
-        for k in range(len(total)):
-            total[k] += rows[labels == k].sum(axis=0, dtype=np.int64)
-    return total
-
-
 def _lines(setup: Setup) -> xr.Dataset:
     """Strongest lines of every fitted element inside the energy range, for labels."""
     low, high = setup.blocks.edges_keV[[0, -1]]
@@ -215,25 +216,6 @@ def _lines(setup: Setup) -> xr.Dataset:
     return xr.Dataset(
         {name: ("line", table[name].to_numpy(str if name in names[:3] else None)) for name in names}
     )
-
-
-def _goodness(
-    setup: Setup, endmembers: xr.Dataset, pixels: PixelPosterior, n_parameters: int
-) -> dict[str, float]:
-    """Poisson deviance per degree of freedom, channel by channel: of the total spectrum, and pooled over segments."""
-    spectra = endmembers["mean"].values
-    spectra = spectra[:, np.isfinite(spectra[0])]
-    amounts = pixels.count_share * setup.image.total_counts.ravel()[:, None].astype(float)
-    dof = max(spectra.shape[1] - n_parameters, 1)
-    total = _deviance(setup.image.sum_spectrum().astype(float), amounts.sum(axis=0) @ spectra)
-    label = pixels.mean.argmax(axis=1)
-    held = np.unique(label)
-    expected = np.stack([amounts[label == k].sum(axis=0) @ spectra for k in held])
-    segments = _deviance(_pooled(setup, label)[held], expected)
-    return {
-        "deviance_per_dof_total": total / dof,
-        "deviance_per_dof_segments": segments / (len(held) * dof),
-    }
 
 
 def _rival_modes(setup: Setup, fitted: FittedPosterior) -> list[str]:
@@ -262,13 +244,6 @@ def _misfit(deviance: float) -> str:
     )
 
 
-def _deviance(observed: FloatArray, expected: FloatArray) -> float:
-    """2 sum( y log(y / mu) - y + mu )."""
-    expected = np.maximum(expected, 1e-12)
-    ratio = np.where(observed > 0, observed, expected) / expected
-    return float(2.0 * (observed * np.log(ratio) - observed + expected).sum())
-
-
 def _record(
     setup: Setup,
     config: RunConfig,
@@ -281,9 +256,9 @@ def _record(
     """Record of the run as run.json holds it, apart from fit, problems and the worst diagnostics."""
     from bayesunmix.run import now, versions
 
-    image, blocks, response = setup.image, setup.blocks, setup.calibration.response
+    image, blocks, response = setup.image, setup.blocks, setup.spectrum.response
     eigenvalues = np.linalg.eigvalsh(fitted.estimate.hessian)
-    errors = setup.calibration.standard_errors
+    errors = setup.spectrum.standard_errors
     diagnostics: dict[str, Any] = {
         "whitened_gradient_norm": fitted.estimate.gradient_norm,
         "mode_converged": fitted.estimate.converged,
@@ -320,13 +295,9 @@ def _record(
             "blocks": blocks.n_blocks,
             "mean_counts_per_block": float(blocks.total_counts.mean()),
         },
-        "response": {
-            "gain": response.gain,
-            "offset_keV": response.offset_keV,
-            "noise_eV": response.noise_eV,
-            "fano": response.fano,
-            "standard_errors": errors,
-        },
+        "response": {**dataclasses.asdict(response), "standard_errors": errors},
+        "line_ratios": {"_".join(key): factor for key, factor in setup.spectrum.line_ratios.items()},
+        "undeclared": setup.spectrum.found,
         "lines": setup.forward.table.source,
         "components": list(setup.forward.components),
         "starts": [

@@ -26,6 +26,7 @@ OUTPUTS = (
     "abundances.hspy",
     "segmentation.hspy",
     "endmembers.hspy",
+    "mass_thickness.hspy",
     "posterior.nc",
     "run.json",
     "report.html",
@@ -103,6 +104,12 @@ def _write_maps(result: Result, folder: Path) -> None:
         "layers": [*(f"P(pure {name})" for name in result.phases), "label (index of the phase)"],
     }
     _write(folder / "segmentation.hspy", "Segmentation", layers.astype(np.float32), axes, about)
+    if "mass_thickness_mean" in maps:
+        names_of = [f"mass_thickness_{name}" for name in ("mean", "sd")]
+        stacked = np.stack([maps[name].values for name in names_of])
+        axes = [_index_axis("statistic", len(stacked)), *spatial]
+        about = {"statistics": ["mean", "sd"], "unit": maps[names_of[0]].attrs["unit"]}
+        _write(folder / "mass_thickness.hspy", "Mass thickness", stacked.astype(np.float32), axes, about)
 
 
 def _write_endmembers(result: Result, folder: Path) -> None:

@@ -12,7 +12,7 @@ families' calibration errors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,7 @@ from bayesunmix.xray import (
     with_oxygen,
 )
 from bayesunmix.xray.continuum import bremsstrahlung, hat_functions
+from bayesunmix.xray.refinement import NO_CORRECTION, ContinuumCorrection
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -96,6 +97,7 @@ class Family:
     main: bool
     stray: bool = False
     tied: bool = False  # follows its component's main family in a fixed ratio
+    amount: float = 1.0  # atoms, where families of several elements make one component
 
     @property
     def name(self) -> str:
@@ -112,13 +114,16 @@ class ForwardModel:
     elements : tuple of str
         Declared elements, reported.
     components : tuple of str
-        Elements, oxygen where it is seen but not reported, stray families, and the continuum last.
+        Elements, oxygen where it is seen but not reported, stray families, elements that nobody declared together, and
+        the continuum last.
     families : tuple of Family
     table, detector, response, film
         Physics.
     beam_energy_keV : float
     edges_keV : (energy + 1,)
         Edges of the fitted bins.
+    continuum : ContinuumCorrection
+        Smooth factor on the physical continuum.
     """
 
     elements: tuple[str, ...]
@@ -130,6 +135,7 @@ class ForwardModel:
     film: Film
     beam_energy_keV: float
     edges_keV: FloatArray
+    continuum: ContinuumCorrection = NO_CORRECTION
 
     @property
     def owner(self) -> npt.NDArray[np.int64]:
@@ -156,6 +162,14 @@ class ForwardModel:
             ]
         )
 
+    @property
+    def strength_unit(self) -> float:
+        """Detected strength of the strongest line, in cm2 for an absolute table: 1 in spectra and yields."""
+        lines = [line for family in self.families for line in self.table.lines(family.element, family.family)]
+        energy = np.array([line.energy_keV for line in lines])
+        strength = np.array([line.strength for line in lines])
+        return float((strength * self.detector.efficiency(energy)).max())
+
     def family_spectra(self, atom_fractions: FloatArray, edges_keV: FloatArray | None = None) -> FloatArray:
         """Return the detected spectrum per atom of every family in every phase, shape (phase, family, energy).
 
@@ -170,11 +184,12 @@ class ForwardModel:
         lines = [self.table.lines(family.element, family.family) for family in self.families]
         group = np.repeat(np.arange(len(lines)), [len(part) for part in lines])
         energy = np.array([line.energy_keV for part in lines for line in part])
-        emitted = np.array([line.strength for part in lines for line in part]) * self.detector.efficiency(
-            energy
+        emitted = np.array([line.strength for part in lines for line in part])
+        emitted *= (
+            self.detector.efficiency(energy) * np.array([family.amount for family in self.families])[group]
         )
         # Strengths are of order 1e-22 cm2: scaled to order 1 so that weights are too.
-        emitted = emitted / emitted.max()
+        emitted = emitted / self.strength_unit
         return np.stack(
             [
                 self.response.columns(
@@ -194,7 +209,7 @@ class ForwardModel:
         """Physical continuum split by hat functions, shape (phase, knot, energy), each phase summing to 1."""
         edges = self.edges_keV if edges_keV is None else edges_keV
         centre = 0.5 * (edges[1:] + edges[:-1])
-        shape = bremsstrahlung(edges, self.beam_energy_keV, self.detector.efficiency)
+        shape = bremsstrahlung(edges, self.beam_energy_keV, self.detector.efficiency) * self.continuum(centre)
         absorbed = np.stack(
             [shape * thin_film_factor(self.film.depth(self.elements, x, centre)) for x in atom_fractions]
         )
@@ -271,6 +286,8 @@ def forward_model(
     beam_energy_keV: float,
     edges_keV: FloatArray,
     seen_oxygen: bool,
+    undeclared: Mapping[str, float] | None = None,
+    continuum: ContinuumCorrection = NO_CORRECTION,
 ) -> ForwardModel:
     """Choose families and components for the declared elements.
 
@@ -283,6 +300,10 @@ def forward_model(
         Edges of the fitted bins.
     seen_oxygen : bool
         Fit oxygen's lines, where they are in range, without reporting oxygen.
+    undeclared : mapping of str to float, optional
+        Elements found in the total spectrum and their counts there: together one component, in these proportions.
+    continuum : ContinuumCorrection
+        Smooth factor on the physical continuum.
 
     Raises
     ------
@@ -303,11 +324,10 @@ def forward_model(
             raise InputError(
                 "sample.elements", f"have lines between {low:.4g} and {high:.4g} keV", f"{element} has none"
             )
-        strength = {name: table.detected_strength(element, name, detector.efficiency) for name in found}
-        enough = [name for name in found if strength[name] >= MAIN_SHARE * max(strength.values())]
-        main = min(enough, key=lambda name: (table.calibration_sd(element, name), -strength[name]))
+        main = main_family(element, found, table, detector)
+        least = WEAKEST_FAMILY * table.detected_strength(element, main, detector.efficiency)
         for name in found:
-            if strength[name] >= WEAKEST_FAMILY * strength[main]:
+            if table.detected_strength(element, name, detector.efficiency) >= least:
                 families.append(Family(element, name, len(components), name == main))
         components.append(element)
     for group in _alike(
@@ -318,6 +338,9 @@ def forward_model(
                 Family(element, name, len(components), main=place == 0, stray=True, tied=place > 0)
             )
         components.append("+".join(f"{element}_{name}" for element, name in group))
+    if undeclared:
+        families += _together(undeclared, len(components), table, detector, (low, high))
+        components.append("undeclared")
     return ForwardModel(
         tuple(elements),
         (*components, "continuum"),
@@ -328,7 +351,43 @@ def forward_model(
         film,
         beam_energy_keV,
         np.asarray(edges_keV, float),
+        continuum,
     )
+
+
+def main_family(element: str, families: Sequence[str], table: LineTable, detector: Detector) -> str:
+    """Return the best calibrated of an element's families with enough counts."""
+    strength = {name: table.detected_strength(element, name, detector.efficiency) for name in families}
+    enough = [name for name in families if strength[name] >= MAIN_SHARE * max(strength.values())]
+    return min(enough, key=lambda name: (table.calibration_sd(element, name), -strength[name]))
+
+
+def _together(
+    counts: Mapping[str, float],
+    component: int,
+    table: LineTable,
+    detector: Detector,
+    energy_range_keV: tuple[float, float],
+) -> list[Family]:
+    """Families of several elements as one component, the strongest element's first as its main one."""
+    found = []
+    for element in sorted(counts, key=lambda element: -counts[element]):
+        names = table.families(element, *energy_range_keV)
+        detected = sum(table.detected_strength(element, name, detector.efficiency) for name in names)
+        for name in names:
+            main = not found
+            found.append(
+                Family(
+                    element,
+                    name,
+                    component,
+                    main,
+                    stray=True,
+                    tied=not main,
+                    amount=counts[element] / detected,
+                )
+            )
+    return found
 
 
 def _alike(stray: list[tuple[str, str]], table: LineTable, response: Response) -> list[list[tuple[str, str]]]:

@@ -17,7 +17,7 @@ from bayesunmix.image import SpectrumImage
 from bayesunmix.io import load
 from bayesunmix.peaks import LOWEST_KEV, LineGroup, Peak, SumSpectrum
 from bayesunmix.xray import POLYMER_WINDOW, WINDOWLESS, Calibration, Detector, LineTable, Response, calibrate
-from bayesunmix.xray.detector import MN_K_ALPHA_KEV, TYPICAL_RESOLUTION_EV
+from bayesunmix.xray.response import MN_K_ALPHA_KEV, TYPICAL_RESOLUTION_EV
 
 # Where a file does not say its beam energy, for the relative strengths of K, L and M lines alone.
 ASSUMED_BEAM_KEV = {"TEM": 200.0, "SEM": 20.0}

@@ -18,7 +18,8 @@ from scipy.optimize import nnls
 from scipy.signal import find_peaks as local_maxima
 
 from bayesunmix.xray import Line, LineTable, Response, continuum_basis
-from bayesunmix.xray.detector import FWHM2_PER_VARIANCE
+from bayesunmix.xray.atomic import USUAL
+from bayesunmix.xray.response import FWHM2_PER_VARIANCE
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -49,11 +50,7 @@ CONTINUUM_FUNCTIONS = 12
 # Fewer counts than this in the correlation's variance would make a single photon significant.
 LEAST_VARIANCE = 0.5
 
-# What microscopists meet every week comes first, and what a sample all but never holds last.
-USUAL = frozenset(
-    "C N O F Na Mg Al Si P S Cl K Ca Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Sr Y Zr Nb Mo Pd Ag Sn Sb Te Ba La Ce Nd Sm "
-    "Hf Ta W Pt Au Pb Bi Th U".split()
-)
+# What a sample all but never holds comes last.
 NOBLE_GASES = frozenset("He Ne Ar Kr Xe Rn".split())
 _RARE = frozenset("Be Tc Pm Po At Rn Fr Ra Ac Pa Np Pu Am".split()) | NOBLE_GASES
 _USUAL_WEIGHT, _OTHER_WEIGHT, _RARE_WEIGHT = 1.0, 0.7, 0.2

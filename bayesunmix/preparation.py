@@ -16,10 +16,11 @@ import numpy.typing as npt
 from bayesunmix.binning import BinnedCounts, bin_image, channel_bins, pixel_bins
 from bayesunmix.config import RunConfig
 from bayesunmix.errors import BayesUnmixWarning, InputError
-from bayesunmix.forward import Film, ForwardModel, forward_model
+from bayesunmix.forward import Film, ForwardModel, forward_model, main_family
 from bayesunmix.image import SpectrumImage
 from bayesunmix.phase import Phase
-from bayesunmix.xray import Calibration, Detector, LineTable, calibrate
+from bayesunmix.xray import Detector, LineTable, Refinement, calibrate, refine, thin_film_factor
+from bayesunmix.xray.atomic import FAMILIES
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -44,7 +45,8 @@ class Setup:
     axis_keV : (energy,)
         Energy axis of the whole map.
     forward : ForwardModel
-    calibration : Calibration
+    spectrum : Refinement
+        What the total spectrum says about spectrometer, lines and continuum.
     blocks : BinnedCounts
     phases : tuple of Phase
     mean_composition : (element,)
@@ -56,7 +58,7 @@ class Setup:
     image: SpectrumImage
     axis_keV: FloatArray
     forward: ForwardModel
-    calibration: Calibration
+    spectrum: Refinement
     blocks: BinnedCounts
     phases: tuple[Phase, ...]
     mean_composition: FloatArray
@@ -97,17 +99,32 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
         else []
     )
     stray = [element for element in sample.stray if _has_lines(element, table, low, high, notes)]
-    calibration = calibrate(
-        cropped.sum_spectrum(),
-        cropped.channel_edges_keV,
+    sources = [*sample.elements, *hidden]
+    total, edges = cropped.sum_spectrum().astype(np.float64), cropped.channel_edges_keV
+    rough = calibrate(total, edges, table, sources, stray, beam_energy_keV=beam, detector=detector)
+
+    def transmission(atom_fractions: FloatArray, energy_keV: FloatArray) -> FloatArray:
+        return thin_film_factor(film.depth(sample.elements, atom_fractions, energy_keV))
+
+    counted = dict(zip(rough.components, rough.weights.tolist(), strict=True))
+    first = mean_composition(counted, sample.elements, table, detector)
+    refined = refine(
+        total,
+        edges,
         table,
-        [*sample.elements, *hidden],
+        sources,
         stray,
+        rough,
         beam_energy_keV=beam,
         detector=detector,
+        transmission=lambda energy_keV: transmission(first, energy_keV),
     )
-    lines = _line_energies((*sample.elements, *stray, *hidden), table)
-    boundaries = channel_bins(cropped.channel_edges_keV, calibration.response.fwhm_keV, lines, BIN_FRACTION)
+    if refined.found:
+        notes.append(_undeclared_note(refined.found))
+    # Refined ratios inside a family keep its total; a factor of the alpha line is one of that line.
+    table = with_factors(refined.table, config, detector)
+    lines = _line_energies((*sources, *stray), table)
+    boundaries = channel_bins(edges, refined.response.fwhm_keV, lines, BIN_FRACTION)
     blocks = bin_image(cropped, boundaries, pixel_bins(cropped.total_counts, COUNTS_PER_BLOCK))
     blocks = dataclasses.replace(blocks, counts=blocks.counts[blocks.total_counts > 0])
     forward = forward_model(
@@ -115,21 +132,23 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
         stray,
         table=table,
         detector=detector,
-        response=calibration.response,
+        response=refined.response,
         film=film,
         beam_energy_keV=beam,
         edges_keV=blocks.edges_keV,
         seen_oxygen=bool(hidden),
+        undeclared=refined.found,
+        continuum=refined.continuum,
     )
     assert not isinstance(config.phases, str)
     for note in notes[len(image.warnings) :]:
         warnings.warn(note, BayesUnmixWarning, stacklevel=2)
-    mean = _mean_composition(forward, calibration)
+    mean = mean_composition(refined.counts, sample.elements, table, detector)
     return Setup(
         cropped,
         image.energy_keV,
         forward,
-        calibration,
+        refined,
         blocks,
         config.phases,
         mean,
@@ -183,12 +202,12 @@ def _film(config: RunConfig, image: SpectrumImage, notes: list[str]) -> Film:
 
 
 def line_table(config: RunConfig, beam_energy_keV: float, detector: Detector) -> LineTable:
-    """Return the built-in or the user's line table with measured k-factors, for the elements that may emit.
+    """Return the built-in or the user's line table with measured factors, for the elements that may emit.
 
     Raises
     ------
     InputError
-        If the user's table cannot be read.
+        If the user's table cannot be read, or does not go with the factors.
     """
     sample = config.sample
     if config.xray.table is None:
@@ -196,12 +215,21 @@ def line_table(config: RunConfig, beam_energy_keV: float, detector: Detector) ->
         table = LineTable.built_in(beam_energy_keV, emitting)
     else:
         table = LineTable.from_json(config.xray.table)
-    measured = {
-        name: factor
-        for name, factor in config.xray.k_factors.items()
-        if name.split("_")[0] in sample.elements and name != "Si_K"
-    }
-    return table.with_k_factors(measured, detector.efficiency) if measured else table
+    return with_factors(table, config, detector)
+
+
+def with_factors(table: LineTable, config: RunConfig, detector: Detector) -> LineTable:
+    """Return the table with the measured k- or zeta-factors of the elements that it holds."""
+    k_factors, zeta_factors = (
+        {key: value for key, value in factors.items() if key.split("_")[0] in elements}
+        for factors, elements in (
+            (config.xray.k_factors, config.sample.elements),
+            (config.xray.zeta_factors, table.elements),
+        )
+    )
+    if config.xray.zeta_factors:
+        return table.with_zeta_factors(zeta_factors, detector.efficiency)
+    return table.with_k_factors(k_factors, detector.efficiency) if k_factors else table
 
 
 def _line_energies(elements: Sequence[str], table: LineTable) -> FloatArray:
@@ -224,17 +252,33 @@ def _has_lines(element: str, table: LineTable, low: float, high: float, notes: l
     return False
 
 
-def _mean_composition(forward: ForwardModel, calibration: Calibration) -> FloatArray:
-    """Atom fractions of the whole map from the total spectrum, absorption left out."""
-    fitted = dict(zip(calibration.components, calibration.weights, strict=True))
-    mains = {f.element: f.family for f in forward.families if f.main and not f.stray}
-    atoms = np.array(
-        [
-            fitted.get(f"{element}_{mains[element]}", 0.0)
-            / forward.table.detected_strength(element, mains[element], forward.detector.efficiency)
-            for element in forward.elements
-        ]
+def _undeclared_note(found: dict[str, float]) -> str:
+    """Say which elements were found that nobody declared, and what to do."""
+    names = ", ".join(f"{element} ({counts:.0f} counts)" for element, counts in found.items())
+    return (
+        f"The total spectrum shows lines of elements that were not declared: {names}. They were fitted together as "
+        "stray signal; name them in `sample.elements` if the sample holds them, else in `sample.stray`."
     )
+
+
+def mean_composition(
+    counts: dict[str, float], elements: Sequence[str], table: LineTable, detector: Detector
+) -> FloatArray:
+    """Atom fractions of a total spectrum from the counts of its families, absorption left out, shape (element,).
+
+    Parameters
+    ----------
+    counts
+        Counts of each family, keyed ``Fe_K``; an element's main one is read.
+    elements, table, detector
+        As declared.
+    """
+    atoms = []
+    for element in elements:
+        found = [family for family in FAMILIES if f"{element}_{family}" in counts]
+        main = main_family(element, found, table, detector) if found else None
+        strength = table.detected_strength(element, main, detector.efficiency) if main else 1.0
+        atoms.append(counts.get(f"{element}_{main}", 0.0) / strength)
     # Every element absorbs a little: none is known to be missing.
-    atoms = np.maximum(atoms, 1e-6 * atoms.max())
-    return np.asarray(atoms / atoms.sum())
+    relative = np.maximum(np.array(atoms), 1e-6 * max(atoms))
+    return np.asarray(relative / relative.sum())

@@ -89,6 +89,24 @@ def compositions(
 
     Parameters
     ----------
+    weights, yields, forward, absorbing, calibration
+        See `relative_atoms`.
+    """
+    atoms = relative_atoms(weights, yields, forward, absorbing, calibration)
+    return np.asarray(atoms / atoms.sum(axis=-1, keepdims=True))
+
+
+def relative_atoms(
+    weights: FloatArray,
+    yields: FloatArray,
+    forward: ForwardModel,
+    absorbing: FloatArray,
+    calibration: CalibrationDraws | None = None,
+) -> FloatArray:
+    """Atoms of every draw in units of counts over yield, shape (chain, draw, phase, element).
+
+    Parameters
+    ----------
     weights : (chain, draw, phase, component)
     yields : (phase, element)
         Nominal yields, at the mean thickness.
@@ -105,7 +123,7 @@ def compositions(
         part = part[..., None, None]
         atoms = atoms / ((1.0 - part) * change[low] + part * change[low + 1])
         atoms = atoms * np.exp(-calibration.log_factor)[:, :, None, :]
-    return np.asarray(atoms / atoms.sum(axis=-1, keepdims=True))
+    return np.asarray(atoms)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from bayesunmix.plot import FIGURES
+from bayesunmix.mass_thickness import WHOLE_MAP
+from bayesunmix.plot import FIGURES, OPTIONAL_FIGURES
 from bayesunmix.plot.partition import phase_pairs, table_rows
 from bayesunmix.plot.style import element_order, phase_colour, png_bytes
 from bayesunmix.report_words import Check, assumptions, checks, findings, headline
-from bayesunmix.rounding import composition_text, partition_text
+from bayesunmix.rounding import composition_text, interval_text, partition_text
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result
@@ -76,7 +77,8 @@ def report_html(result: Result) -> str:
 
 def draw_figures(result: Result) -> dict[str, Figure]:
     """Return every figure by name, in the order of the report."""
-    return {name: draw(result) for name, draw in FIGURES.items()}
+    optional = {name: draw for name, draw in OPTIONAL_FIGURES.items() if name in result.run}
+    return {name: draw(result) for name, draw in (FIGURES | optional).items()}
 
 
 def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]) -> str:
@@ -90,7 +92,7 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
     run = result.run
     phases = ", ".join(result.phases)
     return Template(template).substitute(
-        {f"figure_{name}": _image(name, picture, phases) for name, picture in pictures.items()},
+        {f"figure_{name}": _image(name, pictures[name], phases) for name in FIGURES},
         title=escape(f"Unmixing of {phases}"),
         subtitle=escape(
             f"bayesunmix {run.get('version', '')}, method {run.get('method', '')}, seed {run.get('seed', '')}"
@@ -100,6 +102,7 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
         headline=_headline(result),
         table_compositions=_composition_table(result),
         table_partition=_partition_table(result),
+        mass_thickness=_mass_thickness(result, pictures),
         diagnostics=_diagnostics(checks(result)),
         warnings=_warnings(run.get("warnings", [])),
         assumptions=_bullets(assumptions(result)),
@@ -163,6 +166,32 @@ def _partition_table(result: Result) -> str:
     )
     head = ["", *(escape(f"{above} / {below}") for above, below in pairs)]
     return f'<div class="wide">{_table(head, body, caption)}</div>'
+
+
+def _mass_thickness(result: Result, pictures: dict[str, bytes]) -> str:
+    """Section on the mass thickness, empty for a run without zeta-factors."""
+    if "mass_thickness" not in pictures:
+        return ""
+    table = result.mass_thickness()
+    body = [
+        [
+            row.where if row.where == WHOLE_MAP else f"pure {row.where}",
+            _cell(interval_text(row.mean, row.lower, row.upper) if row.mean == row.mean else "–", True),
+        ]
+        for row in table.itertuples(index=False)
+    ]
+    unit = escape(str(table["unit"].iloc[0]))
+    caption = (
+        f"Mass thickness in {unit}, mean [{100.0 * result.level:g} % interval]: of all pixels, and of those that are "
+        "most probably one phase alone."
+    )
+    picture = _image("mass_thickness", pictures["mass_thickness"], ", ".join(result.phases))
+    return (
+        '<h2 id="mass_thickness">Mass thickness</h2>'
+        f"<figure>{picture}<figcaption>Mass thickness of the declared elements in each pixel from zeta-factors and "
+        "dose, with the oxygen that they bind: posterior mean and standard deviation.</figcaption></figure>"
+        f"{_table(['', unit], body, caption)}"
+    )
 
 
 def _cell(text: str, known: bool) -> str:

@@ -131,6 +131,18 @@ class Result:
         draws = self._draws
         return partition_table(draws["composition"], draws["composition_counting"], self._absent, self.level)
 
+    def mass_thickness(self) -> pd.DataFrame:
+        """Mass thickness of the whole map and of each phase's pure pixels, in µg/cm2; maps are in ``tree["maps"]``.
+
+        Raises
+        ------
+        InputError
+            If the run had no zeta-factors.
+        """
+        if "mass_thickness" not in self.run:
+            raise InputError("xray.zeta_factors", "be given for a mass thickness", "were not")
+        return pd.DataFrame(self.run["mass_thickness"]["table"])
+
     def diagnostics(self) -> pd.DataFrame:
         """Convergence of every reported quantity: R-hat, bulk and tail effective sample size."""
         columns = ["rhat", "ess_bulk", "ess_tail"]

@@ -23,6 +23,7 @@ from bayesunmix.config import RunConfig
 from bayesunmix.files import prepare_folder, write_result
 from bayesunmix.image import SpectrumImage
 from bayesunmix.io import load
+from bayesunmix.mass_thickness import electrons_per_pixel, nominal_mass_per_count
 from bayesunmix.phase import Phase
 from bayesunmix.preparation import Setup, prepare
 from bayesunmix.progress import Reporter
@@ -157,6 +158,7 @@ def run_image(
     """
     reporter = Reporter(progress)
     setup = prepare(image, config)
+    electrons = electrons_per_pixel(setup.image) if config.xray.zeta_factors else None
     if out is not None:
         prepare_folder(out, overwrite=overwrite, resume=resume)
     facts = {
@@ -194,9 +196,11 @@ def run_image(
     with reporter.stage(f"draws ({config.inference.method})"):
         drawn = stages.run("draws", lambda: sample(fitted, config.inference, seed, reporter.advance))
     with reporter.stage("pixels"):
-        pixels = stages.run("pixels", lambda: _pixels(setup, config, fitted, drawn.draws, reporter))
+        pixels = stages.run(
+            "pixels", lambda: _pixels(setup, config, fitted, drawn.draws, electrons, reporter)
+        )
     with reporter.stage("result"):
-        result = assemble(setup, config, fitted, drawn, pixels, stages, facts, seed)
+        result = assemble(setup, config, fitted, drawn, pixels, stages, facts, seed, electrons)
     if out is not None:
         with reporter.stage("files"):
             write_result(result, out)
@@ -204,7 +208,14 @@ def run_image(
     return result
 
 
-def _pixels(setup: Setup, config: RunConfig, fitted: Any, draws: Any, reporter: Reporter) -> Any:  # noqa: ANN401
+def _pixels(
+    setup: Setup,
+    config: RunConfig,
+    fitted: Any,  # noqa: ANN401
+    draws: Any,  # noqa: ANN401
+    electrons: float | None,
+    reporter: Reporter,
+) -> Any:  # noqa: ANN401
     """Run the per-pixel pass over a subset of the posterior draws."""
     from bayesunmix.inference.pixel_posterior import pixel_posterior
 
@@ -222,6 +233,7 @@ def _pixels(setup: Setup, config: RunConfig, fitted: Any, draws: Any, reporter: 
         level=inference.level,
         max_overlap=inference.max_overlap,
         matrix=np.array([phase.matrix for phase in setup.phases]),
+        count_value=None if electrons is None else nominal_mass_per_count(draws, fitted, setup, electrons),
         progress=reporter.advance,
     )
 

@@ -34,7 +34,7 @@ DEFAULT_STRAY_SHARE = 0.01
 # Compositions and fractions are written with a few digits; a sum this close to 1 is meant to be 1.
 SUM_TOLERANCE = 0.005
 
-_K_FACTOR = re.compile(r"([A-Z][a-z]?)_([KLM])")
+_FACTOR = re.compile(r"([A-Z][a-z]?)_([KLM]a?)")
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,15 @@ class InstrumentConfig:
         Beam energy in keV and take-off angle in degrees.
     resolution_eV
         Full width at half maximum of the detector at Mn K-alpha, in eV.
+    beam_current_nA, live_time_s
+        Current of the beam in nA and live time of the whole map in s: the dose, which zeta-factors need.
     """
 
     beam_energy_keV: float | None = None
     takeoff_angle_deg: float | None = None
     resolution_eV: float | None = None
+    beam_current_nA: float | None = None
+    live_time_s: float | None = None
 
     def __post_init__(self) -> None:
         # The limits are wide; they catch a beam energy in eV and a resolution in keV.
@@ -149,6 +153,9 @@ class InstrumentConfig:
         for name, (low, high) in limits.items():
             if getattr(self, name) is not None:
                 _set(self, **{name: check_between(f"instrument.{name}", getattr(self, name), low, high)})
+        for name in ("beam_current_nA", "live_time_s"):
+            if getattr(self, name) is not None:
+                _set(self, **{name: check_positive(f"instrument.{name}", getattr(self, name))})
 
 
 @dataclass(frozen=True)
@@ -160,11 +167,15 @@ class XrayConfig:
     table
         JSON file that replaces the built-in line strengths.
     k_factors
-        Cliff-Lorimer factors relative to Si_K by element and family (``Fe_K``): value and sd.
+        Cliff-Lorimer factors: value and sd, by element and family (``Fe_K``, relative to Si_K) or alpha line
+        (``Fe_Ka``, relative to Si_Ka).
+    zeta_factors
+        Instead: zeta-factors in kg electron / (photon m2), keyed alike; with the dose they give the mass thickness.
     """
 
     table: Path | None = None
     k_factors: dict[str, tuple[float, float]] = field(default_factory=dict)
+    zeta_factors: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.table is not None:
@@ -173,24 +184,30 @@ class XrayConfig:
             if not Path(self.table).is_file():
                 raise InputError("xray.table", "be an existing JSON file", f'"{self.table}" is not there')
             _set(self, table=Path(self.table))
-        if not isinstance(self.k_factors, Mapping):
+        for name in ("k_factors", "zeta_factors"):
+            _set(self, **{name: _factors(f"xray.{name}", getattr(self, name))})
+        for key in ("Si_K", "Si_Ka"):
+            value, _ = self.k_factors.get(key, (1.0, 0.0))
+            if value != 1.0:
+                raise InputError(
+                    f"xray.k_factors.{key}", f"be 1, because factors are relative to {key}", f"is {value:g}"
+                )
+        if self.k_factors and self.zeta_factors:
             raise InputError(
-                "xray.k_factors", "be a table such as {Fe_K = [1.21, 0.03]}", f"is {self.k_factors!r}"
+                "xray.zeta_factors", "be given instead of `xray.k_factors`", "stands beside them", "Keep one."
             )
-        _set(self, k_factors={str(key): self._k_factor(str(key)) for key in self.k_factors})
 
-    def _k_factor(self, key: str) -> tuple[float, float]:
-        family = _K_FACTOR.fullmatch(key)
-        if family is None or family.group(1) not in SYMBOLS:
-            raise InputError(
-                "xray.k_factors", "name an element and a family such as Fe_K or U_M", f'holds "{key}"'
-            )
-        value, sd = _mean_sd(f"xray.k_factors.{key}", self.k_factors[key])
-        if key == "Si_K" and value != 1.0:
-            raise InputError(
-                "xray.k_factors.Si_K", "be 1, because factors are relative to Si_K", f"is {value:g}"
-            )
-        return value, sd
+
+def _factors(path: str, value: object) -> dict[str, tuple[float, float]]:
+    """Read a table of measured factors: value and sd by line family or alpha line."""
+    if not isinstance(value, Mapping):
+        raise InputError(path, "be a table such as {Fe_K = [1.21, 0.03]}", f"is {value!r}")
+    for key in value:
+        line = _FACTOR.fullmatch(str(key))
+        if line is None or line.group(1) not in SYMBOLS:
+            must = "name an element and a family, such as Fe_K, or its alpha line, such as Fe_Ka"
+            raise InputError(path, must, f'holds "{key}"')
+    return {str(key): _mean_sd(f"{path}.{key}", entry) for key, entry in value.items()}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ slightly off nominal, so that a fit of the energy axis has something to find.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from bayesunmix.xray import (
     thin_film_factor,
 )
 from bayesunmix.xray.absorption import oxygen_per_cation
-from bayesunmix.xray.detector import TYPICAL_RESOLUTION_EV
+from bayesunmix.xray.response import STRAIGHT, TYPICAL_RESOLUTION_EV
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -129,12 +129,18 @@ class Truth:
         stored.update({name: np.asarray(stored[name], dtype=np.float64) for name in arrays})
         stored.update({name: tuple(str(entry) for entry in stored[name]) for name in ("phases", "elements")})
         stored["line_factors"] = {key: float(value) for key, value in dict(stored["line_factors"]).items()}
-        stored["response"] = Response(
-            **{key: float(value) for key, value in dict(stored["response"]).items()}
-        )
+        stored["response"] = _stored_response(dict(stored["response"]))
         stored["mass_thickness_factor"] = float(stored["mass_thickness_factor"])
         stored["seed"] = int(stored["seed"])
         return cls(**stored)
+
+
+def _stored_response(stored: dict[str, Any]) -> Response:
+    """Return a response as a file holds it: numbers, and pairs as nested lists."""
+    bend = tuple(np.ravel(stored.pop("bend_eV", STRAIGHT)).astype(float).tolist())
+    pairs = np.reshape(np.asarray(stored.pop("pile_up", ()), float), (-1, 2)).tolist()
+    numbers = {key: float(value) for key, value in stored.items()}
+    return Response(**numbers, bend_eV=bend, pile_up=tuple((energy, share) for energy, share in pairs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +182,9 @@ def load_truth(path: str | Path) -> Truth:
     return Truth.from_metadata(entry["original_metadata"])
 
 
-def simulate_map(config: RunConfig, seed: int) -> SimulatedMap:
+def simulate_map(
+    config: RunConfig, seed: int, *, departure: Callable[[Source], Source] | None = None
+) -> SimulatedMap:
     """Draw a map of known truth.
 
     Parameters
@@ -185,6 +193,9 @@ def simulate_map(config: RunConfig, seed: int) -> SimulatedMap:
         Sample, instrument, phases with ``composition`` and ``fraction``, and the table ``[simulate]``.
     seed
         Seed of layout, thickness, calibration error and counts; `SimulateConfig.seed` is not looked at.
+    departure
+        Changes the physics that the counts are drawn from, after the calibration error: what no configuration can say,
+        such as another law of the peak widths.
 
     Returns
     -------
@@ -206,9 +217,11 @@ def simulate_map(config: RunConfig, seed: int) -> SimulatedMap:
     composition = np.array(
         [[phase.composition.get(element, 0.0) for element in elements] for phase in phases]
     )
-    source = _Source.of(config, plan)
+    source = Source.of(config, plan)
     if plan.calibration_error:
         source = source.with_errors(errors)
+    if departure is not None:
+        source = departure(source)
     atoms = (thickness[:, :, None] * abundances).mean(axis=(0, 1))
     spectra = source.counts_per_atom(composition, atoms, plan)
     truth = Truth(
@@ -238,8 +251,28 @@ def simulate_map(config: RunConfig, seed: int) -> SimulatedMap:
 
 
 @dataclass(frozen=True)
-class _Source:
-    """The physics of one simulated map."""
+class Source:
+    """The physics that one simulated map is drawn from.
+
+    Parameters
+    ----------
+    elements, stray
+        Elements of the compositions, and those that belong to no phase.
+    oxygen
+        Draw the lines of the oxygen that the elements bind.
+    table, detector, response
+        Line strengths, detector efficiency, and what becomes of photon energies on the axis.
+    film
+        The specimen as an absorber.
+    beam_energy_keV
+        Energy of the electrons in keV.
+    edges
+        Edges of the channels in keV, shape (energy + 1,).
+    factors
+        Strength of each line family over that of the table, keyed like ``Fe_K``.
+    mass_thickness
+        Mass thickness of the film over the mean of its prior; `film` holds it already.
+    """
 
     elements: tuple[str, ...]
     stray: tuple[str, ...]
@@ -254,7 +287,7 @@ class _Source:
     mass_thickness: float
 
     @classmethod
-    def of(cls, config: RunConfig, plan: SimulateConfig) -> _Source:
+    def of(cls, config: RunConfig, plan: SimulateConfig) -> Source:
         """Collect the physics with nominal line strengths."""
         sample, facts = config.sample, _acquisition(config)
         detector = Detector.from_resolution(_given(facts.resolution_eV))
@@ -282,7 +315,7 @@ class _Source:
             1.0,
         )
 
-    def with_errors(self, rng: np.random.Generator) -> _Source:
+    def with_errors(self, rng: np.random.Generator) -> Source:
         """Return the same physics with line strengths and mass thickness drawn from the priors of the inference."""
         sd = [self.table.calibration_sd(*name.split("_")) for name in self.factors]
         factors = dict(zip(self.factors, np.exp(rng.normal(0.0, sd)).tolist(), strict=True))

@@ -27,7 +27,9 @@ GROUPS = {
     "bad_input": "15 kinds of bad input",
     "resume": "a kill during NUTS, then --resume",
     "espm_phantom": "espm's phantom beside KL-NMF + FCLS",
+    "thickness": "the 71 GPa map with three priors of the film's thickness",
     "coverage": "coverage of the intervals on the embedded phantom",
+    "wrong_model": "coverage where the model is wrong",
 }
 # Of the table in a file or a pipe.
 PLAIN_WIDTH = 170

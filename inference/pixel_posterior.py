@@ -45,6 +45,8 @@ class PixelPosterior:
         Posterior probability that the pixel is that phase alone.
     count_share : (pixel, phase) float32
         Mean abundance in shares of counts.
+    value_sd : (pixel,) float32
+        Posterior sd of the mean value of a pixel's counts, where the phases' counts differ in value; else 0.
     """
 
     mean: Float32Array
@@ -53,6 +55,7 @@ class PixelPosterior:
     upper: Float32Array
     pure_probability: Float32Array
     count_share: Float32Array
+    value_sd: Float32Array
 
 
 def pixel_posterior(
@@ -63,6 +66,7 @@ def pixel_posterior(
     level: float,
     max_overlap: int = 2,
     matrix: npt.NDArray[np.bool_] | None = None,
+    count_value: FloatArray | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> PixelPosterior:
     """Posterior abundances of every pixel.
@@ -81,6 +85,8 @@ def pixel_posterior(
         Most phases finely resolved in one pixel.
     matrix : (phase,) bool, optional
         Phases in which the others are embedded; see `bayesunmix.models.abundance.simplex_atoms`.
+    count_value : (phase,), optional
+        What a count of each phase stands for, in any unit; for `PixelPosterior.value_sd`.
     progress : callable, optional
         Told the share of the work that is done.
     """
@@ -89,6 +95,8 @@ def pixel_posterior(
     typical = max(float(counts.sum(axis=1, dtype=np.int64).mean()), 1.0)
     atoms = simplex_atoms(centre, FINER * typical, max_overlap=max_overlap, matrix=matrix)
     weights = _map_weights(counts, atoms @ centre)
+    value = atoms @ (np.zeros(n_phases) if count_value is None else count_value)
+    value_powers = np.stack([value, value**2], axis=1)
     pieces = []
     batches = [slice(i, i + BATCH_PIXELS) for i in range(0, len(counts), BATCH_PIXELS)]
     for number, batch in enumerate(batches):
@@ -97,6 +105,7 @@ def pixel_posterior(
         moments = np.zeros((2, len(block), n_phases), np.float32)
         pure = np.zeros((len(block), n_phases), np.float32)
         count_share = np.zeros((len(block), n_phases), np.float32)
+        value_moments = np.zeros((len(block), 2))
         for draw in range(n_draws):
             share = responsibilities(relative_likelihood(block, atoms @ spectra[draw]), weights)
             amount = atoms * atoms_per_count[draw]
@@ -104,12 +113,14 @@ def pixel_posterior(
             moments += np.stack([share @ amount, share @ amount**2])
             pure += share[:, :n_phases]
             count_share += share @ atoms.astype(np.float32)
+            value_moments += share @ value_powers / n_draws
             for phase in range(n_phases):
                 histogram[phase] += share @ _one_hot(amount[:, phase])
             if progress is not None:
                 progress((number + (draw + 1) / n_draws) / len(batches))
         summary = _summarise(histogram / n_draws, moments / n_draws, level)
-        pieces.append((*summary, pure / n_draws, count_share / n_draws))
+        spread = np.sqrt(np.maximum(value_moments[:, 1] - value_moments[:, 0] ** 2, 0.0)).astype(np.float32)
+        pieces.append((*summary, pure / n_draws, count_share / n_draws, spread))
     return PixelPosterior(*(np.concatenate(field) for field in zip(*pieces, strict=True)))
 
 

@@ -180,6 +180,8 @@ BAD = [
     ("xray.k_factors", [1], "`xray.k_factors` must be a table such as"),
     ("xray.k_factors", {"Fe": [1.2, 0.1]}, '`xray.k_factors` must name an element and a family.*holds "Fe"'),
     ("xray.k_factors", {"Xx_K": [1.2, 0.1]}, "`xray.k_factors` must name an element and a family"),
+    ("xray.k_factors", {"Fe_Kb": [1.2, 0.1]}, "or its alpha line, such as Fe_Ka, but holds"),
+    ("xray.k_factors", {"Si_Ka": [1.1, 0.1]}, "`xray.k_factors.Si_Ka` must be 1"),
     ("xray.k_factors", {"Fe_K": 1.2}, r"`xray.k_factors.Fe_K` must be \[value, sd\]"),
     ("xray.k_factors", {"Fe_K": [0, 0.1]}, "`xray.k_factors.Fe_K` must be positive"),
     ("xray.k_factors", {"Fe_K": ["a", 0.1]}, r"`xray.k_factors.Fe_K` must be \[value, sd\]"),

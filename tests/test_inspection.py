@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import tomllib
 from pathlib import Path
@@ -16,7 +17,7 @@ from bayesunmix.inspection import inspect_map
 from bayesunmix.io import save
 from bayesunmix.peaks import SumSpectrum, siegbahn
 from bayesunmix.phantom import phantom_config
-from bayesunmix.simulate import simulate_map
+from bayesunmix.simulate import GAIN, OFFSET_KEV, simulate_map
 from bayesunmix.xray import Detector, LineTable, Response, bremsstrahlung
 
 EDGES = np.linspace(0.1, 20.1, 2001)
@@ -138,7 +139,10 @@ def test_phantom_in_words(phantom_file: Path) -> None:
     assert "beam energy 200 keV, take-off angle 22°, resolution 130 eV" in text
     assert "Missing   live time, real time, beam current" in text
     assert "Named     Mg Al Si Ca Fe Nd Sm Lu Hf U" in text
-    assert "fitted gain 0.9985, offset +8.0 eV" in text or "fitted gain 0.9985, offset +7.9 eV" in text
+    fitted = re.search(r"fitted gain ([\d.]+), offset \+([\d.]+) eV", text)
+    assert fitted is not None
+    assert float(fitted[1]) == pytest.approx(GAIN, abs=3e-4)
+    assert float(fitted[2]) == pytest.approx(1e3 * OFFSET_KEV, abs=1.0)
     assert "candidates by position, not identifications" in text
     (copper,) = [line for line in text.splitlines() if "  Cu Kα" in line]
     (magnesium,) = [line for line in text.splitlines() if "  Mg Kα" in line]

@@ -121,6 +121,16 @@ def test_intervals_hold_as_often_as_they_say(truth: FloatArray, found: PixelPost
     assert width.mean() < 0.6  # not by saying nothing
 
 
+def test_spread_of_what_counts_stand_for(counts: npt.NDArray[np.uint16], found: PixelPosterior) -> None:
+    """With values 3 and 5 it is twice the spread of the second phase's share of the counts."""
+    alike = pixel_posterior(
+        counts, SPECTRA[None], np.ones((1, 2)), level=0.9, count_value=np.array([3.0, 5.0])
+    )
+    np.testing.assert_allclose(alike.value_sd, 2 * alike.sd[:, 1], atol=2e-3)
+    assert alike.value_sd.max() > 0.1
+    assert not found.value_sd.any()
+
+
 def test_phases_share_the_pixel(found: PixelPosterior) -> None:
     np.testing.assert_allclose(found.mean.sum(axis=1), 1.0, atol=1e-5)
     np.testing.assert_allclose(found.count_share.sum(axis=1), 1.0, atol=1e-5)

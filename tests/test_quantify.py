@@ -114,6 +114,29 @@ def test_calibration_factors_cancel_in_ratios(forward: ForwardModel, yields: Flo
     np.testing.assert_allclose(alike[:, :, 0] / alike[:, :, 1], 1.0, rtol=1e-12)
 
 
+def test_a_wrong_k_factor_moves_compositions_and_cancels_in_partition(forward: ForwardModel) -> None:
+    """Counts of two phases, read with a factor of iron and with one 30 % larger: what a calibration error does."""
+    efficiency = forward.detector.efficiency
+    found = {}
+    for k in (1.3, 1.69):
+        table = forward.table.with_k_factors({"Fe_Ka": (k, 0.05 * k)}, efficiency)
+        given = dataclasses.replace(forward, table=table)
+        yields = given.basis(TRUE, np.ones((2, 3), bool))[1]
+        if not found:
+            weights = weights_of(TRUE, yields, (1, 1))
+        # Yields have an arbitrary common unit, which the fractions lose.
+        found[k] = compositions(weights, yields, given, TRUE)[0, 0]
+    right, wrong = found.values()
+    np.testing.assert_allclose(right, TRUE, rtol=1e-12)
+    # Iron over silicon is off by the factor's 30 % in both phases, the ratio of the phases' ratios not at all.
+    odds = (wrong[:, 2] / wrong[:, 1]) / (right[:, 2] / right[:, 1])
+    np.testing.assert_allclose(odds, 1.3, rtol=1e-12)
+    np.testing.assert_allclose(wrong[:, 2] / right[:, 2], 1.3 / (1 + 0.3 * TRUE[:, 2]), rtol=1e-12)
+    partition = (wrong[0, 2] / wrong[1, 2]) / (right[0, 2] / right[1, 2])
+    # Normalisation alone leaves 4 % of the 30.
+    assert partition == pytest.approx((1 + 0.3 * 0.18) / (1 + 0.3 * 0.05), rel=1e-12)
+
+
 def test_thickness_changes_soft_lines_most(forward: ForwardModel, yields: FloatArray) -> None:
     times = np.array([[0.5, 1.0, 2.0]])
     drawn = CalibrationDraws(np.zeros((1, 3, 3)), times)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import xraylib
 
-from bayesunmix.xray.atomic import SHELLS
+from bayesunmix.xray.atomic import SHELLS, atomic_symbol
+from bayesunmix.xray.ionisation import edge_energy_keV
 from bayesunmix.xray.relaxation import (
     LIGHT_LANTHANIDE_M,
     branching,
@@ -86,12 +87,47 @@ def test_the_4f_share_grows_with_the_4f_electrons() -> None:
     assert np.all(np.diff(shares) > -1e-9)
 
 
-def test_m2_yields_rise_evenly_from_osmium_to_bismuth() -> None:
-    yields = [
-        fluorescence_yield(element, "M2") for element in ("Os", "Ir", "Pt", "Au", "Hg", "Tl", "Pb", "Bi")
-    ]
-    assert np.all(np.diff(yields) > 0.0)
-    assert np.ptp(np.diff(yields)) < 1e-12
+@pytest.mark.parametrize("shell", ["M1", "M2", "M3", "M4", "M5"])
+def test_m_yields_have_no_jumps(shell: str) -> None:
+    """From element to element they rise by less than a half; those of M4 and M5 double where 4f electrons come."""
+    yields = np.array([fluorescence_yield(atomic_symbol(number), shell) for number in range(37, 93)])
+    steps = yields[1:] / yields[:-1]
+    numbers = np.arange(38, 93)
+    first_4f = (numbers == 57) & (shell in ("M4", "M5"))
+    assert np.all((steps[~first_4f] > 0.95) & (steps[~first_4f] < 1.5))
+    assert np.all((steps[first_4f] > 2.0) & (steps[first_4f] < 3.0))
+
+
+def test_m_yields_are_those_of_relativistic_calculations() -> None:
+    """Chen, Crasemann, Mark (1980, doi:10.1103/PhysRevA.21.449; 1983, doi:10.1103/PhysRevA.27.2989), to 15 %."""
+    chen = {
+        "Bi": (0.003064, 0.004676, 0.006542, 0.033, 0.031),
+        "U": (0.00573, 0.00838, 0.0130, 0.050, 0.045),
+    }
+    for element, expected in chen.items():
+        yields = [fluorescence_yield(element, f"M{index}") for index in range(1, 6)]
+        assert yields == pytest.approx(expected, rel=0.15), element
+
+
+def test_lines_of_outermost_electrons_have_energies() -> None:
+    """Calcium's 4s electrons fill a hole with the energy of its edge; osmium's 5d fit between the neighbours'."""
+    assert line_energy_keV("Ca", "L3N1") == pytest.approx(edge_energy_keV("Ca", "L3"), abs=0.010)
+    neighbours = [line_energy_keV(element, "L2O4") for element in ("Re", "Ir")]
+    assert line_energy_keV("Os", "L2O4") == pytest.approx(np.mean(neighbours), abs=0.010)
+    # Bearden (1967): uranium L-beta5 at 17.070 keV. There is no 6p electron below thallium.
+    assert line_energy_keV("U", "L3O45") == pytest.approx(17.070, abs=0.010)
+    assert line_energy_keV("Au", "M3P2") == 0.0
+
+
+def test_m_lines_of_the_4d_metals_follow_the_4d_electrons() -> None:
+    """Rubidium has no 4d electron, palladium has ten and no 5s electron; the shares always add up to one."""
+    assert "M3N5" not in branching("Rb", "M3")
+    assert "M3O1" not in branching("Pd", "M3")
+    shares = [branching(element, "M3")["M3N5"] for element in ("Y", "Zr", "Nb", "Mo", "Ru", "Rh", "Pd")]
+    assert np.all(np.diff(shares) > 0.0)
+    assert sum(branching("Ag", "M3").values()) == pytest.approx(1.0)
+    # Bearden (1967): silver M-zeta at 0.3117 keV.
+    assert line_energy_keV("Ag", "M5N3") == pytest.approx(0.3117, abs=0.002)
 
 
 def test_m_coster_kronig_has_no_holes_in_the_lanthanides() -> None:

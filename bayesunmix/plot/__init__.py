@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from bayesunmix.plot.compositions import compositions
 from bayesunmix.plot.fit import fit
 from bayesunmix.plot.maps import maps
+from bayesunmix.plot.mass_thickness import mass_thickness
 from bayesunmix.plot.partition import partition
 from bayesunmix.plot.segmentation import segmentation
 from bayesunmix.plot.spectra import spectra
@@ -16,7 +17,7 @@ from bayesunmix.plot.spectra import spectra
 if TYPE_CHECKING:
     from bayesunmix.result import Result
 
-__all__ = ["FIGURES", "ResultPlots"]
+__all__ = ["FIGURES", "OPTIONAL_FIGURES", "ResultPlots"]
 
 FIGURES = {
     "fit": fit,
@@ -27,6 +28,9 @@ FIGURES = {
     "partition": partition,
 }
 """Every figure by the name of its file, in the order of the report."""
+
+OPTIONAL_FIGURES = {"mass_thickness": mass_thickness}
+"""Figures of results that hold what the name says."""
 
 
 class ResultPlots:
@@ -63,6 +67,17 @@ class ResultPlots:
     def compositions(self) -> Figure:
         """Composition of every phase: see `bayesunmix.plot.compositions.compositions`."""
         return compositions(self._result)
+
+    def mass_thickness(self) -> Figure:
+        """Mass thickness of each pixel: see `bayesunmix.plot.mass_thickness.mass_thickness`.
+
+        Raises
+        ------
+        InputError
+            If the run had no zeta-factors.
+        """
+        self._result.mass_thickness()
+        return mass_thickness(self._result)
 
     def partition(self) -> Figure:
         """Partition coefficients of every pair of phases: see `bayesunmix.plot.partition.partition`."""

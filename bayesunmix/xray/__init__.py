@@ -11,9 +11,11 @@ from bayesunmix.xray.absorption import (
 from bayesunmix.xray.atomic import atomic_number, atomic_weight
 from bayesunmix.xray.calibration import Calibration, calibrate
 from bayesunmix.xray.continuum import bremsstrahlung, continuum_basis
-from bayesunmix.xray.detector import POLYMER_WINDOW, WINDOWLESS, Detector, Layer, Response, channel_edges
+from bayesunmix.xray.detector import POLYMER_WINDOW, WINDOWLESS, Detector, Layer, channel_edges
 from bayesunmix.xray.ionisation import ionisation_cross_section
 from bayesunmix.xray.lines import Line, LineTable
+from bayesunmix.xray.refinement import Refinement, refine
+from bayesunmix.xray.response import Response
 
 __all__ = [
     "POLYMER_WINDOW",
@@ -23,6 +25,7 @@ __all__ = [
     "Layer",
     "Line",
     "LineTable",
+    "Refinement",
     "Response",
     "absorption_depth",
     "atomic_number",
@@ -34,6 +37,7 @@ __all__ = [
     "ionisation_cross_section",
     "mass_absorption_coefficient",
     "mixture_absorption_coefficient",
+    "refine",
     "thin_film_factor",
     "weight_fractions",
     "with_oxygen",

@@ -14,6 +14,11 @@ from bayesunmix.errors import InputError
 SHELLS = ("K", "L1", "L2", "L3", "M1", "M2", "M3", "M4", "M5")
 FAMILIES = ("K", "L", "M")
 HEAVIEST = 99
+# What microscopists meet every week, in samples, grids, apertures and coatings.
+USUAL = frozenset(
+    "C N O F Na Mg Al Si P S Cl K Ca Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Sr Y Zr Nb Mo Pd Ag Sn Sb Te Ba La Ce Nd Sm "
+    "Hf Ta W Pt Au Pb Bi Th U".split()
+)
 
 
 def atomic_number(element: str, field: str = "elements") -> int:

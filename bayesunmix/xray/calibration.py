@@ -30,8 +30,9 @@ from scipy.optimize import nnls
 
 from bayesunmix.errors import InputError
 from bayesunmix.xray.continuum import DEFAULT_HATS, continuum_basis
-from bayesunmix.xray.detector import Detector, Response
+from bayesunmix.xray.detector import Detector
 from bayesunmix.xray.lines import LineTable
+from bayesunmix.xray.response import Response
 
 PARAMETERS = ("gain", "offset_keV", "noise_eV", "fano")
 PRIOR_SD = np.array([0.005, 0.030, 15.0, 0.010])
@@ -226,10 +227,10 @@ def _best_on_grid(counts: Array, columns: _Columns, prior: Array) -> tuple[Array
 def _weighted_fit(counts: Array, phi: Array, variance: Array) -> Array:
     """Return non-negative weights that minimise the squared residuals over `variance`."""
     scaled = phi / np.sqrt(variance)
-    return _nonnegative(scaled @ scaled.T, scaled @ (counts / np.sqrt(variance)))
+    return nonnegative_minimum(scaled @ scaled.T, scaled @ (counts / np.sqrt(variance)))
 
 
-def _nonnegative(information: Array, gradient: Array) -> Array:
+def nonnegative_minimum(information: Array, gradient: Array) -> Array:
     """Minimise w.G.w / 2 - g.w over w >= 0 through the Cholesky factor of G, scaled to a unit diagonal."""
     scale = 1.0 / np.sqrt(np.maximum(np.diag(information), 1e-300))
     unit = information * np.outer(scale, scale) + 1e-10 * np.eye(scale.size)
@@ -276,17 +277,17 @@ def _scoring_step(
     theta_gradient = b @ y + precision @ (prior - theta)
     cross = a @ b.T
     eliminated = np.linalg.solve(theta_information, np.column_stack([cross.T, theta_gradient]))
-    new_weights = _nonnegative(a @ a.T - cross @ eliminated[:, :-1], a @ y - cross @ eliminated[:, -1])
+    new_weights = nonnegative_minimum(a @ a.T - cross @ eliminated[:, :-1], a @ y - cross @ eliminated[:, -1])
     change = eliminated[:, -1] - eliminated[:, :-1] @ new_weights
     return theta + change, new_weights
 
 
 def _objective(counts: Array, mean: Array, theta: Array, prior: Array) -> float:
     """Return half the Poisson deviance plus half the squared prior distances."""
-    return 0.5 * _deviance(counts, mean) + 0.5 * float(np.sum(((theta - prior) / PRIOR_SD) ** 2))
+    return 0.5 * poisson_deviance(counts, mean) + 0.5 * float(np.sum(((theta - prior) / PRIOR_SD) ** 2))
 
 
-def _deviance(counts: Array, mean: Array) -> float:
+def poisson_deviance(counts: Array, mean: Array) -> float:
     """Return 2 sum( y log(y / mu) - y + mu )."""
     mean = np.maximum(mean, LEAST_MEAN)
     ratio = np.where(counts > 0.0, counts, mean) / mean
@@ -304,7 +305,7 @@ def _summarise(
     jacobian = np.vstack([slope, phi[free]]) / np.sqrt(mean)
     information = jacobian @ jacobian.T
     information[:4, :4] += np.diag(PRIOR_SD**-2.0)
-    deviance = _deviance(counts, mean)
+    deviance = poisson_deviance(counts, mean)
     dof = max(counts.size - int(free.sum()) - len(PARAMETERS), 1)
     scale = 1.0 / np.sqrt(np.diag(information))
     inverse = np.linalg.pinv(information * np.outer(scale, scale)) * np.outer(scale, scale)

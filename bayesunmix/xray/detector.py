@@ -1,38 +1,22 @@
-"""The silicon drift detector: what it lets in, what it stops, and how it spreads a line over its channels.
+"""The silicon drift detector: what it lets in and what it stops.
 
-Efficiency: transmission of the layers in front (window, contact, dead layer) times the share stopped in the
-sensor. Response: a Gaussian whose full width at half maximum adds electronic noise and the Fano statistics
-of the charge,
-
-    FWHM(E)^2 = noise^2 + 8 ln 2 F epsilon E,    epsilon = 3.64 eV per pair, F about 0.115
-
-(Fano 1947, doi:10.1103/PhysRev.72.26; epsilon and F of silicon near 250 K: Mazziotta 2008,
-doi:10.1016/j.nima.2007.10.043). Escape peaks and tails act on the true energies before this spread: they are
-lists of extra lines, or a matrix applied to `Response.matrix`.
+Efficiency: transmission of the layers in front (window, contact, dead layer) times the share stopped in the sensor.
+How it spreads what it counts over the channels is its `Response`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import xraylib
-from scipy.special import ndtr
 
-from bayesunmix.errors import InputError, check_positive
+from bayesunmix.errors import InputError
 from bayesunmix.xray.absorption import mixture_absorption_coefficient
 from bayesunmix.xray.atomic import atomic_symbol
-
-PAIR_ENERGY_EV = 3.64
-FANO_SILICON = 0.115
-# 8 ln 2 turns a variance into a squared full width at half maximum.
-FWHM2_PER_VARIANCE = 8.0 * np.log(2.0)
-MN_K_ALPHA_KEV = 5.895
-TYPICAL_RESOLUTION_EV = 130.0
-# A Gaussian holds all but 2e-9 of its area within this many standard deviations.
-REACH_SIGMAS = 6.0
+from bayesunmix.xray.response import TYPICAL_RESOLUTION_EV, Response
 
 # Densities in g/cm3 of the layer materials that are not elements (manufacturers' data sheets; elements:
 # xraylib).
@@ -40,117 +24,6 @@ COMPOUND_DENSITIES = {"C22H10N2O5": 1.42, "Si3N4": 3.17, "SiO2": 2.2, "H2O": 0.9
 POLYIMIDE = "C22H10N2O5"
 
 Array = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Response:
-    """How true photon energies appear on the energy axis.
-
-    A photon of energy E appears at `offset_keV` + `gain` E, spread by a Gaussian of width `fwhm_keV(E)`.
-
-    Parameters
-    ----------
-    gain
-        Apparent over true energy; 1 for a perfect axis.
-    offset_keV
-        Apparent energy of a photon of no energy, in keV; 0 for a perfect axis.
-    noise_eV
-        Full width at half maximum of the electronic noise, in eV.
-    fano
-        Fano factor.
-    """
-
-    gain: float = 1.0
-    offset_keV: float = 0.0
-    noise_eV: float = 60.0
-    fano: float = FANO_SILICON
-
-    @classmethod
-    def from_resolution(
-        cls, resolution_eV: float = TYPICAL_RESOLUTION_EV, fano: float = FANO_SILICON
-    ) -> Response:
-        """Choose the noise so that Mn K-alpha has the given full width at half maximum.
-
-        Raises
-        ------
-        InputError
-            If the width is below what the Fano statistics alone give.
-        """
-        fano_eV2 = FWHM2_PER_VARIANCE * fano * PAIR_ENERGY_EV * MN_K_ALPHA_KEV * 1e3
-        noise2 = check_positive("instrument.resolution_eV", resolution_eV) ** 2 - fano_eV2
-        if noise2 <= 0.0:
-            limit = f"exceed {np.sqrt(fano_eV2):.0f} eV, the limit of silicon at Mn K-alpha"
-            raise InputError("instrument.resolution_eV", limit, f"is {resolution_eV:g}")
-        return cls(noise_eV=float(np.sqrt(noise2)), fano=fano)
-
-    def fwhm_keV(self, energy_keV: npt.ArrayLike) -> Array:
-        """Return the full width at half maximum of a line at true energies in keV."""
-        energy_eV = np.maximum(np.asarray(energy_keV, dtype=np.float64), 0.0) * 1e3
-        fano_eV2 = FWHM2_PER_VARIANCE * self.fano * PAIR_ENERGY_EV * energy_eV
-        return np.asarray(1e-3 * np.sqrt(self.noise_eV**2 + fano_eV2))
-
-    def apparent_keV(self, energy_keV: npt.ArrayLike) -> Array:
-        """Return where photons of true energy E appear on the axis: offset + gain E."""
-        return np.asarray(self.offset_keV + self.gain * np.asarray(energy_keV, dtype=np.float64))
-
-    def matrix(self, energy_keV: npt.ArrayLike, channel_edges_keV: Array) -> Array:
-        """Return the share of each line in each channel, its Gaussian integrated over the channel.
-
-        Parameters
-        ----------
-        energy_keV
-            True line energies in keV, shape (line,).
-        channel_edges_keV
-            Edges of the channels on the axis, ascending, shape (energy + 1,).
-
-        Returns
-        -------
-        Array
-            Shape (line, energy); a row adds up to 1 where the axis covers the line.
-        """
-        lines = np.atleast_1d(np.asarray(energy_keV, dtype=np.float64))
-        return self.columns(lines, np.ones(lines.size), np.arange(lines.size), lines.size, channel_edges_keV)
-
-    def spectrum(
-        self, energy_keV: npt.ArrayLike, strengths: npt.ArrayLike, channel_edges_keV: Array
-    ) -> Array:
-        """Return the summed spectrum of lines with the given areas, shape (energy,)."""
-        lines = np.atleast_1d(np.asarray(energy_keV, dtype=np.float64))
-        areas = np.broadcast_to(np.asarray(strengths, dtype=np.float64), lines.shape)
-        one_group = np.zeros(lines.size, dtype=np.intp)
-        return np.asarray(self.columns(lines, areas, one_group, 1, channel_edges_keV)[0])
-
-    def columns(
-        self,
-        energy_keV: Array,
-        areas: Array,
-        group: npt.NDArray[np.intp],
-        groups: int,
-        channel_edges_keV: Array,
-    ) -> Array:
-        """Return the spectra of groups of lines: line l with area `areas[l]` adds to row `group[l]`.
-
-        Each line is evaluated only on the channels within six standard deviations of it.
-
-        Returns
-        -------
-        Array
-            Shape (groups, energy).
-        """
-        edges = np.asarray(channel_edges_keV, dtype=np.float64)
-        channels = edges.size - 1
-        centre = self.apparent_keV(energy_keV)
-        sigma = self.gain * self.fwhm_keV(energy_keV) / np.sqrt(FWHM2_PER_VARIANCE)
-        first = np.searchsorted(edges, centre - REACH_SIGMAS * sigma, side="right") - 1
-        last = np.searchsorted(edges, centre + REACH_SIGMAS * sigma, side="left")
-        reach = int(np.max(last - first, initial=0)) + 1
-        # Positions beyond the axis are held at its ends, where they give differences of zero.
-        position = np.clip(first[:, None] + np.arange(reach + 1), 0, channels)
-        below = ndtr((edges[position] - centre[:, None]) / sigma[:, None])
-        shares = areas[:, None] * np.diff(below, axis=1)
-        flat = group[:, None] * channels + np.minimum(position[:, :-1], channels - 1)
-        summed = np.bincount(flat.ravel(), weights=shares.ravel(), minlength=groups * channels)
-        return np.asarray(summed, dtype=np.float64).reshape(groups, channels)
 
 
 @dataclass(frozen=True)
@@ -218,7 +91,7 @@ class Detector:
 
     layers: tuple[Layer, ...] = WINDOWLESS
     sensor_thickness_mm: float = 0.45
-    response: Response = Response()
+    response: Response = field(default_factory=Response)
 
     @classmethod
     def from_resolution(cls, resolution_eV: float = TYPICAL_RESOLUTION_EV) -> Detector:

@@ -42,7 +42,11 @@ HEAVIEST_BUILT_IN = 95
 # the M lines of the light lanthanides, whose 3d-4f transitions depend on the bonding.
 DEFAULT_SD = {"K": 0.05, "L": 0.10, "M": 0.20}
 LIGHT_LANTHANIDE_M_SD = 0.50
+AVOGADRO = 6.02214076e23  # 1/mol, exact in the SI
 REFERENCE = ("Si", "K")
+# The lines that the Siegbahn names Ka, La and Ma mean for an X-ray detector, which does not resolve the two of each
+# (Jenkins, R., et al., X-Ray Spectrom. 20 (1991) 149, doi:10.1002/xrs.1300200308).
+ALPHA_LINES = {"K": ("KL3", "KL2"), "L": ("L3M5", "L3M4"), "M": ("M5N7", "M5N6")}
 
 Array = npt.NDArray[np.float64]
 
@@ -111,7 +115,8 @@ class LineTable:
         entries = [line for element in dict.fromkeys(wanted) for line in _element_lines(element, energy)]
         source = (
             f"built-in at {energy:g} keV: Bote-Salvat ionisation (doi:10.1016/j.adt.2009.08.001), relaxation "
-            "from xraylib (doi:10.1016/j.sab.2011.09.011), M lines of La to Eu after Bearden (1967)"
+            "from xraylib (doi:10.1016/j.sab.2011.09.011), M yields of EADL (doi:10.2172/10121422), M lines of La to "
+            "Eu after Bearden (1967)"
         )
         return cls(tuple(entries), source)
 
@@ -181,27 +186,34 @@ class LineTable:
             return LIGHT_LANTHANIDE_M_SD
         return DEFAULT_SD[family]
 
-    def detected_strength(self, element: str, family: str, efficiency: Callable[[Array], Array]) -> float:
-        """Return the detected photons per atom of a whole family: sum of strength times efficiency."""
+    def detected_strength(
+        self, element: str, family: str, efficiency: Callable[[Array], Array], *, alpha: bool = False
+    ) -> float:
+        """Return the detected photons per atom of a family or its alpha lines: sum of strength times efficiency."""
         lines = self.lines(element, family)
+        if alpha:
+            lines = tuple(line for line in lines if line.line in ALPHA_LINES[family])
         energies = np.array([line.energy_keV for line in lines])
         return float(np.array([line.strength for line in lines]) @ efficiency(energies)) if lines else 0.0
 
     def with_k_factors(
         self, k_factors: Mapping[str, tuple[float, float]], efficiency: Callable[[Array], Array]
     ) -> LineTable:
-        """Return the table rescaled so that measured Cliff-Lorimer factors to Si K hold.
+        """Return the table rescaled so that measured Cliff-Lorimer factors to silicon hold.
 
-        A factor k is defined by weight and on the detected intensities I of whole families,
+        A factor k is defined by weight and on detected intensities I before absorption in the specimen,
 
             C_X / C_Si = k I_X / I_Si   =>   sum_X(strength x efficiency) = (M_X / M_Si) sum_Si(...) / k,
 
-        M the atomic weights. All lines of the family of X are scaled alike; silicon keeps its strengths.
+        M the atomic weights. The sums run over whole families where the factor is keyed by a family (``Fe_K``, to
+        Si K), and over the alpha lines where it is keyed by these (``Fe_Ka``, to Si Ka). All lines of the family of X
+        are scaled alike. Silicon keeps its strengths and, as the reference, has no error of its own: it is in the
+        errors of the factors, whether measured or calculated.
 
         Parameters
         ----------
         k_factors
-            ``{"Fe_K": (value, standard deviation), ...}``.
+            ``{"Fe_K": (value, standard deviation), "Pt_La": ..., ...}``. Silicon may stand among them with 1.
         efficiency
             Detector efficiency as a function of energies in keV (`Detector.efficiency`): the factors hold
             for the detector they were measured with.
@@ -209,51 +221,177 @@ class LineTable:
         Raises
         ------
         InputError
-            If a key is not element_family, the table lacks that family, or a number is not positive.
+            If a key names neither a family nor an alpha line of the table, two keys name the same family, or a number
+            is not positive.
         """
         scales: dict[tuple[str, str], float] = {}
-        measured = dict(self.measured_sd)
+        measured = dict(self.measured_sd) | ({REFERENCE: 0.0} if k_factors else {})
         for key, value in k_factors.items():
-            element, family = self._check_k_key(key)
-            k, sd = _check_k_value(key, value)
+            element, family, alpha = self._check_key("xray.k_factors", key)
+            sd_may_be_zero = key.startswith("_".join(REFERENCE))
+            k, sd = _check_factor(f"xray.k_factors.{key}", value, allow_zero=sd_may_be_zero)
+            if (element, family) == REFERENCE:
+                _check_reference(key, k)
+                continue
+            if (element, family) in scales:
+                raise InputError(
+                    "xray.k_factors", f"hold one factor for {element} {family}", f"has {key} too"
+                )
             wanted = atomic_weight(element) / atomic_weight(REFERENCE[0]) / k
-            ratio = self.detected_strength(element, family, efficiency) / self._reference(efficiency)
-            scales[element, family] = wanted / ratio
+            detected = self.detected_strength(element, family, efficiency, alpha=alpha)
+            scales[element, family] = wanted * self._reference(efficiency, alpha) / detected
             measured[element, family] = sd / k
+        source = self._source_with("k-factors", k_factors) if k_factors else self.source
+        return LineTable(self._scaled(scales, 1.0), source, tuple(measured.items()))
+
+    def with_zeta_factors(
+        self, zeta_factors: Mapping[str, tuple[float, float]], efficiency: Callable[[Array], Array]
+    ) -> LineTable:
+        """Return the table rescaled so that measured zeta-factors hold, with strengths in absolute units.
+
+        A zeta-factor is defined by the mass thickness rho t of a film, the weight fraction C of the element, its
+        detected intensity I before absorption and the number of electrons D,
+
+            rho t = zeta I / (C D)   =>   sum(strength x efficiency) = M / (N_A zeta),
+
+        M the atomic weight and N_A Avogadro's number: photons detected per atom and electron of unit areal density,
+        in cm2 per atom, the detector's solid angle included. The sum runs over the family or its alpha lines as in
+        `with_k_factors`. Families without a factor keep their ratio to the measured ones, on average.
+
+        Parameters
+        ----------
+        zeta_factors
+            ``{"Si_K": (value, standard deviation), "Fe_Ka": ...}`` in kg electron / (photon m2).
+        efficiency
+            Detector efficiency as a function of energies in keV (`Detector.efficiency`).
+
+        Raises
+        ------
+        InputError
+            If there is no factor, a key names neither a family nor an alpha line of the table, two keys name the same
+            family, or a number is not positive.
+
+        References
+        ----------
+        Watanabe, M. and Williams, D. B., J. Microsc. 221 (2006) 89, doi:10.1111/j.1365-2818.2006.01549.x.
+        """
+        field = "xray.zeta_factors"
+        if not zeta_factors:
+            raise InputError(field, "hold a factor of an element of the sample", "has none")
+        scales: dict[tuple[str, str], float] = {}
+        measured = dict(self.measured_sd)
+        precision = []
+        for key, value in zeta_factors.items():
+            element, family, alpha = self._check_key(field, key)
+            zeta, sd = _check_factor(f"{field}.{key}", value)
+            if (element, family) in scales:
+                raise InputError(field, f"hold one factor for {element} {family}", f"has {key} too")
+            # g/mol over kg/m2 is 10 cm2/mol.
+            wanted = 10.0 * atomic_weight(element) / (AVOGADRO * zeta)
+            scales[element, family] = wanted / self.detected_strength(
+                element, family, efficiency, alpha=alpha
+            )
+            precision.append(1.0 / (self.calibration_sd(element, family) ** 2 + (sd / zeta) ** 2))
+            measured[element, family] = sd / zeta
+        common = math.exp(float(np.average(np.log(list(scales.values())), weights=precision)))
+        source = self._source_with("zeta-factors", zeta_factors)
+        return LineTable(self._scaled(scales, common), source, tuple(measured.items()))
+
+    def with_ratios(
+        self, factors: Mapping[tuple[str, str, str], float], efficiency: Callable[[Array], Array]
+    ) -> LineTable:
+        """Return the table with other ratios of line groups inside families, whose detected totals stay.
+
+        Parameters
+        ----------
+        factors
+            ``{("Cu", "K", "beta"): 1.1, ...}``, groups as `line_group` names them; 1 where left out.
+        efficiency
+            Detector efficiency as a function of energies in keV.
+        """
+        scales: dict[tuple[str, str], float] = {}
+        for element, family in dict.fromkeys(key[:2] for key in factors):
+            lines = self.lines(element, family)
+            seen = np.array([line.strength for line in lines])
+            seen *= efficiency(np.array([line.energy_keV for line in lines]))
+            changed = seen * [factors.get((element, family, line_group(line)), 1.0) for line in lines]
+            scales[element, family] = float(seen.sum() / changed.sum())
         entries = tuple(
-            replace(line, strength=line.strength * scales.get((line.element, line.family), 1.0))
+            replace(
+                line,
+                strength=line.strength
+                * factors.get((line.element, line.family, line_group(line)), 1.0)
+                * scales.get((line.element, line.family), 1.0),
+            )
             for line in self.entries
         )
-        source = f"{self.source}; measured k-factors of {', '.join(k_factors)}" if k_factors else self.source
-        return LineTable(entries, source, tuple(measured.items()))
+        return replace(self, entries=entries)
 
-    def _reference(self, efficiency: Callable[[Array], Array]) -> float:
-        """Return the detected strength of Si K, which a user's table must hold itself."""
-        if REFERENCE[0] not in self.elements:
-            raise InputError("xray.table", "hold Si K lines when k-factors are given", "has none")
-        return self.detected_strength(*REFERENCE, efficiency)
+    def _source_with(self, kind: str, factors: Iterable[str]) -> str:
+        """Add measured factors to the source, once."""
+        note = f"; measured {kind} of {', '.join(factors)}"
+        return self.source if self.source.endswith(note) else self.source + note
 
-    def _check_k_key(self, key: str) -> tuple[str, str]:
-        """Split ``Fe_K`` into element and family, which the table must hold."""
-        known = [f"{element}_{family}" for element in self.elements for family in self.families(element)]
+    def _scaled(self, scales: Mapping[tuple[str, str], float], others: float) -> tuple[Line, ...]:
+        """Return all lines with their families' strengths scaled."""
+        return tuple(
+            replace(line, strength=line.strength * scales.get((line.element, line.family), others))
+            for line in self.entries
+        )
+
+    def _reference(self, efficiency: Callable[[Array], Array], alpha: bool) -> float:
+        """Return the detected strength of Si K or Ka, which a user's table must hold itself."""
+        known = REFERENCE[0] in self.elements
+        strength = self.detected_strength(*REFERENCE, efficiency, alpha=alpha) if known else 0.0
+        if strength == 0.0:
+            lines = "Si K-alpha lines (KL3, KL2)" if alpha else "Si K lines"
+            raise InputError("xray.table", f"hold {lines} when k-factors are given", "has none")
+        return strength
+
+    def _check_key(self, field: str, key: str) -> tuple[str, str, bool]:
+        """Split ``Fe_K`` or ``Fe_Ka`` into element, family and whether alpha is meant; the table must hold it."""
+        known: dict[str, tuple[str, str, bool]] = {}
+        for element in self.elements:
+            for family in self.families(element):
+                names = {line.line for line in self.lines(element, family) if line.strength > 0.0}
+                known[f"{element}_{family}"] = (element, family, False)
+                if names.intersection(ALPHA_LINES[family]):
+                    known[f"{element}_{family}a"] = (element, family, True)
         if key not in known:
-            remedy = suggest(key.title(), known) or "Write element and family, as in Fe_K."
-            must = "be keyed by an element and family of the line table"
-            raise InputError("xray.k_factors", must, f"has {key!r}", remedy)
-        element, family = key.split("_")
-        if (element, family) == REFERENCE:
-            raise InputError("xray.k_factors", "leave out Si_K, to which all factors refer", "has it")
-        return element, family
+            remedy = (
+                suggest(key.title(), known) or "Write Fe_K for a whole family, Fe_Ka for its alpha lines."
+            )
+            must = "be keyed by an element and a family, or its alpha line, of the line table"
+            raise InputError(field, must, f"has {key!r}", remedy)
+        return known[key]
 
 
-def _check_k_value(key: str, value: tuple[float, float]) -> tuple[float, float]:
-    """Return value and standard deviation of a k-factor as floats, both positive."""
-    field = f"xray.k_factors.{key}"
+def line_group(line: Line) -> str:
+    """Return the group of a line inside its family: alpha or beta for K, else the sub-shell with the hole.
+
+    Examples
+    --------
+    >>> line_group(Line("Cu", "KM3", "K", 8.905, 1.0)), line_group(Line("Nd", "L2M4", "L", 5.722, 1.0))
+    ('beta', 'L2')
+    """
+    if line.family == "K":
+        return "alpha" if line.line.startswith(("KL", "Ka")) else "beta"
+    return line.line[:2]
+
+
+def _check_factor(field: str, value: tuple[float, float], *, allow_zero: bool = False) -> tuple[float, float]:
+    """Return value and standard deviation of a factor as floats, both positive."""
     try:
-        k, sd = value
+        factor, sd = value
     except (TypeError, ValueError):
         raise InputError(field, "be [value, standard deviation]", f"is {value!r}") from None
-    return check_positive(f"{field} value", k), check_positive(f"{field} standard deviation", sd)
+    sd = check_positive(f"{field} standard deviation", sd, allow_zero=allow_zero)
+    return check_positive(f"{field} value", factor), sd
+
+
+def _check_reference(key: str, k: float) -> None:
+    if k != 1.0:
+        raise InputError(f"xray.k_factors.{key}", f"be 1, because factors are relative to {key}", f"is {k:g}")
 
 
 @cache

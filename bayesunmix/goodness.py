@@ -1,0 +1,169 @@
+"""How well the fitted model describes the map: the total spectrum, and segments on counts they were not made with.
+
+A pixel is labelled by its posterior, so its noise decides with which pixels it is pooled: compared with the very counts
+that made the labels, even a perfect model seems to miss. The counts are therefore thinned into two halves, independent
+of each other since they are Poisson (Neufeld, A., et al., J. Mach. Learn. Res. 25 (2024) 57, arXiv:2301.07276): the
+first labels the pixels and predicts the abundances, the second is compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from scipy import sparse
+
+from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
+from bayesunmix.posterior import Draws
+from bayesunmix.preparation import Setup
+from bayesunmix.xray.calibration import poisson_deviance
+
+FloatArray = npt.NDArray[np.float64]
+
+THINNING_SEED = 1
+ROWS_AT_ONCE = 4096
+# Channels are pooled until a segment expects so many counts: below that the deviance is not chi-squared.
+ENOUGH_EXPECTED = 10.0
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Held-out counts of the pixels of each label, and what the model expects.
+
+    Attributes
+    ----------
+    observed, expected : (phase, energy)
+        On the map's channels; zeros for a phase that labels no pixel.
+    """
+
+    observed: FloatArray
+    expected: FloatArray
+
+
+def held_out_segments(setup: Setup, draws: Draws, channel_spectra: FloatArray, max_overlap: int) -> Segments:
+    """Label pixels on one half of their counts and pool the other half by label.
+
+    Parameters
+    ----------
+    setup : Setup
+    draws : Draws
+        Their mean endmembers label.
+    channel_spectra : (phase, energy)
+        The same endmembers on the map's channels, unit sum.
+    max_overlap : int
+        As in the inference.
+    """
+    pixel, channel, first, second = _thinned(setup)
+    boundaries = setup.blocks.boundaries
+    bins = np.searchsorted(boundaries, channel, side="right") - 1
+    shape = (setup.image.n_pixels, len(boundaries) - 1)
+    counts = sparse.coo_array((first.astype(np.uint16), (pixel, bins)), shape=shape).toarray()
+    mean = draws.spectra.mean(axis=(0, 1))
+    labelled = pixel_posterior(
+        counts,
+        mean[None],
+        np.ones((1, len(mean))),
+        level=0.5,
+        max_overlap=max_overlap,
+        matrix=np.array([phase.matrix for phase in setup.phases]),
+    )
+    label = labelled.count_share.argmax(axis=1)
+    n_phases, n_channels = channel_spectra.shape
+    flat = label[pixel] * n_channels + channel
+    observed = np.bincount(flat, weights=second, minlength=n_phases * n_channels)
+    totals = np.bincount(pixel, weights=second, minlength=setup.image.n_pixels)
+    amounts = labelled.count_share * totals[:, None]
+    by_label = np.stack([amounts[label == k].sum(axis=0) for k in range(n_phases)])
+    return Segments(observed.reshape(n_phases, n_channels), by_label @ channel_spectra)
+
+
+def _thinned(
+    setup: Setup,
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Pixel and channel of every entry that holds counts, and its counts in two random halves."""
+    matrix = setup.image.pixel_matrix()
+    pixels, channels, counts = [], [], []
+    for start in range(0, len(matrix), ROWS_AT_ONCE):
+        rows = matrix[start : start + ROWS_AT_ONCE]
+        pixel, channel = np.nonzero(rows)
+        pixels.append((pixel + start).astype(np.int32))
+        channels.append(channel.astype(np.int32))
+        counts.append(rows[pixel, channel].astype(np.int64))
+    together = np.concatenate(counts)
+    first = np.random.default_rng(THINNING_SEED).binomial(together, 0.5)
+    return np.concatenate(pixels), np.concatenate(channels), first, together - first
+
+
+def deviances(
+    setup: Setup, channel_spectra: FloatArray, pixels: PixelPosterior, segments: Segments, n_parameters: int
+) -> dict[str, float]:
+    """Poisson deviance per degree of freedom of the total spectrum, by channel, and of the held-out segments.
+
+    Segments are judged by channel too, those of few counts pooled until they expect ten.
+
+    Parameters
+    ----------
+    channel_spectra : (phase, energy)
+    n_parameters : int
+        Parameters that shape one spectrum; none are counted for segments, whose counts they were not fitted to in
+        these parts.
+    """
+    amounts = pixels.count_share * setup.image.total_counts.ravel()[:, None].astype(float)
+    n_channels = channel_spectra.shape[1]
+    total = poisson_deviance(setup.image.sum_spectrum().astype(float), amounts.sum(axis=0) @ channel_spectra)
+    apart, terms = 0.0, 0
+    for observed, expected in zip(segments.observed, segments.expected, strict=True):
+        starts = _filled(expected)
+        if starts.size:
+            pooled = (np.add.reduceat(values, starts) for values in (observed, expected))
+            apart, terms = apart + poisson_deviance(*pooled), terms + starts.size
+    return {
+        "deviance_per_dof_total": total / max(n_channels - n_parameters, 1),
+        "deviance_per_dof_segments": apart / max(terms, 1),
+    }
+
+
+def _filled(expected: FloatArray) -> npt.NDArray[np.intp]:
+    """First channels of runs with enough expected counts each; the last run takes what is left."""
+    runs = (np.cumsum(expected) / ENOUGH_EXPECTED).astype(int)
+    starts = np.flatnonzero(np.diff(np.minimum(runs, runs[-1] - 1), prepend=-1) > 0)
+    return starts if runs[-1] > 0 else np.empty(0, np.intp)
+
+
+def fit_dataset(setup: Setup, draws: Draws, pixels: PixelPosterior, segments: Segments) -> xr.Dataset:
+    """Observed and expected counts per bin, for the whole map and for the held-out segments."""
+    spectra = draws.spectra.mean(axis=(0, 1))
+    amounts = (pixels.count_share * setup.image.total_counts.ravel().astype(float)[:, None]).sum(axis=0)
+    by_phase = amounts[:, None] * spectra
+    pieces = draws.continuum.mean(axis=(0, 1)) / draws.total.mean(axis=(0, 1))[:, None]
+    starts, edges = setup.blocks.boundaries[:-1], setup.blocks.edges_keV
+    return xr.Dataset(
+        {
+            "energy_low": ("energy_bin", edges[:-1]),
+            "energy_high": ("energy_bin", edges[1:]),
+            "observed": ("energy_bin", np.add.reduceat(setup.image.sum_spectrum(), starts).astype(float)),
+            "expected": ("energy_bin", by_phase.sum(axis=0)),
+            "expected_by_phase": (("phase", "energy_bin"), by_phase),
+            "continuum": (
+                "energy_bin",
+                np.einsum("k,kb,kbc->c", amounts, pieces, _continuum_templates(setup)),
+            ),
+            "segment_observed": (
+                ("phase", "energy_bin"),
+                np.add.reduceat(segments.observed, starts, axis=1),
+            ),
+            "segment_expected": (
+                ("phase", "energy_bin"),
+                np.add.reduceat(segments.expected, starts, axis=1),
+            ),
+        },
+        coords={"phase": [phase.name for phase in setup.phases]},
+    )
+
+
+def _continuum_templates(setup: Setup) -> FloatArray:
+    """Unit-area continuum pieces, at the map's mean composition: they differ little between phases."""
+    pieces = setup.forward.continuum_spectra(np.tile(setup.mean_composition, (len(setup.phases), 1)))
+    return np.asarray(pieces / pieces.sum(axis=2, keepdims=True))

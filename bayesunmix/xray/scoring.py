@@ -1,0 +1,229 @@
+"""Fisher scoring for a spectrum that is linear in non-negative weights and smooth in a few other parameters.
+
+    y_c ~ Poisson( sum_j w_j sum_{g in j} exp(rho_g) phi_gc(theta) + sum_b v_b q_bc ),    w, v >= 0,
+
+with Gaussian priors on theta and rho and box bounds on theta. A step minimises the quadratic model over (theta, rho)
+and the weights together: the smooth parameters are eliminated, the weights solve a non-negative least-squares problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.xray.calibration import nonnegative_minimum, poisson_deviance
+from bayesunmix.xray.response import Response
+
+MOST_STEPS = 25
+TOLERANCE = 0.2
+LEAST_MEAN = 1e-3
+STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
+
+Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
+Respond = Callable[[Array], Response]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Lines in groups, groups in columns, and a continuum.
+
+    Parameters
+    ----------
+    energy_keV, area : (line,)
+        Lines; the areas of a column add up to 1.
+    group : (line,)
+        Group of each line.
+    owner : (group,)
+        Column of each group.
+    ratio_sd : (group,)
+        Prior standard deviation of the group's log ratio; 0 where it is fixed.
+    continuum : (hat, energy)
+        Unit-area functions.
+    stiffness : (row, hat)
+        Rows P of a Gaussian prior exp(-|P v|^2 / 2) on the continuum's weights.
+    edges : (energy + 1,)
+        Edges of the channels in keV.
+    """
+
+    energy_keV: Array
+    area: Array
+    group: Indices
+    owner: Indices
+    ratio_sd: Array
+    continuum: Array
+    stiffness: Array
+    edges: Array
+
+    @property
+    def number(self) -> int:
+        """Number of columns."""
+        return int(self.owner[-1]) + 1
+
+    @property
+    def adjustable(self) -> Indices:
+        """Groups whose log ratio is a parameter."""
+        return np.flatnonzero(self.ratio_sd > 0.0)
+
+    def groups(self, response: Response) -> Array:
+        """Spectra of the groups, shape (group, energy)."""
+        return response.columns(self.energy_keV, self.area, self.group, len(self.owner), self.edges)
+
+
+@dataclass(frozen=True)
+class Box:
+    """Prior, bounds and numerical steps of theta, arrays of shape (theta,)."""
+
+    mean: Array
+    sd: Array
+    lowest: Array
+    highest: Array
+    step: Array
+
+
+@dataclass(frozen=True)
+class State:
+    """Where the fit is: theta, log ratios of the adjustable groups, and weights of columns and continuum."""
+
+    theta: Array
+    log_ratio: Array
+    weights: Array
+
+
+class Problem:
+    """A spectrum, its columns and priors.
+
+    Parameters
+    ----------
+    counts : (energy,)
+    columns : Columns
+    box : Box
+    respond
+        Response of a theta.
+    """
+
+    def __init__(self, counts: Array, columns: Columns, box: Box, respond: Respond) -> None:
+        self.counts, self.columns, self.box, self.respond = counts, columns, box, respond
+        self._latest = (np.empty(0), np.empty((0, 0)))
+
+    def start(self, theta: Array, log_ratio: Array | None = None) -> State:
+        """State at a theta and ratios, nominal ones by default, with the weights that fit best there."""
+        ratios = np.zeros(len(self.columns.adjustable)) if log_ratio is None else log_ratio
+        design = self.design(theta, ratios)[1]
+        weights = np.zeros(len(design))
+        mean = np.maximum(self.counts, 1.0)
+        for _ in range(3):
+            scaled = design / np.sqrt(mean)
+            information = scaled @ scaled.T + self.prior_information
+            weights = nonnegative_minimum(information, scaled @ (self.counts / np.sqrt(mean)))
+            mean = np.maximum(weights @ design, 0.5)
+        return State(theta, ratios, weights)
+
+    @property
+    def prior_information(self) -> Array:
+        """Information of the prior about the weights, (column + hat, column + hat)."""
+        stiff = self.columns.stiffness
+        lines = self.columns.number
+        whole = np.zeros((lines + stiff.shape[1],) * 2)
+        whole[lines:, lines:] = stiff.T @ stiff
+        return whole
+
+    def design(self, theta: Array, log_ratio: Array) -> tuple[Array, Array]:
+        """Group spectra scaled by their ratios, and the design: columns and continuum, (column + hat, energy)."""
+        columns = self.columns
+        factor = np.ones(len(columns.owner))
+        factor[columns.adjustable] = np.exp(log_ratio)
+        if not np.array_equal(theta, self._latest[0]):
+            self._latest = (theta.copy(), columns.groups(self.respond(theta)))
+        groups = factor[:, None] * self._latest[1]
+        # Groups of a column stand together.
+        summed = np.add.reduceat(groups, np.searchsorted(columns.owner, np.arange(columns.number)))
+        return groups, np.concatenate([summed, columns.continuum])
+
+    def mean(self, state: State) -> Array:
+        """Expected counts, shape (energy,)."""
+        return state.weights @ self.design(state.theta, state.log_ratio)[1]
+
+    def objective(self, state: State) -> float:
+        """Half the deviance plus half the squared prior distances."""
+        box, sd = self.box, self.columns.ratio_sd[self.columns.adjustable]
+        prior = np.sum(((state.theta - box.mean) / box.sd) ** 2) + np.sum((state.log_ratio / sd) ** 2)
+        prior += np.sum((self.columns.stiffness @ state.weights[self.columns.number :]) ** 2)
+        return 0.5 * poisson_deviance(self.counts, self.mean(state)) + 0.5 * float(prior)
+
+    def maximise(self, state: State) -> State:
+        """Climb until a step gains less than the tolerance."""
+        objective = self.objective(state)
+        for _ in range(MOST_STEPS):
+            target = self._step(state)
+            for length in STEP_LENGTHS:
+                trial = State(
+                    state.theta + length * (target.theta - state.theta),
+                    state.log_ratio + length * (target.log_ratio - state.log_ratio),
+                    state.weights + length * (target.weights - state.weights),
+                )
+                reached = self.objective(trial)
+                if reached < objective:
+                    break
+            else:
+                return state
+            gain, objective, state = objective - reached, reached, trial
+            if gain < TOLERANCE:
+                break
+        return state
+
+    def slopes(self, state: State) -> tuple[Array, Array]:
+        """Design, and derivatives of the expected counts by theta and log ratios, shape (theta + ratio, energy)."""
+        columns = self.columns
+        groups, design = self.design(state.theta, state.log_ratio)
+        here = state.weights @ design
+        by_theta = []
+        for place, step in enumerate(self.box.step):
+            moved = state.theta.copy()
+            moved[place] += step
+            there = state.weights @ self.design(moved, state.log_ratio)[1]
+            by_theta.append((there - here) / step)
+        by_ratio = state.weights[columns.owner[columns.adjustable], None] * groups[columns.adjustable]
+        return design, np.concatenate([np.array(by_theta), by_ratio])
+
+    def information(self, slopes: Array, root: Array) -> tuple[Array, Array]:
+        """Scaled slopes and their information with the prior's, shapes (smooth, energy) and (smooth, smooth)."""
+        scaled = slopes / root
+        sd = np.concatenate([self.box.sd, self.columns.ratio_sd[self.columns.adjustable]])
+        return scaled, scaled @ scaled.T + np.diag(sd**-2.0)
+
+    def _step(self, state: State) -> State:
+        """Minimise the quadratic model; a theta that would leave its bounds is held there."""
+        box, n_theta = self.box, len(self.box.mean)
+        design, slopes = self.slopes(state)
+        root = np.sqrt(np.maximum(state.weights @ design, LEAST_MEAN))
+        a, y = design / root, self.counts / root
+        b, information = self.information(slopes, root)
+        here = np.concatenate([state.theta, state.log_ratio])
+        sd = np.concatenate([box.sd, self.columns.ratio_sd[self.columns.adjustable]])
+        centre = np.concatenate([box.mean, np.zeros(len(state.log_ratio))])
+        change = np.zeros(len(here))
+        free = np.ones(len(here), bool)
+        while True:
+            # Linearised, counts = weights . a + change . b: the weights enter whole, the others as a change.
+            held = change[~free] @ b[~free]
+            gradient = b[free] @ (y - held) + ((centre - here) / sd**2)[free]
+            cross = a @ b[free].T
+            eliminated = np.linalg.solve(
+                information[np.ix_(free, free)], np.column_stack([cross.T, gradient])
+            )
+            weights = nonnegative_minimum(
+                a @ a.T + self.prior_information - cross @ eliminated[:, :-1],
+                a @ (y - held) - cross @ eliminated[:, -1],
+            )
+            change[free] = eliminated[:, -1] - eliminated[:, :-1] @ weights
+            theta = here[:n_theta] + change[:n_theta]
+            bounded = np.clip(theta, box.lowest, box.highest)
+            outside = np.flatnonzero((bounded != theta) & free[:n_theta])
+            if not outside.size:
+                return State(bounded, here[n_theta:] + change[n_theta:], weights)
+            free[outside] = False
+            change[outside] = bounded[outside] - here[outside]
