@@ -126,7 +126,7 @@ def show(table: pd.DataFrame) -> None:
     """Print the three answers of every phase and element."""
     console = Console()
     if not console.is_terminal:
-        console.width = 130
+        console.width = 150
     printed = Table(
         title=f"Thickness prior centred at {THIN}, {MIDDLE} and {THICK} nm; the move in half widths at {MIDDLE} nm",
         title_justify="left",

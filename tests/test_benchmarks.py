@@ -4,11 +4,13 @@ import importlib
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+
+from bayesunmix.simulate import Source
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -78,6 +80,71 @@ def test_errors_do_not_depend_on_the_order_of_the_phases(load) -> None:  # noqa:
     np.testing.assert_allclose(shuffled.angle_deg, 0.0, atol=1e-5)
     off = phantom_module.errors(phantom, spectra[[2, 0, 1]], share[:, [2, 0, 1]] + [0.1, 0.0, 0.0])
     np.testing.assert_allclose(off.mse, [0.0, 0.0, 0.01], atol=1e-12)
+
+
+def test_wrong_models_are_wrong_by_what_they_say(load) -> None:  # noqa: ANN001
+    wrong, coverage = load("wrong_model"), load("phantom_coverage")
+    told = coverage.phantom("laplace")
+    source = Source.of(told, told.simulate)
+    drawn = [wrong.k_factor_errors(source, seed).factors for seed in range(20)]
+    off = np.log([list(factors.values()) for factors in drawn])
+    # Five standard errors of a standard deviation.
+    assert off.std() == pytest.approx(wrong.K_FACTOR_SD, rel=5.0 / np.sqrt(2.0 * off.size))
+    widths = wrong.linear_width(source, 0).response.fwhm_keV([0.0, 10.0])
+    np.testing.assert_allclose(widths, [0.065, 0.165])
+    # Whatever was drawn for the thickness is replaced.
+    thicker = source.with_errors(np.random.default_rng(0))
+    films = [wrong.wrong_thickness(thicker, seed) for seed in (0, 1)]
+    assert [film.film.thickness_nm[0] for film in films] == pytest.approx([150.0, 50.0])
+    assert [film.mass_thickness for film in films] == [1.5, 0.5]
+    shifted = wrong.shifted_axis(source, 0).response
+    assert shifted.apparent_keV(5.0) - source.response.apparent_keV(5.0) == pytest.approx(0.003)
+    kinds = {kind.what: kind for kind in wrong.KINDS}
+    bent = kinds["axis bent by 4 eV at 4 keV"].departure(source, 0).response
+    detector = kinds["detector with tail, escape peaks and pile-up"].departure(source, 0).response
+    assert bent.apparent_keV(4.0) - source.response.apparent_keV(4.0) == pytest.approx(0.004)
+    assert (
+        detector.columns(np.array([6.4]), np.ones(1), np.zeros(1, int), 1, source.edges)[0, :400].sum() > 1e-3
+    )
+    cobalt = wrong.undeclared_element(told, None)
+    assert set(cobalt.sample.stray) - set(told.sample.stray) == {"Co"}
+
+
+def test_a_seed_that_fails_is_not_hidden(load) -> None:  # noqa: ANN001
+    coverage, wrong = load("phantom_coverage"), load("wrong_model")
+
+    def run(seed: int) -> tuple[object, None]:
+        if seed == 1:
+            raise ValueError("no mode")
+        return SimpleNamespace(problems=["two modes"] if seed == 2 else []), None
+
+    interval = pd.DataFrame([("composition", "A", "Mg", True)], columns=[*coverage.KEYS, "inside"])
+    table, failures = coverage.judged("test", range(3), run, lambda result, truth: interval)
+    assert table["seed"].tolist() == [0, 2]
+    assert failures == ["seed 1: ValueError: no mode", "seed 2: two modes"]
+    row = wrong.verdict_row("test", 3, table, failures)
+    assert row.measured.startswith("2 of 3 finish, 1 of them trusted")
+    assert not row.holds
+
+
+def test_moves_are_in_half_widths(load) -> None:  # noqa: ANN001
+    thickness = load("thickness")
+    columns = [*thickness.KEYS, "median", "lower", "upper"]
+    tables = [
+        pd.DataFrame([("composition", "A", "Mg", median, 0.3, 0.5), *more], columns=columns)
+        for median, more in (
+            (0.40, []),
+            (0.41, [("composition", "A", "U", 0.1, 0.0, 0.2)]),
+            (0.45, [("composition", "A", "U", 0.1, 0.0, 0.2)]),
+        )
+    ]
+    table = thickness.side_by_side(tables).set_index("element")
+    assert table.loc["Mg", ["change", "move"]].tolist() == pytest.approx([0.125, 0.5])
+    assert np.isnan(table.loc["U", "move"])
+    largest, typical = thickness.move_rows("composition", table.reset_index())
+    assert largest.measured.startswith("A Mg: +0.50 half widths (0.4, 0.41, 0.45;")
+    assert typical.measured == "0.50 half widths; 0 of 1 move by more than 1"
+    assert thickness.move_rows("partition", table.reset_index())[0].measured.startswith("none")
 
 
 @pytest.mark.slow

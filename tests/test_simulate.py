@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import bayesunmix as bu
 from bayesunmix.config import RunConfig, SimulateConfig
 from bayesunmix.errors import InputError
 from bayesunmix.phantom import grain_layout, phantom_config
-from bayesunmix.simulate import SimulatedMap, Truth, load_truth, simulate_map
+from bayesunmix.simulate import SimulatedMap, Source, Truth, load_truth, simulate_map
 from bayesunmix.stoichiometry import site_weights
 from bayesunmix.xray import LineTable, calibrate
 
@@ -127,6 +128,22 @@ def test_calibration_error_changes_the_spectra_and_not_the_layout() -> None:
     shifted = simulate_map(configured(calibration_error=True), 5).truth
     np.testing.assert_array_equal(nominal.abundances, shifted.abundances)
     assert np.abs(shifted.endmembers / nominal.endmembers - 1.0)[nominal.endmembers > 1e-3].max() > 0.01
+
+
+def test_a_departure_changes_the_physics_and_neither_layout_nor_errors() -> None:
+    config = configured(calibration_error=True)
+
+    def departure(source: Source) -> Source:
+        off = dataclasses.replace(source.response, offset_keV=source.response.offset_keV + 0.1)
+        return dataclasses.replace(source, response=off)
+
+    usual, departed = simulate_map(config, 5), simulate_map(config, 5, departure=departure)
+    assert departed.truth.response.offset_keV == pytest.approx(usual.truth.response.offset_keV + 0.1)
+    assert departed.truth.line_factors == usual.truth.line_factors
+    np.testing.assert_array_equal(departed.truth.abundances, usual.truth.abundances)
+    # Channels are 0.02 keV wide, so the strongest line, that of silicon, is five of them higher.
+    tops = [int(simulated.truth.endmembers[0].argmax()) for simulated in (usual, departed)]
+    assert tops[1] - tops[0] == 5
 
 
 def test_thickness_varies_as_asked() -> None:

@@ -46,6 +46,10 @@ PARTICLES = {
 }
 
 
+# A trace of aluminium, which nobody declared, is found in the spectrum.
+ALUMINIUM = pytest.mark.filterwarnings("ignore:The total spectrum shows:bayesunmix.errors.BayesUnmixWarning")
+
+
 @functools.cache
 def particles(*, with_factors: bool) -> Result:
     image = SpectrumImage.from_signal(exspy.data.EDS_TEM_FePt_nanoparticles())
@@ -55,10 +59,6 @@ def particles(*, with_factors: bool) -> Result:
 
 
 @pytest.mark.slow
-# A trace of aluminium, which nobody declared, is found in the spectrum.
-ALUMINIUM = pytest.mark.filterwarnings("ignore:The total spectrum shows:bayesunmix.errors.BayesUnmixWarning")
-
-
 @ALUMINIUM
 def test_iron_in_the_particles() -> None:
     result = particles(with_factors=True)
