@@ -51,8 +51,8 @@ Progress = Callable[[str], None]
 _compiled_spectra = jax.jit(spectra)
 _compiled_weights = jax.jit(component_weights)
 
-# Width of a declared site balance (log ratio): crystal-chemical scatter of a few per cent and the K lines' calibration.
-SITE_BALANCE_SD = 0.05
+# Crystal-chemical scatter of a declared site balance (log ratio); the calibration's errors come on top.
+SITE_BALANCE_SD = 0.03
 # Steps along each edge while starts are compared: enough to rank them, the same number for all so that one program
 # serves.
 COARSE_STEPS = 16
@@ -78,12 +78,15 @@ class Blocks:
     forward : ForwardModel
     phases : tuple of Phase
     max_overlap : int
+    mean_composition : (element,)
+        Atom fractions of the whole map.
     """
 
     counts: Float32Array
     forward: ForwardModel
     phases: tuple[Phase, ...]
     max_overlap: int
+    mean_composition: FloatArray
 
     @property
     def typical_counts(self) -> float:
@@ -102,7 +105,11 @@ class Blocks:
         return np.array([[element not in phase.absent for element in elements] for phase in self.phases])
 
     def balance(self) -> SiteBalance:
-        """Soft site balances of the phases with a declared stoichiometry."""
+        """Soft site balances of the phases with a declared stoichiometry.
+
+        The model reads compositions with nominal calibration factors, which the map must not learn: their errors are
+        part of the width of the balance.
+        """
         shape = (len(self.phases), len(self.forward.elements))
         a_site, b_site, target, inverse_sd = (
             np.zeros(shape),
@@ -114,7 +121,10 @@ class Blocks:
             sites = site_weights(phase.stoichiometry, self.forward.elements) if phase.stoichiometry else None
             if sites is not None:
                 a_site[k], b_site[k], target[k] = sites.a, sites.b, np.log(sites.ratio)
-                inverse_sd[k] = 1.0 / SITE_BALANCE_SD
+                on_a, on_b = sites.a * self.mean_composition, sites.b * self.mean_composition
+                slope = on_a / on_a.sum() - on_b / on_b.sum()
+                calibration = np.linalg.norm(slope * self.forward.calibration_sd)
+                inverse_sd[k] = 1.0 / np.hypot(SITE_BALANCE_SD, calibration)
         return SiteBalance(a_site, b_site, target, inverse_sd)
 
 

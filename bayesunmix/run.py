@@ -174,7 +174,11 @@ def run_image(
     from bayesunmix.starts import find_starts
 
     blocks = Blocks(
-        setup.blocks.counts.astype(np.float32), setup.forward, setup.phases, config.inference.max_overlap
+        setup.blocks.counts.astype(np.float32),
+        setup.forward,
+        setup.phases,
+        config.inference.max_overlap,
+        setup.mean_composition,
     )
     absorbing = np.tile(setup.mean_composition, (len(setup.phases), 1))
     with reporter.stage("starting points"):

@@ -2,7 +2,7 @@
 
     python benchmarks/run.py [--data FOLDER] [--only NAME ...] [--quick] [--out FILE.json]
 
-The full table takes about an hour on two cores; ``--only`` picks row groups, ``--quick`` takes fewer seeds.
+The full table takes about an hour and a half on two cores; ``--only`` picks row groups, ``--quick`` takes fewer seeds.
 """
 
 from __future__ import annotations

@@ -432,7 +432,10 @@ def _summary(
         if factor.max() > 0
         else 1.0 + 0 * factor
     )
-    weights = state.weights[: fit.columns.number].tolist()
+    # Other ratios change what a unit of weight holds.
+    change = fit.columns.area * (factors - 1.0)[fit.columns.group]
+    held = 1.0 + np.bincount(fit.columns.owner[fit.columns.group], change, fit.columns.number)
+    weights = (state.weights[: fit.columns.number] * held).tolist()
     names_ = ["+".join(f"{element}_{family}" for element, family in column) for column in columns]
     counts = dict(zip(names_, weights, strict=True))
     undeclared = {
