@@ -213,9 +213,10 @@ class ForwardModel:
         absorbed = np.stack(
             [shape * thin_film_factor(self.film.depth(self.elements, x, centre)) for x in atom_fractions]
         )
-        pieces = absorbed[:, None, :] * hat_functions(
-            centre, self.edges_keV[0], self.edges_keV[-1], CONTINUUM_KNOTS
-        )
+        # The hats' logarithm ends at one bin where the axis reaches zero.
+        lowest = max(self.edges_keV[0], self.edges_keV[1] - self.edges_keV[0])
+        hats = hat_functions(centre, lowest, self.edges_keV[-1], CONTINUUM_KNOTS)
+        pieces = absorbed[:, None, :] * hats
         return np.asarray(pieces / pieces.sum(axis=(1, 2), keepdims=True))
 
     def basis(
@@ -370,7 +371,7 @@ def _together(
     energy_range_keV: tuple[float, float],
 ) -> list[Family]:
     """Families of several elements as one component, the strongest element's first as its main one."""
-    found = []
+    found: list[Family] = []
     for element in sorted(counts, key=lambda element: -counts[element]):
         names = table.families(element, *energy_range_keV)
         detected = sum(table.detected_strength(element, name, detector.efficiency) for name in names)

@@ -76,7 +76,7 @@ def held_out_segments(setup: Setup, draws: Draws, channel_spectra: FloatArray, m
     totals = np.bincount(pixel, weights=second, minlength=setup.image.n_pixels)
     amounts = labelled.count_share * totals[:, None]
     by_label = np.stack([amounts[label == k].sum(axis=0) for k in range(n_phases)])
-    return Segments(observed.reshape(n_phases, n_channels), by_label @ channel_spectra)
+    return Segments(observed.reshape(n_phases, n_channels).astype(float), by_label @ channel_spectra)
 
 
 def _thinned(
@@ -127,9 +127,14 @@ def deviances(
 
 def _filled(expected: FloatArray) -> npt.NDArray[np.intp]:
     """First channels of runs with enough expected counts each; the last run takes what is left."""
-    runs = (np.cumsum(expected) / ENOUGH_EXPECTED).astype(int)
-    starts = np.flatnonzero(np.diff(np.minimum(runs, runs[-1] - 1), prepend=-1) > 0)
-    return starts if runs[-1] > 0 else np.empty(0, np.intp)
+    starts: list[int] = []
+    held = ENOUGH_EXPECTED
+    for channel, counts in enumerate(expected.tolist()):
+        if held >= ENOUGH_EXPECTED:
+            starts.append(channel)
+            held = 0.0
+        held += counts
+    return np.array(starts if held >= ENOUGH_EXPECTED else starts[:-1], dtype=np.intp)
 
 
 def fit_dataset(setup: Setup, draws: Draws, pixels: PixelPosterior, segments: Segments) -> xr.Dataset:

@@ -1,8 +1,10 @@
 """The posterior of a run: from starting points to the best mode, its curvature and draws.
 
-starts -> coarse atoms, every block with every atom -> L-BFGS from each          (all objectives are kept)
-best   -> atoms one sd apart where the posterior sits, blocks grouped, absorption and units renewed
--> mode and Hessian -> Laplace or NUTS draws
+starts -> coarse atoms, a part of the blocks, each with every atom -> L-BFGS from each       (all objectives are kept)
+best, and its nearest rival where there is one
+       -> atoms one sd apart where the posterior sits, all blocks, grouped, absorption and units renewed
+       -> mode and Hessian of each; the one that holds more of the posterior's mass is kept
+-> Laplace or NUTS draws
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from bayesunmix.inference.mixture import (
     atom_weights,
     group_pixels,
     one_group,
+    padded_alike,
     relative_likelihood,
     responsibilities,
 )
-from bayesunmix.models.abundance import AbundancePrior, abundance_prior, simplex_atoms
+from bayesunmix.models.abundance import AbundancePrior, abundance_prior, padded_prior, simplex_atoms
 from bayesunmix.models.endmember import EndmemberBasis, continuum_shape, family_counts
 from bayesunmix.models.unmixing import (
     SiteBalance,
@@ -62,6 +65,9 @@ MOST_COMPARED = 1500
 FEWEST_BLOCKS = 0.02
 # Starts whose objective, nearly at its end, is this much worse than the best are abandoned; nearer ones are followed.
 CLOSE_NATS = 50.0
+# A rival this near to the best, at most so many modes in all, is compared with it on all blocks.
+RIVAL_NATS = 100.0
+MOST_REFINED = 2
 # Two modes are the same when no endmember differs by more than this Hellinger distance.
 SAME_MODE = 0.01
 # A descent this close to one that went on will end with it.
@@ -135,7 +141,8 @@ class Mode:
     Attributes
     ----------
     objective : float
-        Negative log posterior density relative to the best start's, in nats, on the coarse atoms, scaled to all blocks.
+        For the best mode and its rival, the log of the posterior mass that it lacks to the best; for other starts the
+        negative log posterior density relative to the best start's, on coarse atoms and a part of the blocks, scaled.
     same_mode : bool
         Ends where the best start ends.
     followed : bool
@@ -195,17 +202,71 @@ def fit_posterior(
     """
     basis, yields = blocks.forward.basis(absorbing, blocks.allowed)
     candidates = _compare_starts(blocks, basis, yields, starts, progress)
-    best = candidates[0]
-    fractions = _fractions(best.data, best.sites)
-    data, example = _refined(blocks, best, fractions)
-    model = _flat_model(data)
-    value_and_gradient, hessian = compiled_together(model, data)
-    start = np.asarray(model.flatten(example, data))
-    estimate = find_map(value_and_gradient, hessian, data, start, progress=progress)
-    sites = model.constrain(jnp.asarray(estimate.z), data)
-    modes = _modes(candidates, blocks.phases)
+    rivals = _rivals(candidates)
+    fractions = [_fractions(rival.data, rival.sites) for rival in rivals]
+    refined = _alike([_refined(blocks, *pair) for pair in zip(rivals, fractions, strict=True)])
+    model = _flat_model(refined[0][0])
+    value_and_gradient, hessian = compiled_together(model, refined[0][0])
+    found = []
+    for data, example in refined:
+        start = np.asarray(model.flatten(example, data))
+        found.append(find_map(value_and_gradient, hessian, data, start, progress=progress))
+    masses = [_log_mass(data, estimate) for (data, _), estimate in zip(refined, found, strict=True)]
+    best = int(np.argmax(masses))
+    data, estimate = refined[best][0], found[best]
+    settled = []
+    for rival, (own, _), mode, mass in zip(rivals, refined, found, masses, strict=True):
+        sites = model.constrain(jnp.asarray(mode.z), own)
+        settled.append(replace(rival, data=own, sites=sites, potential=max(masses) - mass))
+        if len(rivals) > 1:
+            progress(f"mode: log mass {mass - max(masses):.1f} relative to the largest")
+    others = [
+        replace(candidate, potential=candidate.potential - candidates[0].potential)
+        for candidate in candidates
+        if all(candidate is not rival for rival in rivals)
+    ]
+    modes = _modes(settled, others, blocks.phases)
     kept = jax.tree.map(np.asarray, data)
-    return FittedPosterior(kept, estimate, modes, fractions, _fractions(data, sites))
+    return FittedPosterior(kept, estimate, modes, fractions[best], _fractions(data, settled[best].sites))
+
+
+def _rivals(candidates: list[_Candidate]) -> list[_Candidate]:
+    """The best candidate and, where another one that was followed ends elsewhere, the best of these."""
+    best = candidates[0]
+    others = [
+        c
+        for c in candidates[1:]
+        if c.followed and _distance(c, best) > SAME_BASIN and c.potential < RIVAL_NATS + best.potential
+    ]
+    return [best, *others[: MOST_REFINED - 1]]
+
+
+def _alike(refined: list[tuple[UnmixingData, Sites]]) -> list[tuple[UnmixingData, Sites]]:
+    """Pad the data of several modes to the same shapes."""
+    groups = padded_alike([data.groups for data, _ in refined])
+    most = max(len(data.prior.mean) for data, _ in refined)
+    result = []
+    for (data, sites), own in zip(refined, groups, strict=True):
+        xi = sites["abundance_xi"]
+        padded = {**sites, "abundance_xi": jnp.pad(xi, (0, most - len(xi)))}
+        data = data._replace(groups=own, prior=padded_prior(data.prior, most))
+        result.append((jax.tree.map(jnp.asarray, data), padded))
+    return result
+
+
+def _log_mass(data: UnmixingData, estimate: MapEstimate) -> float:
+    """Logarithm of the posterior mass around a mode by Laplace's approximation, up to a constant common to all modes.
+
+    The potential is relative to the chunks' baselines, and flat in weights counted in `scale`: both differ by mode.
+    """
+    baseline = sum(
+        float((group.counts.sum(axis=1, dtype=np.float64) * group.baseline).sum()) for group in data.groups
+    )
+    units = float(np.log(np.asarray(data.scale)).sum())
+    spread = -0.5 * float(np.linalg.slogdet(estimate.hessian)[1]) + 0.5 * len(estimate.z) * np.log(
+        2.0 * np.pi
+    )
+    return baseline + units - estimate.potential + spread
 
 
 def _flat_model(data: UnmixingData) -> FlatModel:
@@ -397,7 +458,7 @@ def _refined(blocks: Blocks, best: _Candidate, fractions: FloatArray) -> tuple[U
     sites = dict(best.sites)
     sites["line_units"] = jnp.maximum(sites["line_units"] * jnp.asarray(old.scale) / scale, 0.02)
     sites["abundance_xi"] = jnp.asarray(_log_odds(prior, weights))
-    return jax.tree.map(jnp.asarray, data), sites
+    return data, sites
 
 
 def _fractions(data: UnmixingData, sites: Sites) -> FloatArray:
@@ -412,21 +473,48 @@ def _distance(first: _Candidate, second: _Candidate) -> float:
     return float(np.sqrt(0.5 * ((roots[0] - roots[1]) ** 2).sum(axis=1)).max())
 
 
-def _modes(candidates: list[_Candidate], phases: tuple[Phase, ...]) -> tuple[Mode, ...]:
-    """Compare every candidate with the best one, phases that were declared alike in whatever order."""
-    best = candidates[0]
-    reference = np.sqrt(np.asarray(_compiled_spectra(best.data, best.sites)))
+def _modes(
+    settled: list[_Candidate], others: list[_Candidate], phases: tuple[Phase, ...]
+) -> tuple[Mode, ...]:
+    """Compare every candidate with the best of those settled, phases that were declared alike in whatever order.
+
+    Parameters
+    ----------
+    settled
+        Modes found on all blocks; their potential is the log mass that they lack.
+    others
+        Candidates compared on a part of the blocks alone, their potential relative to the best there. One that ends
+        where a settled mode is, is that mode.
+    """
+    ranked = sorted(settled, key=lambda candidate: candidate.potential)
     declared = [(phase.matrix, tuple(phase.absent), phase.stoichiometry) for phase in phases]
     alike = np.array([[first == second for second in declared] for first in declared])
-    modes = []
-    for candidate in candidates:
-        root = np.sqrt(np.asarray(_compiled_spectra(candidate.data, candidate.sites)))
-        distance = np.sqrt(0.5 * ((root[:, None] - reference[None]) ** 2).sum(axis=2))
-        rows, columns = linear_sum_assignment(np.where(alike, distance, 10.0))
-        same = float(distance[rows, columns].max()) < SAME_MODE
-        fractions = _fractions(candidate.data, candidate.sites)
-        modes.append(Mode(candidate.potential - best.potential, same, candidate.followed, fractions))
-    return tuple(modes)
+    roots = [np.sqrt(np.asarray(_compiled_spectra(c.data, c.sites))) for c in ranked]
+    modes = [
+        Mode(
+            c.potential,
+            number == 0 or _apart(root, roots[0], alike) < SAME_MODE,
+            True,
+            _fractions(c.data, c.sites),
+        )
+        for number, (c, root) in enumerate(zip(ranked, roots, strict=True))
+    ]
+    for other in others:
+        root = np.sqrt(np.asarray(_compiled_spectra(other.data, other.sites)))
+        apart = [_apart(root, settled_root, alike) for settled_root in roots]
+        nearest = int(np.argmin(apart))
+        known = other.followed and apart[nearest] < SAME_BASIN
+        objective = ranked[nearest].potential if known else other.potential
+        fractions = _fractions(other.data, other.sites)
+        modes.append(Mode(objective, known and modes[nearest].same_mode, other.followed, fractions))
+    return (modes[0], *sorted(modes[1:], key=lambda mode: mode.objective))
+
+
+def _apart(first: FloatArray, second: FloatArray, alike: npt.NDArray[np.bool_]) -> float:
+    """Largest Hellinger distance between two sets of root spectra, matched among phases declared alike."""
+    distance = np.sqrt(0.5 * ((first[:, None] - second[None]) ** 2).sum(axis=2))
+    rows, columns = linear_sum_assignment(np.where(alike, distance, 10.0))
+    return float(distance[rows, columns].max())
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ TRIALS_PER_START = 6
 # Clusters at the edge of a grain fall one way or another: a second clustering widens the search.
 CLUSTERINGS = 2
 MOST_CLUSTERS = 12
-# Share of the matrix that a rotated start takes out of a phase or puts into it.
-ROTATION = 0.4
+# Shares of the matrix that rotated starts take out of a phase, or put into it.
+ROTATIONS = (0.3, 0.7, -0.4)
 # Two starts whose spectra differ by less than this Hellinger distance are the same start.
 SAME_START = 0.02
 # Starts within this many nats of the best, at the clusters, are as good as each other.
@@ -120,7 +120,7 @@ def rotated_starts(weights: FloatArray, basis: EndmemberBasis, matrix: npt.NDArr
         other = (phase + 1) % len(weights) if host is None else host
         if phase == other:
             continue
-        for share in (ROTATION, -ROTATION):
+        for share in ROTATIONS:
             turned = weights.copy()
             turned[phase] = np.maximum(weights[phase] - share * weights[other], 0.0) * basis.allowed[phase]
             spectra = np.einsum("ki,kic->kc", turned, templates) + 1e-12

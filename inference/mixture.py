@@ -142,6 +142,38 @@ def _chunk(
     )
 
 
+def padded_alike(every: list[tuple[PixelGroup, ...]]) -> list[tuple[PixelGroup, ...]]:
+    """Groups of several parameter values padded to the same shapes, so that one compiled program serves them all."""
+    number = max(len(groups) for groups in every)
+    shapes = [
+        np.max([groups[i].atoms.shape for groups in every if i < len(groups)], axis=0) for i in range(number)
+    ]
+    return [
+        tuple(
+            _padded(groups[i], shape) if i < len(groups) else _padded(_emptied(groups[0]), shape)
+            for i, shape in enumerate(shapes)
+        )
+        for groups in every
+    ]
+
+
+def _emptied(group: PixelGroup) -> PixelGroup:
+    """One chunk of a group, with its pixels absent."""
+    one = PixelGroup(*(field[:1] for field in group))
+    return one._replace(counts=np.zeros_like(one.counts), present=np.zeros_like(one.present))
+
+
+def _padded(group: PixelGroup, shape: npt.NDArray[np.int64]) -> PixelGroup:
+    """Add absent atoms and chunks of absent pixels up to a shape (chunk, subset)."""
+    chunks, width = shape - group.atoms.shape
+    wide = group._replace(
+        atoms=np.pad(group.atoms, ((0, 0), (0, width))),
+        log_present=np.pad(group.log_present, ((0, 0), (0, width)), constant_values=ABSENT),
+    )
+    empty = [_emptied(wide)] * int(chunks)
+    return PixelGroup(*(np.concatenate(field) for field in zip(wide, *empty, strict=True)))
+
+
 def one_group(counts: Float32Array, n_atoms: int, baseline: FloatArray) -> tuple[PixelGroup, ...]:
     """All pixels with all atoms, when nothing is known yet about where they live."""
     rows = min(CHUNK_PIXELS * 4, len(counts))

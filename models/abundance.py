@@ -30,6 +30,8 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 
 LOG_ODDS_SD = 1.5
+# Log-odds of atoms that only fill up an array.
+NOWHERE = -1e9
 CORNER_SD = 2.0
 MATRIX_LOG_ODDS = 2.0
 CORRELATION_LENGTH = 3.0  # in standard deviations of one pixel's abundance
@@ -171,3 +173,14 @@ def abundance_prior(
     )
     mean = np.where(corner & (atoms @ matrix.astype(float) == 1.0), MATRIX_LOG_ODDS, 0.0)
     return AbundancePrior(atoms, mean, np.linalg.cholesky(covariance))
+
+
+def padded_prior(prior: AbundancePrior, n_atoms: int) -> AbundancePrior:
+    """Fill up a prior to so many atoms with ones of no weight, whatever their xi."""
+    more = n_atoms - len(prior.mean)
+    return AbundancePrior(
+        np.concatenate([prior.atoms, np.repeat(prior.atoms[:1], more, axis=0)]),
+        np.concatenate([prior.mean, np.full(more, NOWHERE)]),
+        np.pad(prior.factor, ((0, more), (0, more)))
+        + np.diag(np.repeat([0.0, 1.0], [len(prior.mean), more])),
+    )

@@ -13,9 +13,10 @@ import xraylib
 from scipy.special import ndtr
 
 from bayesunmix.errors import InputError
-from bayesunmix.forward import MAIN_SHARE, THICKNESS_GRID, Film, ForwardModel, forward_model
+from bayesunmix.forward import MAIN_SHARE, THICKNESS_GRID, Film, ForwardModel, forward_model, main_family
 from bayesunmix.xray import Detector, LineTable
 from bayesunmix.xray.continuum import bremsstrahlung
+from bayesunmix.xray.refinement import ContinuumCorrection
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -182,6 +183,94 @@ def test_stray_families_that_look_alike_are_one_component() -> None:
     place = {family.name: i for i, family in enumerate(forward.families)}
     assert forward.ratio_sd()[place["Zr_L"]] == 0.0
     assert forward.calibration_sd.shape == (3,)
+
+
+def undeclared_model(counts: dict[str, float], film: Film = THIN) -> ForwardModel:
+    """Return a model with elements that nobody declared."""
+    table = LineTable.built_in(BEAM, dict.fromkeys((*ELEMENTS, *counts, "Cu", "Si")))
+    return model(stray=("Cu",), table=table, undeclared=counts, film=film)
+
+
+def test_undeclared_elements_are_one_component_in_the_proportion_of_their_counts() -> None:
+    counts = {"Ti": 300.0, "Pb": 1200.0, "Co": 700.0}
+    forward = undeclared_model(counts)
+    assert forward.components[-2:] == ("undeclared", "continuum")
+    place = forward.components.index("undeclared")
+    mine = np.flatnonzero(forward.owner == place)
+    families = [forward.families[index] for index in mine]
+    assert [family.element for family in families if family.main] == ["Pb"]  # the strongest leads
+    assert all(family.stray and family.tied != family.main for family in families)
+    np.testing.assert_array_equal(forward.ratio_sd()[mine], 0.0)
+    basis, _ = forward.basis(EQUAL, np.ones((1, 3), bool))
+    found = dict.fromkeys(counts, 0.0)
+    for index, family in zip(mine, families, strict=True):
+        inside = detected(forward, family.element, family.family, None)
+        whole = forward.table.detected_strength(family.element, family.family, forward.detector.efficiency)
+        found[family.element] += basis.family_ratio[0, index] * whole / inside
+    # Counts on an endless axis, as the total spectrum's fit gives them.
+    total = sum(found.values())
+    for element, share in found.items():
+        assert share / total == pytest.approx(counts[element] / sum(counts.values()), rel=1e-6)
+
+
+def test_families_of_an_undeclared_element_keep_their_ratio() -> None:
+    forward = undeclared_model({"Pb": 50.0, "Ti": 1.0})
+    basis, _ = forward.basis(EQUAL, np.ones((1, 3), bool))
+    ratio = {family.name: basis.family_ratio[0, i] for i, family in enumerate(forward.families)}
+    by_hand = detected(forward, "Pb", "M", None) / detected(forward, "Pb", "L", None)
+    assert ratio["Pb_M"] / ratio["Pb_L"] == pytest.approx(by_hand, rel=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e6])
+def test_undeclared_elements_leave_everything_else_as_it_is(scale: float) -> None:
+    """Yields, ratios and templates of the declared elements, whatever the counts of the others."""
+    plain = model(stray=("Cu",))
+    forward = undeclared_model({"Co": 5.0 * scale, "Pb": scale}, film=FILM)
+    allowed = np.ones((1, 3), bool)
+    (basis, yields), (more, same) = plain.basis(EQUAL, allowed), forward.basis(EQUAL, allowed)
+    n = len(plain.families)
+    assert [family.name for family in forward.families[:n]] == [family.name for family in plain.families]
+    # The unit of yields is the strongest line's strength, which an undeclared element may have.
+    unit = same[0, 0] / yields[0, 0]
+    assert 0.05 < unit < 20.0
+    np.testing.assert_allclose(same, unit * yields, rtol=1e-12)
+    np.testing.assert_allclose(more.family_ratio[:, :n], basis.family_ratio, rtol=1e-12)
+    np.testing.assert_allclose(more.family_templates[:, :n], basis.family_templates, atol=1e-15)
+    np.testing.assert_allclose(more.family_templates.sum(axis=2), 1.0, rtol=1e-9)
+    np.testing.assert_allclose(forward.calibration_sd, plain.calibration_sd)
+
+
+def test_continuum_follows_its_correction() -> None:
+    correction = ContinuumCorrection((1.0, 4.0, 16.0), (1.0, 0.3, 0.6))
+    plain, corrected = model(), model(continuum=correction)
+    centre = 0.5 * (plain.edges_keV[1:] + plain.edges_keV[:-1])
+    shapes = [forward.continuum_spectra(EQUAL).sum(axis=1)[0] for forward in (plain, corrected)]
+    # Linear in the logarithm between the knots: 0.65 at 2 keV, 0.45 at 8, constant beyond.
+    at = {energy: int(np.argmin(np.abs(centre - energy))) for energy in (0.95, 2.0, 4.0, 8.0, 18.0)}
+    ratio = shapes[1] / shapes[0]
+    for energy, factor in {2.0: 0.65, 4.0: 0.3, 8.0: 0.45, 18.0: 0.6}.items():
+        assert ratio[at[energy]] / ratio[at[0.95]] == pytest.approx(factor, rel=0.01)
+    np.testing.assert_allclose(ratio / ratio[at[0.95]], correction(centre), rtol=1e-9)
+    basis, _ = corrected.basis(EQUAL, np.ones((1, 3), bool))
+    whole = np.einsum("b,bc->c", basis.continuum_area[0], basis.continuum_templates[0])
+    np.testing.assert_allclose(whole, shapes[1] / shapes[1].sum(), rtol=1e-9)
+
+
+def test_continuum_is_finite_where_the_axis_reaches_zero() -> None:
+    forward = model(edges_keV=np.concatenate(([-0.005, 0.135], np.arange(0.2, 20.0, 0.02))))
+    pieces = forward.continuum_spectra(EQUAL)
+    assert np.isfinite(pieces).all()
+    assert (pieces >= 0.0).all()
+    assert pieces.sum() == pytest.approx(1.0)
+
+
+def test_main_family_among_those_that_were_fitted() -> None:
+    detector = Detector.from_resolution(130.0)
+    table = LineTable.built_in(BEAM, ["Fe", "Pb"])
+    assert main_family("Fe", ("K", "L"), table, detector) == "K"
+    assert main_family("Fe", ("L",), table, detector) == "L"
+    # Lead's L lines are calibrated better than its M lines, and have counts enough.
+    assert main_family("Pb", ("L", "M"), table, detector) == "L"
 
 
 def test_thickness_changes_yields_between_their_limits() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -21,9 +22,12 @@ from bayesunmix.inference.mixture import (
     atom_weights,
     group_pixels,
     one_group,
+    padded_alike,
     relative_likelihood,
     responsibilities,
 )
+
+from bayesunmix.models.unmixing import group_log_likelihood
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -147,3 +151,23 @@ def test_one_group_holds_all_pixels_with_all_atoms(counts: npt.NDArray[np.float3
     np.testing.assert_array_equal(group.atoms, np.tile(np.arange(9), (2, 1)))
     assert not group.log_present.any()
     np.testing.assert_allclose(group.baseline, np.log(0.25))
+
+
+def test_padded_groups_have_one_shape_and_the_same_likelihood(
+    counts: npt.NDArray[np.float32], likelihood: FloatArray
+) -> None:
+    """Two sets of groups, with other atoms and another number of chunks, keep their likelihoods."""
+    whole = group_pixels(counts, _share(likelihood), ATOMS, SPECTRA)
+    part = group_pixels(counts[:300], _share(likelihood)[:300], ATOMS, SPECTRA)
+    padded = padded_alike([whole, part])
+    shapes = [[group.counts.shape + group.atoms.shape for group in groups] for groups in padded]
+    assert shapes[0] == shapes[1]
+    log_mixed = jnp.log(ATOMS @ SPECTRA)
+    log_pi = jnp.log(jnp.full(len(ATOMS), 1.0 / len(ATOMS)))
+    for before, after in zip((whole, part), padded, strict=True):
+        values = [
+            sum(float(group_log_likelihood(group, log_mixed, log_pi)) for group in groups)
+            for groups in (before, after)
+        ]
+        assert values[1] == pytest.approx(values[0], rel=1e-6)
+        assert sum(group.counts.sum() for group in after) == sum(group.counts.sum() for group in before)

@@ -18,6 +18,7 @@ from bayesunmix.models.abundance import (
     abundance_prior,
     edge_positions,
     log_weights,
+    padded_prior,
     simplex_atoms,
 )
 
@@ -137,3 +138,15 @@ def test_grains_in_a_matrix_overlap_only_with_it() -> None:
     assert len(simplex_atoms(three, COUNTS, max_overlap=3, matrix=np.array([True, False, False]))) == len(
         simplex_atoms(three, COUNTS, max_overlap=3)
     )
+
+
+def test_padding_adds_atoms_of_no_weight(spectra: FloatArray) -> None:
+    atoms = simplex_atoms(spectra, COUNTS)
+    prior = abundance_prior(atoms, spectra, COUNTS, np.array([True, False, False]))
+    padded = padded_prior(prior, len(atoms) + 3)
+    xi = np.random.default_rng(0).standard_normal(len(atoms) + 3)
+    log_pi = np.asarray(log_weights(padded, jnp.asarray(xi)))
+    np.testing.assert_allclose(
+        log_pi[: len(atoms)], log_weights(prior, jnp.asarray(xi[: len(atoms)])), rtol=1e-12
+    )
+    assert np.exp(log_pi[len(atoms) :]).max() == 0.0

@@ -15,8 +15,9 @@ from bayesunmix.acquisition import Acquisition
 from bayesunmix.config import RunConfig
 from bayesunmix.errors import BayesUnmixWarning, InputError
 from bayesunmix.image import SpectrumImage
-from bayesunmix.preparation import Setup, prepare
+from bayesunmix.preparation import Setup, mean_composition, prepare
 from bayesunmix.simulate import simulate_map
+from bayesunmix.xray import Detector, LineTable
 
 DECLARED: dict[str, Any] = {
     "sample": {
@@ -125,17 +126,26 @@ def test_measured_k_factors_are_used(image: SpectrumImage, setup: Setup) -> None
 
 
 def test_a_line_table_replaces_the_built_in_one(image: SpectrumImage, tmp_path: Path) -> None:
+    calculated = LineTable.built_in(200.0, ["Mg", "Si", "Fe"])
+    keys = ("line", "family", "energy_keV", "strength")
     lines = {
-        "Mg": [{"line": "KL3", "family": "K", "energy_keV": 1.254, "strength": 5e-23}],
-        "Si": [{"line": "KL3", "family": "K", "energy_keV": 1.740, "strength": 4e-23}],
-        "Fe": [{"line": "KL3", "family": "K", "energy_keV": 6.404, "strength": 3e-23}],
+        element: [{key: getattr(line, key) for key in keys} for line in calculated.lines(element, "K")]
+        for element in calculated.elements
     }
     path = tmp_path / "lines.json"
     path.write_text(json.dumps(lines))
-    # Cu is not in the table: a stray element without lines is left out, with a word.
-    with pytest.warns(BayesUnmixWarning, match="stray element Cu has no line"):
+    # Cu is not in the table: a stray element without lines is left out, with a word. It is found by its peaks.
+    with (
+        pytest.warns(BayesUnmixWarning, match="stray element Cu has no line"),
+        pytest.warns(BayesUnmixWarning, match=r"elements that were not declared: Cu \(\d+ counts\)"),
+    ):
         found = prepare(image, config(xray={"table": str(path)}))
     assert found.forward.table.source == "file lines.json"
+    assert set(found.spectrum.found) == {"Cu"}
+    assert found.forward.components == ("Mg", "Si", "Fe", "undeclared", "continuum")
+    assert {family.name for family in found.forward.families if family.stray} == {"Cu_K", "Cu_L"}
+    # 3 % of 120 counts in 320 pixels were planted, K and L lines together, part of L below the axis.
+    assert found.spectrum.found["Cu"] == pytest.approx(0.03 * 120 * 320, rel=0.25)
     path.write_text(json.dumps({name: lines[name] for name in ("Mg", "Fe")}))
     with pytest.raises(InputError, match=r"`xray.table` must hold lines of Si, but has none"):
         prepare(image, config(xray={"table": str(path)}))
@@ -147,6 +157,64 @@ def test_a_stray_element_without_lines_is_warned_of(image: SpectrumImage) -> Non
     assert str(caught[0].message) in found.warnings
     assert "B_K" not in found.forward.components
     assert "Cu_K" in found.forward.components
+
+
+def test_an_undeclared_element_is_noted_and_fitted(image: SpectrumImage, setup: Setup) -> None:
+    """Copper that is not declared: said once, fitted as a component of its own, and the composition is the same."""
+    with pytest.warns(BayesUnmixWarning, match=r"not declared: Cu \(\d+ counts\)") as caught:
+        found = prepare(image, config(sample={"stray": []}))
+    assert len(caught) == 1
+    assert found.warnings == (str(caught[0].message),)
+    assert "`sample.elements`" in found.warnings[0]
+    assert "`sample.stray`" in found.warnings[0]
+    assert found.forward.components == ("Mg", "Si", "Fe", "undeclared", "continuum")
+    assert "Cu" not in found.forward.elements
+    np.testing.assert_allclose(found.mean_composition, setup.mean_composition, atol=0.01)
+    counted = setup.spectrum.counts["Cu_K"]
+    lines = {
+        family: setup.forward.table.detected_strength("Cu", family, setup.forward.detector.efficiency)
+        for family in ("K", "L")
+    }
+    part = lines["K"] / (lines["K"] + lines["L"])
+    error = np.sqrt(counted)
+    assert abs(part * found.spectrum.found["Cu"] - counted) < 5.0 * error
+
+
+def test_composition_of_a_total_spectrum_by_hand() -> None:
+    """Counts over detected strengths; the main family is read, and an element without counts keeps a millionth."""
+    detector = Detector.from_resolution(130.0)
+    table = LineTable.built_in(200.0, ["Mg", "Fe", "Si", "Pb"])
+
+    def strength(element: str, family: str) -> float:
+        return table.detected_strength(element, family, detector.efficiency)
+
+    counts = {
+        "Mg_K": 2.0 * strength("Mg", "K"),
+        "Fe_L": 77.0 * strength("Fe", "L"),
+        "Fe_K": 1.0 * strength("Fe", "K"),
+        "Pb_M": 55.0 * strength("Pb", "M"),
+        "Pb_L": 1.0 * strength("Pb", "L"),
+        "Si_K": 0.0,
+    }
+    found = mean_composition(counts, ["Mg", "Fe", "Pb", "Si"], table, detector)
+    np.testing.assert_allclose(found, np.array([2.0, 1.0, 1.0, 2e-6]) / (4.0 + 2e-6), rtol=1e-9)
+    missing = mean_composition({"Mg_K": 1.0}, ["Mg", "Fe"], table, detector)
+    np.testing.assert_allclose(missing, [1.0, 1e-6], rtol=1e-5)
+
+
+def test_an_axis_from_zero_on() -> None:
+    """Channels from -0.2 keV: 0.2 keV is where lines begin, unless the configuration says zero."""
+    plan = config(simulate={"offset_keV": -0.2})
+    image = simulate_map(plan, 5).image
+    assert prepare(image, plan).image.energy_keV[0] == pytest.approx(0.2, abs=1e-6)
+    found = prepare(image, config(map={"energy_range": [0.0, 10.0]}))
+    assert found.image.energy_keV[0] == pytest.approx(0.0, abs=1e-6)
+    assert found.warnings == ()
+    assert found.blocks.counts.sum() == image.counts[:, :, 20:1021].sum()
+    np.testing.assert_allclose(found.mean_composition, [0.62, 0.27, 0.11], atol=0.08)
+    basis, yields = found.forward.basis(np.full((1, 3), 1 / 3), np.ones((1, 3), bool))
+    for array in (basis.continuum_templates, basis.family_templates, yields):
+        assert np.isfinite(array).all()
 
 
 def test_what_is_assumed_is_said(image: SpectrumImage) -> None:

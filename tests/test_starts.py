@@ -132,7 +132,7 @@ def test_without_a_matrix_phase(counts: npt.NDArray[np.float32], basis: Endmembe
 
 
 def test_rotated_starts_turn_the_other_phase_both_ways(basis: EndmemberBasis) -> None:
-    given, taken = rotated_starts(WEIGHTS, basis, MATRIX)[::-1]
+    taken, _, given = rotated_starts(WEIGHTS, basis, MATRIX)
     for start in (given, taken):
         np.testing.assert_allclose(start.spectra.sum(axis=1), 1.0, rtol=1e-9)
         assert not start.weights[~ALLOWED].any()

@@ -1,73 +1,18 @@
-"""Detector efficiency, width and response, and the continuum: closed forms."""
+"""Detector efficiency and nominal width, and the continuum: closed forms."""
 
 import numpy as np
 import pytest
 
 from bayesunmix.errors import InputError
 from bayesunmix.xray.continuum import bremsstrahlung, continuum_basis, hat_functions
-from bayesunmix.xray.detector import (
-    FWHM2_PER_VARIANCE,
-    MN_K_ALPHA_KEV,
-    POLYMER_WINDOW,
-    Detector,
-    Layer,
-    Response,
-    channel_edges,
-)
+from bayesunmix.xray.detector import POLYMER_WINDOW, Detector, Layer, channel_edges
+from bayesunmix.xray.response import MN_K_ALPHA_KEV
 
 EDGES = channel_edges(np.arange(0.0, 20.0, 0.01))
 
 
-def test_resolution_is_met_at_manganese() -> None:
-    response = Response.from_resolution(127.0)
-    assert response.fwhm_keV(MN_K_ALPHA_KEV) == pytest.approx(0.127)
+def test_nominal_resolution_is_that_of_manganese() -> None:
     assert Detector.from_resolution(127.0).fwhm_keV(MN_K_ALPHA_KEV) == pytest.approx(0.127)
-
-
-def test_width_at_zero_energy_is_the_noise() -> None:
-    assert Response(noise_eV=55.0).fwhm_keV([0.0, -0.1]) == pytest.approx([0.055, 0.055])
-
-
-def test_impossible_resolution_is_refused() -> None:
-    with pytest.raises(InputError, match=r"`instrument.resolution_eV` must exceed 117 eV, .* is 100"):
-        Response.from_resolution(100.0)
-
-
-def test_area_is_conserved() -> None:
-    energies = np.array([0.525, 1.254, 1.74, 6.4, 17.4])
-    response = Response(gain=1.002, offset_keV=-0.01)
-    np.testing.assert_allclose(response.matrix(energies, EDGES).sum(axis=1), 1.0, rtol=3e-9)
-
-
-def test_moments_of_a_line() -> None:
-    """Mean and variance of the binned Gaussian; binning adds width^2 / 12 (Sheppard)."""
-    response = Response(gain=1.01, offset_keV=0.03)
-    share = response.matrix([6.4], EDGES)[0]
-    centre = (EDGES[1:] + EDGES[:-1]) / 2
-    mean = share @ centre
-    sigma = 1.01 * response.fwhm_keV(6.4) / np.sqrt(FWHM2_PER_VARIANCE)
-    assert mean == pytest.approx(0.03 + 1.01 * 6.4, abs=1e-6)
-    assert share @ (centre - mean) ** 2 == pytest.approx(sigma**2 + 0.01**2 / 12, rel=1e-5)
-
-
-def test_half_of_a_line_on_the_edge_of_the_axis() -> None:
-    axis = channel_edges(np.arange(1.005, 2.0, 0.01))
-    spectrum = Response().spectrum([1.0, 0.1, 30.0], [2.0, 5.0, 5.0], axis)
-    assert spectrum.sum() == pytest.approx(1.0, rel=1e-6)
-
-
-def test_binning_commutes_with_integration() -> None:
-    response = Response()
-    fine = response.matrix([1.74], EDGES)[0]
-    coarse = response.matrix([1.74], EDGES[::4])[0]
-    np.testing.assert_allclose(coarse, fine.reshape(-1, 4).sum(axis=1), atol=1e-9)
-
-
-def test_spectrum_is_the_weighted_sum_of_rows() -> None:
-    energies, areas = np.array([1.254, 1.487, 1.74]), np.array([3.0, 1.0, 2.0])
-    response = Response()
-    expected = areas @ response.matrix(energies, EDGES)
-    np.testing.assert_allclose(response.spectrum(energies, areas, EDGES), expected, atol=1e-12)
 
 
 def test_efficiency_rises_to_its_plateau_and_falls() -> None:

@@ -180,7 +180,7 @@ def refine(
     """
     counts, edges = _merged(counts, channel_edges_keV, calibration.response)
     sources = _Sources(table, detector, transmission, frozenset(stray))
-    columns = [
+    columns: list[Column] = [
         (family,)
         for element in dict.fromkeys([*elements, *stray])
         for family in ((element, name) for name in table.families(element, edges[0], edges[-1]))
@@ -200,16 +200,19 @@ def refine(
 
     fit = problem(columns, sources)
     state = fit.maximise(fit.start(np.clip(theta, LOWEST, HIGHEST)))
-    if find_undeclared:
+    # Weak elements show only once strong ones are fitted.
+    while find_undeclared:
         declared = {family[0] for column in columns for family in column}
+        known = len(sources.found)
         sources = _with_undeclared(fit, state, sources, declared, beam_energy_keV, edges)
-        if sources.found:
-            columns += [
-                tuple((element, name) for name in sources.table.families(element, edges[0], edges[-1]))
-                for element in sources.found
-            ]
-            fit = problem(columns, sources)
-            state = fit.maximise(fit.start(state.theta, state.log_ratio))
+        if len(sources.found) == known:
+            break
+        columns += [
+            tuple((element, name) for name in sources.table.families(element, edges[0], edges[-1]))
+            for element in sources.found[known:]
+        ]
+        fit = problem(columns, sources)
+        state = fit.maximise(fit.start(state.theta, state.log_ratio))
     return _summary(fit, state, sources, columns, partners, (knots, area))
 
 
@@ -242,7 +245,11 @@ class _Sources:
 
     def columns(self, columns: list[Column], continuum: Array, stiffness: Array, edges: Array) -> Columns:
         """Line up all columns with the groups whose ratios are adjustable."""
-        energy, areas, groups, owner, ratio_sd = [], [], [], [], []
+        energy: list[float] = []
+        areas: list[float] = []
+        groups: list[int] = []
+        owner: list[int] = []
+        ratio_sd: list[float] = []
         for number, column in enumerate(columns):
             lines, detected = self.lines(column)
             share = detected / detected.sum()
@@ -303,7 +310,8 @@ def _stiffness(area: Array, calibration: Calibration) -> Array:
         for name, weight in zip(calibration.components, calibration.weights.tolist(), strict=True)
         if name.startswith("continuum")
     )
-    typical = max(counts / float(area.sum()), 1e-300)
+    # A spectrum may show no continuum: then as if it were one count.
+    typical = max(counts, 1.0) / float(area.sum())
     bend = np.diff(np.eye(area.size), n=2, axis=0)
     return np.asarray(bend / area / (CONTINUUM_BEND_SD * typical))
 
@@ -327,7 +335,10 @@ def _response(theta: Array, partners: tuple[tuple[float, float], ...]) -> Respon
     soft = theta[bend + 3 : bend + 3 + N_SOFT]
     rate = float(theta[-1])
     return Response(
-        *theta[:4].tolist(),
+        gain=float(theta[0]),
+        offset_keV=float(theta[1]),
+        noise_eV=float(theta[2]),
+        fano=float(theta[3]),
         bend_eV=tuple(theta[4:bend].tolist()),
         collection_depth_um=float(theta[bend]),
         surface_collection=float(theta[bend + 1]),
@@ -390,7 +401,7 @@ def _with_undeclared(
     found = tuple(candidates[index] for index in chosen)
     entries = tuple(line for line in every.entries if line.element in found and line not in known)
     table = replace(sources.table, entries=(*sources.table.entries, *entries))
-    return replace(sources, table=table, found=found)
+    return replace(sources, table=table, found=(*sources.found, *found))
 
 
 def _summary(
@@ -439,10 +450,9 @@ def _summary(
     names_ = ["+".join(f"{element}_{family}" for element, family in column) for column in columns]
     counts = dict(zip(names_, weights, strict=True))
     undeclared = {
-        e: w
-        for column, w in zip(columns, weights, strict=True)
-        for e in sources.found
-        if column[0][0] == e and w > 0
+        column[0][0]: w
+        for column, w in sorted(zip(columns, weights, strict=True), key=lambda pair: -pair[1])
+        if column[0][0] in sources.found and w > 0
     }
     return Refinement(
         _response(state.theta, partners),

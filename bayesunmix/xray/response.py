@@ -181,7 +181,8 @@ class Response:
         shares = np.diff(below, append=0.0)
         shares[end - 1] = 0.0  # from the last edge of one line to the first of the next
         flat = group[line] * channels + np.minimum(position, channels - 1)
-        return np.bincount(flat, weights=shares, minlength=groups * channels).reshape(groups, channels)
+        rows = np.bincount(flat, weights=shares, minlength=groups * channels).reshape(groups, channels)
+        return np.asarray(rows, dtype=np.float64)
 
     def _with_satellites(
         self, energy: Array, areas: Array, group: Indices, groups: int

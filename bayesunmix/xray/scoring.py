@@ -144,8 +144,8 @@ class Problem:
         return groups, np.concatenate([summed, columns.continuum])
 
     def mean(self, state: State) -> Array:
-        """Expected counts, shape (energy,)."""
-        return state.weights @ self.design(state.theta, state.log_ratio)[1]
+        """Return the expected counts, shape (energy,)."""
+        return np.asarray(state.weights @ self.design(state.theta, state.log_ratio)[1])
 
     def objective(self, state: State) -> float:
         """Half the deviance plus half the squared prior distances."""
