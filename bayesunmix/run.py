@@ -169,7 +169,8 @@ def run_image(
     }
     stages = Stages(out, facts, resume=resume)
     from bayesunmix.assemble import assemble
-    from bayesunmix.posterior import Blocks, fit_posterior
+    from bayesunmix.model_data import Blocks
+    from bayesunmix.posterior import fit_posterior
     from bayesunmix.sampling import sample
     from bayesunmix.starts import find_starts
 

@@ -143,7 +143,7 @@ def _chunk(
 
 
 def padded_alike(every: list[tuple[PixelGroup, ...]]) -> list[tuple[PixelGroup, ...]]:
-    """Groups of several parameter values padded to the same shapes, so that one compiled program serves them all."""
+    """Pad groups of several parameter values to the same shapes, so that one compiled program serves them all."""
     number = max(len(groups) for groups in every)
     shapes = [
         np.max([groups[i].atoms.shape for groups in every if i < len(groups)], axis=0) for i in range(number)
@@ -159,8 +159,13 @@ def padded_alike(every: list[tuple[PixelGroup, ...]]) -> list[tuple[PixelGroup, 
 
 def _emptied(group: PixelGroup) -> PixelGroup:
     """One chunk of a group, with its pixels absent."""
-    one = PixelGroup(*(field[:1] for field in group))
-    return one._replace(counts=np.zeros_like(one.counts), present=np.zeros_like(one.present))
+    return PixelGroup(
+        counts=np.zeros_like(group.counts[:1]),
+        present=np.zeros_like(group.present[:1]),
+        atoms=group.atoms[:1],
+        log_present=group.log_present[:1],
+        baseline=group.baseline[:1],
+    )
 
 
 def _padded(group: PixelGroup, shape: npt.NDArray[np.int64]) -> PixelGroup:

@@ -26,7 +26,6 @@ from bayesunmix.inference.mixture import (
     relative_likelihood,
     responsibilities,
 )
-
 from bayesunmix.models.unmixing import group_log_likelihood
 
 FloatArray = npt.NDArray[np.float64]

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bayesunmix import posterior
+from bayesunmix import model_data, posterior
 from bayesunmix.inference.density import compiled
 from bayesunmix.inference.map_estimate import find_map
+from bayesunmix.model_data import Blocks
 from bayesunmix.phantom import phantom_config
-from bayesunmix.posterior import Blocks, FittedPosterior, fit_posterior
+from bayesunmix.posterior import FittedPosterior, fit_posterior
 from bayesunmix.preparation import prepare
 from bayesunmix.simulate import simulate_map
 from bayesunmix.starts import find_starts
@@ -37,7 +38,7 @@ def fitted() -> FittedPosterior:
 
 def mode_of(data: Any, sites: dict[str, jax.Array]) -> float:  # noqa: ANN401
     data = jax.tree.map(jnp.asarray, data)
-    model = posterior._flat_model(data)
+    model = model_data.flat_model(data)
     estimate = find_map(*compiled(model), data, np.asarray(model.flatten(sites, data)))
     return posterior._log_mass(data, estimate)
 

@@ -6,7 +6,8 @@ Tail. Of the charge of a photon absorbed at depth z below the entrance, a share 
 
 is collected, R at the surface and nearly all from a few tau on (charge collection of the kind of Popp, M., et al.,
 Nucl. Instrum. Methods A 439 (2000) 567, doi:10.1016/S0168-9002(99)00912-1, and Scholze, F., Procop, M., X-Ray
-Spectrom. 38 (2009) 312, doi:10.1002/xrs.1165). With depths of density mu exp(-mu z), the lost share 1 - eta = (1 - R) u has
+Spectrom. 38 (2009) 312, doi:10.1002/xrs.1165). With depths of density mu exp(-mu z), the lost share
+1 - eta = (1 - R) u has
 
     P(u < v) = v^(mu tau),     0 < v < 1,
 

@@ -1,0 +1,148 @@
+"""From binned counts and declared knowledge to the arrays of the model, and the model as a function of one vector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.forward import ForwardModel
+from bayesunmix.inference.density import FlatModel, flatten_model
+from bayesunmix.models.abundance import AbundancePrior
+from bayesunmix.models.unmixing import (
+    SiteBalance,
+    Sites,
+    UnmixingData,
+    component_weights,
+    spectra,
+    unmixing_model,
+)
+from bayesunmix.phase import Phase
+from bayesunmix.stoichiometry import site_weights
+
+FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+
+# Run operation by operation, these two would compile each operation by itself.
+compiled_spectra = jax.jit(spectra)
+compiled_weights = jax.jit(component_weights)
+
+# Crystal-chemical scatter of a declared site balance (log ratio); the calibration's errors come on top.
+SITE_BALANCE_SD = 0.03
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Binned counts and what was declared, as arrays.
+
+    Attributes
+    ----------
+    counts : (block, energy) float32
+    forward : ForwardModel
+    phases : tuple of Phase
+    max_overlap : int
+    mean_composition : (element,)
+        Atom fractions of the whole map.
+    """
+
+    counts: Float32Array
+    forward: ForwardModel
+    phases: tuple[Phase, ...]
+    max_overlap: int
+    mean_composition: FloatArray
+
+    @property
+    def typical_counts(self) -> float:
+        """Mean counts of a block."""
+        return float(self.counts.sum(dtype=np.float64) / len(self.counts))
+
+    @property
+    def matrix(self) -> npt.NDArray[np.bool_]:
+        """Phases declared to have pure regions, shape (phase,)."""
+        return np.array([phase.matrix for phase in self.phases])
+
+    @property
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        """False where an element is declared absent, shape (phase, element)."""
+        elements = self.forward.elements
+        return np.array([[element not in phase.absent for element in elements] for phase in self.phases])
+
+    def balance(self) -> SiteBalance:
+        """Soft site balances of the phases with a declared stoichiometry.
+
+        The model reads compositions with nominal calibration factors, which the map must not learn: their errors are
+        part of the width of the balance.
+        """
+        shape = (len(self.phases), len(self.forward.elements))
+        a_site, b_site, target, inverse_sd = (
+            np.zeros(shape),
+            np.zeros(shape),
+            np.zeros(shape[0]),
+            np.zeros(shape[0]),
+        )
+        for k, phase in enumerate(self.phases):
+            sites = site_weights(phase.stoichiometry, self.forward.elements) if phase.stoichiometry else None
+            if sites is not None:
+                a_site[k], b_site[k], target[k] = sites.a, sites.b, np.log(sites.ratio)
+                on_a, on_b = sites.a * self.mean_composition, sites.b * self.mean_composition
+                slope = on_a / on_a.sum() - on_b / on_b.sum()
+                calibration = np.linalg.norm(slope * self.forward.calibration_sd)
+                inverse_sd[k] = 1.0 / np.hypot(SITE_BALANCE_SD, calibration)
+        return SiteBalance(a_site, b_site, target, inverse_sd)
+
+
+def flat_model(data: UnmixingData) -> FlatModel:
+    """Flat view of the unmixing model for data of these shapes."""
+    even = np.full(len(data.prior.mean), 1.0 / len(data.prior.mean))
+    return flatten_model(unmixing_model, data, sites_at(data, np.ones(len(data.scale)), even))
+
+
+def sites_at(data: UnmixingData, units: FloatArray, weights: FloatArray) -> Sites:
+    """Sites at given line units and atom weights, everything else at its prior mean."""
+    n_phases, n_knots = data.basis.continuum_area.shape
+    return {
+        "line_units": jnp.asarray(units),
+        "family_log_ratio": jnp.zeros(len(data.ratio_family)),
+        "continuum_shared": jnp.zeros(n_knots),
+        "continuum_by_phase": jnp.zeros((n_phases, n_knots)),
+        "abundance_xi": jnp.asarray(log_odds_at(data.prior, weights)),
+    }
+
+
+def log_odds_at(prior: AbundancePrior, weights: FloatArray) -> FloatArray:
+    """Standardised log-odds xi that nearly give these weights; a tenth of the mass is even, as zeros have no log."""
+    even = 0.9 * weights / weights.sum() + 0.1 / len(weights)
+    log_odds = np.log(even)
+    return np.linalg.solve(prior.factor, log_odds - log_odds.mean() - prior.mean)
+
+
+def fisher_information(
+    templates: FloatArray,
+    free: npt.NDArray[np.int64],
+    atoms: FloatArray,
+    counts: FloatArray,
+    spectra_: FloatArray,
+) -> FloatArray:
+    """Fisher information of the free weights if every block's abundance were known, shape (free, free).
+
+    Parameters
+    ----------
+    counts : (atom,)
+        Counts of the blocks at each atom.
+    """
+    rows = templates[free[:, 0], free[:, 1]]
+    information = np.zeros((len(free), len(free)))
+    for atom, count in zip(atoms, counts, strict=True):
+        if count > 1.0:
+            share = atom[free[:, 0], None] * rows
+            information += count * (share / (atom @ spectra_)) @ share.T
+    return information
+
+
+def atom_fractions(data: UnmixingData, sites: Sites) -> FloatArray:
+    """Atom fractions at some sites, with nominal calibration factors, shape (phase, element)."""
+    atoms = np.asarray(compiled_weights(data, sites))[:, : data.yields.shape[1]] / np.asarray(data.yields)
+    return np.asarray(atoms / atoms.sum(axis=1, keepdims=True))
