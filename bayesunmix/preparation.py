@@ -21,6 +21,7 @@ from bayesunmix.image import SpectrumImage
 from bayesunmix.phase import Phase
 from bayesunmix.xray import Detector, LineTable, Refinement, calibrate, refine, thin_film_factor
 from bayesunmix.xray.atomic import FAMILIES
+from bayesunmix.xray.refinement import merge_channels
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -101,7 +102,8 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     stray = [element for element in sample.stray if _has_lines(element, table, low, high, notes)]
     sources = [*sample.elements, *hidden]
     total, edges = cropped.sum_spectrum().astype(np.float64), cropped.channel_edges_keV
-    rough = calibrate(total, edges, table, sources, stray, beam_energy_keV=beam, detector=detector)
+    merged = merge_channels(total, edges, detector.response)
+    rough = calibrate(*merged, table, sources, stray, beam_energy_keV=beam, detector=detector)
 
     def transmission(atom_fractions: FloatArray, energy_keV: FloatArray) -> FloatArray:
         return thin_film_factor(film.depth(sample.elements, atom_fractions, energy_keV))

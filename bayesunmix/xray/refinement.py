@@ -178,7 +178,7 @@ def refine(
     find_undeclared
         Look for elements that nobody declared.
     """
-    counts, edges = _merged(counts, channel_edges_keV, calibration.response)
+    counts, edges = merge_channels(counts, channel_edges_keV, calibration.response)
     sources = _Sources(table, detector, transmission, frozenset(stray))
     columns: list[Column] = [
         (family,)
@@ -216,8 +216,16 @@ def refine(
     return _summary(fit, state, sources, columns, partners, (knots, area))
 
 
-def _merged(counts: Array, edges: Array, response: Response) -> tuple[Array, Array]:
-    """Merge channels that are much finer than the narrowest peak: nothing is lost, and the fit is faster."""
+def merge_channels(counts: Array, edges: Array, response: Response) -> tuple[Array, Array]:
+    """Merge channels that are much finer than the narrowest peak: nothing is lost, and the fit is faster.
+
+    Parameters
+    ----------
+    counts, edges : (energy,), (energy + 1,)
+        Spectrum, and the edges of its channels in keV; a few channels at the upper end may be left over.
+    response
+        Gives the width.
+    """
     width = float(edges[1] - edges[0])
     factor = max(1, int(FINE_ENOUGH * float(response.fwhm_keV(max(edges[0], 0.0))) / width))
     kept = len(counts) // factor * factor
