@@ -47,7 +47,7 @@ from bayesunmix.models.unmixing import (
     spectra,
 )
 from bayesunmix.phase import Phase
-from bayesunmix.search import SAME_BASIN, Candidate, compare_starts, distance
+from bayesunmix.search import SAME_BASIN, Candidate, CoarseModel, compare_starts, distance
 from bayesunmix.starts import Start, component_templates
 
 FloatArray = npt.NDArray[np.float64]
@@ -114,7 +114,11 @@ class FittedPosterior:
 
 
 def fit_posterior(
-    blocks: Blocks, starts: list[Start], absorbing: FloatArray, progress: Progress
+    blocks: Blocks,
+    starts: list[Start],
+    absorbing: FloatArray,
+    progress: Progress,
+    coarse: CoarseModel | None = None,
 ) -> FittedPosterior:
     """Find the best mode from all starts, then refine it.
 
@@ -127,9 +131,12 @@ def fit_posterior(
         Compositions whose absorption the starts' basis holds.
     progress : callable
         Told what is being done.
+    coarse : CoarseModel, optional
+        Where it has been compiled already.
     """
-    basis, yields = blocks.forward.basis(absorbing, blocks.allowed)
-    candidates = compare_starts(blocks, basis, yields, starts, progress)
+    if coarse is None:
+        coarse = CoarseModel.of(blocks, *blocks.forward.basis(absorbing, blocks.allowed))
+    candidates = compare_starts(blocks, coarse, starts, progress)
     rivals = _rivals(candidates)
     fractions = [atom_fractions(rival.data, rival.sites) for rival in rivals]
     refined = _alike([_refined(blocks, *pair) for pair in zip(rivals, fractions, strict=True)])

@@ -8,8 +8,10 @@ Each stage is a pure function of what came before; finished ones are kept on dis
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import platform
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -157,7 +159,10 @@ def run_image(
         If map and configuration do not go together; nothing has been written then.
     """
     reporter = Reporter(progress)
-    setup = prepare(image, config)
+    with ThreadPoolExecutor(1) as pool:
+        # JAX takes seconds to import and to compile: meanwhile the map is prepared, and then searched for starts.
+        pool.submit(importlib.import_module, "bayesunmix.posterior")
+        setup = prepare(image, config)
     electrons = electrons_per_pixel(setup.image) if config.xray.zeta_factors else None
     if out is not None:
         prepare_folder(out, overwrite=overwrite, resume=resume)
@@ -172,7 +177,8 @@ def run_image(
     from bayesunmix.model_data import Blocks
     from bayesunmix.posterior import fit_posterior
     from bayesunmix.sampling import sample
-    from bayesunmix.starts import find_starts
+    from bayesunmix.search import CoarseModel
+    from bayesunmix.starts import Start, find_starts
 
     blocks = Blocks(
         setup.blocks.counts.astype(np.float32),
@@ -184,20 +190,29 @@ def run_image(
     absorbing = np.tile(setup.mean_composition, (len(setup.phases), 1))
     with reporter.stage("starting points"):
         basis, yields = setup.forward.basis(absorbing, blocks.allowed)
-        starts = stages.run(
-            "starts",
-            lambda: find_starts(
-                blocks.counts,
-                basis,
-                yields,
-                blocks.balance(),
-                blocks.matrix,
-                n_starts=config.inference.starts,
-                seed=SEARCH_SEED,
-            ),
-        )
-    with reporter.stage("mode"):
-        fitted = stages.run("mode", lambda: fit_posterior(blocks, starts, absorbing, reporter.say))
+        ahead: list[CoarseModel] = []
+
+        def search() -> list[Start]:
+            with ThreadPoolExecutor(1) as pool:
+                coarse = pool.submit(CoarseModel.of, blocks, basis, yields)
+                found = find_starts(
+                    blocks.counts,
+                    basis,
+                    yields,
+                    blocks.balance(),
+                    blocks.matrix,
+                    n_starts=config.inference.starts,
+                    seed=SEARCH_SEED,
+                )
+                ahead.append(coarse.result())
+            return found
+
+        starts = stages.run("starts", search)
+    with reporter.stage("mode"), ThreadPoolExecutor(1) as pool:
+        if out is not None:
+            # Matplotlib, too, is slow to import, and the compiler leaves time for it.
+            pool.submit(importlib.import_module, "bayesunmix.report")
+        fitted = stages.run("mode", lambda: fit_posterior(blocks, starts, absorbing, reporter.say, *ahead))
     with reporter.stage(f"draws ({config.inference.method})"):
         drawn = stages.run("draws", lambda: sample(fitted, config.inference, seed, reporter.advance))
     with reporter.stage("pixels"):

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.inference.density import compiled
-from bayesunmix.inference.map_estimate import descend
+from bayesunmix.inference.density import FlatModel, compiled
+from bayesunmix.inference.map_estimate import ValueAndGradient, descend
 from bayesunmix.inference.mixture import atom_weights, one_group, relative_likelihood
 from bayesunmix.model_data import (
     Blocks,
@@ -36,7 +36,7 @@ Progress = Callable[[str], None]
 # serves.
 COARSE_STEPS = 16
 # Blocks that compare starts, evenly spread over the map.
-MOST_COMPARED = 1500
+MOST_COMPARED = 1000
 # Starts whose objective, nearly at its end, is this much worse than the best are abandoned; nearer ones are followed.
 CLOSE_NATS = 50.0
 # A descent this close to one that went on will end with it.
@@ -53,26 +53,61 @@ class Candidate:
     followed: bool
 
 
+@dataclass(frozen=True)
+class CoarseModel:
+    """The model on coarse atoms and a part of the blocks, compiled: the same program for every start.
+
+    Attributes
+    ----------
+    part : Blocks
+        Evenly spread blocks: they rank modes that differ by hundreds of nats, at a part of the cost.
+    basis, yields
+        The model's arrays.
+    baseline : (energy,)
+        Mean spectrum of the map.
+    model : FlatModel
+    value_and_gradient : callable
+    """
+
+    part: Blocks
+    basis: EndmemberBasis
+    yields: FloatArray
+    baseline: FloatArray
+    model: FlatModel
+    value_and_gradient: ValueAndGradient
+
+    @classmethod
+    def of(cls, blocks: Blocks, basis: EndmemberBasis, yields: FloatArray) -> CoarseModel:
+        """Build and compile it; that takes seconds, and needs no start."""
+        step = -(-len(blocks.counts) // MOST_COMPARED)
+        part = replace(blocks, counts=np.ascontiguousarray(blocks.counts[::step]))
+        baseline = blocks.counts.sum(axis=0, dtype=np.float64) + 1.0
+        baseline /= baseline.sum()
+        # Any spectra give the shapes.
+        weights = np.random.default_rng(0).uniform(0.5, 1.5, basis.allowed.shape) * basis.allowed
+        spectra = np.einsum("ki,kic->kc", weights, component_templates(basis)) + 1e-12
+        total = spectra.sum(axis=1, keepdims=True)
+        anywhere = Start(weights / total, spectra / total, np.inf)
+        data, example, _ = _coarse(part, basis, yields, anywhere, baseline)
+        model = flat_model(data)
+        value_and_gradient, _ = compiled(model)
+        float(value_and_gradient(model.flatten(example, data), data)[0])
+        return cls(part, basis, yields, baseline, model, value_and_gradient)
+
+
 def compare_starts(
-    blocks: Blocks, basis: EndmemberBasis, yields: FloatArray, starts: list[Start], progress: Progress
+    blocks: Blocks, coarse: CoarseModel, starts: list[Start], progress: Progress
 ) -> list[Candidate]:
     """Descend from every start on coarse atoms, then follow those that may be the best; the best first."""
-    # A part of the blocks ranks modes that differ by hundreds of nats, at a part of the cost.
-    step = -(-len(blocks.counts) // MOST_COMPARED)
-    part = replace(blocks, counts=np.ascontiguousarray(blocks.counts[::step]))
-    baseline = blocks.counts.sum(axis=0, dtype=np.float64) + 1.0
-    baseline /= baseline.sum()
-    first = _coarse(part, basis, yields, starts[0], baseline)[0]
-    model = flat_model(first)
-    value_and_gradient, _ = compiled(model)
+    part, model, value_and_gradient = coarse.part, coarse.model, coarse.value_and_gradient
 
     def run(start: Start, name: str) -> _Descent:
-        data, example, block = _coarse(part, basis, yields, start, baseline)
+        data, example, block = _coarse(part, coarse.basis, coarse.yields, start, coarse.baseline)
         transform = np.eye(model.size)
         transform[model.blocks["line_units"], model.blocks["line_units"]] = block
         z = np.asarray(model.flatten(example, data))
         # A fresh memory half-way: the curvature learned far from the mode misleads near it.
-        for iterations in (60, 100):
+        for iterations in (50, 80):
             z, potential, _ = descend(value_and_gradient, data, z, transform, max_iterations=iterations)
         progress(f"{name}: objective {potential:.1f}")
         return _Descent(data, z, potential, transform)
@@ -81,7 +116,7 @@ def compare_starts(
     best = min(begun, key=lambda descent: descent.potential)
     sites = model.constrain(jnp.asarray(best.z), best.data)
     weights = np.asarray(compiled_weights(best.data, sites))
-    begun += [run(probe, "rotated") for probe in rotated_starts(weights, basis, blocks.matrix)]
+    begun += [run(probe, "rotated") for probe in rotated_starts(weights, coarse.basis, blocks.matrix)]
     lowest = min(descent.potential for descent in begun)
     scale = len(blocks.counts) / len(part.counts)
     candidates: list[Candidate] = []
