@@ -33,6 +33,8 @@ from bayesunmix.result import Result
 
 # The search for the mode is the same whatever the seed of the draws: a mode is a property of the map.
 SEARCH_SEED = 0
+# With many phases a start more often lies in the wrong valley: at least so many for each phase beyond the second.
+STARTS_PER_PHASE = 2
 # Posterior draws of the endmembers that the per-pixel pass averages over.
 PIXEL_DRAWS = 24
 PACKAGES = (
@@ -201,7 +203,7 @@ def run_image(
                     yields,
                     blocks.balance(),
                     blocks.matrix,
-                    n_starts=config.inference.starts,
+                    n_starts=max(config.inference.starts, STARTS_PER_PHASE * (len(setup.phases) - 2)),
                     seed=SEARCH_SEED,
                 )
                 ahead.append(coarse.result())

@@ -36,7 +36,7 @@ Progress = Callable[[str], None]
 # serves.
 COARSE_STEPS = 16
 # Blocks that compare starts, evenly spread over the map.
-MOST_COMPARED = 1000
+MOST_COMPARED = 1500
 # Starts whose objective, nearly at its end, is this much worse than the best are abandoned; nearer ones are followed.
 CLOSE_NATS = 50.0
 # A descent this close to one that went on will end with it.
