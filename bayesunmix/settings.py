@@ -223,7 +223,7 @@ class InferenceConfig:
     level
         Probability that an interval holds.
     starts
-        Starting points of the search for the best mode.
+        Starting points of the search for the best mode, at least; two for each phase beyond the second if that is more.
     max_overlap
         Most phases that overlap in one pixel.
     """
