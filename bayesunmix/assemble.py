@@ -12,7 +12,7 @@ import xarray as xr
 
 from bayesunmix.checkpoint import Stages
 from bayesunmix.config import RunConfig
-from bayesunmix.goodness import deviances, fit_dataset, held_out_segments
+from bayesunmix.goodness import deviances, fit_dataset, held_out_segments, mean_thickness
 from bayesunmix.identifiability import loose_ends, sentence_of
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.mass_thickness import (
@@ -23,6 +23,7 @@ from bayesunmix.mass_thickness import (
     mass_thickness,
     nominal_mass_per_count,
 )
+from bayesunmix.models.thickness import STRAY_EXPONENT_SD
 from bayesunmix.posterior import Draws, FittedPosterior
 from bayesunmix.preparation import Setup
 from bayesunmix.quantify import compositions, draw_calibration, interval
@@ -58,7 +59,8 @@ def assemble(
     endmembers = _endmembers(setup, fitted, drawn.draws, config.inference.level)
     spectra = endmembers["mean"].values
     spectra = spectra[:, np.isfinite(spectra[0])]
-    segments = held_out_segments(setup, drawn.draws, spectra, config.inference.max_overlap)
+    tilt = mean_thickness(setup, fitted, drawn.draws)
+    segments = held_out_segments(setup, drawn.draws, spectra, tilt, config.inference.max_overlap)
     groups = {
         "posterior": _posterior(setup, fitted, drawn.draws, seed),
         "sample_stats": xr.Dataset(
@@ -67,7 +69,7 @@ def assemble(
         "constant_data": xr.Dataset({"total_counts": (("y", "x"), setup.image.total_counts)}),
         "maps": _maps(setup, pixels),
         "endmembers": endmembers,
-        "fit": fit_dataset(setup, drawn.draws, pixels, segments),
+        "fit": fit_dataset(setup, drawn.draws, pixels, tilt, segments),
         "lines": _lines(setup),
     }
     thickness = None
@@ -77,7 +79,7 @@ def assemble(
     tree = xr.DataTree.from_dict(groups)
     run = _record(setup, config, fitted, drawn, stages, facts, seed)
     n_parameters = len(setup.forward.components) + fitted.data.basis.continuum_area.shape[1]
-    run["fit"] = deviances(setup, spectra, pixels, segments, n_parameters)
+    run["fit"] = deviances(setup, spectra, pixels, tilt, segments, n_parameters)
     if run["fit"]["deviance_per_dof_total"] > MISFIT:
         run["warnings"].append(_misfit(run["fit"]["deviance_per_dof_total"]))
     run["warnings"] += _rival_modes(setup, fitted)
@@ -85,6 +87,7 @@ def assemble(
         table = thickness.table([phase.name for phase in setup.phases], config.inference.level)
         run["mass_thickness"] = {"electrons_per_pixel": electrons, "table": table.to_dict("records")}
         run["warnings"] += [sentence for sentence in [contradiction(thickness, setup.forward)] if sentence]
+    run["pixel_thickness"] = _pixel_thickness(setup, fitted, drawn.draws)
     run["identifiability"] = loose_ends(setup.phases, groups["posterior"])
     run["warnings"] += [sentence_of(loose) for loose in run["identifiability"]]
     result = Result(tree, run | {"problems": []})
@@ -105,6 +108,8 @@ def _posterior(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -
             "composition": (dims, compositions(draws.weights, yields, forward, fitted.absorbing, drawn_in)),
             "composition_counting": (dims, compositions(draws.weights, yields, forward, fitted.absorbing)),
             "component_share": ((*dims[:3], "component"), draws.weights / draws.total[..., None]),
+            "absorption_scale": (dims[:2], draws.absorption_scale),
+            "stray_exponent": (dims[:2], draws.stray_exponent),
         },
         coords={
             "chain": np.arange(draws.weights.shape[0]),
@@ -114,6 +119,20 @@ def _posterior(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -
             "component": list(forward.components),
         },
     )
+
+
+def _pixel_thickness(setup: Setup, fitted: FittedPosterior, draws: Draws) -> dict[str, float]:
+    """Record what the map says about thickness from pixel to pixel, beside its priors."""
+    scale, exponent = draws.absorption_scale, draws.stray_exponent
+    return {
+        "relative_sd": float(setup.thickness.blocks.std()),
+        "absorption_scale_prior_sd": float(fitted.data.effect.scale_sd),
+        "absorption_scale": float(scale.mean()),
+        "absorption_scale_sd": float(scale.std()),
+        "stray_exponent_prior_sd": STRAY_EXPONENT_SD,
+        "stray_exponent": float(exponent.mean()),
+        "stray_exponent_sd": float(exponent.std()),
+    }
 
 
 def _mass_thickness(

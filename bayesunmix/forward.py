@@ -25,11 +25,13 @@ from bayesunmix.xray import (
     LineTable,
     Response,
     absorption_depth,
+    atomic_weight,
     mixture_absorption_coefficient,
     thin_film_factor,
     weight_fractions,
     with_oxygen,
 )
+from bayesunmix.xray.absorption import oxygen_per_cation
 from bayesunmix.xray.continuum import bremsstrahlung, hat_functions
 from bayesunmix.xray.refinement import NO_CORRECTION, ContinuumCorrection
 
@@ -161,6 +163,16 @@ class ForwardModel:
                 for f in self.families
             ]
         )
+
+    @property
+    def mass_per_mole(self) -> FloatArray:
+        """Mass of a mole of each element with the oxygen that it binds, in g, shape (element,)."""
+        bound = [
+            oxygen_per_cation(element) if self.film.oxygen and element != "O" else 0.0
+            for element in self.elements
+        ]
+        own = np.array([atomic_weight(element) for element in self.elements])
+        return np.asarray(own + np.array(bound) * atomic_weight("O"))
 
     @property
     def strength_unit(self) -> float:

@@ -16,7 +16,8 @@ import xarray as xr
 from scipy import sparse
 
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
-from bayesunmix.posterior import Draws
+from bayesunmix.models.thickness import THINNEST, ThicknessDraws
+from bayesunmix.posterior import Draws, FittedPosterior
 from bayesunmix.preparation import Setup
 from bayesunmix.xray.calibration import poisson_deviance
 
@@ -42,7 +43,57 @@ class Segments:
     expected: FloatArray
 
 
-def held_out_segments(setup: Setup, draws: Draws, channel_spectra: FloatArray, max_overlap: int) -> Segments:
+def mean_thickness(setup: Setup, fitted: FittedPosterior, draws: Draws) -> ThicknessDraws:
+    """How thickness tilts the pixels' spectra at the mean of the draws."""
+    scale, exponent = (np.array([v.mean()]) for v in (draws.absorption_scale, draws.stray_exponent))
+    return ThicknessDraws(setup.thickness.pixels, fitted.data.effect, scale, exponent)
+
+
+def pooled_tilt(thickness: ThicknessDraws, shares: FloatArray, totals: FloatArray) -> FloatArray:
+    """Factor on the expected spectrum of pixels pooled, to first order, before it keeps their counts, (energy,).
+
+    Parameters
+    ----------
+    thickness : ThicknessDraws
+        Of those pixels, at one draw.
+    shares : (pixel, phase)
+        Abundances in shares of counts.
+    totals : (pixel,)
+        Counts.
+    """
+    effect = thickness.effect
+    weight = totals / max(float(totals.sum()), 1.0)
+    excess = float(weight @ (thickness.relative * (shares @ effect.mass_per_count) - 1.0))
+    log_relative = float(weight @ np.log(np.maximum(thickness.relative, THINNEST)))
+    absorbed = thickness.scale[0] * excess * effect.absorption_slope
+    return np.asarray(1.0 + absorbed - thickness.exponent[0] * log_relative * effect.stray_share)
+
+
+def expected_spectrum(
+    amounts: FloatArray, spectra: FloatArray, tilt: FloatArray, starts: npt.NDArray[np.int64] | None = None
+) -> FloatArray:
+    """Return the expected counts of pooled pixels by phase, shape (phase, energy).
+
+    Parameters
+    ----------
+    amounts : (phase,)
+        Counts of each phase.
+    spectra : (phase, energy)
+        Unit sum, on bins or on channels.
+    tilt : (bin,)
+        From `pooled_tilt`.
+    starts : (bin + 1,), optional
+        First channel of each bin, where the spectra are on channels.
+    """
+    factor = tilt if starts is None else np.repeat(tilt, np.diff(starts))
+    tilted = spectra * factor
+    kept = (amounts @ tilted).sum() / max(amounts.sum(), 1e-300)
+    return np.asarray(amounts[:, None] * tilted / max(kept, 1e-300))
+
+
+def held_out_segments(
+    setup: Setup, draws: Draws, channel_spectra: FloatArray, thickness: ThicknessDraws, max_overlap: int
+) -> Segments:
     """Label pixels on one half of their counts and pool the other half by label.
 
     Parameters
@@ -52,6 +103,8 @@ def held_out_segments(setup: Setup, draws: Draws, channel_spectra: FloatArray, m
         Their mean endmembers label.
     channel_spectra : (phase, energy)
         The same endmembers on the map's channels, unit sum.
+    thickness : ThicknessDraws
+        From `mean_thickness`.
     max_overlap : int
         As in the inference.
     """
@@ -68,15 +121,20 @@ def held_out_segments(setup: Setup, draws: Draws, channel_spectra: FloatArray, m
         level=0.5,
         max_overlap=max_overlap,
         matrix=np.array([phase.matrix for phase in setup.phases]),
+        thickness=thickness,
     )
     label = labelled.count_share.argmax(axis=1)
     n_phases, n_channels = channel_spectra.shape
     flat = label[pixel] * n_channels + channel
     observed = np.bincount(flat, weights=second, minlength=n_phases * n_channels)
     totals = np.bincount(pixel, weights=second, minlength=setup.image.n_pixels)
-    amounts = labelled.count_share * totals[:, None]
-    by_label = np.stack([amounts[label == k].sum(axis=0) for k in range(n_phases)])
-    return Segments(observed.reshape(n_phases, n_channels).astype(float), by_label @ channel_spectra)
+    expected = np.zeros_like(channel_spectra)
+    for k in range(n_phases):
+        own = label == k
+        shares, counts_there = labelled.count_share[own].astype(float), totals[own]
+        tilt = pooled_tilt(thickness._replace(relative=thickness.relative[own]), shares, counts_there)
+        expected[k] = expected_spectrum(counts_there @ shares, channel_spectra, tilt, boundaries).sum(axis=0)
+    return Segments(observed.reshape(n_phases, n_channels).astype(float), expected)
 
 
 def _thinned(
@@ -97,7 +155,12 @@ def _thinned(
 
 
 def deviances(
-    setup: Setup, channel_spectra: FloatArray, pixels: PixelPosterior, segments: Segments, n_parameters: int
+    setup: Setup,
+    channel_spectra: FloatArray,
+    pixels: PixelPosterior,
+    thickness: ThicknessDraws,
+    segments: Segments,
+    n_parameters: int,
 ) -> dict[str, float]:
     """Poisson deviance per degree of freedom of the total spectrum, by channel, and of the held-out segments.
 
@@ -106,23 +169,32 @@ def deviances(
     Parameters
     ----------
     channel_spectra : (phase, energy)
+    thickness : ThicknessDraws
+        From `mean_thickness`.
     n_parameters : int
         Parameters that shape one spectrum; none are counted for segments, whose counts they were not fitted to in
         these parts.
     """
-    amounts = pixels.count_share * setup.image.total_counts.ravel()[:, None].astype(float)
     n_channels = channel_spectra.shape[1]
-    total = poisson_deviance(setup.image.sum_spectrum().astype(float), amounts.sum(axis=0) @ channel_spectra)
+    amounts, tilt = _whole(setup, pixels, thickness)
+    expected = expected_spectrum(amounts, channel_spectra, tilt, setup.blocks.boundaries).sum(axis=0)
+    total = poisson_deviance(setup.image.sum_spectrum().astype(float), expected)
     apart, terms = 0.0, 0
-    for observed, expected in zip(segments.observed, segments.expected, strict=True):
-        starts = _filled(expected)
+    for observed, there in zip(segments.observed, segments.expected, strict=True):
+        starts = _filled(there)
         if starts.size:
-            pooled = (np.add.reduceat(values, starts) for values in (observed, expected))
+            pooled = (np.add.reduceat(values, starts) for values in (observed, there))
             apart, terms = apart + poisson_deviance(*pooled), terms + starts.size
     return {
         "deviance_per_dof_total": total / max(n_channels - n_parameters, 1),
         "deviance_per_dof_segments": apart / max(terms, 1),
     }
+
+
+def _whole(setup: Setup, pixels: PixelPosterior, thickness: ThicknessDraws) -> tuple[FloatArray, FloatArray]:
+    """Sum the counts of each phase over the map, and find the tilt of its total spectrum."""
+    totals, shares = setup.image.total_counts.ravel().astype(float), pixels.count_share.astype(float)
+    return totals @ shares, pooled_tilt(thickness, shares, totals)
 
 
 def _filled(expected: FloatArray) -> npt.NDArray[np.intp]:
@@ -137,11 +209,13 @@ def _filled(expected: FloatArray) -> npt.NDArray[np.intp]:
     return np.array(starts if held >= ENOUGH_EXPECTED else starts[:-1], dtype=np.intp)
 
 
-def fit_dataset(setup: Setup, draws: Draws, pixels: PixelPosterior, segments: Segments) -> xr.Dataset:
+def fit_dataset(
+    setup: Setup, draws: Draws, pixels: PixelPosterior, thickness: ThicknessDraws, segments: Segments
+) -> xr.Dataset:
     """Observed and expected counts per bin, for the whole map and for the held-out segments."""
     spectra = draws.spectra.mean(axis=(0, 1))
-    amounts = (pixels.count_share * setup.image.total_counts.ravel().astype(float)[:, None]).sum(axis=0)
-    by_phase = amounts[:, None] * spectra
+    amounts, tilt = _whole(setup, pixels, thickness)
+    by_phase = expected_spectrum(amounts, spectra, tilt)
     pieces = draws.continuum.mean(axis=(0, 1)) / draws.total.mean(axis=(0, 1))[:, None]
     starts, edges = setup.blocks.boundaries[:-1], setup.blocks.edges_keV
     return xr.Dataset(

@@ -25,8 +25,6 @@ from bayesunmix.errors import InputError
 from bayesunmix.forward import ForwardModel
 from bayesunmix.image import SpectrumImage
 from bayesunmix.quantify import CalibrationDraws, interval, relative_atoms
-from bayesunmix.xray import atomic_weight
-from bayesunmix.xray.absorption import oxygen_per_cation
 from bayesunmix.xray.lines import AVOGADRO
 
 if TYPE_CHECKING:
@@ -130,8 +128,8 @@ def mass_per_count(
         Left out, calibration factors and thickness are nominal.
     """
     atoms = relative_atoms(draws.weights, yields, forward, absorbing, calibration) / forward.strength_unit
-    masses = np.array([_mass_g(element, oxygen=forward.film.oxygen) for element in forward.elements])
-    return np.asarray(MICROGRAMS * (atoms @ masses) / (electrons * draws.total))
+    masses = MICROGRAMS / AVOGADRO * forward.mass_per_mole
+    return np.asarray(atoms @ masses / (electrons * draws.total))
 
 
 def nominal_mass_per_count(
@@ -200,12 +198,6 @@ def contradiction(found: MassThickness, forward: ForwardModel) -> str | None:
         f"taken to give {declared:.3g} ± {error:.2g}: absorption was computed with the latter. "
         "Set `sample.thickness_nm` and `density_g_cm3`, or check current and live time."
     )
-
-
-def _mass_g(element: str, *, oxygen: bool) -> float:
-    """Mass of an atom in grams, with the oxygen that it binds."""
-    bound = oxygen_per_cation(element) * atomic_weight("O") if oxygen and element != "O" else 0.0
-    return (atomic_weight(element) + bound) / AVOGADRO
 
 
 def _relative_gamma(rng: np.random.Generator, counts: float, like: FloatArray) -> FloatArray:

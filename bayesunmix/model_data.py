@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -12,24 +12,32 @@ import numpy.typing as npt
 from bayesunmix.forward import ForwardModel
 from bayesunmix.inference.density import FlatModel, flatten_model
 from bayesunmix.models.abundance import AbundancePrior
+from bayesunmix.models.endmember import family_counts
+from bayesunmix.models.thickness import ThicknessEffect, answered
 from bayesunmix.models.unmixing import (
     SiteBalance,
     Sites,
     UnmixingData,
     component_weights,
+    log_ratios,
     spectra,
     unmixing_model,
 )
 from bayesunmix.phase import Phase
+from bayesunmix.pixel_thickness import PixelThickness
 from bayesunmix.stoichiometry import site_weights
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 
-# Run operation by operation, these two would compile each operation by itself.
+# Run operation by operation, these would compile each operation by itself.
 compiled_spectra = jax.jit(spectra)
 compiled_weights = jax.jit(component_weights)
+compiled_answered = jax.jit(answered)
 
+# Counts are an imperfect measure of mass thickness (dose, diffraction, shadows of the holder): this joins the relative
+# sd of the film's mass thickness in the prior of the scale between them.
+COUNTS_AS_THICKNESS_SD = 0.4
 # Crystal-chemical scatter of a declared site balance (log ratio); the calibration's errors come on top.
 SITE_BALANCE_SD = 0.03
 
@@ -46,6 +54,8 @@ class Blocks:
     max_overlap : int
     mean_composition : (element,)
         Atom fractions of the whole map.
+    thickness : PixelThickness
+        Of the same blocks.
     """
 
     counts: Float32Array
@@ -53,6 +63,31 @@ class Blocks:
     phases: tuple[Phase, ...]
     max_overlap: int
     mean_composition: FloatArray
+    thickness: PixelThickness
+
+    def every(self, step: int) -> Blocks:
+        """Every so many-th block, evenly spread over the map."""
+        part = replace(self.thickness, blocks=self.thickness.blocks[::step])
+        return replace(self, counts=np.ascontiguousarray(self.counts[::step]), thickness=part)
+
+    def effect(
+        self, mass_per_count: FloatArray | None = None, shares: FloatArray | None = None
+    ) -> ThicknessEffect:
+        """How thickness acts on spectra.
+
+        Parameters
+        ----------
+        mass_per_count : (phase,), optional
+            Mass that a count of each phase stands for, in any unit; alike by default.
+        shares : (block, phase), optional
+            Mean abundances of the blocks; even by default.
+        """
+        n_phases, thickness = len(self.phases), self.thickness
+        mass = np.ones(n_phases) if mass_per_count is None else mass_per_count
+        mixed = mass.mean() if shares is None else shares @ mass
+        sd = float(np.hypot(self.forward.film.relative_sd, COUNTS_AS_THICKNESS_SD))
+        normal = float((thickness.blocks * mixed).mean())
+        return ThicknessEffect(thickness.absorption_slope, thickness.stray_share, mass / normal, sd)
 
     @property
     def typical_counts(self) -> float:
@@ -109,6 +144,8 @@ def sites_at(data: UnmixingData, units: FloatArray, weights: FloatArray) -> Site
         "continuum_shared": jnp.zeros(n_knots),
         "continuum_by_phase": jnp.zeros((n_phases, n_knots)),
         "abundance_xi": jnp.asarray(log_odds_at(data.prior, weights)),
+        "absorption_scale": jnp.zeros(()),
+        "stray_exponent": jnp.zeros(()),
     }
 
 
@@ -146,3 +183,12 @@ def atom_fractions(data: UnmixingData, sites: Sites) -> FloatArray:
     """Atom fractions at some sites, with nominal calibration factors, shape (phase, element)."""
     atoms = np.asarray(compiled_weights(data, sites))[:, : data.yields.shape[1]] / np.asarray(data.yields)
     return np.asarray(atoms / atoms.sum(axis=1, keepdims=True))
+
+
+def mass_per_count(data: UnmixingData, sites: Sites, forward: ForwardModel) -> FloatArray:
+    """Mass that a count of each phase stands for at some sites, in any common unit, shape (phase,)."""
+    weights = compiled_weights(data, sites)
+    lines = family_counts(data.basis, weights, log_ratios(data, sites)).sum(axis=1)
+    total = np.asarray(lines + weights[:, -1])
+    atoms = np.asarray(weights)[:, : data.yields.shape[1]] / np.asarray(data.yields)
+    return np.asarray(atoms @ forward.mass_per_mole / total)

@@ -31,13 +31,16 @@ from bayesunmix.inference.mixture import (
 from bayesunmix.model_data import (
     Blocks,
     atom_fractions,
+    compiled_answered,
     compiled_spectra,
     fisher_information,
     flat_model,
     log_odds_at,
+    mass_per_count,
 )
 from bayesunmix.models.abundance import abundance_prior, padded_prior, simplex_atoms
 from bayesunmix.models.endmember import continuum_shape, family_counts
+from bayesunmix.models.thickness import ThicknessEffect, counted
 from bayesunmix.models.unmixing import (
     Sites,
     UnmixingData,
@@ -45,6 +48,7 @@ from bayesunmix.models.unmixing import (
     continuum_corrections,
     log_ratios,
     spectra,
+    thickness_parameters,
 )
 from bayesunmix.phase import Phase
 from bayesunmix.search import SAME_BASIN, Candidate, CoarseModel, compare_starts, distance
@@ -207,15 +211,15 @@ def _log_mass(data: UnmixingData, estimate: MapEstimate) -> float:
 def _refined(blocks: Blocks, best: Candidate, fractions: FloatArray) -> tuple[UnmixingData, Sites]:
     """Model data around a mode: its absorption, atoms where the posterior sits, blocks grouped by them."""
     basis, yields = blocks.forward.basis(fractions, blocks.allowed)
-    endmembers = np.asarray(compiled_spectra(best.data._replace(basis=basis), best.sites))
-    count = blocks.typical_counts
-    atoms = simplex_atoms(endmembers, count, max_overlap=blocks.max_overlap, matrix=blocks.matrix)
-    likelihood = relative_likelihood(blocks.counts, atoms @ endmembers)
-    held = atom_weights(likelihood) * len(blocks.counts)
-    kept = (held > FEWEST_BLOCKS) | (atoms.max(axis=1) == 1.0)
-    atoms, likelihood = atoms[kept], likelihood[:, kept]
+    renewed = best.data._replace(basis=basis, yields=yields)
+    endmembers = np.asarray(compiled_spectra(renewed, best.sites))
+    atoms, effect = _settled_atoms(blocks, endmembers, mass_per_count(renewed, best.sites, blocks.forward))
+    counts = counted(blocks.counts, blocks.thickness.blocks, effect)
+    parameters = thickness_parameters(renewed._replace(effect=effect), best.sites)
+    log_mixed = np.asarray(compiled_answered(atoms @ endmembers, atoms, effect, *parameters))
+    likelihood = relative_likelihood(counts, log_mixed)
     weights = atom_weights(likelihood, n_iterations=40)
-    prior = abundance_prior(atoms, endmembers, count, blocks.matrix)
+    prior = abundance_prior(atoms, endmembers, blocks.typical_counts, blocks.matrix)
     share = responsibilities(likelihood, 0.99 * weights + 0.01 / len(weights))
     old = best.data
     information = fisher_information(
@@ -226,17 +230,27 @@ def _refined(blocks: Blocks, best: Candidate, fractions: FloatArray) -> tuple[Un
         endmembers,
     )
     scale = np.sqrt(np.diag(np.linalg.inv(information + np.diag(1e-6 * np.diag(information) + 1.0))))
-    data = old._replace(
-        groups=group_pixels(blocks.counts, share, atoms, endmembers),
-        basis=basis,
-        prior=prior,
-        yields=yields,
-        scale=scale,
+    data = renewed._replace(
+        groups=group_pixels(counts, share, log_mixed), prior=prior, scale=scale, effect=effect
     )
     sites = dict(best.sites)
     sites["line_units"] = jnp.maximum(sites["line_units"] * jnp.asarray(old.scale) / scale, 0.02)
     sites["abundance_xi"] = jnp.asarray(log_odds_at(prior, weights))
     return data, sites
+
+
+def _settled_atoms(
+    blocks: Blocks, endmembers: FloatArray, mass: FloatArray
+) -> tuple[FloatArray, ThicknessEffect]:
+    """Atoms one standard deviation apart that hold blocks, and how thickness acts given what the blocks hold."""
+    atoms = simplex_atoms(
+        endmembers, blocks.typical_counts, max_overlap=blocks.max_overlap, matrix=blocks.matrix
+    )
+    likelihood = relative_likelihood(blocks.counts, np.log(atoms @ endmembers))
+    weights = atom_weights(likelihood)
+    kept = (weights * len(blocks.counts) > FEWEST_BLOCKS) | (atoms.max(axis=1) == 1.0)
+    shares = responsibilities(likelihood, weights) @ atoms
+    return atoms[kept], blocks.effect(mass, shares)
 
 
 def _modes(settled: list[Candidate], others: list[Candidate], phases: tuple[Phase, ...]) -> tuple[Mode, ...]:
@@ -295,12 +309,16 @@ class Draws:
         Counts of each continuum piece.
     spectra : (chain, draw, phase, energy)
         Endmembers over the fitted bins, unit sum.
+    absorption_scale, stray_exponent : (chain, draw)
+        lambda and kappa of `bayesunmix.models.thickness`.
     """
 
     weights: FloatArray
     family_counts: FloatArray
     continuum: FloatArray
     spectra: FloatArray
+    absorption_scale: FloatArray
+    stray_exponent: FloatArray
 
     @property
     def total(self) -> FloatArray:
@@ -320,6 +338,7 @@ def read_draws(fitted: FittedPosterior, z: FloatArray) -> Draws:
             family_counts(data.basis, weights, log_ratios(data, sites)),
             weights[:, -1:] * continuum_shape(data.basis, *continuum_corrections(sites)),
             spectra(data, sites),
+            *thickness_parameters(data, sites),
         )
 
     flat = jnp.asarray(z.reshape(-1, z.shape[-1]))

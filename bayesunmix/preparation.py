@@ -19,6 +19,7 @@ from bayesunmix.errors import BayesUnmixWarning, InputError
 from bayesunmix.forward import Film, ForwardModel, forward_model, main_family
 from bayesunmix.image import SpectrumImage
 from bayesunmix.phase import Phase
+from bayesunmix.pixel_thickness import PixelThickness, pixel_thickness
 from bayesunmix.xray import Detector, LineTable, Refinement, calibrate, refine, thin_film_factor
 from bayesunmix.xray.atomic import FAMILIES
 from bayesunmix.xray.refinement import merge_channels
@@ -52,6 +53,8 @@ class Setup:
     phases : tuple of Phase
     mean_composition : (element,)
         Atom fractions of the whole map, from its total spectrum.
+    thickness : PixelThickness
+        What the map's counts say about thickness from pixel to pixel.
     warnings : tuple of str
         What the user should know; all have been given as warnings too.
     """
@@ -63,6 +66,7 @@ class Setup:
     blocks: BinnedCounts
     phases: tuple[Phase, ...]
     mean_composition: FloatArray
+    thickness: PixelThickness
     warnings: tuple[str, ...]
 
 
@@ -128,7 +132,6 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     lines = _line_energies((*sources, *stray), table)
     boundaries = channel_bins(edges, refined.response.fwhm_keV, lines, BIN_FRACTION)
     blocks = bin_image(cropped, boundaries, pixel_bins(cropped.total_counts, COUNTS_PER_BLOCK))
-    blocks = dataclasses.replace(blocks, counts=blocks.counts[blocks.total_counts > 0])
     forward = forward_model(
         sample.elements,
         stray,
@@ -146,6 +149,8 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     for note in notes[len(image.warnings) :]:
         warnings.warn(note, BayesUnmixWarning, stacklevel=2)
     mean = mean_composition(refined.counts, sample.elements, table, detector)
+    thickness = pixel_thickness(blocks, forward, refined, mean)
+    blocks = dataclasses.replace(blocks, counts=blocks.counts[blocks.total_counts > 0])
     return Setup(
         cropped,
         image.energy_keV,
@@ -154,6 +159,7 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
         blocks,
         config.phases,
         mean,
+        thickness,
         tuple(dict.fromkeys(notes)),
     )
 

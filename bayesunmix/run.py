@@ -188,6 +188,7 @@ def run_image(
         setup.phases,
         config.inference.max_overlap,
         setup.mean_composition,
+        setup.thickness,
     )
     absorbing = np.tile(setup.mean_composition, (len(setup.phases), 1))
     with reporter.stage("starting points"):
@@ -240,6 +241,7 @@ def _pixels(
 ) -> Any:  # noqa: ANN401
     """Run the per-pixel pass over a subset of the posterior draws."""
     from bayesunmix.inference.pixel_posterior import pixel_posterior
+    from bayesunmix.models.thickness import ThicknessDraws
 
     n_draws = draws.spectra.shape[0] * draws.spectra.shape[1]
     chosen = np.unique(np.linspace(0, n_draws - 1, PIXEL_DRAWS).astype(int))
@@ -256,6 +258,12 @@ def _pixels(
         max_overlap=inference.max_overlap,
         matrix=np.array([phase.matrix for phase in setup.phases]),
         count_value=None if electrons is None else nominal_mass_per_count(draws, fitted, setup, electrons),
+        thickness=ThicknessDraws(
+            setup.thickness.pixels,
+            fitted.data.effect,
+            draws.absorption_scale.ravel()[chosen],
+            draws.stray_exponent.ravel()[chosen],
+        ),
         progress=reporter.advance,
     )
 

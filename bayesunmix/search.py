@@ -6,7 +6,7 @@ starts -> coarse atoms -> L-BFGS from each -> rotated starts around the best -> 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from bayesunmix.model_data import (
 )
 from bayesunmix.models.abundance import abundance_prior, simplex_atoms
 from bayesunmix.models.endmember import EndmemberBasis
+from bayesunmix.models.thickness import N_COLUMNS, counted
 from bayesunmix.models.unmixing import Sites, UnmixingData
 from bayesunmix.starts import Start, component_templates, rotated_starts
 
@@ -79,8 +80,7 @@ class CoarseModel:
     @classmethod
     def of(cls, blocks: Blocks, basis: EndmemberBasis, yields: FloatArray) -> CoarseModel:
         """Build and compile it; that takes seconds, and needs no start."""
-        step = -(-len(blocks.counts) // MOST_COMPARED)
-        part = replace(blocks, counts=np.ascontiguousarray(blocks.counts[::step]))
+        part = blocks.every(-(-len(blocks.counts) // MOST_COMPARED))
         baseline = blocks.counts.sum(axis=0, dtype=np.float64) + 1.0
         baseline /= baseline.sum()
         # Any spectra give the shapes.
@@ -156,7 +156,9 @@ def _coarse(
     atoms = simplex_atoms(
         start.spectra, count, max_overlap=blocks.max_overlap, steps_per_edge=steps, matrix=blocks.matrix
     )
-    weights = atom_weights(relative_likelihood(blocks.counts, atoms @ start.spectra), n_iterations=40)
+    # Phases are not known yet: a count stands for the same mass in each.
+    effect = blocks.effect()
+    weights = atom_weights(relative_likelihood(blocks.counts, np.log(atoms @ start.spectra)), n_iterations=40)
     prior = abundance_prior(atoms, start.spectra, count, blocks.matrix)
     free = np.argwhere(basis.allowed)
     information = fisher_information(
@@ -166,7 +168,11 @@ def _coarse(
     regular = information + np.diag(1e-6 * np.diag(information) + 1.0)
     scale = np.sqrt(np.diag(np.linalg.inv(regular)))
     data = UnmixingData(
-        groups=one_group(blocks.counts, len(atoms), baseline),
+        groups=one_group(
+            counted(blocks.counts, blocks.thickness.blocks, effect),
+            len(atoms),
+            np.concatenate([np.log(baseline), np.zeros(N_COLUMNS)]),
+        ),
         basis=basis,
         prior=prior,
         free=free,
@@ -174,6 +180,7 @@ def _coarse(
         ratio_family=np.flatnonzero(basis.ratio_sd > 0),
         yields=yields,
         balance=blocks.balance(),
+        effect=effect,
     )
     units = np.maximum(start.weights[free[:, 0], free[:, 1]] / scale, 0.3)
     sites = sites_at(data, units, weights)

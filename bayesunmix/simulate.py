@@ -2,12 +2,12 @@
 
 The counts of channel c in pixel p are drawn from
 
-    y_pc ~ Poisson( t_p sum_k b_pk m_kc )
+    y_pc ~ Poisson( t_p sum_k b_pk m_kc A_kc(t_p) / A_kc(1) )
 
-with t the film's relative thickness, b the abundances of the phases in atoms and m_k the counts per atom of phase k:
-the lines of its elements (and of the oxygen bound to them), absorbed in a film of that phase; stray lines, alike per
-atom in all phases; and a continuum that goes with the mean square of the atomic number. The detector's response is
-slightly off nominal, so that a fit of the energy axis has something to find.
+with t the film's relative thickness, b the abundances of the phases in atoms and m_k the counts per atom of phase k
+where the film is as thick as its mean: the lines of its elements (and of the oxygen bound to them), absorbed in a film
+of that phase by A_k; stray lines, alike per atom in all phases; and a continuum that goes with the mean square of the
+atomic number. The detector's response is slightly off nominal, so that a fit of the energy axis has something to find.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ PIXEL_NM = 1.7
 # Grains of the thickness map are wider than those of the phases.
 THICKNESS_WIDTH = 0.15
 LEAST_THICKNESS = 0.05
+THICKNESS_STEP = 0.02
 # Counts are drawn in blocks of about this many entries.
 BLOCK_ENTRIES = 2_000_000
 # Where a signal's original metadata keep the truth.
@@ -238,7 +239,7 @@ def simulate_map(
         seed,
     )
     per_atom = spectra * (plan.counts_per_pixel / float((atoms @ spectra).sum()))
-    counts = _draw(abundances * thickness[:, :, None], per_atom, photons)
+    counts = _draw(abundances, thickness, per_atom, source.absorption_depth(composition), photons)
     image = SpectrumImage(
         counts,
         _axis(plan),
@@ -349,6 +350,11 @@ class Source:
         continuum = self._continuum(composition)
         return np.asarray(lines + plan.continuum * total / float((atoms @ continuum).sum()) * continuum)
 
+    def absorption_depth(self, composition: FloatArray) -> FloatArray:
+        """Return the absorption depth of each phase's film at its mean thickness, shape (phase, energy)."""
+        centre = np.maximum(0.5 * (self.edges[1:] + self.edges[:-1]), self.edges[1] - self.edges[0])
+        return np.stack([self.film.depth(self.elements, x, centre) for x in composition])
+
     def _atoms_of(self, composition: FloatArray) -> dict[str, FloatArray]:
         """Atoms of each emitting element per declared atom, by element of shape (phase,)."""
         atoms = dict(zip(self.elements, composition.T, strict=True))
@@ -431,17 +437,43 @@ def _acquisition(config: RunConfig) -> Acquisition:
 
 
 def _draw(
-    weights: FloatArray, spectra: FloatArray, rng: np.random.Generator
+    abundances: FloatArray,
+    thickness: FloatArray,
+    per_atom: FloatArray,
+    depth: FloatArray,
+    rng: np.random.Generator,
 ) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """Draw Poisson counts (y, x, energy) of weights (y, x, phase) times spectra (phase, energy), block by block."""
-    rows, columns, phases = weights.shape
-    pixels = weights.reshape(-1, phases)
-    # A Poisson draw of mean m stays below this but once in 1e15.
-    mean = float(pixels.max(axis=0) @ spectra.max(axis=1))
+    """Draw Poisson counts (y, x, energy), block by block.
+
+    Parameters
+    ----------
+    abundances, thickness
+        (y, x, phase) and (y, x).
+    per_atom, depth
+        Counts per atom and absorption depth of each phase at the mean thickness, (phase, energy).
+    rng
+        Source of randomness.
+    """
+    rows, columns, phases = abundances.shape
+    shares, thick = abundances.reshape(-1, phases), thickness.ravel()
+    # Spectra at steps of thickness so fine that absorption changes by less than a count could tell.
+    level = np.round(thick / THICKNESS_STEP).astype(int)
+    spectra = {
+        step: per_atom * thin_film_factor(step * THICKNESS_STEP * depth) / thin_film_factor(depth)
+        for step in np.unique(level).tolist()
+    }
+    # A Poisson draw of mean m stays below this but once in 1e15; a film absorbs least where it is thin.
+    highest = max(float(spectrum.max()) for spectrum in spectra.values())
+    mean = float(thick.max() * shares.sum(axis=1).max() * highest)
     bound = mean + 12.0 * np.sqrt(mean) + 40.0
     kind = next(kind for kind in (np.uint8, np.uint16, np.uint32) if bound <= np.iinfo(kind).max)
-    counts = np.empty((len(pixels), spectra.shape[1]), dtype=kind)
-    step = max(1, BLOCK_ENTRIES // spectra.shape[1])
-    for first in range(0, len(pixels), step):
-        counts[first : first + step] = rng.poisson(pixels[first : first + step] @ spectra)
+    counts = np.empty((len(shares), per_atom.shape[1]), dtype=kind)
+    block = max(1, BLOCK_ENTRIES // per_atom.shape[1])
+    for first in range(0, len(shares), block):
+        part = slice(first, first + block)
+        weights, levels = shares[part] * thick[part, None], level[part]
+        expected = np.empty((len(levels), per_atom.shape[1]))
+        for step in np.unique(levels).tolist():
+            expected[levels == step] = weights[levels == step] @ spectra[step]
+        counts[part] = rng.poisson(expected)
     return counts.reshape(rows, columns, -1)

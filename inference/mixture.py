@@ -28,16 +28,15 @@ WIDTH_CLASSES = 2
 ABSENT = -1e9
 
 
-def relative_likelihood(counts: Float32Array, mixed: FloatArray) -> Float32Array:
+def relative_likelihood(counts: Float32Array, log_mixed: FloatArray) -> Float32Array:
     """Likelihood of each pixel at each atom, relative to its best one, shape (pixel, atom).
 
     Parameters
     ----------
     counts : (pixel, energy)
-    mixed : (atom, energy)
-        Spectra m_j, unit sum and positive.
+    log_mixed : (atom, energy)
+        Log spectra, log m_j; rows and columns beyond the energies may carry what else the log-likelihood is linear in.
     """
-    log_mixed = np.log(mixed)
     # The mean over atoms cancels and keeps float32 sums small.
     joint = counts @ (log_mixed - log_mixed.mean(axis=0)).T.astype(np.float32)
     joint -= joint.max(axis=1, keepdims=True)
@@ -74,9 +73,7 @@ def atom_weights(
     return weights
 
 
-def group_pixels(
-    counts: Float32Array, share: Float32Array, atoms: FloatArray, spectra: FloatArray
-) -> tuple[PixelGroup, ...]:
+def group_pixels(counts: Float32Array, share: Float32Array, log_mixed: FloatArray) -> tuple[PixelGroup, ...]:
     """Pixels sorted by the atoms they need and cut into chunks, each with only its atoms.
 
     Parameters
@@ -84,9 +81,8 @@ def group_pixels(
     counts : (pixel, energy)
     share : (pixel, atom)
         Responsibilities at a good parameter value.
-    atoms : (atom, phase)
-    spectra : (phase, energy)
-        Endmembers there; they set each chunk's baseline.
+    log_mixed : (atom, energy)
+        Log spectra there; they set each chunk's baseline.
 
     Returns
     -------
@@ -101,7 +97,7 @@ def group_pixels(
     groups = []
     for members in _width_classes(widths, narrowest_first):
         width = int(widths[members].max())
-        stacked = [_chunk(counts, share, needed, atoms, spectra, chunks[m], width) for m in members]
+        stacked = [_chunk(counts, share, needed, log_mixed, chunks[m], width) for m in members]
         groups.append(PixelGroup(*(np.stack(field) for field in zip(*stacked, strict=True))))
     return tuple(groups)
 
@@ -123,8 +119,7 @@ def _chunk(
     counts: Float32Array,
     share: Float32Array,
     needed: npt.NDArray[np.bool_],
-    atoms: FloatArray,
-    spectra: FloatArray,
+    log_mixed: FloatArray,
     index: npt.NDArray[np.int64],
     width: int,
 ) -> PixelGroup:
@@ -138,7 +133,7 @@ def _chunk(
         present=(np.arange(rows) < len(index)).astype(float),
         atoms=np.concatenate([subset, np.zeros(width - len(subset), int)]),
         log_present=np.where(np.arange(width) < len(subset), 0.0, ABSENT),
-        baseline=np.log(share[index].mean(axis=0).astype(float) @ atoms @ spectra),
+        baseline=share[index].mean(axis=0).astype(float) @ log_mixed,
     )
 
 
@@ -179,7 +174,7 @@ def _padded(group: PixelGroup, shape: npt.NDArray[np.int64]) -> PixelGroup:
     return PixelGroup(*(np.concatenate(field) for field in zip(wide, *empty, strict=True)))
 
 
-def one_group(counts: Float32Array, n_atoms: int, baseline: FloatArray) -> tuple[PixelGroup, ...]:
+def one_group(counts: Float32Array, n_atoms: int, log_baseline: FloatArray) -> tuple[PixelGroup, ...]:
     """All pixels with all atoms, when nothing is known yet about where they live."""
     rows = min(CHUNK_PIXELS * 4, len(counts))
     n_chunks = -(-len(counts) // rows)
@@ -192,6 +187,6 @@ def one_group(counts: Float32Array, n_atoms: int, baseline: FloatArray) -> tuple
             present=present.reshape(n_chunks, rows),
             atoms=np.tile(np.arange(n_atoms), (n_chunks, 1)),
             log_present=np.zeros((n_chunks, n_atoms)),
-            baseline=np.tile(np.log(baseline), (n_chunks, 1)),
+            baseline=np.tile(log_baseline, (n_chunks, 1)),
         ),
     )

@@ -15,11 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.inference.mixture import atom_weights, relative_likelihood, responsibilities
 from bayesunmix.models.abundance import simplex_atoms
+from bayesunmix.models.thickness import ThicknessDraws, answered, counted
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -32,6 +34,7 @@ BIN_HIGH = np.concatenate(([0.0], _INNER[1:], [1.0]))
 # Atoms at half the step of the prior's grid: intervals of single pixels are read off them.
 FINER = 4.0
 BATCH_PIXELS = 16384
+_answered = jax.jit(answered)
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def pixel_posterior(
     max_overlap: int = 2,
     matrix: npt.NDArray[np.bool_] | None = None,
     count_value: FloatArray | None = None,
+    thickness: ThicknessDraws | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> PixelPosterior:
     """Posterior abundances of every pixel.
@@ -87,6 +91,8 @@ def pixel_posterior(
         Phases in which the others are embedded; see `bayesunmix.models.abundance.simplex_atoms`.
     count_value : (phase,), optional
         What a count of each phase stands for, in any unit; for `PixelPosterior.value_sd`.
+    thickness : ThicknessDraws, optional
+        How the thickness of the pixels tilts their spectra, for the same draws; left out, it does not.
     progress : callable, optional
         Told the share of the work that is done.
     """
@@ -94,20 +100,22 @@ def pixel_posterior(
     centre = spectra.mean(axis=0)
     typical = max(float(counts.sum(axis=1, dtype=np.int64).mean()), 1.0)
     atoms = simplex_atoms(centre, FINER * typical, max_overlap=max_overlap, matrix=matrix)
-    weights = _map_weights(counts, atoms @ centre)
+    reader = _Reader(counts, thickness)
+    weights = _map_weights(reader, reader.log_mixed(atoms, centre))
     value = atoms @ (np.zeros(n_phases) if count_value is None else count_value)
     value_powers = np.stack([value, value**2], axis=1)
     pieces = []
     batches = [slice(i, i + BATCH_PIXELS) for i in range(0, len(counts), BATCH_PIXELS)]
     for number, batch in enumerate(batches):
-        block = counts[batch].astype(np.float32)
+        block = reader.counts(batch)
         histogram = np.zeros((n_phases, len(block), N_BINS), np.float32)
         moments = np.zeros((2, len(block), n_phases), np.float32)
         pure = np.zeros((len(block), n_phases), np.float32)
         count_share = np.zeros((len(block), n_phases), np.float32)
         value_moments = np.zeros((len(block), 2))
         for draw in range(n_draws):
-            share = responsibilities(relative_likelihood(block, atoms @ spectra[draw]), weights)
+            likelihood = relative_likelihood(block, reader.log_mixed(atoms, spectra[draw], draw))
+            share = responsibilities(likelihood, weights)
             amount = atoms * atoms_per_count[draw]
             amount = (amount / amount.sum(axis=1, keepdims=True)).astype(np.float32)
             moments += np.stack([share @ amount, share @ amount**2])
@@ -124,10 +132,34 @@ def pixel_posterior(
     return PixelPosterior(*(np.concatenate(field) for field in zip(*pieces, strict=True)))
 
 
-def _map_weights(counts: npt.NDArray[np.unsignedinteger], mixed: FloatArray, most: int = 20000) -> FloatArray:
+@dataclass(frozen=True)
+class _Reader:
+    """Counts and log spectra, with what thickness adds to both."""
+
+    source: npt.NDArray[np.unsignedinteger]
+    thickness: ThicknessDraws | None
+
+    def counts(self, chosen: slice) -> Float32Array:
+        """Return the counts of some pixels, (pixel, energy), with the columns that thickness needs."""
+        if self.thickness is None:
+            return self.source[chosen].astype(np.float32)
+        return counted(self.source[chosen], self.thickness.relative[chosen], self.thickness.effect)
+
+    def log_mixed(self, atoms: FloatArray, spectra: FloatArray, draw: int | None = None) -> FloatArray:
+        """Log spectra of the atoms at one draw, or at the mean draw."""
+        if self.thickness is None:
+            return np.log(atoms @ spectra)
+        _, effect, *parameters = self.thickness
+        scale, exponent = (values.mean() if draw is None else values[draw] for values in parameters)
+        return np.asarray(_answered(atoms @ spectra, atoms, effect, scale, exponent))
+
+
+def _map_weights(reader: _Reader, log_mixed: FloatArray, most: int = 20000) -> FloatArray:
     """Weights of the atoms over the map, learned from at most `most` evenly spaced pixels."""
-    step = -(-len(counts) // most)
-    return atom_weights(relative_likelihood(counts[::step].astype(np.float32), mixed), n_iterations=60)
+    step = -(-len(reader.source) // most)
+    return atom_weights(
+        relative_likelihood(reader.counts(slice(None, None, step)), log_mixed), n_iterations=60
+    )
 
 
 def _one_hot(amount: Float32Array) -> Float32Array:

@@ -1,11 +1,13 @@
 """The abundance-marginalised Poisson unmixing model.
 
-Given its total counts T_p, a pixel's spectrum is multinomial with probabilities sum_k a_pk s_k, whatever the
-thickness. The abundances a_p are integrated out over the atoms alpha_j of the abundance prior::
+Given its total counts T_p, a pixel's spectrum is multinomial with probabilities m = sum_k a_pk s_k, whatever the
+thickness, but for absorption and stray signal, which tilt them a little. The abundances a_p are integrated out over
+the atoms alpha_j of the abundance prior::
 
-    s_k    endmember spectra                         models/endmember.py
-    pi_j   probabilities of the atoms                models/abundance.py
-    log p(y_p | s, pi) = logsumexp_j [ log pi_j + sum_c y_pc log(sum_k alpha_jk s_kc) ]          pixels are independent
+    s_k       endmember spectra                      models/endmember.py
+    pi_j      probabilities of the atoms             models/abundance.py
+    m_pj      sum_k alpha_jk s_k, tilted             models/thickness.py
+    log p(y_p | s, pi) = logsumexp_j [ log pi_j + sum_c y_pc log m_pjc ]                          pixels are independent
 
 Declared knowledge enters as structure (a component that is absent from a phase has no weight there) and as one soft
 factor a phase: the log ratio of its cation sites is Normal around the formula's, computed with nominal calibration
@@ -19,6 +21,8 @@ Sites (all real or positive, K phases, see `UnmixingData` for the index sets):
     continuum_shared    (knot,)          beta_b / 0.5                      Normal(0, 1)
     continuum_by_phase  (phase, knot)    beta_kb / 0.15                    Normal(0, 1)
     abundance_xi        (atom,)          xi_j                              Normal(0, 1)
+    absorption_scale    ()               (lambda - 1) / sd                 Normal(0, 1)
+    stray_exponent      ()               kappa                             Normal(0, 1)
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ from bayesunmix.models.endmember import (
     composition,
     endmember_spectra,
 )
+from bayesunmix.models.thickness import ThicknessEffect, absorption_scale, answered, stray_exponent
 
 FloatArray = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64] | jax.Array
@@ -56,14 +61,15 @@ class PixelGroup(NamedTuple):
 
     Attributes
     ----------
-    counts : (chunk, pixel, energy) float32
+    counts : (chunk, pixel, energy + columns) float32
+        Counts and what thickness needs beside them, from `bayesunmix.models.thickness.counted`.
     present : (chunk, pixel)
         1 for a pixel, 0 for padding.
     atoms : (chunk, subset) int
         Atoms that any pixel of the chunk gives a share of its posterior.
     log_present : (chunk, subset)
         0 for an atom, a large negative number for padding.
-    baseline : (chunk, energy)
+    baseline : (chunk, energy + columns)
         Log spectrum subtracted inside the matrix product, so that float32 sums stay small; it cancels in the posterior.
     """
 
@@ -99,6 +105,7 @@ class UnmixingData(NamedTuple):
     yields : (phase, element)
         Detected counts per atom in each element's main family.
     balance : SiteBalance
+    effect : ThicknessEffect
     """
 
     groups: tuple[PixelGroup, ...]
@@ -109,6 +116,7 @@ class UnmixingData(NamedTuple):
     ratio_family: npt.NDArray[np.int64]
     yields: FloatArray
     balance: SiteBalance
+    effect: ThicknessEffect
 
 
 Sites = dict[str, jax.Array]
@@ -158,8 +166,8 @@ def group_log_likelihood(group: PixelGroup, log_mixed: jax.Array, log_pi: jax.Ar
     Parameters
     ----------
     group : PixelGroup
-    log_mixed : (atom, energy)
-        Log spectrum of a pixel at each atom.
+    log_mixed : (atom, energy + columns)
+        Log spectrum of a pixel at each atom, from `bayesunmix.models.thickness.answered`.
     log_pi : (atom,)
     """
 
@@ -172,9 +180,27 @@ def group_log_likelihood(group: PixelGroup, log_mixed: jax.Array, log_pi: jax.Ar
     return jax.lax.scan(chunk_log_likelihood, jnp.zeros(()), group)[0]
 
 
-def log_likelihood(data: UnmixingData, spectra_: jax.Array, log_pi: jax.Array) -> jax.Array:
-    """Marginal log-likelihood of all pixels, relative to their baselines."""
-    log_mixed = jnp.log(data.prior.atoms @ spectra_)
+def thickness_parameters(data: UnmixingData, sites: Sites) -> tuple[jax.Array, jax.Array]:
+    """Scale lambda of the counts as a thickness, and exponent kappa of the stray signal."""
+    scale = absorption_scale(data.effect, sites["absorption_scale"])
+    return scale, stray_exponent(sites["stray_exponent"])
+
+
+def log_likelihood(
+    data: UnmixingData, spectra_: jax.Array, log_pi: jax.Array, scale: jax.Array, exponent: jax.Array
+) -> jax.Array:
+    """Marginal log-likelihood of all pixels, relative to their baselines.
+
+    Parameters
+    ----------
+    data : UnmixingData
+    spectra_ : (phase, energy)
+    log_pi : (atom,)
+    scale, exponent : scalars
+        From `thickness_parameters`.
+    """
+    atoms = jnp.asarray(data.prior.atoms)
+    log_mixed = answered(atoms @ spectra_, atoms, data.effect, scale, exponent)
     return sum((group_log_likelihood(group, log_mixed, log_pi) for group in data.groups), jnp.zeros(()))
 
 
@@ -188,6 +214,8 @@ def unmixing_model(data: UnmixingData) -> None:
         ("continuum_shared", (n_knots,)),
         ("continuum_by_phase", (n_phases, n_knots)),
         ("abundance_xi", data.prior.mean.shape),
+        ("absorption_scale", ()),
+        ("stray_exponent", ()),
     ):
         sites[name] = numpyro.sample(name, dist.Normal(0.0, 1.0).expand(shape).to_event(len(shape)))
 
@@ -195,6 +223,6 @@ def unmixing_model(data: UnmixingData) -> None:
     numpyro.factor("gauge", -0.5 * (jnp.log(weights.sum(axis=1)) ** 2).sum() / GAUGE_SD**2)
     fractions = composition(weights[:, : data.yields.shape[1]], jnp.asarray(data.yields))
     numpyro.factor("site_balance", site_balance_log_density(data.balance, fractions))
-    numpyro.factor(
-        "pixels", log_likelihood(data, spectra(data, sites), log_weights(data.prior, sites["abundance_xi"]))
-    )
+    log_pi = log_weights(data.prior, sites["abundance_xi"])
+    pixels = log_likelihood(data, spectra(data, sites), log_pi, *thickness_parameters(data, sites))
+    numpyro.factor("pixels", pixels)

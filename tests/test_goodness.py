@@ -17,10 +17,13 @@ from bayesunmix.goodness import (
     _filled,
     _thinned,
     deviances,
+    expected_spectrum,
     fit_dataset,
     held_out_segments,
+    pooled_tilt,
 )
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
+from bayesunmix.models.thickness import ThicknessDraws, no_effect
 from bayesunmix.phase import Phase
 from bayesunmix.posterior import Draws
 from bayesunmix.preparation import Setup, prepare
@@ -62,11 +65,20 @@ class Known:
         continuum = np.ones((1, 1, n_phases, 7))
         family_counts = np.full((1, 1, n_phases, len(forward.families)), 2.0)
         weights = np.ones((1, 1, n_phases, len(forward.components)))
-        return Draws(weights, family_counts, continuum, binned[None, None])
+        scale, exponent = np.ones((1, 1)), np.zeros((1, 1))
+        return Draws(weights, family_counts, continuum, binned[None, None], scale, exponent)
+
+    def thickness(self, n_phases: int = 2) -> ThicknessDraws:
+        """Return how thickness acts: as the map was drawn, a count standing for as much mass in either phase."""
+        prepared = self.setup.thickness
+        effect = no_effect(n_phases, len(prepared.absorption_slope))._replace(
+            absorption_slope=prepared.absorption_slope
+        )
+        return ThicknessDraws(prepared.pixels, effect, np.ones(1), np.zeros(1))
 
     def segments(self, spectra: FloatArray | None = None) -> Segments:
         channels = self.spectra if spectra is None else spectra
-        return held_out_segments(self.setup, self.draws(channels), channels, max_overlap=2)
+        return held_out_segments(self.setup, self.draws(channels), channels, self.thickness(), 2)
 
     def pixels(self, spectra: FloatArray | None = None) -> PixelPosterior:
         binned = self.draws(spectra).spectra[0]
@@ -76,9 +88,9 @@ class Known:
         return pixel_posterior(counts, binned, np.ones((1, 2)), level=0.9, max_overlap=2)
 
 
-def known(seed: int) -> Known:
-    simulated = simulate_map(CONFIG, seed)
-    setup = prepare(simulated.image, CONFIG)
+def known(seed: int, config: RunConfig = CONFIG) -> Known:
+    simulated = simulate_map(config, seed)
+    setup = prepare(simulated.image, config)
     first = int(np.argmin(np.abs(simulated.image.energy_keV - setup.image.energy_keV[0])))
     spectra = simulated.truth.endmembers[:, first : first + setup.image.n_channels]
     return Known(setup, spectra / spectra.sum(axis=1, keepdims=True))
@@ -189,7 +201,7 @@ def test_deviance_of_a_right_model_is_that_of_counting_noise() -> None:
         truth = known(seed)
         segments = truth.segments()
         number = number_of_terms(segments)
-        value = deviances(truth.setup, truth.spectra, truth.pixels(), segments, 0)[
+        value = deviances(truth.setup, truth.spectra, truth.pixels(), truth.thickness(), segments, 0)[
             "deviance_per_dof_segments"
         ]
         total, terms = total + value * number, terms + number
@@ -200,7 +212,9 @@ def test_deviance_of_a_right_model_is_that_of_counting_noise() -> None:
 
 def test_deviance_of_the_total_spectrum(right: Known) -> None:
     setup = right.setup
-    plain = deviances(setup, right.spectra, right.pixels(), right.segments(), 0)["deviance_per_dof_total"]
+    plain = deviances(setup, right.spectra, right.pixels(), right.thickness(), right.segments(), 0)[
+        "deviance_per_dof_total"
+    ]
     channels = setup.image.n_channels
     # Expected counts of the channels, most of them above ten, say how far above 1 Poisson deviances are.
     amounts = right.pixels().count_share * setup.image.total_counts.ravel()[:, None]
@@ -209,7 +223,9 @@ def test_deviance_of_the_total_spectrum(right: Known) -> None:
     ratio = np.where(drawn > 0, drawn, mean) / mean
     own = 2.0 * np.sum(drawn * np.log(ratio) - drawn + mean, axis=1)
     assert abs(plain * channels - own.mean()) < 4.5 * own.std()
-    with_parameters = deviances(setup, right.spectra, right.pixels(), right.segments(), 100)
+    with_parameters = deviances(
+        setup, right.spectra, right.pixels(), right.thickness(), right.segments(), 100
+    )
     assert with_parameters["deviance_per_dof_total"] == pytest.approx(plain * channels / (channels - 100))
 
 
@@ -217,7 +233,7 @@ def test_a_missing_line_shows(right: Known) -> None:
     """Copper is 4 % of the counts: without its K-alpha peak neither figure is chance."""
     lacking = without_copper(right)
     segments = right.segments(lacking)
-    found = deviances(right.setup, lacking, right.pixels(lacking), segments, 0)
+    found = deviances(right.setup, lacking, right.pixels(lacking), right.thickness(), segments, 0)
     terms = number_of_terms(segments)
     assert stats.chi2.sf(found["deviance_per_dof_segments"] * terms, terms) < 1e-12
     channels = right.setup.image.n_channels
@@ -229,17 +245,19 @@ def test_a_phase_without_pixels_counts_nothing(right: Known) -> None:
     nowhere[-50:] = 1 / 50
     three = np.vstack([right.spectra, 0.999 * nowhere + 0.001 * right.spectra[0]])
     setup = dataclasses.replace(right.setup, phases=(*right.setup.phases, Phase("C")))
-    segments = held_out_segments(setup, right.draws(three), three, max_overlap=2)
+    segments = held_out_segments(setup, right.draws(three), three, right.thickness(3), 2)
     assert not segments.observed[2].any()
     assert not segments.expected[2].any()
-    found = deviances(right.setup, right.spectra, right.pixels(), segments, 0)["deviance_per_dof_segments"]
+    found = deviances(right.setup, right.spectra, right.pixels(), right.thickness(), segments, 0)[
+        "deviance_per_dof_segments"
+    ]
     terms = number_of_terms(segments)
     assert found * terms < stats.chi2.isf(1e-4, terms) + 0.02 * terms + 4
 
 
 def test_data_of_the_fit_figure(right: Known) -> None:
     segments, pixels = right.segments(), right.pixels()
-    data = fit_dataset(right.setup, right.draws(), pixels, segments)
+    data = fit_dataset(right.setup, right.draws(), pixels, right.thickness(), segments)
     starts = right.setup.blocks.boundaries[:-1]
     counts = right.setup.image.sum_spectrum()
     np.testing.assert_array_equal(data["observed"], np.add.reduceat(counts, starts))
@@ -252,3 +270,29 @@ def test_data_of_the_fit_figure(right: Known) -> None:
     share = 7.0 / (7.0 + 2.0 * len(right.setup.forward.families))
     assert float(data["continuum"].sum()) == pytest.approx(share * counts.sum(), rel=1e-6)
     assert list(data["phase"].values) == ["A", "B"]
+
+
+def test_thick_pixels_miss_soft_photons() -> None:
+    """Of a map with a wedge, the thick half fits only with the absorption that its own counts tell."""
+    assert CONFIG.simulate is not None
+    plan = dataclasses.replace(CONFIG.simulate, thickness_variation=0.5, counts_per_pixel=900.0)
+    wedge = known(6, dataclasses.replace(CONFIG, simulate=plan))
+    pixels, totals = wedge.pixels(), wedge.setup.image.total_counts.ravel().astype(float)
+    thick = wedge.setup.thickness.pixels > 1.2
+    assert 0.1 < thick.mean() < 0.6
+    shares = pixels.count_share[thick].astype(float)
+    observed = wedge.setup.image.pixel_matrix()[thick].sum(axis=0)
+    soft = wedge.setup.image.energy_keV < 2.0
+    misses = []
+    for scale in (1.0, 0.0):
+        own = wedge.thickness()._replace(
+            relative=wedge.setup.thickness.pixels[thick], scale=np.array([scale])
+        )
+        tilt = pooled_tilt(own, shares, totals[thick])
+        amounts = totals[thick] @ shares
+        expected = expected_spectrum(amounts, wedge.spectra, tilt, wedge.setup.blocks.boundaries).sum(axis=0)
+        assert expected.sum() == pytest.approx(observed.sum(), rel=1e-6)
+        held = expected[soft].sum()
+        misses.append((observed[soft].sum() - held) / np.sqrt(held))
+    assert abs(misses[0]) < 4.0
+    assert misses[1] < -6.0

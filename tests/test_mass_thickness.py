@@ -215,7 +215,8 @@ def weights_of(
     detected = np.array([*(np.array(weights) * np.exp(log_error)), 100.0])
     tiled = np.tile(detected, (*shape, 1, 1))
     yields = forward.basis(np.array([atoms]), np.ones((1, 3), bool))[1]
-    return Draws(tiled, tiled[..., :3], tiled[..., 3:], np.zeros((*shape, 1, 1))), yields
+    parts = tiled, tiled[..., :3], tiled[..., 3:], np.zeros((*shape, 1, 1))
+    return Draws(*parts, np.ones(shape), np.zeros(shape)), yields
 
 
 def test_mass_per_count_is_the_definition_of_zeta(forward: ForwardModel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ from bayesunmix.inference.mixture import (
 )
 from bayesunmix.models.abundance import abundance_prior, log_weights, simplex_atoms
 from bayesunmix.models.endmember import EndmemberBasis
+from bayesunmix.models.thickness import N_COLUMNS, ThicknessEffect, answered, counted
 from bayesunmix.models.unmixing import (
     GAUGE_SD,
     PixelGroup,
@@ -38,6 +40,7 @@ from bayesunmix.models.unmixing import (
     log_ratios,
     site_balance_log_density,
     spectra,
+    thickness_parameters,
     unmixing_model,
 )
 
@@ -54,7 +57,18 @@ class Toy:
     data: UnmixingData
     sites: Sites
     counts: npt.NDArray[np.float32]
+    relative: FloatArray
+    columns: npt.NDArray[np.float32]
     grouped: tuple[PixelGroup, ...]
+
+    def log_likelihood(
+        self, groups: tuple[PixelGroup, ...], sites: Sites | None = None, *, tilted: bool = True
+    ) -> float:
+        """Log-likelihood of the pixels as grouped, relative to their baselines."""
+        data, at = self.data._replace(groups=groups), self.sites if sites is None else sites
+        log_pi = log_weights(data.prior, at["abundance_xi"])
+        parameters = thickness_parameters(data, at) if tilted else (jnp.zeros(()), jnp.zeros(()))
+        return float(log_likelihood(data, spectra(data, at), log_pi, *parameters))
 
 
 def _basis(rng: np.random.Generator) -> EndmemberBasis:
@@ -94,24 +108,37 @@ def toy() -> Toy:
     start /= start.sum(axis=1, keepdims=True)
     atoms = simplex_atoms(start, N_COUNTS)
     prior = abundance_prior(atoms, start, N_COUNTS, np.array([True, False]))
-    data = UnmixingData((), basis, prior, free, scale, np.array([3]), yields, balance)
+    effect = ThicknessEffect(
+        -0.3 * np.linspace(1.0, 0.0, N_CHANNELS) ** 2,
+        np.linspace(0.0, 0.5, N_CHANNELS) ** 2,
+        np.array([0.9, 1.2]),
+        0.5,
+    )
+    data = UnmixingData((), basis, prior, free, scale, np.array([3]), yields, balance, effect)
     sites: Sites = {
         "line_units": units,
         "family_log_ratio": jnp.asarray([0.7]),
         "continuum_shared": jnp.asarray([0.5, -0.2, 0.1]),
         "continuum_by_phase": jnp.asarray(rng.normal(size=(2, 3))),
         "abundance_xi": jnp.asarray(rng.normal(size=len(atoms))),
+        "absorption_scale": jnp.asarray(0.6),
+        "stray_exponent": jnp.asarray(-0.4),
     }
     endmembers = np.asarray(spectra(data, sites))
     # Most pixels are near one phase or the other, so that they need different atoms.
     truth = rng.beta(0.3, 0.3, N_PIXELS)[:, None]
     mixed = truth * endmembers[0] + (1 - truth) * endmembers[1]
     counts = rng.multinomial(N_COUNTS, mixed).astype(np.float32)
-    likelihood = relative_likelihood(counts, atoms @ endmembers)
+    likelihood = relative_likelihood(counts, np.log(atoms @ endmembers))
     share = responsibilities(likelihood, 0.99 * atom_weights(likelihood) + 0.01 / len(atoms))
-    grouped = group_pixels(counts, share, atoms, endmembers)
-    even = np.full(N_CHANNELS, 1.0 / N_CHANNELS)
-    return Toy(data._replace(groups=one_group(counts, len(atoms), even)), sites, counts, grouped)
+    relative = rng.uniform(0.5, 1.7, N_PIXELS)
+    columns = counted(counts, relative, effect)
+    groups = one_group(
+        columns, len(atoms), np.append(np.full(N_CHANNELS, -np.log(N_CHANNELS)), np.zeros(N_COLUMNS))
+    )
+    rows = answered(atoms @ endmembers, atoms, effect, *thickness_parameters(data, sites))
+    grouped = group_pixels(columns, share, np.asarray(rows))
+    return Toy(data._replace(groups=groups), sites, counts, relative, columns, grouped)
 
 
 def baseline_part(groups: tuple[PixelGroup, ...]) -> float:
@@ -122,9 +149,18 @@ def baseline_part(groups: tuple[PixelGroup, ...]) -> float:
     )
 
 
-def dense(counts: npt.NDArray[np.float32], mixed: FloatArray, log_pi: FloatArray) -> float:
+def dense(toy: Toy, mixed: FloatArray, log_pi: FloatArray, scale: float, exponent: float) -> float:
     """Log-likelihood without the multinomial coefficients, all pixels with all atoms in double precision."""
-    return float(logsumexp(counts.astype(float) @ np.log(mixed).T + log_pi, axis=1).sum())
+    effect = toy.data.effect
+    joint = np.empty((N_PIXELS, len(mixed)))
+    for j, (atom, m) in enumerate(zip(toy.data.prior.atoms, mixed, strict=True)):
+        u = toy.relative * float(atom @ effect.mass_per_count) - 1.0
+        tilt = scale * u[:, None] * effect.absorption_slope
+        tilt = tilt - exponent * np.log(toy.relative)[:, None] * effect.stray_share
+        mean = tilt @ m
+        normaliser = mean + 0.5 * ((tilt - mean[:, None]) ** 2) @ m
+        joint[:, j] = (toy.counts * (np.log(m) + tilt)).sum(axis=1) - N_COUNTS * normaliser
+    return float(logsumexp(joint + log_pi, axis=1).sum())
 
 
 # The matrix product is in single precision: each pixel's sum of up to 250 counts times a log ratio of order 1 is
@@ -135,7 +171,7 @@ ROUNDING = N_PIXELS * N_COUNTS * 4 * 2.0**-24
 def test_log_likelihood_is_a_mixture_of_multinomials(toy: Toy) -> None:
     endmembers = np.asarray(spectra(toy.data, toy.sites))
     log_pi = np.asarray(log_weights(toy.data.prior, toy.sites["abundance_xi"]))
-    found = float(log_likelihood(toy.data, jnp.asarray(endmembers), jnp.asarray(log_pi)))
+    found = toy.log_likelihood(toy.data.groups, tilted=False)
     mixed = toy.data.prior.atoms @ endmembers
     counts = toy.counts.astype(int)
     each = np.array([multinomial.logpmf(counts, N_COUNTS, m / m.sum()) for m in mixed])
@@ -150,16 +186,26 @@ def test_log_likelihood_is_a_mixture_of_multinomials(toy: Toy) -> None:
 def test_gradient_of_the_log_likelihood(toy: Toy) -> None:
     endmembers = np.asarray(spectra(toy.data, toy.sites))
     log_pi = np.asarray(log_weights(toy.data.prior, toy.sites["abundance_xi"]))
-    slopes = jax.grad(log_likelihood, argnums=(1, 2))(toy.data, jnp.asarray(endmembers), jnp.asarray(log_pi))
+    at = jnp.asarray(endmembers), jnp.asarray(log_pi), jnp.asarray(1.2), jnp.asarray(0.3)
+    slopes = jax.grad(log_likelihood, argnums=(1, 2, 3, 4))(toy.data, *at)
     rng = np.random.default_rng(5)
     for _ in range(3):
-        step = endmembers * rng.normal(size=endmembers.shape), rng.normal(size=log_pi.shape)
+        # Endmembers keep their unit sum.
+        step = [
+            endmembers * rng.normal(size=endmembers.shape),
+            rng.normal(size=log_pi.shape),
+            *rng.normal(size=2),
+        ]
+        step[0] -= endmembers * step[0].sum(axis=1, keepdims=True)
 
-        def along(t: float, step: tuple[FloatArray, FloatArray] = step) -> float:
-            return dense(toy.counts, toy.data.prior.atoms @ (endmembers + t * step[0]), log_pi + t * step[1])
+        def along(t: float, step: list[Any] = step) -> float:
+            moved = [
+                value + t * change for value, change in zip((endmembers, log_pi, 1.2, 0.3), step, strict=True)
+            ]
+            return dense(toy, toy.data.prior.atoms @ moved[0], *moved[1:])
 
         difference = (along(1e-4) - along(-1e-4)) / 2e-4
-        slope = float((slopes[0] * step[0]).sum() + (slopes[1] * step[1]).sum())
+        slope = sum(float((slope * change).sum()) for slope, change in zip(slopes, step, strict=True))
         # Rounding in single precision leaves about 2^-24 of the sums of positive terms that make the gradient.
         assert slope == pytest.approx(difference, abs=N_PIXELS * N_COUNTS * 2.0**-20)
 
@@ -182,7 +228,11 @@ def reference_log_density(toy: Toy, sites: dict[str, FloatArray]) -> float:
         endmembers[k] = spectrum / spectrum.sum()
     odds = data.prior.mean + data.prior.factor @ sites["abundance_xi"]
     mixed = data.prior.atoms @ endmembers
-    total = dense(toy.counts, mixed, odds - logsumexp(odds)) - baseline_part(data.groups)
+    scale, exponent = (
+        1.0 + data.effect.scale_sd * float(sites["absorption_scale"]),
+        float(sites["stray_exponent"]),
+    )
+    total = dense(toy, mixed, odds - logsumexp(odds), scale, exponent) - baseline_part(data.groups)
     total += -0.5 * float((np.log(weights.sum(axis=1)) ** 2).sum()) / GAUGE_SD**2
     atoms = weights[0, :3] / data.yields[0]
     total += -0.5 * ((np.log(atoms[0] / (atoms[1] + 0.5 * atoms[2])) - 0.3) / SITE_SD) ** 2
@@ -227,14 +277,11 @@ def test_log_density_and_its_gradient(
 
 
 def test_grouped_pixels_are_the_same_pixels(toy: Toy) -> None:
-    endmembers = spectra(toy.data, toy.sites)
-    log_pi = log_weights(toy.data.prior, toy.sites["abundance_xi"])
-    grouped = toy.data._replace(groups=toy.grouped)
     assert sum(len(group.counts) for group in toy.grouped) == -(-N_PIXELS // CHUNK_PIXELS)
     n_atoms = len(toy.data.prior.atoms)
     assert min(group.atoms.shape[1] for group in toy.grouped) < n_atoms  # something is dropped
-    found = float(log_likelihood(grouped, endmembers, log_pi)) + baseline_part(toy.grouped)
-    whole = float(log_likelihood(toy.data, endmembers, log_pi)) + baseline_part(toy.data.groups)
+    found = toy.log_likelihood(toy.grouped) + baseline_part(toy.grouped)
+    whole = toy.log_likelihood(toy.data.groups) + baseline_part(toy.data.groups)
     lost = whole - found
     # Atoms that hold less than a ten-thousandth of a pixel's posterior are dropped: what they hold together bounds
     # the loss, and is far below half a nat.
@@ -244,19 +291,17 @@ def test_grouped_pixels_are_the_same_pixels(toy: Toy) -> None:
 
 def test_grouping_with_every_atom_loses_nothing(toy: Toy) -> None:
     endmembers = np.asarray(spectra(toy.data, toy.sites))
-    log_pi = log_weights(toy.data.prior, toy.sites["abundance_xi"])
     n_atoms = len(toy.data.prior.atoms)
     share = np.full((N_PIXELS, n_atoms), 1 / n_atoms, np.float32)
-    groups = group_pixels(toy.counts, share, toy.data.prior.atoms, endmembers)
-    found = float(log_likelihood(toy.data._replace(groups=groups), jnp.asarray(endmembers), log_pi))
-    whole = float(log_likelihood(toy.data, jnp.asarray(endmembers), log_pi))
+    atoms, parameters = toy.data.prior.atoms, thickness_parameters(toy.data, toy.sites)
+    rows = answered(atoms @ endmembers, atoms, toy.data.effect, *parameters)
+    groups = group_pixels(toy.columns, share, np.asarray(rows))
+    found, whole = toy.log_likelihood(groups), toy.log_likelihood(toy.data.groups)
     expected = whole + baseline_part(toy.data.groups) - baseline_part(groups)
     assert found == pytest.approx(expected, abs=ROUNDING)
 
 
 def test_padding_does_not_count(toy: Toy) -> None:
-    endmembers = spectra(toy.data, toy.sites)
-    log_pi = log_weights(toy.data.prior, toy.sites["abundance_xi"])
     assert any((group.present == 0).any() for group in toy.grouped)
     junk, wider = [], []
     for group in toy.grouped:
@@ -266,24 +311,16 @@ def test_padding_does_not_count(toy: Toy) -> None:
         again = np.concatenate([group.atoms, group.atoms], axis=1)
         absent = np.concatenate([group.log_present, np.full_like(group.log_present, ABSENT)], axis=1)
         wider.append(group._replace(atoms=again, log_present=absent))
-    before, with_junk, with_wider = (
-        float(log_likelihood(toy.data._replace(groups=tuple(g)), endmembers, log_pi))
-        for g in (toy.grouped, junk, wider)
-    )
+    before, with_junk, with_wider = (toy.log_likelihood(tuple(g)) for g in (toy.grouped, junk, wider))
     assert with_junk == before
     assert with_wider == pytest.approx(before, abs=1e-3)
 
 
 def test_the_baseline_cancels(toy: Toy) -> None:
-    endmembers = spectra(toy.data, toy.sites)
-    log_pi = log_weights(toy.data.prior, toy.sites["abundance_xi"])
-    tilt = np.linspace(-0.5, 0.5, N_CHANNELS)
+    tilt = np.linspace(-0.5, 0.5, N_CHANNELS + N_COLUMNS)
     moved = tuple(group._replace(baseline=group.baseline + tilt) for group in toy.data.groups)
-    before, after = (
-        float(log_likelihood(toy.data._replace(groups=g), endmembers, log_pi))
-        for g in (toy.data.groups, moved)
-    )
-    assert before - after == pytest.approx(float(toy.counts.sum(axis=0) @ tilt), abs=ROUNDING)
+    before, after = (toy.log_likelihood(g) for g in (toy.data.groups, moved))
+    assert before - after == pytest.approx(float(toy.columns.sum(axis=0) @ tilt), abs=ROUNDING)
 
 
 def test_numbering_of_the_phases_is_free(
@@ -300,6 +337,7 @@ def test_numbering_of_the_phases_is_free(
         free=np.stack([1 - data.free[:, 0], data.free[:, 1]], axis=1),
         yields=data.yields[::-1],
         balance=SiteBalance(*(field[::-1] for field in data.balance)),
+        effect=data.effect._replace(mass_per_count=data.effect.mass_per_count[::-1]),
     )
     sites = {**toy.sites, "continuum_by_phase": toy.sites["continuum_by_phase"][::-1]}
     first, _ = value_and_gradient(flat.flatten(toy.sites, data), data)

@@ -2,6 +2,7 @@
 
 from bayesunmix.xray.absorption import (
     absorption_depth,
+    absorption_slope,
     mass_absorption_coefficient,
     mixture_absorption_coefficient,
     thin_film_factor,
@@ -28,6 +29,7 @@ __all__ = [
     "Refinement",
     "Response",
     "absorption_depth",
+    "absorption_slope",
     "atomic_number",
     "atomic_weight",
     "bremsstrahlung",

@@ -144,3 +144,12 @@ def thin_film_factor(chi: npt.ArrayLike) -> Array:
     small = np.abs(depth) < 1e-8
     factor: Array = np.where(small, 1.0 - depth / 2.0, -np.expm1(-depth) / np.where(small, 1.0, depth))
     return factor
+
+
+def absorption_slope(chi: npt.ArrayLike) -> Array:
+    """Return d log A / d log t = chi / (exp(chi) - 1) - 1 of the thin-film factor, between 0 and -1."""
+    depth = np.asarray(chi, dtype=np.float64)
+    small = depth < 1e-6
+    safe = np.where(small, 1.0, depth)
+    slope: Array = np.where(small, -depth / 2.0, safe / np.expm1(np.minimum(safe, 700.0)) - 1.0)
+    return slope
