@@ -28,6 +28,7 @@ GROUPS = {
     "resume": "a kill during NUTS, then --resume",
     "espm_phantom": "espm's phantom beside KL-NMF + FCLS",
     "thickness": "the 71 GPa map with three priors of the film's thickness",
+    "rotation": "the 71 GPa map without stoichiometry: site ratio and rotated solutions",
     "coverage": "coverage of the intervals on the embedded phantom",
     "wrong_model": "coverage where the model is wrong",
 }
