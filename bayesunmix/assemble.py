@@ -314,7 +314,11 @@ def _record(
             "blocks": blocks.n_blocks,
             "mean_counts_per_block": float(blocks.total_counts.mean()),
         },
-        "response": {**dataclasses.asdict(response), "standard_errors": errors},
+        "response": {
+            **dataclasses.asdict(response),
+            "bonded_k_beta_eV": setup.spectrum.bonded_k_beta_eV,
+            "standard_errors": errors,
+        },
         "line_ratios": {"_".join(key): factor for key, factor in setup.spectrum.line_ratios.items()},
         "undeclared": setup.spectrum.found,
         "lines": setup.forward.table.source,

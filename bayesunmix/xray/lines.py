@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -44,6 +44,8 @@ DEFAULT_SD = {"K": 0.05, "L": 0.10, "M": 0.20}
 LIGHT_LANTHANIDE_M_SD = 0.50
 AVOGADRO = 6.02214076e23  # 1/mol, exact in the SI
 REFERENCE = ("Si", "K")
+# From here on core electrons emit K-beta, lighter elements have it from the valence band.
+LIGHTEST_CORE_K_BETA = 20
 # The lines that the Siegbahn names Ka, La and Ma mean for an X-ray detector, which does not resolve the two of each
 # (Jenkins, R., et al., X-Ray Spectrom. 20 (1991) 149, doi:10.1002/xrs.1300200308).
 ALPHA_LINES = {"K": ("KL3", "KL2"), "L": ("L3M5", "L3M4"), "M": ("M5N7", "M5N6")}
@@ -327,6 +329,24 @@ class LineTable:
         )
         return replace(self, entries=entries)
 
+    def with_bonding(self, shift_keV: float, elements: Collection[str]) -> LineTable:
+        """Return the table with the lines moved that valence electrons of some elements emit.
+
+        Parameters
+        ----------
+        shift_keV
+            Energy that is added.
+        elements
+            Those whose bonding differs from what the table holds.
+        """
+        entries = tuple(
+            replace(line, energy_keV=line.energy_keV + shift_keV)
+            if line.element in elements and emitted_by_valence(line)
+            else line
+            for line in self.entries
+        )
+        return replace(self, entries=entries)
+
     def _source_with(self, kind: str, factors: Iterable[str]) -> str:
         """Add measured factors to the source, once."""
         note = f"; measured {kind} of {', '.join(factors)}"
@@ -377,6 +397,18 @@ def line_group(line: Line) -> str:
     if line.family == "K":
         return "alpha" if line.line.startswith(("KL", "Ka")) else "beta"
     return line.line[:2]
+
+
+def emitted_by_valence(line: Line) -> bool:
+    """Return whether valence electrons emit a line: K-beta of the light elements, whose energy depends on bonding.
+
+    Examples
+    --------
+    >>> emitted_by_valence(Line("Si", "KM3", "K", 1.836, 1.0)), emitted_by_valence(Line("Fe", "KM3", "K", 7.058, 1.0))
+    (True, False)
+    """
+    light = atomic_number(line.element) < LIGHTEST_CORE_K_BETA
+    return light and line.family == "K" and line_group(line) == "beta"
 
 
 def _check_factor(field: str, value: tuple[float, float], *, allow_zero: bool = False) -> tuple[float, float]:

@@ -10,8 +10,12 @@ calibration it starts from (`calibration`), by Fisher scoring on (w, v, theta, r
 
     bend 0, 4 eV            charge collection tau 0, 0.1 um, R 0.5, 0.15       escape 1, 0.5 of theory
     pile-up 0, 0.5 %: with photons of C, N and O K, which pass below the threshold of the pile-up rejector and often
-            below the axis, one share each; and with all other lines in proportion to their counts, one rate
+            below the axis, one share each, adding 1, 0.05 of their energy since their pulses begin earlier or later;
+            and with all other lines in proportion to their counts, one rate
     line ratios 0, with the standard deviations of `RATIO_SD`
+    shift of K-beta where valence electrons emit it 0, 5 eV: oxides and elements differ by that much (Baun, W. L.,
+            Fischer, D. W., The effect of valence and coordination on K series diagram and nondiagram lines of
+            magnesium, aluminum, and silicon, Adv. X-Ray Anal. 8 (1964))
     bend of the continuum's correction 0, 0.2 of its mean
 
 The ratios are shape, not calibration: a family's detected total is kept. Stray lines come from thick bars and
@@ -32,7 +36,7 @@ from bayesunmix.xray.atomic import USUAL, atomic_number
 from bayesunmix.xray.calibration import Calibration, poisson_deviance
 from bayesunmix.xray.continuum import bremsstrahlung, hat_functions
 from bayesunmix.xray.detector import Detector
-from bayesunmix.xray.lines import Line, LineTable, line_group
+from bayesunmix.xray.lines import LIGHTEST_CORE_K_BETA, Line, LineTable, emitted_by_valence, line_group
 from bayesunmix.xray.response import BEND_KNOTS_KEV, Response
 from bayesunmix.xray.scoring import LEAST_MEAN, Box, Columns, Problem, State
 
@@ -45,20 +49,29 @@ NAMES = (
     *("collection_depth_um", "surface_collection", "escape"),
     *(f"pile_up_{energy:g}_keV" for energy in SOFT_PARTNERS_KEV),
     "pile_up",
+    "pile_up_added",
+    "bonded_k_beta_eV",
 )
 # Means of gain to Fano factor are those of the calibration.
-PRIOR_MEAN = np.array([1.0, 0.0, np.nan, np.nan, *[0.0] * N_BEND, 0.0, 0.5, 1.0, *[0.0] * N_SOFT, 0.0])
-PRIOR_SD = np.array([0.005, 0.03, 15.0, 0.01, *[4.0] * N_BEND, 0.1, 0.15, 0.5, *[5e-3] * N_SOFT, 5e-3])
-START = np.array([np.nan] * 4 + [*[0.0] * N_BEND, 0.03, 0.5, 1.0, *[1e-3] * N_SOFT, 3e-4])
-LOWEST = np.array([0.95, -0.2, 5.0, 0.02, *[-40.0] * N_BEND, 1e-4, 0.0, 0.0, *[0.0] * N_SOFT, 0.0])
-HIGHEST = np.array([1.05, 0.2, 400.0, 0.5, *[40.0] * N_BEND, 2.0, 0.95, 3.0, *[0.1] * N_SOFT, 0.1])
-STEP = np.array([1e-6, 1e-5, 1e-2, 1e-5, *[1e-2] * N_BEND, 1e-4, 1e-3, 1e-3, *[1e-5] * N_SOFT, 1e-5])
+PRIOR_MEAN = np.array(
+    [1.0, 0.0, np.nan, np.nan, *[0.0] * N_BEND, 0.0, 0.5, 1.0, *[0.0] * N_SOFT, 0.0, 1.0, 0.0]
+)
+PRIOR_SD = np.array(
+    [0.005, 0.03, 15.0, 0.01, *[4.0] * N_BEND, 0.1, 0.15, 0.5, *[5e-3] * N_SOFT, 5e-3, 0.05, 5.0]
+)
+START = np.array([np.nan] * 4 + [*[0.0] * N_BEND, 0.03, 0.5, 1.0, *[1e-3] * N_SOFT, 3e-4, 1.0, 0.0])
+LOWEST = np.array(
+    [0.95, -0.2, 5.0, 0.02, *[-40.0] * N_BEND, 1e-4, 0.0, 0.0, *[0.0] * N_SOFT, 0.0, 0.7, -25.0]
+)
+HIGHEST = np.array([1.05, 0.2, 400.0, 0.5, *[40.0] * N_BEND, 2.0, 0.95, 3.0, *[0.1] * N_SOFT, 0.1, 1.0, 25.0])
+STEP = np.array(
+    [1e-6, 1e-5, 1e-2, 1e-5, *[1e-2] * N_BEND, 1e-4, 1e-3, 1e-3, *[1e-5] * N_SOFT, 1e-5, 1e-3, 1e-2]
+)
 
 # Prior standard deviation of the log ratio of a group to its family's strongest. K-beta of the light elements comes
 # from valence electrons, so it depends on the compound; sub-shell yields of L and M differ between tables.
 RATIO_SD = {"K": 0.05, "L": 0.10, "M": 0.15}
 VALENCE_K_SD = 0.20
-LIGHTEST_CORE_K_BETA = 20
 STRAY_RATIO_SD = 0.25
 SMALLEST_GROUP = 0.005
 # Lines below this share of their column are left out of the fit.
@@ -126,6 +139,8 @@ class Refinement:
         Counts of elements that nobody declared, strongest first.
     counts
         Counts of each family, keyed ``Fe_K``.
+    bonded_k_beta_eV
+        Shift of the K-beta lines that valence electrons emit; `table` holds it.
     deviance, degrees_of_freedom
         Of the total spectrum.
     """
@@ -137,6 +152,7 @@ class Refinement:
     continuum: ContinuumCorrection
     found: dict[str, float]
     counts: dict[str, float]
+    bonded_k_beta_eV: float
     deviance: float
     degrees_of_freedom: int
 
@@ -196,7 +212,9 @@ def refine(
 
     def problem(columns: list[Column], sources: _Sources) -> Problem:
         design = sources.columns(columns, continuum, stiffness, edges)
-        return Problem(counts, design, box, lambda theta: _response(theta, partners))
+        return Problem(
+            counts, design, box, lambda theta: (_response(theta, partners), 1e-3 * float(theta[-1]))
+        )
 
     fit = problem(columns, sources)
     state = fit.maximise(fit.start(np.clip(theta, LOWEST, HIGHEST)))
@@ -256,6 +274,7 @@ class _Sources:
         energy: list[float] = []
         areas: list[float] = []
         groups: list[int] = []
+        bonded: list[bool] = []
         owner: list[int] = []
         ratio_sd: list[float] = []
         for number, column in enumerate(columns):
@@ -272,6 +291,7 @@ class _Sources:
                     energy.append(line.energy_keV)
                     areas.append(area)
                     groups.append(len(owner) + (names.index(key) if apart else 0))
+                    bonded.append(self._bonded(line))
             for name, part in zip(names, total, strict=True):
                 owner.append(number)
                 fixed = name == strongest or part < SMALLEST_GROUP
@@ -280,12 +300,18 @@ class _Sources:
             np.array(energy),
             np.array(areas),
             np.array(groups),
+            np.array(bonded, bool),
             np.array(owner),
             np.array(ratio_sd),
             continuum,
             stiffness,
             edges,
         )
+
+    def _bonded(self, line: Line) -> bool:
+        """Whether valence electrons of the sample's atoms emit a line."""
+        foreign = line.element in self.stray or line.element in self.found
+        return not foreign and emitted_by_valence(line)
 
     def _ratio_sd(self, element: str, family: str) -> float:
         if element in self.found:
@@ -341,7 +367,7 @@ def _response(theta: Array, partners: tuple[tuple[float, float], ...]) -> Respon
     """Response of a parameter vector in the order of `NAMES`."""
     bend = 4 + N_BEND
     soft = theta[bend + 3 : bend + 3 + N_SOFT]
-    rate = float(theta[-1])
+    rate, added = (float(value) for value in theta[-3:-1])
     return Response(
         gain=float(theta[0]),
         offset_keV=float(theta[1]),
@@ -352,7 +378,10 @@ def _response(theta: Array, partners: tuple[tuple[float, float], ...]) -> Respon
         surface_collection=float(theta[bend + 1]),
         escape=float(theta[bend + 2]),
         pile_up=(
-            *zip(SOFT_PARTNERS_KEV, soft.tolist(), strict=True),
+            *(
+                (added * energy, share)
+                for energy, share in zip(SOFT_PARTNERS_KEV, soft.tolist(), strict=True)
+            ),
             *((energy, rate * share) for energy, share in partners),
         ),
     )
@@ -376,7 +405,7 @@ def _with_undeclared(
     trial = replace(sources, table=every, found=tuple(candidates))
     tied = [tuple((e, name) for name in every.families(e, edges[0], edges[-1])) for e in candidates]
     columns = trial.columns(tied, np.empty((0, edges.size - 1)), np.empty((0, 0)), edges)
-    spectra = columns.groups(fit.respond(state.theta))
+    spectra = columns.groups(*fit.respond(state.theta))
     design, slopes = fit.slopes(state)
     mean = np.maximum(state.weights @ design, LEAST_MEAN)
     widened = np.sqrt(max(1.0, poisson_deviance(fit.counts, mean) / fit.counts.size))
@@ -462,14 +491,18 @@ def _summary(
         for column, w in sorted(zip(columns, weights, strict=True), key=lambda pair: -pair[1])
         if column[0][0] in sources.found and w > 0
     }
+    own = {element for column in columns for element, _ in column} - sources.stray - set(sources.found)
+    table = sources.table.with_ratios(ratios, sources.detector.efficiency)
+    table = table.with_bonding(1e-3 * float(state.theta[-1]), own)
     return Refinement(
         _response(state.theta, partners),
         dict(zip(NAMES, np.sqrt(np.maximum(variance, 0.0)).tolist(), strict=True)),
-        sources.table.with_ratios(ratios, sources.detector.efficiency),
+        table,
         ratios,
         ContinuumCorrection(tuple(knots.tolist()), tuple(np.asarray(factor).tolist())),
         undeclared,
         counts,
+        float(state.theta[-1]),
         deviance,
         dof,
     )

@@ -24,7 +24,7 @@ STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
-Respond = Callable[[Array], Response]
+Respond = Callable[[Array], tuple[Response, float]]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Columns:
         Lines; the areas of a column add up to 1.
     group : (line,)
         Group of each line.
+    bonded : (line,) bool
+        Lines whose energy the bonding moves.
     owner : (group,)
         Column of each group.
     ratio_sd : (group,)
@@ -52,6 +54,7 @@ class Columns:
     energy_keV: Array
     area: Array
     group: Indices
+    bonded: npt.NDArray[np.bool_]
     owner: Indices
     ratio_sd: Array
     continuum: Array
@@ -68,9 +71,10 @@ class Columns:
         """Groups whose log ratio is a parameter."""
         return np.flatnonzero(self.ratio_sd > 0.0)
 
-    def groups(self, response: Response) -> Array:
-        """Spectra of the groups, shape (group, energy)."""
-        return response.columns(self.energy_keV, self.area, self.group, len(self.owner), self.edges)
+    def groups(self, response: Response, shift_keV: float) -> Array:
+        """Spectra of the groups where bonding moves lines so far, shape (group, energy)."""
+        energy = self.energy_keV + shift_keV * self.bonded
+        return response.columns(energy, self.area, self.group, len(self.owner), self.edges)
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class Problem:
     columns : Columns
     box : Box
     respond
-        Response of a theta.
+        Response of a theta, and the shift of the bonded lines in keV.
     """
 
     def __init__(self, counts: Array, columns: Columns, box: Box, respond: Respond) -> None:
@@ -137,7 +141,7 @@ class Problem:
         factor = np.ones(len(columns.owner))
         factor[columns.adjustable] = np.exp(log_ratio)
         if not np.array_equal(theta, self._latest[0]):
-            self._latest = (theta.copy(), columns.groups(self.respond(theta)))
+            self._latest = (theta.copy(), columns.groups(*self.respond(theta)))
         groups = factor[:, None] * self._latest[1]
         # Groups of a column stand together.
         summed = np.add.reduceat(groups, np.searchsorted(columns.owner, np.arange(columns.number)))
