@@ -1,0 +1,247 @@
+"""Formula units as a check: site sums, charge balance and vacancies of a phase of known formula, draw by draw.
+
+On the basis of the formula's N oxygens, n_e atoms of element e of valence v_e fill the sites:
+
+    large site   sum_e a_e n_e,     small site   sum_e b_e n_e          (a, b: `bayesunmix.stoichiometry`)
+
+against the ideal A and B of the formula. Oxygen by stoichiometry balances the charge identically, so what can be checked
+is the number of cations. On the basis of the ideal number C of cations the same is a charge,
+
+    excess charge = C sum_e v_e x_e - 2 N,
+
+zero when neither vacancies nor wrong valences are there. Where oxygen was measured, it is sum_e v_e n_e - 2 N.
+
+*Vacancies.* A cation of more than two charges on the large site of a perovskite brings an excess: REE3+ one, U4+ two.
+Trivalent cations on the small site take it up (REE3+ + Al3+ = Ca2+ + Si4+), and so do monovalent ones on the large site;
+what is left asks for vacancies of the large site, 3 Ca2+ = 2 REE3+ + vacancy and 2 Ca2+ = U4+ + vacancy:
+
+    vacancies for charge balance = (sum_e a_e n_e (v_e - 2) - sum_e b_e n_e (4 - v_e)) / 2,
+    vacancies by count           = A - sum_e a_e n_e.
+
+In a formula of one site (AO), of divalent cations, each two of three charges ask for one vacancy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+from bayesunmix.oxides import oxygen_per_atom
+from bayesunmix.quantify import interval
+from bayesunmix.stoichiometry import NEITHER, SiteWeights, formula_content, site_weights
+from bayesunmix.units import convert, mg_number
+
+FloatArray = npt.NDArray[np.float64]
+
+LARGE, SMALL = "large site", "small site"
+CATIONS, CHARGE = "cations", "excess charge"
+EXCESS_LARGE, DEFICIT_SMALL = "excess charge of the large site", "charge deficit of the small site"
+NEEDED, COUNTED, MG_NUMBER = "vacancies for charge balance", "vacancies by count", "Mg#"
+_LARGE_CHARGE, _SMALL_CHARGE = 2.0, 4.0
+# Less than this of an element per formula unit is not worth a word.
+_WORTH_NAMING = 1e-4
+_ROMAN = {1: "+", 2: "2+", 3: "3+", 4: "4+", 5: "5+", 6: "6+"}
+
+
+def site_quantities(
+    composition: xr.DataArray,
+    formula: str,
+    present: list[str],
+    *,
+    ferric: xr.DataArray | float = 0.0,
+    valences: Mapping[str, float] | None = None,
+) -> dict[str, tuple[xr.DataArray, float]]:
+    """Return draws of every quantity that can be checked, each with its ideal value (nan where there is none).
+
+    Parameters
+    ----------
+    composition : DataArray (chain, draw, element)
+        Atom fractions of one phase.
+    formula : str
+        Its formula, of sites (``ABO3``) or elements (``MgSiO3``).
+    present : list of str
+        Elements that are not declared absent.
+    ferric, valences
+        As in `bayesunmix.units.convert`.
+
+    Raises
+    ------
+    InputError
+        If the formula cannot be read, a site has no element, or an element has no oxide.
+    """
+    ideal, oxygens = formula_content(formula)
+    measured = "O" in composition["element"].values
+    atoms = convert(composition, "apfu", oxygens=oxygens, ferric=ferric, valences=valences)
+    charge = 2.0 * oxygen_per_atom(atoms, ferric=ferric, valences=valences)
+    total = atoms.sum("element")
+    positive = (charge * atoms).sum("element")
+    found = {
+        CATIONS: (total, ideal),
+        CHARGE: ((positive if measured else positive * ideal / total) - 2.0 * oxygens, 0.0),
+    }
+    cations = [element for element in present if element != "O"]
+    weights = site_weights(formula, cations)
+    if weights is None:
+        found[NEEDED] = (((charge - _LARGE_CHARGE) * atoms).sum("element") / 2.0, np.nan)
+        found[COUNTED] = (ideal - total, np.nan)
+        return found
+    # The sites share the cations of the formula in the ratio that its letters give them.
+    large = ideal * weights.ratio / (1.0 + weights.ratio)
+    a, b = (_along(atoms, cations, shares) for shares in (weights.a, weights.b))
+    found[LARGE] = ((a * atoms).sum("element"), large)
+    found[SMALL] = ((b * atoms).sum("element"), ideal - large)
+    if np.isclose(_LARGE_CHARGE * large + _SMALL_CHARGE * (ideal - large), 2.0 * oxygens):
+        excess = (a * atoms * (charge - _LARGE_CHARGE)).sum("element")
+        deficit = (b * atoms * (_SMALL_CHARGE - charge)).sum("element")
+        found[EXCESS_LARGE] = (excess, np.nan)
+        found[DEFICIT_SMALL] = (deficit, np.nan)
+        found[NEEDED] = ((excess - deficit) / 2.0, np.nan)
+        found[COUNTED] = (large - found[LARGE][0], np.nan)
+    return found
+
+
+def _along(atoms: xr.DataArray, cations: list[str], shares: FloatArray) -> xr.DataArray:
+    known = dict(zip(cations, shares, strict=True))
+    values = [known.get(str(element), 0.0) for element in atoms["element"].values]
+    return xr.DataArray(values, dims="element", coords={"element": atoms["element"]})
+
+
+def site_table(
+    composition: xr.DataArray,
+    formulas: Mapping[str, str],
+    absent: Mapping[str, list[str]],
+    level: float,
+    *,
+    ferric: xr.DataArray | float = 0.0,
+    valences: Mapping[str, float] | None = None,
+) -> pd.DataFrame:
+    """Site sums, charges, vacancies and Mg# of every phase, each with its interval and what it should be.
+
+    Parameters
+    ----------
+    composition : DataArray (chain, draw, phase, element)
+        Atom fractions.
+    formulas : mapping
+        Formula by phase; a phase without one has its Mg# only.
+    absent : mapping
+        Elements declared absent, by phase.
+    level : float
+        Probability of the intervals.
+    ferric, valences
+        As in `bayesunmix.units.convert`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns phase, quantity, mean, sd, median, lower, upper, level, ideal, and ``agrees``: whether the interval holds
+        the ideal value (missing where there is none).
+    """
+    elements = [str(element) for element in composition["element"].values]
+    rows = []
+    for phase in map(str, composition["phase"].values):
+        one, share = composition.sel(phase=phase), _of(ferric, phase)
+        present = [element for element in elements if element not in absent.get(phase, [])]
+        found = {}
+        if phase in formulas:
+            found = site_quantities(one, formulas[phase], present, ferric=share, valences=valences)
+        if {"Mg", "Fe"} <= set(present):
+            found[MG_NUMBER] = (mg_number(one, ferric=share), np.nan)
+        rows += [
+            {"phase": phase, "quantity": name, **_summary(draws, ideal, level)}
+            for name, (draws, ideal) in found.items()
+        ]
+    columns = ["phase", "quantity", *_COLUMNS]
+    return pd.DataFrame(rows, columns=columns)
+
+
+_COLUMNS = ("mean", "sd", "median", "lower", "upper", "level", "ideal", "agrees")
+
+
+def _of(ferric: xr.DataArray | float, phase: str) -> xr.DataArray | float:
+    by_phase = isinstance(ferric, xr.DataArray) and "phase" in ferric.dims
+    return ferric.sel(phase=phase) if by_phase else ferric  # type: ignore[union-attr]
+
+
+def _summary(draws: xr.DataArray, ideal: float, level: float) -> dict[str, object]:
+    values = np.asarray(draws.values, dtype=np.float64).ravel()
+    point = len(values) == 1
+    lower, upper = (np.nan, np.nan) if point else map(float, interval(values, level))
+    unknown = point or not np.isfinite(ideal)
+    return {
+        "mean": float(values.mean()),
+        "sd": np.nan if point else float(values.std(ddof=1)),
+        "median": float(np.median(values)),
+        "lower": lower,
+        "upper": upper,
+        "level": level,
+        "ideal": ideal,
+        "agrees": None if unknown else bool(lower <= ideal <= upper),
+    }
+
+
+def vacancy_notes(
+    table: pd.DataFrame,
+    composition: xr.DataArray,
+    formulas: Mapping[str, str],
+    absent: Mapping[str, list[str]],
+    valences: Mapping[str, float] | None = None,
+) -> list[str]:
+    """Say in a sentence per phase which cations ask for vacancies, and whether the site sums show them.
+
+    Parameters
+    ----------
+    table
+        From `site_table`.
+    composition, formulas, absent, valences
+        As there.
+    """
+    from bayesunmix.rounding import interval_text
+
+    notes = []
+    for phase, formula in formulas.items():
+        rows = {row.quantity: row for row in table[table.phase == phase].itertuples(index=False)}
+        named = _aliovalent(composition.sel(phase=phase), formula, absent.get(phase, []), valences)
+        if NEEDED not in rows or not named:
+            continue
+        needed, counted = (
+            interval_text(rows[name].median, rows[name].lower, rows[name].upper) for name in (NEEDED, COUNTED)
+        )
+        if EXCESS_LARGE in rows:
+            excess, deficit = (
+                interval_text(rows[name].median, rows[name].lower, rows[name].upper)
+                for name in (EXCESS_LARGE, DEFICIT_SMALL)
+            )
+            notes.append(
+                f"{phase}: {', '.join(named)} on the large site bring {excess} excess charges per formula unit of "
+                f"{formula}; cations of lower charge on the small site take up {deficit}. Charge balance leaves {needed} "
+                f"vacancies of the large site; its sum leaves {counted}."
+            )
+        else:
+            notes.append(
+                f"{phase}: {', '.join(named)} beside divalent cations ask for {needed} vacancies per formula unit of "
+                f"{formula}; the sum of the cations leaves {counted}."
+            )
+    return notes
+
+
+def _aliovalent(
+    composition: xr.DataArray, formula: str, absent: list[str], valences: Mapping[str, float] | None
+) -> list[str]:
+    """Name the cations of more than two charges on the large, or only, site: ``Nd3+``."""
+    elements = [str(element) for element in composition["element"].values if element != "O"]
+    cations = [element for element in elements if element not in absent]
+    weights = site_weights(formula, cations) or SiteWeights(
+        np.array([float(element not in NEITHER) for element in cations]), np.zeros(len(cations)), 1.0
+    )
+    part = composition.sel(element=cations)
+    charge = 2.0 * oxygen_per_atom(part, valences=valences).values
+    amount = part.mean([dim for dim in part.dims if dim != "element"]).values
+    return [
+        f"{element}{_ROMAN.get(round(v), f'{v:g}+')}"
+        for element, v, a, x in zip(cations, charge, weights.a, amount, strict=True)
+        if v > _LARGE_CHARGE and a > 0.5 and x > _WORTH_NAMING
+    ]
