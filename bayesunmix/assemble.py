@@ -15,6 +15,7 @@ from bayesunmix.config import RunConfig
 from bayesunmix.goodness import deviances, fit_dataset, held_out_segments
 from bayesunmix.identifiability import loose_ends, sentence_of
 from bayesunmix.inference.pixel_posterior import PixelPosterior
+from bayesunmix.mass_balance import count_shares
 from bayesunmix.mass_thickness import (
     UNIT,
     MassThickness,
@@ -25,7 +26,7 @@ from bayesunmix.mass_thickness import (
 )
 from bayesunmix.posterior import Draws, FittedPosterior
 from bayesunmix.preparation import Setup
-from bayesunmix.quantify import compositions, draw_calibration, interval
+from bayesunmix.quantify import CalibrationDraws, compositions, draw_calibration, interval, relative_atoms
 from bayesunmix.result import Result
 from bayesunmix.sampling import Drawn
 
@@ -93,7 +94,7 @@ def assemble(
 
 
 def _posterior(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -> xr.Dataset:
-    """Compositions with and without calibration errors, and the share of every component."""
+    """Compositions with and without calibration errors, the share of every component and of every phase."""
     forward = setup.forward
     calibration = draw_calibration(forward, draws.weights.shape[:2], seed)
     yields = np.asarray(fitted.data.yields)
@@ -105,6 +106,7 @@ def _posterior(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -
             "composition": (dims, compositions(draws.weights, yields, forward, fitted.absorbing, drawn_in)),
             "composition_counting": (dims, compositions(draws.weights, yields, forward, fitted.absorbing)),
             "component_share": ((*dims[:3], "component"), draws.weights / draws.total[..., None]),
+            "phase_share": (dims[:3], _phase_shares(setup, fitted, draws, drawn_in, seed)),
         },
         coords={
             "chain": np.arange(draws.weights.shape[0]),
@@ -114,6 +116,19 @@ def _posterior(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -
             "component": list(forward.components),
         },
     )
+
+
+def _phase_shares(
+    setup: Setup, fitted: FittedPosterior, draws: Draws, calibration: CalibrationDraws | None, seed: int
+) -> FloatArray:
+    """Shares of the phases in the atoms of the map, (chain, draw, phase)."""
+    starts = setup.blocks.boundaries[:-1]
+    total = np.add.reduceat(setup.image.sum_spectrum(), starts).astype(float)
+    counts = count_shares(total, draws.spectra.reshape(-1, *draws.spectra.shape[2:]), seed)
+    yields = np.asarray(fitted.data.yields)
+    atoms = relative_atoms(draws.weights, yields, setup.forward, fitted.absorbing, calibration)
+    amount = counts.reshape(draws.total.shape) * atoms.sum(axis=-1) / draws.total
+    return np.asarray(amount / amount.sum(axis=-1, keepdims=True))
 
 
 def _mass_thickness(

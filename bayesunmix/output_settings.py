@@ -9,6 +9,7 @@ from typing import Any
 from bayesunmix.errors import InputError, check_choice, check_positive, suggest
 
 UNITS = ("at_frac", "wt_pct", "oxide_wt_pct", "apfu")
+FIGURE_FORMATS = ("png", "pdf", "svg")
 # Units that count the oxygen of the cations.
 OXYGEN_UNITS = ("oxide_wt_pct", "apfu")
 

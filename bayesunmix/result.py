@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +14,12 @@ import xarray as xr
 
 from bayesunmix.chemistry import Chemistry
 from bayesunmix.errors import InputError, check_choice
+from bayesunmix.mass_balance import balance_table, budget_table, check_bulk
 from bayesunmix.output_settings import UNITS, check_oxygen_unit
 from bayesunmix.oxides import FerricShare, draw_ferric
 from bayesunmix.ratios import Amounts, amounts, exchange_rows, partition_rows
 from bayesunmix.sites import site_table, vacancy_notes
-from bayesunmix.tables import BY_ATOMS, BY_WEIGHT, composition_table
+from bayesunmix.tables import BY_ATOMS, BY_WEIGHT, DETECTED, composition_table
 from bayesunmix.units import convert, mg_number, with_oxygen
 
 if TYPE_CHECKING:
@@ -287,8 +288,64 @@ class Result:
         share = draw_ferric(chemistry.ferric, draws, int(self.run.get("seed", 0)))
         about: dict[str, Any] = {"valences": chemistry.valences}
         table = site_table(draws, given, self._absent, self.level, ferric=share, **about)
-        table.attrs["notes"] = vacancy_notes(table, draws, given, self._absent, **about)
+        unseen = {
+            phase: [element for element, phases in self._found_in().items() if phase not in phases]
+            for phase in self.phases
+        }
+        table.attrs["notes"] = vacancy_notes(table, draws, given, unseen, ferric=share, **about)
         return table
+
+    def _atom_shares(self) -> xr.DataArray:
+        draws = self._draws
+        if "phase_share" in draws:
+            return draws["phase_share"]
+        # A result of version 0.1.0 holds the maps alone.
+        return self.abundances()["mean"].mean(["y", "x"])
+
+    def _found_in(self) -> dict[str, list[str]]:
+        """Phases in which each element was detected."""
+        table = self.summary()
+        seen = table[table["detected"] == DETECTED]
+        return {element: list(seen.loc[seen["element"] == element, "phase"]) for element in self.elements}
+
+    def mass_balance(self, bulk: Mapping[str, float | Sequence[float]] | None = None) -> pd.DataFrame:
+        """Weight per cent of every element in the whole map, against what went into the sample.
+
+        Parameters
+        ----------
+        bulk
+            Given weight per cent by element or oxide, each a number or (value, sd), e.g. ``{"Nd": 0.3, "SiO2": 45}``.
+            Left out, `sample.bulk_wt_pct`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            See `bayesunmix.mass_balance.balance_table`.
+
+        Raises
+        ------
+        InputError
+            If no bulk composition is given, or it names what is not declared.
+        """
+        given = self.run["config"].get("sample", {}).get("bulk_wt_pct") if bulk is None else bulk
+        if given is None:
+            raise InputError("bulk", "be given here or as `sample.bulk_wt_pct`", "is not")
+        checked = check_bulk(given, self.elements, "bulk")
+        draws, chemistry = self._draws["composition"], self.chemistry
+        return balance_table(
+            draws,
+            self._atom_shares(),
+            self._found_in(),
+            checked,
+            self.level,
+            oxygen=chemistry.oxygen == "stoichiometry",
+            ferric=draw_ferric(chemistry.ferric, draws, int(self.run.get("seed", 0))),
+            valences=chemistry.valences,
+        )
+
+    def budget(self) -> pd.DataFrame:
+        """Share of every element's atoms in the map that each phase holds."""
+        return budget_table(self._draws["composition"], self._atom_shares(), self._found_in(), self.level)
 
     def mass_thickness(self) -> pd.DataFrame:
         """Mass thickness of the whole map and of each phase's pure pixels, in µg/cm2; maps are in ``tree["maps"]``.

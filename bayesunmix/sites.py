@@ -32,7 +32,8 @@ import xarray as xr
 
 from bayesunmix.oxides import oxygen_per_atom
 from bayesunmix.quantify import interval
-from bayesunmix.stoichiometry import NEITHER, SiteWeights, formula_content, site_weights
+from bayesunmix.rounding import interval_text
+from bayesunmix.stoichiometry import NEITHER, formula_content, parse_formula, site_weights
 from bayesunmix.units import convert, mg_number
 
 FloatArray = npt.NDArray[np.float64]
@@ -44,7 +45,6 @@ NEEDED, COUNTED, MG_NUMBER = "vacancies for charge balance", "vacancies by count
 _LARGE_CHARGE, _SMALL_CHARGE = 2.0, 4.0
 # Less than this of an element per formula unit is not worth a word.
 _WORTH_NAMING = 1e-4
-_ROMAN = {1: "+", 2: "2+", 3: "3+", 4: "4+", 5: "5+", 6: "6+"}
 
 
 def site_quantities(
@@ -187,7 +187,9 @@ def vacancy_notes(
     table: pd.DataFrame,
     composition: xr.DataArray,
     formulas: Mapping[str, str],
-    absent: Mapping[str, list[str]],
+    unseen: Mapping[str, list[str]],
+    *,
+    ferric: xr.DataArray | float = 0.0,
     valences: Mapping[str, float] | None = None,
 ) -> list[str]:
     """Say in a sentence per phase which cations ask for vacancies, and whether the site sums show them.
@@ -196,15 +198,18 @@ def vacancy_notes(
     ----------
     table
         From `site_table`.
-    composition, formulas, absent, valences
+    composition, formulas, ferric, valences
         As there.
+    unseen
+        Elements that were not found in a phase, or declared absent, by phase: they are not named.
     """
-    from bayesunmix.rounding import interval_text
 
     notes = []
     for phase, formula in formulas.items():
         rows = {row.quantity: row for row in table[table.phase == phase].itertuples(index=False)}
-        named = _aliovalent(composition.sel(phase=phase), formula, absent.get(phase, []), valences)
+        part = composition.sel(phase=phase)
+        part = part.sel(element=[e for e in part["element"].values if e not in unseen.get(phase, [])])
+        named = _aliovalent(part, formula, _of(ferric, phase), valences)
         if NEEDED not in rows or not named:
             continue
         needed, counted = (
@@ -229,19 +234,23 @@ def vacancy_notes(
 
 
 def _aliovalent(
-    composition: xr.DataArray, formula: str, absent: list[str], valences: Mapping[str, float] | None
+    composition: xr.DataArray,
+    formula: str,
+    ferric: xr.DataArray | float,
+    valences: Mapping[str, float] | None,
 ) -> list[str]:
     """Name the cations of more than two charges on the large, or only, site: ``Nd3+``."""
-    elements = [str(element) for element in composition["element"].values if element != "O"]
-    cations = [element for element in elements if element not in absent]
-    weights = site_weights(formula, cations) or SiteWeights(
-        np.array([float(element not in NEITHER) for element in cations]), np.zeros(len(cations)), 1.0
-    )
+    cations = [str(element) for element in composition["element"].values if element not in NEITHER]
+    parsed = parse_formula(formula)
     part = composition.sel(element=cations)
+    averaged = [dim for dim in ("chain", "draw") if dim in part.dims]
     charge = 2.0 * oxygen_per_atom(part, valences=valences).values
-    amount = part.mean([dim for dim in part.dims if dim != "element"]).values
-    return [
-        f"{element}{_ROMAN.get(round(v), f'{v:g}+')}"
-        for element, v, a, x in zip(cations, charge, weights.a, amount, strict=True)
-        if v > _LARGE_CHARGE and a > 0.5 and x > _WORTH_NAMING
-    ]
+    amount = part.mean(averaged).values
+    names = []
+    for element, v, x in zip(cations, charge, amount, strict=True):
+        on_small = parsed.share_on_b(element) or 0.0
+        if v > _LARGE_CHARGE and x > _WORTH_NAMING and (parsed.ratio is None or on_small < 0.5):
+            names.append(f"{element}{v:g}+")
+    if "Fe" in cations and bool(np.asarray(ferric).any()):
+        names.append("Fe3+")
+    return names
