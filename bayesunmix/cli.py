@@ -201,7 +201,9 @@ def report(folder: Path, formats: str) -> None:
     _check_output(folder)
     from bayesunmix.report import write_report
 
-    click.echo(f"wrote {write_report(folder, kinds)}")
+    # The formats of every run are the function's own.
+    page = write_report(folder) if kinds == FIGURE_FORMATS[:2] else write_report(folder, kinds)
+    click.echo(f"wrote {page}")
 
 
 @main.command()

@@ -11,13 +11,15 @@ is the number of cations. On the basis of the ideal number C of cations the same
 
 zero when neither vacancies nor wrong valences are there. Where oxygen was measured, it is sum_e v_e n_e - 2 N.
 
-*Vacancies.* A cation of more than two charges on the large site of a perovskite brings an excess: REE3+ one, U4+ two.
-Trivalent cations on the small site take it up (REE3+ + Al3+ = Ca2+ + Si4+), and so do monovalent ones on the large site;
-what is left asks for vacancies of the large site, 3 Ca2+ = 2 REE3+ + vacancy and 2 Ca2+ = U4+ + vacancy:
+*Vacancies.* Charge balance gives the vacancies of all sites together as C - sum_e n_e, whatever sits where, but with the
+errors of the main elements. The minor ones say more of a perovskite: a cation of more than two charges on the large site
+brings an excess, REE3+ one, U4+ two. Aluminium and its like take it up on the small site (REE3+ + Al3+ = Ca2+ + Si4+)
+or pair with themselves (2 Al3+ = Ca2+ + Si4+); what is left asks for vacancies of the large site, 3 Ca2+ = 2 REE3+ +
+vacancy and 2 Ca2+ = U4+ + vacancy. With q the excess of the elements that have one site,
 
-    vacancies for charge balance = (sum_e a_e n_e (v_e - 2) - sum_e b_e n_e (4 - v_e)) / 2,
-    vacancies by count           = A - sum_e a_e n_e.
+    q = sum_e a_e n_e (v_e - 2) - sum_e b_e n_e (4 - v_e),        n_Al the cations that take either site,
 
+there are at least max(q - n_Al, 0) / 2 and at most max(q, 0) / 2 vacancies.
 In a formula of one site (AO), of divalent cations, each two of three charges ask for one vacancy.
 """
 
@@ -40,8 +42,9 @@ FloatArray = npt.NDArray[np.float64]
 
 LARGE, SMALL = "large site", "small site"
 CATIONS, CHARGE = "cations", "excess charge"
-EXCESS_LARGE, DEFICIT_SMALL = "excess charge of the large site", "charge deficit of the small site"
-NEEDED, COUNTED, MG_NUMBER = "vacancies for charge balance", "vacancies by count", "Mg#"
+EXCESS_LARGE, EITHER = "excess charge of the large site", "trivalent cations of either site"
+COUNTED, LEAST, MOST = "vacancies", "vacancies of the large site, at least", "vacancies of the large site, at most"
+MG_NUMBER = "Mg#"
 _LARGE_CHARGE, _SMALL_CHARGE = 2.0, 4.0
 # Less than this of an element per formula unit is not worth a word.
 _WORTH_NAMING = 1e-4
@@ -82,12 +85,11 @@ def site_quantities(
     found = {
         CATIONS: (total, ideal),
         CHARGE: ((positive if measured else positive * ideal / total) - 2.0 * oxygens, 0.0),
+        COUNTED: (ideal - total, np.nan),
     }
     cations = [element for element in present if element != "O"]
     weights = site_weights(formula, cations)
     if weights is None:
-        found[NEEDED] = (((charge - _LARGE_CHARGE) * atoms).sum("element") / 2.0, np.nan)
-        found[COUNTED] = (ideal - total, np.nan)
         return found
     # The sites share the cations of the formula in the ratio that its letters give them.
     large = ideal * weights.ratio / (1.0 + weights.ratio)
@@ -95,12 +97,14 @@ def site_quantities(
     found[LARGE] = ((a * atoms).sum("element"), large)
     found[SMALL] = ((b * atoms).sum("element"), ideal - large)
     if np.isclose(_LARGE_CHARGE * large + _SMALL_CHARGE * (ideal - large), 2.0 * oxygens):
-        excess = (a * atoms * (charge - _LARGE_CHARGE)).sum("element")
-        deficit = (b * atoms * (_SMALL_CHARGE - charge)).sum("element")
-        found[EXCESS_LARGE] = (excess, np.nan)
-        found[DEFICIT_SMALL] = (deficit, np.nan)
-        found[NEEDED] = ((excess - deficit) / 2.0, np.nan)
-        found[COUNTED] = (large - found[LARGE][0], np.nan)
+        either = ((b > 0.0) & (b < 1.0)).astype(float)
+        large_only, small_only = (share * (1.0 - either) for share in (a, b))
+        excess = (large_only * atoms * (charge - _LARGE_CHARGE)).sum("element")
+        excess = excess - (small_only * atoms * (_SMALL_CHARGE - charge)).sum("element")
+        taken = (either * atoms).sum("element")
+        found[EXCESS_LARGE], found[EITHER] = (excess, np.nan), (taken, np.nan)
+        found[LEAST] = (np.maximum(excess - taken, 0.0) / 2.0, np.nan)
+        found[MOST] = (np.maximum(excess, 0.0) / 2.0, np.nan)
     return found
 
 
@@ -210,25 +214,20 @@ def vacancy_notes(
         part = composition.sel(phase=phase)
         part = part.sel(element=[e for e in part["element"].values if e not in unseen.get(phase, [])])
         named = _aliovalent(part, formula, _of(ferric, phase), valences)
-        if NEEDED not in rows or not named:
+        if not named:
             continue
-        needed, counted = (
-            interval_text(rows[name].median, rows[name].lower, rows[name].upper) for name in (NEEDED, COUNTED)
-        )
+        text = {q: interval_text(row.median, row.lower, row.upper) for q, row in rows.items()}
         if EXCESS_LARGE in rows:
-            excess, deficit = (
-                interval_text(rows[name].median, rows[name].lower, rows[name].upper)
-                for name in (EXCESS_LARGE, DEFICIT_SMALL)
-            )
             notes.append(
-                f"{phase}: {', '.join(named)} on the large site bring {excess} excess charges per formula unit of "
-                f"{formula}; cations of lower charge on the small site take up {deficit}. Charge balance leaves {needed} "
-                f"vacancies of the large site; its sum leaves {counted}."
+                f"{phase}: {', '.join(named)} on the large site bring {text[EXCESS_LARGE]} excess charges per formula "
+                f"unit of {formula}; {text[EITHER]} trivalent cations can take them up on the small site. They ask for at "
+                f"least {text[LEAST]} and at most {text[MOST]} vacancies of the large site; the sum of all cations leaves "
+                f"{text[COUNTED]}."
             )
         else:
             notes.append(
-                f"{phase}: {', '.join(named)} beside divalent cations ask for {needed} vacancies per formula unit of "
-                f"{formula}; the sum of the cations leaves {counted}."
+                f"{phase}: {', '.join(named)} beside divalent cations leave {text[COUNTED]} vacancies per formula unit "
+                f"of {formula}."
             )
     return notes
 
