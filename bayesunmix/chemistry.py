@@ -1,4 +1,4 @@
-"""What units and formulas take for granted about a result: its oxygen, its valences, the formula units of its phases."""
+"""What units and formulas take for granted about a result: oxygen, valences, the formula units of its phases."""
 
 from __future__ import annotations
 

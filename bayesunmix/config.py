@@ -142,7 +142,9 @@ class RunConfig:
         InputError
             If a key is unknown, missing, or its value cannot be used.
         """
-        _check_keys("", data, ("map", "sample", "instrument", "xray", "phases", "inference", "output", "simulate"))
+        _check_keys(
+            "", data, ("map", "sample", "instrument", "xray", "phases", "inference", "output", "simulate")
+        )
         for required in ("sample", "phases"):
             if required not in data:
                 raise InputError(required, "be given", "is missing")

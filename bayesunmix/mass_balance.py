@@ -1,16 +1,18 @@
 """Mass balance: what the phases hold together, against what went into the sample.
 
-With n_k the share of phase k in the atoms of the map, x_ke its composition, o_e the oxygen atoms that an atom of e binds,
+With n_k the share of phase k in the atoms of the map, x_ke its composition, o_e the oxygen atoms
+that an atom of e binds,
 
     c_e = 100 sum_k n_k x_ke M_e / sum_k n_k sum_i x_ki (M_i + o_i M_O)        weight per cent of the sample
     share of phase k in element e = n_k x_ke / sum_k n_k x_ke
 
 draw by draw: where a phase could be richer and rarer, the product is known better than its factors. An element that a
-phase was not found to hold may be zero there: the lower end of an interval leaves that phase out, the upper one does not.
+phase was not found to hold may be zero there: the lower end of an interval leaves that phase out,
+the upper one does not.
 
-*Shares of the phases.* The endmembers s_k of a draw add up to the total spectrum Y of the map, Y ~ Poisson(sum_k C_k s_k).
-C_k is its maximum of likelihood by iteratively reweighted least squares, with its normal error; n_k is proportional to
-C_k g_k, with g_k atoms per count.
+*Shares of the phases.* The endmembers s_k of a draw add up to the total spectrum Y of the map, Y ~ Poisson(sum_k C_k
+s_k). C_k is its maximum of likelihood by iteratively reweighted least squares, with its normal error; n_k is
+proportional to C_k g_k, with g_k atoms per count.
 
 Source of the reweighted fit: McCullagh, P. and Nelder, J. A., Generalized Linear Models, 2nd ed. (1989), section 2.5.
 """
@@ -162,7 +164,7 @@ def balance_table(
         phase) and agrees: whether the interval of the ratio holds 1.
     """
     mass = composition * atom_shares * _masses(composition)
-    bound = 0.0
+    bound = xr.DataArray(0.0)
     if oxygen and "O" not in composition["element"].values:
         per_atom = oxygen_per_atom(composition, ferric=ferric, valences=valences, strict=False)
         bound = (composition * atom_shares * per_atom).sum(["phase", "element"]) * atomic_weight("O")
@@ -248,6 +250,8 @@ def _recovered(
     row["ratio"] = float(np.median(everywhere / amount))
     if not point:
         low = interval(seen / amount, level)[0] if detected else 0.0
-        high = interval(everywhere / amount, level)[1] if detected else np.quantile(everywhere / amount, level)
+        high = (
+            interval(everywhere / amount, level)[1] if detected else np.quantile(everywhere / amount, level)
+        )
         row |= {"ratio_lower": float(low), "ratio_upper": float(high), "agrees": bool(low <= 1.0 <= high)}
     return row

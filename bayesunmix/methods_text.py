@@ -56,8 +56,8 @@ def _map(run: dict[str, Any]) -> list[str]:
 def _model(result: Result) -> list[str]:
     run = result.run
     sentences = [
-        "The counts of each pixel were modelled as Poisson with a mean that is a mixture of phase spectra; the abundances "
-        "of the phases in each pixel were integrated out over a discrete prior with learned weights.",
+        "The counts of each pixel were modelled as Poisson with a mean that is a mixture of phase spectra; the "
+        "abundances of the phases in each pixel were integrated out over a discrete prior with learned weights.",
         f"Phase spectra were built from the X-ray lines of {join(result.elements)}"
         + (f" (line strengths: {run['lines']})" if run.get("lines") else "")
         + ", absorption in the film, a detector response fitted to the map, and a smooth continuum.",
@@ -77,10 +77,15 @@ def _model(result: Result) -> list[str]:
         "none": "The sample holds no oxygen.",
     }
     sentences.append(oxygen.get(sample.get("oxygen", ""), ""))
-    for name, words in (("thickness_nm", "film thickness of {} nm"), ("density_g_cm3", "density of {} g/cm3")):
+    for name, words in (
+        ("thickness_nm", "film thickness of {} nm"),
+        ("density_g_cm3", "density of {} g/cm3"),
+    ):
         if sample.get(name):
             mean, sd = sample[name]
-            sentences.append(f"A {words.format(f'{mean:g} ± {sd:g}')} was assumed (mean and sd of the prior).")
+            sentences.append(
+                f"A {words.format(f'{mean:g} ± {sd:g}')} was assumed (mean and sd of the prior)."
+            )
     return sentences
 
 
@@ -137,13 +142,13 @@ def _uncertainty(result: Result) -> list[str]:
     measured = f" {source[factors[0]]} and" if factors else ""
     return [
         f"Calibration factors of the line families were drawn{measured} from priors (K 5 %, L 10 %, M 20 %), once per "
-        "posterior draw and shared by all phases, as was the mass thickness of the film; the map does not update them (a "
-        "cut). They widen compositions and cancel to first order in partition coefficients.",
+        "posterior draw and shared by all phases, as was the mass thickness of the film; the map does not update them "
+        "(a cut). They widen compositions and cancel to first order in partition coefficients.",
         f"Intervals are equal-tailed {100.0 * result.level:g} % credible intervals computed draw by draw. Detection "
-        "follows ISO 11929 with 5 % false decisions of either kind; what was not detected is given as an upper bound of "
-        f"{100.0 * result.level:g} % probability. A ratio is given as an interval where both sides are resolved from zero, "
-        "with allowance for their having been selected by detection, as a bound where one is, and not at all where none "
-        "is.",
+        "follows ISO 11929 with 5 % false decisions of either kind; what was not detected is given as an upper bound "
+        f"of {100.0 * result.level:g} % probability. A ratio is given as an interval where both sides are resolved "
+        "from zero, with allowance for their having been selected by detection, as a bound where one is, and not at "
+        "all where none is.",
     ]
 
 

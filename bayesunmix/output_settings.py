@@ -1,4 +1,4 @@
-"""Table ``[output]`` of the configuration: in which units compositions are written, and what formulas take for granted."""
+"""Table ``[output]`` of the configuration: units of the compositions, and what formulas take for granted."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ class OutputConfig:
 
     def __post_init__(self) -> None:
         if isinstance(self.units, str) or not isinstance(self.units, Sequence):
-            raise InputError("output.units", "be a list of units", f"is {self.units!r}", 'Write ["oxide_wt_pct"].')
+            raise InputError(
+                "output.units", "be a list of units", f"is {self.units!r}", 'Write ["oxide_wt_pct"].'
+            )
         units = tuple(dict.fromkeys(check_choice("output.units", unit, UNITS) for unit in self.units))
         object.__setattr__(self, "units", units)
         if isinstance(self.oxygens, Mapping):

@@ -1,7 +1,8 @@
 """Oxides and valences: the oxygen that each cation binds, with iron between ferrous and ferric.
 
 A cation of valence v binds v / 2 oxygen atoms. Valences are those of the usual oxides
-(`bayesunmix.xray.absorption.OXIDE_VALENCES`) unless the user gives others. A share f of ferric iron makes iron's valence
+(`bayesunmix.xray.absorption.OXIDE_VALENCES`) unless the user gives others. A share f of ferric iron
+makes iron's valence
 
     v_Fe = 2 + f,     f ~ Beta with the given mean and sd,
 
@@ -140,9 +141,7 @@ def _share(field: str, value: object) -> float | tuple[float, float]:
     return check_fraction(field, value, inclusive=True)
 
 
-def draw_ferric(
-    ferric: FerricShare, composition: xr.DataArray, seed: int
-) -> xr.DataArray | float:
+def draw_ferric(ferric: FerricShare, composition: xr.DataArray, seed: int) -> xr.DataArray | float:
     """Draw the share of ferric iron, once per posterior draw and phase.
 
     Parameters
@@ -204,7 +203,9 @@ def oxygen_per_atom(
     elements = [str(element) for element in composition["element"].values]
     split = not (isinstance(ferric, float) and ferric == 0.0)
     if split and valences is not None and "Fe" in valences:
-        raise InputError("valences", "leave out Fe where `ferric` is given", "holds Fe", "Give one of the two.")
+        raise InputError(
+            "valences", "leave out Fe where `ferric` is given", "holds Fe", "Give one of the two."
+        )
     bound = xr.DataArray(
         [oxygen_atoms(element, valences) if strict or has_oxide(element) else 0.0 for element in elements],
         dims="element",
@@ -213,4 +214,6 @@ def oxygen_per_atom(
     if not split or "Fe" not in elements:
         return bound
     iron = (_FERROUS + (_FERRIC - _FERROUS) * ferric) / 2.0
-    return xr.where(bound["element"] == "Fe", iron, bound)
+    # Where the element is iron its own number stands, over whatever dimensions that has.
+    is_iron = bound["element"] == "Fe"
+    return bound.where(~is_iron, iron)

@@ -2,8 +2,8 @@
 
 Oxides come in the order of rock and mineral analyses, SiO2 TiO2 Al2O3 Cr2O3 Fe2O3 FeO MnO NiO MgO CaO Na2O K2O P2O5 (by
 falling valence, alkalis and phosphorus last: Deer, W. A., Howie, R. A. and Zussman, J., An Introduction to the
-Rock-Forming Minerals, 3rd ed. (2013), doi:10.1180/DHZ); their elements come in the same order, all others follow by atomic
-number, oxygen is last.
+Rock-Forming Minerals, 3rd ed. (2013), doi:10.1180/DHZ); their elements come in the same order, all others follow by
+atomic number, oxygen is last.
 """
 
 from __future__ import annotations
@@ -312,7 +312,11 @@ def mass_balance_paper_table(result: Result) -> PaperTable:
         sd = f" ± {row.given_sd:.2g}" if row.given_sd else ""
         known = row.kind == "interval"
         recovered = interval_text(row["median"], row.lower, row.upper) if known else bound_text(row.upper)
-        ratio = interval_text(row.ratio, row.ratio_lower, row.ratio_upper) if known else bound_text(row.ratio_upper)
+        ratio = (
+            interval_text(row.ratio, row.ratio_lower, row.ratio_upper)
+            if known
+            else bound_text(row.ratio_upper)
+        )
         agrees = {True: "yes", False: "no"}.get(row.agrees, NONE)
         lines.append([element, f"{row.given:.3g}{sd}", recovered, ratio, agrees])
     caption = (

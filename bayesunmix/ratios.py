@@ -1,7 +1,8 @@
 """Ratios of amounts: an interval where both sides are known, a bound where one is, nothing where none is.
 
-For amounts x (each phase's share of an element) a partition coefficient is D = x(numerator) / x(denominator), an exchange
-coefficient K_D = (x_1 / x_2)(numerator) / (x_1 / x_2)(denominator). What is said of a ratio depends on its amounts:
+For amounts x (each phase's share of an element) a partition coefficient is D = x(numerator) / x(denominator), an
+exchange coefficient K_D = (x_1 / x_2)(numerator) / (x_1 / x_2)(denominator). What is said of a ratio depends on its
+amounts:
 
     all resolved                          interval
     one of those above is not             upper bound
@@ -22,8 +23,8 @@ when its interval under this likelihood leaves zero out,
 *Interval.* Its ends are quantiles of the draws, each weighted by 1 / Phi(x / s - k) for every amount of the ratio: the
 posterior given that they were detected. Weights differ from 1 near the decision threshold only, where amounts that were
 seen were seen because noise raised them. Quantiles of D are those of log D, so an interval is one on a log scale.
-A bound is a quantile of the unweighted draws, which holds with the stated probability or more whenever small amounts are
-no rarer than large ones.
+A bound is a quantile of the unweighted draws, which holds with the stated probability or more whenever small amounts
+are no rarer than large ones.
 
 Source: Yekutieli, D., J. R. Stat. Soc. B 74 (2012) 515, doi:10.1111/j.1467-9868.2011.01016.x (Bayesian inference for
 parameters selected after viewing the data).
@@ -47,7 +48,16 @@ INTERVAL, UPPER, LOWER, UNDETERMINED = "interval", "upper", "lower", "undetermin
 RESOLVED, WEAK, UNSEEN, NOTHING = "resolved", "detected but not resolved", "not detected", "declared absent"
 FALSE_DETECTIONS = 0.05
 _STATISTICS = ("mean", "sd", "median", "lower", "upper")
-_MORE = ("prob_above_1", "rhat", "ess_bulk", "ess_tail", "lower_counting", "upper_counting", "log10_mean", "log10_sd")
+_MORE = (
+    "prob_above_1",
+    "rhat",
+    "ess_bulk",
+    "ess_tail",
+    "lower_counting",
+    "upper_counting",
+    "log10_mean",
+    "log10_sd",
+)
 
 
 @dataclass(frozen=True)
@@ -144,20 +154,28 @@ def partition_rows(found: Amounts) -> pd.DataFrame:
     for numerator, denominator in ordered_pairs(found.phases):
         top, bottom = found.phases.index(numerator), found.phases.index(denominator)
         for i, element in enumerate(found.elements):
-            names = {"element": element, "numerator": numerator, "denominator": denominator}
+            names: dict[str, float | str] = {
+                "element": element,
+                "numerator": numerator,
+                "denominator": denominator,
+            }
             rows.append(names | _ratio(found, [(top, i)], [(bottom, i)]))
     # A single phase has no pairs: the columns are there all the same.
     return pd.DataFrame(rows, columns=["element", "numerator", "denominator", *_row(0.0, "", "")])
 
 
 def exchange_rows(found: Amounts, first: str, second: str) -> pd.DataFrame:
-    """Exchange coefficients K_D = (first / second)(numerator) / (first / second)(denominator) of every pair of phases."""
+    """Exchange coefficients K_D = (first / second)(above) / (first / second)(below) of every ordered pair of phases."""
     i, j = found.elements.index(first), found.elements.index(second)
     rows = []
     for numerator, denominator in ordered_pairs(found.phases):
         top, bottom = found.phases.index(numerator), found.phases.index(denominator)
-        names = {"exchange": f"{first}-{second}", "numerator": numerator, "denominator": denominator}
-        rows.append(names | _ratio(found, [(top, i), (bottom, j)], [(top, j), (bottom, i)]))
+        exchange: dict[str, float | str] = {
+            "exchange": f"{first}-{second}",
+            "numerator": numerator,
+            "denominator": denominator,
+        }
+        rows.append(exchange | _ratio(found, [(top, i), (bottom, j)], [(top, j), (bottom, i)]))
     return pd.DataFrame(rows, columns=["exchange", "numerator", "denominator", *_row(0.0, "", "")])
 
 
@@ -215,7 +233,9 @@ def _kind(above: list[str], below: list[str]) -> tuple[str, str]:
     if NOTHING in above:
         return UPPER, reason
     known = all(word == RESOLVED for word in above), all(word == RESOLVED for word in below)
-    return {(True, True): INTERVAL, (False, True): UPPER, (True, False): LOWER}.get(known, UNDETERMINED), reason
+    return {(True, True): INTERVAL, (False, True): UPPER, (True, False): LOWER}.get(
+        known, UNDETERMINED
+    ), reason
 
 
 def _quotient(draws: FloatArray, above: list[Place], below: list[Place]) -> FloatArray:

@@ -213,8 +213,8 @@ def _mass_balance(result: Result) -> str:
         [str(name), *(_cell(str(cell), True) for cell in cells)] for name, *cells in table.frame.to_numpy()
     ]
     text = (
-        "Where an interval of the ratio does not hold 1, the map is not representative of the sample, a phase that holds "
-        "the element is missing, or its line strength is off."
+        "Where an interval of the ratio does not hold 1, the map is not representative of the sample, a phase that "
+        "holds the element is missing, or its line strength is off."
     )
     head = ["", *map(escape, table.frame.columns[1:])]
     return f'<h2 id="mass_balance">Mass balance</h2>{_table(head, body, escape(table.caption))}<p>{text}</p>'

@@ -120,9 +120,7 @@ class Result:
         chemistry = self.chemistry.changed(oxygens, ferric, valences)
         return self._converted(self._draws["composition"], unit, chemistry, oxygen)
 
-    def _converted(
-        self, draws: xr.DataArray, unit: str, chemistry: Chemistry, oxygen: bool
-    ) -> xr.DataArray:
+    def _converted(self, draws: xr.DataArray, unit: str, chemistry: Chemistry, oxygen: bool) -> xr.DataArray:
         check_oxygen_unit(check_choice("unit", unit, UNITS), chemistry.oxygen)
         share = draw_ferric(chemistry.ferric, draws, int(self.run.get("seed", 0)))
         if oxygen and unit in ("at_frac", "wt_pct"):
@@ -229,8 +227,8 @@ class Result:
         return {}
 
     def _amounts(self, by: str) -> Amounts:
-        draws = (self._fractions(name, by) for name in ("composition", "composition_counting"))
-        return amounts(*draws, self._absent, self.level, self._draws["composition_counting"])
+        draws, counting = (self._fractions(name, by) for name in ("composition", "composition_counting"))
+        return amounts(draws, counting, self._absent, self.level, self._draws["composition_counting"])
 
     def exchange_table(self, first: str = "Fe", second: str = "Mg") -> pd.DataFrame:
         """Exchange coefficients of every ordered pair of phases, with the columns of the partition table.
@@ -300,7 +298,7 @@ class Result:
         if "phase_share" in draws:
             return draws["phase_share"]
         # A result of version 0.1.0 holds the maps alone.
-        return self.abundances()["mean"].mean(["y", "x"])
+        return self.tree["maps"].to_dataset()["abundance_mean"].mean(["y", "x"])
 
     def _found_in(self) -> dict[str, list[str]]:
         """Phases in which each element was detected."""

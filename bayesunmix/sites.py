@@ -4,18 +4,18 @@ On the basis of the formula's N oxygens, n_e atoms of element e of valence v_e f
 
     large site   sum_e a_e n_e,     small site   sum_e b_e n_e          (a, b: `bayesunmix.stoichiometry`)
 
-against the ideal A and B of the formula. Oxygen by stoichiometry balances the charge identically, so what can be checked
-is the number of cations. On the basis of the ideal number C of cations the same is a charge,
+against the ideal A and B of the formula. Oxygen by stoichiometry balances the charge identically, so what can be
+checked is the number of cations. On the basis of the ideal number C of cations the same is a charge,
 
     excess charge = C sum_e v_e x_e - 2 N,
 
 zero when neither vacancies nor wrong valences are there. Where oxygen was measured, it is sum_e v_e n_e - 2 N.
 
-*Vacancies.* Charge balance gives the vacancies of all sites together as C - sum_e n_e, whatever sits where, but with the
-errors of the main elements. The minor ones say more of a perovskite: a cation of more than two charges on the large site
-brings an excess, REE3+ one, U4+ two. Aluminium and its like take it up on the small site (REE3+ + Al3+ = Ca2+ + Si4+)
-or pair with themselves (2 Al3+ = Ca2+ + Si4+); what is left asks for vacancies of the large site, 3 Ca2+ = 2 REE3+ +
-vacancy and 2 Ca2+ = U4+ + vacancy. With q the excess of the elements that have one site,
+*Vacancies.* Charge balance gives the vacancies of all sites together as C - sum_e n_e, whatever sits where, but with
+the errors of the main elements. The minor ones say more of a perovskite: a cation of more than two charges on the large
+site brings an excess, REE3+ one, U4+ two. Aluminium and its like take it up on the small site (REE3+ + Al3+ = Ca2+ +
+Si4+) or pair with themselves (2 Al3+ = Ca2+ + Si4+); what is left asks for vacancies of the large site, 3 Ca2+ = 2
+REE3+ + vacancy and 2 Ca2+ = U4+ + vacancy. With q the excess of the elements that have one site,
 
     q = sum_e a_e n_e (v_e - 2) - sum_e b_e n_e (4 - v_e),        n_Al the cations that take either site,
 
@@ -43,7 +43,11 @@ FloatArray = npt.NDArray[np.float64]
 LARGE, SMALL = "large site", "small site"
 CATIONS, CHARGE = "cations", "excess charge"
 EXCESS_LARGE, EITHER = "excess charge of the large site", "trivalent cations of either site"
-COUNTED, LEAST, MOST = "vacancies", "vacancies of the large site, at least", "vacancies of the large site, at most"
+COUNTED, LEAST, MOST = (
+    "vacancies",
+    "vacancies of the large site, at least",
+    "vacancies of the large site, at most",
+)
 MG_NUMBER = "Mg#"
 _LARGE_CHARGE, _SMALL_CHARGE = 2.0, 4.0
 # Less than this of an element per formula unit is not worth a word.
@@ -103,8 +107,8 @@ def site_quantities(
         excess = excess - (small_only * atoms * (_SMALL_CHARGE - charge)).sum("element")
         taken = (either * atoms).sum("element")
         found[EXCESS_LARGE], found[EITHER] = (excess, np.nan), (taken, np.nan)
-        found[LEAST] = (np.maximum(excess - taken, 0.0) / 2.0, np.nan)
-        found[MOST] = (np.maximum(excess, 0.0) / 2.0, np.nan)
+        found[LEAST] = ((excess - taken).clip(min=0.0) / 2.0, np.nan)
+        found[MOST] = (excess.clip(min=0.0) / 2.0, np.nan)
     return found
 
 
@@ -141,8 +145,8 @@ def site_table(
     Returns
     -------
     pandas.DataFrame
-        Columns phase, quantity, mean, sd, median, lower, upper, level, ideal, and ``agrees``: whether the interval holds
-        the ideal value (missing where there is none).
+        Columns phase, quantity, mean, sd, median, lower, upper, level, ideal, and ``agrees``: whether the interval
+        holds the ideal value (missing where there is none).
     """
     elements = [str(element) for element in composition["element"].values]
     rows = []
@@ -207,7 +211,6 @@ def vacancy_notes(
     unseen
         Elements that were not found in a phase, or declared absent, by phase: they are not named.
     """
-
     notes = []
     for phase, formula in formulas.items():
         rows = {row.quantity: row for row in table[table.phase == phase].itertuples(index=False)}
@@ -220,9 +223,9 @@ def vacancy_notes(
         if EXCESS_LARGE in rows:
             notes.append(
                 f"{phase}: {', '.join(named)} on the large site bring {text[EXCESS_LARGE]} excess charges per formula "
-                f"unit of {formula}; {text[EITHER]} trivalent cations can take them up on the small site. They ask for at "
-                f"least {text[LEAST]} and at most {text[MOST]} vacancies of the large site; the sum of all cations leaves "
-                f"{text[COUNTED]}."
+                f"unit of {formula}; {text[EITHER]} trivalent cations can take them up on the small site. They ask for "
+                f"at least {text[LEAST]} and at most {text[MOST]} vacancies of the large site; the sum of all cations "
+                f"leaves {text[COUNTED]}."
             )
         else:
             notes.append(

@@ -1,12 +1,13 @@
 """Coverage of partition coefficients on simulated posteriors: D from 0.001 to 1000 and true zeros on either side.
 
-Two phases hold one element for every D. Counts over a background are drawn for each, and what the unmixing would give for
-them: a flat prior on the signal and Poisson counts over a known background, a gamma cut at the background. Line strengths
-are off by a draw of the prior that the compositions are drawn with, so that what does not cancel counts, too.
+Two phases hold one element for every D. Counts over a background are drawn for each, and what the unmixing would give
+for them: a flat prior on the signal and Poisson counts over a known background, a gamma cut at the background. Line
+strengths are off by a draw of the prior that the compositions are drawn with, so that what does not cancel counts, too.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,7 +94,7 @@ def setting_rows(name: str, table: pd.DataFrame) -> list[Row]:
             f"D, {name}: zeros given an interval",
             f"at most {ZEROS_AS_INTERVALS}",
             f"{wrong:.4f}",
-            wrong <= ZEROS_AS_INTERVALS + 3.0 * np.sqrt(ZEROS_AS_INTERVALS / len(zeros)),
+            bool(wrong <= ZEROS_AS_INTERVALS + 3.0 * np.sqrt(ZEROS_AS_INTERVALS / len(zeros))),
         ),
         Row(f"D, {name}: intervals where the rule says bound", "0", f"{against_rule}", against_rule == 0),
     ]
@@ -161,9 +162,9 @@ def _judged(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_signal(table: pd.DataFrame) -> pd.DataFrame:
-    """Coverage of intervals and bounds by the signal of the poorer side: near the threshold is where selection bites."""
+    """Coverage of intervals and bounds by the signal of the poorer side: selection bites near the threshold."""
     lines = []
-    for low, high in zip(BANDS, BANDS[1:], strict=False):
+    for low, high in itertools.pairwise(BANDS):
         band = table[(table.signal >= low) & (table.signal < high)]
         if band.empty:
             continue

@@ -94,7 +94,9 @@ def test_recovered_against_given() -> None:
     amount = float(recovered.loc["Nd", "median"])
     for factor, sd, agrees in ((1.0, 0.01, True), (2.0, 0.0, False), (1.3, 0.3 * amount, True)):
         bulk = {"Nd": Given(factor * amount, sd * amount if sd == 0.01 else sd)}
-        row = balance_table(composition, shares, FOUND, bulk, 0.95, oxygen=True).set_index("element").loc["Nd"]
+        row = (
+            balance_table(composition, shares, FOUND, bulk, 0.95, oxygen=True).set_index("element").loc["Nd"]
+        )
         assert row["ratio"] == pytest.approx(1 / factor, rel=0.03)
         assert row["agrees"] is agrees
         assert row["kind"] == "interval"
@@ -107,7 +109,9 @@ def test_what_is_not_found_may_be_zero() -> None:
     table = balance_table(composition, shares, FOUND, {}, 0.95, oxygen=True).set_index("element")
     # Of the Nd seen in the draws a lot lies in A, where it was not detected: it stretches the upper end only.
     assert table.loc["Nd", "upper"] > 2.5 * table.loc["Nd", "lower"]
-    nowhere = balance_table(composition, shares, FOUND | {"Nd": []}, {"Nd": Given(0.3, 0.0)}, 0.95, oxygen=True)
+    nowhere = balance_table(
+        composition, shares, FOUND | {"Nd": []}, {"Nd": Given(0.3, 0.0)}, 0.95, oxygen=True
+    )
     row = nowhere.set_index("element").loc["Nd"]
     assert (row["kind"], row["lower"], row["ratio_lower"]) == ("upper", 0.0, 0.0)
 
@@ -128,7 +132,9 @@ def test_oxides_are_read() -> None:
     share = 2 * atomic_weight("Nd") / (2 * atomic_weight("Nd") + 3 * atomic_weight("O"))
     assert found["Nd"].value == pytest.approx(0.35 * share)
     assert found["Nd"].sd == pytest.approx(0.01 * share)
-    assert found["Ca"].value == pytest.approx(atomic_weight("Ca") / (atomic_weight("Ca") + atomic_weight("O")))
+    assert found["Ca"].value == pytest.approx(
+        atomic_weight("Ca") / (atomic_weight("Ca") + atomic_weight("O"))
+    )
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ def draws(chains: int = 2, n: int = 4000, phases: tuple[str, ...] = ("Brg", "Fp"
 @pytest.mark.parametrize("element", ["He", "Ar", "Xe", "O", "F", "Cl"])
 def test_elements_without_an_oxide_are_refused(element: str) -> None:
     with pytest.raises(
-        InputError, match=rf"`unit` must be asked of elements that have an oxide, but {element} has no valence"
+        InputError,
+        match=rf"`unit` must be asked of elements that have an oxide, but {element} has no valence",
     ):
         oxygen_atoms(element)
     composition = xr.DataArray([0.5, 0.5], dims="element", coords={"element": ["Mg", element]})

@@ -33,7 +33,9 @@ def cut_normal(position: float, sd: float, seed: int) -> FloatArray:
     return np.asarray(truncnorm(-position, np.inf, position * sd, sd).rvs(SHAPE, random_state=rng))
 
 
-def made(positions: list[list[float]], absent: dict[str, list[str]] | None = None, level: float = 0.95) -> Amounts:
+def made(
+    positions: list[list[float]], absent: dict[str, list[str]] | None = None, level: float = 0.95
+) -> Amounts:
     """Amounts of two phases, each so many sd above zero; calibration errors of 10 % shared by the phases."""
     rng = np.random.default_rng(3)
     values = np.stack(
@@ -68,7 +70,11 @@ def test_threshold_of_an_interval() -> None:
         ((0.5, 20.0), "upper", "numerator not detected"),
         ((20.0, 2.3), "lower", "denominator detected but not resolved"),
         ((20.0, -0.5), "lower", "denominator not detected"),
-        ((2.3, 2.3), "undetermined", "numerator detected but not resolved; denominator detected but not resolved"),
+        (
+            (2.3, 2.3),
+            "undetermined",
+            "numerator detected but not resolved; denominator detected but not resolved",
+        ),
         ((0.0, 0.0), "undetermined", "numerator not detected; denominator not detected"),
     ],
 )
@@ -89,7 +95,9 @@ def test_kind_follows_from_the_amounts(positions: tuple[float, float], kind: str
 def test_calibration_cancels_in_the_interval() -> None:
     row = one(partition_rows(made([[20.0, 20.0, 50.0], [20.0, 20.0, 50.0]])), "A", "Nd")
     # Amounts that are not normalised lose a shared factor entirely.
-    np.testing.assert_allclose(row[["lower", "upper"]].astype(float), row[["lower_counting", "upper_counting"]].astype(float))
+    np.testing.assert_allclose(
+        row[["lower", "upper"]].astype(float), row[["lower_counting", "upper_counting"]].astype(float)
+    )
     sd = np.sqrt(2) / 50
     assert row["log10_sd"] == pytest.approx(sd / np.log(10), rel=0.06)
     assert row["upper"] == pytest.approx(np.exp(1.96 * sd), rel=0.01)
@@ -99,7 +107,13 @@ def test_calibration_that_does_not_cancel_widens_the_interval() -> None:
     found = made([[50.0, 50.0, 50.0], [50.0, 50.0, 50.0]])
     rng = np.random.default_rng(0)
     own = np.exp(rng.normal(0.0, 0.1, (*SHAPE, 2, 3)))
-    wide = Amounts(found.draws * own, found.counting, found.log_weight, found.words, *(found.phases, found.elements, 0.95))
+    wide = Amounts(
+        found.draws * own,
+        found.counting,
+        found.log_weight,
+        found.words,
+        *(found.phases, found.elements, 0.95),
+    )
     row = one(partition_rows(wide), "A", "Nd")
     assert row["upper"] - row["lower"] > 3 * (row["upper_counting"] - row["lower_counting"])
 
@@ -119,7 +133,9 @@ def test_selection_lowers_the_lower_end_near_the_threshold_only() -> None:
 def test_weighted_quantile_of_equal_weights_is_the_plain_one() -> None:
     values = np.random.default_rng(1).normal(size=101)
     shares = [0.0, 0.025, 0.5, 0.7, 1.0]
-    np.testing.assert_allclose(weighted_quantile(values, np.full(101, 3.0), shares), np.quantile(values, shares))
+    np.testing.assert_allclose(
+        weighted_quantile(values, np.full(101, 3.0), shares), np.quantile(values, shares)
+    )
     # A weight of two is an entry twice, up to the step between neighbours.
     heavy = np.where(values > 0.5, 2.0, 1.0)
     doubled = np.concatenate([values, values[values > 0.5]])

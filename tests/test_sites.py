@@ -42,7 +42,11 @@ def test_rare_earth_and_uranium_leave_vacancies_on_the_calcium_site() -> None:
     # Ca(1 - 3x/2 - 2y) Nd(x) U(y) []( x/2 + y) SiO3.
     x, y = 0.06, 0.02
     sums = found("ABO3", Ca=1 - 1.5 * x - 2 * y, Nd=x, U=y, Si=1.0)
-    for name in ("vacancies", "vacancies of the large site, at least", "vacancies of the large site, at most"):
+    for name in (
+        "vacancies",
+        "vacancies of the large site, at least",
+        "vacancies of the large site, at most",
+    ):
         assert sums[name] == pytest.approx(x / 2 + y, abs=1e-10)
     assert sums["excess charge of the large site"] == pytest.approx(x + 2 * y, abs=1e-10)
     assert sums["large site"] == pytest.approx(1 - x / 2 - y, abs=1e-10)

@@ -177,7 +177,9 @@ def test_oxygen_by_stoichiometry_is_part_of_the_weight() -> None:
 def test_what_has_no_oxide_is_refused_by_name() -> None:
     made = composition(Mg=0.5, Ar=0.5)
     for unit in ("oxide_wt_pct", "apfu"):
-        with pytest.raises(InputError, match=r"`unit` must be asked of elements that have an oxide, but Ar has no"):
+        with pytest.raises(
+            InputError, match=r"`unit` must be asked of elements that have an oxide, but Ar has no"
+        ):
             convert(made, unit)
     assert float(convert(made, "wt_pct").sum()) == pytest.approx(100.0)
     assert convert(made, "oxide_wt_pct", valences={"Ar": 2.0})["oxide"].values[1] == "ArO"
@@ -227,11 +229,20 @@ def test_units_agree_with_each_other(made: xr.DataArray, ferric: float, oxygens:
     # Weight per cent with oxygen, oxides lumped by hand, is oxide weight per cent.
     weight = convert(with_oxygen(made, ferric=ferric), "wt_pct")
     metal = weight.sel(element=made["element"].values)
-    per_metal = charge / 2.0 * M["O"] / xr.DataArray(
-        [atomic_weight(e) for e in made["element"].values], dims="element", coords={"element": made["element"]}
+    per_metal = (
+        charge
+        / 2.0
+        * M["O"]
+        / xr.DataArray(
+            [atomic_weight(e) for e in made["element"].values],
+            dims="element",
+            coords={"element": made["element"]},
+        )
     )
     np.testing.assert_allclose(
-        (metal * (1.0 + per_metal)).transpose(*made.dims), convert(made, "oxide_wt_pct", ferric=ferric), **EXACT
+        (metal * (1.0 + per_metal)).transpose(*made.dims),
+        convert(made, "oxide_wt_pct", ferric=ferric),
+        **EXACT,
     )
     np.testing.assert_allclose((metal * per_metal).sum("element"), weight.sel(element="O"), **EXACT)
 
@@ -251,7 +262,9 @@ def test_draws_of_ferric_iron_go_with_their_draws() -> None:
         dims=("chain", "draw", "phase", "element"),
         coords={"phase": ["A"], "element": ["Mg", "Fe"]},
     )
-    share = xr.DataArray(np.arange(6.0).reshape(2, 3, 1) / 5, dims=("chain", "draw", "phase"), coords={"phase": ["A"]})
+    share = xr.DataArray(
+        np.arange(6.0).reshape(2, 3, 1) / 5, dims=("chain", "draw", "phase"), coords={"phase": ["A"]}
+    )
     found = convert(made, "apfu", oxygens=1.0, ferric=share)
     assert found.dims == made.dims
     np.testing.assert_allclose(found.sel(element="Mg"), 1.0 / (2.0 + share / 2.0), **EXACT)
