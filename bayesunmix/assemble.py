@@ -15,6 +15,7 @@ from bayesunmix.config import RunConfig
 from bayesunmix.goodness import deviances, fit_dataset, held_out_segments, mean_thickness
 from bayesunmix.identifiability import loose_ends, sentence_of
 from bayesunmix.inference.pixel_posterior import PixelPosterior
+from bayesunmix.mass_balance import count_shares
 from bayesunmix.mass_thickness import (
     UNIT,
     MassThickness,
@@ -26,7 +27,7 @@ from bayesunmix.mass_thickness import (
 from bayesunmix.models.thickness import STRAY_EXPONENT_SD
 from bayesunmix.posterior import Draws, FittedPosterior
 from bayesunmix.preparation import Setup
-from bayesunmix.quantify import compositions, draw_calibration, interval
+from bayesunmix.quantify import CalibrationDraws, compositions, draw_calibration, interval, relative_atoms
 from bayesunmix.result import Result
 from bayesunmix.sampling import Drawn
 
@@ -96,7 +97,7 @@ def assemble(
 
 
 def _posterior(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -> xr.Dataset:
-    """Compositions with and without calibration errors, and the share of every component."""
+    """Compositions with and without calibration errors, the share of every component and of every phase."""
     forward = setup.forward
     calibration = draw_calibration(forward, draws.weights.shape[:2], seed)
     yields = np.asarray(fitted.data.yields)
@@ -110,6 +111,7 @@ def _posterior(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -
             "component_share": ((*dims[:3], "component"), draws.weights / draws.total[..., None]),
             "absorption_scale": (dims[:2], draws.absorption_scale),
             "stray_exponent": (dims[:2], draws.stray_exponent),
+            "phase_share": (dims[:3], _phase_shares(setup, fitted, draws, drawn_in, seed)),
         },
         coords={
             "chain": np.arange(draws.weights.shape[0]),
@@ -133,6 +135,19 @@ def _pixel_thickness(setup: Setup, fitted: FittedPosterior, draws: Draws) -> dic
         "stray_exponent": float(exponent.mean()),
         "stray_exponent_sd": float(exponent.std()),
     }
+
+
+def _phase_shares(
+    setup: Setup, fitted: FittedPosterior, draws: Draws, calibration: CalibrationDraws | None, seed: int
+) -> FloatArray:
+    """Shares of the phases in the atoms of the map, (chain, draw, phase)."""
+    starts = setup.blocks.boundaries[:-1]
+    total = np.add.reduceat(setup.image.sum_spectrum(), starts).astype(float)
+    counts = count_shares(total, draws.spectra.reshape(-1, *draws.spectra.shape[2:]), seed)
+    yields = np.asarray(fitted.data.yields)
+    atoms = relative_atoms(draws.weights, yields, setup.forward, fitted.absorbing, calibration)
+    amount = counts.reshape(draws.total.shape) * atoms.sum(axis=-1) / draws.total
+    return np.asarray(amount / amount.sum(axis=-1, keepdims=True))
 
 
 def _mass_thickness(

@@ -1,4 +1,4 @@
-"""Command line: ``bayesunmix demo | unmix | simulate | inspect | report``.
+"""Command line: ``bayesunmix demo | unmix | simulate | inspect | report | tables``.
 
 Exit status: 0 done; 2 bad input or configuration; 3 finished and written, but a diagnostic says not to trust it;
 130 interrupted. Every complaint is one line on stderr. Heavy modules are imported inside the commands, so that help
@@ -18,7 +18,8 @@ import click
 
 from bayesunmix import __version__
 from bayesunmix.config import METHODS, RunConfig
-from bayesunmix.errors import BayesUnmixWarning, InputError
+from bayesunmix.errors import BayesUnmixWarning, InputError, check_choice
+from bayesunmix.output_settings import FIGURE_FORMATS, UNITS
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result
@@ -184,13 +185,48 @@ def simulate(config: Path, out: Path, seed: int | None, overwrite: bool) -> None
 
 @main.command()
 @click.argument("folder", metavar="DIR", type=Path)
-def report(folder: Path) -> None:
-    """Write figures and report.html of the output folder DIR again."""
-    if not (folder / "run.json").is_file():
-        raise InputError("DIR", "be an output folder of `bayesunmix unmix`", f'"{folder}" holds no run.json')
+@click.option(
+    "--format",
+    "formats",
+    default="png,pdf",
+    show_default=True,
+    metavar="png,pdf,svg",
+    help="Formats of the figures.",
+)
+def report(folder: Path, formats: str) -> None:
+    """Write figures, tables and report.html of the output folder DIR again."""
+    kinds = tuple(name.strip() for name in formats.split(","))
+    for name in kinds:
+        check_choice("--format", name, FIGURE_FORMATS)
+    _check_output(folder)
     from bayesunmix.report import write_report
 
-    click.echo(f"wrote {write_report(folder)}")
+    # The formats of every run are the function's own.
+    page = write_report(folder) if kinds == FIGURE_FORMATS[:2] else write_report(folder, kinds)
+    click.echo(f"wrote {page}")
+
+
+@main.command()
+@click.argument("folder", metavar="DIR", type=Path)
+@click.option("--unit", "units", multiple=True, metavar="UNIT", help=f"{', '.join(UNITS)}; may be repeated.")
+@click.option("--out", type=Path, metavar="FOLDER", help="Where the tables go (default DIR/tables).")
+def tables(folder: Path, units: tuple[str, ...], out: Path | None) -> None:
+    """Write the tables of the output folder DIR for a paper: CSV, LaTeX, Markdown, and the methods paragraph."""
+    for unit in units:
+        check_choice("--unit", unit, UNITS)
+    _check_output(folder)
+    if out is not None and out.exists() and not out.is_dir():
+        raise InputError("--out", "be a folder", f'"{out}" is a file')
+    from bayesunmix.paper import write_tables
+    from bayesunmix.result import open_result
+
+    for path in write_tables(open_result(folder), out or folder / "tables", units):
+        click.echo(f"wrote {path}")
+
+
+def _check_output(folder: Path) -> None:
+    if not (folder / "run.json").is_file():
+        raise InputError("DIR", "be an output folder of `bayesunmix unmix`", f'"{folder}" holds no run.json')
 
 
 @main.command()

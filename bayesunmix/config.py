@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from bayesunmix.errors import InputError, check_integer, suggest
+from bayesunmix.output_settings import OutputConfig
 from bayesunmix.phase import Phase
 from bayesunmix.settings import (
     DEFAULT_DENSITY_G_CM3,
@@ -38,6 +39,7 @@ __all__ = [
     "InferenceConfig",
     "InstrumentConfig",
     "MapConfig",
+    "OutputConfig",
     "RunConfig",
     "SampleConfig",
     "SimulateConfig",
@@ -56,7 +58,7 @@ class RunConfig:
 
     Parameters
     ----------
-    sample, map, instrument, xray, inference
+    sample, map, instrument, xray, inference, output
         One table of the file each.
     phases
         The declared phases, or ``auto`` to infer how many there are.
@@ -85,8 +87,11 @@ class RunConfig:
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     simulate: SimulateConfig | None = None
     simulated_phases: tuple[SimulatedPhase, ...] = ()
+    output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
+        names = None if self.phases == "auto" else [phase.name for phase in self.phases]
+        self.output.check(self.sample.elements, self.sample.oxygen, names)
         if self.phases == "auto":
             return
         object.__setattr__(self, "phases", tuple(self.phases))
@@ -137,7 +142,9 @@ class RunConfig:
         InputError
             If a key is unknown, missing, or its value cannot be used.
         """
-        _check_keys("", data, ("map", "sample", "instrument", "xray", "phases", "inference", "simulate"))
+        _check_keys(
+            "", data, ("map", "sample", "instrument", "xray", "phases", "inference", "output", "simulate")
+        )
         for required in ("sample", "phases"):
             if required not in data:
                 raise InputError(required, "be given", "is missing")
@@ -149,6 +156,7 @@ class RunConfig:
             instrument=_table(InstrumentConfig, "instrument", data),
             xray=_table(XrayConfig, "xray", data, lambda values: _resolve_path(values, folder)),
             inference=_table(InferenceConfig, "inference", data),
+            output=_table(OutputConfig, "output", data),
             simulate=_table(SimulateConfig, "simulate", data) if "simulate" in data else None,
             simulated_phases=truths,
         )
@@ -157,7 +165,7 @@ class RunConfig:
         """Nested dictionaries of plain values that `from_dict` reads back; what is not given is left out."""
         tables = {
             name: _plain(dataclasses.asdict(getattr(self, name)))
-            for name in ("map", "sample", "instrument", "xray", "inference", "simulate")
+            for name in ("map", "sample", "instrument", "xray", "inference", "output", "simulate")
             if getattr(self, name) is not None
         }
         if self.phases == "auto":

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from bayesunmix.checkpoint import FOLDER
 from bayesunmix.errors import InputError
 from bayesunmix.io import write_signal
+from bayesunmix.output_settings import UNITS
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result
@@ -31,7 +32,9 @@ OUTPUTS = (
     "run.json",
     "report.html",
     "truth.csv",
+    *(f"composition_{unit}.csv" for unit in UNITS if unit != "at_frac"),
     "figures",
+    "tables",
     FOLDER,
 )
 
@@ -60,15 +63,20 @@ def prepare_folder(folder: Path, *, overwrite: bool, resume: bool = False) -> No
 
 def write_result(result: Result, folder: Path) -> None:
     """Write tables, maps, spectra, the posterior, the record of the run, figures and the report."""
+    from bayesunmix.paper import write_tables
     from bayesunmix.report import save_report
 
     result.summary().to_csv(folder / "composition.csv", index=False)
     result.partition_table().to_csv(folder / "partition.csv", index=False)
+    for unit in result.run["config"].get("output", {}).get("units", ()):
+        if unit != "at_frac":
+            result.summary(unit).to_csv(folder / f"composition_{unit}.csv", index=False)
     _write_maps(result, folder)
     _write_endmembers(result, folder)
     encoding = {f"/{group}": _compressed(result, group) for group in result.tree.children}
     result.tree.to_netcdf(folder / "posterior.nc", engine="h5netcdf", encoding=encoding)
     save_report(result, folder)
+    write_tables(result, folder / "tables")
     # Written last: a folder that holds it is complete.
     text = json.dumps(result.run, indent=2, default=_plain, allow_nan=True)
     (folder / "run.json").write_text(text + "\n", encoding="utf-8")

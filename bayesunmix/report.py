@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from bayesunmix.mass_thickness import WHOLE_MAP
+from bayesunmix.paper import mass_balance_paper_table
 from bayesunmix.plot import FIGURES, OPTIONAL_FIGURES
 from bayesunmix.plot.partition import phase_pairs, table_rows
 from bayesunmix.plot.style import element_order, phase_colour, png_bytes
@@ -29,25 +30,30 @@ _MOST_BYTES = 2_900_000
 _LOWER_DPI = (140, 100, 70)
 
 
-def write_report(directory: Path) -> Path:
-    """Write figures and report of a saved result.
+def write_report(directory: Path, formats: Sequence[str] = ("png", "pdf")) -> Path:
+    """Write figures, tables and report of a saved result.
 
     Parameters
     ----------
     directory
         Output folder of a run.
+    formats
+        Formats of the figures: png, pdf, svg.
 
     Returns
     -------
     Path
-        The file ``report.html`` in that folder; the figures are in ``figures/`` as PNG and PDF.
+        The file ``report.html`` in that folder; the figures are in ``figures/``, the tables in ``tables/``.
     """
+    from bayesunmix.paper import write_tables
     from bayesunmix.result import open_result
 
-    return save_report(open_result(directory), directory)
+    result = open_result(directory)
+    write_tables(result, Path(directory) / "tables")
+    return save_report(result, directory, formats)
 
 
-def save_report(result: Result, directory: Path) -> Path:
+def save_report(result: Result, directory: Path, formats: Sequence[str] = ("png", "pdf")) -> Path:
     """Write figures and report of a result into a folder; see `write_report`."""
     directory = Path(directory)
     folder = directory / "figures"
@@ -56,8 +62,11 @@ def save_report(result: Result, directory: Path) -> Path:
     pictures = {}
     for name, figure in figures.items():
         pictures[name] = png_bytes(figure, DPI)
-        (folder / f"{name}.png").write_bytes(pictures[name])
-        figure.savefig(folder / f"{name}.pdf", format="pdf", dpi=DPI)
+        if "png" in formats:
+            (folder / f"{name}.png").write_bytes(pictures[name])
+        for kind in formats:
+            if kind != "png":
+                figure.savefig(folder / f"{name}.{kind}", format=kind, dpi=DPI)
     page = directory / "report.html"
     page.write_text(_page(result, figures, pictures), encoding="utf-8")
     return page
@@ -103,6 +112,7 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
         table_compositions=_composition_table(result),
         table_partition=_partition_table(result),
         mass_thickness=_mass_thickness(result, pictures),
+        mass_balance=_mass_balance(result),
         diagnostics=_diagnostics(checks(result)),
         warnings=_warnings(run.get("warnings", [])),
         assumptions=_bullets(assumptions(result)),
@@ -192,6 +202,22 @@ def _mass_thickness(result: Result, pictures: dict[str, bytes]) -> str:
         "dose, with the oxygen that they bind: posterior mean and standard deviation.</figcaption></figure>"
         f"{_table(['', unit], body, caption)}"
     )
+
+
+def _mass_balance(result: Result) -> str:
+    """Section on the mass balance, empty where no bulk composition is given."""
+    if not result.run.get("config", {}).get("sample", {}).get("bulk_wt_pct"):
+        return ""
+    table = mass_balance_paper_table(result)
+    body = [
+        [str(name), *(_cell(str(cell), True) for cell in cells)] for name, *cells in table.frame.to_numpy()
+    ]
+    text = (
+        "Where an interval of the ratio does not hold 1, the map is not representative of the sample, a phase that "
+        "holds the element is missing, or its line strength is off."
+    )
+    head = ["", *map(escape, table.frame.columns[1:])]
+    return f'<h2 id="mass_balance">Mass balance</h2>{_table(head, body, escape(table.caption))}<p>{text}</p>'
 
 
 def _cell(text: str, known: bool) -> str:

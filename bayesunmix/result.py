@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import xarray as xr
 
+from bayesunmix.chemistry import Chemistry
 from bayesunmix.errors import InputError, check_choice
-from bayesunmix.tables import composition_table, partition_table
-from bayesunmix.units import UNITS, convert
+from bayesunmix.mass_balance import balance_table, budget_table, check_bulk
+from bayesunmix.output_settings import UNITS, check_oxygen_unit
+from bayesunmix.oxides import FerricShare, draw_ferric
+from bayesunmix.ratios import Amounts, amounts, exchange_rows, partition_rows
+from bayesunmix.sites import site_table, vacancy_notes
+from bayesunmix.tables import BY_ATOMS, BY_WEIGHT, DETECTED, composition_table
+from bayesunmix.units import convert, mg_number, with_oxygen
 
 if TYPE_CHECKING:
     from bayesunmix.plot import ResultPlots
@@ -74,7 +81,20 @@ class Result:
         phases = self.run["config"]["phases"]
         return {phase["name"]: list(phase.get("absent", [])) for phase in phases}
 
-    def composition(self, unit: str = "at_frac", *, oxygens: float = 3.0) -> xr.DataArray:
+    @cached_property
+    def chemistry(self) -> Chemistry:
+        """What formulas and units take for granted: oxygen, valences, formula units; from the configuration."""
+        return Chemistry.of(self.run, self.phases)
+
+    def composition(
+        self,
+        unit: str = "at_frac",
+        *,
+        oxygens: float | Mapping[str, float] | None = None,
+        ferric: FerricShare | None = None,
+        valences: Mapping[str, float] | None = None,
+        oxygen: bool = False,
+    ) -> xr.DataArray:
         """Composition draws, (chain, draw, phase, element).
 
         Parameters
@@ -82,31 +102,95 @@ class Result:
         unit
             ``at_frac``, ``wt_pct``, ``oxide_wt_pct`` or ``apfu``; see `bayesunmix.units.convert`.
         oxygens
-            Oxygen atoms of the formula unit, for ``apfu``.
+            Oxygen atoms of the formula unit, for ``apfu``: a number or a table by phase. Left out, ``output.oxygens``,
+            else those of the phase's declared stoichiometry, else 3.
+        ferric
+            Fe3+ / all Fe: a number, (mean, sd), or a table of either by phase; drawn once per posterior draw and phase.
+            Left out, ``output.ferric``.
+        valences
+            Valences in place of the usual ones, e.g. ``{"U": 6}``. Left out, ``output.valences``.
+        oxygen
+            Add the oxygen that the elements bind as a further element, for ``at_frac`` and ``wt_pct``.
 
         Raises
         ------
         InputError
-            If the unit is unknown.
+            If the unit is unknown, or asks for the oxide of an element that has none.
         """
-        return convert(self._draws["composition"], check_choice("unit", unit, UNITS), oxygens=oxygens)
+        chemistry = self.chemistry.changed(oxygens, ferric, valences)
+        return self._converted(self._draws["composition"], unit, chemistry, oxygen)
 
-    def partition(self, numerator: str, denominator: str) -> xr.DataArray:
-        """Draws of D = x(numerator) / x(denominator) by atom fraction, (chain, draw, element).
+    def _converted(self, draws: xr.DataArray, unit: str, chemistry: Chemistry, oxygen: bool) -> xr.DataArray:
+        check_oxygen_unit(check_choice("unit", unit, UNITS), chemistry.oxygen)
+        share = draw_ferric(chemistry.ferric, draws, int(self.run.get("seed", 0)))
+        if oxygen and unit in ("at_frac", "wt_pct"):
+            draws = with_oxygen(draws, ferric=share, valences=chemistry.valences)
+        return convert(draws, unit, oxygens=chemistry.basis, ferric=share, valences=chemistry.valences)
+
+    def _fractions(self, name: str, by: str) -> xr.DataArray:
+        """Draws of the atom or weight fractions of the declared elements in the whole phase."""
+        check_choice("by", by, (BY_ATOMS, BY_WEIGHT))
+        draws = self._draws[name]
+        if by == BY_ATOMS:
+            return draws
+        bound = self.chemistry.oxygen == "stoichiometry"
+        return self._converted(draws, "wt_pct", self.chemistry, bound).sel(element=self.elements) / 100.0
+
+    def partition(self, numerator: str, denominator: str, by: str = "atoms") -> xr.DataArray:
+        """Draws of D = x(numerator) / x(denominator), (chain, draw, element).
 
         An element declared absent from the denominator gives nan: there is no ratio.
+
+        Parameters
+        ----------
+        numerator, denominator
+            Names of phases.
+        by
+            What x is: ``atoms``, the atom fraction among the declared elements, or ``weight``, the weight fraction of
+            the whole phase with its oxygen. The attribute ``by`` says it.
 
         Raises
         ------
         InputError
             If a phase is unknown.
         """
+        self._check_phases(numerator, denominator)
+        draws = self._fractions("composition", by)
+        top, bottom = (draws.sel(phase=name, drop=True) for name in (numerator, denominator))
+        found = (top / bottom.where(bottom > 0)).rename(f"D({numerator}/{denominator})")
+        return found.assign_attrs(by=by)
+
+    def exchange(
+        self, numerator: str, denominator: str, first: str = "Fe", second: str = "Mg"
+    ) -> xr.DataArray:
+        """Draws of K_D = (first / second)(numerator) / (first / second)(denominator), (chain, draw).
+
+        The same by atoms and by weight.
+
+        Raises
+        ------
+        InputError
+            If a phase or an element is unknown, or the elements are the same.
+        """
+        self._check_phases(numerator, denominator)
+        self._check_pair(first, second)
+        ratio = self.partition(numerator, denominator)
+        top, bottom = (ratio.sel(element=element, drop=True) for element in (first, second))
+        name = f"K_D({first}-{second}, {numerator}/{denominator})"
+        return (top / bottom.where(bottom > 0)).rename(name)
+
+    def _check_phases(self, numerator: str, denominator: str) -> None:
         for field, name in (("numerator", numerator), ("denominator", denominator)):
             if name not in self.phases:
                 raise InputError(field, f"be one of the phases {', '.join(self.phases)}", f"is {name!r}")
-        draws = self._draws["composition"]
-        top, bottom = (draws.sel(phase=name, drop=True) for name in (numerator, denominator))
-        return (top / bottom.where(bottom > 0)).rename(f"D({numerator}/{denominator})")
+
+    def _check_pair(self, first: str, second: str) -> None:
+        for field, element in (("first", first), ("second", second)):
+            if element not in self.elements:
+                must = f"be one of the elements {', '.join(self.elements)}"
+                raise InputError(field, must, f"is {element!r}")
+        if first == second:
+            raise InputError("second", "differ from `first`", f"is {second!r}, too")
 
     def summary(self, unit: str = "at_frac") -> pd.DataFrame:
         """Composition of every phase and element, the columns of ``composition.csv``."""
@@ -119,17 +203,147 @@ class Result:
         return {}
 
     def _summary(self, unit: str) -> pd.DataFrame:
-        counting = self._draws["composition_counting"]
-        return composition_table(self.composition(unit), counting, self._absent, self.level)
+        converted = self.composition(unit)
+        table = composition_table(converted, self._draws["composition_counting"], self._absent, self.level)
+        if "oxide" in converted.coords:
+            names = dict(zip(converted["element"].values, converted["oxide"].values, strict=True))
+            table["oxide"] = table["element"].map(names)
+        return table
 
-    def partition_table(self) -> pd.DataFrame:
-        """Partition coefficients of every ordered pair of phases, the columns of ``partition.csv``."""
-        return self._partitions.copy()
+    def partition_table(self, by: str = "atoms") -> pd.DataFrame:
+        """Partition coefficients of every ordered pair of phases, the columns of ``partition.csv``.
+
+        Parameters
+        ----------
+        by
+            ``atoms`` or ``weight``; see `partition`.
+        """
+        if by not in self._partitions:
+            self._partitions[by] = partition_rows(self._amounts(by)).assign(by=by)
+        return self._partitions[by].copy()
 
     @cached_property
-    def _partitions(self) -> pd.DataFrame:
+    def _partitions(self) -> dict[str, pd.DataFrame]:
+        return {}
+
+    def _amounts(self, by: str) -> Amounts:
+        draws, counting = (self._fractions(name, by) for name in ("composition", "composition_counting"))
+        return amounts(draws, counting, self._absent, self.level, self._draws["composition_counting"])
+
+    def exchange_table(self, first: str = "Fe", second: str = "Mg") -> pd.DataFrame:
+        """Exchange coefficients of every ordered pair of phases, with the columns of the partition table.
+
+        Raises
+        ------
+        InputError
+            If an element is unknown, or both are the same.
+        """
+        self._check_pair(first, second)
+        return exchange_rows(self._amounts(BY_ATOMS), first, second)
+
+    def mg_number(self, *, ferric: FerricShare | None = None) -> xr.DataArray:
+        """Draws of Mg# = 100 Mg / (Mg + Fe2+) in atoms, (chain, draw, phase); nan where a phase has neither.
+
+        Raises
+        ------
+        InputError
+            If Mg or Fe is not declared.
+        """
+        draws = self._draws["composition"]
+        chemistry = self.chemistry.changed(None, ferric, None)
+        return mg_number(draws, ferric=draw_ferric(chemistry.ferric, draws, int(self.run.get("seed", 0))))
+
+    def sites(
+        self, formulas: Mapping[str, str] | None = None, *, ferric: FerricShare | None = None
+    ) -> pd.DataFrame:
+        """Site sums, charge balance, vacancies and Mg# of every phase; see `bayesunmix.sites`.
+
+        Parameters
+        ----------
+        formulas
+            Formula by phase, e.g. ``{"CaPv": "ABO3", "Fp": "AO"}``; left out, the declared stoichiometries.
+        ferric
+            As in `composition`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per phase and quantity; ``attrs["notes"]`` says in sentences which cations ask for vacancies.
+
+        Raises
+        ------
+        InputError
+            If a phase is unknown, a formula cannot be read, or the sample holds no oxygen.
+        """
+        check_oxygen_unit("apfu", self.chemistry.oxygen, "sample.oxygen")
+        chemistry = self.chemistry.changed(None, ferric, None)
+        given = chemistry.formulas if formulas is None else dict(formulas)
+        for name in given:
+            if name not in self.phases:
+                must = f"name phases of the result: {', '.join(self.phases)}"
+                raise InputError("formulas", must, f'holds "{name}"')
+        draws = self._draws["composition"]
+        share = draw_ferric(chemistry.ferric, draws, int(self.run.get("seed", 0)))
+        about: dict[str, Any] = {"valences": chemistry.valences}
+        table = site_table(draws, given, self._absent, self.level, ferric=share, **about)
+        unseen = {
+            phase: [element for element, phases in self._found_in().items() if phase not in phases]
+            for phase in self.phases
+        }
+        table.attrs["notes"] = vacancy_notes(table, draws, given, unseen, ferric=share, **about)
+        return table
+
+    def _atom_shares(self) -> xr.DataArray:
         draws = self._draws
-        return partition_table(draws["composition"], draws["composition_counting"], self._absent, self.level)
+        if "phase_share" in draws:
+            return draws["phase_share"]
+        # A result of version 0.1.0 holds the maps alone.
+        return self.tree["maps"].to_dataset()["abundance_mean"].mean(["y", "x"])
+
+    def _found_in(self) -> dict[str, list[str]]:
+        """Phases in which each element was detected."""
+        table = self.summary()
+        seen = table[table["detected"] == DETECTED]
+        return {element: list(seen.loc[seen["element"] == element, "phase"]) for element in self.elements}
+
+    def mass_balance(self, bulk: Mapping[str, float | Sequence[float]] | None = None) -> pd.DataFrame:
+        """Weight per cent of every element in the whole map, against what went into the sample.
+
+        Parameters
+        ----------
+        bulk
+            Given weight per cent by element or oxide, each a number or (value, sd), e.g. ``{"Nd": 0.3, "SiO2": 45}``.
+            Left out, `sample.bulk_wt_pct`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            See `bayesunmix.mass_balance.balance_table`.
+
+        Raises
+        ------
+        InputError
+            If no bulk composition is given, or it names what is not declared.
+        """
+        given = self.run["config"].get("sample", {}).get("bulk_wt_pct") if bulk is None else bulk
+        if given is None:
+            raise InputError("bulk", "be given here or as `sample.bulk_wt_pct`", "is not")
+        checked = check_bulk(given, self.elements, "bulk")
+        draws, chemistry = self._draws["composition"], self.chemistry
+        return balance_table(
+            draws,
+            self._atom_shares(),
+            self._found_in(),
+            checked,
+            self.level,
+            oxygen=chemistry.oxygen == "stoichiometry",
+            ferric=draw_ferric(chemistry.ferric, draws, int(self.run.get("seed", 0))),
+            valences=chemistry.valences,
+        )
+
+    def budget(self) -> pd.DataFrame:
+        """Share of every element's atoms in the map that each phase holds."""
+        return budget_table(self._draws["composition"], self._atom_shares(), self._found_in(), self.level)
 
     def mass_thickness(self) -> pd.DataFrame:
         """Mass thickness of the whole map and of each phase's pure pixels, in µg/cm2; maps are in ``tree["maps"]``.

@@ -79,6 +79,9 @@ class SampleConfig:
         Mean and sd of the film thickness; None for the default prior `DEFAULT_THICKNESS_NM`.
     density_g_cm3
         Mean and sd of the density; None for the default prior `DEFAULT_DENSITY_G_CM3`.
+    bulk_wt_pct
+        What went into the sample, in weight per cent by element or oxide, each a number or [value, sd]: the mass
+        balance is held against it.
     """
 
     elements: tuple[str, ...]
@@ -86,6 +89,7 @@ class SampleConfig:
     oxygen: str = "stoichiometry"
     thickness_nm: tuple[float, float] | None = None
     density_g_cm3: tuple[float, float] | None = None
+    bulk_wt_pct: Mapping[str, float | Sequence[float]] | None = None
 
     def __post_init__(self) -> None:
         elements = check_elements("sample.elements", self.elements)
@@ -111,6 +115,11 @@ class SampleConfig:
         for name in ("thickness_nm", "density_g_cm3"):
             if getattr(self, name) is not None:
                 _set(self, **{name: _mean_sd(f"sample.{name}", getattr(self, name))})
+        if self.bulk_wt_pct is not None:
+            # Atomic weights come from a library that loads slowly.
+            from bayesunmix.mass_balance import check_bulk
+
+            check_bulk(self.bulk_wt_pct, elements)
 
     @property
     def thickness_prior_nm(self) -> tuple[float, float]:

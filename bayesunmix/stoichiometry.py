@@ -193,6 +193,23 @@ def site_weights(
     return SiteWeights(a, b, parsed.ratio)
 
 
+def formula_content(formula: str, field: str = "stoichiometry") -> tuple[float, float]:
+    """Return the cations and the oxygens of one formula unit.
+
+    Raises
+    ------
+    InputError
+        If the text is no formula of cations followed by oxygen.
+
+    Examples
+    --------
+    >>> formula_content("ABO3"), formula_content("Mg3Al2Si3O12"), formula_content("AO")
+    ((2.0, 3.0), (8.0, 12.0), (1.0, 1.0))
+    """
+    cations, oxygen = _tokens(formula, field)
+    return sum(cations.values()), oxygen
+
+
 def _tokens(formula: str, field: str) -> tuple[dict[str, float], float]:
     """Split a formula into its cations with their counts, and the count of its oxygens."""
     must = "be a formula of cations followed by oxygen"

@@ -7,11 +7,13 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from bayesunmix.quantify import detect, health, interval, ordered_pairs
+from bayesunmix.quantify import detect, health, interval
+from bayesunmix.ratios import amounts, partition_rows
 
 FloatArray = npt.NDArray[np.float64]
 
 DETECTED, NOT_DETECTED, ABSENT = "true", "false", "declared_absent"
+BY_ATOMS, BY_WEIGHT = "atoms", "weight"
 
 
 def _pooled(draws: xr.DataArray) -> FloatArray:
@@ -96,68 +98,28 @@ def composition_table(
 
 
 def partition_table(
-    composition: xr.DataArray, counting: xr.DataArray, absent: dict[str, list[str]], level: float
+    composition: xr.DataArray,
+    counting: xr.DataArray,
+    absent: dict[str, list[str]],
+    level: float,
+    *,
+    by: str = BY_ATOMS,
+    seen: xr.DataArray | None = None,
 ) -> pd.DataFrame:
     """Partition coefficients D = x(numerator) / x(denominator), the columns of ``partition.csv``.
 
-    A ratio with a side that was not detected is a bound: ``upper`` when the numerator was not, ``lower`` when the
-    denominator was not; with neither it is ``undetermined``.
+    A ratio with a side that is not known is a bound: ``upper`` when the numerator is not, ``lower`` when the
+    denominator is not; with neither it is ``undetermined``. See `bayesunmix.ratios` for when an amount is known.
 
     Parameters
     ----------
     composition, counting : DataArray (chain, draw, phase, element)
+        With and without calibration errors, in atom or weight fractions.
     absent : dict
     level : float
+    by : str
+        ``atoms`` or ``weight``: what the fractions are of.
+    seen : DataArray, optional
+        Atom fractions with nominal calibration, which decide on detection; by default `counting`.
     """
-    states = detection_states(counting, absent)
-    phases = [str(phase) for phase in composition["phase"].values]
-    ordered = composition.transpose("chain", "draw", "phase", "element")
-    rows = []
-    for numerator, denominator in ordered_pairs(phases):
-        top, bottom = phases.index(numerator), phases.index(denominator)
-        for i, element in enumerate(composition["element"].values):
-            pair = (states[top, i], states[bottom, i])
-            with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = (ordered[:, :, top, i] / ordered[:, :, bottom, i]).values
-            identity = {"element": element, "numerator": numerator, "denominator": denominator}
-            rows.append(identity | _ratio_row(ratio, pair, level))
-    # A single phase has no pairs: the columns are there all the same.
-    return pd.DataFrame(rows, columns=["element", "numerator", "denominator", *_row(level, "")])
-
-
-def _ratio_row(ratio: FloatArray, states: tuple[str, str], level: float) -> dict[str, float | str]:
-    """Summary of one partition coefficient's draws, shape (chain, draw)."""
-    top, bottom = states
-    if bottom == ABSENT or (top == NOT_DETECTED and bottom == NOT_DETECTED):
-        return _row(level, "undetermined")
-    if top == ABSENT:
-        return _row(level, "upper", mean=0.0, sd=0.0, median=0.0, lower=0.0, upper=0.0, prob_above_1=0.0)
-    values = ratio.ravel()
-    ends = [float(end) for end in interval(values, level)]
-    kind = "interval"
-    if top == NOT_DETECTED:
-        kind, ends = "upper", [0.0, float(np.quantile(values, level))]
-    elif bottom == NOT_DETECTED:
-        kind, ends = "lower", [float(np.quantile(values, 1.0 - level)), np.inf]
-    rhat, bulk, tail = (float(value[0]) for value in health(np.log(np.maximum(ratio, 1e-300))[:, :, None]))
-    point, two_sided = len(values) == 1, kind == "interval"
-    return _row(
-        level,
-        kind,
-        mean=float(values.mean()) if two_sided else np.nan,
-        sd=float(values.std(ddof=1)) if two_sided and not point else np.nan,
-        median=float(np.median(values)),
-        lower=np.nan if point else ends[0],
-        upper=np.nan if point else ends[1],
-        prob_above_1=float((values > 1.0).mean()),
-        rhat=rhat,
-        ess_bulk=bulk,
-        ess_tail=tail,
-    )
-
-
-def _row(level: float, kind: str, **known: float) -> dict[str, float | str]:
-    """Columns of ``partition.csv`` after the names, in order, with what is not known as nan."""
-    before = {name: known.get(name, np.nan) for name in ("mean", "sd", "median", "lower", "upper")}
-    after = {name: known.get(name, np.nan) for name in ("prob_above_1", "rhat", "ess_bulk", "ess_tail")}
-    return {**before, "level": level, "kind": kind, **after}
+    return partition_rows(amounts(composition, counting, absent, level, seen)).assign(by=by)

@@ -30,11 +30,17 @@ GROUPS = {
     "thickness": "the 71 GPa map with three priors of the film's thickness",
     "rotation": "the 71 GPa map without stoichiometry: site ratio and rotated solutions",
     "coverage": "coverage of the intervals on the embedded phantom",
+    "partition": "coverage of partition coefficients from 0.001 to 1000 and of zeros",
     "wrong_model": "coverage where the model is wrong",
 }
 # Of the table in a file or a pipe.
 PLAIN_WIDTH = 170
-MODULES = {"vendor": "vendor_files", "resume": "killed_run", "coverage": "phantom_coverage"}
+MODULES = {
+    "vendor": "vendor_files",
+    "resume": "killed_run",
+    "coverage": "phantom_coverage",
+    "partition": "partition_coverage",
+}
 
 
 @click.command(help=__doc__.split("\n\n")[0])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayesunmix.errors import InputError
-from bayesunmix.units import UNITS, convert, oxide_formula
+from bayesunmix.oxides import oxygen_per_atom
+from bayesunmix.units import UNITS, atom_fractions, convert, mg_number, oxide_formula, with_oxygen
+from bayesunmix.xray.atomic import atomic_weight
 
 
 def composition(**amounts: float) -> xr.DataArray:
@@ -66,6 +68,7 @@ def test_pyrope_in_twelve_oxygens() -> None:
     assert values(found) == pytest.approx({"Mg": 3.0, "Al": 2.0, "Si": 3.0})
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.floats(1e-6, 1.0), min_size=3, max_size=3))
 def test_percentages_sum_to_a_hundred(amounts: list[float]) -> None:
     total = sum(amounts)
@@ -108,3 +111,160 @@ def test_unknown_unit_is_refused() -> None:
 )
 def test_oxide_formulas(element: str, formula: str) -> None:
     assert oxide_formula(element) == formula
+
+
+# Molar masses by hand from the atomic weights that everything else uses, so that 1e-10 is a matter of arithmetic.
+M = {element: atomic_weight(element) for element in ("O", "Mg", "Al", "Si", "Ca", "Fe", "Nd", "U")}
+EXACT = {"rtol": 1e-10, "atol": 1e-12}
+
+
+def test_closed_form_of_an_iron_bridgmanite() -> None:
+    # (Mg0.9 Fe0.1)(Si0.9 Al0.1)O3 with all iron ferric is balanced: 0.9 x 2 + 0.1 x 3 + 0.9 x 4 + 0.1 x 3 = 6.
+    made = composition(Mg=0.45, Fe=0.05, Si=0.45, Al=0.05)
+    apfu = convert(made, "apfu", ferric=1.0)
+    np.testing.assert_allclose(apfu.values.ravel(), [0.9, 0.1, 0.9, 0.1], **EXACT)
+    weights = {
+        "MgO": 0.9 * (M["Mg"] + M["O"]),
+        "Fe2O3": 0.05 * (2 * M["Fe"] + 3 * M["O"]),
+        "SiO2": 0.9 * (M["Si"] + 2 * M["O"]),
+        "Al2O3": 0.05 * (2 * M["Al"] + 3 * M["O"]),
+    }
+    oxides = convert(made, "oxide_wt_pct", ferric=1.0)
+    assert list(oxides["oxide"].values) == list(weights)
+    expected = 100 * np.array(list(weights.values())) / sum(weights.values())
+    np.testing.assert_allclose(oxides.values.ravel(), expected, **EXACT)
+    ferrous = convert(made, "apfu")
+    np.testing.assert_allclose(ferrous.values.ravel(), np.array([0.9, 0.1, 0.9, 0.1]) * 3 / 2.95, **EXACT)
+    np.testing.assert_allclose(mg_number(made), 90.0, **EXACT)
+    np.testing.assert_allclose(mg_number(made, ferric=0.5), 100 * 0.45 / 0.475, **EXACT)
+
+
+def test_closed_form_of_ferropericlase_on_one_oxygen() -> None:
+    made = composition(Mg=0.8, Fe=0.2)
+    np.testing.assert_allclose(convert(made, "apfu", oxygens=1.0).values.ravel(), [0.8, 0.2], **EXACT)
+    # A tenth of the iron ferric: 1.02 charges / 2 per cation.
+    part = convert(made, "apfu", oxygens=1.0, ferric=0.1).values.ravel()
+    np.testing.assert_allclose(part, np.array([0.8, 0.2]) / 1.01, **EXACT)
+
+
+def test_oxygens_by_phase() -> None:
+    both = xr.DataArray(
+        [[0.5, 0.5, 0.0], [0.8, 0.0, 0.2]],
+        dims=("phase", "element"),
+        coords={"phase": ["Brg", "Fp"], "element": ["Mg", "Si", "Fe"]},
+    )
+    found = convert(both, "apfu", oxygens={"Brg": 3.0, "Fp": 1.0})
+    np.testing.assert_allclose(found, [[1.0, 1.0, 0.0], [0.8, 0.0, 0.2]], **EXACT)
+    assert found.dims == both.dims
+    alone = convert(both.sel(phase="Fp"), "apfu", oxygens={"Brg": 3.0, "Fp": 1.0})
+    np.testing.assert_allclose(alone, [0.8, 0.0, 0.2], **EXACT)
+    with pytest.raises(InputError, match=r"`oxygens` must name every phase, Brg, Fp, but names Brg"):
+        convert(both, "apfu", oxygens={"Brg": 3.0})
+    with pytest.raises(InputError, match=r"`oxygens` must be positive, but is 0"):
+        convert(both, "apfu", oxygens=0)
+
+
+def test_oxygen_by_stoichiometry_is_part_of_the_weight() -> None:
+    full = with_oxygen(composition(Mg=0.5, Si=0.5))
+    np.testing.assert_allclose(full.values.ravel(), [0.2, 0.2, 0.6], **EXACT)
+    weight = convert(full, "wt_pct").values.ravel()
+    total = M["Mg"] + M["Si"] + 3 * M["O"]
+    np.testing.assert_allclose(weight, 100 * np.array([M["Mg"], M["Si"], 3 * M["O"]]) / total, **EXACT)
+    measured = composition(Mg=0.3, Si=0.2, O=0.5)
+    assert with_oxygen(measured) is measured
+
+
+def test_what_has_no_oxide_is_refused_by_name() -> None:
+    made = composition(Mg=0.5, Ar=0.5)
+    for unit in ("oxide_wt_pct", "apfu"):
+        with pytest.raises(
+            InputError, match=r"`unit` must be asked of elements that have an oxide, but Ar has no"
+        ):
+            convert(made, unit)
+    assert float(convert(made, "wt_pct").sum()) == pytest.approx(100.0)
+    assert convert(made, "oxide_wt_pct", valences={"Ar": 2.0})["oxide"].values[1] == "ArO"
+
+
+def test_mg_number_needs_both_elements() -> None:
+    with pytest.raises(InputError, match=r"`Mg#` must be asked where Mg and Fe are declared, but Fe is not"):
+        mg_number(composition(Mg=0.5, Si=0.5))
+    assert np.isnan(mg_number(composition(Mg=0.0, Fe=0.0, Si=1.0))).all()
+
+
+ELEMENTS = ["Na", "Mg", "Al", "Si", "Ca", "Ti", "Fe", "Nd", "Hf", "U", "P"]
+
+
+@st.composite
+def compositions(draw: st.DrawFn) -> xr.DataArray:
+    """Compositions of a few of the elements over several draws and phases, some of them zero."""
+    chosen = draw(st.lists(st.sampled_from(ELEMENTS), min_size=2, max_size=8, unique=True))
+    size = 6 * len(chosen)
+    amounts = draw(st.lists(st.one_of(st.just(0.0), st.floats(1e-7, 1.0)), min_size=size, max_size=size))
+    array = np.array(amounts).reshape(1, 3, 2, len(chosen))
+    array[..., 0] += 1e-3
+    coords = {"phase": ["A", "B"], "element": chosen}
+    made = xr.DataArray(array, dims=("chain", "draw", "phase", "element"), coords=coords)
+    return made / made.sum("element")
+
+
+@settings(deadline=None, max_examples=40)
+@given(compositions(), st.sampled_from(UNITS), st.floats(0.0, 1.0), st.floats(0.5, 24.0))
+def test_round_trips(made: xr.DataArray, unit: str, ferric: float, oxygens: float) -> None:
+    valences = {"U": 6.0}
+    there = convert(made, unit, oxygens=oxygens, ferric=ferric, valences=valences)
+    back = atom_fractions(there, ferric=ferric, valences=valences)
+    assert back.attrs["unit"] == "at_frac"
+    assert back.dims == made.dims
+    np.testing.assert_allclose(back, made, **EXACT)
+
+
+@settings(deadline=None, max_examples=40)
+@given(compositions(), st.floats(0.0, 1.0), st.floats(0.5, 24.0))
+def test_units_agree_with_each_other(made: xr.DataArray, ferric: float, oxygens: float) -> None:
+    apfu = convert(made, "apfu", oxygens=oxygens, ferric=ferric)
+    charge = 2.0 * oxygen_per_atom(made, ferric=ferric)
+    # Charge balance is exact on any basis, and the basis is a factor.
+    np.testing.assert_allclose((apfu * charge).sum("element"), 2.0 * oxygens, rtol=1e-10)
+    np.testing.assert_allclose(apfu, oxygens / 3.0 * convert(made, "apfu", ferric=ferric), **EXACT)
+    # Weight per cent with oxygen, oxides lumped by hand, is oxide weight per cent.
+    weight = convert(with_oxygen(made, ferric=ferric), "wt_pct")
+    metal = weight.sel(element=made["element"].values)
+    per_metal = (
+        charge
+        / 2.0
+        * M["O"]
+        / xr.DataArray(
+            [atomic_weight(e) for e in made["element"].values],
+            dims="element",
+            coords={"element": made["element"]},
+        )
+    )
+    np.testing.assert_allclose(
+        (metal * (1.0 + per_metal)).transpose(*made.dims),
+        convert(made, "oxide_wt_pct", ferric=ferric),
+        **EXACT,
+    )
+    np.testing.assert_allclose((metal * per_metal).sum("element"), weight.sel(element="O"), **EXACT)
+
+
+def test_back_from_a_unit_that_is_not_said() -> None:
+    values = composition(Mg=60.0, Si=40.0)
+    with pytest.raises(InputError, match=r"`unit` must be one of \"at_frac\", .* but is None"):
+        atom_fractions(values)
+    found = atom_fractions(values, "wt_pct").values.ravel()
+    expected = np.array([60 / M["Mg"], 40 / M["Si"]])
+    np.testing.assert_allclose(found, expected / expected.sum(), **EXACT)
+
+
+def test_draws_of_ferric_iron_go_with_their_draws() -> None:
+    made = xr.DataArray(
+        np.tile([0.5, 0.5], (2, 3, 1, 1)),
+        dims=("chain", "draw", "phase", "element"),
+        coords={"phase": ["A"], "element": ["Mg", "Fe"]},
+    )
+    share = xr.DataArray(
+        np.arange(6.0).reshape(2, 3, 1) / 5, dims=("chain", "draw", "phase"), coords={"phase": ["A"]}
+    )
+    found = convert(made, "apfu", oxygens=1.0, ferric=share)
+    assert found.dims == made.dims
+    np.testing.assert_allclose(found.sel(element="Mg"), 1.0 / (2.0 + share / 2.0), **EXACT)
