@@ -299,6 +299,13 @@ def _record(
         "line_ratios": {"_".join(key): factor for key, factor in setup.spectrum.line_ratios.items()},
         "undeclared": setup.spectrum.found,
         "lines": setup.forward.table.source,
+        "film": {
+            "thickness_nm": list(setup.forward.film.thickness_nm),
+            "density_g_cm3": list(setup.forward.film.density_g_cm3),
+            "mass_thickness_relative_sd": setup.forward.film.mass_thickness_sd,
+            "absorption_coefficient_relative_sd": setup.forward.film.absorption_sd,
+            "absorption_depth_relative_sd": setup.forward.film.relative_sd,
+        },
         "components": list(setup.forward.components),
         "starts": [
             {

@@ -199,7 +199,11 @@ def _film(config: RunConfig, image: SpectrumImage, notes: list[str]) -> Film:
             "The take-off angle is unknown: absorption in the film was left out; set `instrument.takeoff_angle_deg`."
         )
     return Film(
-        sample.thickness_prior_nm, sample.density_prior_g_cm3, angle, oxygen=sample.oxygen == "stoichiometry"
+        sample.thickness_prior_nm,
+        sample.density_prior_g_cm3,
+        angle,
+        oxygen=sample.oxygen == "stoichiometry",
+        absorption_sd=config.xray.absorption_sd,
     )
 
 

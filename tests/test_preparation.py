@@ -110,7 +110,11 @@ def test_an_energy_range_is_cut_out(image: SpectrumImage) -> None:
 
 
 def test_configuration_wins_over_the_file(image: SpectrumImage) -> None:
-    found = prepare(image, config(instrument={"beam_energy_keV": 120.0, "takeoff_angle_deg": 35.0}))
+    found = prepare(
+        image,
+        config(instrument={"beam_energy_keV": 120.0, "takeoff_angle_deg": 35.0}, xray={"absorption_sd": 0.2}),
+    )
+    assert found.forward.film.absorption_sd == 0.2
     assert found.forward.beam_energy_keV == 120.0
     assert found.forward.film.takeoff_angle_deg == 35.0
     file_alone = dataclasses.replace(config(), instrument=type(config().instrument)())

@@ -36,6 +36,7 @@ from bayesunmix.image import SpectrumImage
 from bayesunmix.io import save
 from bayesunmix.result import Result
 from bayesunmix.run import run_image
+from bayesunmix.settings import DEFAULT_ABSORPTION_SD
 from bayesunmix.simulate import Truth, simulate_map
 
 SEED = 1
@@ -356,6 +357,9 @@ def test_record_of_the_run(run: Run) -> None:
     assert record["starts"][0]["objective"] == 0.0
     # The simulated detector's axis, which the run has to find.
     assert record["response"]["gain"] == pytest.approx(0.9985, abs=5e-4)
+    assert record["film"]["absorption_coefficient_relative_sd"] == DEFAULT_ABSORPTION_SD
+    depth_sd = np.sqrt(0.3**2 + (0.3 / 4.5) ** 2 + DEFAULT_ABSORPTION_SD**2)
+    assert record["film"]["absorption_depth_relative_sd"] == pytest.approx(depth_sd)
 
 
 def test_a_folder_opens_again(run: Run) -> None:
