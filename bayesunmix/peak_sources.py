@@ -31,9 +31,10 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_ndtr, logsumexp
+from scipy import sparse
+from scipy.special import log_ndtr
 
-from bayesunmix.peaks import Decomposition, Peak, SumSpectrum
+from bayesunmix.peaks import Peak, SumSpectrum
 from bayesunmix.xray.atomic import USUAL
 from bayesunmix.xray.response import FWHM2_PER_VARIANCE
 from bayesunmix.xray.satellites import SILICON_K_ALPHA_KEV, SILICON_K_EDGE_KEV, escape_probability
@@ -65,6 +66,8 @@ BLEND, BLEND_FWHM = 0.05, 0.2
 WITHIN_FWHM = 0.6
 # A single feature can speak against a source by so much: no model of a spectrum is sure beyond this.
 MOST_AGAINST = 25.0
+# The error of a height grows with the misfit within so many widths; one place alone counts at most so much.
+MISFIT_FWHM, MOST_MISFIT = 3.0, 100.0
 # Amounts, in counts of the strongest feature.
 AMOUNT_STEP = 0.1
 # Pile-up is looked for among this many of the strongest peaks and makes at most this share of them.
@@ -140,6 +143,28 @@ class _Source:
 
 
 @dataclass(frozen=True)
+class _Readings:
+    """The spectrum at every feature, arrays of shape (feature,).
+
+    Parameters
+    ----------
+    heights
+        Counts above continuum, named elements and peaks elsewhere.
+    others
+        What other elements, found but not named, would make of it.
+    errors
+        Standard errors.
+    own
+        What each named element makes itself.
+    """
+
+    heights: FloatArray
+    others: FloatArray
+    errors: FloatArray
+    own: dict[str, FloatArray]
+
+
+@dataclass(frozen=True)
 class PeakSources:
     """The posterior over sources for the peaks of a sum spectrum.
 
@@ -162,19 +187,14 @@ class PeakSources:
         peak
             One of the spectrum's peaks.
         known
-            Elements that explain other peaks: what they make elsewhere is subtracted before missing lines are judged.
-            Those that could make this peak are not, unless they are named.
+            Elements that probably made other peaks: what they would make elsewhere may be theirs or another's. Those that
+            could make this peak are not heard.
         """
-        near = {source.name for source in self._sources if self._here(source, peak).any()}
-        context = frozenset(self.named) | frozenset(e for e in known if e not in near)
-        heights, errors = self._heights(context)
-        found = []
-        for source in self._sources:
-            if source.name in near:
-                log_weight = self._log_weight(source, peak, heights, errors, context)
-                found.append((source, log_weight))
+        near = [source for source in self._sources if self._here(source, peak).any()]
+        beside = frozenset(known) - {source.name for source in near} - set(self.named)
+        found = [(source, self._log_weight(source, peak, self._readings(beside))) for source in near]
         logs = np.array([weight for _, weight in found] + [self._log_unknown()])
-        shares = np.exp(logs - logsumexp(logs))
+        shares = np.exp(logs - _log_sum(logs))
         result = [
             Candidate(source.name, self._label(source, peak), float(share))
             for (source, _), share in zip(found, shares[:-1], strict=True)
@@ -306,51 +326,60 @@ class PeakSources:
         )
 
     @cached_property
-    def _filter(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Filters that read a peak's counts at every feature, (feature, energy), their widths and error variances."""
-        energy = np.concatenate([source.energy_keV for source in self._sources])
-        shape = self.spectrum.ideal.matrix(energy, self.spectrum.edges_keV)
-        width = np.asarray(self.spectrum.response.fwhm_keV(energy))
-        far = np.abs(self.spectrum.centres_keV - energy[:, None]) > width[:, None]
-        shape[far] = 0.0
-        variance = np.maximum(self.spectrum.smooth, 0.5)
-        information = np.maximum((shape**2 / variance).sum(axis=1), 1e-12)
-        return shape / variance / information[:, None], width, 1.0 / information
+    def _energies(self) -> FloatArray:
+        """Energies of all features, shape (feature,)."""
+        return np.concatenate([source.energy_keV for source in self._sources])
 
     @cached_property
-    def _cache(self) -> dict[frozenset[str], tuple[FloatArray, FloatArray, Decomposition, FloatArray]]:
+    def _filter(self) -> tuple[sparse.csr_array, FloatArray, FloatArray]:
+        """Filters that read a peak's counts at every feature, (feature, energy), their widths and error variances."""
+        shape = self.spectrum.ideal.matrix(self._energies, self.spectrum.edges_keV)
+        width = np.asarray(self.spectrum.response.fwhm_keV(self._energies))
+        shape[np.abs(self.spectrum.centres_keV - self._energies[:, None]) > width[:, None]] = 0.0
+        information = np.maximum((shape**2 / self._variance).sum(axis=1), 1e-12)
+        return sparse.csr_array(shape / self._variance / information[:, None]), width, 1.0 / information
+
+    @cached_property
+    def _variance(self) -> FloatArray:
+        """Variance of the counts, shape (energy,)."""
+        return np.maximum(self.spectrum.smooth, 0.5)
+
+    @cached_property
+    def _cache(self) -> dict[frozenset[str], _Readings]:
         return {}
 
-    def _heights(self, context: frozenset[str]) -> tuple[FloatArray, FloatArray]:
-        """Return the counts above everything known at every feature, and their standard errors."""
-        if context not in self._cache:
-            self._cache[context] = self._read(context)
-        return self._cache[context][:2]
+    def _readings(self, beside: frozenset[str]) -> _Readings:
+        """Read the spectrum at every feature with the named elements and others `beside` them."""
+        if beside not in self._cache:
+            self._cache[beside] = self._read(beside)
+        return self._cache[beside]
 
-    def _read(self, context: frozenset[str]) -> tuple[FloatArray, FloatArray, Decomposition, FloatArray]:
-        spectrum = self.spectrum
+    def _read(self, beside: frozenset[str]) -> _Readings:
         filters, width, variance = self._filter
-        energy = np.concatenate([source.energy_keV for source in self._sources])
-        parts = spectrum.decompose(context)
-        lines = filters @ (parts.line_counts @ parts.line_columns)
+        parts = self.spectrum.decompose(beside | set(self.named))
+        owner = np.array([element for element, _ in parts.families], dtype=object)
+        by_family = (filters @ parts.line_columns.T) * parts.line_counts
+        lines = by_family.sum(axis=1)
+        others = by_family[:, np.isin(owner, list(beside))].sum(axis=1)
         continuum = filters @ parts.continuum
-        foreign = filters @ (parts.peak_counts[:, None] * parts.peak_columns).T
-        apart = np.abs(energy[:, None] - parts.peak_energies) > WITHIN_FWHM * width[:, None]
-        others = np.where(apart, foreign, 0.0).sum(axis=1)
-        heights = filters @ spectrum.counts - continuum - lines - others
-        errors = np.sqrt(
-            variance
-            + (SUBTRACTED_SD * lines) ** 2
-            + (SUBTRACTED_SD * others) ** 2
-            + (CONTINUUM_SD * continuum) ** 2
-        )
-        return heights, errors, parts, filters @ parts.line_columns.T * parts.line_counts
+        peaks = (filters @ parts.peak_columns.T) * parts.peak_counts
+        left = filters @ self.spectrum.counts - continuum - lines - peaks.sum(axis=1)
+        apart = np.abs(self._energies[:, None] - parts.peak_energies) > WITHIN_FWHM * width[:, None]
+        foreign = np.where(apart, peaks, 0.0).sum(axis=1)
+        variance = variance * self._misfit(left**2 / variance, width)
+        variance += (SUBTRACTED_SD * (lines - others)) ** 2 + (SUBTRACTED_SD * foreign) ** 2
+        variance += (CONTINUUM_SD * continuum) ** 2
+        own = {element: by_family[:, owner == element].sum(axis=1) for element in set(owner) - beside}
+        return _Readings(left + others + peaks.sum(axis=1) - foreign, others, np.sqrt(variance), own)
 
-    def _own(self, source: _Source, context: frozenset[str]) -> FloatArray:
-        """Return what a known source makes itself at its features, to be added again."""
-        parts, by_family = self._cache[context][2:]
-        mine = np.array([element == source.name for element, _ in parts.families], dtype=bool)
-        return np.asarray(by_family[source.rows][:, mine].sum(axis=1))
+    def _misfit(self, squares: FloatArray, width: FloatArray) -> FloatArray:
+        """Mean square of the standardised residuals around each feature, at least 1."""
+        order = np.argsort(self._energies)
+        total = np.concatenate([[0.0], np.cumsum(np.minimum(squares, MOST_MISFIT)[order])])
+        sorted_energies = self._energies[order]
+        first = np.searchsorted(sorted_energies, self._energies - MISFIT_FWHM * width)
+        last = np.searchsorted(sorted_energies, self._energies + MISFIT_FWHM * width, side="right")
+        return np.maximum((total[last] - total[first]) / (last - first), 1.0)
 
     def _here(self, source: _Source, peak: Peak) -> npt.NDArray[np.bool_]:
         """Which features of a source are part of a peak."""
@@ -365,67 +394,73 @@ class PeakSources:
         length = float(self.spectrum.edges_keV[-1] - self.spectrum.edges_keV[0])
         return float(np.log(UNKNOWN_PER_MAP / length / (self._grid[-1] - self._grid[0])))
 
-    def _log_weight(
-        self, source: _Source, peak: Peak, heights: FloatArray, errors: FloatArray, context: frozenset[str]
-    ) -> float:
+    def _log_weight(self, source: _Source, peak: Peak, read: _Readings) -> float:
         """Log of N(E) n_h / d_h."""
         here = self._here(source, peak)
-        at = source.rows
-        b = heights[at] + (self._own(source, context) if source.name in context else 0.0)
-        evidence = self._evidence(source, here, b, errors[at])
+        evidence = self._evidence(source, here, read)
         height = float(source.height[here].sum())
         position = float(np.average(source.energy_keV[here], weights=source.height[here]))
-        error = np.sqrt(self._information(peak)[0]) / peak.net_counts
+        error = np.sqrt(self._information[peak][0]) / peak.net_counts
         spread = float(np.hypot(0.1, min(error, 1.0)))
         distance = (self._grid + np.log(height) - np.log(peak.net_counts)) / spread
         makes = -0.5 * distance**2 - np.log(np.sqrt(2.0 * np.pi) * spread)
         prior = np.log(np.maximum(source.log_amount, 1e-300))
-        log_n = np.log(source.present) + logsumexp(prior + evidence + makes)
+        log_n = np.log(source.present) + _log_sum(prior + evidence + makes)
         less = self._grid + np.log(height) < np.log(0.5 * peak.net_counts)
-        below = logsumexp((prior + evidence)[less]) if less.any() else -np.inf
+        below = _log_sum((prior + evidence)[less]) if less.any() else -np.inf
         log_d = np.logaddexp(np.log1p(-source.present), np.log(source.present) + below)
         return float(self._log_position(peak, position) + log_n - log_d)
 
-    def _evidence(
-        self, source: _Source, here: npt.NDArray[np.bool_], b: FloatArray, s: FloatArray
-    ) -> FloatArray:
+    def _evidence(self, source: _Source, here: npt.NDArray[np.bool_], read: _Readings) -> FloatArray:
         """Log of the product of R_j over the features elsewhere, for each amount, shape (amount,)."""
-        amount = np.exp(self._grid)
+        at = source.rows
+        b = read.heights[at] + (read.own[source.name][at] if source.name in read.own else 0.0)
+        expected = np.exp(self._grid) * source.height[:, None]
+        others, s = read.others[at, None], read.errors[at, None]
+        against = _log_likelihood(b[:, None], expected, others, s)
+        against -= _log_likelihood(b[:, None], np.zeros((1, 1)), others, s)
+        against = np.maximum(against, -MOST_AGAINST)
         largest = int(np.argmax(np.where(here, source.height, -1.0)))
-        own = source.family[largest]
-        total = np.zeros(amount.size)
+        total = np.zeros(self._grid.size)
         for family in dict.fromkeys(source.family):
-            members = np.flatnonzero([name == family for name in source.family] & ~here)
-            if not members.size:
+            members = np.array([name == family for name in source.family]) & ~here
+            if not members.any():
                 continue
-            against = _log_ratio(amount * source.height[members, None], b[members, None], s[members, None])
-            curve = np.maximum(against, -MOST_AGAINST).sum(axis=0)
-            if family != own:
+            curve = against[members].sum(axis=0)
+            if family != source.family[largest]:
                 soft = min(source.energy_keV[members].min(), source.energy_keV[largest]) < SOFT_KEV
-                curve = self._blurred(curve, SOFT_FAMILY_SD if soft else FAMILY_SD)
+                curve = _blurred(curve, self._kernels[soft])
             total += curve
         return total
 
-    def _blurred(self, curve: FloatArray, sd: float) -> FloatArray:
-        """Average of exp(curve) over a log-normal factor on the amount, as a logarithm."""
-        step = (self._grid[:, None] - self._grid) / sd
-        kernel = -0.5 * step**2
-        kernel -= logsumexp(kernel, axis=1, keepdims=True)
-        return np.asarray(logsumexp(kernel + curve, axis=1))
+    @cached_property
+    def _kernels(self) -> dict[bool, FloatArray]:
+        """Log-normal factors between families as matrices over the amounts: of soft ones and of the others."""
+        steps = self._grid[:, None] - self._grid
+        kernels = {
+            soft: np.exp(-0.5 * (steps / sd) ** 2)
+            for soft, sd in ((True, SOFT_FAMILY_SD), (False, FAMILY_SD))
+        }
+        return {soft: kernel / kernel.sum(axis=1, keepdims=True) for soft, kernel in kernels.items()}
 
-    def _information(self, peak: Peak) -> tuple[float, float]:
-        """Variances of counts and energy of a peak from the counts around it."""
+    @cached_property
+    def _information(self) -> dict[Peak, tuple[float, float]]:
+        """Variances of counts and energy of each peak from the counts around it."""
         spectrum = self.spectrum
-        sigma = spectrum.fwhm_keV(peak.energy_keV) / np.sqrt(FWHM2_PER_VARIANCE)
-        shape = spectrum.ideal.matrix(np.array([peak.energy_keV]), spectrum.edges_keV)[0]
-        variance = np.maximum(spectrum.smooth, 0.5)
-        slope = peak.net_counts * shape * (spectrum.centres_keV - peak.energy_keV) / sigma**2
-        return 1.0 / float((shape**2 / variance).sum()), 1.0 / float((slope**2 / variance).sum())
+        energies = np.array([peak.energy_keV for peak in spectrum.peaks])
+        shapes = spectrum.ideal.matrix(energies, spectrum.edges_keV)
+        result = {}
+        for peak, shape in zip(spectrum.peaks, shapes, strict=True):
+            sigma2 = spectrum.fwhm_keV(peak.energy_keV) ** 2 / FWHM2_PER_VARIANCE
+            slope = peak.net_counts * shape * (spectrum.centres_keV - peak.energy_keV) / sigma2
+            information = [float((part**2 / self._variance).sum()) for part in (shape, slope)]
+            result[peak] = (1.0 / information[0], 1.0 / information[1])
+        return result
 
     def _log_position(self, peak: Peak, energy_keV: float) -> float:
         """Log density of a peak's energy when the source lies at another one."""
         width = self.spectrum.fwhm_keV(peak.energy_keV)
-        known = self._information(peak)[1] + LINE_KEV**2 + AXIS_KEV**2 + (SHAPE_FWHM * width) ** 2
+        known = self._information[peak][1] + LINE_KEV**2 + AXIS_KEV**2 + (SHAPE_FWHM * width) ** 2
         away2 = (peak.energy_keV - energy_keV) ** 2
         parts = [
             np.log(share) - 0.5 * away2 / variance - 0.5 * np.log(2.0 * np.pi * variance)
@@ -434,17 +469,32 @@ class PeakSources:
         return float(np.logaddexp(*parts))
 
 
-def _log_ratio(expected: FloatArray, b: FloatArray, s: FloatArray) -> FloatArray:
-    """Log of L(expected) / L(0) at features with heights b and errors s; arrays broadcast."""
+def _log_likelihood(b: FloatArray, expected: FloatArray, others: FloatArray, s: FloatArray) -> FloatArray:
+    """Log density of heights b where `expected` and noise s stand, perhaps also `others` or something unknown."""
     # As of a log-normal ratio: a line that is missing has noise alone for an excuse.
-    tolerance = RATIO_SD**2 * expected * np.clip(b, 0.0, expected)
-    return np.asarray(_log_likelihood(b - expected, s**2 + tolerance) - _log_likelihood(b, s**2))
-
-
-def _log_likelihood(rest: FloatArray, variance: FloatArray) -> FloatArray:
-    """Log density of a height that is `rest` above what is expected: noise, or something unknown beside it."""
+    variance = s**2 + RATIO_SD**2 * expected * np.clip(b, 0.0, expected)
+    rest = b - expected
+    # Other elements that were found may make what is there, or this one does.
+    noise = np.logaddexp(
+        _log_normal(rest, variance), _log_normal(rest - others, variance + (RATIO_SD * others) ** 2)
+    )
     sd = np.sqrt(variance)
-    noise = -0.5 * rest**2 / variance - np.log(np.sqrt(2.0 * np.pi) * sd)
-    # Uniform in its logarithm over the ten e-foldings that peaks of a spectrum span.
+    # Something unknown is uniform in its logarithm over the ten e-foldings that peaks of a spectrum span.
     beside = log_ndtr(rest / sd) - np.log(10.0 * np.maximum(rest, sd))
-    return np.asarray(np.logaddexp(np.log1p(-BESIDE) + noise, np.log(BESIDE) + beside))
+    return np.asarray(np.logaddexp(np.log(0.5 * (1.0 - BESIDE)) + noise, np.log(BESIDE) + beside))
+
+
+def _log_normal(distance: FloatArray, variance: FloatArray) -> FloatArray:
+    return np.asarray(-0.5 * distance**2 / variance - 0.5 * np.log(2.0 * np.pi * variance))
+
+
+def _blurred(curve: FloatArray, kernel: FloatArray) -> FloatArray:
+    """Average of exp(curve) over a factor on the amount, as a logarithm."""
+    top = curve.max()
+    return np.asarray(top + np.log(np.maximum(kernel @ np.exp(curve - top), 1e-300)))
+
+
+def _log_sum(terms: FloatArray) -> float:
+    """Log of the sum of exponentials."""
+    top = float(terms.max())
+    return top + float(np.log(np.exp(terms - top).sum()))

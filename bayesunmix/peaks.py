@@ -255,6 +255,15 @@ class SumSpectrum:
         turn out to make too little of it.
         """
         wanted = frozenset(elements)
+        if wanted not in self._decomposed_so_far:
+            self._decomposed_so_far[wanted] = self._decompose(wanted)
+        return self._decomposed_so_far[wanted]
+
+    @cached_property
+    def _decomposed_so_far(self) -> dict[frozenset[str], Decomposition]:
+        return {}
+
+    def _decompose(self, wanted: frozenset[str]) -> Decomposition:
         families = tuple(key for key in self._families if key[0] in wanted)
         lines = np.reshape([self._column(key) for key in families], (-1, self.counts.size))
         foreign = [
