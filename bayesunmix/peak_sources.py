@@ -18,9 +18,11 @@ it. Then, with b and E the height and energy of P,
 
 p_h the prior probability that the source is in the map at all, p(a) uniform in log a. n_h is the case that h makes the
 peak, d_h the case that it is absent or makes less than half of it. What is none of these has the rate
-`UNKNOWN_PER_MAP` of peaks anywhere on the axis. Priors are in `presence_prior`.
+`UNKNOWN_PER_MAP` of peaks anywhere on the axis. Priors are in `presence_prior`. With the probability `MISREAD` the
+heights elsewhere are not heard, and position and prior alone decide: no reading of a whole spectrum is surer than that.
 
 The hypotheses exclude each other: a peak to which two elements contribute alike is shared between them as doubt.
+`benchmarks/peak_candidates.py` measures how far the probabilities can be taken at their word.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.special import log_ndtr
 
-from bayesunmix.peaks import Peak, SumSpectrum
+from bayesunmix.peaks import LineGroup, Peak, SumSpectrum
 from bayesunmix.xray.atomic import USUAL
 from bayesunmix.xray.response import FWHM2_PER_VARIANCE
 from bayesunmix.xray.satellites import SILICON_K_ALPHA_KEV, SILICON_K_EDGE_KEV, escape_probability
@@ -60,12 +62,16 @@ FAMILY_SD, SOFT_FAMILY_SD, SOFT_KEV = 0.6, 1.2, 1.0
 SUBTRACTED_SD, CONTINUUM_SD = 0.05, 0.01
 # Errors of a position: tables and bonding; what is left of the axis; the shape of a peak that is not quite one line,
 # in widths, and with a small probability a peak that is two.
-LINE_KEV, AXIS_KEV, SHAPE_FWHM = 0.002, 0.002, 0.02
-BLEND, BLEND_FWHM = 0.05, 0.2
+LINE_KEV, AXIS_KEV, SHAPE_FWHM = 0.002, 0.003, 0.02
+BLEND, BLEND_FWHM = 0.15, 0.25
+# Logarithm of a source's share in such a peak.
+SHARED = (float(np.log(0.4)), float(np.log(1.5)))
 # Features closer than this to a peak are part of it.
 WITHIN_FWHM = 0.6
 # A single feature can speak against a source by so much: no model of a spectrum is sure beyond this.
-MOST_AGAINST = 25.0
+MOST_AGAINST = 12.0
+# Probability that the heights of the other features mislead as a whole; then position and prior alone decide.
+MISREAD = 0.05
 # The error of a height grows with the misfit within so many widths; one place alone counts at most so much.
 MISFIT_FWHM, MOST_MISFIT = 3.0, 100.0
 # Amounts, in counts of the strongest feature.
@@ -103,7 +109,7 @@ class Candidate:
     name
         Element, ``pile-up``, ``escape`` or ``unknown``.
     label
-        In words: ``Fe Kα``, ``sum of 1.740 and 1.254 keV``.
+        In words: ``Fe Kα``, ``sum of Si Kα and Mg Kα (pile-up)``.
     probability
         Posterior probability that it makes most of the peak.
     """
@@ -187,17 +193,20 @@ class PeakSources:
         peak
             One of the spectrum's peaks.
         known
-            Elements that probably made other peaks: what they would make elsewhere may be theirs or another's. Those that
-            could make this peak are not heard.
+            Elements that probably made other peaks: what they would make elsewhere may be theirs or another's.
+            Those that could make this peak are not heard.
         """
         near = [source for source in self._sources if self._here(source, peak).any()]
         beside = frozenset(known) - {source.name for source in near} - set(self.named)
-        found = [(source, self._log_weight(source, peak, self._readings(beside))) for source in near]
-        logs = np.array([weight for _, weight in found] + [self._log_unknown()])
-        shares = np.exp(logs - _log_sum(logs))
+        read = self._readings(beside)
+        weights = np.array(
+            [self._log_weights(source, peak, read) for source in near] + [(self._log_unknown,) * 2]
+        )
+        by_heights, by_position = np.exp(weights - weights.max(axis=0)).T
+        shares = (1.0 - MISREAD) * by_heights / by_heights.sum() + MISREAD * by_position / by_position.sum()
         result = [
             Candidate(source.name, self._label(source, peak), float(share))
-            for (source, _), share in zip(found, shares[:-1], strict=True)
+            for source, share in zip(near, shares[:-1], strict=True)
         ]
         result.append(Candidate("unknown", "none of these", float(shares[-1])))
         return sorted(result, key=lambda candidate: -candidate.probability)
@@ -271,6 +280,15 @@ class PeakSources:
     def _strong(self) -> list[Peak]:
         return sorted(self.spectrum.peaks, key=lambda peak: -peak.net_counts)
 
+    def _name(self, peak: Peak) -> str:
+        """Name of a strong peak: the line of a named element that makes it, or else its energy."""
+        group = self._made_by_named[peak]
+        return f"{peak.energy_keV:.3f} keV" if group is None else group.label
+
+    @cached_property
+    def _made_by_named(self) -> dict[Peak, LineGroup | None]:
+        return self.spectrum.explained(self.named)
+
     @cached_property
     def _pairs(self) -> list[tuple[Peak, Peak]]:
         """Pairs of strong peaks whose sum lies on the axis."""
@@ -295,7 +313,7 @@ class PeakSources:
         ]
         return _Source(
             "pile-up",
-            tuple(f"sum of {a.energy_keV:.3f} and {b.energy_keV:.3f} keV (pile-up)" for a, b in self._pairs),
+            tuple(f"sum of {self._name(a)} and {self._name(b)} (pile-up)" for a, b in self._pairs),
             np.array([a.energy_keV + b.energy_keV for a, b in self._pairs]),
             product / product.max(),
             tuple(family),
@@ -316,7 +334,7 @@ class PeakSources:
         density[0] += 1e-300
         return _Source(
             "escape",
-            tuple(f"escape peak of {parent:.3f} keV" for parent in energy),
+            tuple(f"escape peak of {self._name(parent)}" for parent in parents),
             energy - SILICON_K_ALPHA_KEV,
             counts / counts.max(),
             ("",) * len(parents),
@@ -390,26 +408,32 @@ class PeakSources:
         here = self._here(source, peak)
         return source.labels[int(np.argmax(np.where(here, source.height, -1.0)))]
 
+    @cached_property
     def _log_unknown(self) -> float:
+        """Log weight of a peak that is none of the sources."""
         length = float(self.spectrum.edges_keV[-1] - self.spectrum.edges_keV[0])
         return float(np.log(UNKNOWN_PER_MAP / length / (self._grid[-1] - self._grid[0])))
 
-    def _log_weight(self, source: _Source, peak: Peak, read: _Readings) -> float:
-        """Log of N(E) n_h / d_h."""
+    def _log_weights(self, source: _Source, peak: Peak, read: _Readings) -> tuple[float, float]:
+        """Log of N(E) n_h / d_h, and of its likes where heights elsewhere are not heard."""
         here = self._here(source, peak)
         evidence = self._evidence(source, here, read)
         height = float(source.height[here].sum())
         position = float(np.average(source.energy_keV[here], weights=source.height[here]))
         error = np.sqrt(self._information[peak][0]) / peak.net_counts
-        spread = float(np.hypot(0.1, min(error, 1.0)))
-        distance = (self._grid + np.log(height) - np.log(peak.net_counts)) / spread
-        makes = -0.5 * distance**2 - np.log(np.sqrt(2.0 * np.pi) * spread)
+        spread = float(np.hypot(RATIO_SD, min(error, 1.0)))
+        distance = self._grid + np.log(height) - np.log(peak.net_counts)
+        alone = np.exp(-0.5 * (distance / spread) ** 2) / (np.sqrt(2.0 * np.pi) * spread)
+        shared = (np.abs(distance - np.mean(SHARED)) < 0.5 * np.ptp(SHARED)) / np.ptp(SHARED)
+        makes = np.log(np.maximum((1.0 - BLEND) * alone + BLEND * shared, 1e-300))
         prior = np.log(np.maximum(source.log_amount, 1e-300))
         log_n = np.log(source.present) + _log_sum(prior + evidence + makes)
         less = self._grid + np.log(height) < np.log(0.5 * peak.net_counts)
         below = _log_sum((prior + evidence)[less]) if less.any() else -np.inf
         log_d = np.logaddexp(np.log1p(-source.present), np.log(source.present) + below)
-        return float(self._log_position(peak, position) + log_n - log_d)
+        here_too = self._log_position(peak, position)
+        odds = np.log(source.present) - np.log1p(-source.present)
+        return float(here_too + log_n - log_d), float(here_too + odds + _log_sum(prior + makes))
 
     def _evidence(self, source: _Source, here: npt.NDArray[np.bool_], read: _Readings) -> FloatArray:
         """Log of the product of R_j over the features elsewhere, for each amount, shape (amount,)."""

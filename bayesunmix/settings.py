@@ -29,8 +29,8 @@ LAYOUTS = ("grains",)
 DEFAULT_THICKNESS_NM = (100.0, 50.0)
 # Silicates and oxides have 2.6 to 5.9 g/cm3.
 DEFAULT_DENSITY_G_CM3 = (4.0, 1.0)
-# Relative sd of mass absorption coefficients. For solids, Chantler 2000 (doi:10.1063/1.1321055, table 2) gives 1 % well
-# above an edge, 10 to 20 % within a tenth above a K edge and 5 to 20 % from 0.5 to 1 keV, and good tables differ by 6 %.
+# Relative sd of mass absorption coefficients. For solids, Chantler 2000 (doi:10.1063/1.1321055, table 2) gives 1 %
+# well above an edge, 10 to 20 % within a tenth above a K edge, 5 to 20 % from 0.5 to 1 keV; good tables differ by 6 %.
 DEFAULT_ABSORPTION_SD = 0.06
 # Share of a simulated map's counts that a stray element has where nothing is said: visible, and no main peak.
 DEFAULT_STRAY_SHARE = 0.01
