@@ -12,7 +12,7 @@ import xarray as xr
 
 from bayesunmix.checkpoint import Stages
 from bayesunmix.config import RunConfig
-from bayesunmix.goodness import deviances, fit_dataset, held_out_segments
+from bayesunmix.goodness import deviances, fit_dataset, held_out_segments, total_expected
 from bayesunmix.identifiability import loose_ends, sentence_of
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.mass_thickness import (
@@ -26,6 +26,7 @@ from bayesunmix.mass_thickness import (
 from bayesunmix.posterior import Draws, FittedPosterior
 from bayesunmix.preparation import Setup
 from bayesunmix.quantify import compositions, draw_calibration, interval
+from bayesunmix.residual_regions import residual_regions
 from bayesunmix.result import Result
 from bayesunmix.sampling import Drawn
 
@@ -78,6 +79,7 @@ def assemble(
     run = _record(setup, config, fitted, drawn, stages, facts, seed)
     n_parameters = len(setup.forward.components) + fitted.data.basis.continuum_area.shape[1]
     run["fit"] = deviances(setup, spectra, pixels, segments, n_parameters)
+    run["fit"] |= residual_regions(setup, total_expected(setup, spectra, pixels), segments)
     if run["fit"]["deviance_per_dof_total"] > MISFIT:
         run["warnings"].append(_misfit(run["fit"]["deviance_per_dof_total"]))
     run["warnings"] += _rival_modes(setup, fitted)

@@ -110,9 +110,9 @@ def deviances(
         Parameters that shape one spectrum; none are counted for segments, whose counts they were not fitted to in
         these parts.
     """
-    amounts = pixels.count_share * setup.image.total_counts.ravel()[:, None].astype(float)
     n_channels = channel_spectra.shape[1]
-    total = poisson_deviance(setup.image.sum_spectrum().astype(float), amounts.sum(axis=0) @ channel_spectra)
+    expected = total_expected(setup, channel_spectra, pixels)
+    total = poisson_deviance(setup.image.sum_spectrum().astype(float), expected)
     apart, terms = 0.0, 0
     for observed, expected in zip(segments.observed, segments.expected, strict=True):
         starts = _filled(expected)
@@ -123,6 +123,12 @@ def deviances(
         "deviance_per_dof_total": total / max(n_channels - n_parameters, 1),
         "deviance_per_dof_segments": apart / max(terms, 1),
     }
+
+
+def total_expected(setup: Setup, channel_spectra: FloatArray, pixels: PixelPosterior) -> FloatArray:
+    """Return the expected counts of the total spectrum on the map's channels, shape (energy,)."""
+    amounts = pixels.count_share * setup.image.total_counts.ravel()[:, None].astype(float)
+    return np.asarray(amounts.sum(axis=0) @ channel_spectra)
 
 
 def _filled(expected: FloatArray) -> npt.NDArray[np.intp]:
