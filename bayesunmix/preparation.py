@@ -89,7 +89,7 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     sample = config.sample
     film = _film(config, image, notes)
     detector = Detector.from_resolution(image.acquisition.resolution_eV or NOMINAL_RESOLUTION_EV)
-    table = line_table(config, beam, detector)
+    table = _with_stray(line_table(config, beam, detector), sample.stray, beam, notes)
     low, high = float(cropped.channel_edges_keV[0]), float(cropped.channel_edges_keV[-1])
     hidden = (
         ["O"]
@@ -222,6 +222,21 @@ def line_table(config: RunConfig, beam_energy_keV: float, detector: Detector) ->
     else:
         table = LineTable.from_json(config.xray.table)
     return with_factors(table, config, detector)
+
+
+def _with_stray(
+    table: LineTable, stray: Sequence[str], beam_energy_keV: float, notes: list[str]
+) -> LineTable:
+    """Add built-in lines of stray elements that a user's table lacks: their amounts are free, so units do not matter."""
+    missing = [element for element in stray if element not in table.elements]
+    built_in = LineTable.built_in(beam_energy_keV, missing)
+    if not built_in.elements:
+        return table
+    notes.append(
+        f"The line table holds no lines of {', '.join(built_in.elements)}: as stray signal they were fitted with "
+        "built-in lines."
+    )
+    return dataclasses.replace(table, entries=(*table.entries, *built_in.entries))
 
 
 def with_factors(table: LineTable, config: RunConfig, detector: Detector) -> LineTable:
