@@ -227,7 +227,7 @@ def line_table(config: RunConfig, beam_energy_keV: float, detector: Detector) ->
 def _with_stray(
     table: LineTable, stray: Sequence[str], beam_energy_keV: float, notes: list[str]
 ) -> LineTable:
-    """Add built-in lines of stray elements that a user's table lacks: their amounts are free, so units do not matter."""
+    """Add built-in lines of stray elements that a table lacks: their amounts are free, so units do not matter."""
     missing = [element for element in stray if element not in table.elements]
     built_in = LineTable.built_in(beam_energy_keV, missing)
     if not built_in.elements:
