@@ -397,7 +397,7 @@ class PeakSources:
         sorted_energies = self._energies[order]
         first = np.searchsorted(sorted_energies, self._energies - MISFIT_FWHM * width)
         last = np.searchsorted(sorted_energies, self._energies + MISFIT_FWHM * width, side="right")
-        return np.maximum((total[last] - total[first]) / (last - first), 1.0)
+        return np.asarray(np.maximum((total[last] - total[first]) / (last - first), 1.0))
 
     def _here(self, source: _Source, peak: Peak) -> npt.NDArray[np.bool_]:
         """Which features of a source are part of a peak."""
