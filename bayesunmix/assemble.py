@@ -12,7 +12,7 @@ import xarray as xr
 
 from bayesunmix.checkpoint import Stages
 from bayesunmix.config import RunConfig
-from bayesunmix.goodness import deviances, fit_dataset, held_out_segments, mean_thickness
+from bayesunmix.goodness import deviances, fit_dataset, held_out_segments, mean_thickness, total_expected
 from bayesunmix.identifiability import loose_ends, sentence_of
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.mass_balance import count_shares
@@ -28,6 +28,7 @@ from bayesunmix.models.thickness import STRAY_EXPONENT_SD
 from bayesunmix.posterior import Draws, FittedPosterior
 from bayesunmix.preparation import Setup
 from bayesunmix.quantify import CalibrationDraws, compositions, draw_calibration, interval, relative_atoms
+from bayesunmix.residual_regions import residual_regions
 from bayesunmix.result import Result
 from bayesunmix.sampling import Drawn
 
@@ -81,6 +82,7 @@ def assemble(
     run = _record(setup, config, fitted, drawn, stages, facts, seed)
     n_parameters = len(setup.forward.components) + fitted.data.basis.continuum_area.shape[1]
     run["fit"] = deviances(setup, spectra, pixels, tilt, segments, n_parameters)
+    run["fit"] |= residual_regions(setup, total_expected(setup, spectra, pixels, tilt), segments)
     if run["fit"]["deviance_per_dof_total"] > MISFIT:
         run["warnings"].append(_misfit(run["fit"]["deviance_per_dof_total"]))
     run["warnings"] += _rival_modes(setup, fitted)
@@ -337,6 +339,13 @@ def _record(
         "line_ratios": {"_".join(key): factor for key, factor in setup.spectrum.line_ratios.items()},
         "undeclared": setup.spectrum.found,
         "lines": setup.forward.table.source,
+        "film": {
+            "thickness_nm": list(setup.forward.film.thickness_nm),
+            "density_g_cm3": list(setup.forward.film.density_g_cm3),
+            "mass_thickness_relative_sd": setup.forward.film.mass_thickness_sd,
+            "absorption_coefficient_relative_sd": setup.forward.film.absorption_sd,
+            "absorption_depth_relative_sd": setup.forward.film.relative_sd,
+        },
         "components": list(setup.forward.components),
         "starts": [
             {

@@ -62,18 +62,26 @@ class Film:
         None when unknown: absorption is then left out.
     oxygen : bool
         The declared elements are bound to oxygen by stoichiometry.
+    absorption_sd : float
+        Relative sd of the mass absorption coefficients, common to all elements and energies.
     """
 
     thickness_nm: tuple[float, float]
     density_g_cm3: tuple[float, float]
     takeoff_angle_deg: float | None
     oxygen: bool
+    absorption_sd: float = 0.0
 
     @property
-    def relative_sd(self) -> float:
+    def mass_thickness_sd(self) -> float:
         """Relative sd of the mass thickness."""
         parts = (self.thickness_nm, self.density_g_cm3)
         return float(np.sqrt(sum((sd / mean) ** 2 for mean, sd in parts)))
+
+    @property
+    def relative_sd(self) -> float:
+        """Relative sd of the absorption depth: of mass thickness and mass absorption coefficients together."""
+        return float(np.hypot(self.mass_thickness_sd, self.absorption_sd))
 
     def depth(
         self, elements: Sequence[str], atom_fractions: FloatArray, energy_keV: FloatArray

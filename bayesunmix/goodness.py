@@ -176,8 +176,7 @@ def deviances(
         these parts.
     """
     n_channels = channel_spectra.shape[1]
-    amounts, tilt = _whole(setup, pixels, thickness)
-    expected = expected_spectrum(amounts, channel_spectra, tilt, setup.blocks.boundaries).sum(axis=0)
+    expected = total_expected(setup, channel_spectra, pixels, thickness)
     total = poisson_deviance(setup.image.sum_spectrum().astype(float), expected)
     apart, terms = 0.0, 0
     for observed, there in zip(segments.observed, segments.expected, strict=True):
@@ -189,6 +188,14 @@ def deviances(
         "deviance_per_dof_total": total / max(n_channels - n_parameters, 1),
         "deviance_per_dof_segments": apart / max(terms, 1),
     }
+
+
+def total_expected(
+    setup: Setup, channel_spectra: FloatArray, pixels: PixelPosterior, thickness: ThicknessDraws
+) -> FloatArray:
+    """Return the expected counts of the total spectrum on the map's channels, shape (energy,)."""
+    amounts, tilt = _whole(setup, pixels, thickness)
+    return expected_spectrum(amounts, channel_spectra, tilt, setup.blocks.boundaries).sum(axis=0)
 
 
 def _whole(setup: Setup, pixels: PixelPosterior, thickness: ThicknessDraws) -> tuple[FloatArray, FloatArray]:

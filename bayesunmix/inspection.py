@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +16,40 @@ from bayesunmix.acquisition import Acquisition
 from bayesunmix.errors import BayesUnmixWarning, InputError
 from bayesunmix.image import SpectrumImage
 from bayesunmix.io import load
+from bayesunmix.peak_sources import USUAL_STRAY, Candidate, PeakSources
 from bayesunmix.peaks import LOWEST_KEV, LineGroup, Peak, SumSpectrum
 from bayesunmix.xray import POLYMER_WINDOW, WINDOWLESS, Calibration, Detector, LineTable, Response, calibrate
+from bayesunmix.xray.refinement import merge_channels
 from bayesunmix.xray.response import MN_K_ALPHA_KEV, TYPICAL_RESOLUTION_EV
 
 # Where a file does not say its beam energy, for the relative strengths of K, L and M lines alone.
 ASSUMED_BEAM_KEV = {"TEM": 200.0, "SEM": 20.0}
 # A fitted axis farther off than this, relative and in keV, is the fit's fault and not the axis'.
 MOST_GAIN, MOST_OFFSET_KEV = 0.01, 0.05
-# Elements of grids, holders, columns and ion beams, proposed as stray unless they are named.
-USUAL_STRAY = frozenset("C Cl Cu Ga Zr Mo Ag Au Pt W Pb Ar".split())
+# Candidates of a peak are listed down to this probability, at most so many.
+LEAST_SHOWN, MOST_SHOWN = 0.02, 4
 _UNITS = {"keV": "keV", "deg": "°", "eV": "eV", "s": "s", "nA": "nA"}
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """A sum spectrum read with a set of elements."""
+class Reading:
+    """A sum spectrum read with a set of elements.
+
+    Parameters
+    ----------
+    spectrum
+        The spectrum on its fitted axis, with its peaks.
+    named
+        Elements that the user or the file names and that have lines on the axis; `off_axis`: those that have none.
+    given
+        Whether the user named them.
+    elements
+        Named ones, and those that most probably made the peaks that these do not explain.
+    made_by
+        Line group that makes most of each peak in a fit of `elements`, None where none does.
+    fit
+        Fit of the axis; None where there is too little to fit.
+    """
 
     spectrum: SumSpectrum
     named: tuple[str, ...]
@@ -44,6 +63,17 @@ class _Reading:
     def found(self) -> tuple[str, ...]:
         """Elements that were added to the named ones."""
         return tuple(element for element in self.elements if element not in self.named)
+
+    @cached_property
+    def candidates(self) -> dict[Peak, list[Candidate]]:
+        """Possible sources of each peak, likeliest first, with probabilities that add up to 1."""
+        sources = PeakSources(self.spectrum, self.named)
+        return {peak: sources.candidates(peak, self.elements) for peak in self.spectrum.peaks}
+
+    def unexplained(self, peak: Peak) -> bool:
+        """Whether named elements, their pile-up and escape peaks are together less likely than all else."""
+        expected = (*self.named, "pile-up", "escape")
+        return sum(one.probability for one in self.candidates[peak] if one.name in expected) < 0.5
 
 
 def inspect_map(
@@ -72,13 +102,14 @@ def inspect_map(
 
     Notes
     -----
-    Elements are candidates by the positions and relative heights of peaks (`bayesunmix.peaks`), not identifications.
+    Probabilities are those of `bayesunmix.peak_sources`: they follow from the positions and relative heights of peaks
+    and from how often an element is met, and are not identifications.
     """
     with warnings.catch_warnings():
         # The text itself holds what is odd about the map.
         warnings.simplefilter("ignore", BayesUnmixWarning)
         image = load(path, signal)
-    reading = _read(image, tuple(elements or ()))
+    reading = read_peaks(image, tuple(elements or ()))
     parts = [
         _map_text(image, Path(path)),
         _facts_text(image.acquisition),
@@ -88,8 +119,16 @@ def inspect_map(
     return "\n\n".join(parts)
 
 
-def _read(image: SpectrumImage, given: tuple[str, ...]) -> _Reading:
-    """Find peaks and elements twice: on the axis as it is, and on the one fitted with the first round's elements."""
+def read_peaks(image: SpectrumImage, given: tuple[str, ...] = ()) -> Reading:
+    """Find peaks and elements twice: on the axis as it is, and on the one fitted with the first round's elements.
+
+    Parameters
+    ----------
+    image
+        A map.
+    given
+        Elements whose lines are looked for first; those that the map names when left out.
+    """
     facts = image.acquisition
     beam = facts.beam_energy_keV or ASSUMED_BEAM_KEV[facts.microscope or "TEM"]
     table = LineTable.built_in(beam)
@@ -99,14 +138,15 @@ def _read(image: SpectrumImage, given: tuple[str, ...]) -> _Reading:
         e for e in wanted if e in table.elements and table.families(e, max(edges[0], LOWEST_KEV), edges[-1])
     ]
     detector = _detector(facts)
-    counts = image.sum_spectrum().astype(np.float64)
-    spectrum = SumSpectrum(counts, edges, detector.response, table, beam, detector.efficiency)
-    fit = _fit(spectrum, spectrum.guess(on_axis), detector)
+    merged = merge_channels(image.sum_spectrum().astype(np.float64), edges, detector.response)
+    spectrum = SumSpectrum(*merged, detector.response, table, beam, detector.efficiency)
+    named = tuple(on_axis)
+    fit = _fit(spectrum, PeakSources(spectrum, named).guess(named), detector)
     if fit is not None:
         spectrum = dataclasses.replace(spectrum, response=fit.response)
-    chosen = spectrum.guess(on_axis)
+    chosen = PeakSources(spectrum, named).guess(named)
     off_axis = tuple(element for element in wanted if element not in on_axis)
-    return _Reading(spectrum, tuple(on_axis), bool(given), off_axis, chosen, spectrum.explained(chosen), fit)
+    return Reading(spectrum, named, bool(given), off_axis, chosen, spectrum.explained(chosen), fit)
 
 
 def _detector(facts: Acquisition) -> Detector:
@@ -175,15 +215,19 @@ def _fact(name: str, value: object) -> str:
     return f"{title} {number}{'' if unit == '°' or not unit else ' '}{unit}"
 
 
-def _peaks_text(reading: _Reading) -> str:
+def _peaks_text(reading: Reading) -> str:
     spectrum = reading.spectrum
     lines = [_axis_text(reading)]
     if not spectrum.peaks:
         return "\n".join([*lines, "No peak stands out of the sum spectrum."])
     source = "given" if reading.given else "named in the file"
-    lines.append("Peaks of the sum spectrum. Elements are candidates by position, not identifications.")
+    lines.append(
+        "Peaks of the sum spectrum, with the probability of each possible source: candidates, not identifications."
+    )
     if reading.named:
-        lines.append(f"* marks peaks that no element {source} explains.")
+        lines.append(
+            f"* marks peaks that no element {source} explains, nor pile-up of strong peaks, nor their escape peaks."
+        )
     lines.append(f"  {'keV':>7}  {'net counts':>11}  {'sigma':>6}  candidates")
     lines += [_peak_line(reading, peak) for peak in spectrum.peaks]
     own = {group.element for group in reading.made_by.values() if group is not None}
@@ -195,7 +239,7 @@ def _peaks_text(reading: _Reading) -> str:
     return "\n".join(lines)
 
 
-def _axis_text(reading: _Reading) -> str:
+def _axis_text(reading: Reading) -> str:
     if reading.fit is None:
         return "Axis      taken as the file says; too little to fit it with"
     response = reading.fit.response
@@ -206,26 +250,19 @@ def _axis_text(reading: _Reading) -> str:
     )
 
 
-def _peak_line(reading: _Reading, peak: Peak) -> str:
-    group = reading.made_by[peak]
-    unexplained = reading.named and (group is None or group.element not in reading.named)
-    text = "; ".join(_suggestions(reading, peak, group)) or "unknown"
-    mark = "*" if unexplained else " "
+def _peak_line(reading: Reading, peak: Peak) -> str:
+    mark = "*" if reading.named and reading.unexplained(peak) else " "
+    shown = [one for one in reading.candidates[peak] if one.probability >= LEAST_SHOWN][:MOST_SHOWN]
+    text = "; ".join(f"{one.label} {_percent(one.probability)}" for one in shown)
     return f"{mark} {peak.energy_keV:7.3f}  {peak.net_counts:11,.0f}  {peak.significance:6.0f}  {text}"
 
 
-def _suggestions(reading: _Reading, peak: Peak, group: LineGroup | None) -> Iterator[str]:
-    if group is not None:
-        yield group.label
-    pair = reading.spectrum.sum_peak(peak) if group is None else None
-    if pair is not None:
-        yield f"sum of {pair[0].energy_keV:.3f} and {pair[1].energy_keV:.3f} keV (pile-up)"
-    others = [e for e, _ in reading.spectrum.candidates(peak) if group is None or e != group.element]
-    if others:
-        yield f"{'or ' if group is not None or pair is not None else ''}{', '.join(others)}"
+def _percent(probability: float) -> str:
+    """Write a probability; none is quite certain."""
+    return "> 99 %" if probability > 0.99 else f"{100.0 * probability:.0f} %"
 
 
-def _proposal(reading: _Reading) -> str:
+def _proposal(reading: Reading) -> str:
     """Lines for a configuration: the named elements, or the found ones, and what looks like stray."""
     if not reading.elements:
         return "No elements to propose."

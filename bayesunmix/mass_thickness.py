@@ -189,7 +189,7 @@ def contradiction(found: MassThickness, forward: ForwardModel) -> str | None:
     """Sentence on a mass thickness that the declared thickness and density do not agree with, or None."""
     thickness, density = forward.film.thickness_nm, forward.film.density_g_cm3
     declared = 1e-7 * MICROGRAMS * thickness[0] * density[0]
-    error = declared * forward.film.relative_sd
+    error = declared * forward.film.mass_thickness_sd
     measured = float(found.whole.mean())
     if abs(measured - declared) <= CONTRADICTION_SD * error:
         return None

@@ -1,14 +1,13 @@
 """Peaks of a sum spectrum and the elements that may have made them.
 
 Peaks are found by correlation with the second derivative of a Gaussian as wide as the detector's response (Mariscotti
-1967, doi:10.1016/0029-554X(67)90058-4), which is blind to a straight background. Which elements are candidates follows
-from the energies, and their order from whether the other lines they must have are there. That is a guess to start
-from, not an identification.
+1967, doi:10.1016/0029-554X(67)90058-4), which is blind to a straight background. Given elements are fitted to them,
+family by family. Which others may have made a peak, and how probably: `bayesunmix.peak_sources`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +17,6 @@ from scipy.optimize import nnls
 from scipy.signal import find_peaks as local_maxima
 
 from bayesunmix.xray import Line, LineTable, Response, continuum_basis
-from bayesunmix.xray.atomic import USUAL
 from bayesunmix.xray.response import FWHM2_PER_VARIANCE
 
 FloatArray = npt.NDArray[np.float64]
@@ -35,25 +33,11 @@ MERGE_FWHM = 0.6
 WEAKEST_GROUP = 0.003
 # A peak near a group at least this strong is left to the group's family in a fit; others are fitted by themselves.
 WEAKEST_FITTED = 0.02
-# A peak suggests an element only by a group at least this strong.
-WEAKEST_SUGGESTION = 0.1
 # Only a line that makes this share of a peak explains it.
 EXPLAINS = 0.3
-# Families of one element are compared with a margin: tables and absorption are off by this factor at worst.
-FAMILY_MARGIN = 3.0
-LEAST_SCORE = 0.4
-SHOWN_CANDIDATES = 3
-# Pile-up is looked for among this many of the strongest peaks, and never makes more than this share of them.
-PILE_UP_PEAKS = 4
-MOST_PILE_UP = 0.05
 CONTINUUM_FUNCTIONS = 12
 # Fewer counts than this in the correlation's variance would make a single photon significant.
 LEAST_VARIANCE = 0.5
-
-# What a sample all but never holds comes last.
-NOBLE_GASES = frozenset("He Ne Ar Kr Xe Rn".split())
-_RARE = frozenset("Be Tc Pm Po At Rn Fr Ra Ac Pa Np Pu Am".split()) | NOBLE_GASES
-_USUAL_WEIGHT, _OTHER_WEIGHT, _RARE_WEIGHT = 1.0, 0.7, 0.2
 
 
 @dataclass(frozen=True)
@@ -111,6 +95,30 @@ class _FamilyLines:
 
 
 @dataclass(frozen=True)
+class Decomposition:
+    """A sum spectrum as families of known elements, other peaks and a continuum.
+
+    Parameters
+    ----------
+    families : (family,)
+        Element and family.
+    line_counts, line_columns : (family,), (family, energy)
+        Counts, and spectra of one count.
+    peak_energies, peak_counts, peak_columns : (peak,), (peak,), (peak, energy)
+        Peaks that no known element explains.
+    continuum : (energy,)
+    """
+
+    families: tuple[tuple[str, str], ...]
+    line_counts: FloatArray
+    line_columns: FloatArray
+    peak_energies: FloatArray
+    peak_counts: FloatArray
+    peak_columns: FloatArray
+    continuum: FloatArray
+
+
+@dataclass(frozen=True)
 class SumSpectrum:
     """A sum spectrum with the physics that reads it.
 
@@ -147,6 +155,11 @@ class SumSpectrum:
         """Functions whose non-negative sums are continua, shape (function, energy)."""
         return continuum_basis(self.edges_keV, self.beam_energy_keV, self.efficiency, CONTINUUM_FUNCTIONS)
 
+    @cached_property
+    def ideal(self) -> Response:
+        """The same widths on an axis without error: the energies of peaks are read off the axis itself."""
+        return Response(noise_eV=self.response.noise_eV, fano=self.response.fano)
+
     def fwhm_keV(self, energy_keV: float) -> float:
         """Full width at half maximum of a peak."""
         return float(self.response.fwhm_keV(energy_keV))
@@ -176,7 +189,7 @@ class SumSpectrum:
         energies = np.array([self._vertex(significance, int(place)) for place in found])
         if not energies.size:
             return ()
-        nets = self._fit(_ideal(self.response).matrix(energies, self.edges_keV))[: energies.size]
+        nets = self._fit(self.ideal.matrix(energies, self.edges_keV))[: energies.size]
         pairs = zip(energies.tolist(), nets.tolist(), significance[found].tolist(), strict=True)
         return tuple(Peak(energy, net, height) for energy, net, height in pairs if net > 0.0)
 
@@ -201,74 +214,8 @@ class SumSpectrum:
 
         The amount of every family is fitted to the whole spectrum, with the peaks that no line of `elements` is near.
         """
-        wanted = set(elements)
-        amounts = self._family_counts(wanted)
-        result: dict[Peak, LineGroup | None] = {}
-        for peak in self.peaks:
-            near = [group for group in self._near[peak] if group.element in wanted]
-            made = [amounts[group.element, group.family] * group.share for group in near]
-            best = int(np.argmax(made)) if made else -1
-            result[peak] = near[best] if made and sum(made) >= EXPLAINS * peak.net_counts else None
-        return result
-
-    def candidates(self, peak: Peak) -> list[tuple[str, float]]:
-        """Return the elements that may have made a peak with a score from 0 to 1, likeliest first.
-
-        The score is the share of the element's expected counts that the spectrum has room for, lowered with the
-        distance from the line and for elements that are seldom met.
-        """
-        scores: dict[str, float] = {}
-        for group in self._near[peak]:
-            if group.share >= WEAKEST_SUGGESTION:
-                score = self._score(peak, group)
-                scores[group.element] = max(score, scores.get(group.element, 0.0))
-        ranked = sorted(scores.items(), key=lambda pair: -pair[1])
-        likely = [pair for pair in ranked if pair[1] >= LEAST_SCORE]
-        return likely[:SHOWN_CANDIDATES] or ranked[:1]
-
-    def guess(self, known: Sequence[str]) -> tuple[str, ...]:
-        """Return `known` and the elements that best explain the remaining peaks, the strongest peak first."""
-        chosen = tuple(known)
-        done: set[Peak] = set()
-        while True:
-            made_by = self.explained(chosen)
-            left = [peak for peak in self.peaks if made_by[peak] is None and peak not in done]
-            if not left:
-                return chosen
-            strongest = max(left, key=lambda peak: peak.significance)
-            done.add(strongest)
-            if self.sum_peak(strongest):
-                continue
-            for element, score in self.candidates(strongest):
-                with_it = (*chosen, element)
-                if (
-                    score >= LEAST_SCORE
-                    and element not in chosen
-                    and self.explained(with_it)[strongest] is not None
-                ):
-                    chosen = with_it
-                    break
-
-    def sum_peak(self, peak: Peak) -> tuple[Peak, Peak] | None:
-        """Return the two strong peaks whose photons may have been counted as one to make this peak, or None.
-
-        Pile-up of peaks with n1 and n2 counts goes with 2 n1 n2 (n1^2 with itself): a pair counts only if the spectrum
-        has room for what it says of the sum of the two strongest peaks.
-        """
-        strong = sorted(self.peaks, key=lambda other: -other.net_counts)[:PILE_UP_PEAKS]
-        pairs = [(a, b) for a in strong for b in strong if a.energy_keV <= b.energy_keV]
-        worst = max(pairs, key=lambda pair: _pile_up(*pair), default=None)
-        for first, second in pairs:
-            energy = first.energy_keV + second.energy_keV
-            close = abs(energy - peak.energy_keV) <= NEAR_FWHM * self.fwhm_keV(energy)
-            few = peak.net_counts < MOST_PILE_UP * min(first.net_counts, second.net_counts)
-            if worst is None or not close or not few:
-                continue
-            rate = peak.net_counts / _pile_up(first, second)
-            room, noise = self._room(worst[0].energy_keV + worst[1].energy_keV)
-            if rate * _pile_up(*worst) <= 2.0 * room + 3.0 * noise:
-                return first, second
-        return None
+        wanted = frozenset(elements)
+        return self._made_by(wanted, self.decompose(wanted))
 
     def _significance(self) -> FloatArray:
         """Correlation with the second derivative over its standard deviation, shape (energy,)."""
@@ -295,24 +242,67 @@ class SumSpectrum:
         return np.asarray(nnls(design[:, seen].T, (self.counts * weight)[seen])[0])
 
     @cached_property
-    def _background(self) -> FloatArray:
-        """Continuum under the peaks, shape (energy,)."""
+    def smooth(self) -> FloatArray:
+        """Peaks and continuum as fitted: the variance of the counts without their noise, shape (energy,)."""
         energies = np.array([peak.energy_keV for peak in self.peaks])
-        columns = _ideal(self.response).matrix(energies, self.edges_keV)
-        return np.asarray(self._fit(columns)[energies.size :] @ self.continuum)
+        columns = self.ideal.matrix(energies, self.edges_keV)
+        return np.asarray(self._fit(columns) @ np.concatenate([columns, self.continuum]))
 
-    def _family_counts(self, elements: set[str]) -> dict[tuple[str, str], float]:
-        """Fit the counts of each family of `elements`, beside the peaks that none of their lines is near."""
-        families = [key for key in self._families if key[0] in elements]
+    def decompose(self, elements: Iterable[str]) -> Decomposition:
+        """Fit the families of `elements`, the peaks that none of their lines explains, and the continuum.
+
+        A peak gets its own column where no line of `elements` is near, and in a second round where those that are near
+        turn out to make too little of it.
+        """
+        wanted = frozenset(elements)
+        if wanted not in self._decomposed_so_far:
+            self._decomposed_so_far[wanted] = self._decompose(wanted)
+        return self._decomposed_so_far[wanted]
+
+    @cached_property
+    def _decomposed_so_far(self) -> dict[frozenset[str], Decomposition]:
+        return {}
+
+    def _decompose(self, wanted: frozenset[str]) -> Decomposition:
+        families = tuple(key for key in self._families if key[0] in wanted)
+        lines = np.reshape([self._column(key) for key in families], (-1, self.counts.size))
         foreign = [
-            peak.energy_keV
+            peak
             for peak, near in self._near.items()
-            if not any(group.element in elements and group.share >= WEAKEST_FITTED for group in near)
+            if not any(group.element in wanted and group.share >= WEAKEST_FITTED for group in near)
         ]
-        extra = _ideal(self.response).matrix(np.array(foreign), self.edges_keV)
-        columns = np.reshape([self._column(key) for key in families], (-1, self.counts.size))
-        amounts = self._fit(np.concatenate([columns, extra]))
-        return dict(zip(families, amounts.tolist(), strict=False))
+        parts = self._decomposed(families, lines, foreign)
+        made = self._made_by(wanted, parts)
+        unexplained = [peak for peak in self.peaks if peak in foreign or made[peak] is None]
+        return parts if len(unexplained) == len(foreign) else self._decomposed(families, lines, unexplained)
+
+    def _decomposed(
+        self, families: tuple[tuple[str, str], ...], lines: FloatArray, peaks: Sequence[Peak]
+    ) -> Decomposition:
+        energies = np.array([peak.energy_keV for peak in peaks])
+        columns = self.ideal.matrix(energies, self.edges_keV)
+        amounts = self._fit(np.concatenate([lines, columns]))
+        last = len(families) + len(peaks)
+        return Decomposition(
+            families,
+            amounts[: len(families)],
+            lines,
+            energies,
+            amounts[len(families) : last],
+            columns,
+            np.asarray(amounts[last:] @ self.continuum),
+        )
+
+    def _made_by(self, wanted: Collection[str], parts: Decomposition) -> dict[Peak, LineGroup | None]:
+        """Line group that makes most of each peak, None where the lines near it make too little."""
+        amounts = dict(zip(parts.families, parts.line_counts.tolist(), strict=True))
+        result: dict[Peak, LineGroup | None] = {}
+        for peak in self.peaks:
+            near = [group for group in self._near[peak] if group.element in wanted]
+            made = [amounts[group.element, group.family] * group.share for group in near]
+            best = int(np.argmax(made)) if made else -1
+            result[peak] = near[best] if made and sum(made) >= EXPLAINS * peak.net_counts else None
+        return result
 
     @cached_property
     def _columns(self) -> dict[tuple[str, str], FloatArray]:
@@ -346,37 +336,6 @@ class SumSpectrum:
                 groups.append(LineGroup(element, family, label, centre, share, strength))
         return groups
 
-    def _score(self, peak: Peak, group: LineGroup) -> float:
-        expected, seen = peak.net_counts, peak.net_counts
-        for other in self._of_element[group.element]:
-            if other is group:
-                continue
-            counts = peak.net_counts * other.strength / group.strength
-            if other.family != group.family:
-                counts /= FAMILY_MARGIN
-            room, noise = self._room(other.energy_keV)
-            if counts > 3.0 * noise:
-                expected += counts
-                seen += min(counts, 2.0 * room)
-        distance = (peak.energy_keV - group.energy_keV) / self.fwhm_keV(peak.energy_keV)
-        return seen / expected * float(np.exp(-2.0 * distance**2)) * _weight(group.element)
-
-    @cached_property
-    def _of_element(self) -> dict[str, list[LineGroup]]:
-        groups: dict[str, list[LineGroup]] = {}
-        for group in self.groups:
-            groups.setdefault(group.element, []).append(group)
-        return groups
-
-    def _room(self, energy_keV: float) -> tuple[float, float]:
-        """Return the counts above the continuum that a peak at an energy may have, and their noise."""
-        half = 0.5 * self.fwhm_keV(energy_keV)
-        inside = np.abs(self.centres_keV - energy_keV) <= half
-        above = float((self.counts - self._background)[inside].sum())
-        noise = float(np.sqrt(max(self.counts[inside].sum(), 1.0)))
-        # A Gaussian has 76 % of its area within its full width at half maximum.
-        return max(above, 0.0) / 0.76, noise / 0.76
-
 
 def siegbahn(line: str) -> str:
     """Return the usual name of a line's peak: ``Kα`` for KL3, ``Lβ`` for L2M4; the family where it has no short one.
@@ -389,20 +348,3 @@ def siegbahn(line: str) -> str:
     starts = {"KL": "Kα", "KM": "Kβ", "KN": "Kβ", "L3M5": "Lα", "L3M4": "Lα", "L2M4": "Lβ", "L3N5": "Lβ"}
     starts |= {"L2N4": "Lγ", "M5N7": "Mα", "M5N6": "Mα", "M4N6": "Mβ"}
     return next((name for start, name in starts.items() if line.startswith(start)), line[0])
-
-
-def _ideal(response: Response) -> Response:
-    """Return the same widths on an axis without error: the energies of peaks are read off the axis itself."""
-    return Response(noise_eV=response.noise_eV, fano=response.fano)
-
-
-def _pile_up(first: Peak, second: Peak) -> float:
-    """Return the number of pairs of photons, one of each peak, up to a common factor."""
-    product = first.net_counts * second.net_counts
-    return product if first is second else 2.0 * product
-
-
-def _weight(element: str) -> float:
-    if element in USUAL:
-        return _USUAL_WEIGHT
-    return _RARE_WEIGHT if element in _RARE else _OTHER_WEIGHT

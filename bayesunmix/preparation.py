@@ -93,7 +93,7 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     sample = config.sample
     film = _film(config, image, notes)
     detector = Detector.from_resolution(image.acquisition.resolution_eV or NOMINAL_RESOLUTION_EV)
-    table = line_table(config, beam, detector)
+    table = _with_stray(line_table(config, beam, detector), sample.stray, beam, notes)
     low, high = float(cropped.channel_edges_keV[0]), float(cropped.channel_edges_keV[-1])
     hidden = (
         ["O"]
@@ -205,7 +205,11 @@ def _film(config: RunConfig, image: SpectrumImage, notes: list[str]) -> Film:
             "The take-off angle is unknown: absorption in the film was left out; set `instrument.takeoff_angle_deg`."
         )
     return Film(
-        sample.thickness_prior_nm, sample.density_prior_g_cm3, angle, oxygen=sample.oxygen == "stoichiometry"
+        sample.thickness_prior_nm,
+        sample.density_prior_g_cm3,
+        angle,
+        oxygen=sample.oxygen == "stoichiometry",
+        absorption_sd=config.xray.absorption_sd,
     )
 
 
@@ -224,6 +228,21 @@ def line_table(config: RunConfig, beam_energy_keV: float, detector: Detector) ->
     else:
         table = LineTable.from_json(config.xray.table)
     return with_factors(table, config, detector)
+
+
+def _with_stray(
+    table: LineTable, stray: Sequence[str], beam_energy_keV: float, notes: list[str]
+) -> LineTable:
+    """Add built-in lines of stray elements that a table lacks: their amounts are free, so units do not matter."""
+    missing = [element for element in stray if element not in table.elements]
+    built_in = LineTable.built_in(beam_energy_keV, missing)
+    if not built_in.elements:
+        return table
+    notes.append(
+        f"The line table holds no lines of {', '.join(built_in.elements)}: as stray signal they were fitted with "
+        "built-in lines."
+    )
+    return dataclasses.replace(table, entries=(*table.entries, *built_in.entries))
 
 
 def with_factors(table: LineTable, config: RunConfig, detector: Detector) -> LineTable:

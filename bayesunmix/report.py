@@ -113,6 +113,7 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
         table_partition=_partition_table(result),
         mass_thickness=_mass_thickness(result, pictures),
         mass_balance=_mass_balance(result),
+        residual_regions=_residual_regions(run.get("fit", {})),
         diagnostics=_diagnostics(checks(result)),
         warnings=_warnings(run.get("warnings", [])),
         assumptions=_bullets(assumptions(result)),
@@ -176,6 +177,35 @@ def _partition_table(result: Result) -> str:
     )
     head = ["", *(escape(f"{above} / {below}") for above, below in pairs)]
     return f'<div class="wide">{_table(head, body, caption)}</div>'
+
+
+def _residual_regions(fit: dict[str, Any]) -> str:
+    """Table of the regions where the fit misses the counts, or a sentence that there are none."""
+    if "residual_scan" not in fit:
+        return ""
+    scan, regions = fit["residual_scan"], fit["residual_regions"]
+    looked = (
+        f"Pooled over one width of the detector, residuals were held to {scan['threshold_sigma']:g} σ everywhere. "
+        f"Noise alone makes {scan['regions_expected_of_noise']:.2g} such regions in this map, and exceeds "
+        f"{scan['global_threshold_sigma']:.1f} σ anywhere with a probability of 5 %."
+    )
+    if not regions:
+        return f"<p>{escape(looked)} There is none.</p>"
+    body = [
+        [
+            str(number),
+            _cell(region["spectrum"], True),
+            _cell(f"{region['low_keV']:.2f} – {region['high_keV']:.2f}", True),
+            _cell(f"{region['sigma']:+.1f}", True),
+            _cell(f"{region['excess_counts']:+,.0f}", True),
+            _cell(f"{region['chance']:.2g}", True),
+            f"<td>{escape(region['cause'])}</td>",
+        ]
+        for number, region in enumerate(regions, start=1)
+    ]
+    head = ["", "Spectrum", "keV", "σ", "Counts over the fit", "Chance", "Perhaps"]
+    caption = "Regions beyond the threshold; chance: the probability that noise makes one like it anywhere."
+    return f'<p>{escape(looked)}</p><div class="wide">{_table(head, body, escape(caption))}</div>'
 
 
 def _mass_thickness(result: Result, pictures: dict[str, bytes]) -> str:

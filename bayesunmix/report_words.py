@@ -93,6 +93,7 @@ def checks(result: Result) -> list[Check]:
         *_divergence_check(result),
         *_starts_check(result.run.get("starts", [])),
         *_deviance_check(result),
+        *_regions_check(result.run.get("fit", {})),
         *_binning_note(result.run.get("binning", {})),
         *_response_note(result.run.get("response", {})),
     ]
@@ -254,6 +255,26 @@ def _deviance_check(result: Result) -> list[Check]:
     )
     verdict = "good" if max([total, *known]) <= _GOOD_DEVIANCE else "note"
     return [Check("Deviance per degree of freedom", found, verdict, meaning, remedy)]
+
+
+def _regions_check(fit: dict[str, Any]) -> list[Check]:
+    if "residual_scan" not in fit:
+        return []
+    scan, regions = fit["residual_scan"], fit["residual_regions"]
+    found = "none"
+    if regions:
+        worst = max(regions, key=lambda region: abs(region["sigma"]))
+        found = (
+            f"{len(regions)}; the largest {worst['sigma']:+.1f} σ at {worst['energy_keV']:.2f} keV in "
+            f"{worst['spectrum']} (perhaps {worst['cause']})"
+        )
+    meaning = (
+        f"Places where counts pooled over one width of the detector leave the fit by more than "
+        f"{scan['threshold_sigma']:g} σ; noise alone makes {scan['regions_expected_of_noise']:.2g} of them."
+    )
+    remedy = "Declare the element that is named, or cut the region off with `energy_range`."
+    beyond = any(abs(region["sigma"]) > scan["global_threshold_sigma"] for region in regions)
+    return [Check("Residuals", found, "note" if beyond else "good", meaning, remedy)]
 
 
 def _binning_note(binning: dict[str, Any]) -> list[Check]:

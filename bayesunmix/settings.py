@@ -29,6 +29,9 @@ LAYOUTS = ("grains",)
 DEFAULT_THICKNESS_NM = (100.0, 50.0)
 # Silicates and oxides have 2.6 to 5.9 g/cm3.
 DEFAULT_DENSITY_G_CM3 = (4.0, 1.0)
+# Relative sd of mass absorption coefficients. For solids, Chantler 2000 (doi:10.1063/1.1321055, table 2) gives 1 %
+# well above an edge, 10 to 20 % within a tenth above a K edge, 5 to 20 % from 0.5 to 1 keV; good tables differ by 6 %.
+DEFAULT_ABSORPTION_SD = 0.06
 # Share of a simulated map's counts that a stray element has where nothing is said: visible, and no main peak.
 DEFAULT_STRAY_SHARE = 0.01
 # Compositions and fractions are written with a few digits; a sum this close to 1 is meant to be 1.
@@ -180,11 +183,14 @@ class XrayConfig:
         (``Fe_Ka``, relative to Si_Ka).
     zeta_factors
         Instead: zeta-factors in kg electron / (photon m2), keyed alike; with the dose they give the mass thickness.
+    absorption_sd
+        Relative sd of the mass absorption coefficients, 0 for coefficients that are known.
     """
 
     table: Path | None = None
     k_factors: dict[str, tuple[float, float]] = field(default_factory=dict)
     zeta_factors: dict[str, tuple[float, float]] = field(default_factory=dict)
+    absorption_sd: float = DEFAULT_ABSORPTION_SD
 
     def __post_init__(self) -> None:
         if self.table is not None:
@@ -205,6 +211,11 @@ class XrayConfig:
             raise InputError(
                 "xray.zeta_factors", "be given instead of `xray.k_factors`", "stands beside them", "Keep one."
             )
+        remedy = "Give 0.06 for 6 %."
+        _set(
+            self,
+            absorption_sd=check_between("xray.absorption_sd", self.absorption_sd, 0.0, 1.0, remedy=remedy),
+        )
 
 
 def _factors(path: str, value: object) -> dict[str, tuple[float, float]]:

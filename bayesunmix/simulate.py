@@ -309,7 +309,9 @@ class Source:
             table,
             detector,
             Response(GAIN, OFFSET_KEV, NOISE_FACTOR * nominal.noise_eV, nominal.fano),
-            Film(sample.thickness_prior_nm, density, facts.takeoff_angle_deg, bound),
+            Film(
+                sample.thickness_prior_nm, density, facts.takeoff_angle_deg, bound, config.xray.absorption_sd
+            ),
             beam,
             edges,
             {f"{element}_{family}": 1.0 for element in table.elements for family in table.families(element)},

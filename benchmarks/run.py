@@ -25,6 +25,7 @@ GROUPS = {
     "espm_speed": "a whole Laplace posterior against 20 iterations of espm",
     "vendor": "vendor files from the command line",
     "bad_input": "15 kinds of bad input",
+    "peaks": "sources of the peaks of simulated spectra",
     "resume": "a kill during NUTS, then --resume",
     "espm_phantom": "espm's phantom beside KL-NMF + FCLS",
     "thickness": "the 71 GPa map with three priors of the film's thickness",
@@ -37,6 +38,7 @@ GROUPS = {
 PLAIN_WIDTH = 170
 MODULES = {
     "vendor": "vendor_files",
+    "peaks": "peak_candidates",
     "resume": "killed_run",
     "coverage": "phantom_coverage",
     "partition": "partition_coverage",

@@ -19,6 +19,7 @@ from bayesunmix.config import (
 )
 from bayesunmix.errors import InputError
 from bayesunmix.phase import Phase
+from bayesunmix.settings import DEFAULT_ABSORPTION_SD
 
 TOML = """
 [map]
@@ -87,6 +88,7 @@ def test_every_key_of_the_contract_is_read(toml: Path) -> None:
     assert config.instrument.resolution_eV is None
     assert config.xray.table == toml.parent / "lines.json"
     assert config.xray.k_factors == {"Fe_K": (1.21, 0.03)}
+    assert config.xray.absorption_sd == DEFAULT_ABSORPTION_SD
     assert config.phases == (
         Phase("Brg", matrix=True, stoichiometry="ABO3"),
         Phase("Fp", absent=("Si", "Ca")),
@@ -177,6 +179,12 @@ BAD = [
     ("instrument.beam_energy", 200, 'Did you mean "beam_energy_keV"'),
     ("xray.table", "nowhere.json", "`xray.table` must be an existing JSON file"),
     ("xray.table", 3, "`xray.table` must be the name of a JSON file"),
+    (
+        "xray.absorption_sd",
+        -0.1,
+        r"`xray.absorption_sd` must lie between 0 and 1, but is -0.1. Give 0.06 for 6 %",
+    ),
+    ("xray.absorption_sd", 6, "`xray.absorption_sd` must lie between 0 and 1"),
     ("xray.k_factors", [1], "`xray.k_factors` must be a table such as"),
     ("xray.k_factors", {"Fe": [1.2, 0.1]}, '`xray.k_factors` must name an element and a family.*holds "Fe"'),
     ("xray.k_factors", {"Xx_K": [1.2, 0.1]}, "`xray.k_factors` must name an element and a family"),

@@ -302,7 +302,11 @@ def test_without_a_takeoff_angle_nothing_is_absorbed() -> None:
 
 
 def test_uncertainty_of_the_mass_thickness() -> None:
-    assert FILM.relative_sd == pytest.approx(math.hypot(60 / 300, 0.5 / 5.0))
+    assert FILM.mass_thickness_sd == pytest.approx(math.hypot(60 / 300, 0.5 / 5.0))
+    assert FILM.relative_sd == FILM.mass_thickness_sd
+    uncertain = dataclasses.replace(FILM, absorption_sd=0.3)
+    assert uncertain.mass_thickness_sd == FILM.mass_thickness_sd
+    assert uncertain.relative_sd == pytest.approx(math.hypot(FILM.mass_thickness_sd, 0.3))
     bare = dataclasses.replace(FILM, oxygen=False)
     energy = np.array([1.254])
     assert FILM.depth(["Mg"], np.array([1.0]), energy) != bare.depth(["Mg"], np.array([1.0]), energy)

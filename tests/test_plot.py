@@ -371,7 +371,40 @@ def _run(names: list[str], method: str) -> dict[str, Any]:
             {"objective": 0.004, "same_mode": True, "followed": True},
             {"objective": 313.0, "same_mode": False, "followed": False},
         ],
-        "fit": {"deviance_per_dof_total": 1.04, "deviance_per_dof_segments": 1.11},
+        "fit": {
+            "deviance_per_dof_total": 1.04,
+            "deviance_per_dof_segments": 1.11,
+            "residual_regions": [
+                {
+                    "spectrum": "whole map",
+                    "low_keV": 8.25,
+                    "high_keV": 8.45,
+                    "energy_keV": 8.34,
+                    "sigma": 5.6,
+                    "sign": "above the fit",
+                    "excess_counts": 412.0,
+                    "cause": "line Pt L",
+                    "chance": 2e-5,
+                },
+                {
+                    "spectrum": "Brg",
+                    "low_keV": 2.1,
+                    "high_keV": 2.3,
+                    "energy_keV": 2.2,
+                    "sigma": -4.2,
+                    "sign": "below the fit",
+                    "excess_counts": -120.0,
+                    "cause": "tail of <Si> Kα",
+                    "chance": 0.04,
+                },
+            ],
+            "residual_scan": {
+                "threshold_sigma": 4.0,
+                "widths": 500.0,
+                "regions_expected_of_noise": 0.12,
+                "global_threshold_sigma": 4.2,
+            },
+        },
         "lines": "built-in at 200 keV",
         "hash": "9f2c1e0a77d14b55",
     }
@@ -428,6 +461,14 @@ def test_line_names_do_not_cover_each_other(result: StandIn) -> None:
     assert len(boxes) > 10
     for left, right in itertools.pairwise(sorted(boxes, key=lambda box: box.x0)):
         assert left.x1 <= right.x0 + 0.5
+
+
+def test_regions_of_misfit_are_marked_in_their_own_panel(result: StandIn) -> None:
+    figure = FIGURES["fit"](result)  # type: ignore[arg-type]
+    panels = [{text.get_text() for text in axes.texts} for axes in figure.axes[1:]]
+    assert "1" in panels[0]
+    assert "2" in panels[1 + list(result.phases).index("Brg")]
+    assert sum(len({"1", "2"} & panel) for panel in panels) == 2
 
 
 def test_every_line_that_stands_out_is_named_and_no_other(result: StandIn) -> None:

@@ -98,6 +98,19 @@ def test_headline_names_phases_shares_traces_and_verdict(page: str, result: Any)
     assert "No diagnostic speaks against this result" in page
 
 
+def test_regions_of_misfit_are_listed(page: str, result: Any) -> None:  # noqa: ANN401
+    assert "8.25 – 8.45" in page
+    assert "+5.6" in page
+    assert "tail of &lt;Si&gt; Kα" in page
+    assert "Noise alone makes 0.12 such regions" in page
+    (found,) = [check for check in checks(result) if check.name == "Residuals"]
+    assert "2; the largest +5.6 σ at 8.34 keV in whole map (perhaps line Pt L)" in found.found
+    scan = {**result.run["fit"], "residual_regions": []}
+    without = dataclasses.replace(result, run=result.run | {"fit": scan})
+    assert "There is none." in report_html(without)
+    assert {check.name: check.verdict for check in checks(without)}["Residuals"] == "good"
+
+
 def test_problems_stand_first_and_in_words(result: Any) -> None:  # noqa: ANN401
     bad = dataclasses.replace(result, problems=("R-hat of `U in Fp` is 1.09.",))
     text = report_html(bad)
@@ -113,6 +126,7 @@ def test_checks_tell_good_from_bad(result: Any) -> None:  # noqa: ANN401
         "Divergences": "good",
         "Starts and modes": "good",
         "Deviance per degree of freedom": "good",
+        "Residuals": "note",
         "Binning": "note",
         "Detector response": "note",
     }

@@ -24,6 +24,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from click.testing import CliRunner
+from scipy import stats
 
 import bayesunmix
 from bayesunmix import Phase, open_result
@@ -36,6 +37,7 @@ from bayesunmix.image import SpectrumImage
 from bayesunmix.io import save
 from bayesunmix.result import Result
 from bayesunmix.run import run_image
+from bayesunmix.settings import DEFAULT_ABSORPTION_SD
 from bayesunmix.simulate import Truth, simulate_map
 
 SEED = 1
@@ -356,6 +358,14 @@ def test_record_of_the_run(run: Run) -> None:
     assert record["starts"][0]["objective"] == 0.0
     # The simulated detector's axis, which the run has to find.
     assert record["response"]["gain"] == pytest.approx(0.9985, abs=5e-4)
+    regions, scan = record["fit"]["residual_regions"], record["fit"]["residual_scan"]
+    assert scan["threshold_sigma"] == 4.0
+    assert all(abs(region["sigma"]) > 4.0 and region["cause"] for region in regions)
+    # The model is right: accidents alone.
+    assert len(regions) <= stats.poisson.isf(1e-4, scan["regions_expected_of_noise"]) + 1
+    assert record["film"]["absorption_coefficient_relative_sd"] == DEFAULT_ABSORPTION_SD
+    depth_sd = np.sqrt(0.3**2 + (0.3 / 4.5) ** 2 + DEFAULT_ABSORPTION_SD**2)
+    assert record["film"]["absorption_depth_relative_sd"] == pytest.approx(depth_sd)
 
 
 def test_a_folder_opens_again(run: Run) -> None:

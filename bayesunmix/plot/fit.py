@@ -29,6 +29,8 @@ from bayesunmix.plot.style import (
 if TYPE_CHECKING:
     from bayesunmix.result import Result
 
+# Name of the total spectrum in the run's record.
+WHOLE_MAP = "whole map"
 _LEFT_MM = 15.0
 _SPECTRUM_MM = 66.0
 _RESIDUAL_MM = 17.0
@@ -44,6 +46,9 @@ def fit(result: Result) -> Figure:
     """Draw the sum spectrum, the fitted model with its parts, and the residuals of the map and of each segment.
 
         r = (observed - expected) / sqrt(expected)
+
+    Regions whose residuals, pooled over one width of the detector, exceed 4 sigma are shaded and numbered as in the
+    report and in ``fit.residual_regions`` of the run's record.
 
     Parameters
     ----------
@@ -77,8 +82,9 @@ def fit(result: Result) -> Figure:
         residuals = pearson_residuals(observed[index], expected[index])
         colour = INK if index == 0 else phase_colour(index - 1)
         _draw_residuals(below, residuals, (low + high) / 2.0, colour)
+        _mark_regions(below, result, WHOLE_MAP if index == 0 else result.phases[index - 1])
         _name_panel(
-            below, "whole map" if index == 0 else f"pixels labelled {result.phases[index - 1]}", residuals
+            below, WHOLE_MAP if index == 0 else f"pixels labelled {result.phases[index - 1]}", residuals
         )
         below.tick_params(labelbottom=index == panels - 1)
     below.set_xlabel("energy (keV)")
@@ -139,6 +145,24 @@ def _draw_residuals(axes: Axes, residuals: FloatArray, energy: FloatArray, colou
     axes.set_ylim(-edge, edge)
     axes.set_yticks([-3.0, 0.0, 3.0])
     hide_frame(axes, "top", "right")
+
+
+def _mark_regions(axes: Axes, result: Result, spectrum: str) -> None:
+    """Shade the regions of one spectrum and write their numbers."""
+    for number, region in enumerate(result.run.get("fit", {}).get("residual_regions", ()), start=1):
+        if region["spectrum"] == spectrum:
+            axes.axvspan(region["low_keV"], region["high_keV"], color=_MODEL, alpha=0.18, linewidth=0.0)
+            axes.annotate(
+                str(number),
+                (region["energy_keV"], 0.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(0.0, 0.5),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                fontsize=SMALL,
+                color=_MODEL,
+            )
 
 
 def _name_panel(axes: Axes, name: str, residuals: FloatArray) -> None:
