@@ -23,6 +23,7 @@ ENDMEMBER_STATISTICS = ("mean", "lower", "upper")
 OUTPUTS = (
     "composition.csv",
     "partition.csv",
+    "uncertainty_budget.csv",
     "abundances.hspy",
     "segmentation.hspy",
     "endmembers.hspy",
@@ -64,6 +65,8 @@ def write_result(result: Result, folder: Path) -> None:
 
     result.summary().to_csv(folder / "composition.csv", index=False)
     result.partition_table().to_csv(folder / "partition.csv", index=False)
+    if "budget" in result.tree:
+        result.uncertainty_budget().to_csv(folder / "uncertainty_budget.csv", index=False)
     _write_maps(result, folder)
     _write_endmembers(result, folder)
     encoding = {f"/{group}": _compressed(result, group) for group in result.tree.children}

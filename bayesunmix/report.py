@@ -17,6 +17,7 @@ from bayesunmix.mass_thickness import WHOLE_MAP
 from bayesunmix.plot import FIGURES, OPTIONAL_FIGURES
 from bayesunmix.plot.partition import phase_pairs, table_rows
 from bayesunmix.plot.style import element_order, phase_colour, png_bytes
+from bayesunmix.report_identifiability import identifiability_section
 from bayesunmix.report_words import Check, assumptions, checks, findings, headline
 from bayesunmix.rounding import composition_text, interval_text, partition_text
 
@@ -103,6 +104,9 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
         table_compositions=_composition_table(result),
         table_partition=_partition_table(result),
         mass_thickness=_mass_thickness(result, pictures),
+        identifiability=identifiability_section(
+            result, _image("budget", pictures["budget"], phases) if "budget" in pictures else "", _table
+        ),
         diagnostics=_diagnostics(checks(result)),
         warnings=_warnings(run.get("warnings", [])),
         assumptions=_bullets(assumptions(result)),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import xarray as xr
 
+from bayesunmix.budget_table import budget_table
 from bayesunmix.errors import InputError, check_choice
 from bayesunmix.tables import composition_table, partition_table
 from bayesunmix.units import UNITS, convert
@@ -130,6 +131,26 @@ class Result:
     def _partitions(self) -> pd.DataFrame:
         draws = self._draws
         return partition_table(draws["composition"], draws["composition_counting"], self._absent, self.level)
+
+    def uncertainty_budget(self) -> pd.DataFrame:
+        """Share of counting, unmixing, calibration, absorption and continuum in every interval.
+
+        The columns of ``uncertainty_budget.csv``; see `bayesunmix.budget.budget_table`.
+
+        Raises
+        ------
+        InputError
+            If the run was made by a version that kept no budget.
+        """
+        if "budget" not in self.tree:
+            raise InputError(
+                "DIR", "hold an uncertainty budget", "was written by an earlier version", "Run again."
+            )
+        return budget_table(self.tree["budget"].to_dataset(), self.summary(), self.partition_table())
+
+    def identifiability(self) -> pd.DataFrame:
+        """Return what pins every composition; for columns see `bayesunmix.identifiability.composition_records`."""
+        return pd.DataFrame(self.run.get("identifiability", {}).get("compositions", []))
 
     def mass_thickness(self) -> pd.DataFrame:
         """Mass thickness of the whole map and of each phase's pure pixels, in µg/cm2; maps are in ``tree["maps"]``.

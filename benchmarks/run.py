@@ -26,6 +26,7 @@ GROUPS = {
     "vendor": "vendor files from the command line",
     "bad_input": "15 kinds of bad input",
     "resume": "a kill during NUTS, then --resume",
+    "large": "time and memory against the size of the map",
     "espm_phantom": "espm's phantom beside KL-NMF + FCLS",
     "thickness": "the 71 GPa map with three priors of the film's thickness",
     "coverage": "coverage of the intervals on the embedded phantom",
