@@ -146,8 +146,8 @@ def _modes_table(result: Result, table: Table) -> str:
     alike = sum(bool(mode["same_mode"]) for mode in starts)
     caption = (
         f"Modes found from {len(starts)} starts, {alike} of which end at the best one: how much worse they explain the "
-        "map, and their compositions in at% where one has more than 1. One that was not followed to its end was hopeless, "
-        "or on its way to one that was."
+        "map, and their compositions in at% where one has more than 1. One that was not followed to its end was "
+        "hopeless, or on its way to one that was."
     )
     head = ["", "best", *(f"mode {number}" for number in range(2, len(shown) + 1))]
     return table(head, body, caption)
