@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from bayesunmix.budget import ORDER, SOURCES, uncertainty_budget
+from bayesunmix.budget import ORDER, uncertainty_budget
+from bayesunmix.budget_table import SOURCES
 from bayesunmix.checkpoint import Stages
 from bayesunmix.config import RunConfig
 from bayesunmix.goodness import deviances, fit_dataset, held_out_segments

@@ -129,7 +129,7 @@ def _prior_changes(
     weights[..., : yields.shape[1]] = np.maximum(weights[..., : yields.shape[1]], 1e-12 * yields)
 
     def log_fractions(calibration: Any) -> FloatArray:  # noqa: ANN401
-        return np.log(compositions(weights, yields, forward, absorbing, calibration)[0])
+        return np.asarray(np.log(compositions(weights, yields, forward, absorbing, calibration)[0]))
 
     base = log_fractions(nominal)
     return (

@@ -108,8 +108,9 @@ def taken_back(
                 names = tuple(elements[i] for i in absent)
                 text = "absent = [" + ", ".join(f'"{name}"' for name in names) + "]"
                 found.append(Change(phases[k].name, text, names, *freed.without(places[:, 0] == k, seed)))
-    for k in np.flatnonzero(local.data.balance.inverse_sd > 0):
-        found.append(_without_balance(local, int(k), phases[k]))
+    for k, phase in enumerate(phases):
+        if local.data.balance.inverse_sd[k] > 0:
+            found.append(_without_balance(local, k, phase))
     for k, phase in enumerate(phases):
         if phase.matrix:
             found.append(_without_matrix(local, k, phase))
@@ -205,7 +206,8 @@ def _freed(local: LocalPosterior, places: npt.NDArray[np.int64]) -> _Freed:
 
     def products(z: jax.Array, data: object) -> tuple[jax.Array, jax.Array]:
         def gradient(x: jax.Array) -> jax.Array:
-            return jax.grad(model.potential)(x, data)
+            slope: jax.Array = jax.grad(model.potential)(x, data)
+            return slope
 
         tangents = jnp.zeros((len(places), len(z))).at[jnp.arange(len(places)), new].set(1.0)
         along: tuple[jax.Array, jax.Array] = jax.lax.map(lambda t: jax.jvp(gradient, (z,), (t,)), tangents)

@@ -267,7 +267,7 @@ def flat_directions(
             break
         unit = vector / np.sqrt(vector @ marginal @ vector)
         moved = local.slopes() @ unit
-        k, i = np.unravel_index(int(np.abs(moved).argmax()), moved.shape)
+        k, i = divmod(int(np.abs(moved).argmax()), moved.shape[1])
         found.append(
             {
                 "kept": float(max(share, 0.0)),
@@ -287,7 +287,7 @@ def _strongest(
     times = np.divide(
         np.hypot(np.sqrt(change.variance), change.shift), sd, out=np.ones_like(sd), where=sd > 0
     )
-    k, i = np.unravel_index(int(times.argmax()), times.shape)
+    k, i = divmod(int(times.argmax()), times.shape[1])
     return {
         "phase": change.phase,
         "declaration": change.declaration,
