@@ -59,6 +59,8 @@ def _budget_table(result: Result, table: Table) -> str:
             if composition
             else f"D({row.element}) {row.phase} / {row.denominator}"
         )
+        if not row.sd > 0.0:
+            continue
         relative = row.sd / row.value if composition else row.sd
         shares = [f"{100.0 * getattr(row, f'share_{source}'):.0f}" for source in SOURCES]
         body.append([name, *(_number(text) for text in (f"{100.0 * relative:.2g}", *shares))])
@@ -68,6 +70,8 @@ def _budget_table(result: Result, table: Table) -> str:
 
 def _pins_table(result: Result, table: Table) -> str:
     found = result.identifiability()
+    if found.empty:  # a single element has nothing to say
+        return ""
     body = []
     for phase in result.phases:
         rows = found[found["phase"] == phase].set_index("element")
@@ -106,7 +110,7 @@ def _declared(name: Any, sd: Any) -> str:  # noqa: ANN401
     """Write a declaration with the sd that goes with it; empty for none."""
     if not isinstance(name, str) or not name:
         return ""
-    phase, declaration = name.split(": ", 1)
+    phase, declaration = name.rsplit(": ", 1)
     known = f" ({100.0 * sd:.2g})" if sd == sd and sd < 1.0 else " (unknown)"
     return f"{escape(phase)}: <code>{escape(declaration)}</code>{known}"
 
