@@ -193,10 +193,10 @@ def _complete(
     """Precision of the line units with everything else known: information of the counts, site balances and gauge."""
     prior, free = data.prior, np.asarray(data.free)
     n_energy = mixed.shape[1]
-    # The prior is as wide as a phase's whole counts, so that a weight that nothing informs has an inverse.
     counts = sum(float(group.counts[..., :n_energy].sum(dtype=np.float64)) for group in data.groups)
     share = softmax(prior.mean + prior.factor @ np.asarray(sites["abundance_xi"]))
     information = fisher_information(derivatives, free, np.asarray(prior.atoms), share * counts, mixed)
+    # A prior as wide as a phase's whole counts, so that a weight that nothing informs has an inverse.
     information += np.eye(len(free))
     gauge = (free[:, 0] == np.arange(len(weights))[:, None]) / weights.sum(axis=1, keepdims=True)
     information += gauge.T @ gauge / GAUGE_SD**2
