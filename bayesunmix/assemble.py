@@ -10,10 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+from bayesunmix.budget import ORDER, uncertainty_budget
+from bayesunmix.budget_table import SOURCES
 from bayesunmix.checkpoint import Stages
 from bayesunmix.config import RunConfig
 from bayesunmix.goodness import deviances, fit_dataset, held_out_segments, mean_thickness, total_expected
-from bayesunmix.identifiability import loose_ends, sentence_of
+from bayesunmix.identifiability import Known, identifiability, sentence_of
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.mass_balance import count_shares
 from bayesunmix.mass_thickness import (
@@ -31,6 +33,7 @@ from bayesunmix.quantify import CalibrationDraws, compositions, draw_calibration
 from bayesunmix.residual_regions import residual_regions
 from bayesunmix.result import Result
 from bayesunmix.sampling import Drawn
+from bayesunmix.tables import DETECTED, detection_states
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -56,6 +59,7 @@ def assemble(
     facts: dict[str, Any],
     seed: int,
     electrons: float | None = None,
+    known: Known | None = None,
 ) -> Result:
     """Make the result of a run; with the electrons per pixel where zeta-factors give a mass thickness."""
     endmembers = _endmembers(setup, fitted, drawn.draws, config.inference.level)
@@ -78,6 +82,10 @@ def assemble(
     if electrons is not None:
         thickness = _mass_thickness(setup, fitted, drawn.draws, pixels, electrons, seed)
         _add_mass_thickness(groups, thickness)
+    known = known or Known.of(fitted, setup.phases, setup.forward.elements)
+    groups["budget"] = uncertainty_budget(
+        known.local, setup.forward, fitted.absorbing, groups["posterior"]["composition_counting"], seed
+    )
     tree = xr.DataTree.from_dict(groups)
     run = _record(setup, config, fitted, drawn, stages, facts, seed)
     n_parameters = len(setup.forward.components) + fitted.data.basis.continuum_area.shape[1]
@@ -91,11 +99,26 @@ def assemble(
         run["mass_thickness"] = {"electrons_per_pixel": electrons, "table": table.to_dict("records")}
         run["warnings"] += [sentence for sentence in [contradiction(thickness, setup.forward)] if sentence]
     run["pixel_thickness"] = _pixel_thickness(setup, fitted, drawn.draws)
-    run["identifiability"] = loose_ends(setup.phases, groups["posterior"])
-    run["warnings"] += [sentence_of(loose) for loose in run["identifiability"]]
+    run["budget"] = {"sources": list(SOURCES), "order": ORDER}
+    run["identifiability"] = identifiability(
+        known,
+        setup.phases,
+        setup.forward.elements,
+        groups["posterior"],
+        groups["budget"],
+        _found(setup, groups["posterior"]["composition_counting"]),
+        setup.forward.calibration_sd,
+    )
+    run["warnings"] += [sentence_of(loose) for loose in run["identifiability"]["loose_ends"]]
     result = Result(tree, run | {"problems": []})
     run["diagnostics"] |= _worst(result.diagnostics())
     return Result(tree, run | {"problems": _problems(run, config, fitted, drawn)})
+
+
+def _found(setup: Setup, counting: xr.DataArray) -> npt.NDArray[np.bool_]:
+    """Which elements were detected in which phase, shape (phase, element)."""
+    absent = {phase.name: list(phase.absent) for phase in setup.phases}
+    return np.asarray(detection_states(counting, absent) == DETECTED)
 
 
 def _posterior(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -> xr.Dataset:

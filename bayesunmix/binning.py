@@ -6,6 +6,7 @@ are only ever added, never averaged, weighted or interpolated.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -140,11 +141,13 @@ def channel_bins(
     return np.array([*starts, centres.size], dtype=np.int64)
 
 
-def pixel_bins(total_counts: npt.NDArray[Any], target: float = 1000.0, *, min_blocks: int = 500) -> int:
+def pixel_bins(
+    total_counts: npt.NDArray[Any], target: float = 1000.0, *, min_blocks: int = 500, max_blocks: int = 70_000
+) -> int:
     """Choose the side of square pixel blocks so that a block holds about `target` counts on average.
 
-    The side is at least one pixel, at most the longer side of the map, and small enough to leave `min_blocks` blocks
-    where the map has so many pixels.
+    The side is at least one pixel, at most the longer side of the map, small enough to leave `min_blocks` blocks
+    where the map has so many pixels, and large enough for at most `max_blocks`.
 
     Parameters
     ----------
@@ -154,6 +157,9 @@ def pixel_bins(total_counts: npt.NDArray[Any], target: float = 1000.0, *, min_bl
         Mean counts of a block to aim at: enough to tell phases apart in one block.
     min_blocks
         Number of blocks to keep, so that mixtures are still told apart from pure regions.
+    max_blocks
+        Most blocks: time and memory go with their number. Larger blocks are as exact but mix more, which costs
+        information (docs/performance.md, "Larger blocks").
 
     Returns
     -------
@@ -171,7 +177,12 @@ def pixel_bins(total_counts: npt.NDArray[Any], target: float = 1000.0, *, min_bl
         pixels = rows * columns / n_blocks(side)
         return abs(math.log(pixels * mean / target)) if mean > 0.0 else -float(side)
 
-    sides = [side for side in range(1, max(rows, columns) + 1) if side == 1 or n_blocks(side) >= min_blocks]
+    smallest = next(side for side in itertools.count(1) if n_blocks(side) <= max_blocks)
+    sides = [
+        side
+        for side in range(smallest, max(rows, columns) + 1)
+        if side == smallest or n_blocks(side) >= min_blocks
+    ]
     return min(sides, key=misses_by)
 
 

@@ -24,6 +24,7 @@ ENDMEMBER_STATISTICS = ("mean", "lower", "upper")
 OUTPUTS = (
     "composition.csv",
     "partition.csv",
+    "uncertainty_budget.csv",
     "abundances.hspy",
     "segmentation.hspy",
     "endmembers.hspy",
@@ -71,6 +72,8 @@ def write_result(result: Result, folder: Path) -> None:
     for unit in result.run["config"].get("output", {}).get("units", ()):
         if unit != "at_frac":
             result.summary(unit).to_csv(folder / f"composition_{unit}.csv", index=False)
+    if "budget" in result.tree:
+        result.uncertainty_budget().to_csv(folder / "uncertainty_budget.csv", index=False)
     _write_maps(result, folder)
     _write_endmembers(result, folder)
     encoding = {f"/{group}": _compressed(result, group) for group in result.tree.children}

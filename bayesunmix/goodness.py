@@ -9,6 +9,7 @@ first labels the pixels and predicts the abundances, the second is compared.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -110,9 +111,10 @@ def held_out_segments(
     """
     pixel, channel, first, second = _thinned(setup)
     boundaries = setup.blocks.boundaries
-    bins = np.searchsorted(boundaries, channel, side="right") - 1
+    bins = np.repeat(np.arange(len(boundaries) - 1, dtype=np.int32), np.diff(boundaries))[channel]
     shape = (setup.image.n_pixels, len(boundaries) - 1)
     counts = sparse.coo_array((first.astype(np.uint16), (pixel, bins)), shape=shape).toarray()
+    del bins, first  # a gigabyte on a large map
     mean = draws.spectra.mean(axis=(0, 1))
     labelled = pixel_posterior(
         counts,
@@ -139,19 +141,20 @@ def held_out_segments(
 
 def _thinned(
     setup: Setup,
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[Any], npt.NDArray[Any]]:
     """Pixel and channel of every entry that holds counts, and its counts in two random halves."""
     matrix = setup.image.pixel_matrix()
-    pixels, channels, counts = [], [], []
+    generator = np.random.default_rng(THINNING_SEED)
+    pieces = []
     for start in range(0, len(matrix), ROWS_AT_ONCE):
         rows = matrix[start : start + ROWS_AT_ONCE]
         pixel, channel = np.nonzero(rows)
-        pixels.append((pixel + start).astype(np.int32))
-        channels.append(channel.astype(np.int32))
-        counts.append(rows[pixel, channel].astype(np.int64))
-    together = np.concatenate(counts)
-    first = np.random.default_rng(THINNING_SEED).binomial(together, 0.5)
-    return np.concatenate(pixels), np.concatenate(channels), first, together - first
+        counts = rows[pixel, channel]
+        # Halves keep the narrow type of the counts: there are tens of millions of entries on a large map.
+        first = generator.binomial(counts.astype(np.int64), 0.5).astype(counts.dtype)
+        pieces.append(((pixel + start).astype(np.int32), channel.astype(np.int32), first, counts - first))
+    pixels, channels, first, second = (np.concatenate(part) for part in zip(*pieces, strict=True))
+    return pixels, channels, first, second
 
 
 def deviances(

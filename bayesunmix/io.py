@@ -44,6 +44,8 @@ _NM_PER_UNIT = {
 }
 # Readers that can hand out blocks of a large stored array; the others keep maps compact themselves or need it whole.
 _READ_LAZILY = frozenset({"HSPY", "ZSPY", "DigitalMicrograph", "Ripple", "NeXus"})
+# A map in 16 bits of more bytes than this is read block by block: most fit into 8 bits, half the memory.
+_READ_WHOLE = 200_000_000
 # JEOL's reader stops at counts of 255 unless told otherwise.
 _OPTIONS: dict[str, dict[str, Any]] = {"JEOL": {"SI_dtype": np.uint16}}
 _MESSAGE_LENGTH = 160
@@ -332,14 +334,17 @@ def _read(file: Path) -> list[SignalDictionary]:
 
 
 def _wants_blocks(file: Path, reader: str) -> bool:
-    """Whether to read block by block: not when a HyperSpy file stores its map in small integers already."""
+    """Whether to read block by block: not a HyperSpy file whose map fits in memory as it is stored, which is faster."""
     if reader == "HSPY":
         h5py = importlib.import_module("h5py")
         with h5py.File(file, "r") as stored:
-            types = [
-                group["data"].dtype for group in stored.get("Experiments", {}).values() if "data" in group
-            ]
-        return any(kind.kind != "u" or kind.itemsize > 2 for kind in types)
+            arrays = [group["data"] for group in stored.get("Experiments", {}).values() if "data" in group]
+            return any(
+                array.dtype.kind != "u"
+                or array.dtype.itemsize > 2
+                or (array.dtype.itemsize == 2 and array.nbytes > _READ_WHOLE)
+                for array in arrays
+            )
     return reader in _READ_LAZILY
 
 

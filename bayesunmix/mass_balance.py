@@ -178,7 +178,7 @@ def balance_table(
     return pd.DataFrame(rows)
 
 
-def budget_table(
+def element_budget_table(
     composition: xr.DataArray, atom_shares: xr.DataArray, found_in: Mapping[str, list[str]], level: float
 ) -> pd.DataFrame:
     """Share of every element's atoms that each phase holds.

@@ -283,7 +283,7 @@ def _sites(result: Result, table: pd.DataFrame) -> PaperTable:
 
 
 def _budget(result: Result) -> PaperTable:
-    table = result.budget()
+    table = result.element_budget()
     rows = {(row.phase, row.element): row for row in table.itertuples(index=False)}
     lines = [
         [element, *(_budget_text(rows[phase, element]) for phase in result.phases)]

@@ -18,6 +18,7 @@ from bayesunmix.paper import mass_balance_paper_table
 from bayesunmix.plot import FIGURES, OPTIONAL_FIGURES
 from bayesunmix.plot.partition import phase_pairs, table_rows
 from bayesunmix.plot.style import element_order, phase_colour, png_bytes
+from bayesunmix.report_identifiability import identifiability_section
 from bayesunmix.report_words import Check, assumptions, checks, findings, headline
 from bayesunmix.rounding import composition_text, interval_text, partition_text
 
@@ -114,6 +115,9 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
         mass_thickness=_mass_thickness(result, pictures),
         mass_balance=_mass_balance(result),
         residual_regions=_residual_regions(run.get("fit", {})),
+        identifiability=identifiability_section(
+            result, _image("budget", pictures["budget"], phases) if "budget" in pictures else "", _table
+        ),
         diagnostics=_diagnostics(checks(result)),
         warnings=_warnings(run.get("warnings", [])),
         assumptions=_bullets(assumptions(result)),

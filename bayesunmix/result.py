@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import xarray as xr
 
+from bayesunmix.budget_table import budget_table
 from bayesunmix.chemistry import Chemistry
 from bayesunmix.errors import InputError, check_choice
-from bayesunmix.mass_balance import balance_table, budget_table, check_bulk
+from bayesunmix.mass_balance import balance_table, check_bulk, element_budget_table
 from bayesunmix.output_settings import UNITS, check_oxygen_unit
 from bayesunmix.oxides import FerricShare, draw_ferric
 from bayesunmix.ratios import Amounts, amounts, exchange_rows, partition_rows
@@ -341,9 +342,31 @@ class Result:
             valences=chemistry.valences,
         )
 
-    def budget(self) -> pd.DataFrame:
+    def element_budget(self) -> pd.DataFrame:
         """Share of every element's atoms in the map that each phase holds."""
-        return budget_table(self._draws["composition"], self._atom_shares(), self._found_in(), self.level)
+        return element_budget_table(
+            self._draws["composition"], self._atom_shares(), self._found_in(), self.level
+        )
+
+    def uncertainty_budget(self) -> pd.DataFrame:
+        """Share of counting, unmixing, calibration, absorption and continuum in every interval.
+
+        The columns of ``uncertainty_budget.csv``; see `bayesunmix.budget_table.budget_table`.
+
+        Raises
+        ------
+        InputError
+            If the run was made by a version that kept no budget.
+        """
+        if "budget" not in self.tree:
+            raise InputError(
+                "DIR", "hold an uncertainty budget", "was written by an earlier version", "Run again."
+            )
+        return budget_table(self.tree["budget"].to_dataset(), self.summary(), self.partition_table())
+
+    def identifiability(self) -> pd.DataFrame:
+        """Return what pins every composition; for columns see `bayesunmix.identifiability.composition_records`."""
+        return pd.DataFrame(self.run.get("identifiability", {}).get("compositions", []))
 
     def mass_thickness(self) -> pd.DataFrame:
         """Mass thickness of the whole map and of each phase's pure pixels, in µg/cm2; maps are in ``tree["maps"]``.

@@ -176,6 +176,7 @@ def run_image(
     }
     stages = Stages(out, facts, resume=resume)
     from bayesunmix.assemble import assemble
+    from bayesunmix.identifiability import Known
     from bayesunmix.model_data import Blocks
     from bayesunmix.posterior import fit_posterior
     from bayesunmix.sampling import sample
@@ -218,12 +219,15 @@ def run_image(
         fitted = stages.run("mode", lambda: fit_posterior(blocks, starts, absorbing, reporter.say, *ahead))
     with reporter.stage(f"draws ({config.inference.method})"):
         drawn = stages.run("draws", lambda: sample(fitted, config.inference, seed, reporter.advance))
-    with reporter.stage("pixels"):
+    with reporter.stage("pixels"), ThreadPoolExecutor(1) as pool:
+        # What declarations pin is compiled while pixels keep the other core busy.
+        knowledge = pool.submit(Known.of, fitted, setup.phases, setup.forward.elements)
         pixels = stages.run(
             "pixels", lambda: _pixels(setup, config, fitted, drawn.draws, electrons, reporter)
         )
     with reporter.stage("result"):
-        result = assemble(setup, config, fitted, drawn, pixels, stages, facts, seed, electrons)
+        known = knowledge.result()
+        result = assemble(setup, config, fitted, drawn, pixels, stages, facts, seed, electrons, known)
     if out is not None:
         with reporter.stage("files"):
             write_result(result, out)

@@ -25,6 +25,8 @@ TRIALS_PER_START = 6
 # Clusters at the edge of a grain fall one way or another: a second clustering widens the search.
 CLUSTERINGS = 2
 MOST_CLUSTERS = 12
+# Blocks that are clustered, evenly spread over the map: more do not find other clusters.
+MOST_CLUSTERED = 8000
 # Shares of the matrix that rotated starts take out of a phase, or put into it.
 ROTATIONS = (0.3, 0.7, -0.4)
 # Two starts whose spectra differ by less than this Hellinger distance are the same start.
@@ -84,6 +86,7 @@ def find_starts(
     seed : int
     """
     n_phases = len(matrix)
+    counts = counts[:: -(-len(counts) // MOST_CLUSTERED)]
     templates = component_templates(basis)
     trials = []
     for clustering in range(CLUSTERINGS):

@@ -27,6 +27,7 @@ GROUPS = {
     "bad_input": "15 kinds of bad input",
     "peaks": "sources of the peaks of simulated spectra",
     "resume": "a kill during NUTS, then --resume",
+    "large": "time and memory against the size of the map",
     "espm_phantom": "espm's phantom beside KL-NMF + FCLS",
     "thickness": "the 71 GPa map with three priors of the film's thickness",
     "rotation": "the 71 GPa map without stoichiometry: site ratio and rotated solutions",

@@ -103,7 +103,7 @@ def laplace_draws(
     near = np.zeros(len(z), bool)
     near[positive] = target.mean[positive] < FAR * np.sqrt(np.diag(target.covariance)[positive])
     values = np.empty((chains * draws, len(z)))
-    values[:, near] = _gibbs(
+    values[:, near] = cut_normal_draws(
         target.mean[near], target.covariance[np.ix_(near, near)], len(values), generator, progress
     )
     values[:, ~near] = _conditional(target, near, values[:, near], generator)
@@ -125,14 +125,24 @@ def _conditional(
     return np.asarray(target.mean[~near] + (given - target.mean[near]) @ gain.T + noise @ vectors.T)
 
 
-def _gibbs(
+def cut_normal_draws(
     mean: FloatArray,
     covariance: FloatArray,
     n_draws: int,
     generator: np.random.Generator,
-    progress: Callable[[float], None] | None,
+    progress: Callable[[float], None] | None = None,
 ) -> FloatArray:
-    """Draws of a Gaussian cut to the positive orthant, one Gibbs chain a draw, shape (draw, dim)."""
+    """Draws of a Gaussian cut to the positive orthant, one Gibbs chain a draw, shape (draw, dim).
+
+    Parameters
+    ----------
+    mean, covariance : (dim,), (dim, dim)
+        Of the Gaussian before it is cut.
+    n_draws : int
+    generator : numpy.random.Generator
+    progress : callable, optional
+        Told the share that is done.
+    """
     precision = np.linalg.inv(covariance)
     spread = 1.0 / np.sqrt(np.diag(precision))
     values = np.maximum(mean, 0.0) + 0.5 * np.sqrt(np.diag(covariance)) * np.ones((n_draws, 1))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bayesunmix.config import RunConfig
 from bayesunmix.simulate import Source
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -154,3 +155,29 @@ def test_every_kind_of_bad_input_is_refused_in_one_line(tmp_path: Path) -> None:
     finished = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert finished.returncode == 0, finished.stdout
     assert "15 of 15" in out.read_text()
+
+
+def test_the_phantom_of_a_large_map_is_written_as_toml(load, tmp_path: Path) -> None:  # noqa: ANN001
+    large = load("large")
+    file = tmp_path / "phantom.toml"
+    file.write_text(large.toml_of(large.phantom(64)), encoding="utf-8")
+    config = RunConfig.from_toml(file)
+    assert config.simulate.shape == (64, 64)
+    assert config.phases[1].absent == ("Si", "Ca")
+    assert config.truth()[1][0].composition["Mg"] == pytest.approx(0.402, abs=1e-3)
+
+
+def test_times_on_a_line_give_the_line(load, tmp_path: Path) -> None:  # noqa: ANN001
+    bench, large = load("bench"), load("large")
+    found = [
+        large.Measured(
+            side,
+            bench.Finished(0, "", "", 1.0, 1.0, 10**9),
+            bench.Finished(0, "", "", 20.0, 12.0 + 3e-4 * side**2, 10**9),
+            {},
+        )
+        for side in (64, 128, 512)
+    ]
+    line = large.straight_line(found)
+    assert line == pytest.approx((12.0, 3e-4))
+    assert large.draw(found, line, tmp_path / "picture.png").stat().st_size > 5000

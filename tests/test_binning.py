@@ -148,6 +148,13 @@ def test_block_side_aims_at_the_target_and_keeps_enough_blocks(
     assert pixel_bins(np.full(shape, mean)) == side
 
 
+def test_large_maps_have_a_limited_number_of_blocks() -> None:
+    totals = np.full((1024, 1024), 5000.0)
+    assert pixel_bins(totals) == 4
+    assert pixel_bins(totals, max_blocks=1024**2) == 1
+    assert pixel_bins(np.full((1, 100), 5000.0), max_blocks=25) == 4
+
+
 def test_block_side_is_never_beyond_the_map() -> None:
     assert pixel_bins(np.full((4, 6), 0.01), min_blocks=1) == 6
     with pytest.raises(InputError, match="`target` must be positive"):

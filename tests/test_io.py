@@ -365,6 +365,24 @@ def test_an_sem_map_becomes_an_sem_signal(hyperspy: Untyped) -> None:
         assert SpectrumImage.from_signal(signal).acquisition.microscope == "SEM"
 
 
+def test_a_large_map_in_sixteen_bits_is_read_block_by_block(
+    file_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bayesunmix import io
+
+    file = file_of(entry_of(COUNTS.astype(np.uint16)))
+    whole = load(file, **FACTS)
+    given: list[Untyped] = []
+    compact = io.compact_counts
+    monkeypatch.setattr(io, "_READ_WHOLE", 0)
+    monkeypatch.setattr(io, "compact_counts", lambda data: given.append(data) or compact(data))
+    blocks = load(file, **FACTS)
+    assert hasattr(given[0], "chunks")
+    assert blocks.counts.dtype == np.uint8
+    np.testing.assert_array_equal(blocks.counts, COUNTS)
+    assert blocks.count_hash() == whole.count_hash()
+
+
 def test_the_71_gpa_map(shared_data: Path) -> None:
     image = load(shared_data / "71GPa_subsolidus.hspy")
     assert image.shape == (201, 201, 1918)

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from bayesunmix.errors import InputError
-from bayesunmix.mass_balance import Given, balance_table, budget_table, check_bulk, count_shares
+from bayesunmix.mass_balance import Given, balance_table, check_bulk, count_shares, element_budget_table
 from bayesunmix.xray.atomic import atomic_weight
 
 FloatArray = npt.NDArray[np.float64]
@@ -118,7 +118,7 @@ def test_what_is_not_found_may_be_zero() -> None:
 
 def test_budget() -> None:
     composition, shares = posterior()
-    table = budget_table(composition, shares, FOUND, 0.9).set_index(["phase", "element"])
+    table = element_budget_table(composition, shares, FOUND, 0.9).set_index(["phase", "element"])
     assert table.loc[("B", "Nd"), "median"] == 1.0
     assert table.loc[("A", "Nd"), "upper"] == 0.0
     mg = table.xs("Mg", level="element")["mean"]

@@ -142,7 +142,7 @@ def test_mass_balance_of_a_result(result: Result) -> None:
     assert table["lower"].notna().all()
     silica = result.mass_balance({"SiO2": 45.0}).set_index("element").loc["Si"]
     assert silica["given"] == pytest.approx(45.0 * 0.46743, rel=1e-3)
-    budget = result.budget()
+    budget = result.element_budget()
     np.testing.assert_allclose(budget.groupby("element")["mean"].sum(), 1.0)
     without = Result(result.tree.copy(), made().run)
     without.tree["posterior"] = result.tree["posterior"].to_dataset().drop_vars("phase_share")

@@ -289,6 +289,42 @@ def test_tables_of_the_contract(run: Run) -> None:
     pd.testing.assert_frame_equal(partition, run.result.partition_table(), check_dtype=False)
 
 
+def test_the_uncertainty_budget_adds_up_to_the_intervals(run: Run) -> None:
+    table = run.result.uncertainty_budget()
+    pd.testing.assert_frame_equal(
+        pd.read_csv(run.folder / "uncertainty_budget.csv", keep_default_na=False), table, check_dtype=False
+    )
+    shares = table.filter(like="share_")
+    np.testing.assert_allclose(shares.sum(axis=1), 1.0)
+    assert (shares >= 0.0).all(axis=None)
+    summary = run.result.summary().set_index(["phase", "element"])
+    for row in table[table.quantity == "composition"].itertuples():
+        # Sources of different kinds are independent; the linear scale is off by a few per cent.
+        assert row.sd == pytest.approx(summary.loc[(row.phase, row.element), "sd"], rel=0.15)
+    ratio = table[(table.quantity == "partition") & (table.element == "Fe")].iloc[0]
+    whole = table[(table.quantity == "composition") & (table.element == "Fe")].iloc[0]
+    # The factor of iron itself cancels in the ratio; those of the other elements move the sums.
+    of_ratio, of_whole = (
+        ratio.share_calibration * ratio.sd**2,
+        whole.share_calibration * (whole.sd / whole.value) ** 2,
+    )
+    assert 0.0 < of_ratio < 0.5 * of_whole
+    assert (run.folder / "figures" / "budget.png").is_file()
+
+
+def test_a_composition_names_the_declaration_that_pins_it(run: Run) -> None:
+    found = run.result.identifiability().set_index(["phase", "element"])
+    assert set(found.index) == {(p, e) for p in PHASES for e in ELEMENTS} - {("Fp", "Si")}
+    assert found.loc[("Fp", "Mg"), "pinned_by"] == 'Fp: absent = ["Si"]'
+    assert found.loc[("Fp", "Mg"), "sd_without"] > 1.2 * found.loc[("Fp", "Mg"), "sd"]
+    assert (found["flat_sd"] <= found["sd"] * 1.0001).all()
+    record = json.loads((run.folder / "run.json").read_text())["identifiability"]
+    assert record["declarations"][0]["declaration"] == 'absent = ["Si"]'
+    page = (run.folder / "report.html").read_text()
+    assert 'id="identifiability"' in page
+    assert "Modes found from" in page
+
+
 def test_maps_open_in_hyperspy(run: Run, hyperspy: Any) -> None:  # noqa: ANN401
     abundances = hyperspy.load(run.folder / "abundances.hspy")
     assert type(abundances).__name__ == "Signal2D"

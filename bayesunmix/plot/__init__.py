@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from bayesunmix.plot.budget import budget
 from bayesunmix.plot.compositions import compositions
 from bayesunmix.plot.fit import fit
 from bayesunmix.plot.maps import maps
@@ -29,7 +30,7 @@ FIGURES = {
 }
 """Every figure by the name of its file, in the order of the report."""
 
-OPTIONAL_FIGURES = {"mass_thickness": mass_thickness}
+OPTIONAL_FIGURES = {"mass_thickness": mass_thickness, "budget": budget}
 """Figures of results that hold what the name says."""
 
 
@@ -78,6 +79,10 @@ class ResultPlots:
         """
         self._result.mass_thickness()
         return mass_thickness(self._result)
+
+    def budget(self) -> Figure:
+        """Share of each source in every number's variance: see `bayesunmix.plot.budget.budget`."""
+        return budget(self._result)
 
     def partition(self) -> Figure:
         """Partition coefficients of every pair of phases: see `bayesunmix.plot.partition.partition`."""
