@@ -256,6 +256,7 @@ def _pixels(
         max_overlap=inference.max_overlap,
         matrix=np.array([phase.matrix for phase in setup.phases]),
         count_value=None if electrons is None else nominal_mass_per_count(draws, fitted, setup, electrons),
+        neighbours=setup.image.shape[:2] if inference.spatial else None,
         progress=reporter.advance,
     )
 

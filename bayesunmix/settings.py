@@ -226,6 +226,8 @@ class InferenceConfig:
         Starting points of the search for the best mode, at least; two for each phase beyond the second if that is more.
     max_overlap
         Most phases that overlap in one pixel.
+    spatial
+        Let the maps of abundance, and nothing else, learn from neighbouring pixels.
     """
 
     method: str = "nuts"
@@ -235,6 +237,7 @@ class InferenceConfig:
     level: float = 0.95
     starts: int = 4
     max_overlap: int = 2
+    spatial: bool = False
 
     def __post_init__(self) -> None:
         check_choice("inference.method", self.method, METHODS)
@@ -242,6 +245,7 @@ class InferenceConfig:
         lowest = {"chains": 1, "draws": 4, "warmup": 1, "starts": 1, "max_overlap": 1}
         for name, low in lowest.items():
             _set(self, **{name: check_integer(f"inference.{name}", getattr(self, name), low=low)})
+        _check_bool("inference.spatial", self.spatial)
         remedy = "Give 0.95 for a 95 % interval."
         _set(self, level=check_fraction("inference.level", self.level, remedy=remedy))
 

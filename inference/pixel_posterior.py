@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.inference.mixture import atom_weights, relative_likelihood, responsibilities
+from bayesunmix.inference.spatial import neighbour_weights
 from bayesunmix.models.abundance import simplex_atoms
 
 FloatArray = npt.NDArray[np.float64]
@@ -67,6 +68,7 @@ def pixel_posterior(
     max_overlap: int = 2,
     matrix: npt.NDArray[np.bool_] | None = None,
     count_value: FloatArray | None = None,
+    neighbours: tuple[int, int] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> PixelPosterior:
     """Posterior abundances of every pixel.
@@ -87,6 +89,8 @@ def pixel_posterior(
         Phases in which the others are embedded; see `bayesunmix.models.abundance.simplex_atoms`.
     count_value : (phase,), optional
         What a count of each phase stands for, in any unit; for `PixelPosterior.value_sd`.
+    neighbours : (y, x), optional
+        Shape of the map: the atoms' weights in a pixel then depend on its neighbours (`bayesunmix.inference.spatial`).
     progress : callable, optional
         Told the share of the work that is done.
     """
@@ -95,6 +99,9 @@ def pixel_posterior(
     typical = max(float(counts.sum(axis=1, dtype=np.int64).mean()), 1.0)
     atoms = simplex_atoms(centre, FINER * typical, max_overlap=max_overlap, matrix=matrix)
     weights = _map_weights(counts, atoms @ centre)
+    by_pixel = None
+    if neighbours is not None:
+        by_pixel = neighbour_weights(_log_likelihood(counts, atoms @ centre), weights, neighbours)[0]
     value = atoms @ (np.zeros(n_phases) if count_value is None else count_value)
     value_powers = np.stack([value, value**2], axis=1)
     pieces = []
@@ -106,8 +113,9 @@ def pixel_posterior(
         pure = np.zeros((len(block), n_phases), np.float32)
         count_share = np.zeros((len(block), n_phases), np.float32)
         value_moments = np.zeros((len(block), 2))
+        prior = weights if by_pixel is None else by_pixel[batch]
         for draw in range(n_draws):
-            share = responsibilities(relative_likelihood(block, atoms @ spectra[draw]), weights)
+            share = responsibilities(relative_likelihood(block, atoms @ spectra[draw]), prior)
             amount = atoms * atoms_per_count[draw]
             amount = (amount / amount.sum(axis=1, keepdims=True)).astype(np.float32)
             moments += np.stack([share @ amount, share @ amount**2])
@@ -128,6 +136,14 @@ def _map_weights(counts: npt.NDArray[np.unsignedinteger], mixed: FloatArray, mos
     """Weights of the atoms over the map, learned from at most `most` evenly spaced pixels."""
     step = -(-len(counts) // most)
     return atom_weights(relative_likelihood(counts[::step].astype(np.float32), mixed), n_iterations=60)
+
+
+def _log_likelihood(counts: npt.NDArray[np.unsignedinteger], mixed: FloatArray) -> Float32Array:
+    """Log-likelihood of every pixel at every atom, up to a constant per pixel, shape (pixel, atom)."""
+    contrast = np.log(mixed)
+    contrast = (contrast - contrast.mean(axis=0)).T.astype(np.float32)
+    batches = range(0, len(counts), BATCH_PIXELS)
+    return np.concatenate([counts[i : i + BATCH_PIXELS].astype(np.float32) @ contrast for i in batches])
 
 
 def _one_hot(amount: Float32Array) -> Float32Array:
