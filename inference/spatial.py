@@ -26,9 +26,15 @@ from scipy.ndimage import gaussian_filter
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 
-# Windows: radius sigma in pixels and trust t in a neighbour's counts.
-WINDOWS = tuple((radius, trust) for radius in (0.6, 0.9, 1.4, 2.2, 3.5) for trust in (1.0, 0.4, 0.15))
+# Windows: radius sigma in pixels, and for each of them several trusts t in a neighbour's counts.
+RADII = (0.6, 0.9, 1.4, 2.2, 3.5)
+TRUSTS = (1.0, 0.4, 0.15)
+# Neighbours further away than so many radii are not heard.
+REACH = 3.0
 EM_STEPS = 300
+# Windows and atoms with less than this share of the prior are left out: together they move no pixel.
+LEAST_SHARE = 1e-4
+LEAST_WEIGHT = 1e-7
 
 
 def neighbour_weights(
@@ -49,23 +55,27 @@ def neighbour_weights(
     -------
     (pixel, atom) weights, rows summing to 1; and (window + 1,) the shares lambda, that of the whole map first.
     """
-    own = (log_likelihood - log_likelihood.max(axis=1, keepdims=True)).astype(np.float32)
+    used = weights > LEAST_WEIGHT
+    own = log_likelihood[:, used]
+    own = np.ascontiguousarray(own - own.max(axis=1, keepdims=True), np.float32)
+    pi = (weights[used] / weights[used].sum()).astype(np.float32)
     likelihood = np.exp(own)
-    log_pi = np.log(np.maximum(weights, 1e-30)).astype(np.float32)
-    evidence = np.stack(
-        [
-            likelihood @ weights.astype(np.float32),
-            *((_window(own, log_pi, shape, *window) * likelihood).sum(axis=1) for window in WINDOWS),
-        ],
-        axis=1,
-    )
-    shares = window_shares(evidence.astype(np.float64))
-    combined = np.broadcast_to((shares[0] * weights).astype(np.float32), own.shape).copy()
-    for share, window in zip(shares[1:], WINDOWS, strict=True):
-        if share > 1e-4:
-            combined += np.float32(share) * _window(own, log_pi, shape, *window)
-    combined /= combined.sum(axis=1, keepdims=True)
-    return combined, shares
+    evidence = [likelihood @ pi]
+    for radius in RADII:
+        pooled = _pooled(own, shape, radius)
+        evidence += [np.einsum("pj,pj->p", _window(pooled, pi, trust), likelihood) for trust in TRUSTS]
+    del likelihood
+    shares = window_shares(np.stack(evidence, axis=1).astype(np.float64))
+    combined = np.tile(np.float32(shares[0]) * pi, (len(own), 1))
+    for radius, of_radius in zip(RADII, shares[1:].reshape(len(RADII), -1), strict=True):
+        heard = of_radius > LEAST_SHARE
+        if heard.any():
+            pooled = _pooled(own, shape, radius)
+            for share, trust in zip(of_radius[heard], np.array(TRUSTS)[heard], strict=True):
+                combined += np.float32(share) * _window(pooled, pi, float(trust))
+    found = np.zeros(log_likelihood.shape, np.float32)
+    found[:, used] = combined / combined.sum(axis=1, keepdims=True)
+    return found, shares
 
 
 def window_shares(evidence: FloatArray) -> FloatArray:
@@ -77,15 +87,17 @@ def window_shares(evidence: FloatArray) -> FloatArray:
     return np.asarray(shares / shares.sum())
 
 
-def _window(
-    own: Float32Array, log_pi: Float32Array, shape: tuple[int, int], radius: float, trust: float
-) -> Float32Array:
-    """Distribution D over the atoms that one window of neighbours gives each pixel, (pixel, atom)."""
-    centre = _centre_weight(radius)
+def _pooled(own: Float32Array, shape: tuple[int, int], radius: float) -> Float32Array:
+    """Weighted sum of the neighbours' log-likelihoods, the pixel's own left out, (pixel, atom)."""
     field = own.reshape(*shape, -1)
     # Outside the map there is nothing: pixels at its edge have fewer neighbours and learn less from them.
-    pooled = gaussian_filter(field, (radius, radius, 0.0), mode="constant", truncate=3.0).reshape(own.shape)
-    joint = log_pi + np.float32(trust) * (pooled / np.float32(centre) - own)
+    pooled = gaussian_filter(field, (radius, radius, 0.0), mode="constant", truncate=REACH).reshape(own.shape)
+    return np.asarray(pooled / np.float32(_centre_weight(radius)) - own)
+
+
+def _window(pooled: Float32Array, pi: Float32Array, trust: float) -> Float32Array:
+    """Distribution D over the atoms that one window of neighbours gives each pixel, (pixel, atom)."""
+    joint = np.float32(trust) * pooled + np.log(pi)
     joint -= joint.max(axis=1, keepdims=True)
     np.exp(joint, out=joint)
     joint /= joint.sum(axis=1, keepdims=True)
@@ -94,6 +106,6 @@ def _window(
 
 def _centre_weight(radius: float) -> float:
     """Weight of the centre in the normalised window."""
-    reach = int(3.0 * radius + 0.5)
+    reach = int(REACH * radius + 0.5)
     profile = np.exp(-0.5 * (np.arange(-reach, reach + 1) / radius) ** 2)
     return float(1.0 / profile.sum() ** 2)

@@ -40,7 +40,8 @@ def test_window_is_the_product_of_the_neighbours_likelihoods() -> None:
     rows, columns, atoms, radius, trust = 5, 4, 3, 0.9, 0.4
     joint = rng.normal(size=(rows * columns, atoms)).astype(np.float32)
     pi = np.array([0.5, 0.3, 0.2])
-    found = spatial._window(joint, np.log(pi).astype(np.float32), (rows, columns), radius, trust)
+    pooled = spatial._pooled(joint, (rows, columns), radius)
+    found = spatial._window(pooled, pi.astype(np.float32), trust)
     y, x = np.divmod(np.arange(rows * columns), columns)
     reach = int(3.0 * radius + 0.5)
     apart = np.maximum(abs(y[:, None] - y), abs(x[:, None] - x))
