@@ -127,7 +127,9 @@ def read_spectra(spectra: FloatArray, basis: EndmemberBasis) -> Draws:
         used = np.r_[basis.allowed[phase, :-1], np.ones(len(columns) - n_lines, bool)]
         amounts[:, :, phase] = 0.0
         for place in np.ndindex(spectra.shape[:2]):
-            amounts[*place, phase, used] = nnls(design[:, used], spectra[*place, phase] / np.sqrt(variance))[0]
+            amounts[*place, phase, used] = nnls(design[:, used], spectra[*place, phase] / np.sqrt(variance))[
+                0
+            ]
     continuum = amounts[..., n_lines:]
     weights = np.concatenate([amounts[..., :n_lines], continuum.sum(axis=-1, keepdims=True)], axis=-1)
     counts = weights[..., basis.family_owner] * basis.family_ratio

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from bayesunmix.inference.density import FlatModel, compiled, compiled_together, flatten_model
 from bayesunmix.inference.laplace import laplace_draws
-from bayesunmix.inference.map_estimate import MapEstimate, descend, find_map
+from bayesunmix.inference.map_estimate import MapEstimate, ValueAndGradient, descend, find_map
 from bayesunmix.inference.mixture import (
     atom_weights,
     group_pixels,
@@ -130,15 +130,17 @@ def fit_free(
     mean, factor = mean_spectrum(counts), correlation_factor(position, length)
     part = counts[:: -(-len(counts) // MOST_COMPARED)]
     found = []
-    value_and_gradient: Callable[..., object] | None = None
+    shared: ValueAndGradient | None = None
     for number, spectra in enumerate(_starts(counts, mean, matrix, n_starts, seed)):
         steps = _steps(part, spectra, COARSE_STEPS)
-        data, sites, transform = _around(part, spectra, mean, factor, matrix, max_overlap, steps, grouped=False)
+        data, sites, transform = _around(
+            part, spectra, mean, factor, matrix, max_overlap, steps, grouped=False
+        )
         model = _flat(data, len(spectra))
         # One program serves all starts: their data have the same shapes.
-        value_and_gradient = value_and_gradient or compiled(model)[0]
+        shared = shared or compiled(model)[0]
         start = np.asarray(model.flatten(sites, data))
-        z, potential, _ = descend(value_and_gradient, data, start, transform, max_iterations=60)
+        z, potential, _ = descend(shared, data, start, transform, max_iterations=60)
         progress(f"start {number + 1}: objective {potential:.1f}")
         found.append((potential, np.asarray(free_endmembers(data, model.constrain(jnp.asarray(z), data)))))
     found.sort(key=lambda pair: pair[0])
@@ -151,7 +153,9 @@ def fit_free(
     estimate = find_map(value_and_gradient, hessian, data, z, max_rounds=4, progress=progress)
     objectives = tuple(potential - found[0][0] for potential, _ in found)
     kept = jax.tree.map(np.asarray, data)
-    return FreePosterior(kept, len(spectra), estimate, objectives, _steps(counts, spectra, None) == MOST_STEPS)
+    return FreePosterior(
+        kept, len(spectra), estimate, objectives, _steps(counts, spectra, None) == MOST_STEPS
+    )
 
 
 def _flat(data: FreeData, n_phases: int) -> FlatModel:
@@ -167,7 +171,7 @@ def _flat(data: FreeData, n_phases: int) -> FlatModel:
 def _starts(
     counts: Float32Array, mean: FloatArray, matrix: npt.NDArray[np.bool_], n_starts: int, seed: int
 ) -> list[FloatArray]:
-    """Starting endmembers (phase, energy): vertices of the cluster spectra, as they are and freed of the largest.
+    """Return starting endmembers (phase, energy): cluster spectra at the vertices, as they are and freed of the largest.
 
     A declared matrix is the first phase of a set, which explains most of the counts.
     """
@@ -180,7 +184,7 @@ def _starts(
 
 
 def _steps(counts: Float32Array, spectra: FloatArray, wanted: int | None) -> int | None:
-    """Steps of each edge: those wanted; else None for as many as counts resolve, where that is not too many."""
+    """Return the steps of each edge: those wanted; else None for as many as counts resolve, unless these are too many."""
     if wanted is not None:
         return wanted
     typical = float(counts.sum(dtype=np.float64) / len(counts))

@@ -196,8 +196,7 @@ def free_spectra(plain: PlainMap, n_phases: int, *, seed: int, draws: int = PIXE
 def hidden_room(spectra: FloatArray, level: float) -> FloatArray:
     """Largest share of one phase's spectrum that may hide in another's, (phase, other), zeros on the diagonal.
 
-    For each pair the smallest ratio s_k / s_l over bands that hold `BAND_SHARE` of s_l each; its upper quantile over
-    the draws.
+    For each pair the smallest of the upper quantiles of s_k / s_l in bands that hold `BAND_SHARE` of s_l each.
 
     Parameters
     ----------
@@ -214,8 +213,9 @@ def hidden_room(spectra: FloatArray, level: float) -> FloatArray:
         in_band = np.add.reduceat(spectra, firsts, axis=2)
         for phase in range(n_phases):
             if phase != other:
-                held = (in_band[:, phase] / in_band[:, other]).min(axis=1)
-                room[phase, other] = np.quantile(np.minimum(held, 1.0), level)
+                # The quantile comes first: the smallest of many noisy ratios would be too small.
+                held = np.quantile(in_band[:, phase] / in_band[:, other], level, axis=0)
+                room[phase, other] = min(float(held.min()), 1.0)
     return room
 
 
@@ -247,7 +247,9 @@ def _drawn(
     totals = plain.counts.sum(axis=1, dtype=np.int64).reshape(plain.shape)
     blocks = plain.blocks(pixel_bins(totals, COUNTS_PER_BLOCK, min_blocks=FEWEST_BLOCKS)).astype(np.float32)
     position = np.arange(blocks.shape[1], dtype=float)
-    fitted = fit_free(blocks[blocks.any(axis=1)], matrix, position, smooth, max_overlap=max_overlap, seed=seed)
+    fitted = fit_free(
+        blocks[blocks.any(axis=1)], matrix, position, smooth, max_overlap=max_overlap, seed=seed
+    )
     return fitted.spectra(fitted.draw(1, draws, seed))[0], fitted.coarse_grid
 
 

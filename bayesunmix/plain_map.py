@@ -71,14 +71,20 @@ class PlainMap:
             cube = compact_counts(image)
             if cube.ndim not in (2, 3):
                 raise InputError(
-                    "image", "be a map or counts (y, x, energy)", f"has {cube.ndim} dimension{'s'[: cube.ndim != 1]}"
+                    "image",
+                    "be a map or counts (y, x, energy)",
+                    f"has {cube.ndim} dimension{'s'[: cube.ndim != 1]}",
                 )
             cube = cube.reshape((1,) * (3 - cube.ndim) + cube.shape)
             axis = np.arange(cube.shape[2], dtype=float)
         if energy is not None:
             axis = np.asarray(energy, dtype=float)
             if axis.shape != cube.shape[2:]:
-                raise InputError("energy", f"hold one value for each of the {cube.shape[2]} channels", f"has shape {axis.shape}")
+                raise InputError(
+                    "energy",
+                    f"hold one value for each of the {cube.shape[2]} channels",
+                    f"has shape {axis.shape}",
+                )
         rows, columns, channels = cube.shape
         merged = -(-channels // bins)
         boundaries = np.append(np.arange(0, channels, merged), channels)

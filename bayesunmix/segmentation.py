@@ -1,11 +1,11 @@
 """One front for segmentation and abundances: clustering, NMF, constrained least squares, and the Bayesian mixture.
 
-| method | model of a pixel | labels | abundances |
-|---|---|---|---|
-| ``clustering`` | it is one cluster (`bayesunmix.inference.clustering`) | most probable cluster | probability of each cluster |
-| ``nmf`` | a mixture of unknown spectra, a point estimate (`bayesunmix.inference.nmf`) | largest share | shares of counts |
-| ``fcls`` | a mixture of given spectra, a point estimate (`bayesunmix.inference.fcls`) | largest share | shares of counts |
-| ``bayes`` | a mixture; learned prior of the shares (`bayesunmix.inference.pixel_posterior`) | largest share | posterior of shares |
+| method | model of a pixel | abundances |
+|---|---|---|
+| ``clustering`` | it is one cluster; `bayesunmix.inference.clustering` | probability of each cluster |
+| ``nmf`` | a mixture of unknown spectra; `bayesunmix.inference.nmf` | shares, a point estimate |
+| ``fcls`` | a mixture of given spectra; `bayesunmix.inference.fcls` | shares, a point estimate |
+| ``bayes`` | a mixture whose shares have a learned prior; `bayesunmix.inference.pixel_posterior` | posterior of shares |
 
 All say the same words: ``labels``, ``abundances``, ``endmembers``. Abundances are shares of a pixel's counts: shares of
 atoms need physics, which `bayesunmix.unmix` has. The two methods with mixture weights can learn from neighbours.
@@ -68,7 +68,10 @@ class Segmentation:
 
     def __repr__(self) -> str:
         shares = self.abundances.mean(["y", "x"]).values
-        parts = [f"{name} {100 * share:.3g} %" for name, share in zip(self.maps["phase"].values, shares, strict=True)]
+        parts = [
+            f"{name} {100 * share:.3g} %"
+            for name, share in zip(self.maps["phase"].values, shares, strict=True)
+        ]
         return f"Segmentation ({self.method}): {', '.join(parts)} of the pixels' counts"
 
 
@@ -131,7 +134,10 @@ def segment(
     level = check_fraction("level", level)
     if spatial and method not in COUPLED:
         raise InputError(
-            "spatial", "be false for a method without mixture weights", f'is true for "{method}"', 'Use "bayes".'
+            "spatial",
+            "be false for a method without mixture weights",
+            f'is true for "{method}"',
+            'Use "bayes".',
         )
     plain = PlainMap.of(image, bins=bins, energy=energy)
     known = None if endmembers is None else _known(plain, endmembers, method)
@@ -139,7 +145,9 @@ def segment(
     run = {"clustering": _clustering, "nmf": _nmf, "fcls": _fcls, "bayes": _bayes}[method]
     spectra, variables = run(plain, names, known, spatial, level, seed)
     share = variables["abundance"]
-    maps: dict[str, Any] = {name: (("phase", "y", "x"), plain.on_grid(value)) for name, value in variables.items()}
+    maps: dict[str, Any] = {
+        name: (("phase", "y", "x"), plain.on_grid(value)) for name, value in variables.items()
+    }
     maps["label"] = (("y", "x"), plain.on_grid(share.argmax(axis=1).astype(np.int16)))
     return Segmentation(
         method,
@@ -159,7 +167,9 @@ def _known(plain: PlainMap, endmembers: npt.ArrayLike, method: str) -> FloatArra
     """Given endmembers in bins, (draw, phase, bin), unit sum."""
     spectra = np.asarray(endmembers, dtype=float)
     if method in ("clustering", "nmf"):
-        raise InputError("endmembers", "be left out for a method that finds its own", f'are given for "{method}"')
+        raise InputError(
+            "endmembers", "be left out for a method that finds its own", f'are given for "{method}"'
+        )
     draws = 3 if method == "bayes" else 2
     if spectra.ndim not in (2, draws) or spectra.shape[-1] != len(plain.energy) or not spectra.size:
         must = f"have shape (phase, {len(plain.energy)})"
@@ -186,7 +196,9 @@ def _clustering(
         )
     probability = found.responsibilities
     if spatial:
-        joint = (plain.counts.astype(np.float32) @ np.log(found.spectra).T.astype(np.float32)).astype(np.float32)
+        joint = (plain.counts.astype(np.float32) @ np.log(found.spectra).T.astype(np.float32)).astype(
+            np.float32
+        )
         weights = neighbour_weights(joint, found.weights, plain.shape)[0]
         probability = weights * np.exp(joint - joint.max(axis=1, keepdims=True))
         probability = probability / probability.sum(axis=1, keepdims=True)
@@ -244,7 +256,13 @@ def _bayes(
         level=level,
         neighbours=plain.shape if spatial else None,
     )
-    fields = {"abundance": "mean", "sd": "sd", "lower": "lower", "upper": "upper", "pure_probability": "pure_probability"}
+    fields = {
+        "abundance": "mean",
+        "sd": "sd",
+        "lower": "lower",
+        "upper": "upper",
+        "pure_probability": "pure_probability",
+    }
     return known.mean(axis=0), {name: getattr(found, field) for name, field in fields.items()}
 
 

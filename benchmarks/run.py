@@ -30,10 +30,18 @@ GROUPS = {
     "thickness": "the 71 GPa map with three priors of the film's thickness",
     "coverage": "coverage of the intervals on the embedded phantom",
     "wrong_model": "coverage where the model is wrong",
+    "segmentation": "abundance maps with and without neighbours",
+    "freeform": "free-form endmembers beside physics-guided ones on the phantom",
 }
 # Of the table in a file or a pipe.
 PLAIN_WIDTH = 170
-MODULES = {"vendor": "vendor_files", "resume": "killed_run", "coverage": "phantom_coverage"}
+MODULES = {
+    "vendor": "vendor_files",
+    "resume": "killed_run",
+    "coverage": "phantom_coverage",
+    "segmentation": "segmentation_maps",
+    "freeform": "free_form",
+}
 
 
 @click.command(help=__doc__.split("\n\n")[0])

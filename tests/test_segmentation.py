@@ -121,7 +121,10 @@ def test_channels_are_merged_and_spread_again(counts: npt.NDArray[np.int64]) -> 
         ({"phases": 3, "bins": 1}, "`bins` must be a whole number of at least 2"),
         ({"phases": 3, "image": np.ones(5, int)}, r"`image` must be a map or counts \(y, x, energy\)"),
         ({"phases": 3, "image": np.full((4, 4, 6), 0.5)}, "`counts` must be whole numbers"),
-        ({"phases": 8, "method": "clustering", "image": np.full((9, 9, 6), 3)}, "`phases` must be at most the number"),
+        (
+            {"phases": 8, "method": "clustering", "image": np.full((9, 9, 6), 3)},
+            "`phases` must be at most the number",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused(
