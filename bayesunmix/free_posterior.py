@@ -171,7 +171,7 @@ def _flat(data: FreeData, n_phases: int) -> FlatModel:
 def _starts(
     counts: Float32Array, mean: FloatArray, matrix: npt.NDArray[np.bool_], n_starts: int, seed: int
 ) -> list[FloatArray]:
-    """Return starting endmembers (phase, energy): cluster spectra at the vertices, as they are and freed of the largest.
+    """Return starting endmembers (phase, energy): cluster spectra at vertices, as they are and freed of the largest.
 
     A declared matrix is the first phase of a set, which explains most of the counts.
     """
@@ -184,7 +184,7 @@ def _starts(
 
 
 def _steps(counts: Float32Array, spectra: FloatArray, wanted: int | None) -> int | None:
-    """Return the steps of each edge: those wanted; else None for as many as counts resolve, unless these are too many."""
+    """Return the steps of each edge: those wanted, or None for as many as counts resolve unless they are too many."""
     if wanted is not None:
         return wanted
     typical = float(counts.sum(dtype=np.float64) / len(counts))

@@ -5,7 +5,7 @@
 | ``clustering`` | it is one cluster; `bayesunmix.inference.clustering` | probability of each cluster |
 | ``nmf`` | a mixture of unknown spectra; `bayesunmix.inference.nmf` | shares, a point estimate |
 | ``fcls`` | a mixture of given spectra; `bayesunmix.inference.fcls` | shares, a point estimate |
-| ``bayes`` | a mixture whose shares have a learned prior; `bayesunmix.inference.pixel_posterior` | posterior of shares |
+| ``bayes`` | a mixture whose shares have a learned prior; `bayesunmix.inference.pixel_posterior` | posterior |
 
 All say the same words: ``labels``, ``abundances``, ``endmembers``. Abundances are shares of a pixel's counts: shares of
 atoms need physics, which `bayesunmix.unmix` has. The two methods with mixture weights can learn from neighbours.

@@ -6,8 +6,8 @@ Three phases lie over the map as grains that overlap along the beam, each pure s
 is a power-law background and the edges of its elements (exSpy's `EELSCLEdge` with hydrogenic oscillator strengths,
 200 kV, 10 mrad convergence, 20 mrad collection); counts are Poisson. bayesunmix is told the number of phases and
 nothing else: no edge, no background. Printed are the error of the abundance maps and how often their intervals and
-those of the endmembers hold the truth. At the end a person who knows the edges reads Ti to N and Ti to O ratios off each
-posterior draw of the endmembers.
+those of the endmembers hold the truth. At the end a person who knows the edges reads N to Ti and O to Ti ratios off
+each posterior draw of the endmembers.
 """
 
 from __future__ import annotations
