@@ -10,6 +10,7 @@ likelihood does not know the lines: what they leave of an endmember shows as mis
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -104,7 +105,8 @@ def fit_free_endmembers(
         balance=blocks.balance(),
     )
     modes = (Mode(0.0, same_mode=True, followed=True, atom_fractions=fractions),)
-    return FreeFitted(data, free.estimate, modes, absorbing, fractions, free)
+    # A fresh copy: the compiled model that reading built cannot be saved.
+    return FreeFitted(data, free.estimate, modes, absorbing, fractions, dataclasses.replace(free))
 
 
 def read_spectra(spectra: FloatArray, basis: EndmemberBasis) -> Draws:
