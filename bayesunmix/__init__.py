@@ -13,34 +13,44 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bayesunmix import simulate
     from bayesunmix.errors import InputError
+    from bayesunmix.freeform import FreeUnmixing, unmix_free
     from bayesunmix.image import SpectrumImage
     from bayesunmix.io import load
     from bayesunmix.phase import Phase
     from bayesunmix.result import Result, open_result
     from bayesunmix.run import unmix
+    from bayesunmix.segmentation import Segmentation, segment
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "FreeUnmixing",
     "InputError",
     "Phase",
     "Result",
+    "Segmentation",
     "SpectrumImage",
     "__version__",
     "load",
     "open_result",
+    "segment",
     "simulate",
     "unmix",
+    "unmix_free",
 ]
 
 _HOME = {
+    "FreeUnmixing": "bayesunmix.freeform",
     "InputError": "bayesunmix.errors",
     "Phase": "bayesunmix.phase",
     "Result": "bayesunmix.result",
+    "Segmentation": "bayesunmix.segmentation",
     "SpectrumImage": "bayesunmix.image",
     "load": "bayesunmix.io",
     "open_result": "bayesunmix.result",
+    "segment": "bayesunmix.segmentation",
     "unmix": "bayesunmix.run",
+    "unmix_free": "bayesunmix.freeform",
 }
 
 

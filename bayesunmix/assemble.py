@@ -14,6 +14,7 @@ from bayesunmix.budget import ORDER, uncertainty_budget
 from bayesunmix.budget_table import SOURCES
 from bayesunmix.checkpoint import Stages
 from bayesunmix.config import RunConfig
+from bayesunmix.free_fit import FreeFitted
 from bayesunmix.goodness import deviances, fit_dataset, held_out_segments, mean_thickness, total_expected
 from bayesunmix.identifiability import Known, identifiability, sentence_of
 from bayesunmix.inference.pixel_posterior import PixelPosterior
@@ -227,9 +228,10 @@ def _maps(setup: Setup, pixels: PixelPosterior) -> xr.Dataset:
 
 def _endmembers(setup: Setup, fitted: FittedPosterior, draws: Draws, level: float) -> xr.Dataset:
     """Endmember spectra channel by channel on the map's energy axis; nan outside the fitted range."""
-    forward = setup.forward
     chosen = _thinned(draws.weights.shape[:2], ENDMEMBER_DRAWS)
-    edges = setup.image.channel_edges_keV
+    if isinstance(fitted, FreeFitted):
+        return _on_axis(setup, _spread(setup, draws, chosen), level)
+    forward, edges = setup.forward, setup.image.channel_edges_keV
     families = forward.family_spectra(fitted.absorbing, edges)
     families = families / np.maximum(
         forward.family_spectra(fitted.absorbing).sum(axis=2, keepdims=True), 1e-300
@@ -239,7 +241,22 @@ def _endmembers(setup: Setup, fitted: FittedPosterior, draws: Draws, level: floa
     counts = draws.family_counts.reshape(-1, *draws.family_counts.shape[2:])[chosen]
     continuum = draws.continuum.reshape(-1, *draws.continuum.shape[2:])[chosen]
     spectra = np.einsum("dkf,kfc->dkc", counts, families) + np.einsum("dkb,kbc->dkc", continuum, pieces)
-    spectra = spectra / spectra.sum(axis=2, keepdims=True)
+    return _on_axis(setup, spectra / spectra.sum(axis=2, keepdims=True), level)
+
+
+def _spread(setup: Setup, draws: Draws, chosen: npt.NDArray[np.int64]) -> FloatArray:
+    """Free-form endmembers (draw, phase, channel): each bin spread over its channels like the total spectrum."""
+    binned = draws.spectra.reshape(-1, *draws.spectra.shape[2:])[chosen]
+    boundaries = setup.blocks.boundaries
+    width = np.diff(boundaries)
+    total = setup.image.sum_spectrum().astype(float)
+    in_bin = np.repeat(np.add.reduceat(total, boundaries[:-1]), width)
+    within = np.where(in_bin > 0, total / np.maximum(in_bin, 1.0), np.repeat(1.0 / width, width))
+    return np.asarray(np.repeat(binned, width, axis=2) * within)
+
+
+def _on_axis(setup: Setup, spectra: FloatArray, level: float) -> xr.Dataset:
+    """Mean and interval of endmembers (draw, phase, channel) on the axis of the whole map."""
     lower, upper = interval(spectra, level)
     axis = setup.axis_keV
     first = int(np.searchsorted(axis, setup.image.energy_keV[0] - 1e-9))

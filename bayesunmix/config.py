@@ -103,6 +103,13 @@ class RunConfig:
             raise InputError("phases.name", "differ from phase to phase", f'"{repeated}" appears twice')
         for phase in self.phases:
             _check_declared(phase, self.sample.elements)
+            if self.inference.endmembers == "free" and (phase.absent or phase.stoichiometry):
+                given = "absent" if phase.absent else "stoichiometry"
+                raise InputError(
+                    f"phases.{phase.name}.{given}",
+                    "be left out with free-form endmembers, which know no elements",
+                    "is given",
+                )
         for truth in self.simulated_phases:
             self._check_truth(truth)
 

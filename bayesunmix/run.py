@@ -176,9 +176,10 @@ def run_image(
     }
     stages = Stages(out, facts, resume=resume)
     from bayesunmix.assemble import assemble
+    from bayesunmix.free_fit import fit_free_endmembers
     from bayesunmix.identifiability import Known
     from bayesunmix.model_data import Blocks
-    from bayesunmix.posterior import fit_posterior
+    from bayesunmix.posterior import FittedPosterior, fit_posterior
     from bayesunmix.sampling import sample
     from bayesunmix.search import CoarseModel
     from bayesunmix.starts import Start, find_starts
@@ -211,12 +212,20 @@ def run_image(
                 ahead.append(coarse.result())
             return found
 
-        starts = stages.run("starts", search)
+        free = config.inference.endmembers == "free"
+        starts = [] if free else stages.run("starts", search)
     with reporter.stage("mode"), ThreadPoolExecutor(1) as pool:
         if out is not None:
             # Matplotlib, too, is slow to import, and the compiler leaves time for it.
             pool.submit(importlib.import_module, "bayesunmix.report")
-        fitted = stages.run("mode", lambda: fit_posterior(blocks, starts, absorbing, reporter.say, *ahead))
+
+        def fit() -> FittedPosterior:
+            if not free:
+                return fit_posterior(blocks, starts, absorbing, reporter.say, *ahead)
+            fwhm_keV, n_starts = setup.spectrum.response.fwhm_keV, config.inference.starts
+            return fit_free_endmembers(blocks, fwhm_keV, absorbing, n_starts, SEARCH_SEED, reporter.say)
+
+        fitted = stages.run("mode", fit)
     with reporter.stage(f"draws ({config.inference.method})"):
         drawn = stages.run("draws", lambda: sample(fitted, config.inference, seed, reporter.advance))
     with reporter.stage("pixels"), ThreadPoolExecutor(1) as pool:
@@ -268,6 +277,7 @@ def _pixels(
             draws.absorption_scale.ravel()[chosen],
             draws.stray_exponent.ravel()[chosen],
         ),
+        neighbours=setup.image.shape[:2] if inference.spatial else None,
         progress=reporter.advance,
     )
 

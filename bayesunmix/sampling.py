@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.free_fit import FreeFitted
 from bayesunmix.inference.laplace import laplace_draws
 from bayesunmix.inference.map_estimate import whitening
 from bayesunmix.inference.nuts import TRANSITIONS, sample_nuts
@@ -49,6 +50,8 @@ def sample(
     progress : callable
         Told the share that is done.
     """
+    if isinstance(fitted, FreeFitted):
+        return Drawn(fitted.read_draws(config, seed), {})
     estimate = fitted.estimate
     if config.method == "map":
         return Drawn(read_draws(fitted, estimate.z[None, None]), {})

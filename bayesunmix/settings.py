@@ -23,6 +23,9 @@ from bayesunmix.errors import (
 from bayesunmix.stoichiometry import SYMBOLS, check_elements
 
 METHODS = ("nuts", "laplace", "map")
+ENDMEMBERS = ("physics", "free")
+# Methods that draw free-form endmembers, which have a thousand parameters.
+FREE_METHODS = ("laplace", "map")
 OXYGEN = ("stoichiometry", "measured", "none")
 LAYOUTS = ("grains",)
 # Most lamellae prepared for STEM-EDS are 20 to 200 nm thick.
@@ -246,6 +249,10 @@ class InferenceConfig:
         Starting points of the search for the best mode, at least; two for each phase beyond the second if that is more.
     max_overlap
         Most phases that overlap in one pixel.
+    endmembers
+        ``physics``: made of lines; ``free``: channel by channel, compositions read off them by the line model.
+    spatial
+        Let the maps of abundance, and nothing else, learn from neighbouring pixels.
     """
 
     method: str = "nuts"
@@ -255,13 +262,21 @@ class InferenceConfig:
     level: float = 0.95
     starts: int = 4
     max_overlap: int = 2
+    endmembers: str = "physics"
+    spatial: bool = False
 
     def __post_init__(self) -> None:
         check_choice("inference.method", self.method, METHODS)
+        check_choice("inference.endmembers", self.endmembers, ENDMEMBERS)
+        if self.endmembers == "free" and self.method not in FREE_METHODS:
+            raise InputError(
+                "inference.method", 'be "laplace" or "map" for free-form endmembers', f'is "{self.method}"'
+            )
         # R-hat splits each chain in two halves of at least two draws.
         lowest = {"chains": 1, "draws": 4, "warmup": 1, "starts": 1, "max_overlap": 1}
         for name, low in lowest.items():
             _set(self, **{name: check_integer(f"inference.{name}", getattr(self, name), low=low)})
+        _check_bool("inference.spatial", self.spatial)
         remedy = "Give 0.95 for a 95 % interval."
         _set(self, level=check_fraction("inference.level", self.level, remedy=remedy))
 

@@ -34,6 +34,8 @@ GROUPS = {
     "coverage": "coverage of the intervals on the embedded phantom",
     "partition": "coverage of partition coefficients from 0.001 to 1000 and of zeros",
     "wrong_model": "coverage where the model is wrong",
+    "segmentation": "abundance maps with and without neighbours",
+    "freeform": "free-form endmembers beside physics-guided ones on the phantom",
 }
 # Of the table in a file or a pipe.
 PLAIN_WIDTH = 170
@@ -43,6 +45,8 @@ MODULES = {
     "resume": "killed_run",
     "coverage": "phantom_coverage",
     "partition": "partition_coverage",
+    "segmentation": "segmentation_maps",
+    "freeform": "free_form",
 }
 
 

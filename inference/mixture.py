@@ -43,8 +43,15 @@ def relative_likelihood(counts: Float32Array, log_mixed: FloatArray) -> Float32A
     return np.asarray(np.exp(joint, out=joint))
 
 
-def responsibilities(likelihood: Float32Array, weights: FloatArray) -> Float32Array:
-    """Posterior share of each atom in each pixel, rows summing to 1, shape (pixel, atom)."""
+def responsibilities(likelihood: Float32Array, weights: FloatArray | Float32Array) -> Float32Array:
+    """Posterior share of each atom in each pixel, rows summing to 1, shape (pixel, atom).
+
+    Parameters
+    ----------
+    likelihood : (pixel, atom)
+    weights : (atom,) or (pixel, atom)
+        Prior probabilities of the atoms, alike for all pixels or of each.
+    """
     share = likelihood * weights.astype(np.float32)
     share /= share.sum(axis=1, keepdims=True)
     return np.asarray(share, np.float32)

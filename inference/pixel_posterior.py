@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.inference.mixture import atom_weights, relative_likelihood, responsibilities
+from bayesunmix.inference.spatial import neighbour_weights
 from bayesunmix.models.abundance import simplex_atoms
 from bayesunmix.models.thickness import ThicknessDraws, answered, counted
 
@@ -71,6 +72,7 @@ def pixel_posterior(
     matrix: npt.NDArray[np.bool_] | None = None,
     count_value: FloatArray | None = None,
     thickness: ThicknessDraws | None = None,
+    neighbours: tuple[int, int] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> PixelPosterior:
     """Posterior abundances of every pixel.
@@ -93,6 +95,8 @@ def pixel_posterior(
         What a count of each phase stands for, in any unit; for `PixelPosterior.value_sd`.
     thickness : ThicknessDraws, optional
         How the thickness of the pixels tilts their spectra, for the same draws; left out, it does not.
+    neighbours : (y, x), optional
+        Shape of the map: the atoms' weights in a pixel then depend on its neighbours (`bayesunmix.inference.spatial`).
     progress : callable, optional
         Told the share of the work that is done.
     """
@@ -101,7 +105,11 @@ def pixel_posterior(
     typical = max(float(counts.sum(axis=1, dtype=np.int64).mean()), 1.0)
     atoms = simplex_atoms(centre, FINER * typical, max_overlap=max_overlap, matrix=matrix)
     reader = _Reader(counts, thickness)
-    weights = _map_weights(reader, reader.log_mixed(atoms, centre))
+    at_mean = reader.log_mixed(atoms, centre)
+    weights = _map_weights(reader, at_mean)
+    by_pixel = None
+    if neighbours is not None:
+        by_pixel = neighbour_weights(_log_likelihood(reader, at_mean), weights, neighbours)[0]
     value = atoms @ (np.zeros(n_phases) if count_value is None else count_value)
     value_powers = np.stack([value, value**2], axis=1)
     pieces = []
@@ -113,9 +121,10 @@ def pixel_posterior(
         pure = np.zeros((len(block), n_phases), np.float32)
         count_share = np.zeros((len(block), n_phases), np.float32)
         value_moments = np.zeros((len(block), 2))
+        prior = weights if by_pixel is None else by_pixel[batch]
         for draw in range(n_draws):
             likelihood = relative_likelihood(block, reader.log_mixed(atoms, spectra[draw], draw))
-            share = responsibilities(likelihood, weights)
+            share = responsibilities(likelihood, prior)
             amount = atoms * atoms_per_count[draw]
             amount = (amount / amount.sum(axis=1, keepdims=True)).astype(np.float32)
             moments += np.stack([share @ amount, share @ amount**2])
@@ -160,6 +169,13 @@ def _map_weights(reader: _Reader, log_mixed: FloatArray, most: int = 20000) -> F
     return atom_weights(
         relative_likelihood(reader.counts(slice(None, None, step)), log_mixed), n_iterations=60
     )
+
+
+def _log_likelihood(reader: _Reader, log_mixed: FloatArray) -> Float32Array:
+    """Log-likelihood of every pixel at every atom, up to a constant per pixel, shape (pixel, atom)."""
+    contrast = (log_mixed - log_mixed.mean(axis=0)).T.astype(np.float32)
+    batches = range(0, len(reader.source), BATCH_PIXELS)
+    return np.concatenate([reader.counts(slice(i, i + BATCH_PIXELS)) @ contrast for i in batches])
 
 
 def _one_hot(amount: Float32Array) -> Float32Array:

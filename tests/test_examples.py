@@ -172,3 +172,18 @@ def test_the_angle_of_spectra() -> None:
     angle = example("compare_nmf_fcls.py")["angle"]
     assert angle(np.array([1.0, 0.0, np.nan]), np.array([1.0, 1.0, 5.0])) == pytest.approx(45.0)
     assert angle(np.array([1.0, 2.0]), np.array([2.0, 4.0])) == pytest.approx(0.0, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_the_eels_example_finds_its_phases(capsys: pytest.CaptureFixture[str]) -> None:
+    example("eels_free_form.py")["main"](["--size", "16", "--counts", "4000", "--bins", "40"])
+    said = capsys.readouterr().out
+    errors = [float(x) for x in re.findall(r"map rmse ([\d.]+)", said)]
+    assert len(errors) == 3
+    assert max(errors) < 0.15
+    assert said.count("pinned only where pixels of it are pure") >= 1
+    ratio, low, high, true = (
+        float(x) for x in re.findall(r"N/Ti in TiN: ([\d.]+) \[([\d.]+), ([\d.]+)\], truth ([\d.]+)", said)[0]
+    )
+    assert low < ratio < high
+    assert ratio == pytest.approx(true, rel=0.25)
