@@ -23,6 +23,7 @@ from bayesunmix.mass_thickness import (
     mass_thickness,
     nominal_mass_per_count,
 )
+from bayesunmix.misfit import find_misfit
 from bayesunmix.posterior import Draws, FittedPosterior
 from bayesunmix.preparation import Setup
 from bayesunmix.quantify import compositions, draw_calibration, interval
@@ -70,6 +71,8 @@ def assemble(
         "fit": fit_dataset(setup, drawn.draws, pixels, segments),
         "lines": _lines(setup),
     }
+    misfit = find_misfit(setup, fitted.data.basis, drawn.draws, pixels, seed)
+    groups["maps"] = groups["maps"].assign(misfit=(("y", "x"), misfit.sigma.astype(np.float32)))
     thickness = None
     if electrons is not None:
         thickness = _mass_thickness(setup, fitted, drawn.draws, pixels, electrons, seed)
@@ -80,7 +83,9 @@ def assemble(
     run["fit"] = deviances(setup, spectra, pixels, segments, n_parameters)
     if run["fit"]["deviance_per_dof_total"] > MISFIT:
         run["warnings"].append(_misfit(run["fit"]["deviance_per_dof_total"]))
-    run["warnings"] += _rival_modes(setup, fitted)
+    run["misfit"] = [region.to_dict() for region in misfit.regions]
+    run["misfit_search"] = misfit.facts()
+    run["warnings"] += [*misfit.warnings(), *_rival_modes(setup, fitted)]
     if thickness is not None:
         table = thickness.table([phase.name for phase in setup.phases], config.inference.level)
         run["mass_thickness"] = {"electrons_per_pixel": electrons, "table": table.to_dict("records")}

@@ -17,7 +17,7 @@ from bayesunmix.mass_thickness import WHOLE_MAP
 from bayesunmix.plot import FIGURES, OPTIONAL_FIGURES
 from bayesunmix.plot.partition import phase_pairs, table_rows
 from bayesunmix.plot.style import element_order, phase_colour, png_bytes
-from bayesunmix.report_words import Check, assumptions, checks, findings, headline
+from bayesunmix.report_words import Check, assumptions, checks, findings, headline, misfit_words
 from bayesunmix.rounding import composition_text, interval_text, partition_text
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
         headline=_headline(result),
         table_compositions=_composition_table(result),
         table_partition=_partition_table(result),
+        misfit=_misfit(result, pictures),
         mass_thickness=_mass_thickness(result, pictures),
         diagnostics=_diagnostics(checks(result)),
         warnings=_warnings(run.get("warnings", [])),
@@ -191,6 +192,20 @@ def _mass_thickness(result: Result, pictures: dict[str, bytes]) -> str:
         f"<figure>{picture}<figcaption>Mass thickness of the declared elements in each pixel from zeta-factors and "
         "dose, with the oxygen that they bind: posterior mean and standard deviation.</figcaption></figure>"
         f"{_table(['', unit], body, caption)}"
+    )
+
+
+def _misfit(result: Result, pictures: dict[str, bytes]) -> str:
+    """Section on the places that no mixture of the phases explains."""
+    if "misfit" not in pictures:
+        return ""
+    paragraph, places = misfit_words(result.run)
+    picture = _image("misfit", pictures["misfit"], ", ".join(result.phases))
+    return (
+        '<h2 id="misfit">Places that do not fit</h2>'
+        f"<figure>{picture}<figcaption>Largest standardised residual of the windows around each pixel against the best "
+        "mixture of the declared phases in that window. Outlined: above the threshold; numbered as in the list."
+        f"</figcaption></figure><p>{escape(paragraph)}</p>{_bullets(places) if places else ''}"
     )
 
 

@@ -28,6 +28,8 @@ _GOOD_ESS = 400.0
 _LEAST_ESS_PER_CHAIN = 100.0
 # Another solution worse by less than this still holds an appreciable part of the posterior.
 _RIVAL_NATS = 10.0
+# Windows of a map without fault scatter up to this much more than counting explains.
+_WIDE_SPREAD = 1.5
 # A model without fault has a deviance of about one per degree of freedom.
 _GOOD_DEVIANCE = 1.2
 
@@ -122,6 +124,26 @@ def assumptions(result: Result) -> list[str]:
         sentences += _declared(phase)
     sentences += [str(sentence) for sentence in result.run.get("assumptions", [])]
     return list(dict.fromkeys(sentences))
+
+
+def misfit_words(run: dict[str, Any]) -> tuple[str, list[str]]:
+    """Return a paragraph on the search for places that do not fit, and a sentence for each place."""
+    from bayesunmix.misfit import Region
+
+    search = run.get("misfit_search", {})
+    regions = [Region(**entry) for entry in run.get("misfit", [])]
+    opening = (
+        f"{_number_word(len(regions))} {'place is' if len(regions) == 1 else 'places are'} no mixture of the declared "
+        f"phases. The threshold of {search.get('threshold', math.nan):.2g} sigma is passed anywhere by "
+        f"{100 * search.get('false_alarm', math.nan):g} of 100 maps without fault."
+    )
+    spread = search.get("spread", 1.0)
+    if spread > _WIDE_SPREAD:
+        opening += (
+            f" The whole map scatters up to {spread:.2g} times as much as counting explains (zoning, thickness); "
+            "places are measured against that scatter."
+        )
+    return opening, [f"{number}: {region.sentence()}." for number, region in enumerate(regions, 1)]
 
 
 def join(parts: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from bayesunmix.plot.compositions import compositions
 from bayesunmix.plot.fit import fit
 from bayesunmix.plot.maps import maps
 from bayesunmix.plot.mass_thickness import mass_thickness
+from bayesunmix.plot.misfit import misfit
 from bayesunmix.plot.partition import partition
 from bayesunmix.plot.segmentation import segmentation
 from bayesunmix.plot.spectra import spectra
@@ -29,7 +30,7 @@ FIGURES = {
 }
 """Every figure by the name of its file, in the order of the report."""
 
-OPTIONAL_FIGURES = {"mass_thickness": mass_thickness}
+OPTIONAL_FIGURES = {"misfit": misfit, "mass_thickness": mass_thickness}
 """Figures of results that hold what the name says."""
 
 
@@ -78,6 +79,10 @@ class ResultPlots:
         """
         self._result.mass_thickness()
         return mass_thickness(self._result)
+
+    def misfit(self) -> Figure:
+        """Places that no mixture of the phases explains: see `bayesunmix.plot.misfit.misfit`."""
+        return misfit(self._result)
 
     def partition(self) -> Figure:
         """Partition coefficients of every pair of phases: see `bayesunmix.plot.partition.partition`."""
