@@ -28,6 +28,7 @@ from bayesunmix.posterior import Draws, FittedPosterior
 from bayesunmix.preparation import Setup
 from bayesunmix.quantify import compositions, draw_calibration, interval
 from bayesunmix.result import Result
+from bayesunmix.robust import Robust
 from bayesunmix.sampling import Drawn
 
 FloatArray = npt.NDArray[np.float64]
@@ -48,7 +49,7 @@ def assemble(
     setup: Setup,
     config: RunConfig,
     fitted: FittedPosterior,
-    drawn: Drawn,
+    robust: Robust,
     pixels: PixelPosterior,
     stages: Stages,
     facts: dict[str, Any],
@@ -56,6 +57,7 @@ def assemble(
     electrons: float | None = None,
 ) -> Result:
     """Make the result of a run; with the electrons per pixel where zeta-factors give a mass thickness."""
+    drawn = robust.drawn
     endmembers = _endmembers(setup, fitted, drawn.draws, config.inference.level)
     spectra = endmembers["mean"].values
     spectra = spectra[:, np.isfinite(spectra[0])]
@@ -71,6 +73,9 @@ def assemble(
         "fit": fit_dataset(setup, drawn.draws, pixels, segments),
         "lines": _lines(setup),
     }
+    if robust.model is not None:
+        own = _posterior(setup, fitted, robust.model, seed)["composition"]
+        groups["posterior"] = groups["posterior"].assign(composition_model=own)
     misfit = find_misfit(setup, fitted.data.basis, drawn.draws, pixels, seed)
     groups["maps"] = groups["maps"].assign(misfit=(("y", "x"), misfit.sigma.astype(np.float32)))
     thickness = None
@@ -83,6 +88,9 @@ def assemble(
     run["fit"] = deviances(setup, spectra, pixels, segments, n_parameters)
     if run["fit"]["deviance_per_dof_total"] > MISFIT:
         run["warnings"].append(_misfit(run["fit"]["deviance_per_dof_total"]))
+    run["robust"] = robust.facts
+    if robust.facts["used"]:
+        run["warnings"].append(robust.facts["reason"])
     run["misfit"] = [region.to_dict() for region in misfit.regions]
     run["misfit_search"] = misfit.facts()
     run["warnings"] += [*misfit.warnings(), *_rival_modes(setup, fitted)]

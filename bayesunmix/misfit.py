@@ -10,7 +10,7 @@ A hole holds few counts, hence no spectrum that could misfit: it is found by its
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.posterior import Draws
 from bayesunmix.preparation import Setup
+from bayesunmix.regions import Region
 from bayesunmix.starts import component_templates
 from bayesunmix.xray import LineTable
 from bayesunmix.xray.atomic import USUAL
@@ -39,55 +40,12 @@ NAMED_SIGMAS, NAMED_FACTOR = 4.0, 1.2
 FOUND_SIGMAS = 6.0
 MOST_REGIONS = 20
 MOST_SAID = 3
-MOST_NAMED = 4
 # A hole has less than this share of the counts around it; a window of so many expected counts decides.
 HOLLOW, HOLLOW_COUNTS = 0.4, 100.0
 # Side of the surroundings, relative to the map's.
 SURROUNDINGS = 0.35
 EVERYWHERE = np.ones((3, 3), bool)
 SWEEPS = 400
-
-
-@dataclass(frozen=True)
-class Region:
-    """A place that no mixture of the phases explains.
-
-    Attributes
-    ----------
-    y, x : float
-        Pixel in the middle.
-    pixels : int
-    sigma : float
-        Largest standardised residual.
-    kind : str
-        ``spectrum`` or ``hole``.
-    excess, lacking : dict
-        By element the ratio of its counts to those of the best mixture; None where the mixture has none of it.
-    counts_ratio : float
-        Counts of a pixel relative to those around the region.
-    """
-
-    y: float
-    x: float
-    pixels: int
-    sigma: float
-    kind: str
-    excess: dict[str, float | None]
-    lacking: dict[str, float | None]
-    counts_ratio: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what run.json holds."""
-        return dict(vars(self))
-
-    def sentence(self) -> str:
-        """Say where the region is and what is wrong with it."""
-        where = f"around row {self.y:.0f}, column {self.x:.0f} ({self.pixels} pixels)"
-        if self.kind == "hole":
-            return f"{where} the counts are {100 * self.counts_ratio:.0f} % of those around: a hole"
-        parts = [_listed("too much", self.excess), _listed("too little", self.lacking)]
-        said = "; ".join(part for part in parts if part) or "no single element stands out"
-        return f"{where}, {self.sigma:.0f} sigma: {said}"
 
 
 @dataclass(frozen=True)
@@ -155,10 +113,13 @@ def find_misfit(
     shares = pixels.count_share.astype(np.float64).reshape(*shape, -1)
     found = scan(grid, pooled, directions, shares, seed=seed, false_alarm=FALSE_ALARM)
     share = (draws.weights / draws.total[..., None]).mean(axis=(0, 1))
-    regions = [
-        _named(setup, bins, spectra, share, templates, core, sigma)
-        for core, sigma in _cores(found, grid, shares @ pooled)
-    ]
+    regions = []
+    for core, peak in _cores(found, grid, shares @ pooled):
+        region = _named(setup, bins, spectra, share, templates, core, float(found.sigma[peak]))
+        if not region.excess and not region.lacking:
+            names = _of_direction(setup, int(found.direction[peak]), starts)
+            region = replace(region, **{"excess" if found.sign[peak] > 0 else "lacking": dict.fromkeys(names)})
+        regions.append(region)
     holes = _holes(grid.sum(axis=2))
     solid = [region for region in regions if not holes[round(region.y), round(region.x)]]
     ordered = sorted([*solid, *_described(holes, grid.sum(axis=2))], key=lambda region: -region.sigma)
@@ -179,8 +140,18 @@ def pooled_bins(setup: Setup, total: FloatArray) -> npt.NDArray[np.int64]:
     return np.array(starts, dtype=np.int64)
 
 
-def _cores(found: Scan, grid: FloatArray, mixture: FloatArray) -> list[tuple[Mask, float]]:
-    """Pixels of each region and its largest residual, the strongest first.
+def _of_direction(setup: Setup, direction: int, starts: npt.NDArray[np.int64]) -> list[str]:
+    """Name what the scan tested: elements, or an energy range."""
+    n_components = len(setup.forward.components)
+    if direction < n_components:
+        return _names(setup, direction)
+    edges = setup.blocks.edges_keV[[*starts, -1]]
+    low, high = edges[direction - n_components : direction - n_components + 2]
+    return [f"counts from {low:.2f} to {high:.2f} keV"]
+
+
+def _cores(found: Scan, grid: FloatArray, mixture: FloatArray) -> list[tuple[Mask, tuple[int, int]]]:
+    """Pixels of each region and the pixel of its largest residual, the strongest first.
 
     Parameters
     ----------
@@ -202,7 +173,7 @@ def _cores(found: Scan, grid: FloatArray, mixture: FloatArray) -> list[tuple[Mas
         window = np.zeros(label.shape, bool)
         window[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1] = True
         core = _core(grid, mixture, window, label == label[peak])
-        cores.append((core if core.any() else window, float(found.sigma[peak])))
+        cores.append((core if core.any() else window, (y, x)))
     return cores
 
 
@@ -298,7 +269,7 @@ def _holes(totals: FloatArray) -> Mask:
     """Pixels in windows with far fewer counts than their surroundings."""
     shape = totals.shape
     middle = float(np.median(totals))
-    side = 1
+    side = 3
     while side * min(side, *shape) * middle < HOLLOW_COUNTS and side < max(shape) // 4:
         side += 2
     pooled = ndimage.uniform_filter(totals, side, mode="nearest")
@@ -307,7 +278,7 @@ def _holes(totals: FloatArray) -> Mask:
     coarse = ndimage.median_filter(pooled[::step, ::step], size=tuple(wide), mode="nearest")
     around = np.repeat(np.repeat(coarse, step, axis=0), step, axis=1)[: shape[0], : shape[1]]
     reference = np.maximum(around, 0.5 * middle)
-    enough = reference * min(side, shape[0]) * min(side, shape[1]) >= HOLLOW_COUNTS
+    enough = reference * min(side, shape[0]) * min(side, shape[1]) >= 0.5 * HOLLOW_COUNTS
     return np.asarray((pooled < HOLLOW * reference) & enough)
 
 
@@ -327,15 +298,6 @@ def _described(holes: Mask, totals: FloatArray) -> list[Region]:
             Region(float(rows.mean()), float(columns.mean()), int(core.sum()), sigma, "hole", {}, {}, ratio)
         )
     return found
-
-
-def _listed(opening: str, ratios: dict[str, float | None]) -> str:
-    """Write elements and their ratios as part of a sentence."""
-    if not ratios:
-        return ""
-    parts = [name if ratio is None else f"{name} ({ratio:.2g} times)" for name, ratio in ratios.items()]
-    rest = " and others" if len(parts) > MOST_NAMED else ""
-    return f"{opening} {', '.join(parts[:MOST_NAMED])}{rest}"
 
 
 def _capital(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bayesunmix.plot.style import element_order
+from bayesunmix.regions import Region
 from bayesunmix.rounding import composition_text
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def checks(result: Result) -> list[Check]:
         *_divergence_check(result),
         *_starts_check(result.run.get("starts", [])),
         *_deviance_check(result),
+        *_robust_check(result.run.get("robust", {})),
         *_binning_note(result.run.get("binning", {})),
         *_response_note(result.run.get("response", {})),
     ]
@@ -128,8 +130,6 @@ def assumptions(result: Result) -> list[str]:
 
 def misfit_words(run: dict[str, Any]) -> tuple[str, list[str]]:
     """Return a paragraph on the search for places that do not fit, and a sentence for each place."""
-    from bayesunmix.misfit import Region
-
     search = run.get("misfit_search", {})
     regions = [Region(**entry) for entry in run.get("misfit", [])]
     opening = (
@@ -276,6 +276,17 @@ def _deviance_check(result: Result) -> list[Check]:
     )
     verdict = "good" if max([total, *known]) <= _GOOD_DEVIANCE else "note"
     return [Check("Deviance per degree of freedom", found, verdict, meaning, remedy)]
+
+
+def _robust_check(robust: dict[str, Any]) -> list[Check]:
+    if not robust:
+        return []
+    meaning = (
+        "Parts of the map are compared with each other. Where a phase varies (zoning, a wedge), its mean is less certain "
+        "than counting says, and the intervals are widened by what the parts differ; the model's own are in the columns "
+        "`sd_model`, `lower_model` and `upper_model` of `composition.csv`."
+    )
+    return [Check("Variation over the map", str(robust["reason"]), "note", meaning, "")]
 
 
 def _binning_note(binning: dict[str, Any]) -> list[Check]:

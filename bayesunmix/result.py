@@ -120,7 +120,14 @@ class Result:
 
     def _summary(self, unit: str) -> pd.DataFrame:
         counting = self._draws["composition_counting"]
-        return composition_table(self.composition(unit), counting, self._absent, self.level)
+        table = composition_table(self.composition(unit), counting, self._absent, self.level)
+        if "composition_model" not in self._draws:
+            return table
+        own = composition_table(
+            convert(self._draws["composition_model"], unit), counting, self._absent, self.level
+        )
+        names = ["sd", "lower", "upper"]
+        return table.assign(**{f"{name}_model": own[name] for name in names})
 
     def partition_table(self) -> pd.DataFrame:
         """Partition coefficients of every ordered pair of phases, the columns of ``partition.csv``."""

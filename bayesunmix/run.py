@@ -178,6 +178,7 @@ def run_image(
     from bayesunmix.assemble import assemble
     from bayesunmix.model_data import Blocks
     from bayesunmix.posterior import fit_posterior
+    from bayesunmix.robust import robust_draws
     from bayesunmix.sampling import sample
     from bayesunmix.search import CoarseModel
     from bayesunmix.starts import Start, find_starts
@@ -217,12 +218,17 @@ def run_image(
         fitted = stages.run("mode", lambda: fit_posterior(blocks, starts, absorbing, reporter.say, *ahead))
     with reporter.stage(f"draws ({config.inference.method})"):
         drawn = stages.run("draws", lambda: sample(fitted, config.inference, seed, reporter.advance))
+    with reporter.stage("tiles"):
+        robust = stages.run(
+            "tiles", lambda: robust_draws(setup, fitted, drawn, config.inference.level, seed)
+        )
+        drawn = robust.drawn
     with reporter.stage("pixels"):
         pixels = stages.run(
             "pixels", lambda: _pixels(setup, config, fitted, drawn.draws, electrons, reporter)
         )
     with reporter.stage("result"):
-        result = assemble(setup, config, fitted, drawn, pixels, stages, facts, seed, electrons)
+        result = assemble(setup, config, fitted, robust, pixels, stages, facts, seed, electrons)
     if out is not None:
         with reporter.stage("files"):
             write_result(result, out)
