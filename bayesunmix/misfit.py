@@ -118,7 +118,9 @@ def find_misfit(
         region = _named(setup, bins, spectra, share, templates, core, float(found.sigma[peak]))
         if not region.excess and not region.lacking:
             names = _of_direction(setup, int(found.direction[peak]), starts)
-            region = replace(region, **{"excess" if found.sign[peak] > 0 else "lacking": dict.fromkeys(names)})
+            region = replace(
+                region, **{"excess" if found.sign[peak] > 0 else "lacking": dict.fromkeys(names)}
+            )
         regions.append(region)
     holes = _holes(grid.sum(axis=2))
     solid = [region for region in regions if not holes[round(region.y), round(region.x)]]
@@ -258,7 +260,9 @@ def _undeclared(setup: Setup, counts: FloatArray, templates: FloatArray) -> list
     lines = [[line for line in table.lines(element) if line.energy_keV > edges[0]] for element in seen]
     group = np.repeat(np.arange(len(seen)), [len(part) for part in lines])
     energy = np.array([line.energy_keV for part in lines for line in part])
-    strength = np.array([line.strength for part in lines for line in part]) * forward.detector.efficiency(energy)
+    strength = np.array([line.strength for part in lines for line in part]) * forward.detector.efficiency(
+        energy
+    )
     area = forward.response.columns(energy, strength / strength.max(), group, len(seen), edges)
     z, _, _ = scores(counts, templates, area / np.maximum(area.sum(axis=1, keepdims=True), 1e-300))
     best = int(z[0].argmax())

@@ -17,7 +17,15 @@ from bayesunmix.mass_thickness import WHOLE_MAP
 from bayesunmix.plot import FIGURES, OPTIONAL_FIGURES
 from bayesunmix.plot.partition import phase_pairs, table_rows
 from bayesunmix.plot.style import element_order, phase_colour, png_bytes
-from bayesunmix.report_words import Check, assumptions, checks, findings, headline, misfit_words
+from bayesunmix.report_words import (
+    Check,
+    assumptions,
+    checks,
+    findings,
+    headline,
+    misfit_words,
+    phase_number_words,
+)
 from bayesunmix.rounding import composition_text, interval_text, partition_text
 
 if TYPE_CHECKING:
@@ -102,6 +110,7 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
         headline=_headline(result),
         table_compositions=_composition_table(result),
         table_partition=_partition_table(result),
+        phase_number=_phase_number(result, pictures),
         misfit=_misfit(result, pictures),
         mass_thickness=_mass_thickness(result, pictures),
         diagnostics=_diagnostics(checks(result)),
@@ -192,6 +201,19 @@ def _mass_thickness(result: Result, pictures: dict[str, bytes]) -> str:
         f"<figure>{picture}<figcaption>Mass thickness of the declared elements in each pixel from zeta-factors and "
         "dose, with the oxygen that they bind: posterior mean and standard deviation.</figcaption></figure>"
         f"{_table(['', unit], body, caption)}"
+    )
+
+
+def _phase_number(result: Result, pictures: dict[str, bytes]) -> str:
+    """Section on the number of phases, empty where it was declared."""
+    if "phase_number" not in pictures:
+        return ""
+    picture = _image("phase_number", pictures["phase_number"], ", ".join(result.phases))
+    return (
+        '<h2 id="phase_number">Number of phases</h2>'
+        f"<figure>{picture}<figcaption>Log predictive density of counts that were kept out of the fit, relative to the "
+        "best number of phases, with the standard error of that difference over parts of the map. Circled: chosen."
+        f"</figcaption></figure>{_bullets(phase_number_words(result.run['phase_number']))}"
     )
 
 

@@ -23,6 +23,8 @@ _METHODS = {
 }
 # Elements below this atom fraction count as traces in the summary.
 _TRACE = 0.01
+# Elements from this atom fraction on say what a phase is.
+_MAIN = 0.02
 # Vehtari et al., Bayesian Anal. 16 (2021) 667, doi:10.1214/20-BA1221: R-hat at most 1.01, effective sample size 400.
 _GOOD_RHAT = 1.01
 _GOOD_ESS = 400.0
@@ -144,6 +146,25 @@ def misfit_words(run: dict[str, Any]) -> tuple[str, list[str]]:
             "places are measured against that scatter."
         )
     return opening, [f"{number}: {region.sentence()}." for number, region in enumerate(regions, 1)]
+
+
+def phase_number_words(facts: dict[str, Any]) -> list[str]:
+    """Return the sentences on how many phases were chosen, why, and what the next one would be."""
+    chosen, curve = int(facts["chosen"]), facts["curve"]
+    best = max(curve, key=lambda row: row["score"])
+    said = [
+        f"The number of phases was inferred: {chosen}. Half of the counts of each block were kept out of the fit, and "
+        f"{best['k']} {'phase predicts' if best['k'] == 1 else 'phases predict'} them best; {chosen} is {facts['rule']}."
+    ]
+    after = facts["next_phase"]
+    if after is not None:
+        main = sorted(after["composition"].items(), key=lambda pair: -pair[1])
+        listed = ", ".join(f"{element} {100 * value:.2g} at%" for element, value in main if value >= _MAIN)
+        said.append(
+            f"One phase more would hold {100 * after['share']:.2g} % of the counts ({listed}) and change the held-out "
+            f"score by {after['gain']:+.1f} ± {after['gain_se']:.1f} nats."
+        )
+    return said
 
 
 def join(parts: Iterable[str]) -> str:

@@ -177,12 +177,20 @@ def run_image(
     stages = Stages(out, facts, resume=resume)
     from bayesunmix.assemble import assemble
     from bayesunmix.model_data import Blocks
+    from bayesunmix.phase_number import infer_phase_number
     from bayesunmix.posterior import fit_posterior
     from bayesunmix.robust import robust_draws
     from bayesunmix.sampling import sample
     from bayesunmix.search import CoarseModel
     from bayesunmix.starts import Start, find_starts
 
+    number = None
+    if config.phases == "auto":
+        with reporter.stage("number of phases"):
+            overlap = config.inference.max_overlap
+            number = stages.run("phase_number", lambda: infer_phase_number(setup, overlap, reporter.say))
+        config = dataclasses.replace(config, phases=number.phases())
+        setup = dataclasses.replace(setup, phases=number.phases())
     blocks = Blocks(
         setup.blocks.counts.astype(np.float32),
         setup.forward,
@@ -219,9 +227,7 @@ def run_image(
     with reporter.stage(f"draws ({config.inference.method})"):
         drawn = stages.run("draws", lambda: sample(fitted, config.inference, seed, reporter.advance))
     with reporter.stage("tiles"):
-        robust = stages.run(
-            "tiles", lambda: robust_draws(setup, fitted, drawn, config.inference.level, seed)
-        )
+        robust = stages.run("tiles", lambda: robust_draws(setup, fitted, drawn, config.inference.level, seed))
         drawn = robust.drawn
     with reporter.stage("pixels"):
         pixels = stages.run(
@@ -229,6 +235,8 @@ def run_image(
         )
     with reporter.stage("result"):
         result = assemble(setup, config, fitted, robust, pixels, stages, facts, seed, electrons)
+    if number is not None:
+        result.run["phase_number"] = number.facts()
     if out is not None:
         with reporter.stage("files"):
             write_result(result, out)

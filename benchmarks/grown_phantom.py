@@ -102,14 +102,19 @@ def grow(
     # What a pixel is made of: the phases, the silica, and for each zoned element the enriched matrix less the matrix.
     rows = np.vstack([pure, [SILICA.get(element, 0.0) for element in elements]])
     rows = np.vstack([rows, *(_enriched(pure[0], elements.index(element), 1.0) for element in ends)])
-    shares = np.concatenate([np.where(grain[..., None], 0.0, abundances), grain[..., None].astype(float)], axis=2)
+    shares = np.concatenate(
+        [np.where(grain[..., None], 0.0, abundances), grain[..., None].astype(float)], axis=2
+    )
     fields = [_field(shape, places) * departures.zoning * shares[..., 0] for _ in ends]
     steps = np.stack([_step(pure[0], elements.index(element)) for element in ends])
     amounts = [field / step for field, step in zip(fields, steps, strict=True)]
     matrix_share = shares[..., 0] - sum(amounts)
-    atoms = np.concatenate(
-        [matrix_share[..., None], shares[..., 1:], *(amount[..., None] for amount in amounts)], axis=2
-    ) * thickness[..., None]
+    atoms = (
+        np.concatenate(
+            [matrix_share[..., None], shares[..., 1:], *(amount[..., None] for amount in amounts)], axis=2
+        )
+        * thickness[..., None]
+    )
     source = Source.of(config, plan)
     source = source.with_errors(errors) if plan.calibration_error else source
     per_atom = source.counts_per_atom(rows, atoms.mean(axis=(0, 1)), plan)

@@ -117,7 +117,7 @@ def window_sides(shape: tuple[int, int], counts_per_pixel: float) -> tuple[int, 
         side += 2
     sides = [side]
     while len(sides) < MOST_SIZES:
-        side = max(side + 2, int(round(GROWTH * side)) // 2 * 2 + 1)
+        side = max(side + 2, round(GROWTH * side) // 2 * 2 + 1)
         if side > longest:
             break
         sides.append(side)
@@ -141,9 +141,7 @@ def window_sums(grid: FloatArray, side: int, step: int) -> tuple[FloatArray, tup
     half = side // 2
     centres = tuple(_centres(size, step) for size in grid.shape[:2])
     low = [np.maximum(centre - half, 0) for centre in centres]
-    high = [
-        np.minimum(centre + half + 1, size) for centre, size in zip(centres, grid.shape[:2], strict=True)
-    ]
+    high = [np.minimum(centre + half + 1, size) for centre, size in zip(centres, grid.shape[:2], strict=True)]
     rows = table[high[0]] - table[low[0]]
     return np.maximum(rows[:, high[1]] - rows[:, low[1]], 0.0), (centres[0], centres[1])
 
@@ -348,10 +346,7 @@ def _simulated(
         found = residual_windows(drawn, spectra, directions, sides, local=False)
         scatters.append([scatter for _, scatter in found])
         largest.append(
-            [
-                np.abs(windows.z).max(axis=(0, 1)) / np.maximum(scatter, 1.0)
-                for windows, scatter in found
-            ]
+            [np.abs(windows.z).max(axis=(0, 1)) / np.maximum(scatter, 1.0) for windows, scatter in found]
         )
     return np.asarray(largest), np.asarray(scatters).mean(axis=0)
 

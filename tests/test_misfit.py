@@ -39,21 +39,26 @@ def drawn(
 def test_window_sums_are_those_of_a_loop() -> None:
     grid = np.random.default_rng(0).poisson(3.0, (7, 9, 2)).astype(float)
     sums, (rows, columns) = window_sums(grid, 3, 2)
-    assert rows[0] == 0 and rows[-1] == 6 and columns[-1] == 8
+    assert rows[0] == 0
+    assert rows[-1] == 6
+    assert columns[-1] == 8
     for i, y in enumerate(rows):
         for j, x in enumerate(columns):
             part = grid[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
             np.testing.assert_allclose(sums[i, j], part.sum(axis=(0, 1)))
 
 
-@pytest.mark.parametrize(("shape", "counts"), [((96, 96), 108.0), ((1, 300), 50.0), ((1, 1), 10.0), ((4, 4), 1e5)])
+@pytest.mark.parametrize(
+    ("shape", "counts"), [((96, 96), 108.0), ((1, 300), 50.0), ((1, 1), 10.0), ((4, 4), 1e5)]
+)
 def test_windows_hold_enough_counts_and_fit_the_map(shape: tuple[int, int], counts: float) -> None:
     sides = window_sides(shape, counts)
     assert all(side % 2 for side in sides)
     assert list(sides) == sorted(set(sides))
     assert max(sides) <= max(shape)
     if shape == (96, 96):
-        assert sides[0] ** 2 * counts >= 600 and sides[-1] <= 96 / 5
+        assert sides[0] ** 2 * counts >= 600
+        assert sides[-1] <= 96 / 5
 
 
 def test_amounts_are_recovered_and_never_negative() -> None:
@@ -78,14 +83,16 @@ def test_scores_are_standard_normal_where_the_mixture_is_right() -> None:
 
 def test_a_direction_that_is_a_mixture_has_no_score() -> None:
     z, root, _ = scores(np.array([[30.0, 40.0, 50.0, 30.0, 10.0]]), SPECTRA, SPECTRA.mean(axis=0)[None])
-    assert z[0, 0] == 0.0 and root[0, 0] == 0.0
+    assert z[0, 0] == 0.0
+    assert root[0, 0] == 0.0
 
 
 def test_a_place_of_its_own_kind_is_found_and_the_rest_is_not() -> None:
     grid, shares = drawn((40, 40), 100.0, 2, (slice(10, 15), slice(20, 25)))
     found = scan(grid, SPECTRA, DIRECTIONS, shares, seed=0)
     assert found.sigma[12, 22] > 2.0 * found.threshold
-    assert found.direction[12, 22] in (2, 5) and found.sign[12, 22] > 0
+    assert found.direction[12, 22] in (2, 5)
+    assert found.sign[12, 22] > 0
     far = np.ones((40, 40), bool)
     far[2:23, 12:33] = False
     assert found.sigma[far].max() < found.threshold
@@ -125,7 +132,8 @@ def test_small_maps_pass(shape: tuple[int, int]) -> None:
     grid, shares = drawn(shape, 500.0, 7)
     found = scan(grid, SPECTRA, DIRECTIONS, shares, seed=0)
     assert found.sigma.shape == shape
-    assert np.isfinite(found.sigma).all() and found.threshold > 0
+    assert np.isfinite(found.sigma).all()
+    assert found.threshold > 0
 
 
 def test_holes_are_far_below_their_surroundings() -> None:
@@ -135,8 +143,11 @@ def test_holes_are_far_below_their_surroundings() -> None:
     assert not _holes(totals).any()
     totals[20:26, 30:36] = rng.poisson(3.0, (6, 6))
     (region,) = _described(_holes(totals), totals)
-    assert region.kind == "hole" and abs(region.y - 22.5) < 1 and abs(region.x - 32.5) < 1
-    assert 16 <= region.pixels <= 49 and region.counts_ratio < 0.3
+    assert region.kind == "hole"
+    assert abs(region.y - 22.5) < 1
+    assert abs(region.x - 32.5) < 1
+    assert 16 <= region.pixels <= 49
+    assert region.counts_ratio < 0.3
     assert "a hole" in region.sentence()
 
 
@@ -161,6 +172,7 @@ def test_words_name_what_is_there() -> None:
     )
     found = Misfit(np.zeros((2, 2)), 6.0, 0.01, 1.0, (region,) * 5)
     (warning,) = found.warnings()
-    assert "There are 2 more places." in warning and "A phase may be missing" in warning
+    assert "There are 2 more places." in warning
+    assert "A phase may be missing" in warning
     assert Misfit(np.zeros((2, 2)), 6.0, 0.01, 1.0, ()).warnings() == []
     assert Region(**region.to_dict()) == region
