@@ -153,7 +153,7 @@ def phase_number_words(facts: dict[str, Any]) -> list[str]:
     chosen, curve = int(facts["chosen"]), facts["curve"]
     best = max(curve, key=lambda row: row["score"])
     said = [
-        f"The number of phases was inferred: {chosen}. Half of the counts of each block were kept out of the fit, and "
+        f"The number of phases was inferred: {chosen}. Half of the counts of each block were kept out of the fit; "
         f"{best['k']} {'phase predicts' if best['k'] == 1 else 'phases predict'} them best; {chosen} is {facts['rule']}."
     ]
     after = facts["next_phase"]
@@ -303,9 +303,9 @@ def _robust_check(robust: dict[str, Any]) -> list[Check]:
     if not robust:
         return []
     meaning = (
-        "Parts of the map are compared with each other. Where a phase varies (zoning, a wedge), its mean is less certain "
-        "than counting says, and the intervals are widened by what the parts differ; the model's own are in the columns "
-        "`sd_model`, `lower_model` and `upper_model` of `composition.csv`."
+        "Parts of the map are compared with each other. Where a phase varies (zoning, a wedge), its mean is less "
+        "certain than counting says, and the intervals are widened by what the parts differ; the model's own are in "
+        "the columns sd_model, lower_model and upper_model of composition.csv."
     )
     return [Check("Variation over the map", str(robust["reason"]), "note", meaning, "")]
 

@@ -30,6 +30,7 @@ GROUPS = {
     "thickness": "the 71 GPa map with three priors of the film's thickness",
     "coverage": "coverage of the intervals on the embedded phantom",
     "wrong_model": "coverage where the model is wrong",
+    "model_checks": "unlisted grains, holes, zoned matrices, and the number of phases",
 }
 # Of the table in a file or a pipe.
 PLAIN_WIDTH = 170

@@ -125,7 +125,7 @@ def window_sides(shape: tuple[int, int], counts_per_pixel: float) -> tuple[int, 
 
 
 def window_sums(grid: FloatArray, side: int, step: int) -> tuple[FloatArray, tuple[IntArray, IntArray]]:
-    """Sums over square windows cut at the map's edge, and the windows' central pixels.
+    """Return sums over square windows cut at the map's edge, and the windows' central pixels.
 
     Parameters
     ----------
@@ -332,7 +332,7 @@ def _simulated(
     sides: tuple[int, ...],
     seed: int,
 ) -> tuple[FloatArray, FloatArray]:
-    """Largest absolute residual (map, size, direction) of maps drawn from the model, and mean scatter (size, direction)."""
+    """Largest residual (map, size, direction) of maps drawn from the model, and mean scatter (size, direction)."""
     generator = np.random.default_rng([seed, 30])
     rows, columns = grid.shape[:2]
     band = max(min(rows, MOST_SIMULATED // columns), min(rows, max(sides)))
