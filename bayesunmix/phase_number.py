@@ -7,8 +7,9 @@ log predictive density of the second,
     score_K = sum_p log sum_j pi_j prod_c ( alpha_j . s_c )^y_pc,
 
 over the blocks p, relative to one common spectrum. A phase too many fits the first half's noise and gains nothing.
-Errors are those of paired differences over spatial tiles, since neighbours are alike. The rule is the usual one: the
-smallest K within one standard error of the best (Breiman, L., et al., Classification and Regression Trees (1984), 3.4.3).
+Errors are those of paired differences over spatial tiles, since neighbours are alike. The rule is the usual one:
+the smallest K within one standard error of the best (Breiman, L., et al., Classification and Regression Trees (1984),
+3.4.3).
 """
 
 from __future__ import annotations

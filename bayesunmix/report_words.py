@@ -154,7 +154,8 @@ def phase_number_words(facts: dict[str, Any]) -> list[str]:
     best = max(curve, key=lambda row: row["score"])
     said = [
         f"The number of phases was inferred: {chosen}. Half of the counts of each block were kept out of the fit; "
-        f"{best['k']} {'phase predicts' if best['k'] == 1 else 'phases predict'} them best; {chosen} is {facts['rule']}."
+        f"{best['k']} {'phase predicts' if best['k'] == 1 else 'phases predict'} them best; {chosen} is "
+        f"{facts['rule']}."
     ]
     after = facts["next_phase"]
     if after is not None:
