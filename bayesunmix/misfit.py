@@ -117,10 +117,9 @@ def find_misfit(
     for core, peak in _cores(found, grid, shares @ pooled):
         region = _named(setup, bins, spectra, share, templates, core, float(found.sigma[peak]))
         if not region.excess and not region.lacking:
-            names = _of_direction(setup, int(found.direction[peak]), starts)
-            region = replace(
-                region, **{"excess" if found.sign[peak] > 0 else "lacking": dict.fromkeys(names)}
-            )
+            names = dict.fromkeys(_of_direction(setup, int(found.direction[peak]), starts))
+            more = found.sign[peak] > 0
+            region = replace(region, excess=names) if more else replace(region, lacking=names)
         regions.append(region)
     holes = _holes(grid.sum(axis=2))
     solid = [region for region in regions if not holes[round(region.y), round(region.x)]]

@@ -185,7 +185,7 @@ def _candidate(
     pi = atom_weights(relative_likelihood(halves[0], atoms @ spectra))
     common = halves[0].sum(axis=0, dtype=float) + 1.0
     by_block = _log_predictive(halves[1], atoms @ spectra, pi, common / common.sum())
-    return Candidate(weights, spectra, pi @ atoms, np.bincount(labels, weights=by_block))
+    return Candidate(weights, spectra, pi @ atoms, np.bincount(labels, weights=by_block).astype(float))
 
 
 def _descended(coarse: CoarseModel, start: Start) -> tuple[FloatArray, FloatArray, float]:

@@ -126,7 +126,7 @@ def compare_tiles(
         return None, quantities
     gradient = _weighted_gradient(fitted, setup.blocks.counts.astype(np.float32))
     scores = -tile_scores(gradient, labels, len(found)) / slope
-    root = np.linalg.cholesky(target.covariance)
+    root = np.asarray(np.linalg.cholesky(target.covariance), np.float64)
     return stretch_of(scores, root, quantities.gradients, seed=seed, level=level), quantities
 
 
