@@ -16,7 +16,7 @@ from bayesunmix.checkpoint import Stages
 from bayesunmix.config import RunConfig
 from bayesunmix.free_fit import FreeFitted
 from bayesunmix.goodness import deviances, fit_dataset, held_out_segments, mean_thickness, total_expected
-from bayesunmix.identifiability import Known, identifiability, sentence_of
+from bayesunmix.identifiability import Known, identifiability, loose_ends, sentence_of
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.mass_balance import count_shares
 from bayesunmix.mass_thickness import (
@@ -27,12 +27,14 @@ from bayesunmix.mass_thickness import (
     mass_thickness,
     nominal_mass_per_count,
 )
+from bayesunmix.misfit import find_misfit
 from bayesunmix.models.thickness import STRAY_EXPONENT_SD
 from bayesunmix.posterior import Draws, FittedPosterior
 from bayesunmix.preparation import Setup
 from bayesunmix.quantify import CalibrationDraws, compositions, draw_calibration, interval, relative_atoms
 from bayesunmix.residual_regions import residual_regions
 from bayesunmix.result import Result
+from bayesunmix.robust import Robust
 from bayesunmix.sampling import Drawn
 from bayesunmix.tables import DETECTED, detection_states
 
@@ -54,7 +56,7 @@ def assemble(
     setup: Setup,
     config: RunConfig,
     fitted: FittedPosterior,
-    drawn: Drawn,
+    robust: Robust,
     pixels: PixelPosterior,
     stages: Stages,
     facts: dict[str, Any],
@@ -62,7 +64,12 @@ def assemble(
     electrons: float | None = None,
     known: Known | None = None,
 ) -> Result:
-    """Make the result of a run; with the electrons per pixel where zeta-factors give a mass thickness."""
+    """Make the result of a run.
+
+    With the electrons per pixel where zeta-factors give a mass thickness, and with what is known of the posterior around
+    the mode where the line model made it.
+    """
+    drawn = robust.drawn
     endmembers = _endmembers(setup, fitted, drawn.draws, config.inference.level)
     spectra = endmembers["mean"].values
     spectra = spectra[:, np.isfinite(spectra[0])]
@@ -79,14 +86,19 @@ def assemble(
         "fit": fit_dataset(setup, drawn.draws, pixels, tilt, segments),
         "lines": _lines(setup),
     }
+    if robust.model is not None:
+        own = _posterior(setup, fitted, robust.model, seed)["composition"]
+        groups["posterior"] = groups["posterior"].assign(composition_model=own)
+    misfit = find_misfit(setup, fitted.data.basis, drawn.draws, pixels, seed)
+    groups["maps"] = groups["maps"].assign(misfit=(("y", "x"), misfit.sigma.astype(np.float32)))
     thickness = None
     if electrons is not None:
         thickness = _mass_thickness(setup, fitted, drawn.draws, pixels, electrons, seed)
         _add_mass_thickness(groups, thickness)
-    known = known or Known.of(fitted, setup.phases, setup.forward.elements)
-    groups["budget"] = uncertainty_budget(
-        known.local, setup.forward, fitted.absorbing, groups["posterior"]["composition_counting"], seed
-    )
+    if known is not None:
+        groups["budget"] = uncertainty_budget(
+            known.local, setup.forward, fitted.absorbing, groups["posterior"]["composition_counting"], seed
+        )
     tree = xr.DataTree.from_dict(groups)
     run = _record(setup, config, fitted, drawn, stages, facts, seed)
     n_parameters = len(setup.forward.components) + fitted.data.basis.continuum_area.shape[1]
@@ -94,22 +106,29 @@ def assemble(
     run["fit"] |= residual_regions(setup, total_expected(setup, spectra, pixels, tilt), segments)
     if run["fit"]["deviance_per_dof_total"] > MISFIT:
         run["warnings"].append(_misfit(run["fit"]["deviance_per_dof_total"]))
-    run["warnings"] += _rival_modes(setup, fitted)
+    run["robust"] = robust.facts
+    if robust.facts["used"]:
+        run["warnings"].append(robust.facts["reason"])
+    run["misfit"] = [region.to_dict() for region in misfit.regions]
+    run["misfit_search"] = misfit.facts()
+    run["warnings"] += [*misfit.warnings(), *_rival_modes(setup, fitted)]
     if thickness is not None:
         table = thickness.table([phase.name for phase in setup.phases], config.inference.level)
         run["mass_thickness"] = {"electrons_per_pixel": electrons, "table": table.to_dict("records")}
         run["warnings"] += [sentence for sentence in [contradiction(thickness, setup.forward)] if sentence]
     run["pixel_thickness"] = _pixel_thickness(setup, fitted, drawn.draws)
-    run["budget"] = {"sources": list(SOURCES), "order": ORDER}
-    run["identifiability"] = identifiability(
-        known,
-        setup.phases,
-        setup.forward.elements,
-        groups["posterior"],
-        groups["budget"],
-        _found(setup, groups["posterior"]["composition_counting"]),
-        setup.forward.calibration_sd,
-    )
+    run["identifiability"] = {"loose_ends": loose_ends(setup.phases, groups["posterior"])}
+    if known is not None:
+        run["budget"] = {"sources": list(SOURCES), "order": ORDER}
+        run["identifiability"] |= identifiability(
+            known,
+            setup.phases,
+            setup.forward.elements,
+            groups["posterior"],
+            groups["budget"],
+            _found(setup, groups["posterior"]["composition_counting"]),
+            setup.forward.calibration_sd,
+        )
     run["warnings"] += [sentence_of(loose) for loose in run["identifiability"]["loose_ends"]]
     result = Result(tree, run | {"problems": []})
     run["diagnostics"] |= _worst(result.diagnostics())

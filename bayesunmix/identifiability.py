@@ -138,7 +138,6 @@ def identifiability(
     local, less = known
     more = given_more(local, phases, elements, detected, calibration_sd)
     return {
-        "loose_ends": loose_ends(phases, posterior),
         "compositions": composition_records(local, phases, elements, posterior, budget, less, more),
         "declarations": [_strongest(change, local, phases, elements) for change in less],
         "flat_directions": flat_directions(local, phases, elements),

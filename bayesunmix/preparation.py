@@ -51,6 +51,7 @@ class Setup:
         What the total spectrum says about spectrometer, lines and continuum.
     blocks : BinnedCounts
     phases : tuple of Phase
+        Empty where their number is yet to be inferred.
     mean_composition : (element,)
         Atom fractions of the whole map, from its total spectrum.
     thickness : PixelThickness
@@ -78,8 +79,6 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     InputError
         If they do not go together.
     """
-    if config.phases == "auto":
-        raise InputError("phases", "be tables or a number", 'is "auto"', "Say how many phases there are.")
     notes = [*image.warnings, *config.assumptions()]
     given = {k: v for k, v in dataclasses.asdict(config.instrument).items() if v is not None}
     image = image.replace_facts(**given) if given else image
@@ -145,7 +144,6 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
         undeclared=refined.found,
         continuum=refined.continuum,
     )
-    assert not isinstance(config.phases, str)
     for note in notes[len(image.warnings) :]:
         warnings.warn(note, BayesUnmixWarning, stacklevel=2)
     mean = mean_composition(refined.counts, sample.elements, table, detector)
@@ -157,7 +155,7 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
         forward,
         refined,
         blocks,
-        config.phases,
+        () if isinstance(config.phases, str) else config.phases,
         mean,
         thickness,
         tuple(dict.fromkeys(notes)),

@@ -19,7 +19,15 @@ from bayesunmix.plot import FIGURES, OPTIONAL_FIGURES
 from bayesunmix.plot.partition import phase_pairs, table_rows
 from bayesunmix.plot.style import element_order, phase_colour, png_bytes
 from bayesunmix.report_identifiability import identifiability_section
-from bayesunmix.report_words import Check, assumptions, checks, findings, headline
+from bayesunmix.report_words import (
+    Check,
+    assumptions,
+    checks,
+    findings,
+    headline,
+    misfit_words,
+    phase_number_words,
+)
 from bayesunmix.rounding import composition_text, interval_text, partition_text
 
 if TYPE_CHECKING:
@@ -112,6 +120,8 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
         headline=_headline(result),
         table_compositions=_composition_table(result),
         table_partition=_partition_table(result),
+        phase_number=_phase_number(result, pictures),
+        misfit=_misfit(result, pictures),
         mass_thickness=_mass_thickness(result, pictures),
         mass_balance=_mass_balance(result),
         residual_regions=_residual_regions(run.get("fit", {})),
@@ -252,6 +262,33 @@ def _mass_balance(result: Result) -> str:
     )
     head = ["", *map(escape, table.frame.columns[1:])]
     return f'<h2 id="mass_balance">Mass balance</h2>{_table(head, body, escape(table.caption))}<p>{text}</p>'
+
+
+def _phase_number(result: Result, pictures: dict[str, bytes]) -> str:
+    """Section on the number of phases, empty where it was declared."""
+    if "phase_number" not in pictures:
+        return ""
+    picture = _image("phase_number", pictures["phase_number"], ", ".join(result.phases))
+    return (
+        '<h2 id="phase_number">Number of phases</h2>'
+        f"<figure>{picture}<figcaption>Log predictive density of counts that were kept out of the fit, relative to the "
+        "best number of phases, with the standard error of that difference over parts of the map. Circled: chosen."
+        f"</figcaption></figure>{_bullets(phase_number_words(result.run['phase_number']))}"
+    )
+
+
+def _misfit(result: Result, pictures: dict[str, bytes]) -> str:
+    """Section on the places that no mixture of the phases explains."""
+    if "misfit" not in pictures:
+        return ""
+    paragraph, places = misfit_words(result.run)
+    picture = _image("misfit", pictures["misfit"], ", ".join(result.phases))
+    return (
+        '<h2 id="misfit">Places that do not fit</h2>'
+        f"<figure>{picture}<figcaption>Largest standardised residual of the windows around each pixel against the best "
+        "mixture of the declared phases in that window. Outlined: above the threshold; numbered as in the list."
+        f"</figcaption></figure><p>{escape(paragraph)}</p>{_bullets(places) if places else ''}"
+    )
 
 
 def _cell(text: str, known: bool) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bayesunmix.plot.style import element_order
+from bayesunmix.regions import Region
 from bayesunmix.rounding import composition_text
 
 if TYPE_CHECKING:
@@ -22,12 +23,16 @@ _METHODS = {
 }
 # Elements below this atom fraction count as traces in the summary.
 _TRACE = 0.01
+# Elements from this atom fraction on say what a phase is.
+_MAIN = 0.02
 # Vehtari et al., Bayesian Anal. 16 (2021) 667, doi:10.1214/20-BA1221: R-hat at most 1.01, effective sample size 400.
 _GOOD_RHAT = 1.01
 _GOOD_ESS = 400.0
 _LEAST_ESS_PER_CHAIN = 100.0
 # Another solution worse by less than this still holds an appreciable part of the posterior.
 _RIVAL_NATS = 10.0
+# Windows of a map without fault scatter up to this much more than counting explains.
+_WIDE_SPREAD = 1.5
 # A model without fault has a deviance of about one per degree of freedom.
 _GOOD_DEVIANCE = 1.2
 
@@ -94,6 +99,7 @@ def checks(result: Result) -> list[Check]:
         *_starts_check(result.run.get("starts", [])),
         *_deviance_check(result),
         *_regions_check(result.run.get("fit", {})),
+        *_robust_check(result.run.get("robust", {})),
         *_binning_note(result.run.get("binning", {})),
         *_response_note(result.run.get("response", {})),
     ]
@@ -123,6 +129,44 @@ def assumptions(result: Result) -> list[str]:
         sentences += _declared(phase)
     sentences += [str(sentence) for sentence in result.run.get("assumptions", [])]
     return list(dict.fromkeys(sentences))
+
+
+def misfit_words(run: dict[str, Any]) -> tuple[str, list[str]]:
+    """Return a paragraph on the search for places that do not fit, and a sentence for each place."""
+    search = run.get("misfit_search", {})
+    regions = [Region(**entry) for entry in run.get("misfit", [])]
+    opening = (
+        f"{_number_word(len(regions))} {'place is' if len(regions) == 1 else 'places are'} no mixture of the declared "
+        f"phases. The threshold of {search.get('threshold', math.nan):.2g} sigma is passed anywhere by "
+        f"{100 * search.get('false_alarm', math.nan):g} of 100 maps without fault."
+    )
+    spread = search.get("spread", 1.0)
+    if spread > _WIDE_SPREAD:
+        opening += (
+            f" The whole map scatters up to {spread:.2g} times as much as counting explains (zoning, thickness); "
+            "places are measured against that scatter."
+        )
+    return opening, [f"{number}: {region.sentence()}." for number, region in enumerate(regions, 1)]
+
+
+def phase_number_words(facts: dict[str, Any]) -> list[str]:
+    """Return the sentences on how many phases were chosen, why, and what the next one would be."""
+    chosen, curve = int(facts["chosen"]), facts["curve"]
+    best = max(curve, key=lambda row: row["score"])
+    said = [
+        f"The number of phases was inferred: {chosen}. Half of the counts of each block were kept out of the fit; "
+        f"{best['k']} {'phase predicts' if best['k'] == 1 else 'phases predict'} them best; {chosen} is "
+        f"{facts['rule']}."
+    ]
+    after = facts["next_phase"]
+    if after is not None:
+        main = sorted(after["composition"].items(), key=lambda pair: -pair[1])
+        listed = ", ".join(f"{element} {100 * value:.2g} at%" for element, value in main if value >= _MAIN)
+        said.append(
+            f"One phase more would hold {100 * after['share']:.2g} % of the counts ({listed}) and change the held-out "
+            f"score by {after['gain']:+.1f} ± {after['gain_se']:.1f} nats."
+        )
+    return said
 
 
 def join(parts: Iterable[str]) -> str:
@@ -275,6 +319,17 @@ def _regions_check(fit: dict[str, Any]) -> list[Check]:
     remedy = "Declare the element that is named, or cut the region off with `energy_range`."
     beyond = any(abs(region["sigma"]) > scan["global_threshold_sigma"] for region in regions)
     return [Check("Residuals", found, "note" if beyond else "good", meaning, remedy)]
+
+
+def _robust_check(robust: dict[str, Any]) -> list[Check]:
+    if not robust:
+        return []
+    meaning = (
+        "Parts of the map are compared with each other. Where a phase varies (zoning, a wedge), its mean is less "
+        "certain than counting says, and the intervals are widened by what the parts differ; the model's own are in "
+        "the columns sd_model, lower_model and upper_model of composition.csv."
+    )
+    return [Check("Variation over the map", str(robust["reason"]), "note", meaning, "")]
 
 
 def _binning_note(binning: dict[str, Any]) -> list[Check]:

@@ -205,11 +205,16 @@ class Result:
 
     def _summary(self, unit: str) -> pd.DataFrame:
         converted = self.composition(unit)
-        table = composition_table(converted, self._draws["composition_counting"], self._absent, self.level)
+        counting = self._draws["composition_counting"]
+        table = composition_table(converted, counting, self._absent, self.level)
         if "oxide" in converted.coords:
             names = dict(zip(converted["element"].values, converted["oxide"].values, strict=True))
             table["oxide"] = table["element"].map(names)
-        return table
+        if "composition_model" not in self._draws:
+            return table
+        model = self._converted(self._draws["composition_model"], unit, self.chemistry, oxygen=False)
+        own = composition_table(model, counting, self._absent, self.level)
+        return table.assign(**{f"{name}_model": own[name] for name in ("sd", "lower", "upper")})
 
     def partition_table(self, by: str = "atoms") -> pd.DataFrame:
         """Partition coefficients of every ordered pair of phases, the columns of ``partition.csv``.

@@ -179,11 +179,20 @@ def run_image(
     from bayesunmix.free_fit import fit_free_endmembers
     from bayesunmix.identifiability import Known
     from bayesunmix.model_data import Blocks
+    from bayesunmix.phase_number import infer_phase_number
     from bayesunmix.posterior import FittedPosterior, fit_posterior
+    from bayesunmix.robust import robust_draws
     from bayesunmix.sampling import sample
     from bayesunmix.search import CoarseModel
     from bayesunmix.starts import Start, find_starts
 
+    number = None
+    if config.phases == "auto":
+        with reporter.stage("number of phases"):
+            overlap = config.inference.max_overlap
+            number = stages.run("phase_number", lambda: infer_phase_number(setup, overlap, reporter.say))
+        config = dataclasses.replace(config, phases=number.phases())
+        setup = dataclasses.replace(setup, phases=number.phases())
     blocks = Blocks(
         setup.blocks.counts.astype(np.float32),
         setup.forward,
@@ -228,15 +237,20 @@ def run_image(
         fitted = stages.run("mode", fit)
     with reporter.stage(f"draws ({config.inference.method})"):
         drawn = stages.run("draws", lambda: sample(fitted, config.inference, seed, reporter.advance))
+    with reporter.stage("tiles"):
+        robust = stages.run("tiles", lambda: robust_draws(setup, fitted, drawn, config.inference.level, seed))
+        drawn = robust.drawn
     with reporter.stage("pixels"), ThreadPoolExecutor(1) as pool:
         # What declarations pin is compiled while pixels keep the other core busy.
-        knowledge = pool.submit(Known.of, fitted, setup.phases, setup.forward.elements)
+        knowledge = None if free else pool.submit(Known.of, fitted, setup.phases, setup.forward.elements)
         pixels = stages.run(
             "pixels", lambda: _pixels(setup, config, fitted, drawn.draws, electrons, reporter)
         )
     with reporter.stage("result"):
-        known = knowledge.result()
-        result = assemble(setup, config, fitted, drawn, pixels, stages, facts, seed, electrons, known)
+        known = None if knowledge is None else knowledge.result()
+        result = assemble(setup, config, fitted, robust, pixels, stages, facts, seed, electrons, known)
+    if number is not None:
+        result.run["phase_number"] = number.facts()
     if out is not None:
         with reporter.stage("files"):
             write_result(result, out)

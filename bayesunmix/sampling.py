@@ -29,11 +29,14 @@ class Drawn:
         Arrays (chain, draw) in ArviZ's names; empty for a single point.
     stretched : int
         Directions that NUTS found wider than the curvature says.
+    z : (chain, draw, dim) or None
+        The draws as flat vectors; None for a single point.
     """
 
     draws: Draws
     statistics: dict[str, npt.NDArray[np.generic]]
     stretched: int = 0
+    z: FloatArray | None = None
 
 
 def sample(
@@ -66,7 +69,7 @@ def sample(
             seed=seed,
             progress=progress,
         )
-        return Drawn(read_draws(fitted, z), {})
+        return Drawn(read_draws(fitted, z), {}, z=z)
     done = 0
     # Warm-up counts single trajectories, a draw is the end of a few.
     total = config.chains * (config.warmup // TRANSITIONS + config.draws)
@@ -95,4 +98,4 @@ def sample(
         "step_size": nuts.step_size,
         "diverging": nuts.diverging,
     }
-    return Drawn(read_draws(fitted, nuts.z), statistics, nuts.stretched)
+    return Drawn(read_draws(fitted, nuts.z), statistics, nuts.stretched, nuts.z)

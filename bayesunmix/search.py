@@ -102,10 +102,7 @@ def compare_starts(
     part, model, value_and_gradient = coarse.part, coarse.model, coarse.value_and_gradient
 
     def run(start: Start, name: str) -> _Descent:
-        data, example, block = _coarse(part, coarse.basis, coarse.yields, start, coarse.baseline)
-        transform = np.eye(model.size)
-        transform[model.blocks["line_units"], model.blocks["line_units"]] = block
-        z = np.asarray(model.flatten(example, data))
+        data, z, transform = coarse_start(coarse, start)
         # A fresh memory half-way: the curvature learned far from the mode misleads near it.
         for iterations in (50, 80):
             z, potential, _ = descend(value_and_gradient, data, z, transform, max_iterations=iterations)
@@ -133,6 +130,15 @@ def compare_starts(
             candidate = Candidate(descent.data, sites, potential * scale, followed=True)
         candidates.append(candidate)
     return sorted(candidates, key=lambda candidate: candidate.potential)
+
+
+def coarse_start(coarse: CoarseModel, start: Start) -> tuple[UnmixingData, FloatArray, FloatArray]:
+    """Model data, flat parameters and whitening with which a descent from a start begins."""
+    model = coarse.model
+    data, example, block = _coarse(coarse.part, coarse.basis, coarse.yields, start, coarse.baseline)
+    transform = np.eye(model.size)
+    transform[model.blocks["line_units"], model.blocks["line_units"]] = block
+    return data, np.asarray(model.flatten(example, data)), transform
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ GROUPS = {
     "wrong_model": "coverage where the model is wrong",
     "segmentation": "abundance maps with and without neighbours",
     "freeform": "free-form endmembers beside physics-guided ones on the phantom",
+    "model_checks": "unlisted grains, holes, zoned matrices, and the number of phases",
 }
 # Of the table in a file or a pipe.
 PLAIN_WIDTH = 170

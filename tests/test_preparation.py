@@ -242,7 +242,6 @@ def test_warnings_of_the_map_are_kept_and_not_said_twice(image: SpectrumImage) -
 @pytest.mark.parametrize(
     ("tables", "message"),
     [
-        ({"phases": "auto"}, r'`phases` must be tables or a number, but is "auto"\. Say how many'),
         (
             {"map": {"energy_range": [1.0, 300.0]}},
             r"`map.energy_range` must end below the beam energy of 200 keV, but ends at 300 keV",

@@ -145,6 +145,20 @@ def hyperspy() -> Any:  # noqa: ANN401 - HyperSpy ships no types
 # -- numbers ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_map_that_fits_says_so(run: Run) -> None:
+    maps = run.result.tree["maps"].dataset
+    assert maps["misfit"].dims == ("y", "x")
+    search = run.result.run["misfit_search"]
+    assert 0 <= search["largest"] == pytest.approx(float(maps["misfit"].max()), rel=1e-5)
+    assert search["false_alarm"] == 0.01
+    assert run.result.run["misfit"] == []
+    assert run.result.run["robust"]["used"] is False
+    assert "homogeneous" in run.result.run["robust"]["reason"]
+    assert (run.folder / "figures" / "misfit.png").is_file()
+    report = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "No places are no mixture" in report or "Places that do not fit" in report
+
+
 def test_compositions_hold_the_truth(run: Run) -> None:
     x = run.result.composition()
     assert x.dims == ("chain", "draw", "phase", "element")

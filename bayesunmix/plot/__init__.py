@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from bayesunmix.errors import InputError
 from bayesunmix.plot.budget import budget
 from bayesunmix.plot.compositions import compositions
 from bayesunmix.plot.fit import fit
 from bayesunmix.plot.maps import maps
 from bayesunmix.plot.mass_thickness import mass_thickness
+from bayesunmix.plot.misfit import misfit
 from bayesunmix.plot.partition import partition
+from bayesunmix.plot.phase_number import phase_number
 from bayesunmix.plot.segmentation import segmentation
 from bayesunmix.plot.spectra import spectra
 
@@ -30,7 +33,12 @@ FIGURES = {
 }
 """Every figure by the name of its file, in the order of the report."""
 
-OPTIONAL_FIGURES = {"mass_thickness": mass_thickness, "budget": budget}
+OPTIONAL_FIGURES = {
+    "phase_number": phase_number,
+    "misfit": misfit,
+    "mass_thickness": mass_thickness,
+    "budget": budget,
+}
 """Figures of results that hold what the name says."""
 
 
@@ -83,6 +91,22 @@ class ResultPlots:
     def budget(self) -> Figure:
         """Share of each source in every number's variance: see `bayesunmix.plot.budget.budget`."""
         return budget(self._result)
+
+    def misfit(self) -> Figure:
+        """Places that no mixture of the phases explains: see `bayesunmix.plot.misfit.misfit`."""
+        return misfit(self._result)
+
+    def phase_number(self) -> Figure:
+        """Held-out score of each number of phases: see `bayesunmix.plot.phase_number.phase_number`.
+
+        Raises
+        ------
+        InputError
+            If the number of phases was declared.
+        """
+        if "phase_number" not in self._result.run:
+            raise InputError("phases", 'be "auto" for a curve over the number of phases', "was declared")
+        return phase_number(self._result)
 
     def partition(self) -> Figure:
         """Partition coefficients of every pair of phases: see `bayesunmix.plot.partition.partition`."""

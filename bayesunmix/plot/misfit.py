@@ -1,0 +1,72 @@
+"""Where no mixture of the declared phases explains the counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.figure import Figure
+
+from bayesunmix.plot.maps import panel_size, pixel_grid, show_map
+from bayesunmix.plot.style import INK, WIDTH_MM, new_figure, place_axes, place_colourbar, scale_bar, styled
+
+if TYPE_CHECKING:
+    from bayesunmix.result import Result
+
+_LEFT_MM, _RIGHT_MM, _TOP_MM = 10.0, 18.0, 6.0
+_LINE_MM = 45.0
+_BAR_MM = 2.2
+_SHARE_OF_PAGE = 0.6
+
+
+@styled
+def misfit(result: Result) -> Figure:
+    """Draw the largest standardised residual around each pixel, with flagged places outlined and numbered.
+
+    A line scan, or a single spectrum, is drawn as a curve with the threshold.
+
+    Parameters
+    ----------
+    result
+        The result of a run.
+
+    Returns
+    -------
+    Figure
+        At most 180 mm wide.
+    """
+    data = result.tree["maps"].dataset
+    grid, sigma = pixel_grid(data), data["misfit"].values
+    threshold = float(result.run["misfit_search"]["threshold"])
+    if grid.kind != "map":
+        figure = new_figure(_LINE_MM + 2.0 * _TOP_MM, WIDTH_MM)
+        axes = place_axes(
+            figure, 2.0 * _LEFT_MM, _TOP_MM, WIDTH_MM - 2.0 * _LEFT_MM - _RIGHT_MM, _LINE_MM - 5.0
+        )
+        axes.plot(grid.distance(), sigma.ravel(), color=INK, drawstyle="steps-mid", marker=".")
+        axes.axhline(threshold, color=INK, linestyle="--")
+        axes.set_xlabel(f"position ({grid.unit or 'pixels'})")
+        axes.set_ylabel("largest residual (σ)")
+        return figure
+    width, height = panel_size(grid, _SHARE_OF_PAGE * WIDTH_MM)
+    figure = new_figure(height + _TOP_MM + 2.0, _LEFT_MM + width + _RIGHT_MM)
+    axes = place_axes(figure, _LEFT_MM, _TOP_MM, width, height)
+    top = max(1.5 * threshold, min(float(sigma.max()), 4.0 * threshold))
+    shown = show_map(axes, sigma, grid, "cividis", top)
+    dy, dx = grid.pixel_size
+    if float(sigma.max()) > threshold and min(sigma.shape) > 1:
+        x, y = (np.arange(sigma.shape[1]) + 0.5) * dx, (np.arange(sigma.shape[0]) + 0.5) * dy
+        axes.contour(x, y, sigma, levels=[threshold], colors="white", linewidths=0.8)
+    outline = [patheffects.withStroke(linewidth=1.8, foreground=INK)]
+    for number, region in enumerate(result.run["misfit"], 1):
+        place = (region["x"] + 0.5) * dx, (region["y"] + 0.5) * dy
+        axes.text(
+            *place, str(number), color="white", ha="center", va="center", size=7.0, path_effects=outline
+        )
+    axes.set_title("misfit", loc="left", x=0.0, pad=3.5)
+    box = (_LEFT_MM + width + 2.0, _TOP_MM, _BAR_MM, height)
+    extend = "max" if float(sigma.max()) > top else "neither"
+    place_colourbar(figure, shown, box, "largest residual (σ)", extend=extend)
+    scale_bar(axes, grid.unit)
+    return figure

@@ -1,0 +1,48 @@
+"""How well each number of phases predicts counts that it was not fitted to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from bayesunmix.plot.style import INK, WIDTH_MM, hide_frame, new_figure, place_axes, styled
+
+if TYPE_CHECKING:
+    from bayesunmix.result import Result
+
+_LEFT_MM, _RIGHT_MM, _TOP_MM, _UNDER_MM, _HEIGHT_MM = 20.0, 6.0, 5.0, 11.0, 45.0
+
+
+@styled
+def phase_number(result: Result) -> Figure:
+    """Draw the held-out score of each number of phases relative to the best, with its standard error.
+
+    Parameters
+    ----------
+    result
+        The result of a run with ``phases = "auto"``.
+
+    Returns
+    -------
+    Figure
+        Half a page wide; the axis is linear near the best and logarithmic far below it.
+    """
+    facts = result.run["phase_number"]
+    count, score, error = (
+        np.array([row[name] for row in facts["curve"]], dtype=np.float64) for name in ("k", "score", "se")
+    )
+    width = 0.5 * WIDTH_MM
+    figure = new_figure(_TOP_MM + _HEIGHT_MM + _UNDER_MM, _LEFT_MM + width + _RIGHT_MM)
+    axes = place_axes(figure, _LEFT_MM, _TOP_MM, width, _HEIGHT_MM)
+    axes.set_yscale("symlog", linthresh=max(10.0, float(error[score > -1e3].max(initial=0.0))))
+    axes.axhline(0.0, color=INK, linewidth=0.5)
+    axes.errorbar(count, score, error, fmt="o-", color=INK, markersize=3.0, linewidth=0.8, capsize=2.0)
+    chosen = count == facts["chosen"]
+    axes.plot(count[chosen], score[chosen], "o", color="white", markeredgecolor=INK, markersize=8.0, zorder=0)
+    axes.set_xticks(count)
+    axes.set_xlabel("number of phases")
+    axes.set_ylabel("held-out score (nats)")
+    hide_frame(axes, "top", "right")
+    return figure

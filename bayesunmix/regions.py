@@ -1,0 +1,60 @@
+"""A place of a map that the declared phases do not explain, in numbers and in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+# So many elements of a region are named in a sentence; run.json holds all.
+MOST_NAMED = 4
+
+
+@dataclass(frozen=True)
+class Region:
+    """A place that no mixture of the phases explains.
+
+    Attributes
+    ----------
+    y, x : float
+        Pixel in the middle.
+    pixels : int
+    sigma : float
+        Largest standardised residual.
+    kind : str
+        ``spectrum`` or ``hole``.
+    excess, lacking : dict
+        By element the ratio of its counts to those of the best mixture; None where the mixture has none of it.
+    counts_ratio : float
+        Counts of a pixel relative to those around the region.
+    """
+
+    y: float
+    x: float
+    pixels: int
+    sigma: float
+    kind: str
+    excess: dict[str, float | None]
+    lacking: dict[str, float | None]
+    counts_ratio: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what run.json holds."""
+        return dict(vars(self))
+
+    def sentence(self) -> str:
+        """Say where the region is and what is wrong with it."""
+        where = f"around row {self.y:.0f}, column {self.x:.0f} ({self.pixels} pixels)"
+        if self.kind == "hole":
+            return f"{where} the counts are {100 * self.counts_ratio:.0f} % of those around: a hole"
+        parts = [_listed("too much", self.excess), _listed("too little", self.lacking)]
+        said = "; ".join(part for part in parts if part) or "no single element stands out"
+        return f"{where}, {self.sigma:.0f} sigma: {said}"
+
+
+def _listed(opening: str, ratios: dict[str, float | None]) -> str:
+    """Write elements and their ratios as part of a sentence."""
+    if not ratios:
+        return ""
+    parts = [name if ratio is None else f"{name} ({ratio:.2g} times)" for name, ratio in ratios.items()]
+    rest = " and others" if len(parts) > MOST_NAMED else ""
+    return f"{opening} {', '.join(parts[:MOST_NAMED])}{rest}"

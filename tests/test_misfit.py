@@ -1,0 +1,178 @@
+"""Pooled residuals: their arithmetic, their false alarms, and what they find."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from bayesunmix.inference.misfit import (
+    pooled_amounts,
+    residual_windows,
+    scan,
+    scores,
+    window_sides,
+    window_sums,
+)
+from bayesunmix.misfit import Misfit, _core, _described, _holes
+from bayesunmix.regions import Region
+
+FloatArray = npt.NDArray[np.float64]
+
+SPECTRA = np.array([[0.40, 0.30, 0.15, 0.10, 0.05], [0.05, 0.10, 0.15, 0.30, 0.40]])
+OTHER = np.array([0.02, 0.06, 0.84, 0.06, 0.02])
+DIRECTIONS = np.vstack([np.eye(5), OTHER])
+
+
+def drawn(
+    shape: tuple[int, int], counts: float, seed: int, patch: tuple[slice, slice] | None = None
+) -> tuple[FloatArray, FloatArray]:
+    rng = np.random.default_rng(seed)
+    share = rng.beta(0.5, 3.0, shape)[..., None]
+    shares = np.concatenate([1.0 - share, share], axis=2)
+    mean = counts * rng.uniform(0.7, 1.3, shape)[..., None] * (shares @ SPECTRA)
+    if patch is not None:
+        mean[patch] = counts * (0.6 * OTHER + 0.4 * SPECTRA[0])
+    return rng.poisson(mean).astype(float), shares
+
+
+def test_window_sums_are_those_of_a_loop() -> None:
+    grid = np.random.default_rng(0).poisson(3.0, (7, 9, 2)).astype(float)
+    sums, (rows, columns) = window_sums(grid, 3, 2)
+    assert rows[0] == 0
+    assert rows[-1] == 6
+    assert columns[-1] == 8
+    for i, y in enumerate(rows):
+        for j, x in enumerate(columns):
+            part = grid[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+            np.testing.assert_allclose(sums[i, j], part.sum(axis=(0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "counts"), [((96, 96), 108.0), ((1, 300), 50.0), ((1, 1), 10.0), ((4, 4), 1e5)]
+)
+def test_windows_hold_enough_counts_and_fit_the_map(shape: tuple[int, int], counts: float) -> None:
+    sides = window_sides(shape, counts)
+    assert all(side % 2 for side in sides)
+    assert list(sides) == sorted(set(sides))
+    assert max(sides) <= max(shape)
+    if shape == (96, 96):
+        assert sides[0] ** 2 * counts >= 600
+        assert sides[-1] <= 96 / 5
+
+
+def test_amounts_are_recovered_and_never_negative() -> None:
+    true = np.array([[700.0, 300.0], [500.0, 0.0], [0.0, 10.0]])
+    np.testing.assert_allclose(pooled_amounts(true @ SPECTRA, SPECTRA), true, atol=1e-3)
+    # What would need a negative amount gets none: counts beyond the pure end of the line of mixtures.
+    beyond = 1000.0 * (1.3 * SPECTRA[0] - 0.3 * SPECTRA[1])
+    assert pooled_amounts(np.maximum(beyond, 0.0)[None], SPECTRA)[0, 1] == 0.0
+
+
+def test_scores_are_standard_normal_where_the_mixture_is_right() -> None:
+    rng = np.random.default_rng(1)
+    share = rng.uniform(0.3, 0.7, (4000, 1))
+    counts = rng.poisson(2000.0 * np.concatenate([share, 1.0 - share], axis=1) @ SPECTRA).astype(float)
+    z, root, amounts = scores(counts, SPECTRA, DIRECTIONS)
+    assert z.shape == root.shape == (4000, 6)
+    # Mean and sd of 4000 draws, to four standard errors.
+    np.testing.assert_allclose(z.mean(axis=0), 0.0, atol=4 / np.sqrt(4000))
+    np.testing.assert_allclose(z.std(axis=0), 1.0, atol=4 / np.sqrt(8000))
+    np.testing.assert_allclose(amounts.sum(axis=1), counts.sum(axis=1), rtol=0.02)
+
+
+def test_a_direction_that_is_a_mixture_has_no_score() -> None:
+    z, root, _ = scores(np.array([[30.0, 40.0, 50.0, 30.0, 10.0]]), SPECTRA, SPECTRA.mean(axis=0)[None])
+    assert z[0, 0] == 0.0
+    assert root[0, 0] == 0.0
+
+
+def test_a_place_of_its_own_kind_is_found_and_the_rest_is_not() -> None:
+    grid, shares = drawn((40, 40), 100.0, 2, (slice(10, 15), slice(20, 25)))
+    found = scan(grid, SPECTRA, DIRECTIONS, shares, seed=0)
+    assert found.sigma[12, 22] > 2.0 * found.threshold
+    assert found.direction[12, 22] in (2, 5)
+    assert found.sign[12, 22] > 0
+    far = np.ones((40, 40), bool)
+    far[2:23, 12:33] = False
+    assert found.sigma[far].max() < found.threshold
+
+
+def test_few_maps_without_fault_are_flagged() -> None:
+    # 1 % of 24 maps: three or more have a probability of 0.002.
+    flagged = 0
+    for seed in range(24):
+        grid, shares = drawn((24, 24), 120.0, 100 + seed)
+        found = scan(grid, SPECTRA, DIRECTIONS, shares, seed=seed)
+        flagged += bool((found.sigma > found.threshold).any())
+    assert flagged <= 2
+
+
+def test_what_all_windows_share_is_not_a_place() -> None:
+    grid, shares = drawn((40, 40), 200.0, 5)
+    rng = np.random.default_rng(6)
+    # The model's first spectrum is wrong by a third in one group, everywhere alike.
+    wrong = SPECTRA.copy()
+    wrong[0, 2] *= 0.67
+    wrong[0] /= wrong[0].sum()
+    found = scan(grid, wrong, DIRECTIONS, shares, seed=0)
+    assert found.sigma.max() < found.threshold
+    raw = residual_windows(grid, wrong, DIRECTIONS, (9,), local=False)[0][0].z
+    assert np.abs(raw).max() > found.threshold
+    # A smooth change over the map is scatter, not a place.
+    slope = np.linspace(0.7, 1.3, 40)[:, None, None] ** np.array([0.0, 0.0, 1.0, 0.0, 0.0])
+    zoned = rng.poisson(200.0 * (shares @ SPECTRA) * slope).astype(float)
+    smooth = scan(zoned, SPECTRA, DIRECTIONS, shares, seed=0)
+    assert smooth.spread > 1.5
+    assert (smooth.sigma > smooth.threshold).mean() < 0.02
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 60), (5, 3)])
+def test_small_maps_pass(shape: tuple[int, int]) -> None:
+    grid, shares = drawn(shape, 500.0, 7)
+    found = scan(grid, SPECTRA, DIRECTIONS, shares, seed=0)
+    assert found.sigma.shape == shape
+    assert np.isfinite(found.sigma).all()
+    assert found.threshold > 0
+
+
+def test_holes_are_far_below_their_surroundings() -> None:
+    rng = np.random.default_rng(8)
+    thickness = np.linspace(0.6, 1.4, 60)[:, None] * np.ones((60, 60))
+    totals = rng.poisson(100.0 * thickness).astype(float)
+    assert not _holes(totals).any()
+    totals[20:26, 30:36] = rng.poisson(3.0, (6, 6))
+    (region,) = _described(_holes(totals), totals)
+    assert region.kind == "hole"
+    assert abs(region.y - 22.5) < 1
+    assert abs(region.x - 32.5) < 1
+    assert 16 <= region.pixels <= 49
+    assert region.counts_ratio < 0.3
+    assert "a hole" in region.sentence()
+
+
+def test_the_core_of_a_region_is_its_own_pixels() -> None:
+    patch = (slice(10, 16), slice(20, 26))
+    grid, shares = drawn((40, 40), 300.0, 9, patch)
+    inside = np.zeros((40, 40), bool)
+    inside[4:22, 14:32] = True
+    window = np.zeros((40, 40), bool)
+    window[11:14, 22:25] = True
+    core = _core(grid, shares @ SPECTRA, window, inside)
+    planted = np.zeros((40, 40), bool)
+    planted[patch] = True
+    assert core[planted].mean() > 0.9
+    assert core.sum() < 1.9 * planted.sum()
+
+
+def test_words_name_what_is_there() -> None:
+    region = Region(54.0, 53.2, 150, 66.0, "spectrum", {"Si": 1.84, "Ti": None}, {"Mg": 0.05}, 1.0)
+    assert region.sentence() == (
+        "around row 54, column 53 (150 pixels), 66 sigma: too much Si (1.8 times), Ti; too little Mg (0.05 times)"
+    )
+    found = Misfit(np.zeros((2, 2)), 6.0, 0.01, 1.0, (region,) * 5)
+    (warning,) = found.warnings()
+    assert "There are 2 more places." in warning
+    assert "A phase may be missing" in warning
+    assert Misfit(np.zeros((2, 2)), 6.0, 0.01, 1.0, ()).warnings() == []
+    assert Region(**region.to_dict()) == region
