@@ -66,7 +66,7 @@ def assemble(
 ) -> Result:
     """Make the result of a run.
 
-    With the electrons per pixel where zeta-factors give a mass thickness, and with what is known of the posterior around
+    With the electrons per pixel where zeta-factors give a mass thickness, and what is known of the posterior around
     the mode where the line model made it.
     """
     drawn = robust.drawn
