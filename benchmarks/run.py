@@ -30,6 +30,8 @@ GROUPS = {
     "thickness": "the 71 GPa map with three priors of the film's thickness",
     "coverage": "coverage of the intervals on the embedded phantom",
     "wrong_model": "coverage where the model is wrong",
+    "sbc": "simulation-based calibration of every engine",
+    "detection": "false positives and power of trace detection",
 }
 # Of the table in a file or a pipe.
 PLAIN_WIDTH = 170
@@ -47,8 +49,11 @@ MODULES = {"vendor": "vendor_files", "resume": "killed_run", "coverage": "phanto
 @click.option("--quick", is_flag=True, help="Fewer seeds.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows as JSON, too.")
 @click.option(
-    "--keep", type=click.Path(path_type=Path), help="Keep what the benchmarks write in this new folder."
+    "--keep",
+    type=click.Path(path_type=Path),
+    help="Keep what the benchmarks write in this folder; `sbc` and `detection` go on with what it holds.",
 )
+@click.option("--processes", type=click.IntRange(1), default=2, help="Of `sbc` and `detection` [2].")
 @click.option(
     "--espm-python",
     type=click.Path(path_type=Path),
@@ -61,6 +66,7 @@ def main(
     quick: bool,
     out: Path | None,
     keep: Path | None,
+    processes: int,
     espm_python: Path | None,
 ) -> None:
     """Run the chosen groups one after the other and print their rows."""
@@ -70,7 +76,7 @@ def main(
     found: dict[str, list[Row]] = {}
     with tempfile.TemporaryDirectory(prefix="bayesunmix-benchmarks-") as temporary:
         work = Path(temporary) if keep is None else keep
-        options = Options(data and data.resolve(), work.resolve(), quick, espm_python)
+        options = Options(data and data.resolve(), work.resolve(), quick, espm_python, processes)
         for name in [name for name in GROUPS if name in (only or GROUPS)]:
             console.print(f"{name}: {GROUPS[name]} ...", highlight=False)
             found[name] = _rows(name, options)
