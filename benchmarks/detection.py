@@ -1,9 +1,9 @@
 """Trace detection on maps like the 71 GPa one: false positives on true zeros, power from 10 to 3000 ppm, coverage.
 
 Every map is the embedded phantom at the size of the 71 GPa map, with line strengths and thickness off by draws of their
-priors and with trace contents of its own: each trace of each phase runs through `LEVELS_PPM`, from an offset of its own,
-so that every ten maps hold every pair of phase and element at every level once, and at zero four times. Majors make room in
-proportion. Each map goes through the whole run; what is judged are its reported decisions and intervals.
+priors and with trace contents of its own: each trace of each phase runs through `LEVELS_PPM`, from an offset of its
+own, so that every ten maps hold every pair of phase and element at every level once, and at zero four times. Majors
+make room in proportion. Each map goes through the whole run; what is judged are its reported decisions and intervals.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class Simulate:
             phases.append(dataclasses.replace(phase, composition=composition))
         plan = dataclasses.replace(declared.simulate, shape=(self.side, self.side), calibration_error=True)
         inference = dataclasses.replace(declared.inference, method=self.method)
-        return dataclasses.replace(declared, simulated_phases=tuple(phases), simulate=plan, inference=inference)
+        return dataclasses.replace(
+            declared, simulated_phases=tuple(phases), simulate=plan, inference=inference
+        )
 
     def __call__(self, seed: int) -> tuple[dict[str, float], tuple[SimulatedMap, RunConfig]]:
         """Return the truth by quantity, and the map."""
@@ -74,7 +76,9 @@ class Simulate:
         known = {}
         for k, phase in enumerate(truth.phases):
             for i, element in enumerate(truth.elements):
-                known[f"{element} in {phase}"] = known[f"{COUNTING}{element} in {phase}"] = truth.composition[k, i]
+                known[f"{element} in {phase}"] = known[f"{COUNTING}{element} in {phase}"] = truth.composition[
+                    k, i
+                ]
         for k, numerator in enumerate(truth.phases):
             for j, denominator in enumerate(truth.phases[:k]):
                 for i, element in enumerate(truth.elements):
@@ -106,7 +110,9 @@ class Infer:
             for phase in draws["phase"].values:
                 for element in draws["element"].values:
                     if element not in absent[phase]:
-                        found[f"{prefix}{element} in {phase}"] = draws.sel(phase=phase, element=element).values
+                        found[f"{prefix}{element} in {phase}"] = draws.sel(
+                            phase=phase, element=element
+                        ).values
         names = list(absent)
         for k, numerator in enumerate(names):
             for denominator in names[:k]:
@@ -133,7 +139,9 @@ def reported(replicate: Replicate) -> npt.NDArray[np.str_]:
             continue
         _, element, pair = name.split(" ")
         top, bottom = (present[f"{element} in {phase}"] for phase in pair.split("/"))
-        kinds.append({(True, True): CENTRAL, (False, True): UPPER, (True, False): LOWER}.get((top, bottom), NONE))
+        kinds.append(
+            {(True, True): CENTRAL, (False, True): UPPER, (True, False): LOWER}.get((top, bottom), NONE)
+        )
     return np.array(kinds, dtype="<U12")
 
 
@@ -178,7 +186,9 @@ def detection_rows(calibration: Calibration) -> list[Row]:
     result = [_share_row("false positives on true zeros", zero, most=MOST_FALSE)]
     for keys in (["phase"], ["element"]):
         shares = decisions(zero, keys)
-        said = ", ".join(f"{row[0]} {row.detected}/{row.replicates}" for row in shares.itertuples(index=False))
+        said = ", ".join(
+            f"{row[0]} {row.detected}/{row.replicates}" for row in shares.itertuples(index=False)
+        )
         result.append(Row(f"false positives by {keys[0]}", "", said, None))
     matrix = found[(found["phase"] == "Brg") & (found["ppm"] == POWER_PPM)]
     for element in POWER_OF:
@@ -187,7 +197,9 @@ def detection_rows(calibration: Calibration) -> list[Row]:
     return result
 
 
-def _share_row(what: str, rows: pd.DataFrame, *, most: float | None = None, least: float | None = None) -> Row:
+def _share_row(
+    what: str, rows: pd.DataFrame, *, most: float | None = None, least: float | None = None
+) -> Row:
     """Row of a share of detections that must not exceed, or must reach, a figure."""
     held, of = int((rows["kind"] == CENTRAL).sum()), len(rows)
     share = held / of if of else np.nan

@@ -71,10 +71,9 @@ def pilot(config: RunConfig, replicates: int, seed: int = 0) -> Pilot:
     """Simulate and fit a map, and draw truths from its posterior by NUTS."""
     from bayesunmix.errors import BayesUnmixWarning
     from bayesunmix.inference.density import compiled
-    from bayesunmix.inference.map_estimate import find_map
+    from bayesunmix.inference.map_estimate import find_map, whitening
     from bayesunmix.inference.mixture import one_group
     from bayesunmix.inference.nuts import sample_nuts
-    from bayesunmix.inference.map_estimate import whitening
     from bayesunmix.model_data import Blocks
     from bayesunmix.posterior import fit_posterior
     from bayesunmix.preparation import prepare
@@ -90,7 +89,13 @@ def pilot(config: RunConfig, replicates: int, seed: int = 0) -> Pilot:
     absorbing = np.tile(setup.mean_composition, (len(setup.phases), 1))
     basis, yields = setup.forward.basis(absorbing, blocks.allowed)
     starts = find_starts(
-        counts, basis, yields, blocks.balance(), blocks.matrix, n_starts=config.inference.starts, seed=SEARCH_SEED
+        counts,
+        basis,
+        yields,
+        blocks.balance(),
+        blocks.matrix,
+        n_starts=config.inference.starts,
+        seed=SEARCH_SEED,
     )
     fitted = fit_posterior(blocks, starts, absorbing, lambda text: None)
     baseline = counts.sum(axis=0, dtype=np.float64) + 1.0
@@ -124,7 +129,9 @@ def kept_pilot(file: Path, config: RunConfig, replicates: int) -> Pilot:
             found: Pilot = pickle.load(stream)
         if len(found.truths) >= replicates:
             return found
-        raise FileExistsError(f"{file} holds {len(found.truths)} truths, {replicates} are asked for: name a new folder")
+        raise FileExistsError(
+            f"{file} holds {len(found.truths)} truths, {replicates} are asked for: name a new folder"
+        )
     made = pilot(config, replicates)
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_suffix(".part")

@@ -53,7 +53,11 @@ def rows(options: Options) -> list[Row]:
 def engine_rows(method: str, calibration: Calibration) -> list[Row]:
     """Rows of one engine: ranks, and coverage at every level."""
     table = calibration.table
-    n, outside, failing = calibration.long["replicate"].nunique(), calibration.outside(), calibration.failing()
+    n, outside, failing = (
+        calibration.long["replicate"].nunique(),
+        calibration.outside(),
+        calibration.failing(),
+    )
     what = f"{method}, {n} replicates"
     measured = f"{len(failing)} of {len(table)}" + (f" ({_departures(table, failing)})" if failing else "")
     own = f"{len(outside)} of {len(table)}" + (f" ({_departures(table, outside)})" if outside else "")
@@ -62,7 +66,12 @@ def engine_rows(method: str, calibration: Calibration) -> list[Row]:
     said = ", ".join(f"{100.0 * x:g} %: {_share(calibration, x):.3f}" for x in LEVELS)
     failed = len(calibration.failures)
     return [
-        Row(f"{what}: ranks outside the band of all quantities", asked, measured, not failing if must else None),
+        Row(
+            f"{what}: ranks outside the band of all quantities",
+            asked,
+            measured,
+            not failing if must else None,
+        ),
         Row(f"{what}: outside their own 95 % band", f"{FALSE_ALARMS * len(table):.1f} expected", own, None),
         Row(f"{what}: coverage by level", "", said, None),
         Row(f"{what}: replicates that fail", "none", str(failed), failed == 0),
@@ -91,7 +100,9 @@ def _departures(table: pd.DataFrame, names: list[str]) -> str:
         # A share of ranks that is too high means draws that are too low.
         side = "low" if row.shift > 0 else "high"
         width = "narrow" if row.spread > 1 else "wide"
-        said.append(f"{row.quantity} {side} {abs(row.shift):.2f}, {width} {row.spread:.2f}, p {row.p_value:.1g}")
+        said.append(
+            f"{row.quantity} {side} {abs(row.shift):.2f}, {width} {row.spread:.2f}, p {row.p_value:.1g}"
+        )
     return "; ".join(said)
 
 
@@ -113,7 +124,14 @@ def write_page(studies: dict[str, Calibration], folder: Path) -> None:
 
 def markdown(table: pd.DataFrame) -> list[str]:
     """Lines of a Markdown table of the quantities, the worst first."""
-    names = ["quantity", "p_value", "shift", "spread", *(f"coverage_{100.0 * x:g}" for x in LEVELS), "width_95"]
+    names = [
+        "quantity",
+        "p_value",
+        "shift",
+        "spread",
+        *(f"coverage_{100.0 * x:g}" for x in LEVELS),
+        "width_95",
+    ]
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     for row in table.sort_values("p_value")[names].itertuples(index=False):
         cells = [row[0], f"{row[1]:.2g}", *(f"{value:.2f}" for value in row[2:])]

@@ -1,9 +1,10 @@
 """Coverage of intervals: how often they hold the truth, with what that share itself is uncertain by.
 
-A central interval of level L reaches from the (1 - L) / 2 quantile of the draws to the (1 + L) / 2 quantile. Of an amount
-that cannot be told from zero an upper bound is given instead, its L quantile, and the interval begins at zero; of a
-ratio whose denominator is such an amount a lower bound, its 1 - L quantile, and the interval has no end. The coverage
-over n replicates is a binomial share; the limits of that share are Clopper and Pearson's, which are never too narrow.
+A central interval of level L reaches from the (1 - L) / 2 quantile of the draws to the (1 + L) / 2 quantile. Of an
+amount that cannot be told from zero an upper bound is given instead, its L quantile, and the interval begins at zero;
+of a ratio whose denominator is such an amount a lower bound, its 1 - L quantile, and the interval has no end. The
+coverage over n replicates is a binomial share; the limits of that share are Clopper and Pearson's, which are never too
+narrow.
 
 References
 ----------
@@ -49,7 +50,9 @@ class Intervals:
         return np.asarray((self.lower <= truth[:, None]) & (truth[:, None] <= self.upper))
 
 
-def intervals(draws: FloatArray, kinds: StrArray | None = None, levels: tuple[float, ...] = LEVELS) -> Intervals:
+def intervals(
+    draws: FloatArray, kinds: StrArray | None = None, levels: tuple[float, ...] = LEVELS
+) -> Intervals:
     """Intervals of draws (quantity, draw).
 
     Parameters

@@ -100,7 +100,7 @@ def _positions(n: int) -> FloatArray:
 
 
 def _counts(ranks: FloatArray) -> IntArray:
-    """Number of ranks up to each position, shape (point,)."""
+    """Count the ranks up to each position, shape (point,)."""
     return np.searchsorted(np.sort(ranks), _positions(len(ranks)), side="right").astype(np.int64)
 
 

@@ -142,7 +142,10 @@ def _check_facts(study: Study, folder: Path) -> None:
         file.write_text(facts, encoding="utf-8")
     elif file.read_text(encoding="utf-8") != facts:
         raise InputError(
-            "folder", "be new or hold replicates of this study", f'"{folder}" holds those of another', "Name a new one."
+            "folder",
+            "be new or hold replicates of this study",
+            f'"{folder}" holds those of another',
+            "Name a new one.",
         )
 
 
@@ -155,7 +158,9 @@ def _run(study: Study, folder: Path, numbers: list[int], processes: int) -> Iter
     context = get_context("spawn")
     with (
         _environment(_worker_settings(folder)),
-        ProcessPoolExecutor(processes, mp_context=context, initializer=_adopt, initargs=(study, folder)) as pool,
+        ProcessPoolExecutor(
+            processes, mp_context=context, initializer=_adopt, initargs=(study, folder)
+        ) as pool,
     ):
         tasks = [pool.submit(_adopted, number) for number in numbers]
         try:

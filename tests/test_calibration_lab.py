@@ -63,8 +63,10 @@ def test_a_right_engine_raises_no_more_false_alarms_than_stated() -> None:
     rng = np.random.default_rng(5)
     studies, alarms = 80, 0
     for _ in range(studies):
-        values = rng.standard_normal((40, 3, 80))
-        alarms += not judge([_replicate(i, value[:, 0], value[:, 1:]) for i, value in enumerate(values)]).passes
+        values = rng.standard_normal((15, 3, 60))
+        alarms += not judge(
+            [_replicate(i, value[:, 0], value[:, 1:]) for i, value in enumerate(values)]
+        ).passes
     # At most 5 % of them: more than 11 of 80 happens once in a thousand times.
     assert alarms <= 11
 

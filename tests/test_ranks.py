@@ -51,7 +51,12 @@ def test_the_band_and_the_p_value_say_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    "broken", [lambda u: 0.5 + 0.5 * (u - 0.5), lambda u: u**2, lambda u: np.where(u < 0.5, u / 4.0, 1 - (1 - u) / 4.0)]
+    "broken",
+    [
+        lambda u: 0.5 + 0.5 * (u - 0.5),
+        lambda u: u**2,
+        lambda u: np.where(u < 0.5, u / 4.0, 1 - (1 - u) / 4.0),
+    ],
 )
 def test_ranks_that_are_not_uniform_are_seen(broken) -> None:  # noqa: ANN001
     ranks = np.random.default_rng(4).random(200)

@@ -13,16 +13,20 @@ from bayesunmix.inference.replicates import run_study
 
 @pytest.fixture
 def conjugate(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The study, from a module that worker processes can import too."""
+    """Import the study from a module that worker processes can import too."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     return importlib.import_module("conjugate")
 
 
 def test_an_interrupted_study_goes_on(conjugate: ModuleType, tmp_path: Path) -> None:
     told: list[int] = []
-    first = run_study(conjugate.study(), tmp_path, 3, progress=lambda replicate: told.append(replicate.number))
+    first = run_study(
+        conjugate.study(), tmp_path, 3, progress=lambda replicate: told.append(replicate.number)
+    )
     (tmp_path / "replicate_00001.npz").unlink()
-    again = run_study(conjugate.study(), tmp_path, 5, progress=lambda replicate: told.append(replicate.number))
+    again = run_study(
+        conjugate.study(), tmp_path, 5, progress=lambda replicate: told.append(replicate.number)
+    )
     assert told == [0, 1, 2, 1, 3, 4]
     assert [replicate.number for replicate in again] == list(range(5))
     for one, other in zip(first, again, strict=False):
@@ -43,5 +47,7 @@ def test_processes_change_nothing(conjugate: ModuleType, tmp_path: Path) -> None
 
 def test_a_folder_of_another_study_is_refused(conjugate: ModuleType, tmp_path: Path) -> None:
     run_study(conjugate.study(), tmp_path, 1)
-    with pytest.raises(InputError, match=r"`folder` must be new or hold replicates of this study.*of another"):
+    with pytest.raises(
+        InputError, match=r"`folder` must be new or hold replicates of this study.*of another"
+    ):
         run_study(conjugate.study(0), tmp_path, 1)

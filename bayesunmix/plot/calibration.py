@@ -11,7 +11,16 @@ from matplotlib.figure import Figure
 from bayesunmix.inference.calibration_lab import FALSE_ALARMS, Calibration
 from bayesunmix.inference.coverage import LEVELS, share_limits
 from bayesunmix.inference.ranks import band, ecdf
-from bayesunmix.plot.style import GREY, INK, hide_frame, new_figure, phase_colour, place_axes, place_text, styled
+from bayesunmix.plot.style import (
+    GREY,
+    INK,
+    hide_frame,
+    new_figure,
+    phase_colour,
+    place_axes,
+    place_text,
+    styled,
+)
 
 _COLUMN_MM, _PLOT_MM, _LEFT_MM = 60.0, 42.0, 14.0
 _ROWS_MM = (14.0, 66.0)
@@ -43,14 +52,18 @@ def plot_calibration(studies: Mapping[str, Calibration]) -> Figure:
         place_text(figure, left, 5.0, f"{name}: {replicates} replicates", weight="bold", va="top")
         place_text(figure, left, 9.0, f"{verdict}, {len(study.table)} quantities", color=GREY, va="top")
         _ranks(place_axes(figure, left, _ROWS_MM[0], _PLOT_MM, _PLOT_MM - 4.0), study, labelled=column == 0)
-        _coverage(place_axes(figure, left, _ROWS_MM[1], _PLOT_MM, _PLOT_MM - 4.0), study, labelled=column == 0)
+        _coverage(
+            place_axes(figure, left, _ROWS_MM[1], _PLOT_MM, _PLOT_MM - 4.0), study, labelled=column == 0
+        )
     return figure
 
 
 def _ranks(axes: Axes, study: Calibration, *, labelled: bool) -> None:
     """ECDF of each quantity's ranks minus the diagonal."""
     failing = study.failing()
-    groups = {str(name): group["rank"].to_numpy() for name, group in study.long.groupby("quantity", sort=False)}
+    groups = {
+        str(name): group["rank"].to_numpy() for name, group in study.long.groupby("quantity", sort=False)
+    }
     n = max((len(ranks) for ranks in groups.values()), default=0)
     if n < 2:
         axes.set_axis_off()
@@ -65,7 +78,14 @@ def _ranks(axes: Axes, study: Calibration, *, labelled: bool) -> None:
         off = name in failing
         label = name if off and named < _NAMED else None
         colour = phase_colour(1 + named) if off else INK
-        axes.plot(z, ecdf(ranks) - z, color=colour, label=label, linewidth=1.1 if off else 0.4, alpha=1.0 if off else 0.6)
+        axes.plot(
+            z,
+            ecdf(ranks) - z,
+            color=colour,
+            label=label,
+            linewidth=1.1 if off else 0.4,
+            alpha=1.0 if off else 0.6,
+        )
         named += off
     axes.set_xlim(0.0, 1.0)
     axes.set_xlabel("rank of the truth")
