@@ -169,7 +169,9 @@ def rows(options: Options) -> list[Row]:
 
 
 def write_tables(calibration: Calibration, folder: Path) -> None:
-    """Write decisions by phase, element and amount, and the power curve, and print the latter."""
+    """Write decisions by phase, element and amount, coverage, and the power curve, and print the last."""
+    from bayesunmix.plot.calibration import plot_power
+
     found = traces(calibration)
     decisions(found, ["phase", "element", "ppm"]).sort_values(["phase", "element", "ppm"]).to_csv(
         folder / "decisions.csv", index=False
@@ -177,6 +179,7 @@ def write_tables(calibration: Calibration, folder: Path) -> None:
     curve = decisions(found, ["phase", "ppm"]).sort_values(["phase", "ppm"])
     print(curve.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
     calibration.table.to_csv(folder / "coverage.csv", index=False)
+    plot_power(curve).savefig(folder / "power.png", dpi=200)
 
 
 def detection_rows(calibration: Calibration) -> list[Row]:

@@ -116,9 +116,15 @@ def pilot(config: RunConfig, replicates: int, seed: int = 0) -> Pilot:
         seed=seed,
     )
     truths = nuts.z[:, ::THINNING].reshape(-1, nuts.z.shape[2])[:replicates]
-    kept = FittedPosterior(data, estimate, fitted.modes, fitted.absorbing, fitted.atom_fractions)
     names = tuple(phase.name for phase in setup.phases)
-    return Pilot(kept, counts, baseline, truths, names, setup.forward.elements)
+    return Pilot(
+        dataclasses.replace(fitted, estimate=estimate),
+        counts,
+        baseline,
+        truths,
+        names,
+        setup.forward.elements,
+    )
 
 
 def kept_pilot(file: Path, config: RunConfig, replicates: int) -> Pilot:
@@ -152,7 +158,7 @@ class Simulate:
         from bayesunmix.models.abundance import log_weights
         from bayesunmix.models.unmixing import spectra
 
-        fitted = self.pilot.fitted
+        fitted = _copy(self.pilot)
         z = self.pilot.truths[seed]
         sites = fitted.model.constrain(z, fitted.data)
         shares = np.exp(np.asarray(log_weights(fitted.data.prior, sites["abundance_xi"])))
@@ -206,7 +212,12 @@ def quantities(pilot: Pilot, z: FloatArray) -> dict[str, FloatArray]:
     """Compositions and partition coefficients at flat parameters z (chain, draw, dim), by name."""
     from bayesunmix.posterior import read_draws
 
-    return named(pilot, read_draws(pilot.fitted, z).weights)
+    return named(pilot, read_draws(_copy(pilot), z).weights)
+
+
+def _copy(pilot: Pilot) -> FittedPosterior:
+    """Copy the fit: one that has built its model keeps it, and can no longer travel to another process."""
+    return dataclasses.replace(pilot.fitted)
 
 
 def named(pilot: Pilot, weights: FloatArray) -> dict[str, FloatArray]:

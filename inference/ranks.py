@@ -91,7 +91,7 @@ def uniformity_p_value(ranks: FloatArray) -> float:
     two_sided = _two_sided(n)
     reached = two_sided[np.arange(len(two_sided)), _counts(ranks)].min()
     # A hair above, so that rounding does not let the band hold what was observed.
-    return 1.0 - _probability_inside(two_sided > reached * (1.0 + 1e-9))
+    return max(1.0 - _probability_inside(two_sided > reached * (1.0 + 1e-9)), 0.0)
 
 
 def _positions(n: int) -> FloatArray:

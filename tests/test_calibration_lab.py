@@ -5,13 +5,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
 from bayesunmix.inference.calibration_lab import Calibration, decisions, distorted, judge
 from bayesunmix.inference.coverage import CENTRAL, NONE, UPPER
 from bayesunmix.inference.replicates import Replicate, run_study
-from bayesunmix.plot.calibration import plot_calibration
+from bayesunmix.plot.calibration import plot_calibration, plot_power
 
 N = 200
 BROKEN = {
@@ -111,6 +112,21 @@ def test_the_page_shows_every_engine(replicates: list[Replicate], tmp_path: Path
     named = figure.axes[2].get_legend()
     assert named is not None
     assert {text.get_text() for text in named.get_texts()} == {"a", "b", "exp a"}
+
+
+def test_the_power_curve_has_a_place_for_zero() -> None:
+    table = pd.DataFrame(
+        [
+            ("A", 0.0, 20, 1, 0.05, 0.0, 0.25),
+            ("A", 100.0, 20, 19, 0.95, 0.75, 1.0),
+            ("B", 100.0, 20, 2, 0.1, 0.0, 0.3),
+        ],
+        columns=["phase", "ppm", "replicates", "detected", "share", "lower", "upper"],
+    )
+    (axes,) = plot_power(table).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "100"]
+    curves = [line for line in axes.get_lines() if line.get_marker() == "o"]
+    assert [list(line.get_ydata()) for line in curves] == [[0.05, 0.95], [0.1]]
 
 
 def _replicate(number: int, truth: np.ndarray, draws: np.ndarray) -> Replicate:

@@ -1,10 +1,11 @@
-"""One page on the calibration of one or several engines: ranks inside their band, and coverage at every level."""
+"""Pages of a calibration study: ranks inside their band, coverage at every level, and the power of detection."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -26,6 +27,43 @@ _COLUMN_MM, _PLOT_MM, _LEFT_MM = 60.0, 42.0, 14.0
 _ROWS_MM = (14.0, 66.0)
 # Lines that leave their band are named in the legend, so many of them.
 _NAMED = 6
+
+
+@styled
+def plot_power(decisions: pd.DataFrame) -> Figure:
+    """Draw how often an element is detected against how much of it there is, phase by phase.
+
+    Parameters
+    ----------
+    decisions
+        Columns phase, ppm, replicates, share, lower and upper, as `bayesunmix.inference.calibration_lab.decisions`
+        counts them.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One curve a phase, with the limits of each share; true zeros stand at the left end.
+    """
+    figure = new_figure(66.0, 110.0)
+    axes = place_axes(figure, 14.0, 6.0, 90.0, 48.0)
+    amounts = decisions.loc[decisions["ppm"] > 0.0, "ppm"]
+    zero = 0.4 * float(amounts.min()) if len(amounts) else 1.0
+    for number, (phase, rows) in enumerate(decisions.sort_values("ppm").groupby("phase", sort=False)):
+        place = np.maximum(rows["ppm"].to_numpy(), zero) * 1.05**number
+        colour = phase_colour(number)
+        axes.vlines(place, rows["lower"], rows["upper"], color=colour, linewidth=0.8)
+        axes.plot(place, rows["share"], "o-", color=colour, markersize=3.0, label=str(phase))
+    axes.axhline(FALSE_ALARMS, color=GREY, linewidth=0.6, linestyle="--")
+    axes.set_xscale("log")
+    ticks = [zero, *sorted(set(amounts))]
+    axes.set_xticks(ticks, ["0", *(f"{amount:g}" for amount in ticks[1:])])
+    axes.minorticks_off()
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel("true amount (atomic ppm)")
+    axes.set_ylabel("share detected")
+    axes.legend(loc="center right")
+    hide_frame(axes, "top", "right")
+    return figure
 
 
 @styled
