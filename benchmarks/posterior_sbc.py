@@ -181,6 +181,7 @@ class Infer:
 
     def __call__(self, counts: npt.NDArray[np.float32], seed: int) -> dict[str, FloatArray]:
         """Return draws of every composition and partition coefficient."""
+        from bayesunmix.assemble import WHITENED_GRADIENT_LIMIT
         from bayesunmix.inference.map_estimate import find_map
         from bayesunmix.inference.mixture import one_group
         from bayesunmix.sampling import sample
@@ -190,6 +191,9 @@ class Infer:
         groups = one_group(both, len(pilot.fitted.data.prior.mean), pilot.baseline)
         fitted = dataclasses.replace(pilot.fitted, data=pilot.fitted.data._replace(groups=groups))
         estimate = find_map(*_compiled(fitted), fitted.data, pilot.fitted.estimate.z)
+        if estimate.gradient_norm > WHITENED_GRADIENT_LIMIT:
+            # A run says of such a result not to trust it.
+            raise ArithmeticError(f"the search ended {estimate.gradient_norm:.2g} sd from the mode")
         fitted = dataclasses.replace(fitted, estimate=estimate)
         drawn = sample(fitted, self.inference, seed, lambda share: None)
         return named(pilot, drawn.draws.weights)
@@ -254,5 +258,5 @@ def small_map(side: int) -> RunConfig:
 def study(pilot: Pilot, method: str, side: int) -> Study:
     """Return the study of one engine on a pilot map."""
     inference = InferenceConfig(method=method, **DRAWS)
-    facts = {"pilot": side, "inference": dataclasses.asdict(inference), "truths": len(pilot.truths)}
+    facts = {"pilot": side, "truths": len(pilot.truths), "method": method, **DRAWS}
     return Study(Simulate(pilot), Infer(pilot, inference), facts)
