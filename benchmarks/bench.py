@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bayesunmix.inference.replicates import Replicate
 
 # The command line, free of whatever folder this was started in.
 BAYESUNMIX = (sys.executable, "-P", "-m", "bayesunmix")
@@ -55,12 +58,15 @@ class Options:
         Fewer seeds.
     espm_python
         Interpreter of an environment that holds espm; None where there is none.
+    processes
+        Processes that share the replicates of a study.
     """
 
     data: Path | None
     work: Path
     quick: bool = False
     espm_python: Path | None = None
+    processes: int = 1
 
     def file(self, name: str) -> Path:
         """Return a file of the data folder.
@@ -133,6 +139,11 @@ def run_program(arguments: Sequence[str | Path], cwd: Path | None = None) -> Fin
 def _read(stream: IO[bytes]) -> str:
     stream.seek(0)
     return stream.read().decode(errors="replace")
+
+
+def told(replicate: Replicate) -> None:
+    """Say that a replicate of a study is done."""
+    print(f"  replicate {replicate.number}: {replicate.seconds:.0f} s {replicate.failure}", flush=True)
 
 
 def last_line(text: str) -> str:

@@ -37,6 +37,8 @@ GROUPS = {
     "segmentation": "abundance maps with and without neighbours",
     "freeform": "free-form endmembers beside physics-guided ones on the phantom",
     "model_checks": "unlisted grains, holes, zoned matrices, and the number of phases",
+    "sbc": "simulation-based calibration of every engine",
+    "detection": "false positives and power of trace detection",
 }
 # Of the table in a file or a pipe.
 PLAIN_WIDTH = 170
@@ -62,8 +64,11 @@ MODULES = {
 @click.option("--quick", is_flag=True, help="Fewer seeds.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows as JSON, too.")
 @click.option(
-    "--keep", type=click.Path(path_type=Path), help="Keep what the benchmarks write in this new folder."
+    "--keep",
+    type=click.Path(path_type=Path),
+    help="Keep what the benchmarks write in this folder; `sbc` and `detection` go on with what it holds.",
 )
+@click.option("--processes", type=click.IntRange(1), default=2, help="Of `sbc` and `detection` [2].")
 @click.option(
     "--espm-python",
     type=click.Path(path_type=Path),
@@ -76,6 +81,7 @@ def main(
     quick: bool,
     out: Path | None,
     keep: Path | None,
+    processes: int,
     espm_python: Path | None,
 ) -> None:
     """Run the chosen groups one after the other and print their rows."""
@@ -85,7 +91,7 @@ def main(
     found: dict[str, list[Row]] = {}
     with tempfile.TemporaryDirectory(prefix="bayesunmix-benchmarks-") as temporary:
         work = Path(temporary) if keep is None else keep
-        options = Options(data and data.resolve(), work.resolve(), quick, espm_python)
+        options = Options(data and data.resolve(), work.resolve(), quick, espm_python, processes)
         for name in [name for name in GROUPS if name in (only or GROUPS)]:
             console.print(f"{name}: {GROUPS[name]} ...", highlight=False)
             found[name] = _rows(name, options)

@@ -1,0 +1,139 @@
+"""Simulation-based calibration of every engine, and of engines broken on purpose, which must fail it.
+
+The study itself is `posterior_sbc`. Its replicates stay in the folder that ``--keep`` names, so that the same command
+goes on after an interruption; the page (PNG, PDF) and the tables (CSV, Markdown) lie beside them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from bench import Options, Row, told
+from posterior_sbc import kept_pilot, small_map, study
+
+from bayesunmix.inference.calibration_lab import FALSE_ALARMS, Calibration, distorted, judge
+from bayesunmix.inference.coverage import LEVELS
+from bayesunmix.inference.replicates import Replicate, run_study
+from bayesunmix.settings import METHODS
+
+# Pixels along a side of the pilot map, each with the counts of a block.
+SIDE = 12
+REPLICATES = {"full": 200, "quick": 40}
+# Engines that draw; the sampler first, as it is the one that has to pass.
+ENGINES = tuple(method for method in METHODS if method != "map")
+MUST_PASS = ("nuts",)
+BROKEN = {
+    "intervals halved": partial(distorted, scale=0.5),
+    "intervals doubled": partial(distorted, scale=2.0),
+    "moved by half a standard deviation": partial(distorted, shift=0.5),
+}
+
+
+def rows(options: Options) -> list[Row]:
+    """Rows of every engine and of the broken ones; the page and the tables are written on the way."""
+    n = REPLICATES["quick" if options.quick else "full"]
+    folder = options.work / "sbc"
+    pilot = kept_pilot(folder / "pilot.pickle", small_map(SIDE), n)
+    found, studies = [], {}
+    for method in ENGINES:
+        print(f"  {method}", flush=True)
+        replicates = run_study(
+            study(pilot, method, SIDE), folder / method, n, processes=options.processes, progress=told
+        )
+        studies[method] = judge(replicates)
+        found += engine_rows(method, studies[method])
+        if method in MUST_PASS:
+            found += broken_rows(method, replicates)
+    write_page(studies, folder)
+    return found
+
+
+def engine_rows(method: str, calibration: Calibration) -> list[Row]:
+    """Rows of one engine: ranks, and coverage at every level."""
+    table = calibration.table
+    n, outside, failing = (
+        calibration.long["replicate"].nunique(),
+        calibration.outside(),
+        calibration.failing(),
+    )
+    what = f"{method}, {n} replicates"
+    measured = f"{len(failing)} of {len(table)}" + (f" ({_departures(table, failing)})" if failing else "")
+    own = f"{len(outside)} of {len(table)}" + (f" ({_departures(table, outside)})" if outside else "")
+    must = method in MUST_PASS
+    asked = "none" if must else "named"
+    said = ", ".join(f"{100.0 * x:g} %: {_share(calibration, x):.3f}" for x in LEVELS)
+    failed = len(calibration.failures)
+    return [
+        Row(
+            f"{what}: ranks outside the band of all quantities",
+            asked,
+            measured,
+            not failing if must else None,
+        ),
+        Row(f"{what}: outside their own 95 % band", f"{FALSE_ALARMS * len(table):.1f} expected", own, None),
+        Row(f"{what}: coverage by level", "", said, None),
+        Row(f"{what}: replicates that fail", "none", str(failed), failed == 0),
+    ]
+
+
+def broken_rows(method: str, replicates: list[Replicate]) -> list[Row]:
+    """Rows of the engine broken on purpose, which must not pass."""
+    found = []
+    for how, broken in BROKEN.items():
+        calibration = judge(broken(replicates))
+        measured = f"{len(calibration.failing())} of {len(calibration.table)} quantities outside"
+        found.append(Row(f"{method}, {how}", "found out", measured, not calibration.passes))
+    return found
+
+
+def _share(calibration: Calibration, level: float) -> float:
+    held, of = calibration.coverage(level)
+    return held / max(of, 1)
+
+
+def _departures(table: pd.DataFrame, names: list[str]) -> str:
+    """Name quantities with what is wrong with their intervals: too low or high, too narrow or wide."""
+    said = []
+    for row in table[table["quantity"].isin(names)].itertuples():
+        # A share of ranks that is too high means draws that are too low.
+        side = "low" if row.shift > 0 else "high"
+        width = "narrow" if row.spread > 1 else "wide"
+        said.append(
+            f"{row.quantity} {side} {abs(row.shift):.2f}, {width} {row.spread:.2f}, p {row.p_value:.1g}"
+        )
+    return "; ".join(said)
+
+
+def write_page(studies: dict[str, Calibration], folder: Path) -> None:
+    """Write the page of plots, and of every engine the table of quantities and of replicates."""
+    from bayesunmix.plot.calibration import plot_calibration
+
+    page = plot_calibration(studies)
+    for kind in ("png", "pdf"):
+        page.savefig(folder / f"calibration.{kind}", dpi=200)
+    text = ["# Calibration", "", "![ranks and coverage](calibration.png)", ""]
+    for method, calibration in studies.items():
+        calibration.table.to_csv(folder / f"{method}.csv", index=False)
+        calibration.long.to_csv(folder / f"{method}_replicates.csv", index=False)
+        verdict = "calibrated" if calibration.passes else "not calibrated"
+        text += [f"## {method}: {verdict}", "", *markdown(calibration.table), ""]
+    (folder / "calibration.md").write_text("\n".join(text), encoding="utf-8")
+
+
+def markdown(table: pd.DataFrame) -> list[str]:
+    """Lines of a Markdown table of the quantities, the worst first."""
+    names = [
+        "quantity",
+        "p_value",
+        "shift",
+        "spread",
+        *(f"coverage_{100.0 * x:g}" for x in LEVELS),
+        "width_95",
+    ]
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    for row in table.sort_values("p_value")[names].itertuples(index=False):
+        cells = [row[0], f"{row[1]:.2g}", *(f"{value:.2f}" for value in row[2:])]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
