@@ -22,7 +22,8 @@ from bayesunmix.errors import (
 )
 from bayesunmix.stoichiometry import SYMBOLS, check_elements
 
-METHODS = ("nuts", "laplace", "map")
+METHODS = ("nuts", "laplace", "svi", "map")
+GUIDES = ("mean_field", "low_rank", "full_rank", "flow")
 OXYGEN = ("stoichiometry", "measured", "none")
 LAYOUTS = ("grains",)
 # Most lamellae prepared for STEM-EDS are 20 to 200 nm thick.
@@ -226,6 +227,10 @@ class InferenceConfig:
         Starting points of the search for the best mode, at least; two for each phase beyond the second if that is more.
     max_overlap
         Most phases that overlap in one pixel.
+    guide
+        Family of densities that ``svi`` fits, one of `GUIDES`; see `bayesunmix.inference.guides`.
+    resample
+        Pick the draws of ``laplace`` and ``svi`` anew by their importance weights, where these are reliable.
     """
 
     method: str = "nuts"
@@ -235,9 +240,13 @@ class InferenceConfig:
     level: float = 0.95
     starts: int = 4
     max_overlap: int = 2
+    guide: str = "mean_field"
+    resample: bool = False
 
     def __post_init__(self) -> None:
         check_choice("inference.method", self.method, METHODS)
+        check_choice("inference.guide", self.guide, GUIDES)
+        _check_bool("inference.resample", self.resample)
         # R-hat splits each chain in two halves of at least two draws.
         lowest = {"chains": 1, "draws": 4, "warmup": 1, "starts": 1, "max_overlap": 1}
         for name, low in lowest.items():
