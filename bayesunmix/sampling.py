@@ -103,8 +103,15 @@ def _laplace(
     progress: Progress,
 ) -> _Approximation:
     estimate, positive = fitted.estimate, fitted.model.blocks["line_units"]
-    chains = {"chains": config.chains, "draws": config.draws, "seed": seed, "progress": progress}
-    z = laplace_draws(estimate.z, estimate.hessian, positive, **chains).reshape(-1, len(estimate.z))
+    z = laplace_draws(
+        estimate.z,
+        estimate.hessian,
+        positive,
+        chains=config.chains,
+        draws=config.draws,
+        seed=seed,
+        progress=progress,
+    ).reshape(-1, len(estimate.z))
     target = cut_gaussian(estimate.z, estimate.hessian, positive)
 
     def log_ratios(number: int) -> FloatArray:
@@ -182,7 +189,7 @@ def _checked(
 
 
 def _chains(read: Draws, config: InferenceConfig) -> Draws:
-    """The first draws of one long chain as chains."""
+    """Cut one long chain into chains."""
     shape, number = (config.chains, config.draws), config.chains * config.draws
     return Draws(
         *(
@@ -193,7 +200,7 @@ def _chains(read: Draws, config: InferenceConfig) -> Draws:
 
 
 def _threads() -> int:
-    """Evaluations at a time; programs on several devices must not overlap."""
+    """Return how many evaluations may run at a time; programs on several devices must not overlap."""
     return 2 if n_devices() == 1 else 1
 
 

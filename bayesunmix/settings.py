@@ -240,7 +240,7 @@ class InferenceConfig:
     level: float = 0.95
     starts: int = 4
     max_overlap: int = 2
-    guide: str = "mean_field"
+    guide: str = "low_rank"
     resample: bool = False
 
     def __post_init__(self) -> None:

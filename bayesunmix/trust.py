@@ -2,8 +2,8 @@
 
 Two looks at the same draws: the Pareto shape of their joint importance ratios, which decides whether they may be
 reweighted, and the moves that the exact density makes them take, which say how wrong each composition and partition
-coefficient is. With a hundred nuisance parameters the first is above its limit on nearly every map; only the second gives
-the verdict.
+coefficient is. With a hundred nuisance parameters the first is above its limit on nearly every map; only the second
+gives the verdict.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class Trust:
         """Sentences that say why the draws are not to be trusted, and what to run instead."""
         if self.acceptance < LEAST_ACCEPTANCE:
             return [
-                f"The {engine} approximation could not be checked: {100 * (1 - self.acceptance):.0f} % of the exact steps "
-                'from its draws were rejected. Run `method = "nuts"` instead.'
+                f"The {engine} approximation could not be checked: {100 * (1 - self.acceptance):.0f} % of the exact "
+                'steps from its draws were rejected. Run `method = "nuts"` instead.'
             ]
         off = [entry for entry in self.quantities(phases, elements) if entry[3]]
         if not off:
@@ -92,7 +92,7 @@ def nominal_fractions(weights: FloatArray, yields: FloatArray) -> FloatArray:
 
 
 def quantity_moves(every: FloatArray, before: FloatArray, after: FloatArray) -> tuple[Moves, Moves]:
-    """Moves of the compositions and of their ratios, from atom fractions (draw, phase, element)."""
+    """Return the moves of the compositions and of their ratios, from atom fractions (draw, phase, element)."""
     fractions = (every, before, after)
     first, second = moves(*fractions), moves(*(_ratios(x) for x in fractions))
     return first, second

@@ -5,8 +5,8 @@
 ``mean_field``   e = m + d n                                            one scale for each coordinate
 ``low_rank``     e = m + d (n + U V^T n),  U, V of rank `RANK`          and a few joint directions
 ``full_rank``    e = m + (diag(d) + T) n,  T strictly lower triangular  any Gaussian
-``flow``         a full-rank Gaussian after two affine couplings: each half of the coordinates is shifted and scaled by a
-                 small network of the other half, so that one coordinate may bend or widen with others
+``flow``         a full-rank Gaussian after two affine couplings: each half of the coordinates is shifted and scaled
+                 by a small network of the other half, so that one coordinate may bend or widen with others
 
 All start at the identity: in the coordinates of `bayesunmix.inference.cut_normal` that is next to Laplace. Matrices are
 divided by the root of the number of terms that their products sum: a step of the optimiser then moves a draw about as
@@ -64,7 +64,8 @@ def _mean_field_initial(dim: int, key: jax.Array) -> Parameters:
 
 
 def _mean_field(parameters: Parameters, n: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return parameters["mean"] + jnp.exp(parameters["log_scale"]) * n, parameters["log_scale"].sum()
+    mean, log_scale = parameters["mean"], parameters["log_scale"]
+    return mean + jnp.exp(log_scale) * n, log_scale.sum()
 
 
 def _mean_field_inverse(parameters: Parameters, e: jax.Array) -> tuple[jax.Array, jax.Array]:

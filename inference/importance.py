@@ -19,6 +19,7 @@ Yao, Y., et al., Proc. Mach. Learn. Res. 80 (2018) 5581.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,18 +64,19 @@ def smoothed(log_ratios: FloatArray) -> Importance:
     log_ratios : (draw,)
         log r, up to a constant.
     """
-    from arviz_stats.base import array_stats
+    from arviz_stats.base import array_stats  # type: ignore[attr-defined]
 
+    statistics: Any = array_stats
     if not np.isfinite(log_ratios).all():
         return Importance(np.full(len(log_ratios), -np.log(len(log_ratios))), np.inf)
     # ArviZ takes log likelihoods, whose negatives are the log ratios of leave-one-out cross-validation.
-    weights, shape = array_stats.psislw(-(log_ratios - log_ratios.max()))
+    weights, shape = statistics.psislw(-(log_ratios - log_ratios.max()))
     weights = np.asarray(weights, float)
     return Importance(weights - np.logaddexp.reduce(weights), float(shape))
 
 
 def resample(importance: Importance, seed: int) -> npt.NDArray[np.int64]:
-    """Indices of as many draws, picked in proportion to the weights (systematic resampling), in random order."""
+    """Pick as many draws in proportion to the weights (systematic resampling); their indices, in random order."""
     generator = np.random.default_rng([seed, 11])
     weights = np.exp(importance.log_weights)
     n = len(weights)

@@ -131,7 +131,7 @@ def refresh(
 def _chain(
     whitened: Callable[[FloatArray], tuple[float, FloatArray]], v: FloatArray, generator: np.random.Generator
 ) -> tuple[FloatArray, float]:
-    """A few Hamiltonian trajectories from v, each with its Metropolis-Hastings step: the end, and the acceptance."""
+    """Follow a few trajectories from v, each with its Metropolis-Hastings step; returns the end and the acceptance."""
     value, gradient = whitened(v)
     acceptances = []
     for _ in range(TRAJECTORIES):
@@ -143,7 +143,7 @@ def _chain(
             place = place + step * momentum
             potential, slope = whitened(place)
             momentum = momentum - 0.5 * step * slope
-        lost = potential + 0.5 * momentum @ momentum - energy
+        lost = float(potential + 0.5 * momentum @ momentum - energy)
         acceptances.append(float(np.exp(-max(lost, 0.0))) if np.isfinite(lost) else 0.0)
         if generator.random() < acceptances[-1]:
             v, value, gradient = place, potential, slope
@@ -181,7 +181,7 @@ def _move(ordered: FloatArray, before: FloatArray, after: FloatArray) -> tuple[f
 
 
 def _scores(ordered: FloatArray, values: FloatArray) -> FloatArray:
-    """Normal scores of values among sorted draws; those beyond all draws get the score of the outermost."""
+    """Score values among sorted draws; those beyond all draws get the score of the outermost."""
     below = 0.5 * (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right"))
     half = 0.5 / len(ordered)
     return np.asarray(ndtri((below / len(ordered)).clip(half, 1.0 - half)))

@@ -2,11 +2,11 @@
 
     ELBO = E_q[ -V(e) - log q(e) ],      V(e) = U(z(e)) - log |dz / de|,      e = transport(n),  n ~ Normal(0, I)
 
-U is the model's potential and z(e) the map of `bayesunmix.inference.cut_normal`: the guide starts next to Laplace. Three
-devices keep the gradient's noise small; none biases it.
+U is the model's potential and z(e) the map of `bayesunmix.inference.cut_normal`: the guide starts next to Laplace.
+Three devices keep the gradient's noise small; none biases it.
 
-- The gradient goes through the draws alone, log q with its parameters held (Roeder et al. 2017): it vanishes draw by draw
-  where q = p.
+- The gradient goes through the draws alone, log q with its parameters held (Roeder et al. 2017): it vanishes draw by
+  draw where q = p.
 - Draws come in pairs n, -n.
 - A mini-batch of pixels estimates U with its own tangent at the start exchanged for that of all pixels,
   U_b(e) - [U_b(0) + e . dU_b(0)] + [U(0) + e . dU(0)]: what is left to chance is how the *change* of the potential
@@ -18,9 +18,9 @@ round (Polyak and Juditsky 1992).
 
 References
 ----------
-Kingma, D. P., Welling, M., arXiv:1312.6114. Roeder, G., Wu, Y., Duvenaud, D., Adv. Neural Inf. Process. Syst. 30 (2017).
-Johnson, R., Zhang, T., Adv. Neural Inf. Process. Syst. 26 (2013). Polyak, B. T., Juditsky, A. B., SIAM J. Control Optim.
-30 (1992) 838, doi:10.1137/0330046.
+Kingma, D. P., Welling, M., arXiv:1312.6114. Roeder, G., Wu, Y., Duvenaud, D., Adv. Neural Inf. Process. Syst. 30
+(2017). Johnson, R., Zhang, T., Adv. Neural Inf. Process. Syst. 26 (2013). Polyak, B. T., Juditsky, A. B., SIAM J.
+Control Optim. 30 (1992) 838, doi:10.1137/0330046.
 """
 
 from __future__ import annotations
@@ -214,7 +214,8 @@ def _round(
     keys = jax.random.split(key, ROUND_STEPS)
     start = (optimiser.init(parameters), jax.tree.map(jnp.zeros_like, parameters))
     (_, total), _ = jax.lax.scan(step, start, (jnp.arange(ROUND_STEPS), keys))
-    return jax.tree.map(lambda a: a / (ROUND_STEPS - ROUND_STEPS // 2), total)
+    mean: Parameters = jax.tree.map(lambda a: a / (ROUND_STEPS - ROUND_STEPS // 2), total)
+    return mean
 
 
 def elbo_gradient(
@@ -253,8 +254,9 @@ def _potential_slopes(
     """Unbiased estimates of the gradient of V at several e, shape (draw, dim)."""
     value_and_gradient = _potential_at(potential)
     if whole:
-        return jax.lax.map(lambda one: value_and_gradient(one, target.at, target.data)[1], e)
+        exact: jax.Array = jax.lax.map(lambda one: value_and_gradient(one, target.at, target.data)[1], e)
+        return exact
     batch: PixelData = draw_batch(target.data, sizes, key)
     places = jnp.concatenate([e, jnp.zeros((1, e.shape[1]))])
-    slopes = jax.lax.map(lambda one: value_and_gradient(one, target.at, batch)[1], places)
+    slopes: jax.Array = jax.lax.map(lambda one: value_and_gradient(one, target.at, batch)[1], places)
     return slopes[:-1] - slopes[-1] + target.slope
