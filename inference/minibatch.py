@@ -29,7 +29,7 @@ class PixelData(Protocol):
 def batch_sizes(data: PixelData, n_chunks: int = BATCH_CHUNKS) -> tuple[int, ...]:
     """Return how many chunks to draw from each group: in proportion, at least one, together about `n_chunks`."""
     every = [len(group.present) for group in data.groups]
-    share = min(n_chunks / sum(every), 1.0)
+    share = min(n_chunks / max(sum(every), 1), 1.0)
     return tuple(min(max(round(share * number), 1), number) for number in every)
 
 
