@@ -69,8 +69,9 @@ def _mean_field(parameters: Parameters, n: jax.Array) -> tuple[jax.Array, jax.Ar
 
 
 def _mean_field_inverse(parameters: Parameters, e: jax.Array) -> tuple[jax.Array, jax.Array]:
-    log_scale = parameters["log_scale"]
-    return (e - parameters["mean"]) * jnp.exp(-log_scale), log_scale.sum()
+    mean, log_scale = parameters["mean"], parameters["log_scale"]
+    n: jax.Array = (e - mean) * jnp.exp(-log_scale)
+    return n, log_scale.sum()
 
 
 def _low_rank_initial(dim: int, key: jax.Array) -> Parameters:
@@ -95,12 +96,13 @@ def _low_rank_inverse(parameters: Parameters, e: jax.Array) -> tuple[jax.Array, 
 def _core(parameters: Parameters) -> jax.Array:
     """I + V^T U: its determinant is that of I + U V^T."""
     left = _left(parameters)
-    return jnp.eye(left.shape[1]) + parameters["right"].T @ left
+    core: jax.Array = jnp.eye(left.shape[1]) + parameters["right"].T @ left
+    return core
 
 
 def _left(parameters: Parameters) -> jax.Array:
-    left: jax.Array = parameters["left"]
-    return left / jnp.sqrt(left.shape[1])
+    left: jax.Array = parameters["left"] / jnp.sqrt(parameters["left"].shape[1])
+    return left
 
 
 def _log_determinant(matrix: jax.Array) -> jax.Array:

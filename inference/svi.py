@@ -115,14 +115,12 @@ class Variational:
         parameters = self.guide.initial(dim, for_start)
         half = jax.random.normal(for_judge, (JUDGED // 2, dim))
         judged = jnp.concatenate([half, -half])
-        sizes = batch_sizes(self.data)
         tangent = _potential_at(self.potential)(jnp.zeros(dim), self.at, self.data)
         target = _Target(self.at, self.data, *tangent)
-        climb = jax.jit(partial(_round, self.potential, self.guide, sizes, is_whole(self.data, sizes)))
         ratios = self.log_ratios(parameters, judged)
         history, cuts = [float(ratios.mean())], 0
         for number, key in enumerate(jax.random.split(for_steps, MOST_ROUNDS)):
-            tried = climb(parameters, key, jnp.asarray(STEP_SIZES[cuts]), target)
+            tried = self._climb(parameters, key, jnp.asarray(STEP_SIZES[cuts]), target)
             gained = self.log_ratios(tried, judged) - ratios
             error = float(gained.std() / np.sqrt(len(gained)))
             better = bool(np.isfinite(gained).all() and gained.mean() > 0.0)
@@ -154,6 +152,11 @@ class Variational:
         padded = np.zeros((JUDGED, noise.shape[1]))
         padded[: len(noise)] = noise
         return np.asarray(self._ratios(parameters, jnp.asarray(padded), self.at, self.data))[: len(noise)]
+
+    @cached_property
+    def _climb(self) -> Callable[..., Parameters]:
+        sizes = batch_sizes(self.data)
+        return jax.jit(partial(_round, self.potential, self.guide, sizes, is_whole(self.data, sizes)))
 
     @cached_property
     def _ratios(self) -> Callable[..., jax.Array]:
