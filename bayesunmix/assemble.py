@@ -17,6 +17,7 @@ from bayesunmix.config import RunConfig
 from bayesunmix.free_fit import FreeFitted
 from bayesunmix.goodness import deviances, fit_dataset, held_out_segments, mean_thickness, total_expected
 from bayesunmix.identifiability import Known, identifiability, loose_ends, sentence_of
+from bayesunmix.inference.importance import PARETO_K_LIMIT
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.mass_balance import count_shares
 from bayesunmix.mass_thickness import (
@@ -111,7 +112,7 @@ def assemble(
         run["warnings"].append(robust.facts["reason"])
     run["misfit"] = [region.to_dict() for region in misfit.regions]
     run["misfit_search"] = misfit.facts()
-    run["warnings"] += [*misfit.warnings(), *_rival_modes(setup, fitted)]
+    run["warnings"] += [*misfit.warnings(), *_rival_modes(setup, fitted), *_not_resampled(config, drawn)]
     if thickness is not None:
         table = thickness.table([phase.name for phase in setup.phases], config.inference.level)
         run["mass_thickness"] = {"electrons_per_pixel": electrons, "table": table.to_dict("records")}
@@ -132,7 +133,8 @@ def assemble(
     run["warnings"] += [sentence_of(loose) for loose in run["identifiability"]["loose_ends"]]
     result = Result(tree, run | {"problems": []})
     run["diagnostics"] |= _worst(result.diagnostics())
-    return Result(tree, run | {"problems": _problems(run, config, fitted, drawn)})
+    problems = _problems(run, config, fitted, drawn) + _engine_problems(config, setup, drawn)
+    return Result(tree, run | {"problems": problems})
 
 
 def _found(setup: Setup, counting: xr.DataArray) -> npt.NDArray[np.bool_]:
@@ -361,6 +363,8 @@ def _record(
         "parameters": len(eigenvalues),
         "atoms": len(fitted.data.prior.mean),
         "stretched_directions": drawn.stretched,
+        **drawn.facts,
+        **_trust(setup, drawn),
     }
     if "diverging" in drawn.statistics:
         diagnostics["divergences"] = int(drawn.statistics["diverging"].sum())
@@ -418,6 +422,50 @@ def _record(
         "diagnostics": diagnostics,
         "warnings": list(setup.warnings),
     }
+
+
+def _trust(setup: Setup, drawn: Drawn) -> dict[str, Any]:
+    """Return the diagnostics of an approximation: importance weights, and the quantity that exact steps moved most."""
+    if drawn.trust is None:
+        return {}
+    names = [phase.name for phase in setup.phases], list(setup.forward.elements)
+    worst, shift, width, _ = drawn.trust.quantities(*names)[0]
+    return {
+        "pareto_k": drawn.trust.pareto_k,
+        "importance_effective_draws": drawn.trust.effective_draws,
+        "resampled": drawn.trust.resampled,
+        "exact_steps": {
+            "acceptance": drawn.trust.acceptance,
+            "worst_quantity": worst,
+            "shift_sd": shift,
+            "width_ratio": width,
+        },
+    }
+
+
+def _engine_problems(config: RunConfig, setup: Setup, drawn: Drawn) -> list[str]:
+    """Sentences on an approximation that is not to be trusted."""
+    if drawn.trust is None:
+        return []
+    inference = config.inference
+    engine = "Laplace" if inference.method == "laplace" else f"variational ({inference.guide})"
+    names = [phase.name for phase in setup.phases], list(setup.forward.elements)
+    problems = drawn.trust.problems(engine, *names)
+    if not drawn.facts.get("svi_converged", True):
+        problems.append(
+            "The variational fit had not converged: its bound was still rising when the rounds ran out."
+        )
+    return problems
+
+
+def _not_resampled(config: RunConfig, drawn: Drawn) -> list[str]:
+    """Sentence on draws that could not be resampled though that was asked for."""
+    if drawn.trust is None or not config.inference.resample or drawn.trust.resampled:
+        return []
+    return [
+        f"The draws were not resampled: the Pareto shape of their importance ratios is {drawn.trust.pareto_k:.2f}, and "
+        f"weights can be relied upon below {PARETO_K_LIMIT}."
+    ]
 
 
 def _worst(table: pd.DataFrame) -> dict[str, float]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bayesunmix.forward import ForwardModel
 from bayesunmix.inference.density import FlatModel, flatten_model
+from bayesunmix.inference.sharding import over_devices
 from bayesunmix.models.abundance import AbundancePrior
 from bayesunmix.models.endmember import family_counts
 from bayesunmix.models.thickness import ThicknessEffect, answered
@@ -132,7 +133,8 @@ class Blocks:
 def flat_model(data: UnmixingData) -> FlatModel:
     """Flat view of the unmixing model for data of these shapes."""
     even = np.full(len(data.prior.mean), 1.0 / len(data.prior.mean))
-    return flatten_model(unmixing_model, data, sites_at(data, np.ones(len(data.scale)), even))
+    model = flatten_model(unmixing_model, data, sites_at(data, np.ones(len(data.scale)), even))
+    return model._replace(potential=over_devices(model.potential))
 
 
 def sites_at(data: UnmixingData, units: FloatArray, weights: FloatArray) -> Sites:

@@ -28,6 +28,7 @@ from bayesunmix.inference.mixture import (
     relative_likelihood,
     responsibilities,
 )
+from bayesunmix.inference.sharding import place
 from bayesunmix.model_data import (
     Blocks,
     atom_fractions,
@@ -181,7 +182,7 @@ def _rivals(candidates: list[Candidate]) -> list[Candidate]:
 
 
 def _alike(refined: list[tuple[UnmixingData, Sites]]) -> list[tuple[UnmixingData, Sites]]:
-    """Pad the data of several modes to the same shapes."""
+    """Pad the data of several modes to the same shapes and put them on the devices."""
     groups = padded_alike([data.groups for data, _ in refined])
     most = max(len(data.prior.mean) for data, _ in refined)
     result = []
@@ -189,7 +190,7 @@ def _alike(refined: list[tuple[UnmixingData, Sites]]) -> list[tuple[UnmixingData
         xi = sites["abundance_xi"]
         padded = {**sites, "abundance_xi": jnp.pad(xi, (0, most - len(xi)))}
         data = data._replace(groups=own, prior=padded_prior(data.prior, most))
-        result.append((jax.tree.map(jnp.asarray, data), padded))
+        result.append((place(data), padded))
     return result
 
 

@@ -75,7 +75,7 @@ def unmix(
     stray
         Elements that are fitted and belong to no phase.
     method
-        ``nuts``, ``laplace`` or ``map``.
+        ``nuts``, ``laplace``, ``svi`` or ``map``.
     seed
         The same seed, versions and machine give the same numbers.
     progress

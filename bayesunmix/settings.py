@@ -22,7 +22,8 @@ from bayesunmix.errors import (
 )
 from bayesunmix.stoichiometry import SYMBOLS, check_elements
 
-METHODS = ("nuts", "laplace", "map")
+METHODS = ("nuts", "laplace", "svi", "map")
+GUIDES = ("mean_field", "low_rank", "full_rank", "flow")
 ENDMEMBERS = ("physics", "free")
 # Methods that draw free-form endmembers, which have a thousand parameters.
 FREE_METHODS = ("laplace", "map")
@@ -253,6 +254,10 @@ class InferenceConfig:
         ``physics``: made of lines; ``free``: channel by channel, compositions read off them by the line model.
     spatial
         Let the maps of abundance, and nothing else, learn from neighbouring pixels.
+    guide
+        Family of densities that ``svi`` fits, one of `GUIDES`; see `bayesunmix.inference.guides`.
+    resample
+        Pick the draws of ``laplace`` and ``svi`` anew by their importance weights, where these are reliable.
     """
 
     method: str = "nuts"
@@ -264,14 +269,18 @@ class InferenceConfig:
     max_overlap: int = 2
     endmembers: str = "physics"
     spatial: bool = False
+    guide: str = "low_rank"
+    resample: bool = False
 
     def __post_init__(self) -> None:
         check_choice("inference.method", self.method, METHODS)
+        check_choice("inference.guide", self.guide, GUIDES)
         check_choice("inference.endmembers", self.endmembers, ENDMEMBERS)
         if self.endmembers == "free" and self.method not in FREE_METHODS:
             raise InputError(
                 "inference.method", 'be "laplace" or "map" for free-form endmembers', f'is "{self.method}"'
             )
+        _check_bool("inference.resample", self.resample)
         # R-hat splits each chain in two halves of at least two draws.
         lowest = {"chains": 1, "draws": 4, "warmup": 1, "starts": 1, "max_overlap": 1}
         for name, low in lowest.items():

@@ -72,7 +72,6 @@ def pilot(config: RunConfig, replicates: int, seed: int = 0) -> Pilot:
     from bayesunmix.errors import BayesUnmixWarning
     from bayesunmix.inference.density import compiled
     from bayesunmix.inference.map_estimate import find_map, whitening
-    from bayesunmix.inference.mixture import one_group
     from bayesunmix.inference.nuts import sample_nuts
     from bayesunmix.model_data import Blocks
     from bayesunmix.posterior import fit_posterior
@@ -85,7 +84,14 @@ def pilot(config: RunConfig, replicates: int, seed: int = 0) -> Pilot:
         warnings.simplefilter("ignore", BayesUnmixWarning)
         setup = prepare(simulate_map(config, seed).image, config)
     counts = setup.blocks.counts.astype(np.float32)
-    blocks = Blocks(counts, setup.forward, setup.phases, config.inference.max_overlap, setup.mean_composition)
+    blocks = Blocks(
+        counts,
+        setup.forward,
+        setup.phases,
+        config.inference.max_overlap,
+        setup.mean_composition,
+        setup.thickness,
+    )
     absorbing = np.tile(setup.mean_composition, (len(setup.phases), 1))
     basis, yields = setup.forward.basis(absorbing, blocks.allowed)
     starts = find_starts(
@@ -101,7 +107,7 @@ def pilot(config: RunConfig, replicates: int, seed: int = 0) -> Pilot:
     baseline = counts.sum(axis=0, dtype=np.float64) + 1.0
     baseline /= baseline.sum()
     # Every block at every atom: nothing is dropped, and all replicates have the same shapes.
-    data = fitted.data._replace(groups=one_group(counts, len(fitted.data.prior.mean), baseline))
+    data = _with_counts(fitted.data, counts, baseline)
     fitted = dataclasses.replace(fitted, data=data)
     estimate = find_map(*compiled(fitted.model), data, fitted.estimate.z)
     draws = -(-replicates * THINNING // PILOT_CHAINS)
@@ -183,13 +189,12 @@ class Infer:
         """Return draws of every composition and partition coefficient."""
         from bayesunmix.assemble import WHITENED_GRADIENT_LIMIT
         from bayesunmix.inference.map_estimate import find_map
-        from bayesunmix.inference.mixture import one_group
         from bayesunmix.sampling import sample
 
         pilot = self.pilot
         both = np.concatenate([pilot.counts, counts])
-        groups = one_group(both, len(pilot.fitted.data.prior.mean), pilot.baseline)
-        fitted = dataclasses.replace(pilot.fitted, data=pilot.fitted.data._replace(groups=groups))
+        data = _with_counts(pilot.fitted.data, both, pilot.baseline)
+        fitted = dataclasses.replace(pilot.fitted, data=data)
         estimate = find_map(*_compiled(fitted), fitted.data, pilot.fitted.estimate.z)
         if estimate.gradient_norm > WHITENED_GRADIENT_LIMIT:
             # A run says of such a result not to trust it.
@@ -197,6 +202,18 @@ class Infer:
         fitted = dataclasses.replace(fitted, estimate=estimate)
         drawn = sample(fitted, self.inference, seed, lambda share: None)
         return named(pilot, drawn.draws.weights)
+
+
+def _with_counts(data: UnmixingData, counts: npt.NDArray[np.float32], baseline: FloatArray) -> UnmixingData:
+    """Put other counts in, of an even film: draws of the model itself, whose thickness effects are second order."""
+    from bayesunmix.inference.mixture import one_group
+    from bayesunmix.models.thickness import N_COLUMNS, counted, no_effect
+
+    n_atoms, n_phases = data.prior.atoms.shape
+    effect = no_effect(n_phases, counts.shape[1])
+    columns = counted(counts, np.ones(len(counts)), effect)
+    groups = one_group(columns, n_atoms, np.append(np.log(baseline), np.zeros(N_COLUMNS)))
+    return data._replace(groups=groups, effect=effect)
 
 
 _programs: dict[tuple[int, ...], Any] = {}

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, log_ndtr, ndtri_exp
+from scipy.special import expit, log_expit, log_ndtr, ndtri_exp
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -110,6 +110,27 @@ def laplace_draws(
     inside = np.maximum(values[:, positive], SMALLEST)
     values[:, positive] = inside + np.log(-np.expm1(-inside))  # the inverse of softplus
     return values.reshape(chains, draws, len(z))
+
+
+def laplace_log_density(target: CutGaussian, z: FloatArray, positive: slice) -> FloatArray:
+    """Log density of the draws over z, up to the constant that the cut leaves.
+
+        log q(z) = -(y - m)^T G (y - m) / 2 + sum_positive log s(z_i),      dy_i / dz_i = s(z_i)
+
+    Parameters
+    ----------
+    target : CutGaussian
+    z : (..., dim)
+    positive : slice
+
+    Returns
+    -------
+    (...)
+    """
+    off = z - target.mean
+    off[..., positive] = np.logaddexp(0.0, z[..., positive]) - target.mean[positive]
+    quadratic = np.einsum("...i,ij,...j->...", off, np.linalg.inv(target.covariance), off)
+    return np.asarray(log_expit(z[..., positive]).sum(axis=-1) - 0.5 * quadratic)
 
 
 def _conditional(

@@ -29,6 +29,8 @@ import numpy.typing as npt
 from numpyro.infer.hmc import hmc
 from scipy.special import ndtri
 
+from bayesunmix.inference.sharding import n_devices
+
 FloatArray = npt.NDArray[np.float64]
 Potential = Callable[[jax.Array, Any], jax.Array]
 
@@ -120,7 +122,8 @@ def sample_nuts(
         for first, second in zip(keys[:chains], keys[chains:], strict=True)
     ]
     run = sampler.compile(states[0], target)
-    with ThreadPoolExecutor(max_workers=chains) as pool:
+    # Programs that run on several devices must not overlap: each would wait for a device that the other one holds.
+    with ThreadPoolExecutor(max_workers=chains if n_devices() == 1 else 1) as pool:
 
         def run_all(iterations: int) -> list[dict[str, npt.NDArray[Any]]]:
             nonlocal states

@@ -103,7 +103,7 @@ def test_help_answers_at_once() -> None:
         (["unmix", "m", "--config", "run.toml", "--out", "run.toml"], '"run.toml" is a file'),
         (["unmix", "m", "--config", "run.toml", "--out", "."], '"." is not empty.*--resume'),
         (["demo", "--out", "."], '"." is not empty. Add --overwrite'),
-        (["demo", "--method", "svi"], "'svi' is not one of"),
+        (["demo", "--method", "gibbs"], "'gibbs' is not one of"),
         (
             ["simulate", "--config", "run.toml", "--out", "a.hspy"],
             "`phases.phase 1.composition` must be given",

@@ -16,6 +16,7 @@ from bayesunmix.local_posterior import LocalPosterior, known_abundances
 from bayesunmix.model_data import flat_model, sites_at
 from bayesunmix.models.abundance import abundance_prior, simplex_atoms
 from bayesunmix.models.endmember import EndmemberBasis
+from bayesunmix.models.thickness import N_COLUMNS, counted, no_effect
 from bayesunmix.models.unmixing import SiteBalance, UnmixingData, spectra, unmixing_model
 from bayesunmix.phase import Phase
 from bayesunmix.posterior import FittedPosterior
@@ -44,11 +45,15 @@ def fitted() -> FittedPosterior:
     scale = np.full(len(free), 0.01)
     balance = SiteBalance(np.zeros((2, 3)), np.zeros((2, 3)), np.zeros(2), np.zeros(2))
     yields = np.array([[1.0, 0.8, 1.3], [0.9, 0.7, 1.4]])
-    empty = UnmixingData((), basis, None, free, scale, np.array([3]), yields, balance)  # type: ignore[arg-type]
+    empty = UnmixingData(
+        (), basis, None, free, scale, np.array([3]), yields, balance, no_effect(2, N_CHANNELS)
+    )  # type: ignore[arg-type]
     zeros = {
         "family_log_ratio": jnp.zeros(1),
         "continuum_shared": jnp.zeros(3),
         "continuum_by_phase": jnp.zeros((2, 3)),
+        "absorption_scale": jnp.zeros(()),
+        "stray_exponent": jnp.zeros(()),
     }
     units = weights[free[:, 0], free[:, 1]] / scale
     ends = np.asarray(spectra(empty, {**zeros, "line_units": jnp.asarray(units)}))
@@ -56,8 +61,9 @@ def fitted() -> FittedPosterior:
     prior = abundance_prior(atoms, ends, N_COUNTS, np.array([True, False]))
     share = rng.beta(0.5, 0.5, N_PIXELS)[:, None]
     counts = rng.multinomial(N_COUNTS, share * ends[0] + (1 - share) * ends[1]).astype(np.float32)
-    even = np.full(N_CHANNELS, 1.0 / N_CHANNELS)
-    data = empty._replace(prior=prior, groups=one_group(counts, len(atoms), even))
+    columns = counted(counts, np.ones(N_PIXELS), empty.effect)
+    even = np.append(np.full(N_CHANNELS, -np.log(N_CHANNELS)), np.zeros(N_COLUMNS))
+    data = empty._replace(prior=prior, groups=one_group(columns, len(atoms), even))
     model = flat_model(data)
     on_device = jax.tree.map(jnp.asarray, data)
     start = model.flatten(sites_at(data, units, np.full(len(atoms), 1.0 / len(atoms))), on_device)

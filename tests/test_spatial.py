@@ -66,7 +66,7 @@ def test_neighbours_that_say_nothing_are_not_heard() -> None:
     share = np.random.default_rng(2).permutation(smooth_share(0))
     counts = draw(share, 60, 3)
     atoms = np.stack([1 - np.linspace(0, 1, 21), np.linspace(0, 1, 21)], axis=1)
-    likelihood = relative_likelihood(counts.astype(np.float32), atoms @ SPECTRA)
+    likelihood = relative_likelihood(counts.astype(np.float32), np.log(atoms @ SPECTRA))
     weights = atom_weights(likelihood)
     coupled, shares = neighbour_weights(np.log(np.maximum(likelihood, 1e-30)), weights, SHAPE)
     assert shares[0] > 0.8

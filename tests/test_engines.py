@@ -1,0 +1,153 @@
+"""Every engine on one small map, and the same numbers on one device and on four."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from bayesunmix.config import RunConfig
+from bayesunmix.errors import InputError
+from bayesunmix.inference.density import compiled
+from bayesunmix.inference.sharding import place
+from bayesunmix.model_data import Blocks
+from bayesunmix.phantom import phantom_config
+from bayesunmix.posterior import FittedPosterior, fit_posterior
+from bayesunmix.preparation import prepare
+from bayesunmix.sampling import Drawn, sample
+from bayesunmix.settings import InferenceConfig
+from bayesunmix.simulate import simulate_map
+from bayesunmix.starts import find_starts
+from bayesunmix.trust import nominal_fractions
+
+FloatArray = npt.NDArray[np.float64]
+
+# Far enough from the mode that every gradient entry is of order one.
+OFFSET = 0.1
+ON_SEVERAL = """
+import json, pickle, sys
+from pathlib import Path
+import jax
+import numpy as np
+from bayesunmix.inference.density import compiled
+from bayesunmix.inference.sharding import place
+from bayesunmix.sampling import sample
+from bayesunmix.settings import InferenceConfig
+
+fitted = pickle.loads(Path(sys.argv[1]).read_bytes())
+data = place(fitted.data)
+z = fitted.estimate.z + float(sys.argv[2])
+value, gradient = compiled(fitted.model)[0](z, data)
+drawn = {
+    method: sample(fitted, InferenceConfig(method=method, draws=8, warmup=12), 3, lambda _: None).draws.weights
+    for method in ("laplace", "nuts")
+}
+print(json.dumps({
+    "devices": len(jax.devices()),
+    "spread": len(data.groups[0].counts.sharding.device_set),
+    "value": float(value),
+    "gradient": np.asarray(gradient).tolist(),
+    "laplace": drawn["laplace"].tolist(),
+    "nuts": drawn["nuts"].tolist(),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def fitted() -> FittedPosterior:
+    config = phantom_config()
+    assert config.simulate is not None
+    config = dataclasses.replace(config, simulate=dataclasses.replace(config.simulate, shape=(36, 36)))
+    setup = prepare(simulate_map(config, 1).image, config)
+    blocks = Blocks(
+        setup.blocks.counts.astype(np.float32), setup.forward, setup.phases, 2, setup.mean_composition
+    )
+    absorbing = np.tile(setup.mean_composition, (len(setup.phases), 1))
+    basis, yields = setup.forward.basis(absorbing, blocks.allowed)
+    starts = find_starts(blocks.counts, basis, yields, blocks.balance(), blocks.matrix, n_starts=1, seed=0)
+    return fit_posterior(blocks, starts, absorbing, lambda _: None)
+
+
+def draw(fitted: FittedPosterior, seed: int = 3, **settings: object) -> Drawn:
+    return sample(fitted, InferenceConfig(**settings), seed, lambda _: None)
+
+
+def fractions(fitted: FittedPosterior, drawn: Drawn) -> FloatArray:
+    weights = drawn.draws.weights.reshape(-1, *drawn.draws.weights.shape[2:])
+    return nominal_fractions(weights, np.asarray(fitted.data.yields))
+
+
+@pytest.mark.slow
+def test_variational_draws_agree_with_laplace_where_that_holds(fitted: FittedPosterior) -> None:
+    laplace = draw(fitted, method="laplace", draws=300)
+    variational = draw(fitted, method="svi", guide="low_rank", draws=300)
+    for drawn in (laplace, variational):
+        assert drawn.draws.weights.shape[:2] == (2, 300)
+        assert drawn.trust is not None
+        assert drawn.trust.acceptance > 0.5
+        assert not drawn.trust.resampled
+    assert variational.facts["svi_converged"]
+    assert variational.facts["elbo_gain"] > 0.0
+    a, b = fractions(fitted, laplace), fractions(fitted, variational)
+    spread = a.std(axis=0)
+    # 600 draws: means to 0.06 sd, widths to 4 %; the two approximations differ by as much again.
+    assert (np.abs(a.mean(axis=0) - b.mean(axis=0)) <= 0.5 * spread).all()
+    free = spread > 0
+    ratio = b.std(axis=0)[free] / spread[free]
+    assert (ratio > 0.7).all()
+    assert (ratio < 1.4).all()
+
+
+@pytest.mark.slow
+def test_a_narrowed_curvature_is_not_trusted(fitted: FittedPosterior) -> None:
+    # As if the map held ten times the counts that it does.
+    estimate = dataclasses.replace(fitted.estimate, hessian=10.0 * fitted.estimate.hessian)
+    narrowed = draw(dataclasses.replace(fitted, estimate=estimate), method="laplace", draws=300)
+    assert narrowed.trust is not None
+    phases = [f"phase {k}" for k in range(len(fitted.atom_fractions))]
+    elements = [str(i) for i in range(fitted.atom_fractions.shape[1])]
+    (sentence,) = narrowed.trust.problems("Laplace", phases, elements)
+    assert 'Run `method = "nuts"`' in sentence
+
+
+@pytest.mark.slow
+def test_four_devices_give_the_numbers_of_one(fitted: FittedPosterior, tmp_path: Path) -> None:
+    assert len(jax.devices()) == 1
+    file = tmp_path / "fitted.pickle"
+    file.write_bytes(pickle.dumps(fitted))
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    done = subprocess.run(
+        [sys.executable, "-c", ON_SEVERAL, str(file), str(OFFSET)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert found["devices"] == found["spread"] == 4
+    value, gradient = compiled(fitted.model)[0](fitted.estimate.z + OFFSET, place(fitted.data))
+    assert found["value"] == pytest.approx(float(value), rel=1e-10)
+    difference = np.abs(np.asarray(found["gradient"]) - gradient).max()
+    # The gradient passes through float32 products, whose blocks may be summed in another order.
+    assert difference < 1e-6 * np.abs(gradient).max()
+    for method in ("laplace", "nuts"):
+        own = draw(fitted, method=method, draws=8, warmup=12).draws.weights
+        np.testing.assert_allclose(found[method], own, rtol=1e-3, atol=1e-5 * own.max())
+
+
+def test_the_guide_is_checked() -> None:
+    with pytest.raises(InputError, match=r"inference\.guide must be one of"):
+        InferenceConfig(method="svi", guide="normal")
+    with pytest.raises(InputError, match=r"inference\.resample"):
+        InferenceConfig(resample=1)  # type: ignore[arg-type]
+    data = {"sample": {"elements": ["Mg"]}, "phases": 1, "inference": {"method": "svi", "guide": "flow"}}
+    assert RunConfig.from_dict(data).inference.guide == "flow"
