@@ -15,7 +15,7 @@ median absolute deviation. What is left is local.
 The largest of many correlated and, at few counts, skewed numbers has no closed distribution: maps drawn from the
 fitted model give each direction and window size a typical largest value, by which z is scaled, and the spread of
 the largest scaled value over all of them, a Gumbel distribution, gives the threshold that a map without fault
-passes with the wanted probability.
+passes with the wanted probability. A map k times larger than those drawn has k chances: k times the probability.
 
 References
 ----------
@@ -29,6 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import brentq
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -50,7 +51,7 @@ COMMON_ROUNDS = 4
 # Windows that decide on it, evenly spread.
 MOST_COMPARED = 2000
 # Simulated maps, and the most pixels of each: larger maps are extrapolated by the Gumbel law.
-N_SIMULATED = 20
+N_SIMULATED = 30
 MOST_SIMULATED = 6_000
 BATCH = 8192
 SMALLEST = 1e-9
@@ -316,12 +317,28 @@ def scan(
     typical = largest.mean(axis=0)
     unit = float(np.median(typical))
     extreme = (largest / np.maximum(typical, SMALLEST)).max(axis=(1, 2))
-    # Moments of the Gumbel distribution: mean = place + 0.5772 scale, sd = pi / sqrt(6) scale.
-    scale = float(extreme.std(ddof=1)) * np.sqrt(6.0) / np.pi
-    place = float(extreme.mean()) - 0.5772 * scale
-    more = np.log(max(totals.size / min(totals.size, MOST_SIMULATED), 1.0))
-    threshold = unit * (place + scale * (more - np.log(-np.log1p(-false_alarm))))
+    more = max(totals.size / MOST_SIMULATED, 1.0)
+    deviations = _gumbel_limit(N_SIMULATED, false_alarm / more)
+    threshold = unit * (float(extreme.mean()) + deviations * float(extreme.std(ddof=1)))
     return _best(observed, scatters, typical / unit, totals.shape, threshold, false_alarm)
+
+
+def _gumbel_limit(number: int, probability: float, n_trials: int = 40_000) -> float:
+    """Standard deviations above the mean that one more Gumbel value exceeds so seldom.
+
+    Mean and deviation are those of `number` values, and not exactly the distribution's: the limit is that of the
+    prediction, which is farther out, found by drawing such samples. The value that is predicted is integrated over.
+    """
+    sample = np.random.default_rng(0).gumbel(size=(n_trials, number))
+    mean, sd = sample.mean(axis=1), sample.std(axis=1, ddof=1)
+
+    def exceeded(deviations: float) -> float:
+        return float(-np.expm1(-np.exp(-(mean + deviations * sd))).mean())
+
+    def excess(deviations: float) -> float:
+        return float(np.log(exceeded(deviations) / probability))
+
+    return float(brentq(excess, 0.0, 60.0))
 
 
 def _simulated(
