@@ -32,6 +32,8 @@ FloatArray = npt.NDArray[np.float64]
 LENGTH_FWHM = 1.0
 # Share of the mean endmember below which a channel weighs no more than it: empty channels have no variance of 0.
 LEAST_VARIANCE = 1e-2
+# Amount of a component, relative to all of them, that stands for none.
+SMALLEST = 1e-9
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,9 @@ def read_spectra(spectra: FloatArray, basis: EndmemberBasis) -> Draws:
             amounts[*place, phase, used] = nnls(design[:, used], spectra[*place, phase] / np.sqrt(variance))[
                 0
             ]
+    # Least squares ends at zero exactly; ratios of two phases need a number, as small as it may be.
+    least = SMALLEST * amounts.sum(axis=-1, keepdims=True)
+    amounts[..., :n_lines] = np.where(basis.allowed[:, :-1], np.maximum(amounts[..., :n_lines], least), 0.0)
     continuum = amounts[..., n_lines:]
     weights = np.concatenate([amounts[..., :n_lines], continuum.sum(axis=-1, keepdims=True)], axis=-1)
     counts = weights[..., basis.family_owner] * basis.family_ratio

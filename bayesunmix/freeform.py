@@ -116,7 +116,7 @@ def unmix_free(
         Map, or counts (y, x, energy): whole numbers, neither background-subtracted nor scaled.
     phases
         Number of phases, their names, or `bayesunmix.Phase` objects, of which ``matrix`` is used: it declares that
-        pure pixels of this phase exist.
+        pure pixels of this phase exist. The endmember of most counts is taken for it.
     energy
         Energy of each channel of an array, in any unit.
     bins

@@ -37,10 +37,12 @@ def peaks(places: list[float], heights: list[float]) -> FloatArray:
 SPECTRA = np.stack([peaks([5, 12], [0.5, 0.3]), peaks([19, 12], [0.6, 0.2])])
 
 
-def drawn(most: float, counts: float, seed: int) -> tuple[npt.NDArray[np.int64], FloatArray]:
+def drawn(
+    most: float, counts: float, seed: int, first: float = -0.4
+) -> tuple[npt.NDArray[np.int64], FloatArray]:
     """Draw counts (y, x, energy) and return them with the share of the second phase, which reaches `most`."""
     rng = np.random.default_rng(seed)
-    x = np.broadcast_to(np.linspace(-0.4, 1.4, SHAPE[1]), SHAPE)
+    x = np.broadcast_to(np.linspace(first, 1.4, SHAPE[1]), SHAPE)
     share = most * np.clip(x, 0.0, 1.0)
     mixed = (1 - share)[..., None] * SPECTRA[0] + share[..., None] * SPECTRA[1]
     return rng.poisson(counts * mixed), share
@@ -71,7 +73,7 @@ FITTED: list[FreePosterior] = []
 @pytest.fixture(scope="module")
 def embedded() -> FreeUnmixing:
     """Unmix a map whose second phase never exceeds 60 % of a pixel and holds all lines of the first."""
-    counts, _ = drawn(0.6, 400.0, 1)
+    counts, _ = drawn(0.6, 400.0, 1, first=-2.0)
     return unmix(counts, [bu.Phase("matrix", matrix=True), bu.Phase("grain")])
 
 
