@@ -64,7 +64,7 @@ def assemble(
         "sample_stats": xr.Dataset(
             {name: (("chain", "draw"), value) for name, value in drawn.statistics.items()}
         ),
-        "constant_data": xr.Dataset({"total_counts": (("y", "x"), setup.image.total_counts)}),
+        "constant_data": _constants(setup),
         "maps": _maps(setup, pixels),
         "endmembers": endmembers,
         "fit": fit_dataset(setup, drawn.draws, pixels, segments),
@@ -100,11 +100,17 @@ def _posterior(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -
     dims = ("chain", "draw", "phase", "element")
     alone = draws.weights.shape[:2] == (1, 1)
     drawn_in = None if alone else calibration
+    nothing = np.zeros_like(calibration.log_factor)
     return xr.Dataset(
         {
             "composition": (dims, compositions(draws.weights, yields, forward, fitted.absorbing, drawn_in)),
             "composition_counting": (dims, compositions(draws.weights, yields, forward, fitted.absorbing)),
             "component_share": ((*dims[:3], "component"), draws.weights / draws.total[..., None]),
+            # What a comparison of several maps takes out and puts back: the factors are common to all of them.
+            "log_calibration": (
+                ("chain", "draw", "element"),
+                nothing if alone else calibration.log_factor,
+            ),
         },
         coords={
             "chain": np.arange(draws.weights.shape[0]),
@@ -113,6 +119,20 @@ def _posterior(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -
             "element": list(forward.elements),
             "component": list(forward.components),
         },
+    )
+
+
+def _constants(setup: Setup) -> xr.Dataset:
+    """Counts of every pixel, and what each element's calibration factor is a factor of."""
+    forward = setup.forward
+    mains = {family.element: family.family for family in forward.families if family.main and not family.stray}
+    return xr.Dataset(
+        {
+            "total_counts": (("y", "x"), setup.image.total_counts),
+            "calibration_sd": ("element", forward.calibration_sd),
+            "calibration_family": ("element", [mains[element] for element in forward.elements]),
+        },
+        coords={"element": list(forward.elements)},
     )
 
 
