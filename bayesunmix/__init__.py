@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayesunmix import simulate
+    from bayesunmix.comparison import compare
     from bayesunmix.errors import InputError
     from bayesunmix.image import SpectrumImage
     from bayesunmix.io import load
@@ -27,6 +28,7 @@ __all__ = [
     "Result",
     "SpectrumImage",
     "__version__",
+    "compare",
     "load",
     "open_result",
     "simulate",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "compare": "bayesunmix.comparison",
     "InputError": "bayesunmix.errors",
     "Phase": "bayesunmix.phase",
     "Result": "bayesunmix.result",

@@ -28,12 +28,13 @@ GROUPS = {
     "resume": "a kill during NUTS, then --resume",
     "espm_phantom": "espm's phantom beside KL-NMF + FCLS",
     "thickness": "the 71 GPa map with three priors of the film's thickness",
+    "series": "coverage of the trend of a series of four maps",
     "coverage": "coverage of the intervals on the embedded phantom",
     "wrong_model": "coverage where the model is wrong",
 }
 # Of the table in a file or a pipe.
 PLAIN_WIDTH = 170
-MODULES = {"vendor": "vendor_files", "resume": "killed_run", "coverage": "phantom_coverage"}
+MODULES = {"vendor": "vendor_files", "resume": "killed_run", "coverage": "phantom_coverage", "series": "series_coverage"}
 
 
 @click.command(help=__doc__.split("\n\n")[0])

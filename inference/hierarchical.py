@@ -56,31 +56,34 @@ class ModelSampler:
         self,
         model: Callable[..., None],
         *,
-        chains: int = 4,
+        chains: int = 2,
         draws: int = 1000,
-        warmup: int = 1000,
+        warmup: int = 750,
         **settings: object,
     ) -> None:
-        self._settings = settings
         kernel = NUTS(
             lambda data: model(data, **settings),
             target_accept_prob=TARGET_ACCEPT,
             init_strategy=init_to_uniform(radius=0.5),
         )
-        self._mcmc = MCMC(
-            kernel,
-            num_warmup=warmup,
-            num_samples=draws,
-            num_chains=chains,
-            chain_method="vectorized",
-            progress_bar=False,
-            jit_model_args=True,
-        )
+
+        def run(key: jax.Array, data: Any) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:  # noqa: ANN401
+            mcmc = MCMC(
+                kernel,
+                num_warmup=warmup,
+                num_samples=draws,
+                num_chains=chains,
+                chain_method="vectorized",
+                progress_bar=False,
+            )
+            mcmc.run(key, data, extra_fields=("diverging", "num_steps"))
+            return mcmc.get_samples(group_by_chain=True), mcmc.get_extra_fields()
+
+        # NumPyro compiles anew at every run; inside one program it is compiled once.
+        self._run = jax.jit(run)
 
     def sample(self, data: Any, seed: int) -> ModelDraws:  # noqa: ANN401 - any pytree
         """Draw from the posterior given the data."""
-        self._mcmc.run(jax.random.PRNGKey(seed), data, extra_fields=("diverging", "num_steps"))
-        sites = self._mcmc.get_samples(group_by_chain=True)
-        fields = {name: np.asarray(value) for name, value in self._mcmc.get_extra_fields().items()}
+        sites, fields = self._run(jax.random.PRNGKey(seed), data)
         draws = {name: np.asarray(value) for name, value in sites.items()}
         return ModelDraws(draws, int(fields["diverging"].sum()), float(fields["num_steps"].mean()))
