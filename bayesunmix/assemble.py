@@ -123,7 +123,7 @@ def _posterior(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -
 
 
 def _constants(setup: Setup) -> xr.Dataset:
-    """Counts of every pixel, and what each element's calibration factor is a factor of."""
+    """Collect the counts of every pixel, and what each element's calibration factor is a factor of."""
     forward = setup.forward
     mains = {family.element: family.family for family in forward.families if family.main and not family.stray}
     return xr.Dataset(

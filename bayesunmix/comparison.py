@@ -146,7 +146,12 @@ class Comparison:
         for a, b in itertools.combinations(range(len(self.names)), 2):
             for k, phase in enumerate(self.phases):
                 for i, element in enumerate(self.elements):
-                    pair = {"phase": phase, "element": element, "first": self.names[a], "second": self.names[b]}
+                    pair = {
+                        "phase": phase,
+                        "element": element,
+                        "first": self.names[a],
+                        "second": self.names[b],
+                    }
                     values = [self.draws.values[r, :, k, i] for r in (a, b)]
                     kinds = (str(self.kinds[a, k, i]), str(self.kinds[b, k, i]))
                     difference = _difference_row(values[0] - values[1], kinds, self.level)
@@ -266,7 +271,7 @@ def compare(
         own.append(nominal_draws(result)[:, rows][:, :, places])
         counting = result.tree["posterior"].to_dataset()["composition_counting"]
         states = detection_states(counting, declared_absent(result))
-        kinds.append(np.vectorize(_kind)(states[rows][:, places]))
+        kinds.append(np.vectorize(amount_kind)(states[rows][:, places]))
     keys = []
     for result in results:
         by_element = dict(zip(result.elements, factor_keys(result), strict=True))
@@ -310,7 +315,8 @@ def declared_absent(result: Result) -> dict[str, list[str]]:
     return {phase["name"]: list(phase.get("absent", [])) for phase in result.run["config"]["phases"]}
 
 
-def _kind(state: str) -> str:
+def amount_kind(state: str) -> str:
+    """Return what is known of an amount from its detection: an interval, an upper bound, or nothing."""
     return {DETECTED: INTERVAL, NOT_DETECTED: UPPER}.get(state, UNDETERMINED)
 
 
@@ -404,6 +410,40 @@ def check_covariate(
     return Covariate(str(name), numbers)
 
 
+def parse_covariate(text: str) -> dict[str, list[float]]:
+    """Read ``pressure_GPa=40,55,71``; without a name it is called ``covariate``.
+
+    Raises
+    ------
+    InputError
+        If a value is no number.
+
+    Examples
+    --------
+    >>> parse_covariate("pressure_GPa=40,55,71")
+    {'pressure_GPa': [40.0, 55.0, 71.0]}
+    """
+    name, _, values = text.rpartition("=")
+    must = "be a name and numbers such as pressure_GPa=40,55,71"
+    try:
+        numbers = [float(value) for value in values.split(",")]
+    except ValueError:
+        raise InputError("--covariate", must, f'is "{text}"') from None
+    return {name.strip() or "covariate": numbers}
+
+
+def folder_names(folders: Sequence[Path]) -> list[str]:
+    """Return the folders' last names, or their whole paths where these are not distinct.
+
+    Examples
+    --------
+    >>> folder_names([Path("runs/40GPa"), Path("runs/55GPa/")])
+    ['40GPa', '55GPa']
+    """
+    short = [folder.resolve().name for folder in folders]
+    return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+
+
 def _checked_names(results: tuple[Result, ...], names: Sequence[str] | None) -> tuple[str, ...]:
     """Return the results' names: those given, those of their maps where these differ, else numbers."""
     if len(results) < 2:
@@ -436,7 +476,9 @@ def _common_elements(results: tuple[Result, ...], names: tuple[str, ...]) -> tup
             less = [element for element in first if element not in result.elements]
             got = [f"{name} has {', '.join(more)} too"] if more else []
             got += [f"{name} lacks {', '.join(less)}"] if less else []
-            must = f"have the same elements: atom fractions among others are other quantities; {names[0]} has "
+            must = (
+                f"have the same elements: atom fractions among others are other quantities; {names[0]} has "
+            )
             raise InputError("results", must + ", ".join(first), " and ".join(got))
     return tuple(first)
 

@@ -16,6 +16,7 @@ from bayesunmix.tables import composition_table, partition_table
 from bayesunmix.units import UNITS, convert
 
 if TYPE_CHECKING:
+    from bayesunmix.onuma import Onuma
     from bayesunmix.plot import ResultPlots
 
 
@@ -130,6 +131,12 @@ class Result:
     def _partitions(self) -> pd.DataFrame:
         draws = self._draws
         return partition_table(draws["composition"], draws["composition_counting"], self._absent, self.level)
+
+    def onuma(self, numerator: str, denominator: str, **options: Any) -> Onuma:  # noqa: ANN401
+        """Partition coefficients over ionic radius: see `bayesunmix.onuma.onuma` for the options."""
+        from bayesunmix.onuma import onuma
+
+        return onuma(self, numerator, denominator, **options)
 
     def mass_thickness(self) -> pd.DataFrame:
         """Mass thickness of the whole map and of each phase's pure pixels, in µg/cm2; maps are in ``tree["maps"]``.

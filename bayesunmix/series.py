@@ -131,7 +131,10 @@ class Series:
         if self.covariate is not None:
             judged = sign * fit.sites["slope"][..., i] / self.spread
             named = {"slope": judged} | named
-            row |= {"covariate": self.covariate.name, "covariate_centre": float(np.mean(self.covariate.values))}
+            row |= {
+                "covariate": self.covariate.name,
+                "covariate_centre": float(np.mean(self.covariate.values)),
+            }
             row |= {
                 "slope_mean": float(judged.mean()) if reported else np.nan,
                 "slope_sd": float(judged.std(ddof=1)) if reported else np.nan,

@@ -48,14 +48,16 @@ def nominal_draws(result: Result) -> FloatArray:
 
 
 def factor_keys(result: Result) -> list[tuple[Hashable, float]]:
-    """What each element's calibration factor is a factor of, and its standard deviation, by element.
+    """Say what each element's calibration factor is a factor of, with its standard deviation.
 
     Elements of results that did not keep their factors have the deviation 0: nothing is put in that was not taken out.
     """
     tree, run = result.tree, result.run
     constants = tree["constant_data"].to_dataset() if "constant_data" in tree.children else {}
     if "log_calibration" not in tree["posterior"] or "calibration_sd" not in constants:
-        note = "A result holds no calibration factors (written by an older version): its calibration errors are "
+        note = (
+            "A result holds no calibration factors (written by an older version): its calibration errors are "
+        )
         warnings.warn(note + "taken as independent of the others'.", BayesUnmixWarning, stacklevel=2)
         return [(None, 0.0) for _ in result.elements]
     xray = run["config"].get("xray", {})

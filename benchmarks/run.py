@@ -34,7 +34,12 @@ GROUPS = {
 }
 # Of the table in a file or a pipe.
 PLAIN_WIDTH = 170
-MODULES = {"vendor": "vendor_files", "resume": "killed_run", "coverage": "phantom_coverage", "series": "series_coverage"}
+MODULES = {
+    "vendor": "vendor_files",
+    "resume": "killed_run",
+    "series": "series_coverage",
+    "coverage": "phantom_coverage",
+}
 
 
 @click.command(help=__doc__.split("\n\n")[0])

@@ -149,7 +149,9 @@ def judged(comparison: Comparison, truth: dict[str, FloatArray]) -> pd.DataFrame
     """
     series = comparison.series
     assert series is not None
-    trend = series.trend().set_index(["numerator", "denominator", "element"]).sort_index().loc[("CaPv", "Brg")]
+    trend = (
+        series.trend().set_index(["numerator", "denominator", "element"]).sort_index().loc[("CaPv", "Brg")]
+    )
     maps = series.maps().set_index(["numerator", "denominator", "element"]).sort_index().loc[("CaPv", "Brg")]
     z = standardised()
     leverage = (1.0 + z**2) / len(z)
