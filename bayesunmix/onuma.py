@@ -1,8 +1,8 @@
 """Onuma diagrams: partition coefficients over ionic radius, charge by charge, and the lattice strain model.
 
 A partition coefficient between a crystal and a melt falls off parabolically, on a logarithmic scale, with the misfit of
-the ion on its site (Onuma, N., et al., Earth Planet. Sci. Lett. 5 (1968) 47, doi:10.1016/S0012-821X(68)80010-X). Between
-two crystals D is the ratio of two such curves: the fitted site is then that of the numerator seen against the
+the ion on its site (Onuma, N., et al., Earth Planet. Sci. Lett. 5 (1968) 47, doi:10.1016/S0012-821X(68)80010-X).
+Between two crystals D is the ratio of two such curves: the fitted site is then that of the numerator seen against the
 denominator, a description rather than a property of the crystal.
 """
 
