@@ -30,6 +30,7 @@ SD = (0.05, 0.05, 0.1, 0.2, 0.1)
 PRESSURE = (40.0, 55.0, 71.0, 90.0)
 Z = (np.array(PRESSURE) - np.mean(PRESSURE)) / np.std(PRESSURE)
 SLOPE = {"Nd": 0.5, "U": -0.4}
+ERROR = np.array([0.1, 0.1, 1.0, 1.0, 1.0])
 # Nothing is left of Hf in CaPv in the last three maps.
 LOST = (False, True, True, True)
 
@@ -133,11 +134,12 @@ def amounts(relative: float) -> list[FloatArray]:
     maps = []
     for z, lost in zip(Z, LOST, strict=True):
         d = {"Nd": 20.0 * np.exp(SLOPE["Nd"] * z), "U": 5.0 * np.exp(SLOPE["U"] * z), "Hf": 1.0}
-        brg = np.array([0.5, 0.496, 0.002, 0.001, 0.001])
+        brg = np.array([0.5, 0.4984, 0.0004, 0.0002, 0.001])
         traces = [brg[2] * d["Nd"], brg[3] * d["U"], brg[4] * d["Hf"]]
         capv = np.array([0.3, 0.7 - sum(traces), *traces])
         true = np.stack([brg, capv])
-        drawn = true * (1.0 + relative * rng.normal(size=(2, 600, 2, 5)))
+        # Major elements are known ten times better, so that the sum of all adds nothing to the traces' errors.
+        drawn = true * (1.0 + relative * ERROR * rng.normal(size=(2, 600, 2, 5)))
         if lost:
             drawn[:, :, 1, 4] = truncnorm(0.0, np.inf, 0.0, 1e-4).rvs((2, 600), random_state=rng)
         maps.append(drawn)
