@@ -152,10 +152,10 @@ class Comparison:
                         "first": self.names[a],
                         "second": self.names[b],
                     }
-                    values = [self.draws.values[r, :, k, i] for r in (a, b)]
+                    one, other = (self.draws.values[r, :, k, i] for r in (a, b))
                     kinds = (str(self.kinds[a, k, i]), str(self.kinds[b, k, i]))
-                    difference = _difference_row(values[0] - values[1], kinds, self.level)
-                    rows.append(pair | difference | ratio_row(*values, kinds, self.level))
+                    difference = _difference_row(one - other, kinds, self.level)
+                    rows.append(pair | difference | ratio_row(one, other, kinds, self.level))
         return pd.DataFrame(rows)
 
     def composition_differences(self) -> pd.DataFrame:

@@ -66,8 +66,14 @@ class StrainFit:
         """Draws of D at some radii, (draw, radius)."""
         from bayesunmix.models.lattice_strain import log_strain_ratio
 
-        parameters = (values[:, None] for values in (np.log(self.d0), self.modulus_GPa, self.site_radius_A))
-        return np.asarray(np.exp(log_strain_ratio(np.asarray(radius_A)[None, :], *parameters, temperature_K)))
+        log_ratio = log_strain_ratio(
+            np.asarray(radius_A, dtype=np.float64)[None, :],
+            np.log(self.d0)[:, None],
+            self.modulus_GPa[:, None],
+            self.site_radius_A[:, None],
+            temperature_K,
+        )
+        return np.asarray(np.exp(log_ratio))
 
 
 @dataclass(frozen=True, eq=False)

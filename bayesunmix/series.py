@@ -41,6 +41,8 @@ ESS_LEAST = 200.0
 SHRINKAGE = 0.02
 # Where the maps say nothing of an element, its centre has the width of its prior.
 FREE_SCALE = 5.0
+# An element of which the poorer phase holds less than this atom fraction is a trace.
+TRACE = 0.005
 # Maps with an interval, and maps with an interval or a bound, that a slope needs.
 LEAST_INTERVALS, LEAST_INFORMED = 2, 3
 
@@ -249,7 +251,7 @@ def series_data(
     """Turn draws of one pair of phases into what the model is conditioned on."""
     rows = [comparison.phases.index(name) for name in (numerator, denominator)]
     pairs = [draws[:, rows] for draws in comparison.nominal]
-    measured = stacked([measured_ratios(*np.moveaxis(d, 1, 0), k) for d, k in zip(pairs, kinds, strict=True)])
+    measured = stacked([measured_ratios(d[:, 0], d[:, 1], k) for d, k in zip(pairs, kinds, strict=True)])
     n_maps = len(pairs)
     z = np.zeros(n_maps)
     if comparison.covariate is not None:
@@ -257,7 +259,11 @@ def series_data(
         z = (values - values.mean()) / values.std()
     anchor, anchor_scale = _anchors(measured, kinds)
     shift = shift_factor([draws.mean(axis=0) for draws in pairs], comparison.factors)
-    return SeriesData(measured, z, shift, scatter_sd, residual_basis(z), anchor, anchor_scale)
+    poorer = np.mean([draws.mean(axis=0).min(axis=0) for draws in pairs], axis=0)
+    trace = poorer < TRACE
+    # One trace has no others to learn from.
+    trace &= trace.sum() > 1
+    return SeriesData(measured, z, shift, scatter_sd, trace, residual_basis(z), anchor, anchor_scale)
 
 
 def measured_ratios(top: FloatArray, bottom: FloatArray, kinds: npt.NDArray[np.str_]) -> MeasuredRatios:

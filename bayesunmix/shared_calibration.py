@@ -113,7 +113,7 @@ def shuffled(draws: FloatArray, n_draws: int, rng: np.random.Generator) -> Float
     """Return `n_draws` draws in random order, each used as evenly as the numbers allow."""
     rounds = -(-n_draws // len(draws))
     order = np.concatenate([rng.permutation(len(draws)) for _ in range(rounds)])[:n_draws]
-    return draws[order]
+    return np.asarray(draws[order])
 
 
 def with_factors(nominal: FloatArray, factors: FloatArray) -> FloatArray:

@@ -4,17 +4,20 @@ The story, for maps r of a series and elements e (D is one pair of phases' parti
 
     a_e        ~ Normal(0, 5)                   ln D at the centre of the series
     b_e        ~ Normal(0, 2)                   change of ln D over one sd of the covariate; 0 without a covariate
-    tau        ~ HalfNormal(scatter)            scatter between maps that the trend does not explain
-    lambda_e   ~ LogNormal(0, 0.5)              how much more or less an element scatters than the others
+    tau        ~ HalfNormal(scatter)            scatter of the traces between maps, beside the trend
+    lambda_e   ~ LogNormal(0, 0.5)              how much more or less a trace scatters than the others
+    tau_e      =  tau lambda_e                  for traces,
+               ~ HalfNormal(scatter)            for every other element by itself
     eps_re     ~ Normal(0, 1)
-    ln D_re    =  a_e + b_e z_r + tau lambda_e eps_re
+    ln D_re    =  a_e + b_e z_r + tau_e eps_re
     h          ~ Normal(0, H)                   shift of all ln D of a map by calibration errors
     counts     ~  likelihood of exp(ln D_re - h_r)                      models/ratio.py
 
 z is the covariate less its mean, in units of its standard deviation over the maps. H, the covariance of the shifts
 between maps, is computed from the common draws of the calibration factors: maps that share their factors shift
-together, which widens a and leaves b and tau alone. With one element tau lambda_e is one scale, whose prior matters
-for four maps; with many elements they learn it from each other.
+together, which widens a and leaves b and tau alone. Four maps tell little of one element's scatter; the traces learn
+it from each other. Major elements do not take part: stoichiometry holds their D nearly fixed, and what they do not
+scatter would be taken for what traces do not (intervals of the traces' slopes were too narrow when they did).
 
 Half-normal rather than a prior with heavier tails, because a scatter of the order of the scale or less is what repeated
 measurements show; the default scale 0.3 puts 95 % of it below a factor of 1.8. See Gelman, A., Bayesian Anal. 1 (2006)
@@ -23,7 +26,7 @@ measurements show; the default scale 0.3 puts 95 % of it below a factor of 1.8. 
 The sampler does not walk in these quantities. eps = Q c, c ~ Normal(0, 1), with Q orthonormal, its first columns along
 1 and z; what the maps determine well is not a and b but the line through the ln D_re themselves, and it is sampled:
 
-    alpha_e = a_e + tau lambda_e c_0e / |1|,   beta_e = b_e + tau lambda_e c_1e / |z|       (a change of unit Jacobian)
+    alpha_e = a_e + tau_e c_0e / |1|,   beta_e = b_e + tau_e c_1e / |z|       (a change of unit Jacobian)
 
 so that a and b follow from alpha, beta and c, and only the other rows of c enter the ln D_re.
 
@@ -32,12 +35,13 @@ Sites:
     level           (element,)          alpha_e less the anchor, over its scale          flat; the prior is that of a_e
     gradient        (element,)          beta_e over the anchor's scale                   flat; the prior is that of b_e
     scatter         ()                  tau
-    scatter_ratio   (element,)          lambda_e                         with more than one element only
+    scatter_ratio   (element,)          lambda_e                         of traces; the others' are drawn from the prior
+    own_scatter     (element,)          tau_e                            of the others; likewise
     departure       (map, element)      c
     shift           (map,)              h in units of the columns of its factor
     centre, slope   (element,)          a_e, b_e                         deterministic; slope with a covariate only
     log_ratio       (map, element)      ln D_re                          deterministic
-    element_scatter (element,)          tau lambda_e                     deterministic
+    element_scatter (element,)          tau_e                            deterministic
 """
 
 from __future__ import annotations
@@ -74,6 +78,8 @@ class SeriesData(NamedTuple):
         Factor L of the covariance of the shifts, H = L L^T.
     scatter_sd : float
         Scale of the prior of tau.
+    trace : (element,) bool
+        Elements that learn their scatter from each other.
     basis : (map, map)
         Q, orthonormal; its first column goes with 1, its second, with a covariate, with z.
     anchor, anchor_scale : (element,)
@@ -84,6 +90,7 @@ class SeriesData(NamedTuple):
     covariate: FloatArray
     shift_factor: FloatArray
     scatter_sd: float
+    trace: npt.NDArray[np.bool_]
     basis: FloatArray
     anchor: FloatArray
     anchor_scale: FloatArray
@@ -108,11 +115,11 @@ def series_model(data: SeriesData, *, trend: bool) -> None:
     anywhere = dist.ImproperUniform(constraints.real, (), (n_elements,))
     level = data.anchor + data.anchor_scale * numpyro.sample("level", anywhere)
     scatter = numpyro.sample("scatter", dist.HalfNormal(data.scatter_sd))
-    ratio = jnp.ones(n_elements)
-    if n_elements > 1:
-        prior = dist.LogNormal(0.0, SCATTER_RATIO_SD).expand((n_elements,)).to_event(1)
-        ratio = numpyro.sample("scatter_ratio", prior)
-    scale = numpyro.deterministic("element_scatter", scatter * ratio)
+    ratio_prior = dist.LogNormal(0.0, SCATTER_RATIO_SD).expand((n_elements,)).to_event(1)
+    ratio = numpyro.sample("scatter_ratio", ratio_prior)
+    own_prior = dist.HalfNormal(data.scatter_sd).expand((n_elements,)).to_event(1)
+    own = numpyro.sample("own_scatter", own_prior)
+    scale = numpyro.deterministic("element_scatter", jnp.where(data.trace, scatter * ratio, own))
     departure = numpyro.sample("departure", dist.Normal(0.0, 1.0).expand((n_maps, n_elements)).to_event(2))
     shift = numpyro.sample("shift", dist.Normal(0.0, 1.0).expand((n_maps,)).to_event(1))
     centre = numpyro.deterministic("centre", level - scale * departure[0] / jnp.sqrt(n_maps))

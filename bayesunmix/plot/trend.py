@@ -112,9 +112,9 @@ def _draw_band(axes: Axes, series: Series, fit: PairFit, i: int, colour: str) ->
     lower, upper = interval(np.exp(line), series.level)
     axes.fill_between(grid, lower, upper, color=colour, alpha=0.18, linewidth=0.0)
     axes.plot(grid, np.exp(np.median(line, axis=0)), color=colour, linewidth=0.9)
-    ends = [float(end) for end in interval(slope, series.level)]
+    low, high = (float(end) for end in interval(slope, series.level))
     axes.annotate(
-        f"slope {interval_text(float(np.median(slope)), *ends)}",
+        f"slope {interval_text(float(np.median(slope)), low, high)}",
         (0.0, 1.0),
         xycoords="axes fraction",
         xytext=(2.0, -2.0),
