@@ -43,8 +43,8 @@ SHRINKAGE = 0.02
 FREE_SCALE = 5.0
 # An element of which the poorer phase holds less than this atom fraction is a trace.
 TRACE = 0.005
-# Maps with an interval, and maps with an interval or a bound, that a slope needs.
-LEAST_INTERVALS, LEAST_INFORMED = 2, 3
+# Maps with an interval that a slope and a mean need; bounds of further maps are used, but do not carry a number alone.
+LEAST_WITH_TREND, LEAST_WITHOUT = 3, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,14 +68,9 @@ class PairFit:
     divergences: int
 
     def reported(self, *, trend: bool) -> npt.NDArray[np.bool_]:
-        """Elements of which enough maps say something, shape (element,)."""
+        """Elements of which enough maps have an interval, shape (element,)."""
         intervals = (self.kinds == "interval").sum(axis=0)
-        informed = (self.kinds != "undetermined").sum(axis=0)
-        return np.asarray(
-            (intervals >= LEAST_INTERVALS) & (informed >= LEAST_INFORMED)
-            if trend
-            else (intervals >= 1) & (informed >= 2)
-        )
+        return np.asarray(intervals >= (LEAST_WITH_TREND if trend else LEAST_WITHOUT))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +108,7 @@ class Series:
         """Slope of ln D per unit of the covariate, D at its mean, and the scatter between maps.
 
         One row for each ordered pair of phases and element. ``kind`` is ``interval``, or ``undetermined`` where fewer
-        than two maps have an interval or fewer than three say anything: the numbers would be the prior's.
+        than three maps (two without a covariate) have one: the numbers would be the prior's.
         """
         rows = []
         for fit, sign in self._both_ways():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bayesunmix.plot.style import (
     GREY,
@@ -90,6 +91,10 @@ def _draw(axes: Axes, series: Series, fit: PairFit, element: str, rows: pd.DataF
         axes.set_xticks(place, [str(i + 1) for i in range(len(place))])
         axes.set_xlabel("result", labelpad=1.0)
     axes.set_yscale("log")
+    # Few panels span a decade: ticks are numbers, not powers.
+    axes.yaxis.set_major_locator(LogLocator(10.0, (1.0, 2.0, 5.0), numticks=8))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     shift = 0.012 * max(np.ptp(place), 1e-9)
     for x, row in zip(place, rows.itertuples(), strict=True):
         if row.kind == "interval":
