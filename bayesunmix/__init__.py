@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayesunmix import simulate
+    from bayesunmix.comparison import compare
     from bayesunmix.errors import InputError
     from bayesunmix.freeform import FreeUnmixing, unmix_free
     from bayesunmix.image import SpectrumImage
@@ -31,6 +32,7 @@ __all__ = [
     "Segmentation",
     "SpectrumImage",
     "__version__",
+    "compare",
     "load",
     "open_result",
     "segment",
@@ -41,6 +43,7 @@ __all__ = [
 
 _HOME = {
     "FreeUnmixing": "bayesunmix.freeform",
+    "compare": "bayesunmix.comparison",
     "InputError": "bayesunmix.errors",
     "Phase": "bayesunmix.phase",
     "Result": "bayesunmix.result",

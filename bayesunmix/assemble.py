@@ -81,7 +81,7 @@ def assemble(
         "sample_stats": xr.Dataset(
             {name: (("chain", "draw"), value) for name, value in drawn.statistics.items()}
         ),
-        "constant_data": xr.Dataset({"total_counts": (("y", "x"), setup.image.total_counts)}),
+        "constant_data": _constants(setup),
         "maps": _maps(setup, pixels),
         "endmembers": endmembers,
         "fit": fit_dataset(setup, drawn.draws, pixels, tilt, segments),
@@ -151,6 +151,7 @@ def _posterior(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -
     dims = ("chain", "draw", "phase", "element")
     alone = draws.weights.shape[:2] == (1, 1)
     drawn_in = None if alone else calibration
+    nothing = np.zeros_like(calibration.log_factor)
     return xr.Dataset(
         {
             "composition": (dims, compositions(draws.weights, yields, forward, fitted.absorbing, drawn_in)),
@@ -159,6 +160,11 @@ def _posterior(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -
             "absorption_scale": (dims[:2], draws.absorption_scale),
             "stray_exponent": (dims[:2], draws.stray_exponent),
             "phase_share": (dims[:3], _phase_shares(setup, fitted, draws, drawn_in, seed)),
+            # What a comparison of several maps takes out and puts back: the factors are common to all of them.
+            "log_calibration": (
+                ("chain", "draw", "element"),
+                nothing if alone else calibration.log_factor,
+            ),
         },
         coords={
             "chain": np.arange(draws.weights.shape[0]),
@@ -167,6 +173,20 @@ def _posterior(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -
             "element": list(forward.elements),
             "component": list(forward.components),
         },
+    )
+
+
+def _constants(setup: Setup) -> xr.Dataset:
+    """Collect the counts of every pixel, and what each element's calibration factor is a factor of."""
+    forward = setup.forward
+    mains = {family.element: family.family for family in forward.families if family.main and not family.stray}
+    return xr.Dataset(
+        {
+            "total_counts": (("y", "x"), setup.image.total_counts),
+            "calibration_sd": ("element", forward.calibration_sd),
+            "calibration_family": ("element", [mains[element] for element in forward.elements]),
+        },
+        coords={"element": list(forward.elements)},
     )
 
 

@@ -1,4 +1,4 @@
-"""Command line: ``bayesunmix demo | unmix | simulate | inspect | report | tables``.
+"""Command line: ``bayesunmix demo | unmix | simulate | inspect | compare | report | tables``.
 
 Exit status: 0 done; 2 bad input or configuration; 3 finished and written, but a diagnostic says not to trust it;
 130 interrupted. Every complaint is one line on stderr. Heavy modules are imported inside the commands, so that help
@@ -227,6 +227,58 @@ def tables(folder: Path, units: tuple[str, ...], out: Path | None) -> None:
 def _check_output(folder: Path) -> None:
     if not (folder / "run.json").is_file():
         raise InputError("DIR", "be an output folder of `bayesunmix unmix`", f'"{folder}" holds no run.json')
+
+
+@main.command()
+@click.argument("folders", metavar="DIR DIR [...]", type=Path, nargs=-1)
+@click.option("--out", required=True, type=Path, metavar="DIR", help="Folder for tables, figures and page.")
+@click.option(
+    "--covariate",
+    metavar="NAME=A,B,...",
+    help="Fit a trend of ln D over this, one value for each DIR, e.g. pressure_GPa=40,55,71,90.",
+)
+@click.option("--pool", is_flag=True, help="Pool the partition coefficients without a trend.")
+@click.option("--phases", metavar="A,B,...", help="Phases to compare (default: those that all results hold).")
+@click.option(
+    "--scatter", type=float, help="Prior scale of the scatter of ln D between maps.  [default: 0.3]"
+)
+@_seed_option
+@_overwrite_option
+def compare(
+    folders: tuple[Path, ...],
+    out: Path,
+    covariate: str | None,
+    pool: bool,
+    phases: str | None,
+    scatter: float | None,
+    seed: int | None,
+    overwrite: bool,
+) -> None:
+    """Put output folders of `unmix` side by side: differences, ratios, and the trend of a series."""
+    if len(folders) < 2:
+        raise InputError("DIR", "be at least two output folders", f"there is {len(folders) or 'none'}")
+    _check_folder(out, go_on=overwrite, remedy="Add --overwrite to replace it.")
+    from bayesunmix.comparison import compare as compare_results
+    from bayesunmix.comparison import folder_names, parse_covariate
+    from bayesunmix.result import open_result
+
+    given = None if covariate is None else parse_covariate(covariate)
+    wanted = None if phases is None else [name.strip() for name in phases.split(",")]
+    comparison = compare_results(
+        [open_result(folder) for folder in folders],
+        names=folder_names(folders),
+        phases=wanted,
+        covariate=given,
+        pool=pool,
+        scatter=scatter,
+        seed=seed or 0,
+    )
+    comparison.save(out, overwrite=overwrite)
+    click.echo(f"wrote {out}")
+    for problem in comparison.problems:
+        _say(f"not to be trusted: {problem}")
+    if comparison.problems:
+        click.get_current_context().exit(UNTRUSTED)
 
 
 @main.command()

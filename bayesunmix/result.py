@@ -24,6 +24,7 @@ from bayesunmix.tables import BY_ATOMS, BY_WEIGHT, DETECTED, composition_table
 from bayesunmix.units import convert, mg_number, with_oxygen
 
 if TYPE_CHECKING:
+    from bayesunmix.onuma import Onuma
     from bayesunmix.plot import ResultPlots
 
 
@@ -372,6 +373,12 @@ class Result:
     def identifiability(self) -> pd.DataFrame:
         """Return what pins every composition; for columns see `bayesunmix.identifiability.composition_records`."""
         return pd.DataFrame(self.run.get("identifiability", {}).get("compositions", []))
+
+    def onuma(self, numerator: str, denominator: str, **options: Any) -> Onuma:  # noqa: ANN401
+        """Partition coefficients over ionic radius: see `bayesunmix.onuma.onuma` for the options."""
+        from bayesunmix.onuma import onuma
+
+        return onuma(self, numerator, denominator, **options)
 
     def mass_thickness(self) -> pd.DataFrame:
         """Mass thickness of the whole map and of each phase's pure pixels, in µg/cm2; maps are in ``tree["maps"]``.

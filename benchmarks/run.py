@@ -31,6 +31,7 @@ GROUPS = {
     "espm_phantom": "espm's phantom beside KL-NMF + FCLS",
     "thickness": "the 71 GPa map with three priors of the film's thickness",
     "rotation": "the 71 GPa map without stoichiometry: site ratio and rotated solutions",
+    "series": "coverage of the trend of a series of four maps",
     "coverage": "coverage of the intervals on the embedded phantom",
     "partition": "coverage of partition coefficients from 0.001 to 1000 and of zeros",
     "wrong_model": "coverage where the model is wrong",
@@ -50,6 +51,9 @@ MODULES = {
     "partition": "partition_coverage",
     "segmentation": "segmentation_maps",
     "freeform": "free_form",
+    "resume": "killed_run",
+    "series": "series_coverage",
+    "coverage": "phantom_coverage",
 }
 
 

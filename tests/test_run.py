@@ -38,6 +38,7 @@ from bayesunmix.io import save
 from bayesunmix.result import Result
 from bayesunmix.run import run_image
 from bayesunmix.settings import DEFAULT_ABSORPTION_SD
+from bayesunmix.shared_calibration import nominal_draws
 from bayesunmix.simulate import Truth, simulate_map
 
 SEED = 1
@@ -157,6 +158,22 @@ def test_a_map_that_fits_says_so(run: Run) -> None:
     assert (run.folder / "figures" / "misfit.png").is_file()
     report = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "No places are no mixture" in report or "Places that do not fit" in report
+
+
+def test_the_factors_that_were_drawn_in_are_kept(run: Run) -> None:
+    """Without its factors a composition no longer follows them; with them it does."""
+    groups = run.result.tree["posterior"].to_dataset()
+    constants = run.result.tree["constant_data"].to_dataset()
+    assert constants["calibration_family"].values.tolist() == ["K"] * 4
+    factors = groups["log_calibration"].values.reshape(-1, 4)
+    np.testing.assert_allclose(factors.std(axis=0), constants["calibration_sd"], rtol=0.1)
+    drawn = groups["composition"].values.reshape(-1, 2, 4)
+    # Iron over magnesium in ferropericlase against the difference of their factors.
+    difference = factors[:, 0] - factors[:, 3]
+    for amounts, slope in ((drawn, 1.0), (nominal_draws(run.result), 0.0)):
+        ratio = np.log(amounts[:, 1, 3] / amounts[:, 1, 0])
+        fitted, covariance = np.polyfit(difference, ratio, 1, cov=True)
+        assert fitted[0] == pytest.approx(slope, abs=4 * np.sqrt(covariance[0, 0]))
 
 
 def test_compositions_hold_the_truth(run: Run) -> None:

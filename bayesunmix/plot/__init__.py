@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
@@ -111,3 +111,7 @@ class ResultPlots:
     def partition(self) -> Figure:
         """Partition coefficients of every pair of phases: see `bayesunmix.plot.partition.partition`."""
         return partition(self._result)
+
+    def onuma(self, numerator: str, denominator: str, **options: Any) -> Figure:  # noqa: ANN401
+        """Partition coefficients over ionic radius: see `bayesunmix.onuma.onuma` for the options."""
+        return self._result.onuma(numerator, denominator, **options).plot()
