@@ -49,11 +49,9 @@ MODULES = {
     "resume": "killed_run",
     "coverage": "phantom_coverage",
     "partition": "partition_coverage",
+    "series": "series_coverage",
     "segmentation": "segmentation_maps",
     "freeform": "free_form",
-    "resume": "killed_run",
-    "series": "series_coverage",
-    "coverage": "phantom_coverage",
 }
 
 
