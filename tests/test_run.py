@@ -302,7 +302,10 @@ def test_the_uncertainty_budget_adds_up_to_the_intervals(run: Run) -> None:
     ratio = table[(table.quantity == "partition") & (table.element == "Fe")].iloc[0]
     whole = table[(table.quantity == "composition") & (table.element == "Fe")].iloc[0]
     # The factor of iron itself cancels in the ratio; those of the other elements move the sums.
-    of_ratio, of_whole = ratio.share_calibration * ratio.sd**2, whole.share_calibration * (whole.sd / whole.value) ** 2
+    of_ratio, of_whole = (
+        ratio.share_calibration * ratio.sd**2,
+        whole.share_calibration * (whole.sd / whole.value) ** 2,
+    )
     assert 0.0 < of_ratio < 0.5 * of_whole
     assert (run.folder / "figures" / "budget.png").is_file()
 
