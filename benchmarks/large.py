@@ -136,18 +136,13 @@ def straight_line(found: list[Measured]) -> tuple[float, float]:
 
 
 def draw(found: list[Measured], line: tuple[float, float], path: Path) -> Path:
-    """Draw time and memory against pixels."""
+    """Draw processor time, which other programs disturb least, and memory against pixels."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.0, 2.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     pixels = np.array([one.pixels for one in found]) / 1e3
-    left.plot(
-        pixels, [one.unmixed.cpu_seconds for one in found], "o", color="#0072B2", label="processor time"
-    )
-    left.plot(
-        pixels, [one.unmixed.seconds for one in found], "s", color="#D55E00", mfc="none", label="wall time"
-    )
+    left.plot(pixels, [one.unmixed.cpu_seconds for one in found], "o", color="#0072B2", label="measured")
     reach = np.array([0.0, pixels.max()])
     left.plot(reach, line[0] + 1e3 * line[1] * reach, color="#0072B2", linewidth=0.8, label="straight line")
     right.plot(
@@ -161,7 +156,7 @@ def draw(found: list[Measured], line: tuple[float, float], path: Path) -> Path:
         mfc="none",
         label="simulate",
     )
-    for axes, label in ((left, "Laplace, s"), (right, "largest memory, GB")):
+    for axes, label in ((left, "Laplace, s of processor time"), (right, "largest memory, GB")):
         axes.set(xlabel="pixels, thousands", ylabel=label, xlim=(0.0, None), ylim=(0.0, None))
         axes.legend(frameon=False, fontsize="small")
         axes.spines[["top", "right"]].set_visible(False)
