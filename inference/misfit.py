@@ -206,7 +206,8 @@ def _scores(
     mean = amounts @ (spectra + SMALLEST * spectra.mean()) + SMALLEST
     # Products in 32 bits: a standardised residual needs no more.
     weight, short = (1.0 / mean).astype(np.float32), directions.astype(np.float32)
-    score = (counts / mean - 1.0).astype(np.float32) @ short.T
+    apart = (counts / mean - 1.0).astype(np.float32)
+    score = apart @ short.T
     own = weight @ (short**2).T
     active = amounts > 0.0
     cross = np.stack([weight @ (short * row.astype(np.float32)).T for row in spectra], axis=1)
@@ -216,6 +217,9 @@ def _scores(
     diagonal = np.einsum("nkk->nk", inner)
     inner = inner + np.eye(len(spectra)) * np.where(active, 1e-9 * diagonal, 1.0)[:, :, None]
     solved = np.linalg.inv(inner).astype(np.float32) @ cross
+    # Amounts of spectra that nearly hold the direction are not quite at their best: what that leaves goes with them.
+    unfinished = (apart @ spectra.T.astype(np.float32)) * active
+    score = score - np.einsum("nk,nkd->nd", unfinished, solved)
     left = own - (cross * solved).sum(axis=1)
     known = left > LEAST_OWN * own
     root = np.sqrt(np.where(known, left, np.inf))
