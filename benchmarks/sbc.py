@@ -117,7 +117,7 @@ def write_page(studies: dict[str, Calibration], folder: Path) -> None:
     for method, calibration in studies.items():
         calibration.table.to_csv(folder / f"{method}.csv", index=False)
         calibration.long.to_csv(folder / f"{method}_replicates.csv", index=False)
-        verdict = "calibrated" if calibration.passes else "not calibrated"
+        verdict = "no departure found" if calibration.passes else "not calibrated"
         text += [f"## {method}: {verdict}", "", *markdown(calibration.table), ""]
     (folder / "calibration.md").write_text("\n".join(text), encoding="utf-8")
 

@@ -61,7 +61,7 @@ def plot_power(decisions: pd.DataFrame) -> Figure:
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("true amount (atomic ppm)")
     axes.set_ylabel("share detected")
-    axes.legend(loc="center right")
+    axes.legend(loc="upper left")
     hide_frame(axes, "top", "right")
     return figure
 
@@ -86,7 +86,7 @@ def plot_calibration(studies: Mapping[str, Calibration]) -> Figure:
     for column, (name, study) in enumerate(studies.items()):
         left = _LEFT_MM + column * _COLUMN_MM
         replicates = study.long["replicate"].nunique()
-        verdict = "calibrated" if study.passes else "not calibrated"
+        verdict = "no departure found" if study.passes else "not calibrated"
         place_text(figure, left, 5.0, f"{name}: {replicates} replicates", weight="bold", va="top")
         place_text(figure, left, 9.0, f"{verdict}, {len(study.table)} quantities", color=GREY, va="top")
         _ranks(place_axes(figure, left, _ROWS_MM[0], _PLOT_MM, _PLOT_MM - 4.0), study, labelled=column == 0)
@@ -151,8 +151,8 @@ def _coverage(axes: Axes, study: Calibration, *, labelled: bool) -> None:
         axes.plot(x, share, "o", color=phase_colour(0), markersize=3.0)
     axes.set_xlim(0.45, 1.0)
     axes.set_ylim(0.2, 1.02)
-    axes.set_xticks(level)
-    axes.set_xlabel("level of the interval")
+    axes.set_xticks(level, [f"{100.0 * x:g}" for x in LEVELS])
+    axes.set_xlabel("level of the interval (%)")
     if labelled:
         axes.set_ylabel("share that holds the truth")
     hide_frame(axes, "top", "right")
