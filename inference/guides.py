@@ -106,7 +106,8 @@ def _left(parameters: Parameters) -> jax.Array:
 
 
 def _log_determinant(matrix: jax.Array) -> jax.Array:
-    return jnp.linalg.slogdet(matrix)[1]
+    logarithm: jax.Array = jnp.linalg.slogdet(matrix)[1]
+    return logarithm
 
 
 def _full_rank_initial(dim: int, key: jax.Array) -> Parameters:
