@@ -133,10 +133,10 @@ def test_four_devices_give_the_numbers_of_one(fitted: FittedPosterior, tmp_path:
     value, gradient = compiled(fitted.model)[0](fitted.estimate.z + OFFSET, place(fitted.data))
     assert found["value"] == pytest.approx(float(value), rel=1e-10)
     difference = np.abs(np.asarray(found["gradient"]) - gradient).max()
-    # The gradient passes through float32 products, whose blocks may be summed in another order.
-    assert difference < 1e-6 * np.abs(gradient).max()
+    assert difference < 1e-10 * np.abs(gradient).max()
     own = draw(fitted, method="nuts", draws=8, warmup=12).draws.weights
-    np.testing.assert_allclose(found["weights"], own, rtol=1e-3, atol=1e-5 * own.max())
+    # Trajectories magnify rounding errors.
+    np.testing.assert_allclose(found["weights"], own, rtol=1e-2, atol=1e-5 * own.max())
 
 
 def test_the_guide_is_checked() -> None:
