@@ -451,7 +451,7 @@ def _trust(setup: Setup, drawn: Drawn) -> dict[str, Any]:
     names = [phase.name for phase in setup.phases], list(setup.forward.elements)
     worst, shift, width, _ = drawn.trust.quantities(*names)[0]
     return {
-        "pareto_k": drawn.trust.pareto_k,
+        "pareto_k": drawn.trust.pareto_k if np.isfinite(drawn.trust.pareto_k) else None,
         "importance_effective_draws": drawn.trust.effective_draws,
         "resampled": drawn.trust.resampled,
         "exact_steps": {

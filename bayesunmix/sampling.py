@@ -29,6 +29,8 @@ from bayesunmix.trust import Trust, nominal_fractions, quantity_moves
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[float], None]
 
+# An approximation makes at least so many draws, whatever is kept: they are cheap, and fewer could not be judged.
+LEAST_DRAWS = 1000
 # Draws whose importance ratios are looked at, when none are to be resampled: enough for the shape of the tail.
 WEIGHED = 500
 # Shares of the stage's time: the draws themselves, the importance ratios, and the exact steps.
@@ -113,11 +115,11 @@ def _laplace(
         estimate.z,
         estimate.hessian,
         positive,
-        chains=config.chains,
-        draws=config.draws,
+        chains=1,
+        draws=_number(config),
         seed=seed,
         progress=progress,
-    ).reshape(-1, len(estimate.z))
+    )[0]
     target = cut_gaussian(estimate.z, estimate.hessian, positive)
 
     def log_ratios(number: int) -> FloatArray:
@@ -141,7 +143,7 @@ def _svi(
     at = coordinates(cut_gaussian(estimate.z, estimate.hessian, positive), positive)
     variational = Variational(fitted.model.potential, guide(config.guide), at, data)
     found = variational.fit(seed, progress)
-    z, noise = variational.draws(found.parameters, config.chains * config.draws, seed + 1)
+    z, noise = variational.draws(found.parameters, _number(config), seed + 1)
     facts = {
         "guide": config.guide,
         "elbo": found.elbo,
@@ -195,8 +197,12 @@ def _checked(
     return Drawn(_chains(read, config), {}, z=in_chains, trust=trust, facts=approximation.facts)
 
 
+def _number(config: InferenceConfig) -> int:
+    return max(config.chains * config.draws, LEAST_DRAWS)
+
+
 def _chains(read: Draws, config: InferenceConfig) -> Draws:
-    """Cut one long chain into chains."""
+    """Cut the beginning of one long chain into chains."""
     shape, number = (config.chains, config.draws), config.chains * config.draws
     return Draws(
         *(

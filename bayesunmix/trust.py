@@ -64,7 +64,8 @@ class Trust:
             np.abs(shift) - SHIFT_LIMIT - ERRORS * shift_error,
             np.abs(width) - LOG_WIDTH_LIMIT - ERRORS * width_error,
         )
-        order = np.argsort(-excess, kind="stable")
+        # What is declared absent is zero in every draw, and has no error.
+        order = [i for i in np.argsort(-excess, kind="stable") if shift_error[i] > 0.0]
         return [(names[i], float(shift[i]), float(np.exp(width[i])), bool(excess[i] > 0)) for i in order]
 
     def problems(self, engine: str, phases: list[str], elements: list[str]) -> list[str]:

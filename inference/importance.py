@@ -28,6 +28,8 @@ FloatArray = npt.NDArray[np.float64]
 
 #: Above this shape the smoothed weights cannot be relied upon (Vehtari et al. 2024).
 PARETO_K_LIMIT = 0.7
+# With fewer ratios the tail, a fifth of them, is too short for a fit.
+LEAST_RATIOS = 40
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Importance:
     log_weights : (draw,)
         Smoothed, normalised to a sum of 1.
     pareto_k : float
-        Shape of the tail of the raw ratios; infinite where they are not finite.
+        Shape of the tail of the raw ratios; infinite where they are not finite, or too few to tell.
     """
 
     log_weights: FloatArray
@@ -67,7 +69,7 @@ def smoothed(log_ratios: FloatArray) -> Importance:
     from arviz_stats.base import array_stats  # type: ignore[attr-defined]
 
     statistics: Any = array_stats
-    if not np.isfinite(log_ratios).all():
+    if len(log_ratios) < LEAST_RATIOS or not np.isfinite(log_ratios).all():
         return Importance(np.full(len(log_ratios), -np.log(len(log_ratios))), np.inf)
     # ArviZ takes log likelihoods, whose negatives are the log ratios of leave-one-out cross-validation.
     weights, shape = statistics.psislw(-(log_ratios - log_ratios.max()))

@@ -37,6 +37,7 @@ TRAJECTORIES = 2
 LEAPFROG_STEPS = 5
 STEP = 0.3
 STEP_SCATTER = 0.3
+SMALLEST_VARIANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -175,9 +176,11 @@ def _move(ordered: FloatArray, before: FloatArray, after: FloatArray) -> tuple[f
     u, moved = _scores(ordered, before), _scores(ordered, after)
     shift, shift_error = _adjusted(moved, u)
     square, square_error = _adjusted((moved - shift) ** 2, u**2 - 1.0)
-    floor = 1e-3
-    variance = max(square, floor)
-    return shift, shift_error, 0.5 * np.log(variance), 0.5 * square_error / variance
+    variance = max(square, SMALLEST_VARIANCE)
+    # The scores themselves are uncertain by the number of draws that they are counted in.
+    shift_error = float(np.hypot(shift_error, 1.0 / np.sqrt(len(ordered))))
+    width_error = float(np.hypot(0.5 * square_error / variance, 1.0 / np.sqrt(2.0 * len(ordered))))
+    return shift, shift_error, 0.5 * float(np.log(variance)), width_error
 
 
 def _scores(ordered: FloatArray, values: FloatArray) -> FloatArray:

@@ -47,17 +47,13 @@ fitted = pickle.loads(Path(sys.argv[1]).read_bytes())
 data = place(fitted.data)
 z = fitted.estimate.z + float(sys.argv[2])
 value, gradient = compiled(fitted.model)[0](z, data)
-drawn = {
-    method: sample(fitted, InferenceConfig(method=method, draws=8, warmup=12), 3, lambda _: None).draws.weights
-    for method in ("laplace", "nuts")
-}
+drawn = sample(fitted, InferenceConfig(method="nuts", draws=8, warmup=12), 3, lambda _: None)
 print(json.dumps({
     "devices": len(jax.devices()),
     "spread": len(data.groups[0].counts.sharding.device_set),
     "value": float(value),
     "gradient": np.asarray(gradient).tolist(),
-    "laplace": drawn["laplace"].tolist(),
-    "nuts": drawn["nuts"].tolist(),
+    "weights": drawn.draws.weights.tolist(),
 }))
 """
 
@@ -123,7 +119,7 @@ def test_a_narrowed_curvature_is_not_trusted(fitted: FittedPosterior) -> None:
 def test_four_devices_give_the_numbers_of_one(fitted: FittedPosterior, tmp_path: Path) -> None:
     assert len(jax.devices()) == 1
     file = tmp_path / "fitted.pickle"
-    file.write_bytes(pickle.dumps(fitted))
+    file.write_bytes(pickle.dumps(dataclasses.replace(fitted)))  # without the functions that it has compiled
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     done = subprocess.run(
         [sys.executable, "-c", ON_SEVERAL, str(file), str(OFFSET)],
@@ -137,15 +133,14 @@ def test_four_devices_give_the_numbers_of_one(fitted: FittedPosterior, tmp_path:
     value, gradient = compiled(fitted.model)[0](fitted.estimate.z + OFFSET, place(fitted.data))
     assert found["value"] == pytest.approx(float(value), rel=1e-10)
     difference = np.abs(np.asarray(found["gradient"]) - gradient).max()
-    # The gradient passes through float32 products, whose blocks may be summed in another order.
-    assert difference < 1e-6 * np.abs(gradient).max()
-    for method in ("laplace", "nuts"):
-        own = draw(fitted, method=method, draws=8, warmup=12).draws.weights
-        np.testing.assert_allclose(found[method], own, rtol=1e-3, atol=1e-5 * own.max())
+    assert difference < 1e-10 * np.abs(gradient).max()
+    own = draw(fitted, method="nuts", draws=8, warmup=12).draws.weights
+    # Trajectories magnify rounding errors.
+    np.testing.assert_allclose(found["weights"], own, rtol=1e-2, atol=1e-5 * own.max())
 
 
 def test_the_guide_is_checked() -> None:
-    with pytest.raises(InputError, match=r"inference\.guide must be one of"):
+    with pytest.raises(InputError, match=r"`inference\.guide` must be one of"):
         InferenceConfig(method="svi", guide="normal")
     with pytest.raises(InputError, match=r"inference\.resample"):
         InferenceConfig(resample=1)  # type: ignore[arg-type]
