@@ -38,6 +38,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
+from bayesunmix.errors import InputError
 from bayesunmix.inference.laplace import cut_normal_draws
 from bayesunmix.local_posterior import LocalPosterior, balance_slopes, composition_slopes, quadratic
 from bayesunmix.model_data import SITE_BALANCE_SD, flat_model
@@ -297,7 +298,11 @@ def _with_formulas(
     found = []
     x = local.atom_fractions[k]
     for formula in FORMULAS:
-        sites = site_weights(formula, elements)
+        try:
+            sites = site_weights(formula, elements)
+        except InputError:
+            # A site that none of the elements sits on: not a formula of this sample.
+            continue
         if sites is None or not (sites.a @ x > 0 and sites.b @ x > 0):
             continue
         b = _balance_vector(local, k, sites.a, sites.b)

@@ -198,9 +198,7 @@ def total_expected(
 ) -> FloatArray:
     """Return the expected counts of the total spectrum on the map's channels, shape (energy,)."""
     amounts, tilt = _whole(setup, pixels, thickness)
-    return np.asarray(
-        expected_spectrum(amounts, channel_spectra, tilt, setup.blocks.boundaries).sum(axis=0)
-    )
+    return np.asarray(expected_spectrum(amounts, channel_spectra, tilt, setup.blocks.boundaries).sum(axis=0))
 
 
 def _whole(setup: Setup, pixels: PixelPosterior, thickness: ThicknessDraws) -> tuple[FloatArray, FloatArray]:

@@ -65,7 +65,12 @@ def fitted() -> FittedPosterior:
     config = dataclasses.replace(config, simulate=dataclasses.replace(config.simulate, shape=(36, 36)))
     setup = prepare(simulate_map(config, 1).image, config)
     blocks = Blocks(
-        setup.blocks.counts.astype(np.float32), setup.forward, setup.phases, 2, setup.mean_composition
+        setup.blocks.counts.astype(np.float32),
+        setup.forward,
+        setup.phases,
+        2,
+        setup.mean_composition,
+        setup.thickness,
     )
     absorbing = np.tile(setup.mean_composition, (len(setup.phases), 1))
     basis, yields = setup.forward.basis(absorbing, blocks.allowed)
