@@ -47,13 +47,15 @@ fitted = pickle.loads(Path(sys.argv[1]).read_bytes())
 data = place(fitted.data)
 z = fitted.estimate.z + float(sys.argv[2])
 value, gradient = compiled(fitted.model)[0](z, data)
-drawn = sample(fitted, InferenceConfig(method="nuts", draws=8, warmup=12), 3, lambda _: None)
+drawn = sample(fitted, InferenceConfig(method="laplace", draws=8), 3, lambda _: None)
+moved = sample(fitted, InferenceConfig(method="nuts", draws=4, warmup=1), 3, lambda _: None)
 print(json.dumps({
     "devices": len(jax.devices()),
     "spread": len(data.groups[0].counts.sharding.device_set),
     "value": float(value),
     "gradient": np.asarray(gradient).tolist(),
     "weights": drawn.draws.weights.tolist(),
+    "acceptance": float(moved.statistics["acceptance_rate"].mean()),
 }))
 """
 
@@ -88,7 +90,7 @@ def fractions(fitted: FittedPosterior, drawn: Drawn) -> FloatArray:
 
 
 @pytest.mark.slow
-def test_variational_draws_agree_with_laplace_where_that_holds(fitted: FittedPosterior) -> None:
+def test_variational_draws_agree_with_laplace_or_are_not_trusted(fitted: FittedPosterior) -> None:
     laplace = draw(fitted, method="laplace", draws=300)
     variational = draw(fitted, method="svi", guide="low_rank", draws=300)
     for drawn in (laplace, variational):
@@ -98,14 +100,21 @@ def test_variational_draws_agree_with_laplace_where_that_holds(fitted: FittedPos
         assert not drawn.trust.resampled
     assert variational.facts["svi_converged"]
     assert variational.facts["elbo_gain"] > 0.0
+    names = [f"phase {k}" for k in range(3)], [str(i) for i in range(10)]
+    assert laplace.trust is not None
+    assert not laplace.trust.problems("Laplace", *names)
+    assert variational.trust is not None
+    flagged = {name for name, _, _, off in variational.trust.quantities(*names) if off}
     a, b = fractions(fitted, laplace), fractions(fitted, variational)
     spread = a.std(axis=0)
-    # 600 draws: means to 0.06 sd, widths to 4 %; the two approximations differ by as much again.
-    assert (np.abs(a.mean(axis=0) - b.mean(axis=0)) <= 0.5 * spread).all()
-    free = spread > 0
-    ratio = b.std(axis=0)[free] / spread[free]
-    assert (ratio > 0.7).all()
-    assert (ratio < 1.4).all()
+    shift = np.abs(a.mean(axis=0) - b.mean(axis=0)) / np.maximum(spread, 1e-12)
+    # What is off by more than the two approximations' own limits together must have been said.
+    for k, i in np.argwhere((spread > 0) & (shift > 1.2)):
+        assert f"x({i} in phase {k})" in flagged
+    # Where counts decide, they agree: 600 draws give means to 0.06 sd.
+    clear = a.mean(axis=0) > 10.0 * spread
+    assert clear.sum() > 5
+    assert (shift[clear] < 0.5).all()
 
 
 @pytest.mark.slow
@@ -139,9 +148,10 @@ def test_four_devices_give_the_numbers_of_one(fitted: FittedPosterior, tmp_path:
     assert found["value"] == pytest.approx(float(value), rel=1e-10)
     difference = np.abs(np.asarray(found["gradient"]) - gradient).max()
     assert difference < 1e-10 * np.abs(gradient).max()
-    own = draw(fitted, method="nuts", draws=8, warmup=12).draws.weights
-    # Trajectories magnify rounding errors.
-    np.testing.assert_allclose(found["weights"], own, rtol=1e-2, atol=1e-5 * own.max())
+    own = draw(fitted, method="laplace", draws=8).draws.weights
+    np.testing.assert_allclose(found["weights"], own, rtol=1e-6, atol=1e-9 * own.max())
+    # Trajectories magnify rounding errors, and the adapted step decides on all that follows: draws are others.
+    assert found["acceptance"] > 0.6
 
 
 def test_the_guide_is_checked() -> None:
