@@ -223,7 +223,11 @@ BAD = [
         "`phases.Fp.composition.Si` must be 0, since Si is declared absent",
     ),
     ("phases.0.fraction", 2, "`phases.Brg.fraction` must lie between 0 and 1"),
-    ("inference.method", "mcmc", '`inference.method` must be one of "nuts", "laplace", "svi", "map", but is "mcmc"'),
+    (
+        "inference.method",
+        "mcmc",
+        '`inference.method` must be one of "nuts", "laplace", "svi", "map", but is "mcmc"',
+    ),
     (
         "inference.level",
         95,
