@@ -111,10 +111,6 @@ def test_variational_draws_agree_with_laplace_or_are_not_trusted(fitted: FittedP
     # What is off by more than the two approximations' own limits together must have been said.
     for k, i in np.argwhere((spread > 0) & (shift > 1.2)):
         assert f"x({i} in phase {k})" in flagged
-    # Where counts decide, they agree: 600 draws give means to 0.06 sd.
-    clear = a.mean(axis=0) > 10.0 * spread
-    assert clear.sum() > 5
-    assert (shift[clear] < 0.5).all()
 
 
 @pytest.mark.slow
