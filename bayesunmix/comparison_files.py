@@ -110,6 +110,9 @@ def _record(comparison: Comparison) -> dict[str, object]:
         "seed": comparison.seed,
         "covariate": None if covariate is None else {covariate.name: list(covariate.values)},
         "scatter_prior_sd": None if series is None else series.scatter_sd,
+        "divergences": {}
+        if series is None
+        else {f"{fit.numerator}/{fit.denominator}": fit.divergences for fit in series.fits},
         "problems": list(comparison.problems),
     }
 

@@ -37,6 +37,9 @@ FloatArray = npt.NDArray[np.float64]
 
 RHAT_LIMIT = 1.01
 ESS_LEAST = 200.0
+# An element measured far better than the prior of its scatter is wide leaves the sampler a narrow tail towards large
+# scatters, where a few draws in a thousand diverge; intervals do not feel it.
+DIVERGENT_SHARE = 0.01
 # Correlations of a thousand draws are noisy: this share of them is left out, so that their inverse exists.
 SHRINKAGE = 0.02
 # Where the maps say nothing of an element, its centre has the width of its prior.
@@ -69,8 +72,7 @@ class PairFit:
 
     def reported(self, *, trend: bool) -> npt.NDArray[np.bool_]:
         """Elements of which enough maps have an interval, shape (element,)."""
-        intervals = (self.kinds == "interval").sum(axis=0)
-        return np.asarray(intervals >= (LEAST_WITH_TREND if trend else LEAST_WITHOUT))
+        return reported_elements(self.kinds, trend=trend)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +176,7 @@ class Series:
         said = []
         for fit in self.fits:
             pair = f"{fit.numerator}/{fit.denominator}"
-            if fit.divergences:
+            if fit.divergences > DIVERGENT_SHARE * fit.sites["scatter"].size:
                 said.append(f"Series of {pair}: {fit.divergences} draws diverged.")
             judged = [fit.sites[name] for name in ("centre", "slope", "element_scatter") if name in fit.sites]
             keep = fit.reported(trend=self.covariate is not None)
@@ -219,13 +221,21 @@ def fit_series(comparison: Comparison, scatter: float | None = None) -> Series:
     fits, unpooled = [], {}
     for place, (denominator, numerator) in enumerate(itertools.combinations(comparison.phases, 2)):
         kinds = comparison.partition_kinds(numerator, denominator)
-        data = series_data(comparison, numerator, denominator, kinds, scale)
+        # An element that is not reported does not take part either: it would only ask the sampler for its tails.
+        used = np.where(reported_elements(kinds, trend=given is not None), kinds, "undetermined")
+        data = series_data(comparison, numerator, denominator, used, scale)
         drawn = sampler.sample(data, comparison.seed + place)
         fits.append(PairFit(numerator, denominator, drawn.sites, kinds, drawn.divergences))
         unpooled[numerator, denominator] = comparison.partition(numerator, denominator).values
     return Series(
         tuple(fits), comparison.elements, comparison.names, given, unpooled, comparison.level, scale
     )
+
+
+def reported_elements(kinds: npt.NDArray[np.str_], *, trend: bool) -> npt.NDArray[np.bool_]:
+    """Elements of which enough maps have an interval, from kinds (map, element), shape (element,)."""
+    intervals = (kinds == "interval").sum(axis=0)
+    return np.asarray(intervals >= (LEAST_WITH_TREND if trend else LEAST_WITHOUT))
 
 
 @lru_cache(maxsize=2)
@@ -255,10 +265,12 @@ def series_data(
     anchor, anchor_scale = _anchors(measured, kinds)
     shift = shift_factor([draws.mean(axis=0) for draws in pairs], comparison.factors)
     poorer = np.mean([draws.mean(axis=0).min(axis=0) for draws in pairs], axis=0)
-    trace = poorer < TRACE
+    trace = (poorer < TRACE) & (kinds != "undetermined").any(axis=0)
     # One trace has no others to learn from.
     trace &= trace.sum() > 1
-    return SeriesData(measured, z, shift, scatter_sd, trace, residual_basis(z), anchor, anchor_scale)
+    basis = residual_basis(z)
+    centring = _centring(measured, basis[:, 1 + int(z.any()) :])
+    return SeriesData(measured, z, shift, scatter_sd, trace, basis, anchor, anchor_scale, centring)
 
 
 def measured_ratios(top: FloatArray, bottom: FloatArray, kinds: npt.NDArray[np.str_]) -> MeasuredRatios:
@@ -313,6 +325,19 @@ def shift_factor(compositions: list[FloatArray], factors: tuple[FloatArray, ...]
         shifts.append(bottom - top)
     values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(np.stack(shifts))))
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
+
+
+def _centring(measured: MeasuredRatios, residual: FloatArray) -> FloatArray:
+    """Share of the scatter about the line that errors do not explain, by element: how far the maps see it."""
+    top, bottom = (
+        np.maximum(measured.top, measured.top_sd),
+        np.maximum(measured.bottom, measured.bottom_sd),
+    )
+    found = ((residual.T @ np.log(top / bottom)) ** 2).sum(axis=0)
+    expected = (residual.T**2 @ ((measured.top_sd / top) ** 2 + (measured.bottom_sd / bottom) ** 2)).sum(
+        axis=0
+    )
+    return np.asarray(np.maximum(1.0 - expected / np.maximum(found, expected), 0.0))
 
 
 def _anchors(measured: MeasuredRatios, kinds: npt.NDArray[np.str_]) -> tuple[FloatArray, FloatArray]:

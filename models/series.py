@@ -28,7 +28,10 @@ The sampler does not walk in these quantities. eps = Q c, c ~ Normal(0, 1), with
 
     alpha_e = a_e + tau_e c_0e / |1|,   beta_e = b_e + tau_e c_1e / |z|       (a change of unit Jacobian)
 
-so that a and b follow from alpha, beta and c, and only the other rows of c enter the ln D_re.
+so that a and b follow from alpha, beta and c, and only the other rows of c enter the ln D_re. These rows are sampled as
+u = tau_e^k c with k between 0, for an element whose scatter the maps cannot see, and 1, for one that they see exactly:
+either extreme is a funnel for the other (Papaspiliopoulos, O., et al., Statist. Sci. 22 (2007) 59,
+doi:10.1214/088342307000000014).
 
 Sites:
 
@@ -37,7 +40,8 @@ Sites:
     scatter         ()                  tau
     scatter_ratio   (element,)          lambda_e                         of traces; the others' are drawn from the prior
     own_scatter     (element,)          tau_e                            of the others; likewise
-    departure       (map, element)      c
+    departure       (1 or 2, element)   first rows of c
+    residual        (others, element)   u
     shift           (map,)              h in units of the columns of its factor
     centre, slope   (element,)          a_e, b_e                         deterministic; slope with a covariate only
     log_ratio       (map, element)      ln D_re                          deterministic
@@ -84,6 +88,8 @@ class SeriesData(NamedTuple):
         Q, orthonormal; its first column goes with 1, its second, with a covariate, with z.
     anchor, anchor_scale : (element,)
         Rough place and uncertainty of alpha: coordinates for the sampler, no prior.
+    centring : (element,)
+        k, likewise.
     """
 
     measured: MeasuredRatios
@@ -94,6 +100,7 @@ class SeriesData(NamedTuple):
     basis: FloatArray
     anchor: FloatArray
     anchor_scale: FloatArray
+    centring: FloatArray
 
 
 def residual_basis(covariate: FloatArray) -> FloatArray:
@@ -120,7 +127,11 @@ def series_model(data: SeriesData, *, trend: bool) -> None:
     own_prior = dist.HalfNormal(data.scatter_sd).expand((n_elements,)).to_event(1)
     own = numpyro.sample("own_scatter", own_prior)
     scale = numpyro.deterministic("element_scatter", jnp.where(data.trace, scatter * ratio, own))
-    departure = numpyro.sample("departure", dist.Normal(0.0, 1.0).expand((n_maps, n_elements)).to_event(2))
+    first = 2 if trend else 1
+    departure = numpyro.sample("departure", dist.Normal(0.0, 1.0).expand((first, n_elements)).to_event(2))
+    power = scale**data.centring
+    spread = jnp.broadcast_to(power, (n_maps - first, n_elements))
+    residual = numpyro.sample("residual", dist.Normal(0.0, spread).to_event(2))
     shift = numpyro.sample("shift", dist.Normal(0.0, 1.0).expand((n_maps,)).to_event(1))
     centre = numpyro.deterministic("centre", level - scale * departure[0] / jnp.sqrt(n_maps))
     numpyro.factor("centre_prior", dist.Normal(0.0, CENTRE_SD).log_prob(centre).sum())
@@ -131,7 +142,6 @@ def series_model(data: SeriesData, *, trend: bool) -> None:
         numpyro.deterministic("slope", slope)
         numpyro.factor("slope_prior", dist.Normal(0.0, SLOPE_SD).log_prob(slope).sum())
         line = level + gradient * data.covariate[:, None]
-    first = 2 if trend else 1
-    log_ratio = numpyro.deterministic("log_ratio", line + scale * (data.basis[:, first:] @ departure[first:]))
+    log_ratio = numpyro.deterministic("log_ratio", line + scale / power * (data.basis[:, first:] @ residual))
     shifted = log_ratio - (data.shift_factor @ shift)[:, None]
     numpyro.factor("counts", log_likelihood(shifted, data.measured))
