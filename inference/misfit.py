@@ -324,7 +324,7 @@ def scan(
 
 
 def _gumbel_limit(number: int, probability: float, n_trials: int = 40_000) -> float:
-    """Standard deviations above the mean that one more Gumbel value exceeds so seldom.
+    """Find how many standard deviations above the mean one more Gumbel value exceeds so seldom.
 
     Mean and deviation are those of `number` values, and not exactly the distribution's: the limit is that of the
     prediction, which is farther out, found by drawing such samples. The value that is predicted is integrated over.
