@@ -89,7 +89,7 @@ def fractions(fitted: FittedPosterior, drawn: Drawn) -> FloatArray:
     return nominal_fractions(weights, np.asarray(fitted.data.yields))
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 def test_variational_draws_agree_with_laplace_or_are_not_trusted(fitted: FittedPosterior) -> None:
     laplace = draw(fitted, method="laplace", draws=300)
     variational = draw(fitted, method="svi", guide="low_rank", draws=300)
@@ -113,7 +113,7 @@ def test_variational_draws_agree_with_laplace_or_are_not_trusted(fitted: FittedP
         assert f"x({i} in phase {k})" in flagged
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 def test_a_narrowed_curvature_is_not_trusted(fitted: FittedPosterior) -> None:
     # As if the map held ten times the counts that it does.
     estimate = dataclasses.replace(fitted.estimate, hessian=10.0 * fitted.estimate.hessian)
@@ -125,7 +125,7 @@ def test_a_narrowed_curvature_is_not_trusted(fitted: FittedPosterior) -> None:
     assert 'Run `method = "nuts"`' in sentence
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 def test_four_devices_give_the_numbers_of_one(fitted: FittedPosterior, tmp_path: Path) -> None:
     assert len(jax.devices()) == 1
     file = tmp_path / "fitted.pickle"

@@ -174,7 +174,7 @@ def test_the_angle_of_spectra() -> None:
     assert angle(np.array([1.0, 2.0]), np.array([2.0, 4.0])) == pytest.approx(0.0, abs=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 def test_the_eels_example_finds_its_phases(capsys: pytest.CaptureFixture[str]) -> None:
     example("eels_free_form.py")["main"](["--size", "16", "--counts", "4000", "--bins", "40"])
     said = capsys.readouterr().out

@@ -91,7 +91,7 @@ def gaussian(z: jax.Array, data: object) -> jax.Array:
     return 0.5 * whitened @ whitened
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 @pytest.mark.parametrize("name", ["low_rank", "flow"])
 def test_a_gaussian_is_found(name: str) -> None:
     variational, found = fitted(gaussian, name)
@@ -105,7 +105,7 @@ def test_a_gaussian_is_found(name: str) -> None:
     assert variational.log_ratios(found.parameters, noise[:100]).std() < 0.3
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 def test_a_mean_field_finds_means_and_conditional_widths() -> None:
     variational, found = fitted(gaussian, "mean_field")
     z, _ = variational.draws(found.parameters, 20_000, 7)
@@ -121,7 +121,7 @@ def bent(z: jax.Array, data: object) -> jax.Array:
     return 0.5 * (z[0] ** 2 + z[1] ** 2 + z[2] ** 2 + ((z[3] - 0.8 * (z[0] ** 2 - 1.0)) / 0.7) ** 2)
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 def test_the_flow_bends_where_gaussians_cannot() -> None:
     elbo = {name: fitted(bent, name)[1].elbo for name in ("full_rank", "flow")}
     exact = float(np.log(0.7))
@@ -164,7 +164,7 @@ def test_laplace_density_is_that_of_its_draws() -> None:
     np.testing.assert_allclose(log_q - exact, (log_q - exact)[0], atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 def test_a_guide_follows_a_quantity_into_zero() -> None:
     at = coordinates(CutGaussian(np.array([-0.4, 1.2]), np.array([[1.0, -0.5], [-0.5, 1.0]])), slice(0, 2))
     variational = Variational(cut, guide("full_rank"), at, Data(()))
@@ -211,7 +211,7 @@ def test_batches_are_proportional_and_weighted() -> None:
     assert float(batch.groups[0].present.max()) == 2.5
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 def test_mini_batch_gradients_are_unbiased() -> None:
     data = observations()
     own, at = guide("full_rank"), plain()
@@ -237,7 +237,7 @@ def _first(parameters: dict[str, jax.Array]) -> jax.Array:
     return parameters["mean"] + jax.random.normal(jax.random.PRNGKey(9), (4, DIM))[0]
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 def test_a_fit_by_mini_batches_agrees_with_all_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     data = observations()
     _, whole = fitted(logistic, "full_rank", data)
