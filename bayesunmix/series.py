@@ -37,9 +37,8 @@ FloatArray = npt.NDArray[np.float64]
 
 RHAT_LIMIT = 1.01
 ESS_LEAST = 200.0
-# An element measured far better than the prior of its scatter is wide leaves the sampler a narrow tail towards large
-# scatters, where a few draws in a thousand diverge; intervals do not feel it.
-DIVERGENT_SHARE = 0.01
+# Intervals do not feel a few draws in a thousand that diverge in the tails.
+DIVERGENT_SHARE = 0.005
 # Correlations of a thousand draws are noisy: this share of them is left out, so that their inverse exists.
 SHRINKAGE = 0.02
 # Where the maps say nothing of an element, its centre has the width of its prior.
@@ -269,8 +268,8 @@ def series_data(
     # One trace has no others to learn from.
     trace &= trace.sum() > 1
     basis = residual_basis(z)
-    centring = _centring(measured, basis[:, 1 + int(z.any()) :])
-    return SeriesData(measured, z, shift, scatter_sd, trace, basis, anchor, anchor_scale, centring)
+    residuals = _residuals(measured, basis[:, 1 + int(z.any()) :])
+    return SeriesData(measured, z, shift, scatter_sd, trace, basis, anchor, anchor_scale, *residuals)
 
 
 def measured_ratios(top: FloatArray, bottom: FloatArray, kinds: npt.NDArray[np.str_]) -> MeasuredRatios:
@@ -327,17 +326,14 @@ def shift_factor(compositions: list[FloatArray], factors: tuple[FloatArray, ...]
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
-def _centring(measured: MeasuredRatios, residual: FloatArray) -> FloatArray:
-    """Share of the scatter about the line that errors do not explain, by element: how far the maps see it."""
+def _residuals(measured: MeasuredRatios, basis: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Rough residuals of ln D along some columns (map, row) and their errors, each (row, element)."""
     top, bottom = (
         np.maximum(measured.top, measured.top_sd),
         np.maximum(measured.bottom, measured.bottom_sd),
     )
-    found = ((residual.T @ np.log(top / bottom)) ** 2).sum(axis=0)
-    expected = (residual.T**2 @ ((measured.top_sd / top) ** 2 + (measured.bottom_sd / bottom) ** 2)).sum(
-        axis=0
-    )
-    return np.asarray(np.maximum(1.0 - expected / np.maximum(found, expected), 0.0))
+    variance = (measured.top_sd / top) ** 2 + (measured.bottom_sd / bottom) ** 2
+    return basis.T @ np.log(top / bottom), np.sqrt(basis.T**2 @ variance)
 
 
 def _anchors(measured: MeasuredRatios, kinds: npt.NDArray[np.str_]) -> tuple[FloatArray, FloatArray]:

@@ -24,14 +24,15 @@ measurements show; the default scale 0.3 puts 95 % of it below a factor of 1.8. 
 515, doi:10.1214/06-BA117A, on such priors with few groups.
 
 The sampler does not walk in these quantities. eps = Q c, c ~ Normal(0, 1), with Q orthonormal, its first columns along
-1 and z; what the maps determine well is not a and b but the line through the ln D_re themselves, and it is sampled:
+1 and z; what the maps determine well is not a and b but the line through the ln D_re - h_r, and it is sampled:
 
-    alpha_e = a_e + tau_e c_0e / |1|,   beta_e = b_e + tau_e c_1e / |z|       (a change of unit Jacobian)
+    alpha_e = a_e + tau_e c_0e / |1| - mean h,   beta_e = b_e + tau_e c_1e / |z| - z.h / z.z    (of unit Jacobian)
 
-so that a and b follow from alpha, beta and c, and only the other rows of c enter the ln D_re. These rows are sampled as
-u = tau_e^k c with k between 0, for an element whose scatter the maps cannot see, and 1, for one that they see exactly:
-either extreme is a funnel for the other (Papaspiliopoulos, O., et al., Statist. Sci. 22 (2007) 59,
-doi:10.1214/088342307000000014).
+so that a and b follow from alpha, beta, c and h, and only the other rows of c enter the ln D_re - h_r. Given tau_e and
+normal errors s about an observed residual r of such a row, tau_e c would be normal of mean r tau^2 / (s^2 + tau^2) and
+variance s^2 tau^2 / (s^2 + tau^2). It is sampled as its place in this normal, with the Jacobian: neither c nor tau c
+would do, since errors may be a thousandth of the scatter's prior or several times it (Papaspiliopoulos, O., et al.,
+Statist. Sci. 22 (2007) 59, doi:10.1214/088342307000000014). r and s decide on coordinates only, not on the posterior.
 
 Sites:
 
@@ -41,7 +42,7 @@ Sites:
     scatter_ratio   (element,)          lambda_e                         of traces; the others' are drawn from the prior
     own_scatter     (element,)          tau_e                            of the others; likewise
     departure       (1 or 2, element)   first rows of c
-    residual        (others, element)   u
+    residual        (others, element)   place of tau_e c in its normal                   flat; the prior is that of c
     shift           (map,)              h in units of the columns of its factor
     centre, slope   (element,)          a_e, b_e                         deterministic; slope with a covariate only
     log_ratio       (map, element)      ln D_re                          deterministic
@@ -88,8 +89,8 @@ class SeriesData(NamedTuple):
         Q, orthonormal; its first column goes with 1, its second, with a covariate, with z.
     anchor, anchor_scale : (element,)
         Rough place and uncertainty of alpha: coordinates for the sampler, no prior.
-    centring : (element,)
-        k, likewise.
+    residual_anchor, residual_sd : (row, element)
+        r and s, likewise.
     """
 
     measured: MeasuredRatios
@@ -100,7 +101,8 @@ class SeriesData(NamedTuple):
     basis: FloatArray
     anchor: FloatArray
     anchor_scale: FloatArray
-    centring: FloatArray
+    residual_anchor: FloatArray
+    residual_sd: FloatArray
 
 
 def residual_basis(covariate: FloatArray) -> FloatArray:
@@ -129,19 +131,26 @@ def series_model(data: SeriesData, *, trend: bool) -> None:
     scale = numpyro.deterministic("element_scatter", jnp.where(data.trace, scatter * ratio, own))
     first = 2 if trend else 1
     departure = numpyro.sample("departure", dist.Normal(0.0, 1.0).expand((first, n_elements)).to_event(2))
-    power = scale**data.centring
-    spread = jnp.broadcast_to(power, (n_maps - first, n_elements))
-    residual = numpyro.sample("residual", dist.Normal(0.0, spread).to_event(2))
-    shift = numpyro.sample("shift", dist.Normal(0.0, 1.0).expand((n_maps,)).to_event(1))
-    centre = numpyro.deterministic("centre", level - scale * departure[0] / jnp.sqrt(n_maps))
+    place = numpyro.sample("residual", dist.ImproperUniform(constraints.real, (), data.residual_sd.shape))
+    total = data.residual_sd**2 + scale**2
+    # In units of tau, so that nothing is divided by a scatter near zero.
+    row = data.residual_anchor * scale / total + data.residual_sd / jnp.sqrt(total) * place
+    prior = -0.5 * row**2 + jnp.log(data.residual_sd) - 0.5 * jnp.log(total)
+    numpyro.factor("residual_prior", prior.sum())
+    shift = data.shift_factor @ numpyro.sample("shift", dist.Normal(0.0, 1.0).expand((n_maps,)).to_event(1))
+    centre = level + shift.mean() - scale * departure[0] / jnp.sqrt(n_maps)
+    numpyro.deterministic("centre", centre)
+    left_over = shift - shift.mean()
     numpyro.factor("centre_prior", dist.Normal(0.0, CENTRE_SD).log_prob(centre).sum())
     line = level + jnp.zeros((n_maps, 1))
     if trend:
         gradient = data.anchor_scale * numpyro.sample("gradient", anywhere)
-        slope = gradient - scale * departure[1] / jnp.linalg.norm(data.covariate)
+        along = data.covariate @ shift / (data.covariate @ data.covariate)
+        slope = gradient + along - scale * departure[1] / jnp.linalg.norm(data.covariate)
+        left_over = left_over - along * data.covariate
         numpyro.deterministic("slope", slope)
         numpyro.factor("slope_prior", dist.Normal(0.0, SLOPE_SD).log_prob(slope).sum())
         line = level + gradient * data.covariate[:, None]
-    log_ratio = numpyro.deterministic("log_ratio", line + scale / power * (data.basis[:, first:] @ residual))
-    shifted = log_ratio - (data.shift_factor @ shift)[:, None]
-    numpyro.factor("counts", log_likelihood(shifted, data.measured))
+    nominal = line + scale * (data.basis[:, first:] @ row) - left_over[:, None]
+    numpyro.deterministic("log_ratio", nominal + shift[:, None])
+    numpyro.factor("counts", log_likelihood(nominal, data.measured))
