@@ -9,6 +9,7 @@ stretched draws, with the model's own intervals beside them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,9 +20,12 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from bayesunmix.inference.laplace import SMALLEST, CutGaussian, cut_gaussian
-from bayesunmix.inference.sandwich import Stretch, stretch_of, tile_labels, tile_scores
+from bayesunmix.inference.mixture import atom_weights, relative_likelihood, responsibilities
+from bayesunmix.inference.sandwich import Stretch, stretch_of, tile_labels
+from bayesunmix.model_data import compiled_spectra
+from bayesunmix.models.abundance import NOWHERE, log_weights
 from bayesunmix.models.endmember import composition
-from bayesunmix.models.unmixing import UnmixingData, component_weights
+from bayesunmix.models.unmixing import PixelGroup, UnmixingData, component_weights
 from bayesunmix.posterior import Draws, FittedPosterior, read_draws
 from bayesunmix.preparation import Setup
 from bayesunmix.sampling import Drawn
@@ -31,6 +35,11 @@ FloatArray = npt.NDArray[np.float64]
 N_TILES = 36
 # Ratio of the standard deviations from which on the robust ones are used.
 NOTICED = 1.2
+# Blocks that the map's atom weights count for beside those of a tile.
+MAP_BLOCKS = 2.0
+WEIGHT_ITERATIONS = 40
+# Homogeneous maps that are drawn for comparison.
+N_NULL = 24
 # A weight nearer to zero, in standard deviations, has no normal score.
 CLEAR = 3.0
 
@@ -124,10 +133,20 @@ def compare_tiles(
     found, labels = np.unique(labels, return_inverse=True)
     if len(quantities.places) == 0:
         return None, quantities
-    gradient = _weighted_gradient(fitted, setup.blocks.counts.astype(np.float32))
-    scores = -tile_scores(gradient, labels, len(found)) / slope
+    tiles = Tiles.of(fitted, setup.blocks.counts.astype(np.float32), labels)
+    still = fitted.model.blocks["abundance_xi"]
+
+    def scores(counts: npt.NDArray[np.float32]) -> FloatArray:
+        found = tiles.scores(counts) / slope
+        found[:, still] = 0.0
+        return found
+
+    generator = np.random.default_rng([seed, 41])
+    null = [scores(tiles.drawn(generator)) for _ in range(N_NULL)]
     root = np.asarray(np.linalg.cholesky(target.covariance), np.float64)
-    return stretch_of(scores, root, quantities.gradients, seed=seed, level=level), quantities
+    phase = np.array([k for k, _ in quantities.places])
+    by_phase = [quantities.gradients[phase == k] for k in np.unique(phase)]
+    return stretch_of(scores(tiles.counts), null, root, by_phase, level=level), quantities
 
 
 def block_positions(setup: Setup) -> tuple[npt.NDArray[np.int64], tuple[int, int]]:
@@ -184,21 +203,105 @@ def _quantities(fitted: FittedPosterior, target: CutGaussian, slope: FloatArray)
     return Quantities(gradients, places)
 
 
-def _weighted_gradient(fitted: FittedPosterior, counts: npt.NDArray[np.float32]) -> Any:  # noqa: ANN401
-    """Gradient of the potential as a function of each block's weight in the likelihood."""
-    model, data = fitted.model, jax.tree.map(jnp.asarray, fitted.data)
-    compiled = jax.jit(jax.grad(model.potential))
-    z = jnp.asarray(fitted.estimate.z)
-    index = [_blocks_of(group.counts, group.present, counts) for group in fitted.data.groups]
+@dataclass(frozen=True)
+class Tiles:
+    """Blocks by tile, and the score of each tile's log-likelihood.
 
-    def gradient(weights: FloatArray) -> FloatArray:
-        groups = tuple(
-            group._replace(present=group.present * weights[rows])
-            for group, rows in zip(data.groups, index, strict=True)
-        )
-        return np.asarray(compiled(z, data._replace(groups=groups)))
+    Attributes
+    ----------
+    fitted : FittedPosterior
+    counts : (block, energy) float32
+    labels : (block,) int
+    rows : (block, column) float32
+        The blocks as the model holds them: their counts, and what it knows of each block besides.
+    everywhere : (atom,)
+        Weights of the atoms over the map.
+    mixed : (atom, energy)
+        Spectra at the atoms.
+    gradient : callable
+        Compiled gradient of the potential, (z, data) -> (dim,).
+    """
 
-    return gradient
+    fitted: FittedPosterior
+    counts: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.float32]
+    everywhere: FloatArray
+    mixed: FloatArray
+    gradient: Callable[[Any, Any], Any]
+
+    @classmethod
+    def of(
+        cls, fitted: FittedPosterior, counts: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
+    ) -> Tiles:
+        """Collect the blocks from the model's groups."""
+        rows = np.zeros((len(counts), fitted.data.groups[0].counts.shape[-1]), np.float32)
+        for group in fitted.data.groups:
+            held = np.asarray(group.present) > 0
+            rows[_blocks_of(group.counts, group.present, counts)[held]] = np.asarray(group.counts)[held]
+        sites = fitted.model.constrain(jnp.asarray(fitted.estimate.z), fitted.data)
+        prior = fitted.data.prior
+        everywhere = np.exp(np.asarray(log_weights(prior, sites["abundance_xi"])))
+        mixed = prior.atoms @ np.asarray(compiled_spectra(fitted.data, sites))
+        return cls(fitted, counts, labels, rows, everywhere, mixed, jax.jit(jax.grad(fitted.model.potential)))
+
+    @property
+    def number(self) -> int:
+        """Number of tiles."""
+        return int(self.labels.max()) + 1
+
+    def scores(self, counts: npt.NDArray[np.float32]) -> FloatArray:
+        """Score of each tile at the mode, (tile, dim), with atom weights of its own.
+
+        Grains lie where they lie: the abundances of a tile are not those of the map, and with the map's atom weights
+        its score would say so.
+        """
+        fitted, prior = self.fitted, self.fitted.data.prior
+        likelihood = relative_likelihood(counts, self.mixed)
+        most = int(np.bincount(self.labels).max())
+        baseline = np.asarray(fitted.data.groups[0].baseline)[0]
+        rows = self.rows.copy()
+        rows[:, : counts.shape[1]] = counts
+        found = []
+        for tile in range(self.number):
+            inside = self.labels == tile
+            z = fitted.estimate.z.copy()
+            z[fitted.model.blocks["abundance_xi"]] = self._log_odds(likelihood[inside])
+            padded = np.zeros((most, rows.shape[1]), np.float32)
+            padded[: inside.sum()] = rows[inside]
+            group = PixelGroup(
+                counts=padded[None],
+                present=(np.arange(most) < inside.sum()).astype(float)[None],
+                atoms=np.arange(len(prior.mean))[None],
+                log_present=np.zeros((1, len(prior.mean))),
+                baseline=baseline[None],
+            )
+            absent = group._replace(present=np.zeros((1, most)))
+            with_tile, without = (
+                np.asarray(self.gradient(jnp.asarray(z), fitted.data._replace(groups=(part,))))
+                for part in (group, absent)
+            )
+            found.append(without - with_tile)
+        return np.stack(found)
+
+    def drawn(self, generator: np.random.Generator) -> npt.NDArray[np.float32]:
+        """Counts of a map without variation: drawn from each block's posterior mean."""
+        likelihood = relative_likelihood(self.counts, self.mixed)
+        share = responsibilities(likelihood, 0.99 * self.everywhere + 0.01 / len(self.everywhere))
+        mean = self.counts.sum(axis=1, keepdims=True) * (share @ self.mixed)
+        return generator.poisson(mean).astype(np.float32)
+
+    def _log_odds(self, likelihood: npt.NDArray[np.float32]) -> FloatArray:
+        """Standardised log odds of a tile's atoms: its most probable ones, and the map's as a few blocks more."""
+        prior = self.fitted.data.prior
+        weights = atom_weights(likelihood, start=self.everywhere, n_iterations=WEIGHT_ITERATIONS)
+        number = len(likelihood)
+        weights = (number * weights + MAP_BLOCKS * self.everywhere) / (number + MAP_BLOCKS)
+        odds = np.log(np.maximum(weights, 1e-300))
+        # Padding has no weight anywhere; its log odds stay where they are.
+        held = np.asarray(prior.mean) > NOWHERE / 2.0
+        centred = np.where(held, odds - odds[held].mean() - prior.mean, 0.0)
+        return np.asarray(np.linalg.solve(np.asarray(prior.factor), centred))
 
 
 def _blocks_of(

@@ -29,7 +29,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
+
+from bayesunmix.inference.extremes import prediction_limit
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -318,27 +319,9 @@ def scan(
     unit = float(np.median(typical))
     extreme = (largest / np.maximum(typical, SMALLEST)).max(axis=(1, 2))
     more = max(totals.size / MOST_SIMULATED, 1.0)
-    deviations = _gumbel_limit(N_SIMULATED, false_alarm / more)
+    deviations = prediction_limit(N_SIMULATED, false_alarm / more)
     threshold = unit * (float(extreme.mean()) + deviations * float(extreme.std(ddof=1)))
     return _best(observed, scatters, typical / unit, totals.shape, threshold, false_alarm)
-
-
-def _gumbel_limit(number: int, probability: float, n_trials: int = 40_000) -> float:
-    """Find how many standard deviations above the mean one more Gumbel value exceeds so seldom.
-
-    Mean and deviation are those of `number` values, and not exactly the distribution's: the limit is that of the
-    prediction, which is farther out, found by drawing such samples. The value that is predicted is integrated over.
-    """
-    sample = np.random.default_rng(0).gumbel(size=(n_trials, number))
-    mean, sd = sample.mean(axis=1), sample.std(axis=1, ddof=1)
-
-    def exceeded(deviations: float) -> float:
-        return float(-np.expm1(-np.exp(-(mean + deviations * sd))).mean())
-
-    def excess(deviations: float) -> float:
-        return float(np.log(exceeded(deviations) / probability))
-
-    return float(brentq(excess, 0.0, 60.0))
 
 
 def _simulated(
