@@ -8,7 +8,7 @@ import pytest
 
 from bayesunmix.inference.laplace import CutGaussian
 from bayesunmix.inference.sandwich import Stretch, stretch_of, tile_labels
-from bayesunmix.robust import _blocks_of, stretched
+from bayesunmix.robust import stretched
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -101,15 +101,3 @@ def test_tiles_cover_the_grid_evenly() -> None:
     assert counts.max() <= 1.6 * counts.min()
     assert len(np.unique(tile_labels((1, 100), 36))) == 36
     assert len(np.unique(tile_labels((2, 2), 36))) == 4
-
-
-def test_blocks_are_recognised_in_their_groups() -> None:
-    counts = np.random.default_rng(6).poisson(2.0, (10, 6)).astype(np.float32)
-    counts[7] = counts[2]
-    order = np.array([[3, 7, 1], [2, 9, 0]])
-    # Groups may hold more columns than the counts, and padding.
-    rows = np.concatenate([counts[order], np.ones((2, 3, 2), np.float32)], axis=2)
-    present = np.array([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])
-    found = _blocks_of(rows, present, counts)
-    np.testing.assert_array_equal(counts[found][present > 0], counts[order][present > 0])
-    assert {int(found[0, 1]), int(found[1, 0])} == {2, 7}
