@@ -146,7 +146,7 @@ def test_the_percent_script_goes_from_inspection_to_partition(
     assert pictures == {"fit", "maps", "segmentation", "spectra", "compositions", "partition"}
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 def test_the_comparison_prints_both_errors_of_both_methods(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--size", "20", "--counts", "300", "--starts", "2", "--draws", "50"]
     example("compare_nmf_fcls.py")["main"](arguments)

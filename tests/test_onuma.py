@@ -152,7 +152,7 @@ def test_too_few_elements_are_said_and_not_fitted(made_result: Maker) -> None:
     assert diagram.plot().axes
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 def test_the_site_is_recovered(made_result: Maker) -> None:
     inside = []
     for seed in range(6):
