@@ -130,7 +130,7 @@ def test_file_to_table_writes_its_tables(folder: Path, capsys: pytest.CaptureFix
     assert len(pd.read_csv(folder / "tables" / "partition.csv")) == 6 * 10
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 def test_the_percent_script_goes_from_inspection_to_partition(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

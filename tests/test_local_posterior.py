@@ -98,6 +98,7 @@ def test_unknown_abundances_cost_information(local: LocalPosterior) -> None:
     assert np.all(known <= all_known * 1.1)
 
 
+@pytest.mark.calibration
 def test_freed_weights_have_the_gradient_and_curvature_of_the_wider_model(
     fitted: FittedPosterior, local: LocalPosterior
 ) -> None:

@@ -48,7 +48,7 @@ def mode_of(data: Any, sites: dict[str, jax.Array]) -> float:  # noqa: ANN401
     return posterior._log_mass(data, estimate)
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 def test_mass_does_not_depend_on_units_or_baselines(fitted: FittedPosterior) -> None:
     data = fitted.data
     sites = dict(fitted.model.constrain(jnp.asarray(fitted.estimate.z), data))
@@ -65,7 +65,7 @@ def test_mass_does_not_depend_on_units_or_baselines(fitted: FittedPosterior) -> 
     assert mode_of(other, changed) == pytest.approx(mass, abs=3.0)
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 def test_mass_does_not_depend_on_padding(fitted: FittedPosterior) -> None:
     data = fitted.data
     sites = dict(fitted.model.constrain(jnp.asarray(fitted.estimate.z), data))

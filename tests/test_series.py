@@ -228,7 +228,7 @@ def test_command_writes_the_trend(made_result: Maker, tmp_path: Path) -> None:
     assert record["scatter_prior_sd"] == 0.3
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 def test_maps_of_one_sample_are_pooled_without_a_trend(made_result: Maker) -> None:
     rng = np.random.default_rng(5)
     true = amounts(0.0)[0][0, 0]
