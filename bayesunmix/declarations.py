@@ -214,7 +214,9 @@ def _freed(local: LocalPosterior, places: npt.NDArray[np.int64]) -> _Freed:
         along: tuple[jax.Array, jax.Array] = jax.lax.map(lambda t: jax.jvp(gradient, (z,), (t,)), tangents)
         return along
 
-    gradients, columns = (np.asarray(part) for part in jax.jit(products)(jnp.asarray(z), more))
+    # Run once: the compiler's own time is most of it.
+    quick = jax.jit(products, compiler_options={"xla_backend_optimization_level": 0})
+    gradients, columns = (np.asarray(part) for part in quick(jnp.asarray(z), more))
     gradient = gradients[0]
     # From z to the weights themselves, as in `bayesunmix.inference.laplace`: w = scale softplus(z).
     slope = np.ones(len(z))

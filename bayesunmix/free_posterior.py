@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.inference.density import FlatModel, compiled, compiled_together, flatten_model
+from bayesunmix.inference.density import FlatModel, compiled, compiling, flatten_model
 from bayesunmix.inference.laplace import laplace_draws
 from bayesunmix.inference.map_estimate import MapEstimate, ValueAndGradient, descend, find_map
 from bayesunmix.inference.mixture import (
@@ -147,9 +147,11 @@ def fit_free(
     spectra = found[0][1]
     data, sites, transform = _around(counts, spectra, mean, factor, matrix, max_overlap, None, grouped=True)
     model = _flat(data, len(spectra))
-    value_and_gradient, hessian = compiled_together(model, data)
     start = np.asarray(model.flatten(sites, data))
-    z, _, _ = descend(value_and_gradient, data, start, transform, max_iterations=120)
+    with compiling(model, data) as programs:
+        value_and_gradient = programs.value_and_gradient.result()
+        z, _, _ = descend(value_and_gradient, data, start, transform, max_iterations=120)
+        hessian = programs.hessian.result()
     estimate = find_map(value_and_gradient, hessian, data, z, max_rounds=4, progress=progress)
     objectives = tuple(potential - found[0][0] for potential, _ in found)
     kept = jax.tree.map(np.asarray, data)

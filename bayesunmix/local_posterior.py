@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from bayesunmix.model_data import fisher_information
 from bayesunmix.models.endmember import EndmemberBasis, continuum_shape
 from bayesunmix.models.unmixing import (
     GAUGE_SD,
+    Sites,
     UnmixingData,
     component_weights,
     continuum_corrections,
@@ -80,9 +82,8 @@ class LocalPosterior:
         data, estimate, blocks = fitted.data, fitted.estimate, fitted.model.blocks
         gaussian = cut_gaussian(estimate.z, estimate.hessian, blocks[LINES])
         sites = fitted.model.constrain(jnp.asarray(estimate.z), data)
-        weights = np.asarray(component_weights(data, sites))
-        mixed = np.asarray(spectra(data, sites))
-        derivatives = _derivatives(data, sites, weights, mixed)
+        weights, ratios, continuum, mixed = (np.asarray(part) for part in _at_mode(data, sites))
+        derivatives = _derivatives(data.basis, weights, ratios, continuum, mixed)
         fractions = _fractions(weights, data.yields)
         complete = _complete(data, sites, derivatives, mixed, weights, fractions)
         precision = np.linalg.inv(gaussian.covariance)
@@ -167,15 +168,18 @@ def _fractions(weights: FloatArray, yields: FloatArray) -> FloatArray:
     return np.asarray(atoms / atoms.sum(axis=1, keepdims=True))
 
 
+@jax.jit
+def _at_mode(data: UnmixingData, sites: Sites) -> tuple[jax.Array, ...]:
+    """Weights, log family ratios, shapes of the continuum and spectra."""
+    continuum = continuum_shape(data.basis, *continuum_corrections(sites))
+    return component_weights(data, sites), log_ratios(data, sites), continuum, spectra(data, sites)
+
+
 def _derivatives(
-    data: UnmixingData, sites: dict[str, jnp.ndarray], weights: FloatArray, mixed: FloatArray
+    basis: EndmemberBasis, weights: FloatArray, ratios: FloatArray, continuum: FloatArray, mixed: FloatArray
 ) -> FloatArray:
     """Return ds_k/dw_ki = (phi_ki - s_k sum_c phi_kic) / sum_ic w_ki phi_kic of the unit-sum spectra s."""
-    basis: EndmemberBasis = data.basis
-    at_mode = basis._replace(
-        family_ratio=basis.family_ratio * np.exp(np.asarray(log_ratios(data, sites))),
-        continuum_area=np.asarray(continuum_shape(basis, *continuum_corrections(sites))),
-    )
+    at_mode = basis._replace(family_ratio=basis.family_ratio * np.exp(ratios), continuum_area=continuum)
     templates = component_templates(at_mode)
     areas = templates.sum(axis=2)
     total = (weights * areas).sum(axis=1)
@@ -184,7 +188,7 @@ def _derivatives(
 
 def _complete(
     data: UnmixingData,
-    sites: dict[str, jnp.ndarray],
+    sites: Sites,
     derivatives: FloatArray,
     mixed: FloatArray,
     weights: FloatArray,

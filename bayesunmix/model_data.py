@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.forward import ForwardModel
-from bayesunmix.inference.density import FlatModel, flatten_model
+from bayesunmix.inference.density import MOST_PROGRAMS, FlatModel, flatten_model
 from bayesunmix.inference.sharding import over_devices
 from bayesunmix.models.abundance import AbundancePrior
 from bayesunmix.models.endmember import family_counts
@@ -131,21 +132,34 @@ class Blocks:
 
 
 def flat_model(data: UnmixingData) -> FlatModel:
-    """Flat view of the unmixing model for data of these shapes."""
-    even = np.full(len(data.prior.mean), 1.0 / len(data.prior.mean))
-    model = flatten_model(unmixing_model, data, sites_at(data, np.ones(len(data.scale)), even))
+    """Flat view of the unmixing model for data of these shapes; the same shapes get the same view."""
+    leaves, structure = jax.tree.flatten(data)
+    return _flat_model(structure, tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
+
+
+@lru_cache(maxsize=MOST_PROGRAMS)
+def _flat_model(
+    structure: jax.tree_util.PyTreeDef, shapes: tuple[tuple[tuple[int, ...], np.dtype[np.generic]], ...]
+) -> FlatModel:
+    data = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+    any_units, any_odds = jnp.ones(data.scale.shape), jnp.zeros(data.prior.mean.shape)
+    model = flatten_model(unmixing_model, data, _sites(data, any_units, any_odds))
     return model._replace(potential=over_devices(model.potential))
 
 
 def sites_at(data: UnmixingData, units: FloatArray, weights: FloatArray) -> Sites:
     """Sites at given line units and atom weights, everything else at its prior mean."""
+    return _sites(data, jnp.asarray(units), jnp.asarray(log_odds_at(data.prior, weights)))
+
+
+def _sites(data: UnmixingData, units: jax.Array, log_odds: jax.Array) -> Sites:
     n_phases, n_knots = data.basis.continuum_area.shape
     return {
-        "line_units": jnp.asarray(units),
-        "family_log_ratio": jnp.zeros(len(data.ratio_family)),
+        "line_units": units,
+        "family_log_ratio": jnp.zeros(data.ratio_family.shape),
         "continuum_shared": jnp.zeros(n_knots),
         "continuum_by_phase": jnp.zeros((n_phases, n_knots)),
-        "abundance_xi": jnp.asarray(log_odds_at(data.prior, weights)),
+        "abundance_xi": log_odds,
         "absorption_scale": jnp.zeros(()),
         "stray_exponent": jnp.zeros(()),
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from bayesunmix.inference.density import FlatModel, compiled_together
-from bayesunmix.inference.map_estimate import MapEstimate, find_map
+from bayesunmix.inference.density import MOST_PROGRAMS, FlatModel, compiling
+from bayesunmix.inference.map_estimate import MapEstimate, descend, find_map
 from bayesunmix.inference.mixture import (
     atom_weights,
     group_pixels,
@@ -52,7 +52,15 @@ from bayesunmix.models.unmixing import (
     thickness_parameters,
 )
 from bayesunmix.phase import Phase
-from bayesunmix.search import SAME_BASIN, Candidate, CoarseModel, compare_starts, distance
+from bayesunmix.search import (
+    SAME_BASIN,
+    Candidate,
+    CoarseModel,
+    compare_starts,
+    distance,
+    flat_whitening,
+    unit_whitening,
+)
 from bayesunmix.starts import Start, component_templates
 
 FloatArray = npt.NDArray[np.float64]
@@ -63,6 +71,8 @@ FEWEST_BLOCKS = 0.02
 # A rival this near to the best, at most so many modes in all, is compared with it on all blocks.
 RIVAL_NATS = 100.0
 MOST_REFINED = 2
+# Draws that are read at a time.
+READ_TOGETHER = 128
 # Two modes are the same when no endmember differs by more than this Hellinger distance.
 SAME_MODE = 0.01
 
@@ -145,17 +155,25 @@ def fit_posterior(
     rivals = _rivals(candidates)
     fractions = [atom_fractions(rival.data, rival.sites) for rival in rivals]
     refined = _alike([_refined(blocks, *pair) for pair in zip(rivals, fractions, strict=True)])
-    model = flat_model(refined[0][0])
-    value_and_gradient, hessian = compiled_together(model, refined[0][0])
-    found = []
-    for data, example in refined:
-        start = np.asarray(model.flatten(example, data))
-        found.append(find_map(value_and_gradient, hessian, data, start, progress=progress))
-    masses = [_log_mass(data, estimate) for (data, _), estimate in zip(refined, found, strict=True)]
+    model = flat_model(refined[0].data)
+    with compiling(model, refined[0].data) as programs:
+        value_and_gradient = programs.value_and_gradient.result()
+        begun = []
+        for mode in refined:
+            # Most of the way can be gone before the Hessian is compiled.
+            start = np.asarray(model.flatten(mode.sites, mode.data))
+            transform = flat_whitening(model, mode.whitening)
+            begun.append(descend(value_and_gradient, mode.data, start, transform)[0])
+        hessian = programs.hessian.result()
+    found = [
+        find_map(value_and_gradient, hessian, mode.data, z, progress=progress)
+        for mode, z in zip(refined, begun, strict=True)
+    ]
+    masses = [_log_mass(mode.data, estimate) for mode, estimate in zip(refined, found, strict=True)]
     best = int(np.argmax(masses))
-    data, estimate = refined[best][0], found[best]
+    data, estimate = refined[best].data, found[best]
     settled = []
-    for rival, (own, _), mode, mass in zip(rivals, refined, found, masses, strict=True):
+    for rival, own, mode, mass in zip(rivals, [mode.data for mode in refined], found, masses, strict=True):
         sites = model.constrain(jnp.asarray(mode.z), own)
         settled.append(replace(rival, data=own, sites=sites, potential=max(masses) - mass))
         if len(rivals) > 1:
@@ -181,16 +199,35 @@ def _rivals(candidates: list[Candidate]) -> list[Candidate]:
     return [best, *others[: MOST_REFINED - 1]]
 
 
-def _alike(refined: list[tuple[UnmixingData, Sites]]) -> list[tuple[UnmixingData, Sites]]:
+@dataclass(frozen=True)
+class _Refined:
+    """The model around a mode.
+
+    Attributes
+    ----------
+    data : UnmixingData
+        Its absorption, atoms where the posterior sits, blocks grouped by them.
+    sites : sites
+        Where a descent begins.
+    whitening : (free, free)
+        Of the line units, were abundances known.
+    """
+
+    data: UnmixingData
+    sites: Sites
+    whitening: FloatArray
+
+
+def _alike(refined: list[_Refined]) -> list[_Refined]:
     """Pad the data of several modes to the same shapes and put them on the devices."""
-    groups = padded_alike([data.groups for data, _ in refined])
-    most = max(len(data.prior.mean) for data, _ in refined)
+    groups = padded_alike([mode.data.groups for mode in refined])
+    most = max(len(mode.data.prior.mean) for mode in refined)
     result = []
-    for (data, sites), own in zip(refined, groups, strict=True):
-        xi = sites["abundance_xi"]
-        padded = {**sites, "abundance_xi": jnp.pad(xi, (0, most - len(xi)))}
-        data = data._replace(groups=own, prior=padded_prior(data.prior, most))
-        result.append((place(data), padded))
+    for mode, own in zip(refined, groups, strict=True):
+        xi = mode.sites["abundance_xi"]
+        padded = {**mode.sites, "abundance_xi": jnp.pad(xi, (0, most - len(xi)))}
+        data = mode.data._replace(groups=own, prior=padded_prior(mode.data.prior, most))
+        result.append(replace(mode, data=place(data), sites=padded))
     return result
 
 
@@ -209,8 +246,8 @@ def _log_mass(data: UnmixingData, estimate: MapEstimate) -> float:
     return float(baseline + units - estimate.potential + spread)
 
 
-def _refined(blocks: Blocks, best: Candidate, fractions: FloatArray) -> tuple[UnmixingData, Sites]:
-    """Model data around a mode: its absorption, atoms where the posterior sits, blocks grouped by them."""
+def _refined(blocks: Blocks, best: Candidate, fractions: FloatArray) -> _Refined:
+    """Refine the model around a candidate whose compositions are `fractions`."""
     basis, yields = blocks.forward.basis(fractions, blocks.allowed)
     renewed = best.data._replace(basis=basis, yields=yields)
     endmembers = np.asarray(compiled_spectra(renewed, best.sites))
@@ -230,14 +267,15 @@ def _refined(blocks: Blocks, best: Candidate, fractions: FloatArray) -> tuple[Un
         weights * blocks.counts.sum(dtype=float),
         endmembers,
     )
-    scale = np.sqrt(np.diag(np.linalg.inv(information + np.diag(1e-6 * np.diag(information) + 1.0))))
+    regular = information + np.diag(1e-6 * np.diag(information) + 1.0)
+    scale = np.sqrt(np.diag(np.linalg.inv(regular)))
     data = renewed._replace(
         groups=group_pixels(counts, share, log_mixed), prior=prior, scale=scale, effect=effect
     )
     sites = dict(best.sites)
     sites["line_units"] = jnp.maximum(sites["line_units"] * jnp.asarray(old.scale) / scale, 0.02)
     sites["abundance_xi"] = jnp.asarray(log_odds_at(prior, weights))
-    return data, sites
+    return _Refined(data, sites, unit_whitening(data, np.asarray(sites["line_units"]), regular))
 
 
 def _settled_atoms(
@@ -329,10 +367,24 @@ class Draws:
 
 def read_draws(fitted: FittedPosterior, z: FloatArray) -> Draws:
     """Map flat draws z, shape (chain, draw, dim), to what they mean."""
-    model = fitted.model
+    flat = z.reshape(-1, z.shape[-1])
+    read, data = _reader(fitted.model.constrain), fitted.data
+    # Batches of one size: one program serves any number of draws.
+    padded = np.concatenate([flat, np.repeat(flat[-1:], -len(flat) % READ_TOGETHER, axis=0)])
+    batches = padded.reshape(-1, READ_TOGETHER, z.shape[-1])
+    parts = [jax.tree.map(np.asarray, read(jnp.asarray(batch), data)) for batch in batches]
+    joined = (np.concatenate(values)[: len(flat)] for values in zip(*parts, strict=True))
+    return Draws(*(values.reshape(*z.shape[:2], *values.shape[1:]) for values in joined))
+
+
+@lru_cache(maxsize=MOST_PROGRAMS)
+def _reader(
+    constrain: Callable[[jax.Array, UnmixingData], Sites],
+) -> Callable[[jax.Array, UnmixingData], tuple[jax.Array, ...]]:
+    """Compile a batch's way from flat draws to the arrays of `Draws`."""
 
     def one(flat: jax.Array, data: UnmixingData) -> tuple[jax.Array, ...]:
-        sites = model.constrain(flat, data)
+        sites = constrain(flat, data)
         weights = component_weights(data, sites)
         return (
             weights,
@@ -342,8 +394,4 @@ def read_draws(fitted: FittedPosterior, z: FloatArray) -> Draws:
             *thickness_parameters(data, sites),
         )
 
-    flat = jnp.asarray(z.reshape(-1, z.shape[-1]))
-    mapped = jax.jit(lambda flat, data: jax.lax.map(lambda v: one(v, data), flat, batch_size=64))(
-        flat, fitted.data
-    )
-    return Draws(*(np.asarray(value).reshape(*z.shape[:2], *value.shape[1:]) for value in mapped))
+    return jax.jit(jax.vmap(one, in_axes=(0, None)))

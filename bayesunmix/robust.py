@@ -10,7 +10,9 @@ stretched draws, with the model's own intervals beside them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -19,14 +21,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
+from bayesunmix.inference.arrays import single_thread
 from bayesunmix.inference.laplace import SMALLEST, CutGaussian, cut_gaussian
 from bayesunmix.inference.mixture import atom_weights, relative_likelihood, responsibilities
 from bayesunmix.inference.sandwich import Stretch, stretch_of, tile_labels
-from bayesunmix.model_data import compiled_spectra
-from bayesunmix.models.abundance import NOWHERE, log_weights
-from bayesunmix.models.endmember import composition
-from bayesunmix.models.thickness import THINNEST, counted
-from bayesunmix.models.unmixing import PixelGroup, UnmixingData, component_weights, thickness_parameters
+from bayesunmix.inference.sharding import n_threads
+from bayesunmix.local_posterior import composition_slopes
+from bayesunmix.models.abundance import log_weights
+from bayesunmix.models.thickness import THINNEST, answered, counted
+from bayesunmix.models.unmixing import UnmixingData, spectra, thickness_parameters
 from bayesunmix.posterior import Draws, FittedPosterior, read_draws
 from bayesunmix.preparation import Setup
 from bayesunmix.sampling import Drawn
@@ -128,26 +131,25 @@ def compare_tiles(
     slope = np.ones(len(fitted.estimate.z))
     positive = fitted.model.blocks["line_units"]
     slope[positive] = expit(fitted.estimate.z[positive])
-    quantities = _quantities(fitted, target, slope)
+    quantities = _quantities(fitted, target)
     position, shape = block_positions(setup)
     labels = tile_labels(shape, n_tiles).ravel()[position]
     labels = np.unique(labels, return_inverse=True)[1]
     if len(quantities.places) == 0:
         return None, quantities
     tiles = Tiles.of(fitted, setup.blocks.counts.astype(np.float32), setup.thickness.blocks, labels)
-    still = fitted.model.blocks["abundance_xi"]
 
     def scores(counts: npt.NDArray[np.float32]) -> FloatArray:
-        found = tiles.scores(counts) / slope
-        found[:, still] = 0.0
-        return found
+        return np.asarray(tiles.scores(counts) / slope)
 
-    generator = np.random.default_rng([seed, 41])
-    null = [scores(tiles.drawn(generator)) for _ in range(N_NULL)]
+    own = scores(tiles.counts)
+    with single_thread(), ThreadPoolExecutor(n_threads()) as pool:
+        generators = (np.random.default_rng([seed, 41, number]) for number in range(N_NULL))
+        null = list(pool.map(lambda generator: scores(tiles.drawn(generator)), generators))
     root = np.asarray(np.linalg.cholesky(target.covariance), np.float64)
     phase = np.array([k for k, _ in quantities.places])
     by_phase = [quantities.gradients[phase == k] for k in np.unique(phase)]
-    return stretch_of(scores(tiles.counts), null, root, by_phase, level=level), quantities
+    return stretch_of(own, null, root, by_phase, level=level), quantities
 
 
 def block_positions(setup: Setup) -> tuple[npt.NDArray[np.int64], tuple[int, int]]:
@@ -182,25 +184,23 @@ def stretched(z: FloatArray, target: CutGaussian, stretch: Stretch, positive: sl
     return y.reshape(z.shape)
 
 
-def _quantities(fitted: FittedPosterior, target: CutGaussian, slope: FloatArray) -> Quantities:
+def _quantities(fitted: FittedPosterior, target: CutGaussian) -> Quantities:
     """Atom fractions with nominal calibration of the weights that are clearly above zero."""
-    data, model = fitted.data, fitted.model
+    data, lines = fitted.data, fitted.model.blocks["line_units"]
     n_elements = data.yields.shape[1]
-
-    def fractions(z: jax.Array, data: UnmixingData) -> jax.Array:
-        weights = component_weights(data, model.constrain(z, data))
-        return composition(weights[:, :n_elements], jnp.asarray(data.yields))
-
-    jacobian = np.asarray(jax.jit(jax.jacrev(fractions))(jnp.asarray(fitted.estimate.z), data))
-    positive = model.blocks["line_units"]
-    sd = np.sqrt(np.diag(target.covariance)[positive])
-    clear = target.mean[positive] > CLEAR * sd
+    weights = np.zeros(data.basis.allowed.shape)
+    weights[data.free[:, 0], data.free[:, 1]] = data.scale * np.logaddexp(0.0, fitted.estimate.z[lines])
+    slopes = data.scale * composition_slopes(data, fitted.atom_fractions, weights, data.free)
+    sd = np.sqrt(np.diag(target.covariance)[lines])
+    clear = target.mean[lines] > CLEAR * sd
     places = [
         (int(k), int(e))
         for (k, e), seen in zip(np.asarray(data.free), clear, strict=True)
         if seen and e < n_elements
     ]
-    gradients = np.array([jacobian[place] / slope for place in places]).reshape(-1, len(slope))
+    gradients = np.zeros((len(places), len(fitted.estimate.z)))
+    for row, place in zip(gradients, places, strict=True):
+        row[lines] = slopes[place]
     return Quantities(gradients, places)
 
 
@@ -219,8 +219,10 @@ class Tiles:
         Weights of the atoms over the map.
     mixed : (atom, energy)
         Spectra at the atoms.
-    gradient : callable
-        Compiled gradient of the potential, (z, data) -> (dim,).
+    log_mixed : (atom, energy + columns)
+        Their logarithms with what thickness adds, see `bayesunmix.models.thickness.answered`.
+    pulled_back : callable
+        Compiled transpose of the derivative of `log_mixed`: (tile, atom, energy + columns) -> (tile, dim).
     """
 
     fitted: FittedPosterior
@@ -229,7 +231,8 @@ class Tiles:
     relative: FloatArray
     everywhere: FloatArray
     mixed: FloatArray
-    gradient: Callable[[Any, Any], Any]
+    log_mixed: FloatArray
+    pulled_back: Callable[[FloatArray], Any]
 
     @classmethod
     def of(
@@ -240,12 +243,34 @@ class Tiles:
         labels: npt.NDArray[np.int64],
     ) -> Tiles:
         """Collect the blocks and the mode."""
-        sites = fitted.model.constrain(jnp.asarray(fitted.estimate.z), fitted.data)
-        prior = fitted.data.prior
-        everywhere = np.exp(np.asarray(log_weights(prior, sites["abundance_xi"])))
-        mixed = prior.atoms @ np.asarray(compiled_spectra(fitted.data, sites))
-        gradient = jax.jit(jax.grad(fitted.model.potential))
-        return cls(fitted, counts, labels, relative, everywhere, mixed, gradient)
+        model, data = fitted.model, fitted.data
+        z = jnp.asarray(fitted.estimate.z)
+
+        def log_mixed(z: jax.Array, data: UnmixingData) -> tuple[jax.Array, jax.Array]:
+            sites = model.constrain(z, data)
+            atoms = jnp.asarray(data.prior.atoms)
+            mixed = atoms @ spectra(data, sites)
+            return answered(mixed, atoms, data.effect, *thickness_parameters(data, sites)), mixed
+
+        def transposed(z: jax.Array, data: UnmixingData, summed: jax.Array) -> jax.Array:
+            pull = jax.vjp(lambda z: log_mixed(z, data)[0], z)[1]
+            back: jax.Array = jax.lax.map(lambda one: pull(one)[0], summed)
+            return back
+
+        compiled = jax.jit(transposed)
+        answers, mixed = (np.asarray(part) for part in jax.jit(log_mixed)(z, data))
+        odds = model.constrain(z, data)["abundance_xi"]
+        everywhere = np.exp(np.asarray(log_weights(data.prior, odds)))
+        return cls(
+            fitted,
+            counts,
+            labels,
+            relative,
+            everywhere,
+            mixed,
+            answers,
+            lambda summed: compiled(z, data, jnp.asarray(summed)),
+        )
 
     @property
     def number(self) -> int:
@@ -255,43 +280,32 @@ class Tiles:
     def scores(self, counts: npt.NDArray[np.float32]) -> FloatArray:
         """Score of each tile at the mode, (tile, dim), with atom weights of its own.
 
-        Grains lie where they lie: the abundances of a tile are not those of the map, and with the map's atom weights
-        its score would say so.
+            d log L_t / dz = sum_a (sum_b r_ba y_b) . d log m_a / dz       over the blocks b of tile t and the atoms a
+
+        with r the responsibilities and y the counts. Grains lie where they lie: the abundances of a tile are not those
+        of the map, and with the map's atom weights its score would say so.
         """
-        fitted, prior = self.fitted, self.fitted.data.prior
-        likelihood = relative_likelihood(counts, np.log(self.mixed))
-        most = int(np.bincount(self.labels).max())
-        baseline = np.asarray(fitted.data.groups[0].baseline)[0]
-        rows = counted(counts, self.relative, fitted.data.effect)
-        found = []
+        rows = counted(counts, self.relative, self.fitted.data.effect)
+        likelihood = relative_likelihood(rows, self.log_mixed)
+        summed = np.empty((self.number, *self.log_mixed.shape))
         for tile in range(self.number):
             inside = self.labels == tile
-            z = fitted.estimate.z.copy()
-            z[fitted.model.blocks["abundance_xi"]] = self._log_odds(likelihood[inside])
-            padded = np.zeros((most, rows.shape[1]), np.float32)
-            padded[: inside.sum()] = rows[inside]
-            group = PixelGroup(
-                counts=padded[None],
-                present=(np.arange(most) < inside.sum()).astype(float)[None],
-                atoms=np.arange(len(prior.mean))[None],
-                log_present=np.zeros((1, len(prior.mean))),
-                baseline=baseline[None],
-            )
-            absent = group._replace(present=np.zeros((1, most)))
-            with_tile, without = (
-                np.asarray(self.gradient(jnp.asarray(z), fitted.data._replace(groups=(part,))))
-                for part in (group, absent)
-            )
-            found.append(without - with_tile)
-        return np.stack(found)
+            share = responsibilities(likelihood[inside], self._weights(likelihood[inside]))
+            summed[tile] = share.T @ rows[inside]
+        return np.asarray(self.pulled_back(summed))
 
     def drawn(self, generator: np.random.Generator) -> npt.NDArray[np.float32]:
         """Draw counts of a map without variation, from each block's posterior mean."""
-        likelihood = relative_likelihood(self.counts, np.log(self.mixed))
+        return generator.poisson(self._expected).astype(np.float32)
+
+    @cached_property
+    def _expected(self) -> FloatArray:
+        """Posterior mean counts of each block, (block, energy)."""
+        rows = counted(self.counts, self.relative, self.fitted.data.effect)
+        likelihood = relative_likelihood(rows, self.log_mixed)
         share = responsibilities(likelihood, 0.99 * self.everywhere + 0.01 / len(self.everywhere))
         mean = (share @ self.mixed) * self._tilt(share)
-        mean *= self.counts.sum(axis=1, keepdims=True) / mean.sum(axis=1, keepdims=True)
-        return generator.poisson(mean).astype(np.float32)
+        return np.asarray(mean * (self.counts.sum(axis=1, keepdims=True) / mean.sum(axis=1, keepdims=True)))
 
     def _tilt(self, share: npt.NDArray[np.float32]) -> FloatArray:
         """Factor of thickness on the blocks' spectra at the mode, to first order, (block, energy)."""
@@ -304,17 +318,11 @@ class Tiles:
         stray = exponent * np.outer(np.log(np.maximum(self.relative, THINNEST)), effect.stray_share)
         return np.asarray(np.maximum(1.0 + absorbed - stray, 0.01))
 
-    def _log_odds(self, likelihood: npt.NDArray[np.float32]) -> FloatArray:
-        """Standardised log odds of a tile's atoms: its most probable ones, and the map's as a few blocks more."""
-        prior = self.fitted.data.prior
+    def _weights(self, likelihood: npt.NDArray[np.float32]) -> FloatArray:
+        """Atom weights of a tile: its most probable ones, and the map's as a few blocks more."""
         weights = atom_weights(likelihood, start=self.everywhere, n_iterations=WEIGHT_ITERATIONS)
         number = len(likelihood)
-        weights = (number * weights + MAP_BLOCKS * self.everywhere) / (number + MAP_BLOCKS)
-        odds = np.log(np.maximum(weights, 1e-300))
-        # Padding has no weight anywhere; its log odds stay where they are.
-        held = np.asarray(prior.mean) > NOWHERE / 2.0
-        centred = np.where(held, odds - odds[held].mean() - prior.mean, 0.0)
-        return np.asarray(np.linalg.solve(np.asarray(prior.factor), centred))
+        return (number * weights + MAP_BLOCKS * self.everywhere) / (number + MAP_BLOCKS)
 
 
 def _reason(used: bool, stretch: Stretch, table: list[dict[str, Any]]) -> str:

@@ -7,20 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.free_fit import FreeFitted
 from bayesunmix.inference.cut_normal import coordinates
+from bayesunmix.inference.density import compiled
 from bayesunmix.inference.guides import guide
 from bayesunmix.inference.importance import resample, smoothed
 from bayesunmix.inference.laplace import cut_gaussian, laplace_draws, laplace_log_density
 from bayesunmix.inference.map_estimate import ValueAndGradient, whitening
 from bayesunmix.inference.nuts import TRANSITIONS, sample_nuts
 from bayesunmix.inference.refresh import refresh
-from bayesunmix.inference.sharding import n_devices, place
+from bayesunmix.inference.sharding import n_threads, place
 from bayesunmix.inference.svi import Variational
 from bayesunmix.posterior import Draws, FittedPosterior, read_draws
 from bayesunmix.settings import InferenceConfig
@@ -94,7 +94,7 @@ def sample(
     if config.method == "nuts":
         return _nuts(fitted, config, seed, progress)
     data = place(fitted.data)
-    value_and_gradient = jax.jit(jax.value_and_grad(fitted.model.potential))
+    value_and_gradient, _ = compiled(fitted.model)
     make = _laplace if config.method == "laplace" else _svi
     approximation = make(
         fitted, data, value_and_gradient, config, seed, lambda share: progress(DRAWN_SHARE * share)
@@ -123,7 +123,7 @@ def _laplace(
     target = cut_gaussian(estimate.z, estimate.hessian, positive)
 
     def log_ratios(number: int) -> FloatArray:
-        with ThreadPoolExecutor(_threads()) as pool:
+        with ThreadPoolExecutor(n_threads()) as pool:
             values = pool.map(lambda one: float(value_and_gradient(jnp.asarray(one), data)[0]), z[:number])
             potentials = np.array(list(values))
         return -potentials - laplace_log_density(target, z[:number], positive)
@@ -177,7 +177,7 @@ def _checked(
         fitted.estimate.z,
         whitening(fitted.estimate.hessian),
         seed=seed,
-        threads=_threads(),
+        threads=n_threads(),
         progress=lambda share: progress(WEIGHED_SHARE + (1.0 - WEIGHED_SHARE) * share),
     )
     # In one call, since every shape is compiled anew.
@@ -210,11 +210,6 @@ def _chains(read: Draws, config: InferenceConfig) -> Draws:
             for entry in fields(read)
         )
     )
-
-
-def _threads() -> int:
-    """Return how many evaluations may run at a time; programs on several devices must not overlap."""
-    return 2 if n_devices() == 1 else 1
 
 
 def _nuts(fitted: FittedPosterior, config: InferenceConfig, seed: int, progress: Progress) -> Drawn:

@@ -6,6 +6,7 @@ starts -> coarse atoms -> L-BFGS from each -> rotated starts around the best -> 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import jax
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from bayesunmix.inference.density import FlatModel, compiled
 from bayesunmix.inference.map_estimate import ValueAndGradient, descend
 from bayesunmix.inference.mixture import atom_weights, one_group, relative_likelihood
+from bayesunmix.inference.sharding import n_threads
 from bayesunmix.model_data import (
     Blocks,
     compiled_spectra,
@@ -109,11 +111,14 @@ def compare_starts(
         progress(f"{name}: objective {potential:.1f}")
         return _Descent(data, z, potential, transform)
 
-    begun = [run(start, f"start {number + 1} of {len(starts)}") for number, start in enumerate(starts)]
-    best = min(begun, key=lambda descent: descent.potential)
-    sites = model.constrain(jnp.asarray(best.z), best.data)
-    weights = np.asarray(compiled_weights(best.data, sites))
-    begun += [run(probe, "rotated") for probe in rotated_starts(weights, coarse.basis, blocks.matrix)]
+    names = [f"start {number + 1} of {len(starts)}" for number in range(len(starts))]
+    with ThreadPoolExecutor(n_threads()) as pool:
+        begun = list(pool.map(run, starts, names))
+        best = min(begun, key=lambda descent: descent.potential)
+        sites = model.constrain(jnp.asarray(best.z), best.data)
+        weights = np.asarray(compiled_weights(best.data, sites))
+        probes = rotated_starts(weights, coarse.basis, blocks.matrix)
+        begun += pool.map(run, probes, ["rotated"] * len(probes))
     lowest = min(descent.potential for descent in begun)
     scale = len(blocks.counts) / len(part.counts)
     candidates: list[Candidate] = []
@@ -136,9 +141,7 @@ def coarse_start(coarse: CoarseModel, start: Start) -> tuple[UnmixingData, Float
     """Model data, flat parameters and whitening with which a descent from a start begins."""
     model = coarse.model
     data, example, block = _coarse(coarse.part, coarse.basis, coarse.yields, start, coarse.baseline)
-    transform = np.eye(model.size)
-    transform[model.blocks["line_units"], model.blocks["line_units"]] = block
-    return data, np.asarray(model.flatten(example, data)), transform
+    return data, np.asarray(model.flatten(example, data)), flat_whitening(model, block)
 
 
 @dataclass(frozen=True)
@@ -190,10 +193,17 @@ def _coarse(
     )
     units = np.maximum(start.weights[free[:, 0], free[:, 1]] / scale, 0.3)
     sites = sites_at(data, units, weights)
-    return jax.tree.map(jnp.asarray, data), sites, _coarse_whitening(data, units, regular)
+    return jax.tree.map(jnp.asarray, data), sites, unit_whitening(data, units, regular)
 
 
-def _coarse_whitening(data: UnmixingData, units: FloatArray, information: FloatArray) -> FloatArray:
+def flat_whitening(model: FlatModel, block: FloatArray) -> FloatArray:
+    """Whitening of the flat vector with this block for the line units, (dim, dim)."""
+    transform = np.eye(model.size)
+    transform[model.blocks["line_units"], model.blocks["line_units"]] = block
+    return transform
+
+
+def unit_whitening(data: UnmixingData, units: FloatArray, information: FloatArray) -> FloatArray:
     """Whitening of the unconstrained line units from the known-abundance information and the prior, (free, free)."""
     slope = data.scale * -np.expm1(-units)  # derivative of a weight with respect to its unconstrained value
     curvature = slope[:, None] * information * slope + 0.25 * np.eye(len(units))
