@@ -10,17 +10,21 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from bayesunmix.budget import ORDER, uncertainty_budget
-from bayesunmix.budget_table import SOURCES
 from bayesunmix.checkpoint import Stages
-from bayesunmix.config import RunConfig
-from bayesunmix.free_fit import FreeFitted
-from bayesunmix.goodness import deviances, fit_dataset, held_out_segments, mean_thickness, total_expected
-from bayesunmix.identifiability import Known, identifiability, loose_ends, sentence_of
-from bayesunmix.inference.importance import PARETO_K_LIMIT
-from bayesunmix.inference.pixel_posterior import PixelPosterior
-from bayesunmix.mass_balance import count_shares
-from bayesunmix.mass_thickness import (
+from bayesunmix.checks.budget import ORDER, uncertainty_budget
+from bayesunmix.checks.goodness import (
+    deviances,
+    fit_dataset,
+    held_out_segments,
+    mean_thickness,
+    total_expected,
+)
+from bayesunmix.checks.identifiability import Known, identifiability, loose_ends, sentence_of
+from bayesunmix.checks.misfit import find_misfit
+from bayesunmix.checks.residual_regions import residual_regions
+from bayesunmix.checks.robust import Robust
+from bayesunmix.chemistry.mass_balance import count_shares
+from bayesunmix.chemistry.mass_thickness import (
     UNIT,
     MassThickness,
     contradiction,
@@ -28,16 +32,24 @@ from bayesunmix.mass_thickness import (
     mass_thickness,
     nominal_mass_per_count,
 )
-from bayesunmix.misfit import find_misfit
+from bayesunmix.chemistry.quantify import (
+    CalibrationDraws,
+    compositions,
+    draw_calibration,
+    interval,
+    relative_atoms,
+)
+from bayesunmix.config import RunConfig
+from bayesunmix.fit.posterior import Draws, FittedPosterior
+from bayesunmix.fit.preparation import Setup
+from bayesunmix.fit.sampling import Drawn
+from bayesunmix.freeform.run_stage import FreeFitted
+from bayesunmix.inference.importance import PARETO_K_LIMIT
+from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.models.thickness import STRAY_EXPONENT_SD
-from bayesunmix.posterior import Draws, FittedPosterior
-from bayesunmix.preparation import Setup
-from bayesunmix.quantify import CalibrationDraws, compositions, draw_calibration, interval, relative_atoms
-from bayesunmix.residual_regions import residual_regions
+from bayesunmix.report.budget_table import SOURCES
+from bayesunmix.report.tables import DETECTED, detection_states
 from bayesunmix.result import Result
-from bayesunmix.robust import Robust
-from bayesunmix.sampling import Drawn
-from bayesunmix.tables import DETECTED, detection_states
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -18,9 +18,9 @@ import matplotlib.figure
 import numpy as np
 
 import bayesunmix as bu
-from bayesunmix.inspection import inspect_map
+from bayesunmix.chemistry.stoichiometry import site_weights
+from bayesunmix.data.inspection import inspect_map
 from bayesunmix.phantom import phantom_config
-from bayesunmix.stoichiometry import site_weights
 
 parser = argparse.ArgumentParser(allow_abbrev=False)
 parser.add_argument("--map", type=Path, help="any file that HyperSpy reads as a spectrum image")

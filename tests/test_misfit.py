@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from bayesunmix.checks.misfit import Misfit, _core, _described, _holes
+from bayesunmix.checks.regions import Region
 from bayesunmix.inference.misfit import (
     pooled_amounts,
     residual_windows,
@@ -15,8 +17,6 @@ from bayesunmix.inference.misfit import (
     window_sides,
     window_sums,
 )
-from bayesunmix.misfit import Misfit, _core, _described, _holes
-from bayesunmix.regions import Region
 
 FloatArray = npt.NDArray[np.float64]
 

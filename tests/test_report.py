@@ -16,9 +16,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bayesunmix import report
-from bayesunmix.report import report_html, save_report
-from bayesunmix.report_words import checks, findings, headline
+from bayesunmix.report import page as report
+from bayesunmix.report.page import report_html, save_report
+from bayesunmix.report.words import checks, findings, headline
 from bayesunmix.rounding import bound_text, interval_text, round_to_uncertainty
 
 synthetic_result: Callable[..., Any] = runpy.run_path(str(Path(__file__).with_name("test_plot.py")))[

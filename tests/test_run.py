@@ -31,14 +31,14 @@ from bayesunmix import Phase, open_result
 from bayesunmix.checkpoint import FOLDER
 from bayesunmix.cli import main
 from bayesunmix.config import RunConfig
+from bayesunmix.data.image import SpectrumImage
+from bayesunmix.data.io import save
 from bayesunmix.errors import InputError
-from bayesunmix.files import OUTPUTS
-from bayesunmix.image import SpectrumImage
-from bayesunmix.io import save
+from bayesunmix.report.files import OUTPUTS
 from bayesunmix.result import Result
 from bayesunmix.run import run_image
+from bayesunmix.samples.shared_calibration import nominal_draws
 from bayesunmix.settings import DEFAULT_ABSORPTION_SD
-from bayesunmix.shared_calibration import nominal_draws
 from bayesunmix.simulate import Truth, simulate_map
 
 SEED = 1
