@@ -17,12 +17,11 @@ from bayesunmix.chemistry.mass_thickness import WHOLE_MAP
 from bayesunmix.plot import FIGURES, OPTIONAL_FIGURES
 from bayesunmix.plot.partition import phase_pairs, table_rows
 from bayesunmix.plot.style import element_order, phase_colour, png_bytes
+from bayesunmix.report.health import Check, checks
 from bayesunmix.report.identifiability import identifiability_section
 from bayesunmix.report.paper import mass_balance_paper_table
 from bayesunmix.report.words import (
-    Check,
     assumptions,
-    checks,
     findings,
     headline,
     misfit_words,
