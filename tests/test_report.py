@@ -161,7 +161,7 @@ def test_a_result_without_chains_says_so() -> None:
 
 
 @pytest.mark.parametrize(("holds", "verdict"), [(True, "good"), (False, "bad")])
-def test_exact_steps_tell_what_they_moved(result: Any, holds: bool, verdict: str) -> None:  # noqa: ANN401, FBT001
+def test_exact_steps_tell_what_they_moved(result: Any, holds: bool, verdict: str) -> None:  # noqa: ANN401
     steps = {
         "acceptance": 0.91,
         "worst_quantity": "x(U in Fp)",
