@@ -54,6 +54,7 @@ def fitted() -> FittedPosterior:
         "continuum_by_phase": jnp.zeros((2, 3)),
         "absorption_scale": jnp.zeros(()),
         "stray_exponent": jnp.zeros(()),
+        "response": jnp.zeros(0),
     }
     units = weights[free[:, 0], free[:, 1]] / scale
     ends = np.asarray(spectra(empty, {**zeros, "line_units": jnp.asarray(units)}))

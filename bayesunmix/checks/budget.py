@@ -6,8 +6,8 @@ before it.
 
     counting     abundances and all other parameters known: a . I_c^-1 . a            (`LocalPosterior.complete`)
     unmixing     abundances free: a . (G with line ratios and continuum fixed)^-1 . a, less the above
-    calibration  errors of the line strengths: ratios of an element's families, fitted, with priors (freed in G), and
-                 the factors of the main families, drawn from their priors
+    calibration  errors of the line strengths: ratios of and inside an element's families, and the detector's response,
+                 fitted, with priors (freed in G); the factors of the main families, drawn from their priors
     absorption   parameters of the absorption that are fitted (freed in G), and the thickness drawn from its prior
     continuum    its corrections, freed last: a . G^-1 . a, less all before it
 
@@ -33,10 +33,10 @@ from bayesunmix.report.budget_table import SOURCES
 FloatArray = npt.NDArray[np.float64]
 
 ORDER = (
-    "counting, unmixing, line ratios (calibration), fitted absorption, continuum; then the drawn calibration factors "
-    "and thickness"
+    "counting, unmixing, line ratios and response (calibration), fitted absorption, continuum; then the drawn "
+    "calibration factors and thickness"
 )
-RATIOS = ("family_log_ratio",)
+RATIOS = ("family_log_ratio", "response")
 ABSORPTION = ("absorption_scale", "stray_exponent")
 CONTINUUM = ("continuum_shared", "continuum_by_phase")
 # Draws of calibration and thickness; the sequence is a Sobol one, whose variances converge fast.

@@ -25,6 +25,7 @@ from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.starts import component_templates
 from bayesunmix.inference.laplace import cut_gaussian
 from bayesunmix.models.endmember import EndmemberBasis, continuum_shape
+from bayesunmix.models.response import template_change
 from bayesunmix.models.unmixing import (
     GAUGE_SD,
     Sites,
@@ -82,8 +83,13 @@ class LocalPosterior:
         data, estimate, blocks = fitted.data, fitted.estimate, fitted.model.blocks
         gaussian = cut_gaussian(estimate.z, estimate.hessian, blocks[LINES])
         sites = fitted.model.constrain(jnp.asarray(estimate.z), data)
-        weights, ratios, continuum, mixed = (np.asarray(part) for part in _at_mode(data, sites))
-        derivatives = _derivatives(data.basis, weights, ratios, continuum, mixed)
+        weights, ratios, continuum, change, mixed = (np.asarray(part) for part in _at_mode(data, sites))
+        at_mode = data.basis._replace(
+            family_ratio=data.basis.family_ratio * np.exp(ratios),
+            continuum_area=continuum,
+            family_templates=data.basis.family_templates + change,
+        )
+        derivatives = _derivatives(at_mode, weights, mixed)
         fractions = _fractions(weights, data.yields)
         complete = _complete(data, sites, derivatives, mixed, weights, fractions)
         precision = np.linalg.inv(gaussian.covariance)
@@ -170,16 +176,14 @@ def _fractions(weights: FloatArray, yields: FloatArray) -> FloatArray:
 
 @jax.jit
 def _at_mode(data: UnmixingData, sites: Sites) -> tuple[jax.Array, ...]:
-    """Weights, log family ratios, shapes of the continuum and spectra."""
+    """Weights, log family ratios, shapes of the continuum, change of the templates, and spectra."""
     continuum = continuum_shape(data.basis, *continuum_corrections(sites))
-    return component_weights(data, sites), log_ratios(data, sites), continuum, spectra(data, sites)
+    change = template_change(data.response, sites["response"])
+    return component_weights(data, sites), log_ratios(data, sites), continuum, change, spectra(data, sites)
 
 
-def _derivatives(
-    basis: EndmemberBasis, weights: FloatArray, ratios: FloatArray, continuum: FloatArray, mixed: FloatArray
-) -> FloatArray:
+def _derivatives(at_mode: EndmemberBasis, weights: FloatArray, mixed: FloatArray) -> FloatArray:
     """Return ds_k/dw_ki = (phi_ki - s_k sum_c phi_kic) / sum_ic w_ki phi_kic of the unit-sum spectra s."""
-    at_mode = basis._replace(family_ratio=basis.family_ratio * np.exp(ratios), continuum_area=continuum)
     templates = component_templates(at_mode)
     areas = templates.sum(axis=2)
     total = (weights * areas).sum(axis=1)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from bayesunmix.errors import InputError
 from bayesunmix.models.endmember import EndmemberBasis
+from bayesunmix.models.response import KNOWN_RESPONSE, ResponseUncertainty
 from bayesunmix.xray import (
     Detector,
     LineTable,
@@ -33,6 +34,7 @@ from bayesunmix.xray import (
 )
 from bayesunmix.xray.absorption import oxygen_per_cation
 from bayesunmix.xray.continuum import bremsstrahlung, hat_functions
+from bayesunmix.xray.lines import Line
 from bayesunmix.xray.refinement import NO_CORRECTION, ContinuumCorrection
 
 FloatArray = npt.NDArray[np.float64]
@@ -134,6 +136,8 @@ class ForwardModel:
         Edges of the fitted bins.
     continuum : ContinuumCorrection
         Smooth factor on the physical continuum.
+    response_uncertainty : ResponseUncertainty
+        What is open about the line shapes.
     """
 
     elements: tuple[str, ...]
@@ -146,6 +150,7 @@ class ForwardModel:
     beam_energy_keV: float
     edges_keV: FloatArray
     continuum: ContinuumCorrection = NO_CORRECTION
+    response_uncertainty: ResponseUncertainty = KNOWN_RESPONSE
 
     @property
     def owner(self) -> npt.NDArray[np.int64]:
@@ -201,7 +206,23 @@ class ForwardModel:
             Bin edges; the fitted ones by default.
         """
         edges = self.edges_keV if edges_keV is None else edges_keV
-        lines = [self.table.lines(family.element, family.family) for family in self.families]
+        lines = self.lines()
+        group = np.repeat(np.arange(len(lines)), [len(part) for part in lines])
+        energy = np.array([line.energy_keV for part in lines for line in part])
+        return np.stack(
+            [
+                self.response.columns(energy, self.detected(fractions), group, len(lines), edges)
+                for fractions in atom_fractions
+            ]
+        )
+
+    def lines(self) -> list[list[Line]]:
+        """Lines of each family."""
+        return [self.table.lines(family.element, family.family) for family in self.families]
+
+    def detected(self, atom_fractions: FloatArray) -> FloatArray:
+        """Return the detected photons per atom of the lines of all families in a row, in `strength_unit`, (line,)."""
+        lines = self.lines()
         group = np.repeat(np.arange(len(lines)), [len(part) for part in lines])
         energy = np.array([line.energy_keV for part in lines for line in part])
         emitted = np.array([line.strength for part in lines for line in part])
@@ -209,19 +230,8 @@ class ForwardModel:
             self.detector.efficiency(energy) * np.array([family.amount for family in self.families])[group]
         )
         # Strengths are of order 1e-22 cm2: scaled to order 1 so that weights are too.
-        emitted = emitted / self.strength_unit
-        return np.stack(
-            [
-                self.response.columns(
-                    energy,
-                    emitted * thin_film_factor(self.film.depth(self.elements, fractions, energy)),
-                    group,
-                    len(lines),
-                    edges,
-                )
-                for fractions in atom_fractions
-            ]
-        )
+        absorbed = thin_film_factor(self.film.depth(self.elements, atom_fractions, energy))
+        return np.asarray(emitted / self.strength_unit * absorbed)
 
     def continuum_spectra(
         self, atom_fractions: FloatArray, edges_keV: FloatArray | None = None

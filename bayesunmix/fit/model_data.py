@@ -163,6 +163,7 @@ def _sites(data: UnmixingData, units: jax.Array, log_odds: jax.Array) -> Sites:
         "abundance_xi": log_odds,
         "absorption_scale": jnp.zeros(()),
         "stray_exponent": jnp.zeros(()),
+        "response": jnp.zeros(data.response.mean.shape),
     }
 
 

@@ -251,11 +251,12 @@ def _log_mass(data: UnmixingData, estimate: MapEstimate) -> float:
 def _refined(blocks: Blocks, best: Candidate, fractions: FloatArray) -> _Refined:
     """Refine the model around a candidate whose compositions are `fractions`."""
     basis, yields = blocks.forward.basis(fractions, blocks.allowed)
-    renewed = best.data._replace(basis=basis, yields=yields)
-    endmembers = np.asarray(compiled_spectra(renewed, best.sites))
-    atoms, effect = _settled_atoms(blocks, endmembers, mass_per_count(renewed, best.sites, blocks.forward))
+    renewed = best.data._replace(basis=basis, yields=yields, response=blocks.forward.response_uncertainty)
+    known = {**best.sites, "response": jnp.zeros(len(renewed.response.mean))}
+    endmembers = np.asarray(compiled_spectra(renewed, known))
+    atoms, effect = _settled_atoms(blocks, endmembers, mass_per_count(renewed, known, blocks.forward))
     counts = counted(blocks.counts, blocks.thickness.blocks, effect)
-    parameters = thickness_parameters(renewed._replace(effect=effect), best.sites)
+    parameters = thickness_parameters(renewed._replace(effect=effect), known)
     log_mixed = np.asarray(compiled_answered(atoms @ endmembers, atoms, effect, *parameters))
     likelihood = relative_likelihood(counts, log_mixed)
     weights = atom_weights(likelihood, n_iterations=40)
@@ -274,7 +275,7 @@ def _refined(blocks: Blocks, best: Candidate, fractions: FloatArray) -> _Refined
     data = renewed._replace(
         groups=group_pixels(counts, share, log_mixed), prior=prior, scale=scale, effect=effect
     )
-    sites = dict(best.sites)
+    sites = dict(known)
     sites["line_units"] = jnp.maximum(sites["line_units"] * jnp.asarray(old.scale) / scale, 0.02)
     sites["abundance_xi"] = jnp.asarray(log_odds_at(prior, weights))
     return _Refined(data, sites, unit_whitening(data, np.asarray(sites["line_units"]), regular))

@@ -18,6 +18,7 @@ from bayesunmix.data.binning import BinnedCounts, bin_image, channel_bins, pixel
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.errors import BayesUnmixWarning, InputError
 from bayesunmix.fit.forward import Film, ForwardModel, forward_model, main_family
+from bayesunmix.fit.line_shapes import line_shapes
 from bayesunmix.fit.pixel_thickness import PixelThickness, pixel_thickness
 from bayesunmix.phase import Phase
 from bayesunmix.xray import Detector, LineTable, Refinement, calibrate, refine, thin_film_factor
@@ -147,6 +148,7 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     for note in notes[len(image.warnings) :]:
         warnings.warn(note, BayesUnmixWarning, stacklevel=2)
     mean = mean_composition(refined.counts, sample.elements, table, detector)
+    forward = dataclasses.replace(forward, response_uncertainty=line_shapes(forward, refined, mean))
     thickness = pixel_thickness(blocks, forward, refined, mean)
     blocks = dataclasses.replace(blocks, counts=blocks.counts[blocks.total_counts > 0])
     return Setup(

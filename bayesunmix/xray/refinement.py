@@ -39,6 +39,7 @@ from bayesunmix.xray.detector import Detector
 from bayesunmix.xray.lines import LIGHTEST_CORE_K_BETA, Line, LineTable, emitted_by_valence, line_group
 from bayesunmix.xray.response import BEND_KNOTS_KEV, Response
 from bayesunmix.xray.scoring import LEAST_MEAN, Box, Columns, Problem, State
+from bayesunmix.xray.shape_directions import ShapeDirections, shape_directions
 
 # Carbon, nitrogen and oxygen K.
 SOFT_PARTNERS_KEV = (0.277, 0.392, 0.525)
@@ -143,6 +144,10 @@ class Refinement:
         Shift of the K-beta lines that valence electrons emit; `table` holds it.
     deviance, degrees_of_freedom
         Of the total spectrum.
+    theta, partners
+        Response parameters in the order of `NAMES`, and the families that others pile up with.
+    directions
+        In which the response and the line ratios are open.
     """
 
     response: Response
@@ -155,6 +160,13 @@ class Refinement:
     bonded_k_beta_eV: float
     deviance: float
     degrees_of_freedom: int
+    theta: Array
+    partners: tuple[tuple[float, float], ...]
+    directions: ShapeDirections
+
+    def response_at(self, theta: Array) -> Response:
+        """Response of other parameters, in the order of `NAMES`."""
+        return _response(theta, self.partners)
 
     @property
     def deviance_per_dof(self) -> float:
@@ -462,6 +474,7 @@ def _summary(
     a = a * scale[:, None]
     cross = b @ a.T
     marginal = information - cross @ np.linalg.solve(a @ a.T + 1e-9 * np.eye(len(a)), cross.T)
+    open_ = _open_directions(fit, state, columns, sources, marginal)
     variance = np.diag(np.linalg.inv(marginal))[: len(NAMES)] * max(1.0, deviance / dof)
     factors = np.ones(len(fit.columns.owner))
     factors[adjustable] = np.exp(state.log_ratio)
@@ -505,4 +518,27 @@ def _summary(
         float(state.theta[-1]),
         deviance,
         dof,
+        state.theta,
+        partners,
+        open_,
     )
+
+
+def _open_directions(
+    fit: Problem, state: State, columns: list[Column], sources: _Sources, marginal: Array
+) -> ShapeDirections:
+    """Directions of response and ratios that the counts tell, from the information that holds the prior's too."""
+    box, adjustable = fit.box, fit.columns.adjustable
+    sd = np.concatenate([box.sd, fit.columns.ratio_sd[adjustable]])
+    offset = np.concatenate([state.theta - box.mean, state.log_ratio])
+    inside = (state.theta > box.lowest) & (state.theta < box.highest)
+    names = []
+    for column in columns:
+        if column[0][0] in sources.found:
+            names.append((*column[0], ""))
+        else:
+            keys = dict.fromkeys(line_group(line) for line in sources.lines(column)[0])
+            names += [(*column[0], key) for key in keys]
+    free = np.concatenate([inside, np.ones(len(adjustable), bool)])
+    ratios = tuple(names[group] for group in adjustable)
+    return shape_directions(marginal - np.diag(sd**-2.0), sd, offset, free, ratios)
