@@ -216,7 +216,7 @@ class ForwardModel:
             ]
         )
 
-    def lines(self) -> list[list[Line]]:
+    def lines(self) -> list[tuple[Line, ...]]:
         """Lines of each family."""
         return [self.table.lines(family.element, family.family) for family in self.families]
 
