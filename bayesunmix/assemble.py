@@ -39,6 +39,7 @@ from bayesunmix.chemistry.quantify import (
     relative_atoms,
 )
 from bayesunmix.config import RunConfig
+from bayesunmix.fit.line_shapes import line_shapes
 from bayesunmix.fit.posterior import Draws, FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.freeform.run_stage import FreeFitted
@@ -274,8 +275,12 @@ def _endmembers(setup: Setup, fitted: FittedPosterior, draws: Draws, level: floa
     pieces = forward.continuum_spectra(fitted.absorbing, edges)
     pieces = pieces / pieces.sum(axis=2, keepdims=True)
     counts = draws.family_counts.reshape(-1, *draws.family_counts.shape[2:])[chosen]
+    shapes = draws.line_shapes.reshape(len(draws.total.reshape(-1, len(setup.phases))), -1)[chosen]
+    slopes = line_shapes(forward, setup.spectrum, setup.mean_composition, edges).slopes
+    change = np.einsum("dm,mfc->dfc", shapes, slopes)
     continuum = draws.continuum.reshape(-1, *draws.continuum.shape[2:])[chosen]
     spectra = np.einsum("dkf,kfc->dkc", counts, families) + np.einsum("dkb,kbc->dkc", continuum, pieces)
+    spectra = np.maximum(spectra + np.matmul(counts, change), 0.0)
     return _on_axis(setup, spectra / spectra.sum(axis=2, keepdims=True), level)
 
 

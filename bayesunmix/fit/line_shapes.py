@@ -16,7 +16,10 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def line_shapes(
-    forward: ForwardModel, refinement: Refinement, atom_fractions: FloatArray
+    forward: ForwardModel,
+    refinement: Refinement,
+    atom_fractions: FloatArray,
+    edges_keV: FloatArray | None = None,
 ) -> ResponseUncertainty:
     """Return the slopes of all unit-area templates along the open directions.
 
@@ -27,7 +30,11 @@ def line_shapes(
     refinement : Refinement
     atom_fractions : (element,)
         Composition that absorbs: the mean of the map.
+    edges_keV : (energy + 1,), optional
+        Bin edges; the fitted ones by default.
     """
+    if edges_keV is not None:
+        forward = dataclasses.replace(forward, edges_keV=edges_keV)
     directions = refinement.directions
     if not len(directions.mean):
         return KNOWN_RESPONSE

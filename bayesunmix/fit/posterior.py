@@ -353,6 +353,8 @@ class Draws:
         Endmembers over the fitted bins, unit sum.
     absorption_scale, stray_exponent : (chain, draw)
         lambda and kappa of `bayesunmix.models.thickness`.
+    line_shapes : (chain, draw, direction)
+        x of `bayesunmix.models.response`.
     """
 
     weights: FloatArray
@@ -361,6 +363,7 @@ class Draws:
     spectra: FloatArray
     absorption_scale: FloatArray
     stray_exponent: FloatArray
+    line_shapes: FloatArray
 
     @property
     def total(self) -> FloatArray:
@@ -395,6 +398,7 @@ def _reader(
             weights[:, -1:] * continuum_shape(data.basis, *continuum_corrections(sites)),
             spectra(data, sites),
             *thickness_parameters(data, sites),
+            sites["response"],
         )
 
     return jax.jit(jax.vmap(one, in_axes=(0, None)))

@@ -143,7 +143,7 @@ def read_spectra(spectra: FloatArray, basis: EndmemberBasis) -> Draws:
     counts = weights[..., basis.family_owner] * basis.family_ratio
     # Free endmembers know no absorption: thickness does not act on them.
     none = np.zeros(spectra.shape[:2])
-    return Draws(weights, counts, continuum, spectra, none, none)
+    return Draws(weights, counts, continuum, spectra, none, none, np.zeros((*none.shape, 0)))
 
 
 def _fractions(draws: Draws, yields: FloatArray) -> FloatArray:
