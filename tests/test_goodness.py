@@ -66,7 +66,9 @@ class Known:
         family_counts = np.full((1, 1, n_phases, len(forward.families)), 2.0)
         weights = np.ones((1, 1, n_phases, len(forward.components)))
         scale, exponent = np.ones((1, 1)), np.zeros((1, 1))
-        return Draws(weights, family_counts, continuum, binned[None, None], scale, exponent, np.zeros((1, 1, 0)))
+        return Draws(
+            weights, family_counts, continuum, binned[None, None], scale, exponent, np.zeros((1, 1, 0))
+        )
 
     def thickness(self, n_phases: int = 2) -> ThicknessDraws:
         """Return how thickness acts: as the map was drawn, a count standing for as much mass in either phase."""

@@ -15,8 +15,8 @@ from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.models.endmember import endmember_spectra
 from bayesunmix.models.response import KNOWN_RESPONSE, template_change
 from bayesunmix.simulate import simulate_map
-from bayesunmix.xray.refinement import HIGHEST, LOWEST, NAMES
 from bayesunmix.xray.shape_directions import INFORMED, NO_DIRECTIONS, shape_directions
+from bayesunmix.xray.spectrometer import HIGHEST, LOWEST, NAMES
 
 FloatArray = npt.NDArray[np.float64]
 # Of a standard deviation: tails and shares must stay positive.

@@ -17,19 +17,11 @@ from bayesunmix.xray.calibration import Calibration, calibrate
 from bayesunmix.xray.continuum import bremsstrahlung, continuum_basis, hat_functions
 from bayesunmix.xray.detector import Detector, channel_edges
 from bayesunmix.xray.lines import Line, LineTable, line_group
-from bayesunmix.xray.refinement import MOST_HATS as HATS
-from bayesunmix.xray.refinement import (
-    NAMES,
-    PRIOR_MEAN,
-    PRIOR_SD,
-    RATIO_SD,
-    SOFT_PARTNERS_KEV,
-    STRAY_RATIO_SD,
-    VALENCE_K_SD,
-    Refinement,
-    refine,
-)
+from bayesunmix.xray.refinement import Refinement, refine
 from bayesunmix.xray.response import Response
+from bayesunmix.xray.sources import MOST_HATS as HATS
+from bayesunmix.xray.sources import RATIO_SD, STRAY_RATIO_SD, VALENCE_K_SD
+from bayesunmix.xray.spectrometer import NAMES, PRIOR_MEAN, PRIOR_SD, SOFT_PARTNERS_KEV
 
 FloatArray = npt.NDArray[np.float64]
 

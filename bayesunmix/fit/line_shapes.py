@@ -10,7 +10,8 @@ import numpy.typing as npt
 from bayesunmix.fit.forward import ForwardModel
 from bayesunmix.models.response import KNOWN_RESPONSE, ResponseUncertainty
 from bayesunmix.xray.lines import line_group
-from bayesunmix.xray.refinement import NAMES, STEP, Refinement
+from bayesunmix.xray.refinement import Refinement
+from bayesunmix.xray.spectrometer import NAMES, STEP
 
 FloatArray = npt.NDArray[np.float64]
 
