@@ -44,7 +44,7 @@ from bayesunmix.fit.posterior import Draws, FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.freeform.run_stage import FreeFitted
 from bayesunmix.inference.pixel_posterior import PixelPosterior
-from bayesunmix.record import record, thickness_facts, worst_diagnostics
+from bayesunmix.record import line_shape_facts, record, thickness_facts, worst_diagnostics
 from bayesunmix.report.budget_table import SOURCES
 from bayesunmix.report.tables import DETECTED, detection_states
 from bayesunmix.result import Result
@@ -127,6 +127,7 @@ def assemble(
         run["mass_thickness"] = {"electrons_per_pixel": electrons, "table": table.to_dict("records")}
         run["warnings"] += [sentence for sentence in [contradiction(thickness, setup.forward)] if sentence]
     run["pixel_thickness"] = thickness_facts(setup, fitted, drawn.draws)
+    run["line_shapes"] = line_shape_facts(setup, drawn.draws)
     run["identifiability"] = {"loose_ends": loose_ends(setup.phases, groups["posterior"])}
     if known is not None:
         run["budget"] = {"sources": list(SOURCES), "order": ORDER}

@@ -14,6 +14,7 @@ from bayesunmix.fit.posterior import Draws, FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.models.thickness import STRAY_EXPONENT_SD
+from bayesunmix.xray.spectrometer import NAMES
 
 
 def record(
@@ -130,6 +131,22 @@ def thickness_facts(setup: Setup, fitted: FittedPosterior, draws: Draws) -> dict
         "stray_exponent_prior_sd": STRAY_EXPONENT_SD,
         "stray_exponent": float(exponent.mean()),
         "stray_exponent_sd": float(exponent.std()),
+    }
+
+
+def line_shape_facts(setup: Setup, draws: Draws) -> dict[str, Any]:
+    """Record the posterior of the response: mean and sd of its parameters, from the draws of the open directions."""
+    directions = setup.spectrum.directions
+    x = draws.line_shapes.reshape(-1, draws.line_shapes.shape[-1])
+    if not x.shape[1]:
+        return {"directions": 0, "response": {}}
+    theta = setup.spectrum.theta + x @ directions.theta
+    return {
+        "directions": len(directions.mean),
+        "response": {
+            name: {"mean": float(values.mean()), "sd": float(values.std())}
+            for name, values in zip(NAMES, theta.T, strict=True)
+        },
     }
 
 

@@ -160,6 +160,19 @@ def test_a_map_that_fits_says_so(run: Run) -> None:
     assert "No places are no mixture" in report or "Places that do not fit" in report
 
 
+def test_the_response_has_a_posterior(run: Run) -> None:
+    """The map was drawn with a straight axis and no tail: the open line shapes hold that, and say how well."""
+    record = run.result.run
+    shapes, fitted = record["line_shapes"], record["response"]["standard_errors"]
+    assert 3 <= shapes["directions"] <= 60
+    assert set(shapes["response"]) == set(fitted)
+    for name in ("bend_eV_2_keV", "bend_eV_4_keV", "bend_eV_8_keV"):
+        found = shapes["response"][name]
+        assert abs(found["mean"]) < 5.0 * max(found["sd"], 0.5)
+    noise = shapes["response"]["noise_eV"]
+    assert 0.2 * fitted["noise_eV"] < noise["sd"] < 2.0 * fitted["noise_eV"]
+
+
 def test_the_factors_that_were_drawn_in_are_kept(run: Run) -> None:
     """Without its factors a composition no longer follows them; with them it does."""
     groups = run.result.tree["posterior"].to_dataset()
