@@ -21,7 +21,7 @@ from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 Sites = dict[str, jax.Array]
 
 # Potentials whose programs are kept: those of a run, and a few more for maps of the same shape.
-MOST_PROGRAMS = 16
+MOST_PROGRAMS = 6
 
 
 class FlatModel(NamedTuple):
