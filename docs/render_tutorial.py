@@ -46,10 +46,11 @@ def read_cells(script: str) -> list[Cell]:
     cells = []
     heads = list(re.finditer(r"^# %%(.*)$", script, flags=re.MULTILINE))
     for head, end in zip(heads, [*(head.start() for head in heads[1:]), len(script)], strict=True):
-        body, prose = script[head.end() : end].strip("\n"), "[markdown]" in head.group(1)
+        raw, prose = script[head.end() : end], "[markdown]" in head.group(1)
+        body = raw.strip("\n")
+        line = script.count("\n", 0, script.index(body, head.end()) if body else head.end()) + 1
         if prose:
             body = re.sub(r"^# ?", "", body, flags=re.MULTILINE)
-        line = script.count("\n", 0, head.end()) + 1
         cells.append(Cell(body.rstrip(), prose, HIDDEN not in head.group(1), line))
     return cells
 
@@ -58,7 +59,7 @@ def run_cell(cell: Cell, names: dict[str, Any], source: Path) -> str:
     """Run a cell of code in a namespace and return what it prints."""
     printed = io.StringIO()
     # Line numbers in a traceback are those of the script.
-    code = compile("\n" * cell.line + cell.text, str(source), "exec")
+    code = compile("\n" * (cell.line - 1) + cell.text, str(source), "exec")
     with contextlib.redirect_stdout(printed):
         exec(code, names)
     return printed.getvalue()
