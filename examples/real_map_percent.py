@@ -359,7 +359,9 @@ for unit in ("at_frac", "oxide_wt_pct", "apfu"):
 
 # %% [markdown]
 # Formulas are checks as far as they were not declared. Charge and vacancies take the valences as given; Mg# is
-# 100 Mg / (Mg + Fe²⁺), so that of bridgmanite carries the assumed share of ferric iron.
+# 100 Mg / (Mg + Fe²⁺), so that of bridgmanite carries the assumed share of ferric iron. Bridgmanite has the sites it was
+# declared to have. CaPv has not, quite: the soft prior was outvoted by a large site that is 0.15 cations short. Ca may
+# be missing there (section 8), or some Si of the bridgmanite around the grains may still be counted as theirs.
 
 # %%
 print(tables["sites"].markdown())
@@ -424,9 +426,9 @@ show_table(pd.DataFrame({"": name, **recovered(run)} for name, run in runs.items
 # * *What was given.* 0.3 is a number of one digit: 0.25 to 0.35. If it means oxides, 0.3 wt% are 0.26 of Nd, Sm,
 #   Lu, U and 0.25 of Hf: U comes nearer, Nd goes farther off. And the Ca of this mixture need not be that of the model.
 #
-# Each of these explains a part, none explains all, and one map cannot tell them apart. Other maps of the same sample
-# would (`bayesunmix compare --pool`), and measured k-factors of Nd and U relative to Si. The partition coefficients
-# depend on none of it: proportions of phases do not enter, and line strengths cancel.
+# None of these explains all of it, several may act together, and one map cannot tell them apart. Other maps of the same
+# sample would help (`bayesunmix compare --pool`), and measured k-factors of Nd and U relative to Si. The partition
+# coefficients do not depend on the proportions of the phases, and line strengths cancel in them to first order.
 
 # %% [markdown]
 # ## 9. Where the uncertainty comes from
