@@ -359,9 +359,9 @@ for unit in ("at_frac", "oxide_wt_pct", "apfu"):
 
 # %% [markdown]
 # Formulas are checks as far as they were not declared. Charge and vacancies take the valences as given; Mg# is
-# 100 Mg / (Mg + Fe²⁺), so that of bridgmanite carries the assumed share of ferric iron. Bridgmanite has the sites it was
-# declared to have. CaPv has not, quite: the soft prior was outvoted by a large site that is 0.15 cations short. Ca may
-# be missing there (section 8), or some Si of the bridgmanite around the grains may still be counted as theirs.
+# 100 Mg / (Mg + Fe²⁺), so that of bridgmanite carries the assumed share of ferric iron. Bridgmanite has the sites it
+# was declared to have. CaPv has not, quite: the soft prior was outvoted by a large site that is 0.15 cations short. Ca
+# may be missing there (section 8), or some Si of the bridgmanite around the grains may still be counted as theirs.
 
 # %%
 print(tables["sites"].markdown())
