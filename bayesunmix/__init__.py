@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayesunmix import simulate
-    from bayesunmix.comparison import compare
+    from bayesunmix.data.image import SpectrumImage
+    from bayesunmix.data.io import load
     from bayesunmix.errors import InputError
-    from bayesunmix.freeform import FreeUnmixing, unmix_free
-    from bayesunmix.image import SpectrumImage
-    from bayesunmix.io import load
+    from bayesunmix.freeform.unmixing import FreeUnmixing, unmix_free
     from bayesunmix.phase import Phase
     from bayesunmix.result import Result, open_result
     from bayesunmix.run import unmix
+    from bayesunmix.samples.comparison import compare
     from bayesunmix.segmentation import Segmentation, segment
 
 __version__ = "0.1.0"
@@ -42,18 +42,18 @@ __all__ = [
 ]
 
 _HOME = {
-    "FreeUnmixing": "bayesunmix.freeform",
-    "compare": "bayesunmix.comparison",
+    "FreeUnmixing": "bayesunmix.freeform.unmixing",
+    "compare": "bayesunmix.samples.comparison",
     "InputError": "bayesunmix.errors",
     "Phase": "bayesunmix.phase",
     "Result": "bayesunmix.result",
     "Segmentation": "bayesunmix.segmentation",
-    "SpectrumImage": "bayesunmix.image",
-    "load": "bayesunmix.io",
+    "SpectrumImage": "bayesunmix.data.image",
+    "load": "bayesunmix.data.io",
     "open_result": "bayesunmix.result",
     "segment": "bayesunmix.segmentation",
     "unmix": "bayesunmix.run",
-    "unmix_free": "bayesunmix.freeform",
+    "unmix_free": "bayesunmix.freeform.unmixing",
 }
 
 

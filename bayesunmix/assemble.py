@@ -1,8 +1,7 @@
-"""Put a run's pieces together: the result's tree, the record of the run, and the verdict on whether to trust it."""
+"""Put a run's pieces together: the result's tree of draws, maps and spectra, its record, and the verdict on it."""
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,17 +9,21 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from bayesunmix.budget import ORDER, uncertainty_budget
-from bayesunmix.budget_table import SOURCES
 from bayesunmix.checkpoint import Stages
-from bayesunmix.config import RunConfig
-from bayesunmix.free_fit import FreeFitted
-from bayesunmix.goodness import deviances, fit_dataset, held_out_segments, mean_thickness, total_expected
-from bayesunmix.identifiability import Known, identifiability, loose_ends, sentence_of
-from bayesunmix.inference.importance import PARETO_K_LIMIT
-from bayesunmix.inference.pixel_posterior import PixelPosterior
-from bayesunmix.mass_balance import count_shares
-from bayesunmix.mass_thickness import (
+from bayesunmix.checks.budget import ORDER, uncertainty_budget
+from bayesunmix.checks.goodness import (
+    deviances,
+    fit_dataset,
+    held_out_segments,
+    mean_thickness,
+    total_expected,
+)
+from bayesunmix.checks.identifiability import Known, identifiability, loose_ends, sentence_of
+from bayesunmix.checks.misfit import find_misfit
+from bayesunmix.checks.residual_regions import residual_regions
+from bayesunmix.checks.robust import Robust
+from bayesunmix.chemistry.mass_balance import count_shares
+from bayesunmix.chemistry.mass_thickness import (
     UNIT,
     MassThickness,
     contradiction,
@@ -28,29 +31,35 @@ from bayesunmix.mass_thickness import (
     mass_thickness,
     nominal_mass_per_count,
 )
-from bayesunmix.misfit import find_misfit
-from bayesunmix.models.thickness import STRAY_EXPONENT_SD
-from bayesunmix.posterior import Draws, FittedPosterior
-from bayesunmix.preparation import Setup
-from bayesunmix.quantify import CalibrationDraws, compositions, draw_calibration, interval, relative_atoms
-from bayesunmix.residual_regions import residual_regions
+from bayesunmix.chemistry.quantify import (
+    CalibrationDraws,
+    compositions,
+    draw_calibration,
+    interval,
+    relative_atoms,
+)
+from bayesunmix.config import RunConfig
+from bayesunmix.fit.line_shapes import line_shapes
+from bayesunmix.fit.posterior import Draws, FittedPosterior
+from bayesunmix.fit.preparation import Setup
+from bayesunmix.freeform.run_stage import FreeFitted
+from bayesunmix.inference.pixel_posterior import PixelPosterior
+from bayesunmix.record import line_shape_facts, record, thickness_facts, worst_diagnostics
+from bayesunmix.report.budget_table import SOURCES
+from bayesunmix.report.tables import DETECTED, detection_states
 from bayesunmix.result import Result
-from bayesunmix.robust import Robust
-from bayesunmix.sampling import Drawn
-from bayesunmix.tables import DETECTED, detection_states
+from bayesunmix.verdict import (
+    MISFIT,
+    engine_problems,
+    misfit_sentence,
+    not_resampled,
+    problems,
+    rival_modes,
+)
 
 FloatArray = npt.NDArray[np.float64]
 
-RHAT_LIMIT = 1.01
-ESS_PER_CHAIN = 100.0
-# A mode this close to the best one could hold a share of the posterior.
-RIVAL_NATS = 10.0
-# One this close fits nearly as well, as far as a part of the blocks on coarse atoms can tell: the user should know it.
-NEAR_NATS = 100.0
-WHITENED_GRADIENT_LIMIT = 0.1
 ENDMEMBER_DRAWS = 100
-# A deviance per degree of freedom of the total spectrum above this is more than counting noise and small change.
-MISFIT = 1.5
 
 
 def assemble(
@@ -101,23 +110,24 @@ def assemble(
             known.local, setup.forward, fitted.absorbing, groups["posterior"]["composition_counting"], seed
         )
     tree = xr.DataTree.from_dict(groups)
-    run = _record(setup, config, fitted, drawn, stages, facts, seed)
+    run = record(setup, config, fitted, drawn, stages, facts, seed)
     n_parameters = len(setup.forward.components) + fitted.data.basis.continuum_area.shape[1]
     run["fit"] = deviances(setup, spectra, pixels, tilt, segments, n_parameters)
     run["fit"] |= residual_regions(setup, total_expected(setup, spectra, pixels, tilt), segments)
     if run["fit"]["deviance_per_dof_total"] > MISFIT:
-        run["warnings"].append(_misfit(run["fit"]["deviance_per_dof_total"]))
+        run["warnings"].append(misfit_sentence(run["fit"]["deviance_per_dof_total"]))
     run["robust"] = robust.facts
     if robust.facts["used"]:
         run["warnings"].append(robust.facts["reason"])
     run["misfit"] = [region.to_dict() for region in misfit.regions]
     run["misfit_search"] = misfit.facts()
-    run["warnings"] += [*misfit.warnings(), *_rival_modes(setup, fitted), *_not_resampled(config, drawn)]
+    run["warnings"] += [*misfit.warnings(), *rival_modes(setup, fitted), *not_resampled(config, drawn)]
     if thickness is not None:
         table = thickness.table([phase.name for phase in setup.phases], config.inference.level)
         run["mass_thickness"] = {"electrons_per_pixel": electrons, "table": table.to_dict("records")}
         run["warnings"] += [sentence for sentence in [contradiction(thickness, setup.forward)] if sentence]
-    run["pixel_thickness"] = _pixel_thickness(setup, fitted, drawn.draws)
+    run["pixel_thickness"] = thickness_facts(setup, fitted, drawn.draws)
+    run["line_shapes"] = line_shape_facts(setup, drawn.draws)
     run["identifiability"] = {"loose_ends": loose_ends(setup.phases, groups["posterior"])}
     if known is not None:
         run["budget"] = {"sources": list(SOURCES), "order": ORDER}
@@ -132,9 +142,9 @@ def assemble(
         )
     run["warnings"] += [sentence_of(loose) for loose in run["identifiability"]["loose_ends"]]
     result = Result(tree, run | {"problems": []})
-    run["diagnostics"] |= _worst(result.diagnostics())
-    problems = _problems(run, config, fitted, drawn) + _engine_problems(config, setup, drawn)
-    return Result(tree, run | {"problems": problems})
+    run["diagnostics"] |= worst_diagnostics(result.diagnostics())
+    found = problems(run, config, fitted, drawn) + engine_problems(config, setup, drawn)
+    return Result(tree, run | {"problems": found})
 
 
 def _found(setup: Setup, counting: xr.DataArray) -> npt.NDArray[np.bool_]:
@@ -188,20 +198,6 @@ def _constants(setup: Setup) -> xr.Dataset:
         },
         coords={"element": list(forward.elements)},
     )
-
-
-def _pixel_thickness(setup: Setup, fitted: FittedPosterior, draws: Draws) -> dict[str, float]:
-    """Record what the map says about thickness from pixel to pixel, beside its priors."""
-    scale, exponent = draws.absorption_scale, draws.stray_exponent
-    return {
-        "relative_sd": float(setup.thickness.blocks.std()),
-        "absorption_scale_prior_sd": float(fitted.data.effect.scale_sd),
-        "absorption_scale": float(scale.mean()),
-        "absorption_scale_sd": float(scale.std()),
-        "stray_exponent_prior_sd": STRAY_EXPONENT_SD,
-        "stray_exponent": float(exponent.mean()),
-        "stray_exponent_sd": float(exponent.std()),
-    }
 
 
 def _phase_shares(
@@ -280,8 +276,12 @@ def _endmembers(setup: Setup, fitted: FittedPosterior, draws: Draws, level: floa
     pieces = forward.continuum_spectra(fitted.absorbing, edges)
     pieces = pieces / pieces.sum(axis=2, keepdims=True)
     counts = draws.family_counts.reshape(-1, *draws.family_counts.shape[2:])[chosen]
+    shapes = draws.line_shapes.reshape(len(draws.total.reshape(-1, len(setup.phases))), -1)[chosen]
+    slopes = line_shapes(forward, setup.spectrum, setup.mean_composition, edges).slopes
+    change = np.einsum("dm,mfc->dfc", shapes, slopes)
     continuum = draws.continuum.reshape(-1, *draws.continuum.shape[2:])[chosen]
     spectra = np.einsum("dkf,kfc->dkc", counts, families) + np.einsum("dkb,kbc->dkc", continuum, pieces)
+    spectra = np.maximum(spectra + np.matmul(counts, change), 0.0)
     return _on_axis(setup, spectra / spectra.sum(axis=2, keepdims=True), level)
 
 
@@ -333,204 +333,3 @@ def _lines(setup: Setup) -> xr.Dataset:
     return xr.Dataset(
         {name: ("line", table[name].to_numpy(str if name in names[:3] else None)) for name in names}
     )
-
-
-def _rival_modes(setup: Setup, fitted: FittedPosterior) -> list[str]:
-    """Sentences on other modes that fit nearly as well, each with the composition that differs most."""
-    best, sentences = fitted.modes[0], []
-    for mode in fitted.modes[1:]:
-        if not mode.followed or mode.same_mode or mode.objective > NEAR_NATS:
-            continue
-        change = np.abs(mode.atom_fractions - best.atom_fractions)
-        k, i = np.unravel_index(int(change.argmax()), change.shape)
-        phase, element = setup.phases[k].name, setup.forward.elements[i]
-        here, there = 100.0 * best.atom_fractions[k, i], 100.0 * mode.atom_fractions[k, i]
-        sentences.append(
-            f"Another solution fits nearly as well ({mode.objective:.0f} nats worse): it has {there:.3g} at% {element} "
-            f"in {phase} where this one has {here:.3g}. What you declare about {phase} decides between them."
-        )
-    return sentences
-
-
-def _misfit(deviance: float) -> str:
-    """Sentence on a total spectrum that the model does not fit within counting noise."""
-    return (
-        f"The total spectrum misses the fit by more than counting noise (deviance {deviance:.2g} per degree of "
-        "freedom): intervals hold for the model as it stands. "
-        "Look at the residuals; an element or a stray line may be missing."
-    )
-
-
-def _record(
-    setup: Setup,
-    config: RunConfig,
-    fitted: FittedPosterior,
-    drawn: Drawn,
-    stages: Stages,
-    facts: dict[str, Any],
-    seed: int,
-) -> dict[str, Any]:
-    """Record of the run as run.json holds it, apart from fit, problems and the worst diagnostics."""
-    from bayesunmix.run import now, versions
-
-    image, blocks, response = setup.image, setup.blocks, setup.spectrum.response
-    eigenvalues = np.linalg.eigvalsh(fitted.estimate.hessian)
-    errors = setup.spectrum.standard_errors
-    diagnostics: dict[str, Any] = {
-        "whitened_gradient_norm": fitted.estimate.gradient_norm,
-        "mode_converged": fitted.estimate.converged,
-        "smallest_curvature": float(eigenvalues[0]),
-        "parameters": len(eigenvalues),
-        "atoms": len(fitted.data.prior.mean),
-        "stretched_directions": drawn.stretched,
-        **drawn.facts,
-        **_trust(setup, drawn),
-    }
-    if "diverging" in drawn.statistics:
-        diagnostics["divergences"] = int(drawn.statistics["diverging"].sum())
-        diagnostics["leapfrog_steps_per_draw"] = float(drawn.statistics["n_steps"].mean())
-        diagnostics["acceptance_rate"] = float(drawn.statistics["acceptance_rate"].mean())
-    return {
-        "version": versions()["bayesunmix"],
-        "versions": versions(),
-        "time": now(),
-        "seed": seed,
-        "method": config.inference.method,
-        "hash": facts["hash"],
-        "map": {
-            "name": image.name,
-            "shape": list(image.shape),
-            "energy_keV": [float(image.energy_keV[0]), float(image.energy_keV[-1])],
-            "acquisition": image.acquisition.to_metadata(),
-            "missing": list(image.acquisition.missing),
-        },
-        "config": config.to_dict(),
-        "timings": stages.timings,
-        "resumed": stages.resumed,
-        "binning": {
-            "channels": image.n_channels,
-            "bins": blocks.n_bins,
-            "block_side": blocks.block_side,
-            "blocks": blocks.n_blocks,
-            "mean_counts_per_block": float(blocks.total_counts.mean()),
-        },
-        "response": {
-            **dataclasses.asdict(response),
-            "bonded_k_beta_eV": setup.spectrum.bonded_k_beta_eV,
-            "standard_errors": errors,
-        },
-        "line_ratios": {"_".join(key): factor for key, factor in setup.spectrum.line_ratios.items()},
-        "undeclared": setup.spectrum.found,
-        "lines": setup.forward.table.source,
-        "film": {
-            "thickness_nm": list(setup.forward.film.thickness_nm),
-            "density_g_cm3": list(setup.forward.film.density_g_cm3),
-            "mass_thickness_relative_sd": setup.forward.film.mass_thickness_sd,
-            "absorption_coefficient_relative_sd": setup.forward.film.absorption_sd,
-            "absorption_depth_relative_sd": setup.forward.film.relative_sd,
-        },
-        "components": list(setup.forward.components),
-        "starts": [
-            {
-                "objective": mode.objective,
-                "same_mode": mode.same_mode,
-                "followed": mode.followed,
-                "composition": mode.atom_fractions.tolist(),
-            }
-            for mode in fitted.modes
-        ],
-        "diagnostics": diagnostics,
-        "warnings": list(setup.warnings),
-    }
-
-
-def _trust(setup: Setup, drawn: Drawn) -> dict[str, Any]:
-    """Return the diagnostics of an approximation: importance weights, and the quantity that exact steps moved most."""
-    if drawn.trust is None:
-        return {}
-    names = [phase.name for phase in setup.phases], list(setup.forward.elements)
-    worst, shift, width, _ = drawn.trust.quantities(*names)[0]
-    return {
-        "pareto_k": drawn.trust.pareto_k if np.isfinite(drawn.trust.pareto_k) else None,
-        "importance_effective_draws": drawn.trust.effective_draws,
-        "resampled": drawn.trust.resampled,
-        "exact_steps": {
-            "acceptance": drawn.trust.acceptance,
-            "worst_quantity": worst,
-            "shift_sd": shift,
-            "width_ratio": width,
-        },
-    }
-
-
-def _engine_problems(config: RunConfig, setup: Setup, drawn: Drawn) -> list[str]:
-    """Sentences on an approximation that is not to be trusted."""
-    if drawn.trust is None:
-        return []
-    inference = config.inference
-    engine = "Laplace" if inference.method == "laplace" else f"variational ({inference.guide})"
-    names = [phase.name for phase in setup.phases], list(setup.forward.elements)
-    problems = drawn.trust.problems(engine, *names)
-    if not drawn.facts.get("svi_converged", True):
-        problems.append(
-            "The variational fit had not converged: its bound was still rising when the rounds ran out."
-        )
-    return problems
-
-
-def _not_resampled(config: RunConfig, drawn: Drawn) -> list[str]:
-    """Sentence on draws that could not be resampled though that was asked for."""
-    if drawn.trust is None or not config.inference.resample or drawn.trust.resampled:
-        return []
-    return [
-        f"The draws were not resampled: the Pareto shape of their importance ratios is {drawn.trust.pareto_k:.2f}, and "
-        f"weights can be relied upon below {PARETO_K_LIMIT}."
-    ]
-
-
-def _worst(table: pd.DataFrame) -> dict[str, float]:
-    """Worst convergence diagnostics over all reported quantities."""
-    if table.empty:
-        return {}
-    return {
-        "rhat_max": float(table["rhat"].max()),
-        "ess_bulk_min": float(table["ess_bulk"].min()),
-        "ess_tail_min": float(table["ess_tail"].min()),
-    }
-
-
-def _problems(run: dict[str, Any], config: RunConfig, fitted: FittedPosterior, drawn: Drawn) -> list[str]:
-    """Sentences that say why not to trust the result."""
-    diagnostics, inference = run["diagnostics"], config.inference
-    problems = []
-    if diagnostics["whitened_gradient_norm"] > WHITENED_GRADIENT_LIMIT:
-        distance = diagnostics["whitened_gradient_norm"]
-        problems.append(f"The search ended {distance:.2g} posterior standard deviations from the mode.")
-    if diagnostics["smallest_curvature"] <= 0:
-        problems.append(
-            "The posterior has a direction without curvature at the mode: something is not identified."
-        )
-    rivals = [m for m in fitted.modes[1:] if m.followed and not m.same_mode and m.objective < RIVAL_NATS]
-    if rivals:
-        nats = min(mode.objective for mode in rivals)
-        problems.append(
-            f"Another mode lies only {nats:.1f} nats above the best one: the starts disagree. "
-            "Declare more about the phases."
-        )
-    if inference.method == "nuts":
-        if diagnostics["divergences"]:
-            problems.append(
-                f"{diagnostics['divergences']} of the draws diverged: the sampler missed part of the posterior."
-            )
-        if diagnostics.get("rhat_max", 1.0) > RHAT_LIMIT:
-            worst = diagnostics["rhat_max"]
-            problems.append(
-                f"The chains disagree: the largest R-hat is {worst:.3f}, more than {RHAT_LIMIT}; draw more."
-            )
-        wanted = ESS_PER_CHAIN * inference.chains
-        if diagnostics.get("ess_bulk_min", wanted) < wanted:
-            fewest = diagnostics["ess_bulk_min"]
-            problems.append(
-                f"Too few effective draws: {fewest:.0f} for the worst quantity, less than {wanted:.0f}; draw more."
-            )
-    return problems

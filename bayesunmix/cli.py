@@ -199,7 +199,7 @@ def report(folder: Path, formats: str) -> None:
     for name in kinds:
         check_choice("--format", name, FIGURE_FORMATS)
     _check_output(folder)
-    from bayesunmix.report import write_report
+    from bayesunmix.report.page import write_report
 
     # The formats of every run are the function's own.
     page = write_report(folder) if kinds == FIGURE_FORMATS[:2] else write_report(folder, kinds)
@@ -217,7 +217,7 @@ def tables(folder: Path, units: tuple[str, ...], out: Path | None) -> None:
     _check_output(folder)
     if out is not None and out.exists() and not out.is_dir():
         raise InputError("--out", "be a folder", f'"{out}" is a file')
-    from bayesunmix.paper import write_tables
+    from bayesunmix.report.paper import write_tables
     from bayesunmix.result import open_result
 
     for path in write_tables(open_result(folder), out or folder / "tables", units):
@@ -258,9 +258,9 @@ def compare(
     if len(folders) < 2:
         raise InputError("DIR", "be at least two output folders", f"there is {len(folders) or 'none'}")
     _check_folder(out, go_on=overwrite, remedy="Add --overwrite to replace it.")
-    from bayesunmix.comparison import compare as compare_results
-    from bayesunmix.comparison import folder_names, parse_covariate
     from bayesunmix.result import open_result
+    from bayesunmix.samples.comparison import compare as compare_results
+    from bayesunmix.samples.comparison import folder_names, parse_covariate
 
     given = None if covariate is None else parse_covariate(covariate)
     wanted = None if phases is None else [name.strip() for name in phases.split(",")]
@@ -289,11 +289,11 @@ def compare(
 @_signal_option
 def inspect(map_path: Path, elements: str | None, signal: int | None) -> None:
     """Say what the file MAP holds: signals, energy axis, acquisition, counts, lines."""
-    from bayesunmix.stoichiometry import check_elements
+    from bayesunmix.chemistry.stoichiometry import check_elements
 
     named = [symbol.strip() for symbol in elements.split(",")] if elements else []
     symbols = check_elements("--elements", named)
-    from bayesunmix.inspection import inspect_map
+    from bayesunmix.data.inspection import inspect_map
 
     click.echo(inspect_map(map_path, elements=symbols, signal=signal))
 

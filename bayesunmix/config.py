@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
+from bayesunmix.chemistry.stoichiometry import site_weights
 from bayesunmix.errors import InputError, check_integer, suggest
 from bayesunmix.output_settings import OutputConfig
 from bayesunmix.phase import Phase
@@ -28,7 +29,6 @@ from bayesunmix.settings import (
     XrayConfig,
     is_list,
 )
-from bayesunmix.stoichiometry import site_weights
 
 __all__ = [
     "DEFAULT_DENSITY_G_CM3",

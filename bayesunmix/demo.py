@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bayesunmix.phantom import phantom_config
+from bayesunmix.report.tables import ABSENT
 from bayesunmix.rounding import bound_text, round_to_uncertainty
 from bayesunmix.simulate import Truth, simulate_map
-from bayesunmix.tables import ABSENT
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result

@@ -51,7 +51,7 @@ class OutputConfig:
         if self.ferric == 0.0 and self.valences is None:
             # The X-ray tables that valences come from load slowly, and most configurations need none.
             return
-        from bayesunmix.oxides import check_ferric, check_valences
+        from bayesunmix.chemistry.oxides import check_ferric, check_valences
 
         object.__setattr__(self, "ferric", check_ferric("output.ferric", self.ferric))
         if self.valences is not None:
@@ -74,7 +74,7 @@ class OutputConfig:
         """
         for unit in self.units:
             if unit in OXYGEN_UNITS:
-                from bayesunmix.oxides import oxygen_atoms
+                from bayesunmix.chemistry.oxides import oxygen_atoms
 
                 check_oxygen_unit(unit, oxygen, "output.units")
                 for element in elements:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bayesunmix.chemistry.stoichiometry import check_elements, parse_formula
 from bayesunmix.errors import InputError
-from bayesunmix.stoichiometry import check_elements, parse_formula
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Phase:
     absent
         Elements that the phase does not contain; their composition is zero, not merely small.
     stoichiometry
-        Formula used as a soft prior on the cation sites, e.g. ``ABO3`` (see `bayesunmix.stoichiometry`).
+        Formula used as a soft prior on the cation sites, e.g. ``ABO3`` (see `bayesunmix.chemistry.stoichiometry`).
 
     Raises
     ------

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import xarray as xr
 
-from bayesunmix.budget_table import budget_table
-from bayesunmix.chemistry import Chemistry
+from bayesunmix.chemistry.assumptions import Chemistry
+from bayesunmix.chemistry.mass_balance import balance_table, check_bulk, element_budget_table
+from bayesunmix.chemistry.oxides import FerricShare, draw_ferric
+from bayesunmix.chemistry.ratios import Amounts, amounts, exchange_rows, partition_rows
+from bayesunmix.chemistry.sites import site_table, vacancy_notes
+from bayesunmix.chemistry.units import convert, mg_number, with_oxygen
 from bayesunmix.errors import InputError, check_choice
-from bayesunmix.mass_balance import balance_table, check_bulk, element_budget_table
 from bayesunmix.output_settings import UNITS, check_oxygen_unit
-from bayesunmix.oxides import FerricShare, draw_ferric
-from bayesunmix.ratios import Amounts, amounts, exchange_rows, partition_rows
-from bayesunmix.sites import site_table, vacancy_notes
-from bayesunmix.tables import BY_ATOMS, BY_WEIGHT, DETECTED, composition_table
-from bayesunmix.units import convert, mg_number, with_oxygen
+from bayesunmix.report.budget_table import budget_table
+from bayesunmix.report.tables import BY_ATOMS, BY_WEIGHT, DETECTED, composition_table
 
 if TYPE_CHECKING:
-    from bayesunmix.onuma import Onuma
+    from bayesunmix.chemistry.onuma import Onuma
     from bayesunmix.plot import ResultPlots
 
 
@@ -102,7 +102,7 @@ class Result:
         Parameters
         ----------
         unit
-            ``at_frac``, ``wt_pct``, ``oxide_wt_pct`` or ``apfu``; see `bayesunmix.units.convert`.
+            ``at_frac``, ``wt_pct``, ``oxide_wt_pct`` or ``apfu``; see `bayesunmix.chemistry.units.convert`.
         oxygens
             Oxygen atoms of the formula unit, for ``apfu``: a number or a table by phase. Left out, ``output.oxygens``,
             else those of the phase's declared stoichiometry, else 3.
@@ -263,7 +263,7 @@ class Result:
     def sites(
         self, formulas: Mapping[str, str] | None = None, *, ferric: FerricShare | None = None
     ) -> pd.DataFrame:
-        """Site sums, charge balance, vacancies and Mg# of every phase; see `bayesunmix.sites`.
+        """Site sums, charge balance, vacancies and Mg# of every phase; see `bayesunmix.chemistry.sites`.
 
         Parameters
         ----------
@@ -325,7 +325,7 @@ class Result:
         Returns
         -------
         pandas.DataFrame
-            See `bayesunmix.mass_balance.balance_table`.
+            See `bayesunmix.chemistry.mass_balance.balance_table`.
 
         Raises
         ------
@@ -357,7 +357,7 @@ class Result:
     def uncertainty_budget(self) -> pd.DataFrame:
         """Share of counting, unmixing, calibration, absorption and continuum in every interval.
 
-        The columns of ``uncertainty_budget.csv``; see `bayesunmix.budget_table.budget_table`.
+        The columns of ``uncertainty_budget.csv``; see `bayesunmix.report.budget_table.budget_table`.
 
         Raises
         ------
@@ -371,12 +371,12 @@ class Result:
         return budget_table(self.tree["budget"].to_dataset(), self.summary(), self.partition_table())
 
     def identifiability(self) -> pd.DataFrame:
-        """Return what pins every composition; for columns see `bayesunmix.identifiability.composition_records`."""
+        """Return what pins every composition; columns as in `bayesunmix.checks.identifiability`."""
         return pd.DataFrame(self.run.get("identifiability", {}).get("compositions", []))
 
     def onuma(self, numerator: str, denominator: str, **options: Any) -> Onuma:  # noqa: ANN401
-        """Partition coefficients over ionic radius: see `bayesunmix.onuma.onuma` for the options."""
-        from bayesunmix.onuma import onuma
+        """Partition coefficients over ionic radius: see `bayesunmix.chemistry.onuma.onuma` for the options."""
+        from bayesunmix.chemistry.onuma import onuma
 
         return onuma(self, numerator, denominator, **options)
 
@@ -424,7 +424,7 @@ class Result:
         InputError
             If the folder holds something and `overwrite` is not set.
         """
-        from bayesunmix.files import prepare_folder, write_result
+        from bayesunmix.report.files import prepare_folder, write_result
 
         path = Path(folder)
         prepare_folder(path, overwrite=overwrite)

@@ -19,16 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from bayesunmix.binning import bin_channels
 from bayesunmix.checkpoint import Stages
+from bayesunmix.chemistry.mass_thickness import electrons_per_pixel, nominal_mass_per_count
 from bayesunmix.config import RunConfig
-from bayesunmix.files import prepare_folder, write_result
-from bayesunmix.image import SpectrumImage
-from bayesunmix.io import load
-from bayesunmix.mass_thickness import electrons_per_pixel, nominal_mass_per_count
+from bayesunmix.data.binning import bin_channels
+from bayesunmix.data.image import SpectrumImage
+from bayesunmix.data.io import load
+from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.phase import Phase
-from bayesunmix.preparation import Setup, prepare
 from bayesunmix.progress import Reporter
+from bayesunmix.report.files import prepare_folder, write_result
 from bayesunmix.result import Result
 
 # The search for the mode is the same whatever the seed of the draws: a mode is a property of the map.
@@ -163,7 +163,7 @@ def run_image(
     reporter = Reporter(progress)
     with ThreadPoolExecutor(1) as pool:
         # JAX takes seconds to import and to compile: meanwhile the map is prepared, and then searched for starts.
-        pool.submit(importlib.import_module, "bayesunmix.posterior")
+        pool.submit(importlib.import_module, "bayesunmix.fit.posterior")
         setup = prepare(image, config)
     electrons = electrons_per_pixel(setup.image) if config.xray.zeta_factors else None
     if out is not None:
@@ -176,15 +176,15 @@ def run_image(
     }
     stages = Stages(out, facts, resume=resume)
     from bayesunmix.assemble import assemble
-    from bayesunmix.free_fit import fit_free_endmembers
-    from bayesunmix.identifiability import Known
-    from bayesunmix.model_data import Blocks
-    from bayesunmix.phase_number import infer_phase_number
-    from bayesunmix.posterior import FittedPosterior, fit_posterior
-    from bayesunmix.robust import robust_draws
-    from bayesunmix.sampling import sample
-    from bayesunmix.search import CoarseModel
-    from bayesunmix.starts import Start, find_starts
+    from bayesunmix.checks.identifiability import Known
+    from bayesunmix.checks.robust import robust_draws
+    from bayesunmix.fit.model_data import Blocks
+    from bayesunmix.fit.phase_number import infer_phase_number
+    from bayesunmix.fit.posterior import FittedPosterior, fit_posterior
+    from bayesunmix.fit.sampling import sample
+    from bayesunmix.fit.search import CoarseModel
+    from bayesunmix.fit.starts import Start, find_starts
+    from bayesunmix.freeform.run_stage import fit_free_endmembers
 
     number = None
     if config.phases == "auto":
@@ -226,7 +226,7 @@ def run_image(
     with reporter.stage("mode"), ThreadPoolExecutor(1) as pool:
         if out is not None:
             # Matplotlib, too, is slow to import, and the compiler leaves time for it.
-            pool.submit(importlib.import_module, "bayesunmix.report")
+            pool.submit(importlib.import_module, "bayesunmix.report.page")
 
         def fit() -> FittedPosterior:
             if not free:

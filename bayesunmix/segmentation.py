@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from bayesunmix.data.image import SpectrumImage
+from bayesunmix.data.plain_map import BINS, PlainMap, phase_names
 from bayesunmix.errors import InputError, check_choice, check_fraction
-from bayesunmix.image import SpectrumImage
-from bayesunmix.plain_map import BINS, PlainMap, phase_names
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -243,7 +243,7 @@ def _bayes(
     from bayesunmix.inference.pixel_posterior import pixel_posterior
 
     if known is None:
-        from bayesunmix.freeform import free_spectra
+        from bayesunmix.freeform.unmixing import free_spectra
 
         known = free_spectra(plain, len(names), seed=seed)
     else:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeGuard
 
+from bayesunmix.chemistry.stoichiometry import SYMBOLS, check_elements
 from bayesunmix.errors import (
     InputError,
     check_between,
@@ -20,7 +21,6 @@ from bayesunmix.errors import (
     check_integer,
     check_positive,
 )
-from bayesunmix.stoichiometry import SYMBOLS, check_elements
 
 METHODS = ("nuts", "laplace", "svi", "map")
 GUIDES = ("mean_field", "low_rank", "full_rank", "flow")
@@ -124,7 +124,7 @@ class SampleConfig:
                 _set(self, **{name: _mean_sd(f"sample.{name}", getattr(self, name))})
         if self.bulk_wt_pct is not None:
             # Atomic weights come from a library that loads slowly.
-            from bayesunmix.mass_balance import check_bulk
+            from bayesunmix.chemistry.mass_balance import check_bulk
 
             check_bulk(self.bulk_wt_pct, elements)
 

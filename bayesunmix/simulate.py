@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.acquisition import Acquisition
+from bayesunmix.chemistry.quantify import THINNEST
 from bayesunmix.config import RunConfig
+from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.errors import InputError
-from bayesunmix.forward import THICKNESS_GRID, Film
-from bayesunmix.image import HyperSpySignal, SpectrumImage
+from bayesunmix.fit.forward import THICKNESS_GRID, Film
+from bayesunmix.fit.preparation import line_table
 from bayesunmix.phantom import grain_layout, smooth_field
-from bayesunmix.preparation import line_table
-from bayesunmix.quantify import THINNEST
 from bayesunmix.settings import DEFAULT_STRAY_SHARE, SimulateConfig
 from bayesunmix.xray import (
     Detector,

@@ -126,7 +126,7 @@ class Infer:
 
 def reported(replicate: Replicate) -> npt.NDArray[np.str_]:
     """Kind of interval that a run reports of each quantity: what is not detected has an upper bound."""
-    from bayesunmix.quantify import detect
+    from bayesunmix.chemistry.quantify import detect
 
     draws = dict(zip(replicate.names, replicate.draws, strict=True))
     counting = [name for name in draws if name.startswith(COUNTING)]

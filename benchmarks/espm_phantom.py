@@ -119,9 +119,9 @@ def nmf_fcls(phantom: Phantom) -> Errors:
 
 def bayesunmix_laplace(phantom: Phantom, options: Options, absent: Mapping[str, Sequence[str]]) -> Result:
     """Unmix the phantom with what is declared of it."""
-    from bayesunmix.acquisition import Acquisition
     from bayesunmix.config import RunConfig
-    from bayesunmix.image import SpectrumImage
+    from bayesunmix.data.acquisition import Acquisition
+    from bayesunmix.data.image import SpectrumImage
     from bayesunmix.run import run_image
 
     phases = [

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.config import RunConfig
-from bayesunmix.image import SpectrumImage
+from bayesunmix.data.image import SpectrumImage
 from bayesunmix.phantom import grain_layout, smooth_field
 from bayesunmix.settings import SimulateConfig
 from bayesunmix.simulate import Source

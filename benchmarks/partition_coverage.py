@@ -17,7 +17,7 @@ import xarray as xr
 from bench import Options, Row
 from scipy.stats import gamma
 
-from bayesunmix.ratios import amounts, partition_rows
+from bayesunmix.chemistry.ratios import amounts, partition_rows
 
 FloatArray = npt.NDArray[np.float64]
 

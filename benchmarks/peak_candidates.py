@@ -11,11 +11,11 @@ import pandas as pd
 from bench import Options, Row
 from rich.progress import track
 
-from bayesunmix.acquisition import Acquisition
+from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.image import SpectrumImage
+from bayesunmix.data.inspection import Reading, read_peaks
+from bayesunmix.data.peak_sources import presence_prior
 from bayesunmix.errors import BayesUnmixWarning
-from bayesunmix.image import SpectrumImage
-from bayesunmix.inspection import Reading, read_peaks
-from bayesunmix.peak_sources import presence_prior
 from bayesunmix.xray import (
     Detector,
     LineTable,

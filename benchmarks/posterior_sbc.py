@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.config import RunConfig
+from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.inference.replicates import Study
-from bayesunmix.posterior import FittedPosterior
 from bayesunmix.settings import InferenceConfig
 
 FloatArray = npt.NDArray[np.float64]
@@ -70,15 +70,15 @@ class Pilot:
 def pilot(config: RunConfig, replicates: int, seed: int = 0) -> Pilot:
     """Simulate and fit a map, and draw truths from its posterior by NUTS."""
     from bayesunmix.errors import BayesUnmixWarning
+    from bayesunmix.fit.model_data import Blocks
+    from bayesunmix.fit.posterior import fit_posterior
+    from bayesunmix.fit.preparation import prepare
+    from bayesunmix.fit.starts import find_starts
     from bayesunmix.inference.density import compiled
     from bayesunmix.inference.map_estimate import find_map, whitening
     from bayesunmix.inference.nuts import sample_nuts
-    from bayesunmix.model_data import Blocks
-    from bayesunmix.posterior import fit_posterior
-    from bayesunmix.preparation import prepare
     from bayesunmix.run import SEARCH_SEED
     from bayesunmix.simulate import simulate_map
-    from bayesunmix.starts import find_starts
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BayesUnmixWarning)
@@ -187,9 +187,9 @@ class Infer:
 
     def __call__(self, counts: npt.NDArray[np.float32], seed: int) -> dict[str, FloatArray]:
         """Return draws of every composition and partition coefficient."""
-        from bayesunmix.assemble import WHITENED_GRADIENT_LIMIT
+        from bayesunmix.fit.sampling import sample
         from bayesunmix.inference.map_estimate import find_map
-        from bayesunmix.sampling import sample
+        from bayesunmix.verdict import WHITENED_GRADIENT_LIMIT
 
         pilot = self.pilot
         both = np.concatenate([pilot.counts, counts])
@@ -231,7 +231,7 @@ def _compiled(fitted: FittedPosterior) -> Any:  # noqa: ANN401
 
 def quantities(pilot: Pilot, z: FloatArray) -> dict[str, FloatArray]:
     """Compositions and partition coefficients at flat parameters z (chain, draw, dim), by name."""
-    from bayesunmix.posterior import read_draws
+    from bayesunmix.fit.posterior import read_draws
 
     return named(pilot, read_draws(_copy(pilot), z).weights)
 

@@ -54,8 +54,8 @@ def rows(options: Options) -> list[Row]:
 def unmix(options: Options, overlap: int, *, thickness: bool) -> Result:
     """Unmix the map without telling the matrix's stoichiometry."""
     from bayesunmix.config import RunConfig
+    from bayesunmix.data.io import load
     from bayesunmix.errors import BayesUnmixWarning
-    from bayesunmix.io import load
     from bayesunmix.run import run_image
 
     example = RunConfig.from_toml(CONFIG)
@@ -73,7 +73,7 @@ def unmix(options: Options, overlap: int, *, thickness: bool) -> Result:
 @contextlib.contextmanager
 def evenly_thick() -> Iterator[None]:
     """Take the film for even while this lasts: no absorption and no stray signal that go with thickness."""
-    from bayesunmix import preparation
+    from bayesunmix.fit import preparation
 
     whole = preparation.pixel_thickness
 
@@ -91,7 +91,7 @@ def evenly_thick() -> Iterator[None]:
 
 def site_ratio(result: Result) -> np.ndarray:
     """Draws of A over B on the matrix's cation sites."""
-    from bayesunmix.stoichiometry import site_weights
+    from bayesunmix.chemistry.stoichiometry import site_weights
 
     sites = site_weights(FORMULA, result.elements)
     assert sites is not None

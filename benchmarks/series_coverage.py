@@ -18,8 +18,8 @@ from bench import Options, Row
 from scipy.stats import truncnorm
 
 if TYPE_CHECKING:
-    from bayesunmix.comparison import Comparison
     from bayesunmix.result import Result
+    from bayesunmix.samples.comparison import Comparison
 
 FloatArray = npt.NDArray[np.float64]
 

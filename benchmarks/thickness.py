@@ -45,8 +45,8 @@ def rows(options: Options) -> list[Row]:
 def unmix(options: Options, thickness_nm: tuple[float, float]) -> Result:
     """Unmix the map with a prior of the thickness, by Laplace's approximation."""
     from bayesunmix.config import RunConfig
+    from bayesunmix.data.io import load
     from bayesunmix.errors import BayesUnmixWarning
-    from bayesunmix.io import load
     from bayesunmix.run import run_image
 
     example = RunConfig.from_toml(CONFIG)

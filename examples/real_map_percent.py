@@ -27,13 +27,13 @@ import pandas as pd
 import xarray as xr
 
 import bayesunmix as bu
+from bayesunmix.chemistry.stoichiometry import site_weights
+from bayesunmix.chemistry.units import convert, with_oxygen
 from bayesunmix.config import SimulatedPhase
-from bayesunmix.inspection import inspect_map
-from bayesunmix.paper import paper_tables
+from bayesunmix.data.inspection import inspect_map
 from bayesunmix.phantom import phantom_config
+from bayesunmix.report.paper import paper_tables
 from bayesunmix.rounding import interval_text
-from bayesunmix.stoichiometry import site_weights
-from bayesunmix.units import convert, with_oxygen
 
 # %% tags=["remove-cell"]
 parser = argparse.ArgumentParser(allow_abbrev=False)

@@ -7,9 +7,10 @@ the only one that knows how z maps to sites.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +19,9 @@ from jax.flatten_util import ravel_pytree
 from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 
 Sites = dict[str, jax.Array]
+
+# Potentials whose programs are kept: those of a run, and a few more for maps of the same shape.
+MOST_PROGRAMS = 16
 
 
 class FlatModel(NamedTuple):
@@ -81,19 +85,45 @@ def _blocks(structure: Sites) -> dict[str, slice]:
 
 
 def compiled(model: FlatModel) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Jitted (value and gradient, Hessian) of the potential, each a function of (z, data)."""
-    return jax.jit(jax.value_and_grad(model.potential)), jax.jit(partial(hessian_by_columns, model.potential))
+    """Jitted (value and gradient, Hessian) of the potential, each a function of (z, data).
+
+    The same potential gets the same programs, so that no stage compiles what an earlier one has compiled.
+    """
+    return _programs(model.potential)
 
 
-def compiled_together(model: FlatModel, data: object) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Like `compiled`, for data of these shapes only: both programs are compiled at once, which saves seconds."""
+@lru_cache(maxsize=MOST_PROGRAMS)
+def _programs(potential: Callable[..., jax.Array]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    return jax.jit(jax.value_and_grad(potential)), jax.jit(partial(hessian_by_columns, potential))
+
+
+class Compiling(NamedTuple):
+    """Programs on their way: value and gradient, and the Hessian, which takes twice as long.
+
+    Attributes
+    ----------
+    value_and_gradient, hessian : futures
+    """
+
+    value_and_gradient: Future[Callable[..., Any]]
+    hessian: Future[Callable[..., Any]]
+
+
+@contextmanager
+def compiling(model: FlatModel, data: object) -> Iterator[Compiling]:
+    """Compile both programs of `compiled` for data of these shapes, side by side and beside the caller's own work."""
     z = jnp.zeros(model.size)
-    # NumPyro traces one model at a time; the compiler itself leaves Python's lock.
     functions: list[Any] = list(compiled(model))
-    lowered = [function.lower(z, data) for function in functions]
-    with ThreadPoolExecutor(len(lowered)) as pool:
-        value_and_gradient, hessian = pool.map(lambda program: program.compile(), lowered)
-    return value_and_gradient, hessian
+    # NumPyro traces one model at a time; the compiler itself leaves Python's lock.
+    for function in functions:
+        function.lower(z, data)
+
+    def called(function: Callable[..., Any]) -> Callable[..., Any]:
+        jax.block_until_ready(function(z, data))  # type: ignore[no-untyped-call]
+        return function
+
+    with ThreadPoolExecutor(len(functions)) as pool:
+        yield Compiling(*(pool.submit(called, function) for function in functions))
 
 
 def hessian_by_columns(

@@ -25,11 +25,13 @@ Gumbel, E. J., Statistics of Extremes (1958).
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.inference.arrays import single_thread
 from bayesunmix.inference.extremes import prediction_limit
 
 FloatArray = npt.NDArray[np.float64]
@@ -44,6 +46,8 @@ MOST_SIZES = 5
 STEPS_PER_SIDE = 2.5
 # Reweightings of the fit of a window, and sweeps of coordinate descent in each.
 REWEIGHTINGS, SWEEPS = 3, 25
+# Amounts that move by less than this share of the counts have settled.
+SETTLED = 1e-6
 # A direction of which the phases leave less than this share is one of their mixtures.
 LEAST_OWN = 0.03
 # Residuals beyond this many deviations do not decide on what is common to all windows.
@@ -126,24 +130,30 @@ def window_sides(shape: tuple[int, int], counts_per_pixel: float) -> tuple[int, 
     return tuple(sides)
 
 
-def window_sums(grid: FloatArray, side: int, step: int) -> tuple[FloatArray, tuple[IntArray, IntArray]]:
+def summed_area(grid: FloatArray) -> FloatArray:
+    """Sum over all pixels above and left of each corner, (y + 1, x + 1, group), of a grid (y, x, group)."""
+    table = np.zeros((grid.shape[0] + 1, grid.shape[1] + 1, grid.shape[2]))
+    np.cumsum(np.cumsum(grid, axis=0), axis=1, out=table[1:, 1:])
+    return table
+
+
+def window_sums(table: FloatArray, side: int, step: int) -> tuple[FloatArray, tuple[IntArray, IntArray]]:
     """Return sums over square windows cut at the map's edge, and the windows' central pixels.
 
     Parameters
     ----------
-    grid : (y, x, group)
+    table : (y + 1, x + 1, group)
+        From `summed_area`.
     side, step : int
 
     Returns
     -------
     (row, column, group) and (rows,), (columns,)
     """
-    table = np.zeros((grid.shape[0] + 1, grid.shape[1] + 1, grid.shape[2]))
-    np.cumsum(np.cumsum(grid, axis=0), axis=1, out=table[1:, 1:])
-    half = side // 2
-    centres = tuple(_centres(size, step) for size in grid.shape[:2])
+    half, shape = side // 2, (len(table) - 1, table.shape[1] - 1)
+    centres = tuple(_centres(size, step) for size in shape)
     low = [np.maximum(centre - half, 0) for centre in centres]
-    high = [np.minimum(centre + half + 1, size) for centre, size in zip(centres, grid.shape[:2], strict=True)]
+    high = [np.minimum(centre + half + 1, size) for centre, size in zip(centres, shape, strict=True)]
     rows = table[high[0]] - table[low[0]]
     return np.maximum(rows[:, high[1]] - rows[:, low[1]], 0.0), (centres[0], centres[1])
 
@@ -168,18 +178,26 @@ def pooled_amounts(counts: FloatArray, spectra: FloatArray, sweeps: int = SWEEPS
         Rounds of coordinate descent; many spectra that overlap need many.
     """
     floor = SMALLEST * spectra.mean()
-    mean = counts.sum(axis=1, keepdims=True) * (spectra.mean(axis=0) + floor) + SMALLEST
-    amounts = np.repeat(counts.sum(axis=1, keepdims=True) / len(spectra), len(spectra), axis=1)
+    total = counts.sum(axis=1)
+    mean = total[:, None] * (spectra.mean(axis=0) + floor) + SMALLEST
+    # Phases first: a step of the descent then reads rows that lie side by side.
+    amounts = np.tile(total / len(spectra), (len(spectra), 1))
     for _ in range(REWEIGHTINGS):
         weighted = 1.0 / mean
-        pull = (counts * weighted) @ spectra.T
-        products = np.stack([weighted @ (spectra * row).T for row in spectra], axis=1)
+        pull = spectra @ (counts * weighted).T
+        products = np.stack([(spectra * row) @ weighted.T for row in spectra])
+        diagonal = np.maximum(np.einsum("kkn->kn", products), SMALLEST)
         for _ in range(sweeps if len(spectra) > 1 else 1):
+            moved = 0.0
             for k in range(len(spectra)):
-                gap = pull[:, k] - np.einsum("nj,nj->n", products[:, k], amounts)
-                amounts[:, k] = np.maximum(amounts[:, k] + gap / np.maximum(products[:, k, k], SMALLEST), 0.0)
-        mean = amounts @ (spectra + floor) + SMALLEST
-    return amounts
+                gap = pull[k] - (products[k] * amounts).sum(axis=0)
+                better = np.maximum(amounts[k] + gap / diagonal[k], 0.0)
+                moved = max(moved, float(np.abs(better - amounts[k]).max(initial=0.0)))
+                amounts[k] = better
+            if moved < SETTLED * total.max(initial=0.0):
+                break
+        mean = amounts.T @ (spectra + floor) + SMALLEST
+    return np.ascontiguousarray(amounts.T)
 
 
 def scores(
@@ -250,9 +268,9 @@ def residual_windows(
     -------
     list of (Windows, scatter (direction,)); z is not yet divided by the scatter.
     """
-    found = []
+    found, table = [], summed_area(grid)
     for side in sides:
-        sums, centres = window_sums(grid, side, max(1, int(side / STEPS_PER_SIDE)))
+        sums, centres = window_sums(table, side, max(1, int(side / STEPS_PER_SIDE)))
         rows = sums.reshape(-1, sums.shape[2])
         z, root, amounts = scores(rows, spectra, directions)
         some = np.flatnonzero(rows.sum(axis=1) > 0.0)
@@ -337,21 +355,25 @@ def _simulated(
     seed: int,
 ) -> tuple[FloatArray, FloatArray]:
     """Largest residual (map, size, direction) of maps drawn from the model, and mean scatter (size, direction)."""
-    generator = np.random.default_rng([seed, 30])
     rows, columns = grid.shape[:2]
     band = max(min(rows, MOST_SIMULATED // columns), min(rows, max(sides)))
     totals = grid.sum(axis=2)
-    largest, scatters = [], []
-    for _ in range(N_SIMULATED):
+
+    def one(number: int) -> tuple[list[FloatArray], list[FloatArray]]:
+        generator = np.random.default_rng([seed, 30, number])
         first = int(generator.integers(0, rows - band + 1))
         part = slice(first, first + band)
         mean = totals[part, :, None] * (shares[part] @ spectra)
         drawn = generator.poisson(mean).astype(float)
         found = residual_windows(drawn, spectra, directions, sides, local=False)
-        scatters.append([scatter for _, scatter in found])
-        largest.append(
-            [np.abs(windows.z).max(axis=(0, 1)) / np.maximum(scatter, 1.0) for windows, scatter in found]
-        )
+        largest = [
+            np.abs(windows.z).max(axis=(0, 1)) / np.maximum(scatter, 1.0) for windows, scatter in found
+        ]
+        return largest, [scatter for _, scatter in found]
+
+    # NumPy leaves Python's lock in what takes long; products are too small to share.
+    with single_thread(), ThreadPoolExecutor(2) as pool:
+        largest, scatters = zip(*pool.map(one, range(N_SIMULATED)), strict=True)
     return np.asarray(largest), np.asarray(scatters).mean(axis=0)
 
 

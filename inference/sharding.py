@@ -30,10 +30,16 @@ def n_devices() -> int:
     return len(jax.devices())
 
 
+def n_threads() -> int:
+    """Return how many evaluations may run at a time: programs on several devices must not overlap."""
+    return 2 if n_devices() == 1 else 1
+
+
 def place(data: _Data) -> _Data:
     """Put model data on the devices: the chunks of pixels spread over them, all else on each."""
     if n_devices() == 1:
-        on_device: _Data = jax.tree.map(jnp.asarray, data)
+        # A plain number has a weak type, and a program of its own.
+        on_device: _Data = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), data)
         return on_device
     spread, copied = _sharding(AXIS), _sharding()
     groups = jax.tree.map(lambda field: jax.device_put(_padded(field), spread), data.groups)

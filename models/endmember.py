@@ -9,6 +9,7 @@ The generative story, one line a quantity (K phases, I components, F line famili
 
     v_kf = w_k,owner(f) * r_kf * exp(rho_f)                              counts in family f
     h_k  = softmax_b(log area_kb + beta_b + beta_kb)                     shape of the continuum
+    phi_kfc       template of family f                                   models/response.py: what is open about it
     s_kc = (sum_f v_kf phi_kfc + w_k,continuum sum_b h_kb q_kbc) / (the same summed over c)
 
 A component is a declared element (its main family carries its amplitude), oxygen when it is seen but not reported,
@@ -96,16 +97,27 @@ def continuum_shape(basis: EndmemberBasis, shared: jax.Array, by_phase: jax.Arra
 
 
 def endmember_spectra(
-    basis: EndmemberBasis, weights: jax.Array, log_ratio: jax.Array, shared: jax.Array, by_phase: jax.Array
+    basis: EndmemberBasis,
+    weights: jax.Array,
+    log_ratio: jax.Array,
+    shared: jax.Array,
+    by_phase: jax.Array,
+    change: jax.Array | float = 0.0,
 ) -> jax.Array:
     """Endmember spectra s_kc, shape (phase, energy), rows summing to 1.
 
-    Parameters are those of `family_counts` and `continuum_shape`.
+    Parameters are those of `family_counts` and `continuum_shape`, and
+
+    Parameters
+    ----------
+    change : (family, energy)
+        Added to the templates of every phase, from `bayesunmix.models.response.template_change`.
     """
     counts = family_counts(basis, weights, log_ratio)
-    lines = jnp.einsum("kf,kfc->kc", counts, basis.family_templates)
+    lines = jnp.einsum("kf,kfc->kc", counts, basis.family_templates + change)
     continuum = jnp.einsum("kb,kbc->kc", continuum_shape(basis, shared, by_phase), basis.continuum_templates)
-    spectrum = lines + weights[:, -1:] * continuum
+    # To first order, a template may turn negative in its far flanks.
+    spectrum = jnp.maximum(lines + weights[:, -1:] * continuum, 0.0)
     spectrum = spectrum + FLOOR_SHARE * spectrum.sum(axis=1, keepdims=True) / spectrum.shape[1]
     return spectrum / spectrum.sum(axis=1, keepdims=True)
 

@@ -4,7 +4,7 @@ Given its total counts T_p, a pixel's spectrum is multinomial with probabilities
 thickness, but for absorption and stray signal, which tilt them a little. The abundances a_p are integrated out over
 the atoms alpha_j of the abundance prior::
 
-    s_k       endmember spectra                      models/endmember.py
+    s_k       endmember spectra                      models/endmember.py, line shapes models/response.py
     pi_j      probabilities of the atoms             models/abundance.py
     m_pj      sum_k alpha_jk s_k, tilted             models/thickness.py
     log p(y_p | s, pi) = logsumexp_j [ log pi_j + sum_c y_pc log m_pjc ]                          pixels are independent
@@ -23,6 +23,7 @@ Sites (all real or positive, K phases, see `UnmixingData` for the index sets):
     abundance_xi        (atom,)          xi_j                              Normal(0, 1)
     absorption_scale    ()               (lambda - 1) / sd                 Normal(0, 1)
     stray_exponent      ()               kappa                             Normal(0, 1)
+    response            (direction,)     x_m                               Normal(mean_m, sd_m)
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from bayesunmix.models.endmember import (
     composition,
     endmember_spectra,
 )
+from bayesunmix.models.response import KNOWN_RESPONSE, ResponseUncertainty, template_change
 from bayesunmix.models.thickness import ThicknessEffect, absorption_scale, answered, stray_exponent
 
 FloatArray = npt.NDArray[np.float64]
@@ -106,6 +108,7 @@ class UnmixingData(NamedTuple):
         Detected counts per atom in each element's main family.
     balance : SiteBalance
     effect : ThicknessEffect
+    response : ResponseUncertainty
     """
 
     groups: tuple[PixelGroup, ...]
@@ -117,6 +120,7 @@ class UnmixingData(NamedTuple):
     yields: FloatArray
     balance: SiteBalance
     effect: ThicknessEffect
+    response: ResponseUncertainty = KNOWN_RESPONSE
 
 
 Sites = dict[str, jax.Array]
@@ -143,8 +147,9 @@ def continuum_corrections(sites: Sites) -> tuple[jax.Array, jax.Array]:
 def spectra(data: UnmixingData, sites: Sites) -> jax.Array:
     """Endmember spectra s_kc, shape (phase, energy)."""
     corrections = continuum_corrections(sites)
+    change = template_change(data.response, sites["response"])
     return endmember_spectra(
-        data.basis, component_weights(data, sites), log_ratios(data, sites), *corrections
+        data.basis, component_weights(data, sites), log_ratios(data, sites), *corrections, change
     )
 
 
@@ -218,6 +223,8 @@ def unmixing_model(data: UnmixingData) -> None:
         ("stray_exponent", ()),
     ):
         sites[name] = numpyro.sample(name, dist.Normal(0.0, 1.0).expand(shape).to_event(len(shape)))
+    shapes = dist.Normal(data.response.mean, data.response.sd)
+    sites["response"] = numpyro.sample("response", shapes.to_event(1))
 
     weights = component_weights(data, sites)
     numpyro.factor("gauge", -0.5 * (jnp.log(weights.sum(axis=1)) ** 2).sum() / GAUGE_SD**2)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayesunmix.acquisition import Acquisition, takeoff_angle
+from bayesunmix.data.acquisition import Acquisition, takeoff_angle
 from bayesunmix.errors import InputError
 
 STORED = {

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from bayesunmix import budget, declarations
-from bayesunmix.budget_table import SOURCES, budget_table
-from bayesunmix.declarations import given_more, taken_back
-from bayesunmix.identifiability import flat_directions, rotated_range
-from bayesunmix.local_posterior import LocalPosterior, balance_slopes, composition_slopes, quadratic
+from bayesunmix.checks import budget, declarations
+from bayesunmix.checks.declarations import given_more, taken_back
+from bayesunmix.checks.identifiability import flat_directions, rotated_range
+from bayesunmix.checks.local_posterior import LocalPosterior, balance_slopes, composition_slopes, quadratic
 from bayesunmix.models.unmixing import SiteBalance
 from bayesunmix.phase import Phase
+from bayesunmix.report.budget_table import SOURCES, budget_table
 
 ELEMENTS = ("Mg", "Si", "Fe")
 # Two phases, three elements and the continuum; Si is absent from the second phase.

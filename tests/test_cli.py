@@ -235,7 +235,7 @@ def test_interrupt_tells_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_interrupt_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, "inspection", inspect_map=Recorder(error=KeyboardInterrupt()))
+    install(monkeypatch, "data.inspection", inspect_map=Recorder(error=KeyboardInterrupt()))
     result = run("inspect", "map.hspy")
     assert result.exit_code == 130
     assert result.stderr.endswith("bayesunmix: interrupted\n")
@@ -247,7 +247,7 @@ def test_warning_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         warnings.warn("the beam energy is not in the file", BayesUnmixWarning, stacklevel=1)
         return f"{path} {elements} {signal}"
 
-    install(monkeypatch, "inspection", inspect_map=inspect_map)
+    install(monkeypatch, "data.inspection", inspect_map=inspect_map)
     result = run("inspect", "map.hspy", "--elements", "Mg, Si", "--signal", "2")
     assert result.exit_code == 0
     assert result.stdout == "map.hspy ('Mg', 'Si') 2\n"
@@ -264,6 +264,6 @@ def test_demo_runs_nuts_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_report_is_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, "report", write_report=lambda folder: folder / "report.html")
+    install(monkeypatch, "report.page", write_report=lambda folder: folder / "report.html")
     Path("run.json").touch()
     assert run("report", ".").stdout == "wrote report.html\n"

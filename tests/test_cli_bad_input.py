@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from bayesunmix.cli import main
 from bayesunmix.config import RunConfig
-from bayesunmix.io import save, write_signal
+from bayesunmix.data.io import save, write_signal
 from bayesunmix.simulate import simulate_map
 
 TOML = """
@@ -101,8 +101,8 @@ def change_counts(values: Any, energy: float | None = None) -> None:  # noqa: AN
 
 def test_the_good_map_is_good(folder: Path) -> None:
     """What the others change is what is refused."""
-    from bayesunmix.io import load
-    from bayesunmix.preparation import prepare
+    from bayesunmix.data.io import load
+    from bayesunmix.fit.preparation import prepare
 
     assert prepare(load(folder / "map.hspy"), RunConfig.from_toml(folder / "run.toml")).warnings == ()
 

@@ -15,10 +15,10 @@ from scipy.stats import norm, truncnorm
 
 import bayesunmix as bu
 from bayesunmix.cli import main
-from bayesunmix.comparison import ratio_kind
 from bayesunmix.errors import BayesUnmixWarning, InputError
 from bayesunmix.result import Result
-from bayesunmix.shared_calibration import nominal_draws
+from bayesunmix.samples.comparison import ratio_kind
+from bayesunmix.samples.shared_calibration import nominal_draws
 
 FloatArray = npt.NDArray[np.float64]
 Maker = Callable[..., Result]

@@ -17,17 +17,17 @@ import pytest
 
 from bayesunmix.config import RunConfig
 from bayesunmix.errors import InputError
+from bayesunmix.fit.model_data import Blocks
+from bayesunmix.fit.posterior import FittedPosterior, fit_posterior
+from bayesunmix.fit.preparation import prepare
+from bayesunmix.fit.sampling import Drawn, sample
+from bayesunmix.fit.starts import find_starts
+from bayesunmix.fit.trust import nominal_fractions
 from bayesunmix.inference.density import compiled
 from bayesunmix.inference.sharding import place
-from bayesunmix.model_data import Blocks
 from bayesunmix.phantom import phantom_config
-from bayesunmix.posterior import FittedPosterior, fit_posterior
-from bayesunmix.preparation import prepare
-from bayesunmix.sampling import Drawn, sample
 from bayesunmix.settings import InferenceConfig
 from bayesunmix.simulate import simulate_map
-from bayesunmix.starts import find_starts
-from bayesunmix.trust import nominal_fractions
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -40,7 +40,7 @@ import jax
 import numpy as np
 from bayesunmix.inference.density import compiled
 from bayesunmix.inference.sharding import place
-from bayesunmix.sampling import sample
+from bayesunmix.fit.sampling import sample
 from bayesunmix.settings import InferenceConfig
 
 fitted = pickle.loads(Path(sys.argv[1]).read_bytes())

@@ -16,7 +16,7 @@ import pytest
 
 import bayesunmix as bu
 from bayesunmix.config import RunConfig
-from bayesunmix.io import save
+from bayesunmix.data.io import save
 from bayesunmix.phantom import phantom_config
 from bayesunmix.simulate import SimulatedMap, simulate_map
 

@@ -13,7 +13,7 @@ import xraylib
 from scipy.special import ndtr
 
 from bayesunmix.errors import InputError
-from bayesunmix.forward import MAIN_SHARE, THICKNESS_GRID, Film, ForwardModel, forward_model, main_family
+from bayesunmix.fit.forward import MAIN_SHARE, THICKNESS_GRID, Film, ForwardModel, forward_model, main_family
 from bayesunmix.xray import Detector, LineTable
 from bayesunmix.xray.continuum import bremsstrahlung
 from bayesunmix.xray.refinement import ContinuumCorrection

@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pytest
 
 import bayesunmix as bu
-from bayesunmix import free_posterior
 from bayesunmix.config import RunConfig
 from bayesunmix.errors import BayesUnmixWarning
-from bayesunmix.free_fit import read_spectra
-from bayesunmix.free_posterior import FreePosterior, fit_free
-from bayesunmix.freeform import FreeUnmixing, hidden_room, open_rotations
+from bayesunmix.freeform import posterior as free_posterior
+from bayesunmix.freeform.posterior import FreePosterior, fit_free
+from bayesunmix.freeform.run_stage import read_spectra
+from bayesunmix.freeform.unmixing import FreeUnmixing, hidden_room, open_rotations
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.freeform import FreeData, correlation_factor, free_endmembers, mean_spectrum
 

@@ -10,8 +10,7 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from bayesunmix.config import RunConfig
-from bayesunmix.goodness import (
+from bayesunmix.checks.goodness import (
     ENOUGH_EXPECTED,
     Segments,
     _filled,
@@ -22,11 +21,12 @@ from bayesunmix.goodness import (
     held_out_segments,
     pooled_tilt,
 )
+from bayesunmix.config import RunConfig
+from bayesunmix.fit.posterior import Draws
+from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
 from bayesunmix.models.thickness import ThicknessDraws, no_effect
 from bayesunmix.phase import Phase
-from bayesunmix.posterior import Draws
-from bayesunmix.preparation import Setup, prepare
 from bayesunmix.simulate import simulate_map
 
 FloatArray = npt.NDArray[np.float64]
@@ -66,7 +66,9 @@ class Known:
         family_counts = np.full((1, 1, n_phases, len(forward.families)), 2.0)
         weights = np.ones((1, 1, n_phases, len(forward.components)))
         scale, exponent = np.ones((1, 1)), np.zeros((1, 1))
-        return Draws(weights, family_counts, continuum, binned[None, None], scale, exponent)
+        return Draws(
+            weights, family_counts, continuum, binned[None, None], scale, exponent, np.zeros((1, 1, 0))
+        )
 
     def thickness(self, n_phases: int = 2) -> ThicknessDraws:
         """Return how thickness acts: as the map was drawn, a count standing for as much mass in either phase."""

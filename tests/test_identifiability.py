@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from bayesunmix.identifiability import loose_ends, sentence_of
+from bayesunmix.checks.identifiability import loose_ends, sentence_of
 from bayesunmix.phase import Phase
 
 

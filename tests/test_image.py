@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bayesunmix.acquisition import Acquisition
+from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.image import SpectrumImage, compact_counts, uniform_axis
 from bayesunmix.errors import BayesUnmixWarning, InputError
-from bayesunmix.image import SpectrumImage, compact_counts, uniform_axis
 
 ENERGY = 1.0 + 0.01 * np.arange(50)
 FACTS = {"beam_energy_keV": 200.0, "takeoff_angle_deg": 22.0}

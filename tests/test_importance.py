@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from bayesunmix.fit.trust import Trust, nominal_fractions, quantity_moves
 from bayesunmix.inference.importance import PARETO_K_LIMIT, resample, smoothed
 from bayesunmix.inference.refresh import moves, refresh
-from bayesunmix.trust import Trust, nominal_fractions, quantity_moves
 
 FloatArray = npt.NDArray[np.float64]
 

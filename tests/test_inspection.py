@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from bayesunmix.config import RunConfig
+from bayesunmix.data.image import SpectrumImage
+from bayesunmix.data.inspection import inspect_map
+from bayesunmix.data.io import save
+from bayesunmix.data.peak_sources import PeakSources
+from bayesunmix.data.peaks import SumSpectrum, siegbahn
 from bayesunmix.errors import InputError
-from bayesunmix.image import SpectrumImage
-from bayesunmix.inspection import inspect_map
-from bayesunmix.io import save
-from bayesunmix.peak_sources import PeakSources
-from bayesunmix.peaks import SumSpectrum, siegbahn
 from bayesunmix.phantom import phantom_config
 from bayesunmix.simulate import GAIN, OFFSET_KEV, simulate_map
 from bayesunmix.xray import Detector, LineTable, Response, bremsstrahlung

@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 import pytest
 
-from bayesunmix.acquisition import Acquisition
+from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.image import SpectrumImage
+from bayesunmix.data.io import image_of_dictionary, load, save, write_signal
 from bayesunmix.errors import BayesUnmixWarning, InputError
-from bayesunmix.image import SpectrumImage
-from bayesunmix.io import image_of_dictionary, load, save, write_signal
 
 # HyperSpy, dask and pytest's module fixtures hand out untyped objects.
 Untyped = Any
@@ -368,7 +368,7 @@ def test_an_sem_map_becomes_an_sem_signal(hyperspy: Untyped) -> None:
 def test_a_large_map_in_sixteen_bits_is_read_block_by_block(
     file_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bayesunmix import io
+    from bayesunmix.data import io
 
     file = file_of(entry_of(COUNTS.astype(np.uint16)))
     whole = load(file, **FACTS)

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from numpyro.infer.util import log_density
 
-from bayesunmix import declarations
+from bayesunmix.checks import declarations
+from bayesunmix.checks.local_posterior import LocalPosterior, known_abundances
+from bayesunmix.fit.model_data import flat_model, sites_at
+from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.inference.density import compiled
 from bayesunmix.inference.map_estimate import find_map
 from bayesunmix.inference.mixture import one_group
-from bayesunmix.local_posterior import LocalPosterior, known_abundances
-from bayesunmix.model_data import flat_model, sites_at
 from bayesunmix.models.abundance import abundance_prior, simplex_atoms
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.thickness import N_COLUMNS, counted, no_effect
 from bayesunmix.models.unmixing import SiteBalance, UnmixingData, spectra, unmixing_model
 from bayesunmix.phase import Phase
-from bayesunmix.posterior import FittedPosterior
 
 N_PIXELS, N_COUNTS, N_CHANNELS = 400, 300, 14
 ELEMENTS = ("Mg", "Si", "Ca")
@@ -54,6 +54,7 @@ def fitted() -> FittedPosterior:
         "continuum_by_phase": jnp.zeros((2, 3)),
         "absorption_scale": jnp.zeros(()),
         "stray_exponent": jnp.zeros(()),
+        "response": jnp.zeros(0),
     }
     units = weights[free[:, 0], free[:, 1]] / scale
     ends = np.asarray(spectra(empty, {**zeros, "line_units": jnp.asarray(units)}))

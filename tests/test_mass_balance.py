@@ -7,8 +7,14 @@ import numpy.typing as npt
 import pytest
 import xarray as xr
 
+from bayesunmix.chemistry.mass_balance import (
+    Given,
+    balance_table,
+    check_bulk,
+    count_shares,
+    element_budget_table,
+)
 from bayesunmix.errors import InputError
-from bayesunmix.mass_balance import Given, balance_table, check_bulk, count_shares, element_budget_table
 from bayesunmix.xray.atomic import atomic_weight
 
 FloatArray = npt.NDArray[np.float64]

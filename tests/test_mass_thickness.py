@@ -14,12 +14,7 @@ import xarray as xr
 
 import bayesunmix
 from bayesunmix import Phase, open_result
-from bayesunmix.acquisition import Acquisition
-from bayesunmix.config import RunConfig
-from bayesunmix.errors import InputError
-from bayesunmix.forward import Film, ForwardModel, forward_model
-from bayesunmix.image import SpectrumImage
-from bayesunmix.mass_thickness import (
+from bayesunmix.chemistry.mass_thickness import (
     ELEMENTARY_CHARGE_C,
     UNIT,
     WHOLE_MAP,
@@ -28,8 +23,13 @@ from bayesunmix.mass_thickness import (
     mass_per_count,
     mass_thickness,
 )
-from bayesunmix.posterior import Draws
-from bayesunmix.quantify import draw_calibration
+from bayesunmix.chemistry.quantify import draw_calibration
+from bayesunmix.config import RunConfig
+from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.image import SpectrumImage
+from bayesunmix.errors import InputError
+from bayesunmix.fit.forward import Film, ForwardModel, forward_model
+from bayesunmix.fit.posterior import Draws
 from bayesunmix.result import Result
 from bayesunmix.run import run_image
 from bayesunmix.xray import Detector, LineTable, atomic_weight, bremsstrahlung
@@ -216,7 +216,7 @@ def weights_of(
     tiled = np.tile(detected, (*shape, 1, 1))
     yields = forward.basis(np.array([atoms]), np.ones((1, 3), bool))[1]
     parts = tiled, tiled[..., :3], tiled[..., 3:], np.zeros((*shape, 1, 1))
-    return Draws(*parts, np.ones(shape), np.zeros(shape)), yields
+    return Draws(*parts, np.ones(shape), np.zeros(shape), np.zeros((*shape, 0))), yields
 
 
 def test_mass_per_count_is_the_definition_of_zeta(forward: ForwardModel) -> None:

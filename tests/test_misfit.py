@@ -6,16 +6,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from bayesunmix.checks.misfit import Misfit, _core, _described, _holes
+from bayesunmix.checks.regions import Region
 from bayesunmix.inference.misfit import (
     pooled_amounts,
     residual_windows,
     scan,
     scores,
+    summed_area,
     window_sides,
     window_sums,
 )
-from bayesunmix.misfit import Misfit, _core, _described, _holes
-from bayesunmix.regions import Region
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -38,7 +39,7 @@ def drawn(
 
 def test_window_sums_are_those_of_a_loop() -> None:
     grid = np.random.default_rng(0).poisson(3.0, (7, 9, 2)).astype(float)
-    sums, (rows, columns) = window_sums(grid, 3, 2)
+    sums, (rows, columns) = window_sums(summed_area(grid), 3, 2)
     assert rows[0] == 0
     assert rows[-1] == 6
     assert columns[-1] == 8

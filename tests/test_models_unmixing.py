@@ -123,6 +123,7 @@ def toy() -> Toy:
         "abundance_xi": jnp.asarray(rng.normal(size=len(atoms))),
         "absorption_scale": jnp.asarray(0.6),
         "stray_exponent": jnp.asarray(-0.4),
+        "response": jnp.zeros(0),
     }
     endmembers = np.asarray(spectra(data, sites))
     # Most pixels are near one phase or the other, so that they need different atoms.

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import truncnorm
 
+from bayesunmix.chemistry.ionic_radii import ionic_radius, usual_valence
+from bayesunmix.chemistry.onuma import onuma
 from bayesunmix.errors import BayesUnmixWarning, InputError
-from bayesunmix.ionic_radii import ionic_radius, usual_valence
 from bayesunmix.models.lattice_strain import log_strain_ratio, modulus_prior_GPa
-from bayesunmix.onuma import onuma
 from bayesunmix.result import Result
 
 FloatArray = npt.NDArray[np.float64]

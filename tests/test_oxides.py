@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from bayesunmix.errors import InputError
-from bayesunmix.oxides import (
+from bayesunmix.chemistry.oxides import (
     check_ferric,
     check_valences,
     draw_ferric,
@@ -16,6 +15,7 @@ from bayesunmix.oxides import (
     oxygen_atoms,
     oxygen_per_atom,
 )
+from bayesunmix.errors import InputError
 
 
 def draws(chains: int = 2, n: int = 4000, phases: tuple[str, ...] = ("Brg", "Fp")) -> xr.DataArray:

@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from bayesunmix.cli import main
 from bayesunmix.config import RunConfig
 from bayesunmix.errors import InputError
-from bayesunmix.methods_text import methods_paragraph
-from bayesunmix.paper import PaperTable, field_order, paper_tables, write_tables
+from bayesunmix.report.methods import methods_paragraph
+from bayesunmix.report.paper import PaperTable, field_order, paper_tables, write_tables
 from bayesunmix.result import Result
 from bayesunmix.xray.atomic import atomic_weight
 

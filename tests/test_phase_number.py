@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from bayesunmix.config import RunConfig
-from bayesunmix.phase_number import PhaseNumber, chosen_number, difference, infer_phase_number, unnamed
-from bayesunmix.preparation import prepare
-from bayesunmix.report_words import phase_number_words
+from bayesunmix.fit.phase_number import PhaseNumber, chosen_number, difference, infer_phase_number, unnamed
+from bayesunmix.fit.preparation import prepare
+from bayesunmix.report.words import phase_number_words
 from bayesunmix.simulate import simulate_map
 
 CONFIG: dict[str, Any] = {

@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bayesunmix import model_data, posterior
+from bayesunmix.fit import model_data, posterior
+from bayesunmix.fit.model_data import Blocks
+from bayesunmix.fit.posterior import FittedPosterior, fit_posterior
+from bayesunmix.fit.preparation import prepare
+from bayesunmix.fit.starts import find_starts
 from bayesunmix.inference.density import compiled
 from bayesunmix.inference.map_estimate import find_map
-from bayesunmix.model_data import Blocks
 from bayesunmix.phantom import phantom_config
-from bayesunmix.posterior import FittedPosterior, fit_posterior
-from bayesunmix.preparation import prepare
 from bayesunmix.simulate import simulate_map
-from bayesunmix.starts import find_starts
 
 
 @pytest.fixture(scope="module")

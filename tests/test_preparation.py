@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bayesunmix.acquisition import Acquisition
 from bayesunmix.config import RunConfig
+from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.image import SpectrumImage
 from bayesunmix.errors import BayesUnmixWarning, InputError
-from bayesunmix.image import SpectrumImage
-from bayesunmix.preparation import Setup, mean_composition, prepare
+from bayesunmix.fit.preparation import Setup, mean_composition, prepare
 from bayesunmix.simulate import simulate_map
 from bayesunmix.xray import Detector, LineTable
 

@@ -9,8 +9,7 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import norm, truncnorm
 
-from bayesunmix.forward import Film, ForwardModel, forward_model
-from bayesunmix.quantify import (
+from bayesunmix.chemistry.quantify import (
     FALSE_DECISIONS_K,
     CalibrationDraws,
     compositions,
@@ -20,6 +19,7 @@ from bayesunmix.quantify import (
     interval,
     ordered_pairs,
 )
+from bayesunmix.fit.forward import Film, ForwardModel, forward_model
 from bayesunmix.xray import Detector, LineTable
 
 FloatArray = npt.NDArray[np.float64]

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 from scipy.stats import norm, truncnorm
 
-from bayesunmix.ratios import (
+from bayesunmix.chemistry.ratios import (
     Amounts,
     amounts,
     exchange_rows,

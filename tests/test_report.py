@@ -16,9 +16,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bayesunmix import report
-from bayesunmix.report import report_html, save_report
-from bayesunmix.report_words import checks, findings, headline
+from bayesunmix.report import page as report
+from bayesunmix.report.health import checks
+from bayesunmix.report.page import report_html, save_report
+from bayesunmix.report.words import findings, headline
 from bayesunmix.rounding import bound_text, interval_text, round_to_uncertainty
 
 synthetic_result: Callable[..., Any] = runpy.run_path(str(Path(__file__).with_name("test_plot.py")))[
@@ -157,6 +158,23 @@ def test_a_result_without_chains_says_so() -> None:
     assert found["R-hat"].verdict == "note"
     assert "laplace runs no chains" in found["R-hat"].found
     assert "Divergences" not in found
+
+
+@pytest.mark.parametrize(("holds", "verdict"), [(True, "good"), (False, "bad")])
+def test_exact_steps_tell_what_they_moved(result: Any, holds: bool, verdict: str) -> None:  # noqa: ANN401
+    steps = {
+        "acceptance": 0.91,
+        "worst_quantity": "x(U in Fp)",
+        "shift_sd": -0.4,
+        "width_ratio": 1.2,
+        "holds": holds,
+    }
+    diagnostics = {"pareto_k": 1.3, "exact_steps": steps}
+    checked = checks(dataclasses.replace(result, run=result.run | {"diagnostics": diagnostics}))
+    row = {check.name: check for check in checked}["Exact steps"]
+    assert row.verdict == verdict
+    for said in ("91\u00a0%", "x(U in Fp)", "-0.40", "1.20 times", "Pareto k 1.30"):
+        assert said in row.found
 
 
 def test_names_from_the_user_cannot_break_the_page() -> None:

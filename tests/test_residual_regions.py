@@ -7,10 +7,8 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from bayesunmix.config import RunConfig
-from bayesunmix.goodness import Segments
-from bayesunmix.preparation import Setup, prepare
-from bayesunmix.residual_regions import (
+from bayesunmix.checks.goodness import Segments
+from bayesunmix.checks.residual_regions import (
     LEAST_EXPECTED,
     THRESHOLD,
     Cause,
@@ -23,6 +21,8 @@ from bayesunmix.residual_regions import (
     pooled_residuals,
     residual_regions,
 )
+from bayesunmix.config import RunConfig
+from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.simulate import simulate_map
 
 FloatArray = npt.NDArray[np.float64]

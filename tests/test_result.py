@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from bayesunmix.errors import InputError
-from bayesunmix.files import OUTPUTS, prepare_folder
+from bayesunmix.report.files import OUTPUTS, prepare_folder
 from bayesunmix.result import Result, open_result
 
 PHASES, ELEMENTS = ["Brg", "Fp"], ["Mg", "Si", "Fe"]

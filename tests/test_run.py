@@ -31,14 +31,14 @@ from bayesunmix import Phase, open_result
 from bayesunmix.checkpoint import FOLDER
 from bayesunmix.cli import main
 from bayesunmix.config import RunConfig
+from bayesunmix.data.image import SpectrumImage
+from bayesunmix.data.io import save
 from bayesunmix.errors import InputError
-from bayesunmix.files import OUTPUTS
-from bayesunmix.image import SpectrumImage
-from bayesunmix.io import save
+from bayesunmix.report.files import OUTPUTS
 from bayesunmix.result import Result
 from bayesunmix.run import run_image
+from bayesunmix.samples.shared_calibration import nominal_draws
 from bayesunmix.settings import DEFAULT_ABSORPTION_SD
-from bayesunmix.shared_calibration import nominal_draws
 from bayesunmix.simulate import Truth, simulate_map
 
 SEED = 1
@@ -158,6 +158,19 @@ def test_a_map_that_fits_says_so(run: Run) -> None:
     assert (run.folder / "figures" / "misfit.png").is_file()
     report = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "No places are no mixture" in report or "Places that do not fit" in report
+
+
+def test_the_response_has_a_posterior(run: Run) -> None:
+    """The map was drawn with a straight axis and no tail: the open line shapes hold that, and say how well."""
+    record = run.result.run
+    shapes, fitted = record["line_shapes"], record["response"]["standard_errors"]
+    assert 3 <= shapes["directions"] <= 60
+    assert set(shapes["response"]) == set(fitted)
+    for name in ("bend_eV_2_keV", "bend_eV_4_keV", "bend_eV_8_keV"):
+        found = shapes["response"][name]
+        assert abs(found["mean"]) < 5.0 * max(found["sd"], 0.5)
+    noise = shapes["response"]["noise_eV"]
+    assert 0.2 * fitted["noise_eV"] < noise["sd"] < 2.0 * fitted["noise_eV"]
 
 
 def test_the_factors_that_were_drawn_in_are_kept(run: Run) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from bayesunmix.checks.robust import stretched
 from bayesunmix.inference.laplace import CutGaussian
 from bayesunmix.inference.sandwich import Stretch, stretch_of, tile_labels
-from bayesunmix.robust import stretched
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 import bayesunmix as bu
-from bayesunmix.plain_map import PlainMap
+from bayesunmix.data.plain_map import PlainMap
 from bayesunmix.segmentation import METHODS
 
 FloatArray = npt.NDArray[np.float64]

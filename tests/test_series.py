@@ -15,11 +15,11 @@ from scipy.stats import truncnorm
 
 import bayesunmix as bu
 from bayesunmix.cli import main
-from bayesunmix.comparison import Comparison
 from bayesunmix.models.ratio import MeasuredRatios, log_likelihood, pivots
 from bayesunmix.models.series import residual_basis
 from bayesunmix.result import Result
-from bayesunmix.series import measured_ratios, shift_factor
+from bayesunmix.samples.comparison import Comparison
+from bayesunmix.samples.series import measured_ratios, shift_factor
 
 FloatArray = npt.NDArray[np.float64]
 Maker = Callable[..., Result]

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import bayesunmix as bu
+from bayesunmix.chemistry.stoichiometry import site_weights
 from bayesunmix.config import RunConfig, SimulateConfig
 from bayesunmix.errors import InputError
 from bayesunmix.phantom import grain_layout, phantom_config
 from bayesunmix.simulate import SimulatedMap, Source, Truth, load_truth, simulate_map
-from bayesunmix.stoichiometry import site_weights
 from bayesunmix.xray import LineTable, calibrate
 
 PLAIN: dict[str, Any] = {

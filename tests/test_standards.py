@@ -20,8 +20,8 @@ from scipy.optimize import curve_fit
 import bayesunmix
 from bayesunmix import Phase
 from bayesunmix.config import RunConfig
-from bayesunmix.image import SpectrumImage
-from bayesunmix.preparation import prepare
+from bayesunmix.data.image import SpectrumImage
+from bayesunmix.fit.preparation import prepare
 from bayesunmix.result import Result
 
 FloatArray = npt.NDArray[np.float64]

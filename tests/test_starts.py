@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from bayesunmix.fit.starts import SAME_START, Start, component_templates, find_starts, rotated_starts
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.unmixing import SiteBalance
-from bayesunmix.starts import SAME_START, Start, component_templates, find_starts, rotated_starts
 
 FloatArray = npt.NDArray[np.float64]
 

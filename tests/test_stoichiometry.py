@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
+from bayesunmix.chemistry.stoichiometry import (
+    AMPHOTERIC,
+    NEITHER,
+    SMALL,
+    SYMBOLS,
+    parse_formula,
+    site_weights,
+)
 from bayesunmix.errors import InputError
-from bayesunmix.stoichiometry import AMPHOTERIC, NEITHER, SMALL, SYMBOLS, parse_formula, site_weights
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bayesunmix.chemistry.oxides import oxygen_per_atom
+from bayesunmix.chemistry.units import UNITS, atom_fractions, convert, mg_number, oxide_formula, with_oxygen
 from bayesunmix.errors import InputError
-from bayesunmix.oxides import oxygen_per_atom
-from bayesunmix.units import UNITS, atom_fractions, convert, mg_number, oxide_formula, with_oxygen
 from bayesunmix.xray.atomic import atomic_weight
 
 

@@ -17,19 +17,11 @@ from bayesunmix.xray.calibration import Calibration, calibrate
 from bayesunmix.xray.continuum import bremsstrahlung, continuum_basis, hat_functions
 from bayesunmix.xray.detector import Detector, channel_edges
 from bayesunmix.xray.lines import Line, LineTable, line_group
-from bayesunmix.xray.refinement import MOST_HATS as HATS
-from bayesunmix.xray.refinement import (
-    NAMES,
-    PRIOR_MEAN,
-    PRIOR_SD,
-    RATIO_SD,
-    SOFT_PARTNERS_KEV,
-    STRAY_RATIO_SD,
-    VALENCE_K_SD,
-    Refinement,
-    refine,
-)
+from bayesunmix.xray.refinement import Refinement, refine
 from bayesunmix.xray.response import Response
+from bayesunmix.xray.sources import MOST_HATS as HATS
+from bayesunmix.xray.sources import RATIO_SD, STRAY_RATIO_SD, VALENCE_K_SD
+from bayesunmix.xray.spectrometer import NAMES, PRIOR_MEAN, PRIOR_SD, SOFT_PARTNERS_KEV
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -313,6 +305,30 @@ def test_errors_of_the_spectrometer_are_not_too_large(replicates: list[Refinemen
     assert max(ratio[name] for name in ("collection_depth_um", "pile_up_0.525_keV", "pile_up")) < 0.15
     assert ratio["escape"] < 0.5
     assert max(ratio.values()) < 1.05
+
+
+def test_fits_of_one_spectrum_scatter_along_its_directions_as_told(replicates: list[Refinement]) -> None:
+    """Where the counts say far more than the prior, fits to two draws differ by sqrt(2) of the direction's unit."""
+    first = replicates[0]
+    directions = first.directions
+    sd = np.concatenate([PRIOR_SD, [ratio_sd(*key[:2]) for key in directions.ratios]])
+    # Units of the directions: x_m = sd_m^2 sum_p u_mp r_p / S_p^2.
+    along = np.concatenate([directions.theta, directions.log_ratio], axis=1)
+    read = directions.sd[:, None] ** 2 * along / sd**2
+    well_told = directions.sd > 10.0
+    assert well_told.sum() >= 8
+
+    def parameters(refined: Refinement) -> FloatArray:
+        ratios = [np.log(refined.line_ratios.get(key, 1.0)) for key in directions.ratios]
+        return np.concatenate([refined.theta, ratios])
+
+    apart = [
+        read @ (parameters(one) - parameters(two))
+        for one, two in zip(replicates[::2], replicates[1::2], strict=True)
+    ]
+    squares = np.array(apart)[:, well_told] ** 2 / 2.0
+    lower, upper = stats.chi2.ppf([1e-4, 1.0 - 1e-4], squares.size) / squares.size
+    assert lower < squares.mean() < upper
 
 
 def test_rate_of_pile_up_is_found(replicates: list[Refinement]) -> None:

@@ -113,5 +113,5 @@ class ResultPlots:
         return partition(self._result)
 
     def onuma(self, numerator: str, denominator: str, **options: Any) -> Figure:  # noqa: ANN401
-        """Partition coefficients over ionic radius: see `bayesunmix.onuma.onuma` for the options."""
+        """Partition coefficients over ionic radius: see `bayesunmix.chemistry.onuma.onuma` for the options."""
         return self._result.onuma(numerator, denominator, **options).plot()

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from bayesunmix.budget_table import SOURCES
 from bayesunmix.plot.partition import phase_pairs
 from bayesunmix.plot.style import (
     INK,
@@ -25,6 +24,7 @@ from bayesunmix.plot.style import (
     shorten,
     styled,
 )
+from bayesunmix.report.budget_table import SOURCES
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result

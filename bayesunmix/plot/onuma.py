@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bayesunmix.ionic_radii import ESTIMATED
+from bayesunmix.chemistry.ionic_radii import ESTIMATED
+from bayesunmix.chemistry.quantify import interval
 from bayesunmix.plot.style import (
     GREY,
     SMALL,
@@ -21,10 +22,9 @@ from bayesunmix.plot.style import (
     place_text,
     styled,
 )
-from bayesunmix.quantify import interval
 
 if TYPE_CHECKING:
-    from bayesunmix.onuma import Onuma
+    from bayesunmix.chemistry.onuma import Onuma
 
 _WIDTH_MM, _AXES_MM = 120.0, 70.0
 _LEFT_MM, _ABOVE_MM, _BELOW_MM = 15.0, 8.0, 13.0
@@ -40,7 +40,7 @@ def onuma(diagram: Onuma) -> Figure:
     Parameters
     ----------
     diagram
-        What `bayesunmix.onuma.onuma` returns.
+        What `bayesunmix.chemistry.onuma.onuma` returns.
 
     Returns
     -------

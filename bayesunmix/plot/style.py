@@ -24,7 +24,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from bayesunmix.stoichiometry import SYMBOLS
+from bayesunmix.chemistry.stoichiometry import SYMBOLS
 
 FloatArray = npt.NDArray[np.float64]
 P = ParamSpec("P")

@@ -1,0 +1,145 @@
+"""The uncertainty budget: which share of the variance of every reported number comes from where.
+
+The variance of a number q(w, c, t), w the weights at the mode, c calibration factors and t the film's thickness, is
+split on a linearised scale (JCGM 100:2008, 5.1.2), in this order: each source is what its parameters add to those
+before it.
+
+    counting     abundances and all other parameters known: a . I_c^-1 . a            (`LocalPosterior.complete`)
+    unmixing     abundances free: a . (G with line ratios and continuum fixed)^-1 . a, less the above
+    calibration  errors of the line strengths: ratios of and inside an element's families, and the detector's response,
+                 fitted, with priors (freed in G); the factors of the main families, drawn from their priors
+    absorption   parameters of the absorption that are fitted (freed in G), and the thickness drawn from its prior
+    continuum    its corrections, freed last: a . G^-1 . a, less all before it
+
+The parts that are fitted are scaled together to the variance of the posterior draws with nominal calibration, so that
+what the linear scale misses (a bound at zero, curvature) does not shift the balance between fitted and drawn parts.
+Numbers are atom fractions x_ke, with a = dx/dw, and ln D, with a the difference of two relative slopes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from bayesunmix.checks.local_posterior import LocalPosterior, known_abundances
+from bayesunmix.chemistry.quantify import compositions, draw_calibration
+from bayesunmix.fit.forward import ForwardModel
+from bayesunmix.report.budget_table import SOURCES
+
+FloatArray = npt.NDArray[np.float64]
+
+ORDER = (
+    "counting, unmixing, line ratios and response (calibration), fitted absorption, continuum; then the drawn "
+    "calibration factors and thickness"
+)
+RATIOS = ("family_log_ratio", "response")
+ABSORPTION = ("absorption_scale", "stray_exponent")
+CONTINUUM = ("continuum_shared", "continuum_by_phase")
+# Draws of calibration and thickness; the sequence is a Sobol one, whose variances converge fast.
+PRIOR_DRAWS = 1024
+
+
+def uncertainty_budget(
+    local: LocalPosterior, forward: ForwardModel, absorbing: FloatArray, counting: xr.DataArray, seed: int
+) -> xr.Dataset:
+    """Variance of every atom fraction and of the logarithm of every partition coefficient, by source.
+
+    Parameters
+    ----------
+    local : LocalPosterior
+    forward : ForwardModel
+    absorbing : (phase, element)
+        Compositions whose absorption the yields hold.
+    counting : DataArray (chain, draw, phase, element)
+        Posterior draws of the atom fractions with nominal calibration; a single draw is a mode without draws.
+    seed : int
+
+    Returns
+    -------
+    Dataset
+        ``composition`` (phase, element, source), variances of atom fractions, and ``log_partition`` (numerator,
+        denominator, element, source), variances of ln D; nan where an atom fraction is zero.
+    """
+    slopes, fractions = local.slopes(), local.atom_fractions
+    drawn = counting.values.reshape(-1, *counting.shape[2:])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = np.where(fractions[..., None] > 0, slopes / fractions[..., None], np.nan)
+        logs = np.log(drawn)
+        fitted = _scaled(local, slopes, drawn)
+        log_fitted = _scaled(local, relative[:, None] - relative[None], logs[:, :, None] - logs[:, None])
+    changes = _prior_changes(local, forward, absorbing, seed)
+    composition = fitted + _drawn_parts([np.var(fractions * np.exp(change), axis=0) for change in changes])
+    log_partition = log_fitted + _drawn_parts(
+        [np.var(change[:, :, None] - change[:, None], axis=0) for change in changes]
+    )
+    phases = [str(name) for name in counting["phase"].values]
+    return xr.Dataset(
+        {
+            "composition": (("phase", "element", "source"), composition),
+            "log_partition": (("numerator", "denominator", "element", "source"), log_partition),
+        },
+        coords={
+            "phase": phases,
+            "numerator": phases,
+            "denominator": phases,
+            "element": counting["element"].values,
+            "source": list(SOURCES),
+        },
+        attrs={"order": ORDER},
+    )
+
+
+def _fitted_parts(local: LocalPosterior, slopes: FloatArray) -> FloatArray:
+    """Variances of linear functions of the line units by source, what is drawn left out, shape (..., source)."""
+    unknown = (RATIOS, ABSORPTION, CONTINUUM)
+    steps = [
+        local.variance_given(slopes, *(name for names in unknown[freed:] for name in names))
+        for freed in range(len(unknown) + 1)
+    ]
+    # Expected information against observed curvature: counting alone may come out a little above.
+    counting = np.minimum(known_abundances(local, slopes), steps[0])
+    return np.stack([counting, *np.maximum(np.diff([counting, *steps], axis=0), 0.0)], axis=-1)
+
+
+def _scaled(local: LocalPosterior, slopes: FloatArray, draws: FloatArray) -> FloatArray:
+    """Fitted parts of some numbers, scaled to the variance of their draws (draw, ...), shape (..., source)."""
+    parts = _fitted_parts(local, slopes)
+    if len(draws) == 1:
+        return parts
+    total = parts.sum(axis=-1)
+    factor = np.divide(draws.var(axis=0), total, out=np.zeros_like(total), where=total > 0)
+    return np.asarray(parts * factor[..., None])
+
+
+def _prior_changes(
+    local: LocalPosterior, forward: ForwardModel, absorbing: FloatArray, seed: int
+) -> tuple[FloatArray, FloatArray]:
+    """Log change of the atom fractions over draws of calibration factors, and over those of the thickness."""
+    drawn = draw_calibration(forward, (1, PRIOR_DRAWS), seed)
+    nominal = dataclasses.replace(
+        drawn, log_factor=np.zeros_like(drawn.log_factor), thickness=np.ones_like(drawn.thickness)
+    )
+    weights = np.tile(local.weights, (1, PRIOR_DRAWS, 1, 1))
+    yields = np.asarray(local.data.yields)
+    # A zero fraction changes by a factor as any other: the factor is taken from an amount of one atom in 1e12.
+    weights[..., : yields.shape[1]] = np.maximum(weights[..., : yields.shape[1]], 1e-12 * yields)
+
+    def log_fractions(calibration: Any) -> FloatArray:  # noqa: ANN401
+        return np.asarray(np.log(compositions(weights, yields, forward, absorbing, calibration)[0]))
+
+    base = log_fractions(nominal)
+    return (
+        log_fractions(dataclasses.replace(nominal, log_factor=drawn.log_factor)) - base,
+        log_fractions(dataclasses.replace(nominal, thickness=drawn.thickness)) - base,
+    )
+
+
+def _drawn_parts(variances: list[FloatArray]) -> FloatArray:
+    """Variances over draws of the priors at the places of calibration and absorption, zeros at the others."""
+    calibration, absorption = variances
+    none = np.zeros_like(calibration)
+    return np.stack([none, none, calibration, absorption, none], axis=-1)

@@ -1,0 +1,329 @@
+"""What each declaration does for each composition: taken back, and one more given, locally around the mode.
+
+Everything is a statement about the Gaussian posterior Normal(mean, V) of `bayesunmix.checks.local_posterior`.
+
+A declaration taken back:
+
+* ``absent``: the weights w that it holds at zero become parameters, w >= 0. With the gradient g of the negative log
+  posterior with respect to them at zero, their curvature h and the cross curvature c with the others,
+
+      w ~ Normal(-kappa^-1 (g - c^T V g_0), kappa^-1) cut at zero,     kappa = h - c^T V c + 1,
+      all other parameters move by -V c w
+
+  (g_0 is the gradient of the others in these coordinates, the 1 a normal prior as wide as the phase's whole counts,
+  without which a weight that nothing holds would have no end). The elements of a phase are taken back together: one
+  alone is often held by the others.
+* ``stoichiometry``: the site balance, with residual r, slope b and width s, is taken out of precision and gradient:
+  V' = V + V b b^T V / (s^2 - b^T V b), and the mean moves by V' b r / s^2. Where b^T V b reaches s^2 the balance is all
+  that is known in this direction.
+* ``matrix``: the prior mean of the log-odds of the pure phase falls back to that of any other atom: the mean moves by
+  -V a, a = L^-1 e d, e the corner, d the difference, L the factor of the prior's covariance. The variance stays, and
+  so do the atoms: what the declaration says about which phases overlap is not taken back.
+
+A declaration more, about something that does not contradict the counts:
+
+* ``absent`` of an element that is not detected: its weight becomes zero, V' = V - V e e^T V / e^T V e;
+* ``stoichiometry`` of a phase without one, where its site ratio is within two standard deviations of the formula's:
+  V' = V - V b b^T V / (s^2 + b^T V b).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+
+from bayesunmix.checks.local_posterior import LocalPosterior, balance_slopes, composition_slopes, quadratic
+from bayesunmix.chemistry.stoichiometry import site_weights
+from bayesunmix.errors import InputError
+from bayesunmix.fit.model_data import SITE_BALANCE_SD, flat_model
+from bayesunmix.inference.laplace import cut_normal_draws
+from bayesunmix.models.abundance import MATRIX_LOG_ODDS
+from bayesunmix.phase import Phase
+
+FloatArray = npt.NDArray[np.float64]
+
+# Where the curvature of a freed weight is taken, in its own standard deviations with all else known: near zero.
+STEP = 0.1
+DRAWS = 2000
+# Formulas that are tried on phases without one.
+FORMULAS = ("ABO3", "A2BO4", "AB2O4", "A3B2O7")
+CONSISTENT_SD = 2.0
+
+
+@dataclass(frozen=True)
+class Change:
+    """What compositions would be with one declaration less, or one more.
+
+    Attributes
+    ----------
+    phase : str
+        Phase that the declaration is about.
+    declaration : str
+        As in a configuration: ``absent = ["Si", "Ca"]``, ``stoichiometry = "ABO3"``, ``matrix = true``.
+    elements : tuple of str
+        Elements that it declares absent.
+    shift : (phase, element)
+        Change of the atom fractions' mean.
+    variance : (phase, element)
+        Variance of the atom fractions then, calibration left out; infinite where nothing else holds them.
+    """
+
+    phase: str
+    declaration: str
+    elements: tuple[str, ...]
+    shift: FloatArray
+    variance: FloatArray
+
+
+def taken_back(
+    local: LocalPosterior, phases: Sequence[Phase], elements: Sequence[str], seed: int = 0
+) -> list[Change]:
+    """Return what each declaration does: compositions without it.
+
+    Parameters
+    ----------
+    local : LocalPosterior
+    phases : sequence of Phase
+        What was declared.
+    elements : sequence of str
+        Declared elements, in the order of the model.
+    seed : int
+        Of the draws of the freed weights.
+    """
+    declared = {
+        k: [elements.index(name) for name in phase.absent if name in elements]
+        for k, phase in enumerate(phases)
+    }
+    places = np.array([(k, i) for k, absent in declared.items() for i in absent], int).reshape(-1, 2)
+    found = []
+    if len(places):
+        freed = _freed(local, places)
+        for k, absent in declared.items():
+            if absent:
+                names = tuple(elements[i] for i in absent)
+                text = "absent = [" + ", ".join(f'"{name}"' for name in names) + "]"
+                found.append(Change(phases[k].name, text, names, *freed.without(places[:, 0] == k, seed)))
+    for k, phase in enumerate(phases):
+        if local.data.balance.inverse_sd[k] > 0:
+            found.append(_without_balance(local, k, phase))
+    for k, phase in enumerate(phases):
+        if phase.matrix:
+            found.append(_without_matrix(local, k, phase))
+    return found
+
+
+def given_more(
+    local: LocalPosterior,
+    phases: Sequence[Phase],
+    elements: Sequence[str],
+    detected: npt.NDArray[np.bool_],
+    calibration_sd: FloatArray,
+) -> list[Change]:
+    """Return what further declarations would do, each by itself.
+
+    Parameters
+    ----------
+    local : LocalPosterior
+    phases : sequence of Phase
+    elements : sequence of str
+    detected : (phase, element)
+        Elements whose absence would contradict the counts.
+    calibration_sd : (element,)
+        Relative errors of the line strengths, which widen a site balance.
+    """
+    found = []
+    slopes = local.slopes()
+    for place, (k, i) in enumerate(np.asarray(local.data.free)):
+        if i < len(elements) and not detected[k, i]:
+            text = f'absent = ["{elements[i]}"]'
+            found.append(
+                Change(
+                    phases[k].name, text, (elements[i],), *_emptied(local, slopes, local.lines.start + place)
+                )
+            )
+    for k, phase in enumerate(phases):
+        if phase.stoichiometry is None:
+            found += _with_formulas(local, slopes, k, phase, elements, calibration_sd)
+    return found
+
+
+@dataclass(frozen=True)
+class _Freed:
+    """Gradient and curvature of weights that are declared zero, had they been parameters.
+
+    Attributes
+    ----------
+    local : LocalPosterior
+    gradient : (place,)
+    curvature : (place, place)
+    cross : (dim, place)
+    slopes : (phase, element, place)
+        Derivative of the atom fractions with respect to the freed weights.
+    """
+
+    local: LocalPosterior
+    gradient: FloatArray
+    curvature: FloatArray
+    cross: FloatArray
+    slopes: FloatArray
+
+    def without(self, chosen: npt.NDArray[np.bool_], seed: int) -> tuple[FloatArray, FloatArray]:
+        """Shift and variance of the atom fractions when the chosen weights are free."""
+        local, cross = self.local, self.cross[:, chosen]
+        response = local.covariance @ cross
+        precision = self.curvature[np.ix_(chosen, chosen)] - cross.T @ response + np.eye(int(chosen.sum()))
+        values, vectors = np.linalg.eigh(precision)
+        covariance = (vectors / np.maximum(values, 1.0)) @ vectors.T
+        mean_of_others = local.mean - _mode(local)
+        pull = self.gradient[chosen] + cross.T @ mean_of_others
+        generator = np.random.default_rng([seed, 30])
+        weights = cut_normal_draws(-covariance @ pull, covariance, DRAWS, generator)
+        change = self.slopes[..., chosen] - np.einsum("kel,lp->kep", local.slopes(), response[local.lines])
+        moved = np.einsum("kep,np->nke", change, weights)
+        return moved.mean(axis=0), quadratic(
+            local.slopes(), local.covariance[local.lines, local.lines]
+        ) + moved.var(axis=0)
+
+
+def _freed(local: LocalPosterior, places: npt.NDArray[np.int64]) -> _Freed:
+    """Free some weights: gradient and curvature by automatic differentiation of the model that has them."""
+    data = local.data
+    strength = np.abs(local.derivatives[places[:, 0], places[:, 1]]).sum(axis=1)
+    counts = sum(float(group.counts.sum(dtype=np.float64)) for group in data.groups)
+    scale = 1.0 / (np.maximum(strength, 1e-3) * np.sqrt(max(counts, 1.0)))
+    more = jax.tree.map(
+        jnp.asarray,
+        data._replace(free=np.concatenate([data.free, places]), scale=np.concatenate([data.scale, scale])),
+    )
+    model = flat_model(more)
+    own, new = local.lines, np.arange(len(places)) + local.lines.stop
+    z = np.insert(local.z, local.lines.stop, np.log(np.expm1(np.full(len(places), STEP))))
+
+    def products(z: jax.Array, data: object) -> tuple[jax.Array, jax.Array]:
+        def gradient(x: jax.Array) -> jax.Array:
+            slope: jax.Array = jax.grad(model.potential)(x, data)
+            return slope
+
+        tangents = jnp.zeros((len(places), len(z))).at[jnp.arange(len(places)), new].set(1.0)
+        along: tuple[jax.Array, jax.Array] = jax.lax.map(lambda t: jax.jvp(gradient, (z,), (t,)), tangents)
+        return along
+
+    # Run once: the compiler's own time is most of it.
+    quick = jax.jit(products, compiler_options={"xla_backend_optimization_level": 0})
+    gradients, columns = (np.asarray(part) for part in quick(jnp.asarray(z), more))
+    gradient = gradients[0]
+    # From z to the weights themselves, as in `bayesunmix.inference.laplace`: w = scale softplus(z).
+    slope = np.ones(len(z))
+    slope[own] = expit(z[own])
+    slope[new] = expit(z[new])
+    g = (gradient[new] + 1.0 - slope[new]) / slope[new]
+    curvature = columns / slope[new][:, None] / slope
+    curvature[np.arange(len(new)), new] -= (1.0 - slope[new]) * (1.0 + g) / slope[new]
+    h = curvature[:, new] / np.outer(scale, scale)
+    others = np.delete(np.arange(len(z)), new)
+    step = STEP * scale
+    return _Freed(
+        local,
+        g / scale - h @ step,
+        0.5 * (h + h.T),
+        (curvature[:, others] / scale[:, None]).T,
+        composition_slopes(data, local.atom_fractions, local.weights, places),
+    )
+
+
+def _mode(local: LocalPosterior) -> FloatArray:
+    """Return the mode in y."""
+    y = local.z.copy()
+    y[local.lines] = np.logaddexp(0.0, y[local.lines])
+    return y
+
+
+def _balance_vector(local: LocalPosterior, k: int, a_site: FloatArray, b_site: FloatArray) -> FloatArray:
+    """Return the derivative of a phase's log site ratio with respect to y, shape (dim,)."""
+    vector = np.zeros(len(local.z))
+    vector[local.lines] = balance_slopes(a_site, b_site, local.atom_fractions[k]) @ local.slopes()[k]
+    return vector
+
+
+def _without_balance(local: LocalPosterior, k: int, phase: Phase) -> Change:
+    """Take a phase's site balance back."""
+    balance, x = local.data.balance, local.atom_fractions[k]
+    width = 1.0 / float(balance.inverse_sd[k])
+    b = _balance_vector(local, k, balance.a_site[k], balance.b_site[k])
+    residual = float(np.log((balance.a_site[k] @ x) / (balance.b_site[k] @ x)) - balance.log_target[k])
+    response = local.covariance @ b
+    left = width**2 - float(b @ response)
+    slopes = local.slopes()
+    along = slopes @ response[local.lines]
+    variance = quadratic(slopes, local.covariance[local.lines, local.lines])
+    # What else holds this direction is less than a hundredth of what the balance does: nothing can be said.
+    known = left > 0.01 * width**2
+    more = (
+        along**2 / left
+        if known
+        else np.where(np.abs(along) > 1e-3 * np.sqrt(variance * (b @ response)), np.inf, 0.0)
+    )
+    shift = along * residual / left if known else np.zeros_like(along)
+    return Change(phase.name, f'stoichiometry = "{phase.stoichiometry}"', (), shift, variance + more)
+
+
+def _without_matrix(local: LocalPosterior, k: int, phase: Phase) -> Change:
+    """Take back that a phase has pure regions: to first order, on the same atoms."""
+    prior = local.data.prior
+    corner = np.flatnonzero(np.asarray(prior.atoms)[:, k] == 1.0)[0]
+    push = np.zeros(len(prior.mean))
+    push[corner] = MATRIX_LOG_ODDS
+    gradient = np.zeros(len(local.z))
+    gradient[local.blocks["abundance_xi"]] = np.linalg.solve(np.asarray(prior.factor), push)
+    slopes = local.slopes()
+    shift = -slopes @ (local.covariance @ gradient)[local.lines]
+    return Change(
+        phase.name, "matrix = true", (), shift, quadratic(slopes, local.covariance[local.lines, local.lines])
+    )
+
+
+def _with_formulas(
+    local: LocalPosterior,
+    slopes: FloatArray,
+    k: int,
+    phase: Phase,
+    elements: Sequence[str],
+    calibration_sd: FloatArray,
+) -> list[Change]:
+    """Stoichiometries that a phase without one is consistent with."""
+    found = []
+    x = local.atom_fractions[k]
+    for formula in FORMULAS:
+        try:
+            sites = site_weights(formula, elements)
+        except InputError:
+            # A site that none of the elements sits on: not a formula of this sample.
+            continue
+        if sites is None or not (sites.a @ x > 0 and sites.b @ x > 0):
+            continue
+        b = _balance_vector(local, k, sites.a, sites.b)
+        slope = balance_slopes(sites.a, sites.b, x) * x
+        width = float(np.hypot(SITE_BALANCE_SD, np.linalg.norm(slope * calibration_sd)))
+        response = local.covariance @ b
+        residual = float(np.log((sites.a @ x) / (sites.b @ x) / sites.ratio))
+        total = width**2 + float(b @ response)
+        if residual**2 <= CONSISTENT_SD**2 * total:
+            along = slopes @ response[local.lines]
+            variance = quadratic(slopes, local.covariance[local.lines, local.lines])
+            text = f'stoichiometry = "{formula}"'
+            found.append(Change(phase.name, text, (), -along * residual / total, variance - along**2 / total))
+    return found
+
+
+def _emptied(local: LocalPosterior, slopes: FloatArray, place: int) -> tuple[FloatArray, FloatArray]:
+    """Shift and variance of the atom fractions when the weight at a place of y is zero."""
+    along = slopes @ local.covariance[local.lines, place]
+    before = quadratic(slopes, local.covariance[local.lines, local.lines])
+    width = float(local.covariance[place, place])
+    return -along * _mode(local)[place] / width, np.maximum(before - along**2 / width, 0.0)

@@ -1,0 +1,258 @@
+"""How well the fitted model describes the map: the total spectrum, and segments on counts they were not made with.
+
+A pixel is labelled by its posterior, so its noise decides with which pixels it is pooled: compared with the very counts
+that made the labels, even a perfect model seems to miss. The counts are therefore thinned into two halves, independent
+of each other since they are Poisson (Neufeld, A., et al., J. Mach. Learn. Res. 25 (2024) 57, arXiv:2301.07276): the
+first labels the pixels and predicts the abundances, the second is compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from scipy import sparse
+
+from bayesunmix.fit.posterior import Draws, FittedPosterior
+from bayesunmix.fit.preparation import Setup
+from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
+from bayesunmix.models.thickness import THINNEST, ThicknessDraws
+from bayesunmix.xray.calibration import poisson_deviance
+
+FloatArray = npt.NDArray[np.float64]
+
+THINNING_SEED = 1
+ROWS_AT_ONCE = 4096
+# Channels are pooled until a segment expects so many counts: below that the deviance is not chi-squared.
+ENOUGH_EXPECTED = 10.0
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Held-out counts of the pixels of each label, and what the model expects.
+
+    Attributes
+    ----------
+    observed, expected : (phase, energy)
+        On the map's channels; zeros for a phase that labels no pixel.
+    """
+
+    observed: FloatArray
+    expected: FloatArray
+
+
+def mean_thickness(setup: Setup, fitted: FittedPosterior, draws: Draws) -> ThicknessDraws:
+    """How thickness tilts the pixels' spectra at the mean of the draws."""
+    scale, exponent = (np.array([v.mean()]) for v in (draws.absorption_scale, draws.stray_exponent))
+    return ThicknessDraws(setup.thickness.pixels, fitted.data.effect, scale, exponent)
+
+
+def pooled_tilt(thickness: ThicknessDraws, shares: FloatArray, totals: FloatArray) -> FloatArray:
+    """Factor on the expected spectrum of pixels pooled, to first order, before it keeps their counts, (energy,).
+
+    Parameters
+    ----------
+    thickness : ThicknessDraws
+        Of those pixels, at one draw.
+    shares : (pixel, phase)
+        Abundances in shares of counts.
+    totals : (pixel,)
+        Counts.
+    """
+    effect = thickness.effect
+    weight = totals / max(float(totals.sum()), 1.0)
+    excess = float(weight @ (thickness.relative * (shares @ effect.mass_per_count) - 1.0))
+    log_relative = float(weight @ np.log(np.maximum(thickness.relative, THINNEST)))
+    absorbed = thickness.scale[0] * excess * effect.absorption_slope
+    return np.asarray(1.0 + absorbed - thickness.exponent[0] * log_relative * effect.stray_share)
+
+
+def expected_spectrum(
+    amounts: FloatArray, spectra: FloatArray, tilt: FloatArray, starts: npt.NDArray[np.int64] | None = None
+) -> FloatArray:
+    """Return the expected counts of pooled pixels by phase, shape (phase, energy).
+
+    Parameters
+    ----------
+    amounts : (phase,)
+        Counts of each phase.
+    spectra : (phase, energy)
+        Unit sum, on bins or on channels.
+    tilt : (bin,)
+        From `pooled_tilt`.
+    starts : (bin + 1,), optional
+        First channel of each bin, where the spectra are on channels.
+    """
+    factor = tilt if starts is None else np.repeat(tilt, np.diff(starts))
+    tilted = spectra * factor
+    kept = (amounts @ tilted).sum() / max(amounts.sum(), 1e-300)
+    return np.asarray(amounts[:, None] * tilted / max(kept, 1e-300))
+
+
+def held_out_segments(
+    setup: Setup, draws: Draws, channel_spectra: FloatArray, thickness: ThicknessDraws, max_overlap: int
+) -> Segments:
+    """Label pixels on one half of their counts and pool the other half by label.
+
+    Parameters
+    ----------
+    setup : Setup
+    draws : Draws
+        Their mean endmembers label.
+    channel_spectra : (phase, energy)
+        The same endmembers on the map's channels, unit sum.
+    thickness : ThicknessDraws
+        From `mean_thickness`.
+    max_overlap : int
+        As in the inference.
+    """
+    pixel, channel, first, second = _thinned(setup)
+    boundaries = setup.blocks.boundaries
+    bins = np.repeat(np.arange(len(boundaries) - 1, dtype=np.int32), np.diff(boundaries))[channel]
+    shape = (setup.image.n_pixels, len(boundaries) - 1)
+    counts = sparse.coo_array((first.astype(np.uint16), (pixel, bins)), shape=shape).toarray()
+    del bins, first  # a gigabyte on a large map
+    mean = draws.spectra.mean(axis=(0, 1))
+    labelled = pixel_posterior(
+        counts,
+        mean[None],
+        np.ones((1, len(mean))),
+        level=0.5,
+        max_overlap=max_overlap,
+        matrix=np.array([phase.matrix for phase in setup.phases]),
+        thickness=thickness,
+    )
+    label = labelled.count_share.argmax(axis=1)
+    n_phases, n_channels = channel_spectra.shape
+    flat = label[pixel] * n_channels + channel
+    observed = np.bincount(flat, weights=second, minlength=n_phases * n_channels)
+    totals = np.bincount(pixel, weights=second, minlength=setup.image.n_pixels)
+    expected = np.zeros_like(channel_spectra)
+    for k in range(n_phases):
+        own = label == k
+        shares, counts_there = labelled.count_share[own].astype(float), totals[own]
+        tilt = pooled_tilt(thickness._replace(relative=thickness.relative[own]), shares, counts_there)
+        expected[k] = expected_spectrum(counts_there @ shares, channel_spectra, tilt, boundaries).sum(axis=0)
+    return Segments(observed.reshape(n_phases, n_channels).astype(float), expected)
+
+
+def _thinned(
+    setup: Setup,
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Pixel and channel of every entry that holds counts, and its counts in two random halves."""
+    matrix = setup.image.pixel_matrix()
+    generator = np.random.default_rng(THINNING_SEED)
+    pieces = []
+    for start in range(0, len(matrix), ROWS_AT_ONCE):
+        rows = matrix[start : start + ROWS_AT_ONCE]
+        pixel, channel = np.nonzero(rows)
+        counts = rows[pixel, channel]
+        # Halves keep the narrow type of the counts: there are tens of millions of entries on a large map.
+        first = generator.binomial(counts.astype(np.int64), 0.5).astype(counts.dtype)
+        pieces.append(((pixel + start).astype(np.int32), channel.astype(np.int32), first, counts - first))
+    pixels, channels, first, second = (np.concatenate(part) for part in zip(*pieces, strict=True))
+    return pixels, channels, first, second
+
+
+def deviances(
+    setup: Setup,
+    channel_spectra: FloatArray,
+    pixels: PixelPosterior,
+    thickness: ThicknessDraws,
+    segments: Segments,
+    n_parameters: int,
+) -> dict[str, float]:
+    """Poisson deviance per degree of freedom of the total spectrum, by channel, and of the held-out segments.
+
+    Segments are judged by channel too, those of few counts pooled until they expect ten.
+
+    Parameters
+    ----------
+    channel_spectra : (phase, energy)
+    thickness : ThicknessDraws
+        From `mean_thickness`.
+    n_parameters : int
+        Parameters that shape one spectrum; none are counted for segments, whose counts they were not fitted to in
+        these parts.
+    """
+    n_channels = channel_spectra.shape[1]
+    expected = total_expected(setup, channel_spectra, pixels, thickness)
+    total = poisson_deviance(setup.image.sum_spectrum().astype(float), expected)
+    apart, terms = 0.0, 0
+    for observed, there in zip(segments.observed, segments.expected, strict=True):
+        starts = _filled(there)
+        if starts.size:
+            pooled = (np.add.reduceat(values, starts) for values in (observed, there))
+            apart, terms = apart + poisson_deviance(*pooled), terms + starts.size
+    return {
+        "deviance_per_dof_total": total / max(n_channels - n_parameters, 1),
+        "deviance_per_dof_segments": apart / max(terms, 1),
+    }
+
+
+def total_expected(
+    setup: Setup, channel_spectra: FloatArray, pixels: PixelPosterior, thickness: ThicknessDraws
+) -> FloatArray:
+    """Return the expected counts of the total spectrum on the map's channels, shape (energy,)."""
+    amounts, tilt = _whole(setup, pixels, thickness)
+    return np.asarray(expected_spectrum(amounts, channel_spectra, tilt, setup.blocks.boundaries).sum(axis=0))
+
+
+def _whole(setup: Setup, pixels: PixelPosterior, thickness: ThicknessDraws) -> tuple[FloatArray, FloatArray]:
+    """Sum the counts of each phase over the map, and find the tilt of its total spectrum."""
+    totals, shares = setup.image.total_counts.ravel().astype(float), pixels.count_share.astype(float)
+    return totals @ shares, pooled_tilt(thickness, shares, totals)
+
+
+def _filled(expected: FloatArray) -> npt.NDArray[np.intp]:
+    """First channels of runs with enough expected counts each; the last run takes what is left."""
+    starts: list[int] = []
+    held = ENOUGH_EXPECTED
+    for channel, counts in enumerate(expected.tolist()):
+        if held >= ENOUGH_EXPECTED:
+            starts.append(channel)
+            held = 0.0
+        held += counts
+    return np.array(starts if held >= ENOUGH_EXPECTED else starts[:-1], dtype=np.intp)
+
+
+def fit_dataset(
+    setup: Setup, draws: Draws, pixels: PixelPosterior, thickness: ThicknessDraws, segments: Segments
+) -> xr.Dataset:
+    """Observed and expected counts per bin, for the whole map and for the held-out segments."""
+    spectra = draws.spectra.mean(axis=(0, 1))
+    amounts, tilt = _whole(setup, pixels, thickness)
+    by_phase = expected_spectrum(amounts, spectra, tilt)
+    pieces = draws.continuum.mean(axis=(0, 1)) / draws.total.mean(axis=(0, 1))[:, None]
+    starts, edges = setup.blocks.boundaries[:-1], setup.blocks.edges_keV
+    return xr.Dataset(
+        {
+            "energy_low": ("energy_bin", edges[:-1]),
+            "energy_high": ("energy_bin", edges[1:]),
+            "observed": ("energy_bin", np.add.reduceat(setup.image.sum_spectrum(), starts).astype(float)),
+            "expected": ("energy_bin", by_phase.sum(axis=0)),
+            "expected_by_phase": (("phase", "energy_bin"), by_phase),
+            "continuum": (
+                "energy_bin",
+                np.einsum("k,kb,kbc->c", amounts, pieces, _continuum_templates(setup)),
+            ),
+            "segment_observed": (
+                ("phase", "energy_bin"),
+                np.add.reduceat(segments.observed, starts, axis=1),
+            ),
+            "segment_expected": (
+                ("phase", "energy_bin"),
+                np.add.reduceat(segments.expected, starts, axis=1),
+            ),
+        },
+        coords={"phase": [phase.name for phase in setup.phases]},
+    )
+
+
+def _continuum_templates(setup: Setup) -> FloatArray:
+    """Unit-area continuum pieces, at the map's mean composition: they differ little between phases."""
+    pieces = setup.forward.continuum_spectra(np.tile(setup.mean_composition, (len(setup.phases), 1)))
+    return np.asarray(pieces / pieces.sum(axis=2, keepdims=True))

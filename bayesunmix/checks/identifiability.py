@@ -1,0 +1,300 @@
+"""What pins each composition, and which endmembers nothing pins.
+
+What could be taken out of a phase, or put into it, without the counts noticing:
+
+A phase k without pure pixels is seen only in mixtures. If its spectrum contains every component of phase j, then
+
+    s_k' = (s_k - t s_j) / (1 - t),     abundances a_k' = (1 - t) a_k,  a_j' = a_j + t a_k
+
+fits every pixel as well, up to the t at which a component would turn negative, t_max = min_i w_ki / w_ji. An element
+that is absent from k and present in j makes t_max zero: it pins the phase. So does a declared matrix phase, whose
+pure pixels show its spectrum. Where neither is the case, the composition hangs on the abundance prior alone, and its
+interval does not say so. In the other direction, s_k' = (s_k + t s_j) / (1 + t), no component of j may be declared
+absent from k, and t ends at the smallest a_j / a_k of any block: zero where k is pure.
+
+Close to the mode the same is said by numbers: how wide a composition is because abundances are unknown, and what
+becomes of it with one declaration less or one more (`bayesunmix.checks.declarations`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from scipy.linalg import eigh
+from scipy.special import softmax
+
+from bayesunmix.checks.declarations import Change, given_more, taken_back
+from bayesunmix.checks.local_posterior import LocalPosterior, quadratic
+from bayesunmix.fit.posterior import FittedPosterior
+from bayesunmix.phase import Phase
+
+FloatArray = npt.NDArray[np.float64]
+
+# A share of another phase below this moves compositions by no more than their usual intervals.
+NOTICED = 0.05
+# Components with less than this share of a phase's counts cannot tell whether the phase is in another.
+LEAST_SHARE = 1e-3
+# A declaration pins a composition when without it the composition would be so many times as uncertain.
+PINS = 1.1
+# One more is worth naming when it takes at least this share off the sd.
+GAINS = 0.05
+# Directions of which the unknown abundances leave less than this share of the information.
+FLAT = 0.5
+MOST_DIRECTIONS = 3
+
+
+def loose_ends(phases: Sequence[Phase], posterior: xr.Dataset) -> list[dict[str, Any]]:
+    """Pairs of phases of which the first could hold some of the second, or lose it, at no cost.
+
+    Parameters
+    ----------
+    phases
+        What was declared.
+    posterior : Dataset
+        `component_share` (chain, draw, phase, component).
+
+    Returns
+    -------
+    list of dict
+        ``phase``, ``other`` and ``share``, the largest t, where it exceeds a few per cent; the largest first.
+    """
+    weights = posterior["component_share"].mean(["chain", "draw"]).values
+    found = []
+    for k, phase in enumerate(phases):
+        for j, other in enumerate(phases):
+            if k == j or phase.matrix:
+                continue
+            held = weights[j] > LEAST_SHARE
+            share = float(np.min(weights[k, held] / weights[j, held]))
+            if share > NOTICED:
+                found.append({"phase": phase.name, "other": other.name, "share": min(share, 1.0)})
+    return sorted(found, key=lambda loose: -float(loose["share"]))
+
+
+def sentence_of(loose: dict[str, Any]) -> str:
+    """Write one loose end as a sentence that says what would mend it."""
+    phase, other, share = loose["phase"], loose["other"], 100.0 * float(loose["share"])
+    return (
+        f"Nothing declared pins {phase} against {other}: up to {share:.0f} % of its counts could belong to {other} at "
+        f"no cost to the fit, and its intervals do not hold that. Declare an element of {other} absent from {phase}, "
+        f"or `matrix = true` if {phase} has pure regions."
+    )
+
+
+class Known(NamedTuple):
+    """What the fit alone says, before there are draws.
+
+    Attributes
+    ----------
+    local : LocalPosterior
+    less : list of Change
+        Compositions with one declaration less.
+    """
+
+    local: LocalPosterior
+    less: list[Change]
+
+    @classmethod
+    def of(cls, fitted: FittedPosterior, phases: Sequence[Phase], elements: Sequence[str]) -> Known:
+        """Describe a fit; this compiles for some seconds where anything was declared absent."""
+        local = LocalPosterior.of(fitted)
+        return cls(local, taken_back(local, phases, elements))
+
+
+def identifiability(
+    known: Known,
+    phases: Sequence[Phase],
+    elements: Sequence[str],
+    posterior: xr.Dataset,
+    budget: xr.Dataset,
+    detected: npt.NDArray[np.bool_],
+    calibration_sd: FloatArray,
+) -> dict[str, Any]:
+    """Collect what pins every composition, as ``run.json`` holds it.
+
+    Parameters
+    ----------
+    known : Known
+    phases, elements : sequences
+        What was declared.
+    posterior : Dataset
+        `component_share`, see `loose_ends`, and `composition_counting`.
+    budget : Dataset
+        From `bayesunmix.checks.budget.uncertainty_budget`.
+    detected : (phase, element)
+    calibration_sd : (element,)
+        Relative errors of the line strengths.
+
+    Returns
+    -------
+    dict
+        ``loose_ends``, ``compositions`` (one record a phase and element), ``declarations`` (what each one does where
+        it does most) and ``flat_directions``.
+    """
+    local, less = known
+    more = given_more(local, phases, elements, detected, calibration_sd)
+    return {
+        "compositions": composition_records(local, phases, elements, posterior, budget, less, more),
+        "declarations": [_strongest(change, local, phases, elements) for change in less],
+        "flat_directions": flat_directions(local, phases, elements),
+    }
+
+
+def composition_records(
+    local: LocalPosterior,
+    phases: Sequence[Phase],
+    elements: Sequence[str],
+    posterior: xr.Dataset,
+    budget: xr.Dataset,
+    less: Sequence[Change],
+    more: Sequence[Change],
+) -> list[dict[str, Any]]:
+    """One record for every composition that was not declared zero.
+
+    Returns
+    -------
+    list of dict
+        ``phase``, ``element``; ``at_frac`` at the mode; ``sd``, calibration left out; ``flat_sd``, the part of it that
+        comes from unknown abundances; ``flat_low`` and ``flat_high``, the ends of the exact rotations that the
+        declarations allow; ``pinned_by``, ``sd_without``: the declaration that does most for it and its sd (with the
+        shift) without; ``would_gain``, ``sd_with``: the further declaration that would do most. Names are empty where
+        the counts alone decide, and where nothing would help.
+    """
+    sd = np.sqrt(quadratic(local.slopes(), local.covariance[local.lines, local.lines]))
+    low, high = rotated_range(local, phases)
+    flat = np.sqrt(budget["composition"].sel(source="unmixing").values)
+    drawn = posterior["composition_counting"].std(["chain", "draw"]).values
+    # The linear scale gives ratios; the draws, where there are any, give the sd itself.
+    unit = np.divide(drawn, sd, out=np.ones_like(sd), where=(sd > 0) & (drawn > 0))
+    rows = []
+    for k, phase in enumerate(phases):
+        for i, element in enumerate(elements):
+            if element in phase.absent or sd[k, i] == 0.0:
+                continue
+            without = [float(np.hypot(np.sqrt(change.variance[k, i]), change.shift[k, i])) for change in less]
+            # That an element is absent tells its own amount, which is no gain.
+            own = [change.phase == phase.name and element in change.elements for change in more]
+            with_ = [
+                np.inf if itself else float(np.sqrt(change.variance[k, i]))
+                for change, itself in zip(more, own, strict=True)
+            ]
+            worst = int(np.argmax(without)) if without else -1
+            best = int(np.argmin(with_)) if with_ else -1
+            pinned = worst >= 0 and without[worst] > PINS * sd[k, i]
+            gain = best >= 0 and with_[best] < (1.0 - GAINS) * sd[k, i]
+            rows.append(
+                {
+                    "phase": phase.name,
+                    "element": element,
+                    "at_frac": float(local.atom_fractions[k, i]),
+                    "sd": float(unit[k, i] * sd[k, i]),
+                    "flat_sd": float(flat[k, i]),
+                    "flat_low": float(low[k, i]),
+                    "flat_high": float(high[k, i]),
+                    "pinned_by": _named(less[worst]) if pinned else "",
+                    "sd_without": float(unit[k, i]) * without[worst] if pinned else None,
+                    "would_gain": _named(more[best]) if gain else "",
+                    "sd_with": float(unit[k, i]) * with_[best] if gain else None,
+                }
+            )
+    return rows
+
+
+def rotated_range(local: LocalPosterior, phases: Sequence[Phase]) -> tuple[FloatArray, FloatArray]:
+    """Lowest and highest atom fractions along the exact rotations that declarations and pixels allow.
+
+    Returns
+    -------
+    Two arrays (phase, element); both are the atom fractions at the mode where nothing can move.
+    """
+    weights, yields = local.weights, np.asarray(local.data.yields)
+    allowed = np.asarray(local.data.basis.allowed)
+    spans = [local.atom_fractions]
+    for k, phase in enumerate(phases):
+        for j in range(len(phases)):
+            held = weights[j] > LEAST_SHARE
+            if k == j:
+                continue
+            out = 0.0 if phase.matrix else float(np.min(weights[k, held] / weights[j, held]))
+            into = _least_beside(local, k, j) if allowed[k, held].all() else 0.0
+            for share in (-min(out, 1.0), into):
+                turned = local.atom_fractions.copy()
+                atoms = (
+                    np.maximum(weights[k] + share * weights[j], 0.0)[: yields.shape[1]]
+                    * allowed[k, : yields.shape[1]]
+                )
+                atoms = atoms / yields[k]
+                if atoms.sum() > 0:
+                    turned[k] = atoms / atoms.sum()
+                    spans.append(turned)
+    return np.min(spans, axis=0), np.max(spans, axis=0)
+
+
+def _least_beside(local: LocalPosterior, k: int, j: int) -> float:
+    """Smallest a_j / a_k of any atom of the mixture that holds a block."""
+    prior = local.data.prior
+    atoms = np.asarray(prior.atoms)
+    start = local.blocks["abundance_xi"]
+    share = softmax(prior.mean + prior.factor @ local.z[start])
+    blocks = sum(float(group.present.sum()) for group in local.data.groups)
+    used = (share * blocks > 1.0) & (atoms[:, k] > 0.0)
+    return float((atoms[used, j] / atoms[used, k]).min()) if used.any() else 0.0
+
+
+def flat_directions(
+    local: LocalPosterior, phases: Sequence[Phase], elements: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Directions of the compositions that the counts hold least, the flattest first.
+
+    They solve V^-1 u = kept I_c u: ``kept`` is the share of the information with known abundances that is left.
+
+    Returns
+    -------
+    list of dict
+        ``kept`` and, where the direction moves most, ``phase``, ``element`` and ``change`` of the atom fraction at one
+        posterior standard deviation.
+    """
+    marginal = np.linalg.inv(local.covariance[local.lines, local.lines])
+    kept, vectors = eigh(0.5 * (marginal + marginal.T), local.complete)
+    found = []
+    for share, vector in zip(kept[:MOST_DIRECTIONS], vectors.T, strict=False):
+        if share > FLAT:
+            break
+        unit = vector / np.sqrt(vector @ marginal @ vector)
+        moved = local.slopes() @ unit
+        k, i = divmod(int(np.abs(moved).argmax()), moved.shape[1])
+        found.append(
+            {
+                "kept": float(max(share, 0.0)),
+                "phase": phases[k].name,
+                "element": elements[i],
+                "change": float(abs(moved[k, i])),
+            }
+        )
+    return found
+
+
+def _strongest(
+    change: Change, local: LocalPosterior, phases: Sequence[Phase], elements: Sequence[str]
+) -> dict[str, Any]:
+    """Record of one declaration: where it does most, relative to the sd that is there with it."""
+    sd = np.sqrt(quadratic(local.slopes(), local.covariance[local.lines, local.lines]))
+    times = np.divide(
+        np.hypot(np.sqrt(change.variance), change.shift), sd, out=np.ones_like(sd), where=sd > 0
+    )
+    k, i = divmod(int(times.argmax()), times.shape[1])
+    return {
+        "phase": change.phase,
+        "declaration": change.declaration,
+        "does_most_for": {"phase": phases[k].name, "element": elements[i]},
+        "sd_times_without": float(times[k, i]),
+        "shift_without": float(change.shift[k, i]),
+    }
+
+
+def _named(change: Change) -> str:
+    return f"{change.phase}: {change.declaration}"

@@ -1,0 +1,227 @@
+"""The posterior around its mode as a Gaussian, and what it would be if the abundances were known.
+
+In coordinates y (weights of line families in units of their `scale`, every other parameter as it is) the posterior is
+nearly Normal(mode, V) with V = G^-1 (`bayesunmix.inference.laplace`). If the abundance of every block were known, the
+weights alone would have the precision
+
+    I_c = sum_j n_j sum_c d_jc d_jc^T / m_jc + prior,     d_jc = sum_k alpha_jk ds_kc/dw,     m_jc = sum_k alpha_jk s_kc
+
+n_j being the counts of the blocks at atom j of the mixture: the complete-data information, of which the observed one is
+what the unknown abundances leave (Louis, T. A., J. R. Stat. Soc. B 44 (1982) 226).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from scipy.special import softmax
+
+from bayesunmix.fit.model_data import fisher_information
+from bayesunmix.fit.posterior import FittedPosterior
+from bayesunmix.fit.starts import component_templates
+from bayesunmix.inference.laplace import cut_gaussian
+from bayesunmix.models.endmember import EndmemberBasis, continuum_shape
+from bayesunmix.models.response import template_change
+from bayesunmix.models.unmixing import (
+    GAUGE_SD,
+    Sites,
+    UnmixingData,
+    component_weights,
+    continuum_corrections,
+    log_ratios,
+    spectra,
+)
+
+FloatArray = npt.NDArray[np.float64]
+
+LINES = "line_units"
+
+
+@dataclass(frozen=True)
+class LocalPosterior:
+    """Gaussian posterior around the mode.
+
+    Attributes
+    ----------
+    data : UnmixingData
+    z : (dim,)
+        Mode in the sampler's coordinates.
+    blocks : dict of slice
+        Place of each site in y.
+    covariance, precision : (dim, dim)
+        V and its inverse, in y.
+    mean : (dim,)
+        Peak of the quadratic in y.
+    weights : (phase, component)
+        Weights w at the mode.
+    atom_fractions : (phase, element)
+        Compositions there, with nominal calibration factors.
+    derivatives : (phase, component, energy)
+        Derivative of the unit-sum spectrum of each phase with respect to its weights.
+    complete : (free, free)
+        Precision of the line units if the abundances and all other parameters were known.
+    """
+
+    data: UnmixingData
+    z: FloatArray
+    blocks: dict[str, slice]
+    covariance: FloatArray
+    precision: FloatArray
+    mean: FloatArray
+    weights: FloatArray
+    atom_fractions: FloatArray
+    derivatives: FloatArray
+    complete: FloatArray
+
+    @classmethod
+    def of(cls, fitted: FittedPosterior) -> LocalPosterior:
+        """Describe the posterior around the mode of a fit."""
+        data, estimate, blocks = fitted.data, fitted.estimate, fitted.model.blocks
+        gaussian = cut_gaussian(estimate.z, estimate.hessian, blocks[LINES])
+        sites = fitted.model.constrain(jnp.asarray(estimate.z), data)
+        weights, ratios, continuum, change, mixed = (np.asarray(part) for part in _at_mode(data, sites))
+        at_mode = data.basis._replace(
+            family_ratio=data.basis.family_ratio * np.exp(ratios),
+            continuum_area=continuum,
+            family_templates=data.basis.family_templates + change,
+        )
+        derivatives = _derivatives(at_mode, weights, mixed)
+        fractions = _fractions(weights, data.yields)
+        complete = _complete(data, sites, derivatives, mixed, weights, fractions)
+        precision = np.linalg.inv(gaussian.covariance)
+        return cls(
+            data,
+            estimate.z,
+            blocks,
+            gaussian.covariance,
+            0.5 * (precision + precision.T),
+            gaussian.mean,
+            weights,
+            fractions,
+            derivatives,
+            complete,
+        )
+
+    @property
+    def lines(self) -> slice:
+        """Place of the line units in y."""
+        return self.blocks[LINES]
+
+    def slopes(self) -> FloatArray:
+        """Return the derivative of every atom fraction with respect to the line units, shape (phase, element, free)."""
+        return (
+            composition_slopes(self.data, self.atom_fractions, self.weights, self.data.free) * self.data.scale
+        )
+
+    def variance_given(self, slopes: FloatArray, *fixed: str) -> FloatArray:
+        """Variance of linear functions of the line units when some sites are held at the mode, shape (...).
+
+        Parameters
+        ----------
+        slopes : (..., free)
+            Derivatives of the functions with respect to the line units.
+        *fixed : str
+            Sites that are known; none gives the posterior variance. Those that the model lacks are passed over.
+        """
+        kept = np.ones(len(self.z), bool)
+        for name in fixed:
+            if name in self.blocks:
+                kept[self.blocks[name]] = False
+        covariance = self.covariance if kept.all() else _inverse(self.precision[np.ix_(kept, kept)])
+        first = int(kept[: self.lines.start].sum())
+        inner = slice(first, first + slopes.shape[-1])
+        return quadratic(slopes, covariance[inner, inner])
+
+
+def quadratic(slopes: FloatArray, covariance: FloatArray) -> FloatArray:
+    """Variances a . V . a of functions with slopes a, shape (...)."""
+    return np.asarray(np.einsum("...i,ij,...j->...", slopes, covariance, slopes))
+
+
+def composition_slopes(
+    data: UnmixingData, atom_fractions: FloatArray, weights: FloatArray, places: npt.NDArray[np.int64]
+) -> FloatArray:
+    """Return the derivative of atom fractions with respect to some weights, shape (phase, element, place).
+
+    dx_ke / dw_ki = (delta_ei - x_ke) / (y_ki sum_l w_kl / y_kl) for an element i, 0 for another component.
+
+    Parameters
+    ----------
+    places : (place, 2) int
+        Phase and component of each weight.
+    """
+    n_phases, n_elements = atom_fractions.shape
+    atoms = (weights[:, :n_elements] / data.yields).sum(axis=1)
+    slopes = np.zeros((n_phases, n_elements, len(places)))
+    for number, (phase, component) in enumerate(places):
+        if component < n_elements:
+            change = (np.arange(n_elements) == component) - atom_fractions[phase]
+            slopes[phase, :, number] = change / (data.yields[phase, component] * atoms[phase])
+    return slopes
+
+
+def balance_slopes(a_site: FloatArray, b_site: FloatArray, atom_fractions: FloatArray) -> FloatArray:
+    """Return the derivative of log(A . x / B . x) with respect to atom fractions, shape (element,)."""
+    return np.asarray(a_site / (a_site @ atom_fractions) - b_site / (b_site @ atom_fractions))
+
+
+def _fractions(weights: FloatArray, yields: FloatArray) -> FloatArray:
+    atoms = weights[:, : yields.shape[1]] / yields
+    return np.asarray(atoms / atoms.sum(axis=1, keepdims=True))
+
+
+@jax.jit
+def _at_mode(data: UnmixingData, sites: Sites) -> tuple[jax.Array, ...]:
+    """Weights, log family ratios, shapes of the continuum, change of the templates, and spectra."""
+    continuum = continuum_shape(data.basis, *continuum_corrections(sites))
+    change = template_change(data.response, sites["response"])
+    return component_weights(data, sites), log_ratios(data, sites), continuum, change, spectra(data, sites)
+
+
+def _derivatives(at_mode: EndmemberBasis, weights: FloatArray, mixed: FloatArray) -> FloatArray:
+    """Return ds_k/dw_ki = (phi_ki - s_k sum_c phi_kic) / sum_ic w_ki phi_kic of the unit-sum spectra s."""
+    templates = component_templates(at_mode)
+    areas = templates.sum(axis=2)
+    total = (weights * areas).sum(axis=1)
+    return np.asarray((templates - areas[:, :, None] * mixed[:, None, :]) / total[:, None, None])
+
+
+def _complete(
+    data: UnmixingData,
+    sites: Sites,
+    derivatives: FloatArray,
+    mixed: FloatArray,
+    weights: FloatArray,
+    fractions: FloatArray,
+) -> FloatArray:
+    """Precision of the line units with everything else known: information of the counts, site balances and gauge."""
+    prior, free = data.prior, np.asarray(data.free)
+    n_energy = mixed.shape[1]
+    counts = sum(float(group.counts[..., :n_energy].sum(dtype=np.float64)) for group in data.groups)
+    share = softmax(prior.mean + prior.factor @ np.asarray(sites["abundance_xi"]))
+    information = fisher_information(derivatives, free, np.asarray(prior.atoms), share * counts, mixed)
+    # A prior as wide as a phase's whole counts, so that a weight that nothing informs has an inverse.
+    information += np.eye(len(free))
+    gauge = (free[:, 0] == np.arange(len(weights))[:, None]) / weights.sum(axis=1, keepdims=True)
+    information += gauge.T @ gauge / GAUGE_SD**2
+    slopes = composition_slopes(data, fractions, weights, free)
+    balance = data.balance
+    for k in np.flatnonzero(balance.inverse_sd > 0):
+        slope = balance_slopes(balance.a_site[k], balance.b_site[k], fractions[k]) @ slopes[k]
+        information += balance.inverse_sd[k] ** 2 * np.outer(slope, slope)
+    return np.asarray(information * np.outer(data.scale, data.scale))
+
+
+def _inverse(precision: FloatArray) -> FloatArray:
+    """Inverse of a precision, symmetric."""
+    inverse = np.linalg.inv(precision)
+    return np.asarray(0.5 * (inverse + inverse.T))
+
+
+def known_abundances(local: LocalPosterior, slopes: FloatArray) -> FloatArray:
+    """Variance of linear functions of the line units if abundances and all else were known, shape (...)."""
+    return quadratic(slopes, _inverse(local.complete))

@@ -1,0 +1,307 @@
+"""Where the declared phases do not explain the map, and what there is too much of.
+
+`bayesunmix.inference.misfit` finds the places; here they are cut out, summed up and named. A region's pixels are those
+whose counts are likelier under the region's own spectrum than under the pixel's fitted mixture. The sum of their
+counts is fitted twice: by a mixture of the phases, and element by element. What the second fit has beyond the first
+is in excess.
+
+A hole holds few counts, hence no spectrum that could misfit: it is found by its counts, far below those around it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from bayesunmix.checks.regions import Region
+from bayesunmix.data.binning import bin_channels
+from bayesunmix.fit.posterior import Draws
+from bayesunmix.fit.preparation import Setup
+from bayesunmix.fit.starts import component_templates
+from bayesunmix.inference.misfit import Scan, pooled_amounts, scan, scores
+from bayesunmix.inference.pixel_posterior import PixelPosterior
+from bayesunmix.models.endmember import EndmemberBasis
+from bayesunmix.xray import LineTable
+from bayesunmix.xray.atomic import USUAL
+
+FloatArray = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+FALSE_ALARM = 0.01
+# Neighbouring bins are pooled up to the width of a peak and this share of the map's counts.
+LEAST_SHARE = 0.003
+# An element is named when it is this many standard deviations and this factor off the mixture.
+NAMED_SIGMAS, NAMED_FACTOR = 4.0, 1.2
+# An element that nobody declared is named when its lines stand this far out of what is left.
+FOUND_SIGMAS = 6.0
+MOST_REGIONS = 20
+MOST_SAID = 3
+# A hole has less than this share of the counts around it; a window of so many expected counts decides.
+HOLLOW, HOLLOW_COUNTS = 0.4, 100.0
+# Side of the surroundings, relative to the map's.
+SURROUNDINGS = 0.35
+EVERYWHERE = np.ones((3, 3), bool)
+SWEEPS = 400
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """All regions of a map.
+
+    Attributes
+    ----------
+    sigma : (y, x)
+        Largest standardised residual around each pixel.
+    threshold, false_alarm, spread
+        See `bayesunmix.inference.misfit.Scan`.
+    regions : tuple of Region
+        The strongest first.
+    """
+
+    sigma: FloatArray
+    threshold: float
+    false_alarm: float
+    spread: float
+    regions: tuple[Region, ...]
+
+    def warnings(self) -> list[str]:
+        """Return one sentence, where there is a region."""
+        if not self.regions:
+            return []
+        said = ". ".join(_capital(region.sentence()) for region in self.regions[:MOST_SAID])
+        more = len(self.regions) - MOST_SAID
+        rest = f" There are {more} more places." if more > 0 else ""
+        return [
+            f"Some places are no mixture of the declared phases. {said}.{rest} A phase may be missing; the numbers of "
+            "the declared ones may have suffered."
+        ]
+
+    def facts(self) -> dict[str, Any]:
+        """Return what run.json says of the search itself."""
+        return {
+            "threshold": self.threshold,
+            "false_alarm": self.false_alarm,
+            "spread": self.spread,
+            "largest": float(self.sigma.max()),
+        }
+
+
+def find_misfit(
+    setup: Setup, basis: EndmemberBasis, draws: Draws, pixels: PixelPosterior, seed: int
+) -> Misfit:
+    """Find and name the places that the declared phases do not explain.
+
+    Parameters
+    ----------
+    setup, basis, draws, pixels
+        The run's; mean endmembers are tested.
+    seed : int
+        Of the simulated maps that give the threshold.
+    """
+    shape = setup.image.shape[:2]
+    spectra = draws.spectra.mean(axis=(0, 1))
+    bins = bin_channels(setup.image, setup.blocks.boundaries)
+    starts = pooled_bins(setup, bins.sum(axis=0, dtype=np.float64))
+    templates = component_templates(basis).mean(axis=0)
+    grid = np.add.reduceat(bins.astype(np.float64), starts, axis=1).reshape(*shape, -1)
+    pooled, own = (np.add.reduceat(values, starts, axis=1) for values in (spectra, templates))
+    directions = np.concatenate([own / own.sum(axis=1, keepdims=True), np.eye(len(starts))])
+    shares = pixels.count_share.astype(np.float64).reshape(*shape, -1)
+    found = scan(grid, pooled, directions, shares, seed=seed, false_alarm=FALSE_ALARM)
+    share = (draws.weights / draws.total[..., None]).mean(axis=(0, 1))
+    regions = []
+    for core, peak in _cores(found, grid, shares @ pooled):
+        region = _named(setup, bins, spectra, share, templates, core, float(found.sigma[peak]))
+        if not region.excess and not region.lacking:
+            names = dict.fromkeys(_of_direction(setup, int(found.direction[peak]), starts))
+            more = found.sign[peak] > 0
+            region = replace(region, excess=names) if more else replace(region, lacking=names)
+        regions.append(region)
+    holes = _holes(grid.sum(axis=2))
+    solid = [region for region in regions if not holes[round(region.y), round(region.x)]]
+    ordered = sorted([*solid, *_described(holes, grid.sum(axis=2))], key=lambda region: -region.sigma)
+    return Misfit(found.sigma, found.threshold, FALSE_ALARM, found.spread, tuple(ordered[:MOST_REGIONS]))
+
+
+def pooled_bins(setup: Setup, total: FloatArray) -> npt.NDArray[np.int64]:
+    """First bins of groups at least as wide as a peak, with at least a small share of the map's counts each."""
+    edges, least = setup.blocks.edges_keV, LEAST_SHARE * total.sum()
+    centre = 0.5 * (edges[1:] + edges[:-1])
+    width = np.asarray(setup.forward.response.fwhm_keV(np.maximum(centre, 0.0)), dtype=np.float64)
+    starts, held = [0], 0.0
+    for number, counts in enumerate(total.tolist()):
+        if held >= least and edges[number] - edges[starts[-1]] >= width[number]:
+            starts.append(number)
+            held = 0.0
+        held += counts
+    return np.array(starts, dtype=np.int64)
+
+
+def _of_direction(setup: Setup, direction: int, starts: npt.NDArray[np.int64]) -> list[str]:
+    """Name what the scan tested: elements, or an energy range."""
+    n_components = len(setup.forward.components)
+    if direction < n_components:
+        return _names(setup, direction)
+    edges = setup.blocks.edges_keV[[*starts, -1]]
+    low, high = edges[direction - n_components : direction - n_components + 2]
+    return [f"counts from {low:.2f} to {high:.2f} keV"]
+
+
+def _cores(found: Scan, grid: FloatArray, mixture: FloatArray) -> list[tuple[Mask, tuple[int, int]]]:
+    """Pixels of each region and the pixel of its largest residual, the strongest first.
+
+    Parameters
+    ----------
+    found : Scan
+    grid : (y, x, group)
+    mixture : (y, x, group)
+        Fitted spectrum of each pixel.
+    """
+    label, count = ndimage.label(found.sigma > found.threshold, EVERYWHERE)
+    peaks = [
+        np.unravel_index(int(np.where(label == number, found.sigma, 0.0).argmax()), label.shape)
+        for number in range(1, count + 1)
+    ]
+    peaks.sort(key=lambda peak: -found.sigma[peak])
+    cores = []
+    for peak in peaks[:MOST_REGIONS]:
+        y, x = (int(index) for index in peak)
+        half = int(found.side[peak]) // 2
+        window = np.zeros(label.shape, bool)
+        window[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1] = True
+        core = _core(grid, mixture, window, label == label[peak])
+        cores.append((core if core.any() else window, (y, x)))
+    return cores
+
+
+def _core(grid: FloatArray, mixture: FloatArray, window: Mask, inside: Mask) -> Mask:
+    """Pixels of a flagged area whose counts are likelier under its own spectrum than under their fitted mixture."""
+    core = window & inside
+    for _ in range(3):
+        counts = grid[core].sum(axis=0)
+        own = (counts + 0.5) / (counts.sum() + 0.5 * len(counts))
+        ratio = np.zeros(core.shape)
+        ratio[inside] = (grid[inside] * np.log(own / np.maximum(mixture[inside], 1e-12))).sum(axis=1)
+        likelier = (ndimage.uniform_filter(ratio, 3, mode="nearest") > 0.0) & inside
+        label, _ = ndimage.label(likelier, EVERYWHERE)
+        seen = label[core][label[core] > 0]
+        if not seen.size:
+            break
+        core = label == np.bincount(seen).argmax()
+    return core
+
+
+def _named(
+    setup: Setup,
+    bins: npt.NDArray[np.unsignedinteger[Any]],
+    spectra: FloatArray,
+    share: FloatArray,
+    templates: FloatArray,
+    core: Mask,
+    sigma: float,
+) -> Region:
+    """Sum up a region and say which elements its best mixture misses.
+
+    Parameters
+    ----------
+    bins : (pixel, energy)
+    spectra : (phase, energy)
+    share : (phase, component)
+        Counts in a component's main family per count of the phase.
+    templates : (component, energy)
+        Spectrum of one count in that family.
+    """
+    counts = bins[core.ravel()].sum(axis=0, dtype=np.float64)[None]
+    expected = (pooled_amounts(counts, spectra, SWEEPS) @ share)[0]
+    amounts = pooled_amounts(counts, templates, SWEEPS)[0]
+    mean = amounts @ templates + 1e-9
+    information = (templates / mean) @ templates.T
+    sd = np.sqrt(np.diag(np.linalg.pinv(information)))
+    change = (amounts - expected) / np.maximum(sd, 1e-9)
+    excess: dict[str, float | None] = {}
+    lacking: dict[str, float | None] = {}
+    for index in np.argsort(-np.abs(change)):
+        ratio = float(amounts[index] / max(expected[index], 1e-9))
+        names = _names(setup, int(index))
+        if change[index] > NAMED_SIGMAS and ratio > NAMED_FACTOR:
+            excess |= dict.fromkeys(names, ratio if expected[index] > 0.5 else None)
+        elif change[index] < -NAMED_SIGMAS and ratio < 1.0 / NAMED_FACTOR:
+            lacking |= dict.fromkeys(names, ratio)
+    excess |= dict.fromkeys(_undeclared(setup, counts, templates))
+    rows, columns = np.nonzero(core)
+    around = ndimage.binary_dilation(core, EVERYWHERE, iterations=3) & ~core
+    totals = setup.image.total_counts
+    ratio = float(totals[core].mean() / max(totals[around].mean(), 1e-9)) if around.any() else 1.0
+    return Region(
+        float(rows.mean()), float(columns.mean()), int(core.sum()), sigma, "spectrum", excess, lacking, ratio
+    )
+
+
+def _names(setup: Setup, component: int) -> list[str]:
+    """Elements of a component: of the undeclared ones all that were found."""
+    name = setup.forward.components[component]
+    return sorted(setup.spectrum.found) if name == "undeclared" else [name]
+
+
+def _undeclared(setup: Setup, counts: FloatArray, templates: FloatArray) -> list[str]:
+    """Name the element that nobody declared whose lines stand out of a region's spectrum most, if any does."""
+    forward = setup.forward
+    known = {family.element for family in forward.families}
+    others = [element for element in sorted(USUAL) if element not in known]
+    table = LineTable.built_in(forward.beam_energy_keV, others)
+    edges = forward.edges_keV
+    seen = [element for element in others if element in table.elements]
+    seen = [element for element in seen if table.families(element, edges[0], edges[-1])]
+    lines = [[line for line in table.lines(element) if line.energy_keV > edges[0]] for element in seen]
+    group = np.repeat(np.arange(len(seen)), [len(part) for part in lines])
+    energy = np.array([line.energy_keV for part in lines for line in part])
+    strength = np.array([line.strength for part in lines for line in part]) * forward.detector.efficiency(
+        energy
+    )
+    area = forward.response.columns(energy, strength / strength.max(), group, len(seen), edges)
+    z, _, _ = scores(counts, templates, area / np.maximum(area.sum(axis=1, keepdims=True), 1e-300))
+    best = int(z[0].argmax())
+    return [seen[best]] if z[0, best] > FOUND_SIGMAS else []
+
+
+def _holes(totals: FloatArray) -> Mask:
+    """Pixels in windows with far fewer counts than their surroundings."""
+    shape = totals.shape
+    middle = float(np.median(totals))
+    side = 3
+    while side * min(side, *shape) * middle < HOLLOW_COUNTS and side < max(shape) // 4:
+        side += 2
+    pooled = ndimage.uniform_filter(totals, side, mode="nearest")
+    step = max(1, min(shape) // 32)
+    wide = [max(3, int(SURROUNDINGS * size / step) // 2 * 2 + 1) if size > 1 else 1 for size in shape]
+    coarse = ndimage.median_filter(pooled[::step, ::step], size=tuple(wide), mode="nearest")
+    around = np.repeat(np.repeat(coarse, step, axis=0), step, axis=1)[: shape[0], : shape[1]]
+    reference = np.maximum(around, 0.5 * middle)
+    enough = reference * min(side, shape[0]) * min(side, shape[1]) >= 0.5 * HOLLOW_COUNTS
+    return np.asarray((pooled < HOLLOW * reference) & enough)
+
+
+def _described(holes: Mask, totals: FloatArray) -> list[Region]:
+    """Regions of a mask of holes."""
+    label, count = ndimage.label(holes, EVERYWHERE)
+    found = []
+    for number in range(1, count + 1):
+        core = label == number
+        around = ndimage.binary_dilation(core, EVERYWHERE, iterations=4) & ~holes
+        level = float(totals[around].mean()) if around.any() else float(totals.mean())
+        counts, expected = float(totals[core].sum()), level * float(core.sum())
+        rows, columns = np.nonzero(core)
+        sigma = (expected - counts) / np.sqrt(max(expected, 1.0))
+        ratio = counts / max(expected, 1e-9)
+        found.append(
+            Region(float(rows.mean()), float(columns.mean()), int(core.sum()), sigma, "hole", {}, {}, ratio)
+        )
+    return found
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

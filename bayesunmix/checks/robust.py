@@ -1,0 +1,343 @@
+"""Intervals that hold where a phase varies over the map: the model's draws, stretched where spatial tiles demand it.
+
+Minerals are zoned, films wedge-shaped: the blocks of one corner of a map then share a departure from the mean, and
+counting noise alone is too narrow for the mean composition. `bayesunmix.inference.sandwich` compares the scores of
+some three dozen tiles with the model's curvature. Where a homogeneous map would hardly ever scatter so, and where a
+standard deviation changes by more than a fifth, the draws are stretched; all tables and figures then come from the
+stretched draws, with the model's own intervals beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+
+from bayesunmix.checks.local_posterior import composition_slopes
+from bayesunmix.fit.posterior import Draws, FittedPosterior, read_draws
+from bayesunmix.fit.preparation import Setup
+from bayesunmix.fit.sampling import Drawn
+from bayesunmix.inference.arrays import single_thread
+from bayesunmix.inference.laplace import SMALLEST, CutGaussian, cut_gaussian
+from bayesunmix.inference.mixture import atom_weights, relative_likelihood, responsibilities
+from bayesunmix.inference.sandwich import Stretch, stretch_of, tile_labels
+from bayesunmix.inference.sharding import n_threads
+from bayesunmix.models.abundance import log_weights
+from bayesunmix.models.thickness import THINNEST, answered, counted
+from bayesunmix.models.unmixing import UnmixingData, spectra, thickness_parameters
+
+FloatArray = npt.NDArray[np.float64]
+
+N_TILES = 36
+# Ratio of the standard deviations from which on the robust ones are used.
+NOTICED = 1.2
+# Blocks that the map's atom weights count for beside those of a tile.
+MAP_BLOCKS = 2.0
+WEIGHT_ITERATIONS = 40
+# Homogeneous maps that are drawn for comparison.
+N_NULL = 24
+# A weight nearer to zero, in standard deviations, has no normal score.
+CLEAR = 3.0
+
+
+@dataclass(frozen=True)
+class Robust:
+    """The draws that are reported, and how they compare with the model's.
+
+    Attributes
+    ----------
+    drawn : Drawn
+        Stretched where `used`.
+    model : Draws or None
+        The model's own draws where the stretched ones are used.
+    facts : dict
+        What run.json holds: ``used``, ``reason``, ``tiles``, ``significance``, and per phase and element the ratio of
+        the robust standard deviation to the model's, of counting and unmixing alone.
+    """
+
+    drawn: Drawn
+    model: Draws | None
+    facts: dict[str, Any]
+
+
+def robust_draws(
+    setup: Setup, fitted: FittedPosterior, drawn: Drawn, level: float, seed: int, *, n_tiles: int = N_TILES
+) -> Robust:
+    """Compare tiles with the model, and stretch the draws where they disagree.
+
+    Parameters
+    ----------
+    setup, fitted, drawn
+        Of the run.
+    level : float
+        Of the intervals.
+    seed : int
+    n_tiles : int
+        About so many tiles.
+    """
+    if drawn.z is None:
+        return Robust(drawn, None, {"used": False, "reason": "The method gives no intervals."})
+    target = cut_gaussian(fitted.estimate.z, fitted.estimate.hessian, fitted.model.blocks["line_units"])
+    stretch, quantities = compare_tiles(setup, fitted, target, level, seed, n_tiles)
+    if stretch is None:
+        return Robust(drawn, None, {"used": False, "reason": "The map has too few blocks for tiles."})
+    slopes = quantities.gradients @ np.linalg.cholesky(target.covariance)
+    variance = stretch.stretched_variance(slopes)
+    ratio = np.sqrt(variance / stretch.model_variance)
+    used = bool(ratio.max(initial=1.0) > NOTICED)
+    table = [
+        {
+            "phase": setup.phases[k].name,
+            "element": setup.forward.elements[e],
+            "sd_ratio": float(ratio[i]),
+            "sd_ratio_untested": float(np.sqrt(stretch.robust_variance[i] / stretch.model_variance[i])),
+        }
+        for i, (k, e) in enumerate(quantities.places)
+    ]
+    facts = {
+        "used": used,
+        "reason": _reason(used, stretch, table),
+        "tiles": stretch.tiles,
+        "significance": stretch.significance,
+        "directions": len(stretch.variances),
+        "quantities": table,
+    }
+    if not used:
+        return Robust(drawn, None, facts)
+    z = stretched(drawn.z, target, stretch, fitted.model.blocks["line_units"])
+    return Robust(replace(drawn, draws=read_draws(fitted, z), z=z), drawn.draws, facts)
+
+
+@dataclass(frozen=True)
+class Quantities:
+    """Gradients (quantity, dim) of atom fractions in the bounded coordinates, and their phases and elements."""
+
+    gradients: FloatArray
+    places: list[tuple[int, int]]
+
+
+def compare_tiles(
+    setup: Setup, fitted: FittedPosterior, target: CutGaussian, level: float, seed: int, n_tiles: int
+) -> tuple[Stretch | None, Quantities]:
+    """Compare the scores of spatial tiles with the curvature, over the compositions of what is clearly there."""
+    slope = np.ones(len(fitted.estimate.z))
+    positive = fitted.model.blocks["line_units"]
+    slope[positive] = expit(fitted.estimate.z[positive])
+    quantities = _quantities(fitted, target)
+    position, shape = block_positions(setup)
+    labels = tile_labels(shape, n_tiles).ravel()[position]
+    labels = np.unique(labels, return_inverse=True)[1]
+    if len(quantities.places) == 0:
+        return None, quantities
+    tiles = Tiles.of(fitted, setup.blocks.counts.astype(np.float32), setup.thickness.blocks, labels)
+
+    def scores(counts: npt.NDArray[np.float32]) -> FloatArray:
+        return np.asarray(tiles.scores(counts) / slope)
+
+    own = scores(tiles.counts)
+    with single_thread(), ThreadPoolExecutor(n_threads()) as pool:
+        generators = (np.random.default_rng([seed, 41, number]) for number in range(N_NULL))
+        null = list(pool.map(lambda generator: scores(tiles.drawn(generator)), generators))
+    root = np.asarray(np.linalg.cholesky(target.covariance), np.float64)
+    phase = np.array([k for k, _ in quantities.places])
+    by_phase = [quantities.gradients[phase == k] for k in np.unique(phase)]
+    return stretch_of(own, null, root, by_phase, level=level), quantities
+
+
+def block_positions(setup: Setup) -> tuple[npt.NDArray[np.int64], tuple[int, int]]:
+    """Cell of each block in the grid of blocks, empty ones left out as in the counts, and the grid's shape."""
+    index = setup.blocks.block_index
+    counts = np.bincount(index.ravel(), weights=setup.image.total_counts.ravel())
+    across = int(index[0, -1]) + 1
+    return np.flatnonzero(counts > 0), (len(counts) // across, across)
+
+
+def stretched(z: FloatArray, target: CutGaussian, stretch: Stretch, positive: slice) -> FloatArray:
+    """Stretch draws about their mean in the coordinates in which the posterior is nearly normal.
+
+    Parameters
+    ----------
+    z : (chain, draw, dim)
+        Unconstrained draws.
+    target : CutGaussian
+        Its covariance whitens.
+    stretch : Stretch
+    positive : slice
+        Coordinates that are softplus of z, and stay positive.
+    """
+    y = z.reshape(-1, z.shape[-1]).copy()
+    y[:, positive] = np.logaddexp(0.0, y[:, positive])
+    centre = y.mean(axis=0)
+    root = np.linalg.cholesky(target.covariance)
+    along = np.linalg.solve(root, (y - centre).T).T @ stretch.directions
+    y += along * (np.sqrt(stretch.variances) - 1.0) @ (root @ stretch.directions).T
+    inside = np.maximum(y[:, positive], SMALLEST)
+    y[:, positive] = inside + np.log(-np.expm1(-inside))
+    return y.reshape(z.shape)
+
+
+def _quantities(fitted: FittedPosterior, target: CutGaussian) -> Quantities:
+    """Atom fractions with nominal calibration of the weights that are clearly above zero."""
+    data, lines = fitted.data, fitted.model.blocks["line_units"]
+    n_elements = data.yields.shape[1]
+    weights = np.zeros(data.basis.allowed.shape)
+    weights[data.free[:, 0], data.free[:, 1]] = data.scale * np.logaddexp(0.0, fitted.estimate.z[lines])
+    slopes = data.scale * composition_slopes(data, fitted.atom_fractions, weights, data.free)
+    sd = np.sqrt(np.diag(target.covariance)[lines])
+    clear = target.mean[lines] > CLEAR * sd
+    places = [
+        (int(k), int(e))
+        for (k, e), seen in zip(np.asarray(data.free), clear, strict=True)
+        if seen and e < n_elements
+    ]
+    gradients = np.zeros((len(places), len(fitted.estimate.z)))
+    for row, place in zip(gradients, places, strict=True):
+        row[lines] = slopes[place]
+    return Quantities(gradients, places)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Blocks by tile, and the score of each tile's log-likelihood.
+
+    Attributes
+    ----------
+    fitted : FittedPosterior
+    counts : (block, energy) float32
+    labels : (block,) int
+    relative : (block,)
+        Thickness of the blocks over its mean.
+    everywhere : (atom,)
+        Weights of the atoms over the map.
+    mixed : (atom, energy)
+        Spectra at the atoms.
+    log_mixed : (atom, energy + columns)
+        Their logarithms with what thickness adds, see `bayesunmix.models.thickness.answered`.
+    pulled_back : callable
+        Compiled transpose of the derivative of `log_mixed`: (tile, atom, energy + columns) -> (tile, dim).
+    """
+
+    fitted: FittedPosterior
+    counts: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    relative: FloatArray
+    everywhere: FloatArray
+    mixed: FloatArray
+    log_mixed: FloatArray
+    pulled_back: Callable[[FloatArray], Any]
+
+    @classmethod
+    def of(
+        cls,
+        fitted: FittedPosterior,
+        counts: npt.NDArray[np.float32],
+        relative: FloatArray,
+        labels: npt.NDArray[np.int64],
+    ) -> Tiles:
+        """Collect the blocks and the mode."""
+        model, data = fitted.model, fitted.data
+        z = jnp.asarray(fitted.estimate.z)
+
+        def log_mixed(z: jax.Array, data: UnmixingData) -> tuple[jax.Array, jax.Array]:
+            sites = model.constrain(z, data)
+            atoms = jnp.asarray(data.prior.atoms)
+            mixed = atoms @ spectra(data, sites)
+            return answered(mixed, atoms, data.effect, *thickness_parameters(data, sites)), mixed
+
+        def transposed(z: jax.Array, data: UnmixingData, summed: jax.Array) -> jax.Array:
+            pull = jax.vjp(lambda z: log_mixed(z, data)[0], z)[1]
+            back: jax.Array = jax.lax.map(lambda one: pull(one)[0], summed)
+            return back
+
+        compiled = jax.jit(transposed)
+        answers, mixed = (np.asarray(part) for part in jax.jit(log_mixed)(z, data))
+        odds = model.constrain(z, data)["abundance_xi"]
+        everywhere = np.exp(np.asarray(log_weights(data.prior, odds)))
+        return cls(
+            fitted,
+            counts,
+            labels,
+            relative,
+            everywhere,
+            mixed,
+            answers,
+            lambda summed: compiled(z, data, jnp.asarray(summed)),
+        )
+
+    @property
+    def number(self) -> int:
+        """Number of tiles."""
+        return int(self.labels.max()) + 1
+
+    def scores(self, counts: npt.NDArray[np.float32]) -> FloatArray:
+        """Score of each tile at the mode, (tile, dim), with atom weights of its own.
+
+            d log L_t / dz = sum_a (sum_b r_ba y_b) . d log m_a / dz       over the blocks b of tile t and the atoms a
+
+        with r the responsibilities and y the counts. Grains lie where they lie: the abundances of a tile are not those
+        of the map, and with the map's atom weights its score would say so.
+        """
+        rows = counted(counts, self.relative, self.fitted.data.effect)
+        likelihood = relative_likelihood(rows, self.log_mixed)
+        summed = np.empty((self.number, *self.log_mixed.shape))
+        for tile in range(self.number):
+            inside = self.labels == tile
+            share = responsibilities(likelihood[inside], self._weights(likelihood[inside]))
+            summed[tile] = share.T @ rows[inside]
+        return np.asarray(self.pulled_back(summed))
+
+    def drawn(self, generator: np.random.Generator) -> npt.NDArray[np.float32]:
+        """Draw counts of a map without variation, from each block's posterior mean."""
+        return generator.poisson(self._expected).astype(np.float32)
+
+    @cached_property
+    def _expected(self) -> FloatArray:
+        """Posterior mean counts of each block, (block, energy)."""
+        rows = counted(self.counts, self.relative, self.fitted.data.effect)
+        likelihood = relative_likelihood(rows, self.log_mixed)
+        share = responsibilities(likelihood, 0.99 * self.everywhere + 0.01 / len(self.everywhere))
+        mean = (share @ self.mixed) * self._tilt(share)
+        return np.asarray(mean * (self.counts.sum(axis=1, keepdims=True) / mean.sum(axis=1, keepdims=True)))
+
+    def _tilt(self, share: npt.NDArray[np.float32]) -> FloatArray:
+        """Factor of thickness on the blocks' spectra at the mode, to first order, (block, energy)."""
+        fitted = self.fitted
+        effect = fitted.data.effect
+        sites = fitted.model.constrain(jnp.asarray(fitted.estimate.z), fitted.data)
+        scale, exponent = (float(value) for value in thickness_parameters(fitted.data, sites))
+        mass = share @ fitted.data.prior.atoms @ effect.mass_per_count
+        absorbed = scale * np.outer(self.relative * mass - 1.0, effect.absorption_slope)
+        stray = exponent * np.outer(np.log(np.maximum(self.relative, THINNEST)), effect.stray_share)
+        return np.asarray(np.maximum(1.0 + absorbed - stray, 0.01))
+
+    def _weights(self, likelihood: npt.NDArray[np.float32]) -> FloatArray:
+        """Atom weights of a tile: its most probable ones, and the map's as a few blocks more."""
+        weights = atom_weights(likelihood, start=self.everywhere, n_iterations=WEIGHT_ITERATIONS)
+        number = len(likelihood)
+        return (number * weights + MAP_BLOCKS * self.everywhere) / (number + MAP_BLOCKS)
+
+
+def _reason(used: bool, stretch: Stretch, table: list[dict[str, Any]]) -> str:
+    """Say why the robust intervals are used, or why not."""
+    if not len(stretch.variances):
+        return (
+            f"{stretch.tiles} parts of the map scatter no more than a homogeneous sample would (p = "
+            f"{stretch.significance:.2g}): the model's intervals are used."
+        )
+    worst = max(table, key=lambda row: float(row["sd_ratio"]))
+    said = (
+        f"{stretch.tiles} parts of the map differ from each other by more than a homogeneous sample would (p = "
+        f"{stretch.significance:.2g}); most in {worst['element']} of {worst['phase']}, whose standard deviation from "
+        f"counting and unmixing is {worst['sd_ratio']:.2g} times the model's"
+    )
+    if used:
+        return f"{said}: the robust intervals are used."
+    return f"{said}, less than a fifth more: the model's intervals are used."

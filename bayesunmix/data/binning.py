@@ -1,0 +1,295 @@
+"""Exact binning: a sum of independent Poisson counts is a Poisson count of the summed mean.
+
+Merging channels and pixels therefore changes how fine the model looks, never whether its likelihood is right. Counts
+are only ever added, never averaged, weighted or interpolated.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.data.image import SpectrumImage, compact_counts
+from bayesunmix.errors import InputError, check_integer, check_positive
+
+# Rows of the map are binned in groups of about this many entries, which keeps temporaries in the processor's cache.
+_BLOCK_ENTRIES = 1_000_000
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BinnedCounts:
+    """Counts of a map summed over blocks of pixels and bins of channels.
+
+    Parameters
+    ----------
+    counts
+        Summed counts (pixel, energy), one row per block of pixels, in the smallest unsigned integer type.
+    block_index
+        For each pixel (y, x) of the map the row of `counts` that holds it.
+    block_side
+        Side of the square blocks in pixels; blocks at the lower and right edge may be smaller.
+    boundaries
+        First channel of each bin and the number of channels (energy + 1,).
+    edges_keV
+        Energies of the bin edges (energy + 1,).
+    """
+
+    counts: npt.NDArray[np.unsignedinteger[Any]]
+    block_index: npt.NDArray[np.int32]
+    block_side: int
+    boundaries: npt.NDArray[np.int64]
+    edges_keV: npt.NDArray[np.float64]
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks of pixels."""
+        return int(self.counts.shape[0])
+
+    @property
+    def n_bins(self) -> int:
+        """Number of energy bins."""
+        return int(self.counts.shape[1])
+
+    @cached_property
+    def total_counts(self) -> npt.NDArray[np.int64]:
+        """Counts of each block (pixel,), summed over energy."""
+        return np.asarray(self.counts.sum(axis=1, dtype=np.int64))
+
+    @cached_property
+    def pixels_in_block(self) -> npt.NDArray[np.int64]:
+        """Number of map pixels in each block (pixel,)."""
+        return np.bincount(self.block_index.ravel(), minlength=self.n_blocks)
+
+    def to_map(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return values of the blocks (pixel, ...) as a map (y, x, ...) at the full grid."""
+        return np.asarray(values)[self.block_index]
+
+    def __repr__(self) -> str:
+        rows, columns = self.block_index.shape
+        return (
+            f"BinnedCounts: {self.n_blocks} blocks of {self.block_side} x {self.block_side} pixels"
+            f" ({rows} x {columns} in all), {self.n_bins} energy bins,"
+            f" {self.total_counts.mean():.4g} counts in a block"
+        )
+
+
+def channel_bins(
+    channel_edges_keV: npt.NDArray[np.float64],
+    fwhm_keV: Callable[[npt.NDArray[np.float64]], npt.ArrayLike],
+    line_energies_keV: npt.ArrayLike,
+    fraction: float = 1.0 / 3.0,
+    *,
+    near_fwhm: float = 2.5,
+    smooth_fwhm: float = 2.5,
+) -> npt.NDArray[np.int64]:
+    """Choose energy bins: a fraction of the detector's resolution near lines, wider where only continuum lies.
+
+    A bin is the longest run of channels no wider than the width allowed at each of its channels,
+    ``w(E) = FWHM(E) * clip(fraction + (d - near_fwhm) / 2, fraction, smooth_fwhm)``, d being the distance to the
+    nearest line in units of FWHM. A channel that is wider than that is a bin by itself.
+
+    Parameters
+    ----------
+    channel_edges_keV
+        Edges (energy + 1,) of the channels.
+    fwhm_keV
+        Full width at half maximum of the detector's response as a function of energies in keV.
+    line_energies_keV
+        Energies of all lines that may be in the map; those off the axis do no harm.
+    fraction
+        Bin width near a line, in FWHM. Bins of width w cost a Gaussian peak of standard deviation σ on a strong
+        background w² / (24 σ²) of the information on its height: 2.6 % at a third of the FWHM.
+    near_fwhm
+        Distance in FWHM from a line up to which bins are at their finest.
+    smooth_fwhm
+        Bin width far from every line, in FWHM.
+
+    Returns
+    -------
+    ndarray
+        First channel of each bin, and at the end the number of channels (bin + 1,).
+
+    Raises
+    ------
+    InputError
+        If a width is not positive.
+    """
+    fraction = check_positive("fraction", fraction)
+    widest = max(check_positive("smooth_fwhm", smooth_fwhm), fraction)
+    edges = np.asarray(channel_edges_keV, dtype=np.float64)
+    centres = 0.5 * (edges[1:] + edges[:-1])
+    # Vendor axes start below zero, where no width law is meant to hold.
+    fwhm = np.broadcast_to(np.asarray(fwhm_keV(np.maximum(centres, 0.0)), dtype=np.float64), centres.shape)
+    if not (np.all(np.isfinite(fwhm)) and np.all(fwhm > 0.0)):
+        raise InputError("fwhm_keV", "be positive and finite over the energy axis", "is not")
+    distance = _distance_to_nearest(centres, np.asarray(line_energies_keV, dtype=np.float64)) / fwhm
+    allowed = fwhm * np.clip(fraction + 0.5 * (distance - near_fwhm), fraction, widest)
+    starts, narrowest = [0], allowed[0]
+    for channel in range(1, centres.size):
+        narrowest = min(narrowest, allowed[channel])
+        # A millionth of slack: a bin of exactly the allowed width must not hang on the last binary digit.
+        if edges[channel + 1] - edges[starts[-1]] > narrowest * (1.0 + 1e-6):
+            starts.append(channel)
+            narrowest = allowed[channel]
+    return np.array([*starts, centres.size], dtype=np.int64)
+
+
+def pixel_bins(
+    total_counts: npt.NDArray[Any], target: float = 1000.0, *, min_blocks: int = 500, max_blocks: int = 70_000
+) -> int:
+    """Choose the side of square pixel blocks so that a block holds about `target` counts on average.
+
+    The side is at least one pixel, at most the longer side of the map, small enough to leave `min_blocks` blocks
+    where the map has so many pixels, and large enough for at most `max_blocks`.
+
+    Parameters
+    ----------
+    total_counts
+        Counts of each pixel (y, x).
+    target
+        Mean counts of a block to aim at: enough to tell phases apart in one block.
+    min_blocks
+        Number of blocks to keep, so that mixtures are still told apart from pure regions.
+    max_blocks
+        Most blocks: time and memory go with their number. Larger blocks are as exact but mix more, which costs
+        information (docs/performance.md, "Larger blocks").
+
+    Returns
+    -------
+    int
+        Side in pixels.
+    """
+    target = check_positive("target", target)
+    rows, columns = (int(size) for size in total_counts.shape)
+    mean = float(np.mean(total_counts))
+
+    def n_blocks(side: int) -> int:
+        return math.ceil(rows / side) * math.ceil(columns / side)
+
+    def misses_by(side: int) -> float:
+        pixels = rows * columns / n_blocks(side)
+        return abs(math.log(pixels * mean / target)) if mean > 0.0 else -float(side)
+
+    smallest = next(side for side in itertools.count(1) if n_blocks(side) <= max_blocks)
+    sides = [
+        side
+        for side in range(smallest, max(rows, columns) + 1)
+        if side == smallest or n_blocks(side) >= min_blocks
+    ]
+    return min(sides, key=misses_by)
+
+
+def bin_image(image: SpectrumImage, boundaries: npt.ArrayLike, side: int = 1) -> BinnedCounts:
+    """Sum a map over square blocks of pixels and bins of channels; no count is lost.
+
+    Parameters
+    ----------
+    image
+        The map.
+    boundaries
+        First channel of each bin, rising from 0, and at the end the number of channels (bin + 1,).
+    side
+        Side of the blocks in pixels. Blocks at the lower and right edge keep the pixels that are left over.
+
+    Returns
+    -------
+    BinnedCounts
+        Blocks run along the rows of the map.
+
+    Raises
+    ------
+    InputError
+        If boundaries or side do not fit the map.
+    """
+    limits = _checked_boundaries(boundaries, image.n_channels)
+    rows, columns, _ = image.shape
+    side = check_integer("side", side, low=1, high=max(rows, columns))
+    down, across = math.ceil(rows / side), math.ceil(columns / side)
+    if side == 1:
+        counts = bin_channels(image, limits)
+    else:
+        largest, widest = int(image.counts.max()) * side**2, int(np.diff(limits).max())
+        summed = np.empty((down, across, limits.size - 1), dtype=_sum_dtype(largest * widest))
+        firsts = np.arange(0, columns, side)
+        for block_row in range(down):
+            band = image.counts[block_row * side : (block_row + 1) * side]
+            lines = band.sum(axis=0, dtype=_sum_dtype(largest))
+            blocks = np.add.reduceat(lines, firsts, axis=0)
+            np.add.reduceat(blocks, limits[:-1], axis=1, dtype=summed.dtype, out=summed[block_row])
+        counts = compact_counts(summed.reshape(down * across, -1))
+    index = (np.arange(rows) // side)[:, None] * across + (np.arange(columns) // side)[None, :]
+    return BinnedCounts(
+        counts=counts,
+        block_index=index.astype(np.int32),
+        block_side=side,
+        boundaries=limits,
+        edges_keV=image.channel_edges_keV[limits],
+    )
+
+
+def bin_channels(image: SpectrumImage, boundaries: npt.ArrayLike) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """Sum a map over bins of channels at full pixel resolution.
+
+    Parameters
+    ----------
+    image
+        The map.
+    boundaries
+        First channel of each bin, rising from 0, and at the end the number of channels (bin + 1,).
+
+    Returns
+    -------
+    ndarray
+        Counts (pixel, bin) in the smallest unsigned integer type.
+
+    Raises
+    ------
+    InputError
+        If the boundaries do not fit the map.
+    """
+    limits = _checked_boundaries(boundaries, image.n_channels)
+    matrix = image.pixel_matrix()
+    dtype = _sum_dtype(int(image.counts.max()) * int(np.diff(limits).max()))
+    binned = np.empty((image.n_pixels, limits.size - 1), dtype=dtype)
+    step = max(1, _BLOCK_ENTRIES // image.n_channels)
+    for start in range(0, image.n_pixels, step):
+        rows = slice(start, start + step)
+        np.add.reduceat(matrix[rows], limits[:-1], axis=1, dtype=dtype, out=binned[rows])
+    return compact_counts(binned)
+
+
+def _sum_dtype(bound: int) -> np.dtype[np.unsignedinteger[Any]]:
+    """Return the narrowest type for sums up to `bound`: most maps add up in 16 bits, twice as fast as in 32."""
+    return np.dtype(next((kind for kind in (np.uint16, np.uint32) if bound <= np.iinfo(kind).max), np.uint64))
+
+
+def _checked_boundaries(boundaries: npt.ArrayLike, n_channels: int) -> npt.NDArray[np.int64]:
+    limits = np.asarray(boundaries)
+    good = limits.ndim == 1 and limits.size >= 2 and limits.dtype.kind in "ui"
+    if not (
+        good and limits[0] == 0 and limits[-1] == n_channels and np.all(np.diff(limits.astype(np.int64)) > 0)
+    ):
+        raise InputError(
+            "boundaries", f"be whole numbers that rise from 0 to {n_channels}, the channels", "do not"
+        )
+    return limits.astype(np.int64)
+
+
+def _distance_to_nearest(
+    energies: npt.NDArray[np.float64], lines: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return the distance of each energy to the nearest line, infinite when there is none."""
+    if lines.size == 0:
+        return np.full(energies.shape, np.inf)
+    ordered = np.sort(lines.ravel())
+    after = np.searchsorted(ordered, energies)
+    left = np.abs(energies - ordered[np.maximum(after - 1, 0)])
+    right = np.abs(energies - ordered[np.minimum(after, ordered.size - 1)])
+    return np.minimum(left, right)

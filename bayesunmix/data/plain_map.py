@@ -1,0 +1,149 @@
+"""A map as counts alone: no energies, no lines, whatever spectroscopy it comes from.
+
+Channels are merged in equal numbers, which is exact for counts (`bayesunmix.data.binning`), until there are few enough
+of them for endmembers that are free in every bin. Where a spectrum is wanted on the map's own channels, each bin is
+spread over its channels like the counts of the whole map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.data.image import SpectrumImage, compact_counts
+from bayesunmix.errors import InputError, check_integer
+
+FloatArray = npt.NDArray[np.float64]
+
+BINS = 240
+
+
+@dataclass(frozen=True, eq=False)
+class PlainMap:
+    """Counts of a map in merged channels.
+
+    Parameters
+    ----------
+    counts
+        Counts (pixel, bin), pixels along the rows.
+    shape
+        Pixels along y and x.
+    boundaries
+        First channel of each bin and the number of channels (bin + 1,).
+    within
+        Share of its bin's counts that each channel has in the whole map (energy,).
+    energy
+        Energy of each channel, in whatever unit; channel numbers where none was given (energy,).
+    """
+
+    counts: npt.NDArray[np.unsignedinteger[Any]]
+    shape: tuple[int, int]
+    boundaries: npt.NDArray[np.int64]
+    within: FloatArray
+    energy: FloatArray
+
+    @classmethod
+    def of(cls, image: SpectrumImage | npt.ArrayLike, *, bins: int, energy: npt.ArrayLike | None) -> PlainMap:
+        """Merge the channels of a map.
+
+        Parameters
+        ----------
+        image
+            Map, or counts (y, x, energy), (x, energy) for a line scan.
+        bins
+            Most bins.
+        energy
+            Energy of each channel of an array, for display.
+
+        Raises
+        ------
+        InputError
+            If the counts are none, or the numbers do not fit them.
+        """
+        bins = check_integer("bins", bins, low=2)
+        if isinstance(image, SpectrumImage):
+            cube, axis = image.counts, image.energy_keV
+        else:
+            cube = compact_counts(image)
+            if cube.ndim not in (2, 3):
+                raise InputError(
+                    "image",
+                    "be a map or counts (y, x, energy)",
+                    f"has {cube.ndim} dimension{'s'[: cube.ndim != 1]}",
+                )
+            cube = cube.reshape((1,) * (3 - cube.ndim) + cube.shape)
+            axis = np.arange(cube.shape[2], dtype=float)
+        if energy is not None:
+            axis = np.asarray(energy, dtype=float)
+            if axis.shape != cube.shape[2:]:
+                raise InputError(
+                    "energy",
+                    f"hold one value for each of the {cube.shape[2]} channels",
+                    f"has shape {axis.shape}",
+                )
+        rows, columns, channels = cube.shape
+        merged = -(-channels // bins)
+        boundaries = np.append(np.arange(0, channels, merged), channels)
+        matrix = cube.reshape(-1, channels)
+        summed = np.add.reduceat(matrix, boundaries[:-1], axis=1, dtype=np.uint32)
+        total = matrix.sum(axis=0, dtype=np.float64)
+        width = np.diff(boundaries)
+        in_bin = np.add.reduceat(total, boundaries[:-1])
+        even = np.repeat(1.0 / width, width)
+        spread = np.repeat(np.maximum(in_bin, 1e-300), width)
+        within = np.where(np.repeat(in_bin, width) > 0, total / spread, even)
+        return cls(compact_counts(summed), (rows, columns), boundaries, within, axis)
+
+    def blocks(self, side: int) -> npt.NDArray[np.int64]:
+        """Sum the counts over square blocks of pixels, (block, bin)."""
+        grid = self.counts.reshape(*self.shape, -1)
+        down = np.add.reduceat(grid, np.arange(0, self.shape[0], side), axis=0, dtype=np.int64)
+        across = np.add.reduceat(down, np.arange(0, self.shape[1], side), axis=1)
+        return np.asarray(across.reshape(-1, grid.shape[2]))
+
+    def on_channels(self, binned: FloatArray) -> FloatArray:
+        """Spread spectra (..., bin) over the channels (..., energy)."""
+        return np.asarray(np.repeat(binned, np.diff(self.boundaries), axis=-1) * self.within)
+
+    def in_bins(self, spectra: FloatArray) -> FloatArray:
+        """Merge spectra (..., energy) into the bins (..., bin)."""
+        return np.asarray(np.add.reduceat(spectra, self.boundaries[:-1], axis=-1))
+
+    def on_grid(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Arrange values (pixel,) as (y, x), or (pixel, phase) as (phase, y, x)."""
+        grid = values.reshape(*self.shape, *values.shape[1:])
+        return np.ascontiguousarray(np.moveaxis(grid, -1, 0)) if values.ndim == 2 else grid
+
+
+def phase_names(phases: int | Sequence[str] | None, given: int | None = None) -> tuple[str, ...]:
+    """Names of the phases: those given, or "phase 1", "phase 2" ... as in a configuration.
+
+    Parameters
+    ----------
+    phases
+        Names, or how many there are; None where `given` says it.
+    given
+        Number of endmembers that are known.
+
+    Raises
+    ------
+    InputError
+        If names repeat, or number and endmembers do not agree.
+    """
+    if phases is None:
+        if given is None:
+            raise InputError("phases", "be a number or names", "is missing")
+        phases = given
+    if isinstance(phases, Sequence) and not isinstance(phases, str):
+        names = tuple(str(name) for name in phases)
+    else:
+        names = tuple(f"phase {k + 1}" for k in range(check_integer("phases", phases, low=1, high=8)))
+    if not names or len(set(names)) < len(names):
+        raise InputError("phases", "be a number or different names", f"is {phases!r}")
+    if given is not None and len(names) != given:
+        raise InputError("phases", f"be as many as the {given} endmembers", f"are {len(names)}")
+    return names

@@ -1,0 +1,212 @@
+"""From binned counts and declared knowledge to the arrays of the model, and the model as a function of one vector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.chemistry.stoichiometry import site_weights
+from bayesunmix.fit.forward import ForwardModel
+from bayesunmix.fit.pixel_thickness import PixelThickness
+from bayesunmix.inference.density import MOST_PROGRAMS, FlatModel, flatten_model
+from bayesunmix.inference.sharding import over_devices
+from bayesunmix.models.abundance import AbundancePrior
+from bayesunmix.models.endmember import family_counts
+from bayesunmix.models.thickness import ThicknessEffect, answered
+from bayesunmix.models.unmixing import (
+    SiteBalance,
+    Sites,
+    UnmixingData,
+    component_weights,
+    log_ratios,
+    spectra,
+    unmixing_model,
+)
+from bayesunmix.phase import Phase
+
+FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+
+# Run operation by operation, these would compile each operation by itself.
+compiled_spectra = jax.jit(spectra)
+compiled_weights = jax.jit(component_weights)
+compiled_answered = jax.jit(answered)
+
+# Counts are an imperfect measure of mass thickness (dose, diffraction, shadows of the holder): this joins the relative
+# sd of the film's mass thickness in the prior of the scale between them.
+COUNTS_AS_THICKNESS_SD = 0.4
+# Crystal-chemical scatter of a declared site balance (log ratio); the calibration's errors come on top.
+SITE_BALANCE_SD = 0.03
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Binned counts and what was declared, as arrays.
+
+    Attributes
+    ----------
+    counts : (block, energy) float32
+    forward : ForwardModel
+    phases : tuple of Phase
+    max_overlap : int
+    mean_composition : (element,)
+        Atom fractions of the whole map.
+    thickness : PixelThickness
+        Of the same blocks.
+    """
+
+    counts: Float32Array
+    forward: ForwardModel
+    phases: tuple[Phase, ...]
+    max_overlap: int
+    mean_composition: FloatArray
+    thickness: PixelThickness
+
+    def every(self, step: int) -> Blocks:
+        """Every so many-th block, evenly spread over the map."""
+        part = replace(self.thickness, blocks=self.thickness.blocks[::step])
+        return replace(self, counts=np.ascontiguousarray(self.counts[::step]), thickness=part)
+
+    def effect(
+        self, mass_per_count: FloatArray | None = None, shares: FloatArray | None = None
+    ) -> ThicknessEffect:
+        """How thickness acts on spectra.
+
+        Parameters
+        ----------
+        mass_per_count : (phase,), optional
+            Mass that a count of each phase stands for, in any unit; alike by default.
+        shares : (block, phase), optional
+            Mean abundances of the blocks; even by default.
+        """
+        n_phases, thickness = len(self.phases), self.thickness
+        mass = np.ones(n_phases) if mass_per_count is None else mass_per_count
+        mixed = mass.mean() if shares is None else shares @ mass
+        sd = float(np.hypot(self.forward.film.relative_sd, COUNTS_AS_THICKNESS_SD))
+        normal = float((thickness.blocks * mixed).mean())
+        return ThicknessEffect(thickness.absorption_slope, thickness.stray_share, mass / normal, sd)
+
+    @property
+    def typical_counts(self) -> float:
+        """Mean counts of a block."""
+        return float(self.counts.sum(dtype=np.float64) / len(self.counts))
+
+    @property
+    def matrix(self) -> npt.NDArray[np.bool_]:
+        """Phases declared to have pure regions, shape (phase,)."""
+        return np.array([phase.matrix for phase in self.phases])
+
+    @property
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        """False where an element is declared absent, shape (phase, element)."""
+        elements = self.forward.elements
+        return np.array([[element not in phase.absent for element in elements] for phase in self.phases])
+
+    def balance(self) -> SiteBalance:
+        """Soft site balances of the phases with a declared stoichiometry.
+
+        The model reads compositions with nominal calibration factors, which the map must not learn: their errors are
+        part of the width of the balance.
+        """
+        shape = (len(self.phases), len(self.forward.elements))
+        a_site, b_site, target, inverse_sd = (
+            np.zeros(shape),
+            np.zeros(shape),
+            np.zeros(shape[0]),
+            np.zeros(shape[0]),
+        )
+        for k, phase in enumerate(self.phases):
+            sites = site_weights(phase.stoichiometry, self.forward.elements) if phase.stoichiometry else None
+            if sites is not None:
+                a_site[k], b_site[k], target[k] = sites.a, sites.b, np.log(sites.ratio)
+                on_a, on_b = sites.a * self.mean_composition, sites.b * self.mean_composition
+                slope = on_a / on_a.sum() - on_b / on_b.sum()
+                calibration = np.linalg.norm(slope * self.forward.calibration_sd)
+                inverse_sd[k] = 1.0 / np.hypot(SITE_BALANCE_SD, calibration)
+        return SiteBalance(a_site, b_site, target, inverse_sd)
+
+
+def flat_model(data: UnmixingData) -> FlatModel:
+    """Flat view of the unmixing model for data of these shapes; the same shapes get the same view."""
+    leaves, structure = jax.tree.flatten(data)
+    return _flat_model(structure, tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
+
+
+@lru_cache(maxsize=MOST_PROGRAMS)
+def _flat_model(
+    structure: jax.tree_util.PyTreeDef, shapes: tuple[tuple[tuple[int, ...], np.dtype[np.generic]], ...]
+) -> FlatModel:
+    leaves = [jax.ShapeDtypeStruct(*shape) for shape in shapes]  # type: ignore[no-untyped-call]
+    data = jax.tree.unflatten(structure, leaves)
+    any_units, any_odds = jnp.ones(data.scale.shape), jnp.zeros(data.prior.mean.shape)
+    model = flatten_model(unmixing_model, data, _sites(data, any_units, any_odds))
+    return model._replace(potential=over_devices(model.potential))
+
+
+def sites_at(data: UnmixingData, units: FloatArray, weights: FloatArray) -> Sites:
+    """Sites at given line units and atom weights, everything else at its prior mean."""
+    return _sites(data, jnp.asarray(units), jnp.asarray(log_odds_at(data.prior, weights)))
+
+
+def _sites(data: UnmixingData, units: jax.Array, log_odds: jax.Array) -> Sites:
+    n_phases, n_knots = data.basis.continuum_area.shape
+    return {
+        "line_units": units,
+        "family_log_ratio": jnp.zeros(data.ratio_family.shape),
+        "continuum_shared": jnp.zeros(n_knots),
+        "continuum_by_phase": jnp.zeros((n_phases, n_knots)),
+        "abundance_xi": log_odds,
+        "absorption_scale": jnp.zeros(()),
+        "stray_exponent": jnp.zeros(()),
+        "response": jnp.zeros(data.response.mean.shape),
+    }
+
+
+def log_odds_at(prior: AbundancePrior, weights: FloatArray) -> FloatArray:
+    """Standardised log-odds xi that nearly give these weights; a tenth of the mass is even, as zeros have no log."""
+    even = 0.9 * weights / weights.sum() + 0.1 / len(weights)
+    log_odds = np.log(even)
+    return np.linalg.solve(prior.factor, log_odds - log_odds.mean() - prior.mean)
+
+
+def fisher_information(
+    templates: FloatArray,
+    free: npt.NDArray[np.int64],
+    atoms: FloatArray,
+    counts: FloatArray,
+    spectra_: FloatArray,
+) -> FloatArray:
+    """Fisher information of the free weights if every block's abundance were known, shape (free, free).
+
+    Parameters
+    ----------
+    counts : (atom,)
+        Counts of the blocks at each atom.
+    """
+    rows = templates[free[:, 0], free[:, 1]]
+    information = np.zeros((len(free), len(free)))
+    for atom, count in zip(atoms, counts, strict=True):
+        if count > 1.0:
+            share = atom[free[:, 0], None] * rows
+            information += count * (share / (atom @ spectra_)) @ share.T
+    return information
+
+
+def atom_fractions(data: UnmixingData, sites: Sites) -> FloatArray:
+    """Atom fractions at some sites, with nominal calibration factors, shape (phase, element)."""
+    atoms = np.asarray(compiled_weights(data, sites))[:, : data.yields.shape[1]] / np.asarray(data.yields)
+    return np.asarray(atoms / atoms.sum(axis=1, keepdims=True))
+
+
+def mass_per_count(data: UnmixingData, sites: Sites, forward: ForwardModel) -> FloatArray:
+    """Mass that a count of each phase stands for at some sites, in any common unit, shape (phase,)."""
+    weights = compiled_weights(data, sites)
+    lines = family_counts(data.basis, weights, log_ratios(data, sites)).sum(axis=1)
+    total = np.asarray(lines + weights[:, -1])
+    atoms = np.asarray(weights)[:, : data.yields.shape[1]] / np.asarray(data.yields)
+    return np.asarray(atoms @ forward.mass_per_mole / total)

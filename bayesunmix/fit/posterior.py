@@ -1,0 +1,404 @@
+"""The posterior of a run: from starting points to the best mode, its curvature and draws.
+
+starts -> coarse atoms, a part of the blocks, each with every atom -> L-BFGS from each       (all objectives are kept)
+best, and its nearest rival where there is one
+       -> atoms one sd apart where the posterior sits, all blocks, grouped, absorption and units renewed
+       -> mode and Hessian of each; the one that holds more of the posterior's mass is kept
+-> Laplace or NUTS draws
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+from bayesunmix.fit.model_data import (
+    Blocks,
+    atom_fractions,
+    compiled_answered,
+    compiled_spectra,
+    fisher_information,
+    flat_model,
+    log_odds_at,
+    mass_per_count,
+)
+from bayesunmix.fit.search import (
+    SAME_BASIN,
+    Candidate,
+    CoarseModel,
+    compare_starts,
+    distance,
+    flat_whitening,
+    unit_whitening,
+)
+from bayesunmix.fit.starts import Start, component_templates
+from bayesunmix.inference.density import MOST_PROGRAMS, FlatModel, compiling
+from bayesunmix.inference.map_estimate import MapEstimate, descend, find_map
+from bayesunmix.inference.mixture import (
+    atom_weights,
+    group_pixels,
+    padded_alike,
+    relative_likelihood,
+    responsibilities,
+)
+from bayesunmix.inference.sharding import place
+from bayesunmix.models.abundance import abundance_prior, padded_prior, simplex_atoms
+from bayesunmix.models.endmember import continuum_shape, family_counts
+from bayesunmix.models.thickness import ThicknessEffect, counted
+from bayesunmix.models.unmixing import (
+    Sites,
+    UnmixingData,
+    component_weights,
+    continuum_corrections,
+    log_ratios,
+    spectra,
+    thickness_parameters,
+)
+from bayesunmix.phase import Phase
+
+FloatArray = npt.NDArray[np.float64]
+Progress = Callable[[str], None]
+
+# An atom expected to hold fewer blocks than this is dropped.
+FEWEST_BLOCKS = 0.02
+# A rival this near to the best, at most so many modes in all, is compared with it on all blocks.
+RIVAL_NATS = 100.0
+MOST_REFINED = 2
+# Draws that are read at a time.
+READ_TOGETHER = 128
+# Two modes are the same when no endmember differs by more than this Hellinger distance.
+SAME_MODE = 0.01
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A mode found from one start.
+
+    Attributes
+    ----------
+    objective : float
+        For the best mode and its rival, the log of the posterior mass that it lacks to the best; for other starts the
+        negative log posterior density relative to the best start's, on coarse atoms and a part of the blocks, scaled.
+    same_mode : bool
+        Ends where the best start ends.
+    followed : bool
+        Was followed to its end; the others were abandoned as hopeless.
+    atom_fractions : (phase, element)
+        Composition there, with nominal calibration factors.
+    """
+
+    objective: float
+    same_mode: bool
+    followed: bool
+    atom_fractions: FloatArray
+
+
+@dataclass(frozen=True)
+class FittedPosterior:
+    """The best mode and all that is needed to draw from its posterior.
+
+    Attributes
+    ----------
+    data : UnmixingData
+    estimate : MapEstimate
+    modes : tuple of Mode
+        One per start, the best first.
+    absorbing : (phase, element)
+        Compositions whose absorption the basis of `data` holds.
+    atom_fractions : (phase, element)
+        Composition at the mode, with nominal calibration factors.
+    """
+
+    data: UnmixingData
+    estimate: MapEstimate
+    modes: tuple[Mode, ...]
+    absorbing: FloatArray
+    atom_fractions: FloatArray
+
+    @cached_property
+    def model(self) -> FlatModel:
+        """Flat view of the model; built on demand, so that the rest can be saved and read back."""
+        return flat_model(self.data)
+
+
+def fit_posterior(
+    blocks: Blocks,
+    starts: list[Start],
+    absorbing: FloatArray,
+    progress: Progress,
+    coarse: CoarseModel | None = None,
+) -> FittedPosterior:
+    """Find the best mode from all starts, then refine it.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    starts : list of Start
+        From `bayesunmix.fit.starts.find_starts`.
+    absorbing : (phase, element)
+        Compositions whose absorption the starts' basis holds.
+    progress : callable
+        Told what is being done.
+    coarse : CoarseModel, optional
+        Where it has been compiled already.
+    """
+    if coarse is None:
+        coarse = CoarseModel.of(blocks, *blocks.forward.basis(absorbing, blocks.allowed))
+    candidates = compare_starts(blocks, coarse, starts, progress)
+    rivals = _rivals(candidates)
+    fractions = [atom_fractions(rival.data, rival.sites) for rival in rivals]
+    refined = _alike([_refined(blocks, *pair) for pair in zip(rivals, fractions, strict=True)])
+    model = flat_model(refined[0].data)
+    with compiling(model, refined[0].data) as programs:
+        value_and_gradient = programs.value_and_gradient.result()
+        begun = []
+        for around in refined:
+            # Most of the way can be gone before the Hessian is compiled.
+            start = np.asarray(model.flatten(around.sites, around.data))
+            transform = flat_whitening(model, around.whitening)
+            begun.append(descend(value_and_gradient, around.data, start, transform)[0])
+        hessian = programs.hessian.result()
+    found = [
+        find_map(value_and_gradient, hessian, around.data, z, progress=progress)
+        for around, z in zip(refined, begun, strict=True)
+    ]
+    masses = [_log_mass(around.data, estimate) for around, estimate in zip(refined, found, strict=True)]
+    best = int(np.argmax(masses))
+    data, estimate = refined[best].data, found[best]
+    settled = []
+    for rival, own, mode, mass in zip(
+        rivals, [around.data for around in refined], found, masses, strict=True
+    ):
+        sites = model.constrain(jnp.asarray(mode.z), own)
+        settled.append(replace(rival, data=own, sites=sites, potential=max(masses) - mass))
+        if len(rivals) > 1:
+            progress(f"mode: log mass {mass - max(masses):.1f} relative to the largest")
+    others = [
+        replace(candidate, potential=candidate.potential - candidates[0].potential)
+        for candidate in candidates
+        if all(candidate is not rival for rival in rivals)
+    ]
+    modes = _modes(settled, others, blocks.phases)
+    kept = jax.tree.map(np.asarray, data)
+    return FittedPosterior(kept, estimate, modes, fractions[best], atom_fractions(data, settled[best].sites))
+
+
+def _rivals(candidates: list[Candidate]) -> list[Candidate]:
+    """Return the best candidate and, where another one that was followed ends elsewhere, the best of these."""
+    best = candidates[0]
+    others = [
+        c
+        for c in candidates[1:]
+        if c.followed and distance(c, best) > SAME_BASIN and c.potential < RIVAL_NATS + best.potential
+    ]
+    return [best, *others[: MOST_REFINED - 1]]
+
+
+@dataclass(frozen=True)
+class _Refined:
+    """The model around a mode.
+
+    Attributes
+    ----------
+    data : UnmixingData
+        Its absorption, atoms where the posterior sits, blocks grouped by them.
+    sites : sites
+        Where a descent begins.
+    whitening : (free, free)
+        Of the line units, were abundances known.
+    """
+
+    data: UnmixingData
+    sites: Sites
+    whitening: FloatArray
+
+
+def _alike(refined: list[_Refined]) -> list[_Refined]:
+    """Pad the data of several modes to the same shapes and put them on the devices."""
+    groups = padded_alike([mode.data.groups for mode in refined])
+    most = max(len(mode.data.prior.mean) for mode in refined)
+    result = []
+    for mode, own in zip(refined, groups, strict=True):
+        xi = mode.sites["abundance_xi"]
+        padded = {**mode.sites, "abundance_xi": jnp.pad(xi, (0, most - len(xi)))}
+        data = mode.data._replace(groups=own, prior=padded_prior(mode.data.prior, most))
+        result.append(replace(mode, data=place(data), sites=padded))
+    return result
+
+
+def _log_mass(data: UnmixingData, estimate: MapEstimate) -> float:
+    """Logarithm of the posterior mass around a mode by Laplace's approximation, up to a constant common to all modes.
+
+    The potential is relative to the chunks' baselines, and flat in weights counted in `scale`: both differ by mode.
+    """
+    baseline = sum(
+        float((group.counts.sum(axis=1, dtype=np.float64) * group.baseline).sum()) for group in data.groups
+    )
+    units = float(np.log(np.asarray(data.scale)).sum())
+    spread = -0.5 * float(np.linalg.slogdet(estimate.hessian)[1]) + 0.5 * len(estimate.z) * np.log(
+        2.0 * np.pi
+    )
+    return float(baseline + units - estimate.potential + spread)
+
+
+def _refined(blocks: Blocks, best: Candidate, fractions: FloatArray) -> _Refined:
+    """Refine the model around a candidate whose compositions are `fractions`."""
+    basis, yields = blocks.forward.basis(fractions, blocks.allowed)
+    renewed = best.data._replace(basis=basis, yields=yields, response=blocks.forward.response_uncertainty)
+    known = {**best.sites, "response": jnp.zeros(len(renewed.response.mean))}
+    endmembers = np.asarray(compiled_spectra(renewed, known))
+    atoms, effect = _settled_atoms(blocks, endmembers, mass_per_count(renewed, known, blocks.forward))
+    counts = counted(blocks.counts, blocks.thickness.blocks, effect)
+    parameters = thickness_parameters(renewed._replace(effect=effect), known)
+    log_mixed = np.asarray(compiled_answered(atoms @ endmembers, atoms, effect, *parameters))
+    likelihood = relative_likelihood(counts, log_mixed)
+    weights = atom_weights(likelihood, n_iterations=40)
+    prior = abundance_prior(atoms, endmembers, blocks.typical_counts, blocks.matrix)
+    share = responsibilities(likelihood, 0.99 * weights + 0.01 / len(weights))
+    old = best.data
+    information = fisher_information(
+        component_templates(basis),
+        np.asarray(old.free),
+        atoms,
+        weights * blocks.counts.sum(dtype=float),
+        endmembers,
+    )
+    regular = information + np.diag(1e-6 * np.diag(information) + 1.0)
+    scale = np.sqrt(np.diag(np.linalg.inv(regular)))
+    data = renewed._replace(
+        groups=group_pixels(counts, share, log_mixed), prior=prior, scale=scale, effect=effect
+    )
+    sites = dict(known)
+    sites["line_units"] = jnp.maximum(sites["line_units"] * jnp.asarray(old.scale) / scale, 0.02)
+    sites["abundance_xi"] = jnp.asarray(log_odds_at(prior, weights))
+    return _Refined(data, sites, unit_whitening(data, np.asarray(sites["line_units"]), regular))
+
+
+def _settled_atoms(
+    blocks: Blocks, endmembers: FloatArray, mass: FloatArray
+) -> tuple[FloatArray, ThicknessEffect]:
+    """Atoms one standard deviation apart that hold blocks, and how thickness acts given what the blocks hold."""
+    atoms = simplex_atoms(
+        endmembers, blocks.typical_counts, max_overlap=blocks.max_overlap, matrix=blocks.matrix
+    )
+    likelihood = relative_likelihood(blocks.counts, np.log(atoms @ endmembers))
+    weights = atom_weights(likelihood)
+    kept = (weights * len(blocks.counts) > FEWEST_BLOCKS) | (atoms.max(axis=1) == 1.0)
+    shares = responsibilities(likelihood, weights) @ atoms
+    return atoms[kept], blocks.effect(mass, shares)
+
+
+def _modes(settled: list[Candidate], others: list[Candidate], phases: tuple[Phase, ...]) -> tuple[Mode, ...]:
+    """Compare every candidate with the best of those settled, phases that were declared alike in whatever order.
+
+    Parameters
+    ----------
+    settled
+        Modes found on all blocks; their potential is the log mass that they lack.
+    others
+        Candidates compared on a part of the blocks alone, their potential relative to the best there. One that ends
+        where a settled mode is, is that mode.
+    """
+    ranked = sorted(settled, key=lambda candidate: candidate.potential)
+    declared = [(phase.matrix, tuple(phase.absent), phase.stoichiometry) for phase in phases]
+    alike = np.array([[first == second for second in declared] for first in declared])
+    roots = [np.sqrt(np.asarray(compiled_spectra(c.data, c.sites))) for c in ranked]
+    modes = [
+        Mode(
+            c.potential,
+            number == 0 or _apart(root, roots[0], alike) < SAME_MODE,
+            True,
+            atom_fractions(c.data, c.sites),
+        )
+        for number, (c, root) in enumerate(zip(ranked, roots, strict=True))
+    ]
+    for other in others:
+        root = np.sqrt(np.asarray(compiled_spectra(other.data, other.sites)))
+        apart = [_apart(root, settled_root, alike) for settled_root in roots]
+        nearest = int(np.argmin(apart))
+        known = other.followed and apart[nearest] < SAME_BASIN
+        objective = ranked[nearest].potential if known else other.potential
+        fractions = atom_fractions(other.data, other.sites)
+        modes.append(Mode(objective, known and modes[nearest].same_mode, other.followed, fractions))
+    return (modes[0], *sorted(modes[1:], key=lambda mode: mode.objective))
+
+
+def _apart(first: FloatArray, second: FloatArray, alike: npt.NDArray[np.bool_]) -> float:
+    """Largest Hellinger distance between two sets of root spectra, matched among phases declared alike."""
+    distance = np.sqrt(0.5 * ((first[:, None] - second[None]) ** 2).sum(axis=2))
+    rows, columns = linear_sum_assignment(np.where(alike, distance, 10.0))
+    return float(distance[rows, columns].max())
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Posterior draws of everything that the result is made of.
+
+    Attributes
+    ----------
+    weights : (chain, draw, phase, component)
+        Counts in each component's main family.
+    family_counts : (chain, draw, phase, family)
+        Counts of each line family per unit of weight.
+    continuum : (chain, draw, phase, knot)
+        Counts of each continuum piece.
+    spectra : (chain, draw, phase, energy)
+        Endmembers over the fitted bins, unit sum.
+    absorption_scale, stray_exponent : (chain, draw)
+        lambda and kappa of `bayesunmix.models.thickness`.
+    line_shapes : (chain, draw, direction)
+        x of `bayesunmix.models.response`.
+    """
+
+    weights: FloatArray
+    family_counts: FloatArray
+    continuum: FloatArray
+    spectra: FloatArray
+    absorption_scale: FloatArray
+    stray_exponent: FloatArray
+    line_shapes: FloatArray
+
+    @property
+    def total(self) -> FloatArray:
+        """Counts of a phase in all, shape (chain, draw, phase)."""
+        return np.asarray(self.family_counts.sum(axis=-1) + self.continuum.sum(axis=-1))
+
+
+def read_draws(fitted: FittedPosterior, z: FloatArray) -> Draws:
+    """Map flat draws z, shape (chain, draw, dim), to what they mean."""
+    flat = z.reshape(-1, z.shape[-1])
+    read, data = _reader(fitted.model.constrain), fitted.data
+    # Batches of one size: one program serves any number of draws.
+    padded = np.concatenate([flat, np.repeat(flat[-1:], -len(flat) % READ_TOGETHER, axis=0)])
+    batches = padded.reshape(-1, READ_TOGETHER, z.shape[-1])
+    parts = [jax.tree.map(np.asarray, read(jnp.asarray(batch), data)) for batch in batches]
+    joined = (np.concatenate(values)[: len(flat)] for values in zip(*parts, strict=True))
+    return Draws(*(values.reshape(*z.shape[:2], *values.shape[1:]) for values in joined))
+
+
+@lru_cache(maxsize=MOST_PROGRAMS)
+def _reader(
+    constrain: Callable[[jax.Array, UnmixingData], Sites],
+) -> Callable[[jax.Array, UnmixingData], tuple[jax.Array, ...]]:
+    """Compile a batch's way from flat draws to the arrays of `Draws`."""
+
+    def one(flat: jax.Array, data: UnmixingData) -> tuple[jax.Array, ...]:
+        sites = constrain(flat, data)
+        weights = component_weights(data, sites)
+        return (
+            weights,
+            family_counts(data.basis, weights, log_ratios(data, sites)),
+            weights[:, -1:] * continuum_shape(data.basis, *continuum_corrections(sites)),
+            spectra(data, sites),
+            *thickness_parameters(data, sites),
+            sites["response"],
+        )
+
+    return jax.jit(jax.vmap(one, in_axes=(0, None)))

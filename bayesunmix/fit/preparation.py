@@ -1,0 +1,311 @@
+"""What is settled before inference begins: energies, physics, calibration of the axis, and bins.
+
+map + configuration -> energy range -> line table and detector -> response fitted to the total spectrum -> bins and
+blocks
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.config import RunConfig
+from bayesunmix.data.binning import BinnedCounts, bin_image, channel_bins, pixel_bins
+from bayesunmix.data.image import SpectrumImage
+from bayesunmix.errors import BayesUnmixWarning, InputError
+from bayesunmix.fit.forward import Film, ForwardModel, forward_model, main_family
+from bayesunmix.fit.line_shapes import line_shapes
+from bayesunmix.fit.pixel_thickness import PixelThickness, pixel_thickness
+from bayesunmix.phase import Phase
+from bayesunmix.xray import Detector, LineTable, Refinement, calibrate, refine, thin_film_factor
+from bayesunmix.xray.atomic import FAMILIES
+from bayesunmix.xray.refinement import merge_channels
+
+FloatArray = npt.NDArray[np.float64]
+
+# Bins of this share of the FWHM near lines cost under 5 % of the information on a weak peak, and half the time of
+# finer ones.
+BIN_FRACTION = 0.45
+WEAK_LINE = 0.03
+COUNTS_PER_BLOCK = 1000.0
+# Below this energy there are no lines that the detector resolves from its zero peak.
+LOWEST_ENERGY_KEV = 0.2
+NOMINAL_RESOLUTION_EV = 130.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """Everything that is settled before inference begins.
+
+    Attributes
+    ----------
+    image : SpectrumImage
+        Cropped to the fitted energies.
+    axis_keV : (energy,)
+        Energy axis of the whole map.
+    forward : ForwardModel
+    spectrum : Refinement
+        What the total spectrum says about spectrometer, lines and continuum.
+    blocks : BinnedCounts
+    phases : tuple of Phase
+        Empty where their number is yet to be inferred.
+    mean_composition : (element,)
+        Atom fractions of the whole map, from its total spectrum.
+    thickness : PixelThickness
+        What the map's counts say about thickness from pixel to pixel.
+    warnings : tuple of str
+        What the user should know; all have been given as warnings too.
+    """
+
+    image: SpectrumImage
+    axis_keV: FloatArray
+    forward: ForwardModel
+    spectrum: Refinement
+    blocks: BinnedCounts
+    phases: tuple[Phase, ...]
+    mean_composition: FloatArray
+    thickness: PixelThickness
+    warnings: tuple[str, ...]
+
+
+def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
+    """Check map against configuration, calibrate the energy axis and bin the counts.
+
+    Raises
+    ------
+    InputError
+        If they do not go together.
+    """
+    notes = [*image.warnings, *config.assumptions()]
+    given = {k: v for k, v in dataclasses.asdict(config.instrument).items() if v is not None}
+    image = image.replace_facts(**given) if given else image
+    beam = image.acquisition.beam_energy_keV
+    if beam is None:
+        remedy = "Set it in the configuration."
+        raise InputError(
+            "instrument.beam_energy_keV", "be known", "is missing from map and configuration", remedy
+        )
+    cropped = _crop(image, config, beam)
+    sample = config.sample
+    film = _film(config, image, notes)
+    detector = Detector.from_resolution(image.acquisition.resolution_eV or NOMINAL_RESOLUTION_EV)
+    table = _with_stray(line_table(config, beam, detector), sample.stray, beam, notes)
+    low, high = float(cropped.channel_edges_keV[0]), float(cropped.channel_edges_keV[-1])
+    hidden = (
+        ["O"]
+        if film.oxygen
+        and "O" in table.elements
+        and "O" not in sample.stray
+        and table.families("O", low, high)
+        else []
+    )
+    stray = [element for element in sample.stray if _has_lines(element, table, low, high, notes)]
+    sources = [*sample.elements, *hidden]
+    total, edges = cropped.sum_spectrum().astype(np.float64), cropped.channel_edges_keV
+    merged = merge_channels(total, edges, detector.response)
+    rough = calibrate(*merged, table, sources, stray, beam_energy_keV=beam, detector=detector)
+
+    def transmission(atom_fractions: FloatArray, energy_keV: FloatArray) -> FloatArray:
+        return thin_film_factor(film.depth(sample.elements, atom_fractions, energy_keV))
+
+    counted = dict(zip(rough.components, rough.weights.tolist(), strict=True))
+    first = mean_composition(counted, sample.elements, table, detector)
+    refined = refine(
+        total,
+        edges,
+        table,
+        sources,
+        stray,
+        rough,
+        beam_energy_keV=beam,
+        detector=detector,
+        transmission=lambda energy_keV: transmission(first, energy_keV),
+    )
+    if refined.found:
+        notes.append(_undeclared_note(refined.found))
+    # Refined ratios inside a family keep its total; a factor of the alpha line is one of that line.
+    table = with_factors(refined.table, config, detector)
+    lines = _line_energies((*sources, *stray), table)
+    boundaries = channel_bins(edges, refined.response.fwhm_keV, lines, BIN_FRACTION)
+    blocks = bin_image(cropped, boundaries, pixel_bins(cropped.total_counts, COUNTS_PER_BLOCK))
+    forward = forward_model(
+        sample.elements,
+        stray,
+        table=table,
+        detector=detector,
+        response=refined.response,
+        film=film,
+        beam_energy_keV=beam,
+        edges_keV=blocks.edges_keV,
+        seen_oxygen=bool(hidden),
+        undeclared=refined.found,
+        continuum=refined.continuum,
+    )
+    for note in notes[len(image.warnings) :]:
+        warnings.warn(note, BayesUnmixWarning, stacklevel=2)
+    mean = mean_composition(refined.counts, sample.elements, table, detector)
+    forward = dataclasses.replace(forward, response_uncertainty=line_shapes(forward, refined, mean))
+    thickness = pixel_thickness(blocks, forward, refined, mean)
+    blocks = dataclasses.replace(blocks, counts=blocks.counts[blocks.total_counts > 0])
+    return Setup(
+        cropped,
+        image.energy_keV,
+        forward,
+        refined,
+        blocks,
+        () if isinstance(config.phases, str) else config.phases,
+        mean,
+        thickness,
+        tuple(dict.fromkeys(notes)),
+    )
+
+
+def _crop(image: SpectrumImage, config: RunConfig, beam: float) -> SpectrumImage:
+    """Cut the map to the configured energies, or to all that can hold lines."""
+    edges = image.channel_edges_keV
+    if config.map.energy_range is not None:
+        low, high = config.map.energy_range
+        if high > beam:
+            raise InputError(
+                "map.energy_range", f"end below the beam energy of {beam:g} keV", f"ends at {high:g} keV"
+            )
+        return _checked_crop(image, low, high)
+    low, high = max(edges[0], LOWEST_ENERGY_KEV), min(edges[-1], 0.98 * beam)
+    if not low < high:
+        raise InputError(
+            "energy_keV",
+            f"reach between {LOWEST_ENERGY_KEV:g} keV and the beam energy",
+            f"ends at {edges[-1]:.3g}",
+        )
+    return _checked_crop(image, float(low), float(high))
+
+
+def _checked_crop(image: SpectrumImage, low_keV: float, high_keV: float) -> SpectrumImage:
+    """Crop the map, and refuse a range in which it holds nothing."""
+    inside = (image.energy_keV >= low_keV) & (image.energy_keV <= high_keV)
+    if inside.any() and not image.sum_spectrum()[inside].any():
+        raise InputError(
+            "map.energy_range", "hold counts", f"there is none between {low_keV:.3g} and {high_keV:.3g} keV"
+        )
+    try:
+        return image.crop_energy(low_keV, high_keV)
+    except InputError as error:
+        raise InputError("map.energy_range", error.must, error.got, error.remedy) from None
+
+
+def _film(config: RunConfig, image: SpectrumImage, notes: list[str]) -> Film:
+    """Describe the specimen as an absorber, and note what is assumed about it."""
+    sample, angle = config.sample, image.acquisition.takeoff_angle_deg
+    if angle is None:
+        notes.append(
+            "The take-off angle is unknown: absorption in the film was left out; set `instrument.takeoff_angle_deg`."
+        )
+    return Film(
+        sample.thickness_prior_nm,
+        sample.density_prior_g_cm3,
+        angle,
+        oxygen=sample.oxygen == "stoichiometry",
+        absorption_sd=config.xray.absorption_sd,
+    )
+
+
+def line_table(config: RunConfig, beam_energy_keV: float, detector: Detector) -> LineTable:
+    """Return the built-in or the user's line table with measured factors, for the elements that may emit.
+
+    Raises
+    ------
+    InputError
+        If the user's table cannot be read, or does not go with the factors.
+    """
+    sample = config.sample
+    if config.xray.table is None:
+        emitting = dict.fromkeys((*sample.elements, *sample.stray, "O", "Si"))
+        table = LineTable.built_in(beam_energy_keV, emitting)
+    else:
+        table = LineTable.from_json(config.xray.table)
+    return with_factors(table, config, detector)
+
+
+def _with_stray(
+    table: LineTable, stray: Sequence[str], beam_energy_keV: float, notes: list[str]
+) -> LineTable:
+    """Add built-in lines of stray elements that a table lacks: their amounts are free, so units do not matter."""
+    missing = [element for element in stray if element not in table.elements]
+    built_in = LineTable.built_in(beam_energy_keV, missing)
+    if not built_in.elements:
+        return table
+    notes.append(
+        f"The line table holds no lines of {', '.join(built_in.elements)}: as stray signal they were fitted with "
+        "built-in lines."
+    )
+    return dataclasses.replace(table, entries=(*table.entries, *built_in.entries))
+
+
+def with_factors(table: LineTable, config: RunConfig, detector: Detector) -> LineTable:
+    """Return the table with the measured k- or zeta-factors of the elements that it holds."""
+    k_factors, zeta_factors = (
+        {key: value for key, value in factors.items() if key.split("_")[0] in elements}
+        for factors, elements in (
+            (config.xray.k_factors, config.sample.elements),
+            (config.xray.zeta_factors, table.elements),
+        )
+    )
+    if config.xray.zeta_factors:
+        return table.with_zeta_factors(zeta_factors, detector.efficiency)
+    return table.with_k_factors(k_factors, detector.efficiency) if k_factors else table
+
+
+def _line_energies(elements: Sequence[str], table: LineTable) -> FloatArray:
+    """Energies around which bins are fine: lines that carry a share of their element's counts."""
+    energies: list[float] = []
+    for element in elements:
+        lines = table.lines(element)
+        strongest = max(line.strength for line in lines)
+        energies += [line.energy_keV for line in lines if line.strength > WEAK_LINE * strongest]
+    return np.array(energies)
+
+
+def _has_lines(element: str, table: LineTable, low: float, high: float, notes: list[str]) -> bool:
+    """Whether a stray element can be fitted; notes it when not."""
+    if element in table.elements and table.families(element, low, high):
+        return True
+    notes.append(
+        f"The stray element {element} has no line between {low:.3g} and {high:.3g} keV: it was left out."
+    )
+    return False
+
+
+def _undeclared_note(found: dict[str, float]) -> str:
+    """Say which elements were found that nobody declared, and what to do."""
+    names = ", ".join(f"{element} ({counts:.0f} counts)" for element, counts in found.items())
+    return (
+        f"The total spectrum shows lines of elements that were not declared: {names}. They were fitted together as "
+        "stray signal; name them in `sample.elements` if the sample holds them, else in `sample.stray`."
+    )
+
+
+def mean_composition(
+    counts: dict[str, float], elements: Sequence[str], table: LineTable, detector: Detector
+) -> FloatArray:
+    """Atom fractions of a total spectrum from the counts of its families, absorption left out, shape (element,).
+
+    Parameters
+    ----------
+    counts
+        Counts of each family, keyed ``Fe_K``; an element's main one is read.
+    elements, table, detector
+        As declared.
+    """
+    atoms = []
+    for element in elements:
+        found = [family for family in FAMILIES if f"{element}_{family}" in counts]
+        main = main_family(element, found, table, detector) if found else None
+        strength = table.detected_strength(element, main, detector.efficiency) if main else 1.0
+        atoms.append(counts.get(f"{element}_{main}", 0.0) / strength)
+    # Every element absorbs a little: none is known to be missing.
+    relative = np.maximum(np.array(atoms), 1e-6 * max(atoms))
+    return np.asarray(relative / relative.sum())

@@ -1,0 +1,216 @@
+"""The search for the mode: from every start downhill on coarse atoms and a part of the blocks, then on with the best.
+
+starts -> coarse atoms -> L-BFGS from each -> rotated starts around the best -> those that may be the best to their end
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.fit.model_data import (
+    Blocks,
+    compiled_spectra,
+    compiled_weights,
+    fisher_information,
+    flat_model,
+    sites_at,
+)
+from bayesunmix.fit.starts import Start, component_templates, rotated_starts
+from bayesunmix.inference.density import FlatModel, compiled
+from bayesunmix.inference.map_estimate import ValueAndGradient, descend
+from bayesunmix.inference.mixture import atom_weights, one_group, relative_likelihood
+from bayesunmix.inference.sharding import n_threads
+from bayesunmix.models.abundance import abundance_prior, simplex_atoms
+from bayesunmix.models.endmember import EndmemberBasis
+from bayesunmix.models.thickness import N_COLUMNS, counted
+from bayesunmix.models.unmixing import Sites, UnmixingData
+
+FloatArray = npt.NDArray[np.float64]
+Progress = Callable[[str], None]
+
+# Steps along each edge while starts are compared: enough to rank them, the same number for all so that one program
+# serves.
+COARSE_STEPS = 16
+# Blocks that compare starts, evenly spread over the map.
+MOST_COMPARED = 1500
+# Starts whose objective, nearly at its end, is this much worse than the best are abandoned; nearer ones are followed.
+CLOSE_NATS = 50.0
+# A descent this close to one that went on will end with it.
+SAME_BASIN = 0.04
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One start on its way to a mode."""
+
+    data: UnmixingData
+    sites: Sites
+    potential: float
+    followed: bool
+
+
+@dataclass(frozen=True)
+class CoarseModel:
+    """The model on coarse atoms and a part of the blocks, compiled: the same program for every start.
+
+    Attributes
+    ----------
+    part : Blocks
+        Evenly spread blocks: they rank modes that differ by hundreds of nats, at a part of the cost.
+    basis, yields
+        The model's arrays.
+    baseline : (energy,)
+        Mean spectrum of the map.
+    model : FlatModel
+    value_and_gradient : callable
+    """
+
+    part: Blocks
+    basis: EndmemberBasis
+    yields: FloatArray
+    baseline: FloatArray
+    model: FlatModel
+    value_and_gradient: ValueAndGradient
+
+    @classmethod
+    def of(cls, blocks: Blocks, basis: EndmemberBasis, yields: FloatArray) -> CoarseModel:
+        """Build and compile it; that takes seconds, and needs no start."""
+        part = blocks.every(-(-len(blocks.counts) // MOST_COMPARED))
+        baseline = blocks.counts.sum(axis=0, dtype=np.float64) + 1.0
+        baseline /= baseline.sum()
+        # Any spectra give the shapes.
+        weights = np.random.default_rng(0).uniform(0.5, 1.5, basis.allowed.shape) * basis.allowed
+        spectra = np.einsum("ki,kic->kc", weights, component_templates(basis)) + 1e-12
+        total = spectra.sum(axis=1, keepdims=True)
+        anywhere = Start(weights / total, spectra / total, np.inf)
+        data, example, _ = _coarse(part, basis, yields, anywhere, baseline)
+        model = flat_model(data)
+        value_and_gradient, _ = compiled(model)
+        float(value_and_gradient(model.flatten(example, data), data)[0])
+        return cls(part, basis, yields, baseline, model, value_and_gradient)
+
+
+def compare_starts(
+    blocks: Blocks, coarse: CoarseModel, starts: list[Start], progress: Progress
+) -> list[Candidate]:
+    """Descend from every start on coarse atoms, then follow those that may be the best; the best first."""
+    part, model, value_and_gradient = coarse.part, coarse.model, coarse.value_and_gradient
+
+    def run(start: Start, name: str) -> _Descent:
+        data, z, transform = coarse_start(coarse, start)
+        # A fresh memory half-way: the curvature learned far from the mode misleads near it.
+        for iterations in (50, 80):
+            z, potential, _ = descend(value_and_gradient, data, z, transform, max_iterations=iterations)
+        progress(f"{name}: objective {potential:.1f}")
+        return _Descent(data, z, potential, transform)
+
+    names = [f"start {number + 1} of {len(starts)}" for number in range(len(starts))]
+    with ThreadPoolExecutor(n_threads()) as pool:
+        begun = list(pool.map(run, starts, names))
+        best = min(begun, key=lambda descent: descent.potential)
+        sites = model.constrain(jnp.asarray(best.z), best.data)
+        weights = np.asarray(compiled_weights(best.data, sites))
+        probes = rotated_starts(weights, coarse.basis, blocks.matrix)
+        begun += pool.map(run, probes, ["rotated"] * len(probes))
+    lowest = min(descent.potential for descent in begun)
+    scale = len(blocks.counts) / len(part.counts)
+    candidates: list[Candidate] = []
+    for descent in sorted(begun, key=lambda descent: descent.potential):
+        sites = model.constrain(jnp.asarray(descent.z), descent.data)
+        candidate = Candidate(descent.data, sites, descent.potential * scale, followed=False)
+        followed = [other for other in candidates if other.followed]
+        bound_elsewhere = any(distance(candidate, other) < SAME_BASIN for other in followed)
+        if descent.potential < lowest + CLOSE_NATS and not bound_elsewhere:
+            z, potential, _ = descend(
+                value_and_gradient, descent.data, descent.z, descent.transform, max_iterations=300
+            )
+            sites = model.constrain(jnp.asarray(z), descent.data)
+            candidate = Candidate(descent.data, sites, potential * scale, followed=True)
+        candidates.append(candidate)
+    return sorted(candidates, key=lambda candidate: candidate.potential)
+
+
+def coarse_start(coarse: CoarseModel, start: Start) -> tuple[UnmixingData, FloatArray, FloatArray]:
+    """Model data, flat parameters and whitening with which a descent from a start begins."""
+    model = coarse.model
+    data, example, block = _coarse(coarse.part, coarse.basis, coarse.yields, start, coarse.baseline)
+    return data, np.asarray(model.flatten(example, data)), flat_whitening(model, block)
+
+
+@dataclass(frozen=True)
+class _Descent:
+    """A start after the first descents, near its mode."""
+
+    data: UnmixingData
+    z: FloatArray
+    potential: float
+    transform: FloatArray
+
+
+def _coarse(
+    blocks: Blocks, basis: EndmemberBasis, yields: FloatArray, start: Start, baseline: FloatArray
+) -> tuple[UnmixingData, Sites, FloatArray]:
+    """Model data on coarse atoms around a start, sites there, and a whitening of the line units."""
+    n_phases = len(blocks.phases)
+    n_edges = max(n_phases * (n_phases - 1) // 2, 1)
+    steps = int(np.clip(round(3 * COARSE_STEPS / n_edges), 5, COARSE_STEPS))
+    count = blocks.typical_counts
+    atoms = simplex_atoms(
+        start.spectra, count, max_overlap=blocks.max_overlap, steps_per_edge=steps, matrix=blocks.matrix
+    )
+    # Phases are not known yet: a count stands for the same mass in each.
+    effect = blocks.effect()
+    weights = atom_weights(relative_likelihood(blocks.counts, np.log(atoms @ start.spectra)), n_iterations=40)
+    prior = abundance_prior(atoms, start.spectra, count, blocks.matrix)
+    free = np.argwhere(basis.allowed)
+    information = fisher_information(
+        component_templates(basis), free, atoms, weights * blocks.counts.sum(dtype=float), start.spectra
+    )
+    # Uninformed weights get a weak prior of the size of everything else, so that the inverse exists.
+    regular = information + np.diag(1e-6 * np.diag(information) + 1.0)
+    scale = np.sqrt(np.diag(np.linalg.inv(regular)))
+    data = UnmixingData(
+        groups=one_group(
+            counted(blocks.counts, blocks.thickness.blocks, effect),
+            len(atoms),
+            np.concatenate([np.log(baseline), np.zeros(N_COLUMNS)]),
+        ),
+        basis=basis,
+        prior=prior,
+        free=free,
+        scale=scale,
+        ratio_family=np.flatnonzero(basis.ratio_sd > 0),
+        yields=yields,
+        balance=blocks.balance(),
+        effect=effect,
+    )
+    units = np.maximum(start.weights[free[:, 0], free[:, 1]] / scale, 0.3)
+    sites = sites_at(data, units, weights)
+    return jax.tree.map(jnp.asarray, data), sites, unit_whitening(data, units, regular)
+
+
+def flat_whitening(model: FlatModel, block: FloatArray) -> FloatArray:
+    """Whitening of the flat vector with this block for the line units, (dim, dim)."""
+    transform = np.eye(model.size)
+    transform[model.blocks["line_units"], model.blocks["line_units"]] = block
+    return transform
+
+
+def unit_whitening(data: UnmixingData, units: FloatArray, information: FloatArray) -> FloatArray:
+    """Whitening of the unconstrained line units from the known-abundance information and the prior, (free, free)."""
+    slope = data.scale * -np.expm1(-units)  # derivative of a weight with respect to its unconstrained value
+    curvature = slope[:, None] * information * slope + 0.25 * np.eye(len(units))
+    return np.asarray(np.linalg.inv(np.linalg.cholesky(curvature)).T)
+
+
+def distance(first: Candidate, second: Candidate) -> float:
+    """Largest Hellinger distance between two candidates' spectra of a phase."""
+    roots = [np.sqrt(np.asarray(compiled_spectra(c.data, c.sites))) for c in (first, second)]
+    return float(np.sqrt(0.5 * ((roots[0] - roots[1]) ** 2).sum(axis=1)).max())

@@ -1,0 +1,180 @@
+"""Starting points: clusters of pixels explained by endmembers that obey what was declared.
+
+    blocks -> penalised clustering -> guided NMF of the cluster spectra from many random starts -> the best distinct
+    ones
+
+A start is scored by how well it explains the clusters and by how far its compositions miss the declared stoichiometry.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.inference.clustering import cluster
+from bayesunmix.inference.guided_nmf import GuidedFactorisation, guided_nmf
+from bayesunmix.models.endmember import EndmemberBasis
+from bayesunmix.models.unmixing import SiteBalance
+
+FloatArray = npt.NDArray[np.float64]
+
+TRIALS_PER_START = 6
+# Clusters at the edge of a grain fall one way or another: a second clustering widens the search.
+CLUSTERINGS = 2
+MOST_CLUSTERS = 12
+# Blocks that are clustered, evenly spread over the map: more do not find other clusters.
+MOST_CLUSTERED = 8000
+# Shares of the matrix that rotated starts take out of a phase, or put into it.
+ROTATIONS = (0.3, 0.7, -0.4)
+# Two starts whose spectra differ by less than this Hellinger distance are the same start.
+SAME_START = 0.02
+# Starts within this many nats of the best, at the clusters, are as good as each other.
+NEARLY_AS_GOOD = 300.0
+
+
+@dataclass(frozen=True)
+class Start:
+    """A starting point.
+
+    Attributes
+    ----------
+    weights : (phase, component)
+        Counts in each component's main family, as in `bayesunmix.models.endmember`.
+    spectra : (phase, energy)
+    score : float
+        Misfit of the clusters in nats plus the penalty of declared stoichiometry; lower is better.
+    """
+
+    weights: FloatArray
+    spectra: FloatArray
+    score: float
+
+
+def component_templates(basis: EndmemberBasis) -> FloatArray:
+    """Nominal spectrum of one count in each component's main family, shape (phase, component, energy)."""
+    n_phases, n_components = basis.allowed.shape
+    templates = np.zeros((n_phases, n_components, basis.family_templates.shape[2]))
+    for family, owner in enumerate(basis.family_owner):
+        templates[:, owner] += basis.family_ratio[:, family, None] * basis.family_templates[:, family]
+    templates[:, -1] = np.einsum("kb,kbc->kc", basis.continuum_area, basis.continuum_templates)
+    return templates
+
+
+def find_starts(
+    counts: npt.NDArray[np.float32],
+    basis: EndmemberBasis,
+    yields: FloatArray,
+    balance: SiteBalance,
+    matrix: npt.NDArray[np.bool_],
+    *,
+    n_starts: int,
+    seed: int,
+) -> list[Start]:
+    """Return up to `n_starts` distinct starting points, the best first.
+
+    Parameters
+    ----------
+    counts : (block, energy)
+    basis, yields, balance
+        The model's arrays.
+    matrix : (phase,) bool
+        Phases with pure regions: each is held to one of the large clusters.
+    n_starts : int
+    seed : int
+    """
+    n_phases = len(matrix)
+    counts = counts[:: -(-len(counts) // MOST_CLUSTERED)]
+    templates = component_templates(basis)
+    trials = []
+    for clustering in range(CLUSTERINGS):
+        n_clusters = min(MOST_CLUSTERS, max(3 * n_phases, 6), len(counts))
+        found = cluster(counts, n_clusters, n_starts=2, seed=seed + clustering)
+        used = np.unique(found.labels)
+        pooled = np.stack([counts[found.labels == label].sum(axis=0, dtype=np.float64) for label in used])
+        for trial, rows in enumerate(_pure_rows(pooled, matrix, n_starts * TRIALS_PER_START)):
+            key = 1000 * (seed + clustering) + trial
+            result = guided_nmf(pooled, templates, basis.allowed, seed=key, pure_rows=rows)
+            score = result.divergence + _imbalance(result, yields, balance)
+            trials.append(Start(result.weights, result.spectra, score))
+    return _distinct(sorted(trials, key=lambda start: start.score), n_starts)
+
+
+def rotated_starts(weights: FloatArray, basis: EndmemberBasis, matrix: npt.NDArray[np.bool_]) -> list[Start]:
+    """Make starts in which every phase but the matrix gives counts of the matrix away, or takes some in.
+
+    These are the directions in which the likelihood is flat (`bayesunmix.checks.identifiability`): where a second mode
+    is, it is found from here.
+
+    Parameters
+    ----------
+    weights : (phase, component)
+        Weights at a mode.
+    basis : EndmemberBasis
+    matrix : (phase,) bool
+        Declared matrix phases; without one, each phase is turned against its neighbour in the list.
+    """
+    templates = component_templates(basis)
+    host = int(np.argmax(matrix)) if matrix.any() else None
+    starts = []
+    for phase in range(len(weights)):
+        other = (phase + 1) % len(weights) if host is None else host
+        if phase == other:
+            continue
+        for share in ROTATIONS:
+            turned = weights.copy()
+            turned[phase] = np.maximum(weights[phase] - share * weights[other], 0.0) * basis.allowed[phase]
+            spectra = np.einsum("ki,kic->kc", turned, templates) + 1e-12
+            total = spectra.sum(axis=1, keepdims=True)
+            starts.append(Start(turned / total, spectra / total, np.inf))
+    return starts
+
+
+def _pure_rows(pooled: FloatArray, matrix: npt.NDArray[np.bool_], n_trials: int) -> list[dict[int, int]]:
+    """Which cluster each trial holds to be which matrix phase: the largest clusters first, in every order."""
+    phases = np.flatnonzero(matrix)
+    if not len(phases):
+        return [{} for _ in range(n_trials)]
+    largest = np.argsort(-pooled.sum(axis=1))[: max(3, len(phases))]
+    choices = [
+        dict(zip(map(int, rows), map(int, phases), strict=True))
+        for rows in itertools.permutations(largest, len(phases))
+    ]
+    return [choices[trial % len(choices)] for trial in range(n_trials)]
+
+
+def _imbalance(result: GuidedFactorisation, yields: FloatArray, balance: SiteBalance) -> float:
+    """Negative log density of the declared site balances at a start's compositions."""
+    atoms = result.weights[:, : yields.shape[1]] / yields
+    a_sum, b_sum = (balance.a_site * atoms).sum(axis=1), (balance.b_site * atoms).sum(axis=1)
+    declared = balance.inverse_sd > 0
+    ratio = np.log(np.maximum(a_sum, 1e-12) / np.maximum(b_sum, 1e-12)) - balance.log_target
+    return float(0.5 * ((ratio[declared] * balance.inverse_sd[declared]) ** 2).sum())
+
+
+def _distinct(starts: list[Start], most: int) -> list[Start]:
+    """Pick the best start, then one after another the good one that differs most from those picked.
+
+    Rotated solutions explain the clusters nearly as well as each other: which of them the map prefers, only the
+    descent from each can tell.
+    """
+    good = [start for start in starts if start.score < starts[0].score + NEARLY_AS_GOOD]
+    kept, rest = [starts[0]], good[1:]
+    while rest and len(kept) < most:
+        nearest = [min(_distance(start, other) for other in kept) for start in rest]
+        farthest = int(np.argmax(nearest))
+        if nearest[farthest] < SAME_START:
+            break
+        kept.append(rest.pop(farthest))
+    for start in starts[len(good) :]:
+        if len(kept) < most and all(_distance(start, other) > SAME_START for other in kept):
+            kept.append(start)
+    return kept
+
+
+def _distance(first: Start, second: Start) -> float:
+    """Largest Hellinger distance between two starts' spectra of a phase."""
+    difference = np.sqrt(first.spectra) - np.sqrt(second.spectra)
+    return float(np.sqrt(0.5 * (difference**2).sum(axis=1)).max())

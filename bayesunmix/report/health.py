@@ -1,0 +1,232 @@
+"""The health of a run: every diagnostic with what was found, what it means, and what to do when it is bad."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from bayesunmix.verdict import ESS_PER_CHAIN, RHAT_LIMIT, RIVAL_NATS
+
+if TYPE_CHECKING:
+    from bayesunmix.result import Result
+
+# Vehtari et al., Bayesian Anal. 16 (2021) 667, doi:10.1214/20-BA1221.
+_GOOD_ESS = 400.0
+# A model without fault has a deviance of about one per degree of freedom.
+_GOOD_DEVIANCE = 1.2
+
+
+class Check(NamedTuple):
+    """One diagnostic: name, what was found, ``good``, ``bad`` or ``note``, what it means, what to do when it is bad."""
+
+    name: str
+    found: str
+    verdict: str
+    meaning: str
+    remedy: str
+
+
+def checks(result: Result) -> list[Check]:
+    """Return every diagnostic in words."""
+    table = result.diagnostics()
+    return [
+        _rhat_check(table, result.run.get("method", "")),
+        _ess_check(table, result.tree["posterior"].dataset.sizes["chain"]),
+        *_divergence_check(result),
+        *_approximation_check(result.run.get("diagnostics", {})),
+        *_starts_check(result.run.get("starts", [])),
+        *_deviance_check(result),
+        *_regions_check(result.run.get("fit", {})),
+        *_robust_check(result.run.get("robust", {})),
+        *_binning_note(result.run.get("binning", {})),
+        *_response_note(result.run.get("response", {})),
+    ]
+
+
+def _rhat_check(table: Any, method: str) -> Check:  # noqa: ANN401 - a table
+    worst = _extreme(table["rhat"], largest=True)
+    name = "R-hat"
+    meaning = (
+        "Compares the chains with each other. Above 1.01 they have not yet explored the same distribution, and means "
+        "and intervals depend on where they happened to start."
+    )
+    remedy = "Give more `warmup` and `draws`; if it stays high, declare what you know about the phases."
+    if worst is None or method != "nuts":
+        return Check(name, f"not needed: method {method} runs no chains", "note", meaning, remedy)
+    verdict = "good" if worst[1] <= RHAT_LIMIT else "bad"
+    return Check(
+        name, f"at most {worst[1]:.3f} ({table['quantity'].iloc[worst[0]]})", verdict, meaning, remedy
+    )
+
+
+def _ess_check(table: Any, chains: int) -> Check:  # noqa: ANN401
+    name = "Effective sample size"
+    meaning = (
+        "How many independent draws the chains are worth. Below 400 the ends of the intervals are uncertain in their "
+        "last digits."
+    )
+    remedy = "Give more `draws`."
+    bulk, tail = (_extreme(table[column], largest=False) for column in ("ess_bulk", "ess_tail"))
+    if bulk is None:
+        return Check(name, "not defined: the draws are independent", "note", meaning, remedy)
+    found = f"bulk at least {bulk[1]:.0f} ({table['quantity'].iloc[bulk[0]]})"
+    if tail is not None:
+        found += f", tails at least {tail[1]:.0f}"
+    enough = "note" if bulk[1] >= ESS_PER_CHAIN * chains else "bad"
+    return Check(name, found, "good" if bulk[1] >= _GOOD_ESS else enough, meaning, remedy)
+
+
+def _divergence_check(result: Result) -> list[Check]:
+    if "sample_stats" not in result.tree or "diverging" not in result.tree["sample_stats"].dataset:
+        return []
+    diverging = result.tree["sample_stats"].dataset["diverging"]
+    count, total = int(diverging.sum()), int(diverging.size)
+    meaning = (
+        "A divergence marks a place of the posterior that the sampler could not follow; what lies behind it "
+        "is missing."
+    )
+    remedy = "Give more `warmup`. If divergences stay, a phase may be superfluous or hardly present."
+    verdict = "good" if count == 0 else "bad"
+    return [Check("Divergences", f"{count} in {total} draws", verdict, meaning, remedy)]
+
+
+def _approximation_check(diagnostics: dict[str, Any]) -> list[Check]:
+    """Report what exact steps made of the draws of an approximation, and whether those could be reweighted."""
+    steps = diagnostics.get("exact_steps")
+    if not steps:
+        return []
+    shift, width, name = steps["shift_sd"], steps["width_ratio"], steps["worst_quantity"]
+    found = (
+        f"{100.0 * steps['acceptance']:.0f}\u00a0% of the steps accepted; worst for {name}: moved by {shift:+.2f} "
+        f"standard deviations, {width:.2f} times as wide"
+    )
+    k = diagnostics.get("pareto_k")
+    if k is not None:
+        found += f"; Pareto k {k:.2f}"
+    meaning = (
+        "Some draws were moved by a sampler that leaves the exact posterior as it is: what moves, or grows wider, was "
+        "approximated wrongly. Moves of less than a quarter of a standard deviation and widths right to a seventh "
+        "hardly change an interval. Pareto k says whether draws could be reweighted (below 0.7), no more."
+    )
+    verdict = "good" if steps["holds"] else "bad"
+    return [Check("Exact steps", found, verdict, meaning, 'Run `method = "nuts"` instead.')]
+
+
+def _starts_check(starts: list[dict[str, Any]]) -> list[Check]:
+    if not starts:
+        return []
+    best = min(start["objective"] for start in starts)
+    others = [start["objective"] - best for start in starts if not start.get("same_mode")]
+    found = f"{len(starts) - len(others)} of {len(starts)} reached the best solution"
+    if others:
+        found += f"; the nearest other one fits {min(others):.3g} nats worse"
+    meaning = (
+        "The search for the best solution begins at several places. Another solution many nats worse can be ignored; "
+        "one within a few nats fits as well, and the data alone cannot choose between the two."
+    )
+    remedy = "Declare more: an element absent from a phase, a matrix phase, a stoichiometry."
+    verdict = "bad" if min(others, default=math.inf) < RIVAL_NATS else "good" if len(starts) > 1 else "note"
+    return [Check("Starts and modes", found, verdict, meaning, remedy)]
+
+
+def _deviance_check(result: Result) -> list[Check]:
+    fit = result.run.get("fit", {})
+    total, segments = fit.get("deviance_per_dof_total"), fit.get("deviance_per_dof_segments")
+    if not _finite(total):
+        return []
+    each = segments if isinstance(segments, list) else [segments]
+    known = [value for value in each if _finite(value)]
+    found = f"{total:.2f} for the whole map"
+    if known:
+        found += f"; {', '.join(f'{value:.2f}' for value in known)} for the pixels labelled as each phase"
+    meaning = "Misfit of the summed spectra per degree of freedom: about 1 when only counting noise is left."
+    remedy = (
+        "Look at the residuals below the sum spectrum: a peak there is a missing element, "
+        "a wave a wrong background."
+    )
+    verdict = "good" if max([total, *known]) <= _GOOD_DEVIANCE else "note"
+    return [Check("Deviance per degree of freedom", found, verdict, meaning, remedy)]
+
+
+def _regions_check(fit: dict[str, Any]) -> list[Check]:
+    if "residual_scan" not in fit:
+        return []
+    scan, regions = fit["residual_scan"], fit["residual_regions"]
+    found = "none"
+    if regions:
+        worst = max(regions, key=lambda region: abs(region["sigma"]))
+        found = (
+            f"{len(regions)}; the largest {worst['sigma']:+.1f} σ at {worst['energy_keV']:.2f} keV in "
+            f"{worst['spectrum']} (perhaps {worst['cause']})"
+        )
+    meaning = (
+        f"Places where counts pooled over one width of the detector leave the fit by more than "
+        f"{scan['threshold_sigma']:g} σ; noise alone makes {scan['regions_expected_of_noise']:.2g} of them."
+    )
+    remedy = "Declare the element that is named, or cut the region off with `energy_range`."
+    beyond = any(abs(region["sigma"]) > scan["global_threshold_sigma"] for region in regions)
+    return [Check("Residuals", found, "note" if beyond else "good", meaning, remedy)]
+
+
+def _robust_check(robust: dict[str, Any]) -> list[Check]:
+    if not robust:
+        return []
+    meaning = (
+        "Parts of the map are compared with each other. Where a phase varies (zoning, a wedge), its mean is less "
+        "certain than counting says, and the intervals are widened by what the parts differ; the model's own are in "
+        "the columns sd_model, lower_model and upper_model of composition.csv."
+    )
+    return [Check("Variation over the map", str(robust["reason"]), "note", meaning, "")]
+
+
+def _binning_note(binning: dict[str, Any]) -> list[Check]:
+    if not binning:
+        return []
+    side = binning.get("block_side", 1)
+    found = (
+        f"{binning.get('channels', '?')} channels in {binning.get('bins', '?')} bins; {side} × {side} pixels to a "
+        f"block, {binning.get('blocks', '?')} blocks"
+    )
+    if _finite(binning.get("mean_counts_per_block")):
+        found += f" of {binning['mean_counts_per_block']:.3g} counts on average"
+    meaning = (
+        "Compositions are inferred from merged channels and pixels. Sums of Poisson counts are Poisson counts, so "
+        "this is exact; the maps are at full resolution."
+    )
+    return [Check("Binning", found, "note", meaning, "")]
+
+
+def _response_note(response: dict[str, Any]) -> list[Check]:
+    if not response:
+        return []
+    labels = (
+        ("gain", "gain", 1.0, "{:.5f}"),
+        ("offset_keV", "offset", 1000.0, "{:.2f} eV"),
+        ("noise_eV", "noise", 1.0, "{:.1f} eV"),
+        ("fano", "Fano factor", 1.0, "{:.3f}"),
+    )
+    parts = [
+        f"{label} {text.format(scale * response[key])}"
+        for key, label, scale, text in labels
+        if _finite(response.get(key))
+    ]
+    meaning = (
+        "Energy scale and peak width, fitted to the map itself. A gain far from 1 or an offset of more than a few "
+        "tens of eV means that the energy axis of the file is off."
+    )
+    return [Check("Detector response", ", ".join(parts), "note", meaning, "")]
+
+
+def _extreme(values: Any, *, largest: bool) -> tuple[int, float] | None:  # noqa: ANN401 - a column of a table
+    """Position and value of the largest or smallest finite entry; None when there is none."""
+    numbers = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(numbers).any():
+        return None
+    place = int(np.nanargmax(numbers) if largest else np.nanargmin(numbers))
+    return place, float(numbers[place])
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)

@@ -1,0 +1,184 @@
+"""A result in words: what was found, how far to trust it, and how to read it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayesunmix.checks.regions import Region
+from bayesunmix.plot.style import element_order
+from bayesunmix.rounding import composition_text
+
+if TYPE_CHECKING:
+    from bayesunmix.result import Result
+
+_METHODS = {
+    "nuts": "sampled with the No-U-Turn sampler",
+    "laplace": "approximated by a Gaussian around its maximum (Laplace)",
+    "svi": "approximated by variational inference",
+    "map": "reduced to its maximum: the numbers carry no intervals",
+}
+# Elements below this atom fraction count as traces in the summary.
+_TRACE = 0.01
+# Elements from this atom fraction on say what a phase is.
+_MAIN = 0.02
+# Windows of a map without fault scatter up to this much more than counting explains.
+_WIDE_SPREAD = 1.5
+
+
+def headline(result: Result) -> list[str]:
+    """Return the sentences that open the report: data, phases and method."""
+    counts = result.tree["constant_data"].dataset["total_counts"].values
+    shape = result.tree["maps"].dataset["label"].shape
+    abundance = result.tree["maps"].dataset["abundance_mean"].values
+    shares = [float(np.mean(values)) for values in abundance]
+    count = len(result.phases)
+    listed = join(
+        f"{phase} ({100.0 * share:.3g}\u00a0%)" for phase, share in zip(result.phases, shares, strict=True)
+    )
+    where = {1: "a single spectrum", max(shape): f"a line of {max(shape)} pixels"}.get(
+        shape[0] * shape[1], f"a map of {shape[0]} × {shape[1]} pixels"
+    )
+    return [
+        f"{_number_word(count)} {'phase' if count == 1 else 'phases'} in {where} "
+        f"({_large(float(counts.sum()))} counts, {float(counts.mean()):.3g} per pixel): {listed}. "
+        "The percentages are mean abundances over the pixels, in atoms.",
+        f"The posterior was {_METHODS.get(result.run.get('method', ''), 'computed')}{_effort(result)}.",
+    ]
+
+
+def findings(result: Result) -> list[tuple[str, str]]:
+    """Return per phase its name and a sentence with its main elements, its traces and what was not found."""
+    table = result.summary()
+    found = []
+    for phase in result.phases:
+        rows = {str(row.element): row for row in table[table["phase"] == phase].itertuples(index=False)}
+        ordered = [rows[element] for element in element_order(rows)]
+        seen = [row for row in ordered if row.detected == "true"]
+        main = sorted((row for row in seen if row.mean >= _TRACE), key=lambda row: -row.mean)
+        sentences = [
+            _listed("", main),
+            _listed("Traces detected: ", [row for row in seen if row.mean < _TRACE]),
+            _listed("Not detected: ", [row for row in ordered if row.detected == "false"]),
+        ]
+        absent = [row.element for row in ordered if row.detected == "declared_absent"]
+        if absent:
+            sentences.append(f"Declared absent: {', '.join(absent)}.")
+        found.append((phase, " ".join(sentence for sentence in sentences if sentence)))
+    return found
+
+
+def assumptions(result: Result) -> list[str]:
+    """Return the sentences on what the result takes for granted."""
+    config = result.run.get("config", {})
+    sample = config.get("sample", {})
+    sentences = [
+        "Every pixel is a mixture of the phases listed, each of one composition everywhere.",
+        "The sample is a thin film: X-rays are absorbed a little, and secondary fluorescence is negligible.",
+    ]
+    oxygen = {
+        "stoichiometry": "Oxygen is not measured: each cation brings the oxygen of its usual oxide.",
+        "measured": "Oxygen is measured by its own line, like every other element.",
+        "none": "The sample holds no oxygen.",
+    }
+    if sample.get("oxygen") in oxygen:
+        sentences.append(oxygen[sample["oxygen"]])
+    if sample.get("stray"):
+        sentences.append(
+            f"Lines of {join(sample['stray'])} come from grid, ion beam or column; they are in no composition."
+        )
+    declared = config.get("phases", [])
+    for phase in declared if isinstance(declared, list) else []:
+        sentences += _declared(phase)
+    sentences += [str(sentence) for sentence in result.run.get("assumptions", [])]
+    return list(dict.fromkeys(sentences))
+
+
+def misfit_words(run: dict[str, Any]) -> tuple[str, list[str]]:
+    """Return a paragraph on the search for places that do not fit, and a sentence for each place."""
+    search = run.get("misfit_search", {})
+    regions = [Region(**entry) for entry in run.get("misfit", [])]
+    opening = (
+        f"{_number_word(len(regions))} {'place is' if len(regions) == 1 else 'places are'} no mixture of the declared "
+        f"phases. The threshold of {search.get('threshold', math.nan):.2g} sigma is passed anywhere by "
+        f"{100 * search.get('false_alarm', math.nan):g} of 100 maps without fault."
+    )
+    spread = search.get("spread", 1.0)
+    if spread > _WIDE_SPREAD:
+        opening += (
+            f" The whole map scatters up to {spread:.2g} times as much as counting explains (zoning, thickness); "
+            "places are measured against that scatter."
+        )
+    return opening, [f"{number}: {region.sentence()}." for number, region in enumerate(regions, 1)]
+
+
+def phase_number_words(facts: dict[str, Any]) -> list[str]:
+    """Return the sentences on how many phases were chosen, why, and what the next one would be."""
+    chosen, curve = int(facts["chosen"]), facts["curve"]
+    best = max(curve, key=lambda row: row["score"])
+    said = [
+        f"The number of phases was inferred: {chosen}. Half of the counts of each block were kept out of the fit; "
+        f"{best['k']} {'phase predicts' if best['k'] == 1 else 'phases predict'} them best; {chosen} is "
+        f"{facts['rule']}."
+    ]
+    after = facts["next_phase"]
+    if after is not None:
+        main = sorted(after["composition"].items(), key=lambda pair: -pair[1])
+        listed = ", ".join(f"{element} {100 * value:.2g} at%" for element, value in main if value >= _MAIN)
+        said.append(
+            f"One phase more would hold {100 * after['share']:.2g} % of the counts ({listed}) and change the held-out "
+            f"score by {after['gain']:+.1f} ± {after['gain_se']:.1f} nats."
+        )
+    return said
+
+
+def join(parts: Iterable[str]) -> str:
+    """Join words as in a sentence.
+
+    Examples
+    --------
+    >>> join(["Nd", "Sm", "U"])
+    'Nd, Sm and U'
+    """
+    words = list(parts)
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+def _declared(phase: dict[str, Any]) -> list[str]:
+    name, absent = phase.get("name", "?"), phase.get("absent", ())
+    sentences = []
+    if phase.get("matrix"):
+        sentences.append(f"{name} is the matrix: some pixels hold nothing else (declared).")
+    if absent:
+        sentences.append(f"{name} contains no {join(absent)} (declared).")
+    if phase.get("stoichiometry"):
+        sentences.append(f"{name} is close to {phase['stoichiometry']} (declared, a soft prior).")
+    return sentences
+
+
+def _listed(opening: str, rows: list[Any]) -> str:
+    if not rows:
+        return ""
+    parts = [f"{row.element} {composition_text(row)}" for row in rows]
+    parts[-1] += " at%."
+    # An element stays with its number at the end of a line.
+    return opening + ", ".join(part.replace(" ", "\u00a0") for part in parts)
+
+
+def _number_word(count: int) -> str:
+    words = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+    return words[count] if count < len(words) else str(count)
+
+
+def _large(number: float) -> str:
+    return f"{number / 1e6:.3g} million" if number >= 1e6 else f"{number:,.0f}"
+
+
+def _effort(result: Result) -> str:
+    if result.run.get("method") != "nuts":
+        return ""
+    sizes = result.tree["posterior"].dataset.sizes
+    return f" ({sizes['chain']} chains of {sizes['draw']} draws)"

@@ -1,0 +1,502 @@
+"""Several results side by side: compositions and partition coefficients, their differences and ratios.
+
+Draws of all results hold the same calibration factors where these are the same
+(`bayesunmix.samples.shared_calibration`), so that what is common to two maps cancels in their difference, as it does in
+the truth.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+from bayesunmix.chemistry.quantify import interval, ordered_pairs
+from bayesunmix.errors import InputError, check_fraction, check_number, suggest
+from bayesunmix.report.tables import DETECTED, NOT_DETECTED, detection_states
+from bayesunmix.samples.shared_calibration import (
+    DRAWS,
+    common_factors,
+    factor_keys,
+    nominal_draws,
+    shuffled,
+    with_factors,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from bayesunmix.result import Result
+    from bayesunmix.samples.series import Series
+
+FloatArray = npt.NDArray[np.float64]
+
+INTERVAL, UPPER, LOWER, UNDETERMINED = "interval", "upper", "lower", "undetermined"
+# A quantity divided by zero draws is large, not nothing.
+_TINY = 1e-300
+
+
+@dataclass(frozen=True)
+class Covariate:
+    """What a series runs over, such as pressure.
+
+    Attributes
+    ----------
+    name : str
+        With its unit, e.g. ``pressure_GPa``.
+    values : tuple of float
+        One for each result.
+    """
+
+    name: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Results on common phases and elements, with calibration factors in common.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Name of each result.
+    results : tuple of Result
+    phases, elements : tuple of str
+        What all results hold.
+    nominal : list of (draw, phase, element)
+        Atom fractions at nominal calibration factors, own draws of each result.
+    factors : list of (draw, element)
+        Common draws of the log calibration factors.
+    draws : DataArray (result, draw, phase, element)
+        Atom fractions with the common factors.
+    kinds : (result, phase, element)
+        ``interval`` for a detected element, ``upper`` for one that was not, ``undetermined`` for one declared absent.
+    level : float
+        Probability of the intervals.
+    seed : int
+    covariate : Covariate or None
+    series : Series or None
+        The hierarchical model, where it was asked for.
+    """
+
+    names: tuple[str, ...]
+    results: tuple[Result, ...]
+    phases: tuple[str, ...]
+    elements: tuple[str, ...]
+    nominal: tuple[FloatArray, ...]
+    factors: tuple[FloatArray, ...]
+    draws: xr.DataArray
+    kinds: npt.NDArray[np.str_]
+    level: float
+    seed: int
+    covariate: Covariate | None = None
+    series: Series | None = None
+
+    def composition(self) -> xr.DataArray:
+        """Draws of the atom fractions, (result, draw, phase, element); calibration factors are common to all."""
+        return self.draws
+
+    def partition(self, numerator: str, denominator: str) -> xr.DataArray:
+        """Draws of D = x(numerator) / x(denominator) by atom fraction, (result, draw, element).
+
+        Raises
+        ------
+        InputError
+            If a phase is unknown.
+        """
+        for field, name in (("numerator", numerator), ("denominator", denominator)):
+            check_phase(field, name, self.phases)
+        top, bottom = (self.draws.sel(phase=name, drop=True) for name in (numerator, denominator))
+        return (top / bottom.where(bottom > 0)).rename(f"D({numerator}/{denominator})")
+
+    def partition_kinds(self, numerator: str, denominator: str) -> npt.NDArray[np.str_]:
+        """Return whether D is an interval, a bound or undetermined, shape (result, element)."""
+        top, bottom = (self.kinds[:, self.phases.index(name)] for name in (numerator, denominator))
+        return np.array(
+            [[ratio_kind(*pair) for pair in zip(*row, strict=True)] for row in zip(top, bottom, strict=True)]
+        )
+
+    def compositions(self) -> pd.DataFrame:
+        """Composition of every result, the columns of ``composition.csv`` behind the result's name."""
+        return self._stacked([result.summary() for result in self.results])
+
+    def partitions(self) -> pd.DataFrame:
+        """Partition coefficients of every result, the columns of ``partition.csv`` behind the result's name."""
+        return self._stacked([result.partition_table() for result in self.results])
+
+    def _stacked(self, tables: list[pd.DataFrame]) -> pd.DataFrame:
+        named = [table.assign(result=name) for name, table in zip(self.names, tables, strict=True)]
+        table = pd.concat(named, ignore_index=True)
+        for column in ("phase", "numerator", "denominator"):
+            if column in table:
+                table = table[table[column].isin(self.phases)]
+        first = ["result", *(column for column in table.columns if column != "result")]
+        return table[first].reset_index(drop=True)
+
+    @cached_property
+    def _differences(self) -> pd.DataFrame:
+        rows = []
+        for a, b in itertools.combinations(range(len(self.names)), 2):
+            for k, phase in enumerate(self.phases):
+                for i, element in enumerate(self.elements):
+                    pair = {
+                        "phase": phase,
+                        "element": element,
+                        "first": self.names[a],
+                        "second": self.names[b],
+                    }
+                    one, other = (self.draws.values[r, :, k, i] for r in (a, b))
+                    kinds = (str(self.kinds[a, k, i]), str(self.kinds[b, k, i]))
+                    difference = _difference_row(one - other, kinds, self.level)
+                    rows.append(pair | difference | ratio_row(one, other, kinds, self.level))
+        return pd.DataFrame(rows)
+
+    def composition_differences(self) -> pd.DataFrame:
+        """Every pair of results: first minus second in atom fraction, first over second, P(first > second).
+
+        ``kind`` is that of the ratio: an element that was not detected in one result gives a bound, in neither (or
+        declared absent) ``undetermined``.
+        """
+        return self._differences.copy()
+
+    @cached_property
+    def _ratios(self) -> pd.DataFrame:
+        rows = []
+        for numerator, denominator in ordered_pairs(self.phases):
+            draws = self.partition(numerator, denominator).values
+            kinds = self.partition_kinds(numerator, denominator)
+            for a, b in itertools.combinations(range(len(self.names)), 2):
+                for i, element in enumerate(self.elements):
+                    identity = {"element": element, "numerator": numerator, "denominator": denominator}
+                    pair = {"first": self.names[a], "second": self.names[b]}
+                    both = (str(kinds[a, i]), str(kinds[b, i]))
+                    rows.append(identity | pair | ratio_row(draws[a, :, i], draws[b, :, i], both, self.level))
+        columns = ["element", "numerator", "denominator", "first", "second", *_RATIO_COLUMNS]
+        return pd.DataFrame(rows, columns=columns)
+
+    def partition_ratios(self) -> pd.DataFrame:
+        """Every pair of results and ordered pair of phases: D of the first over D of the second, P(first > second)."""
+        return self._ratios.copy()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why not to trust the comparison: what the results say of themselves, and the sampler of the series."""
+        own = [
+            f"{name}: {problem}"
+            for name, result in zip(self.names, self.results, strict=True)
+            for problem in result.problems
+        ]
+        return (*own, *(self.series.problems if self.series is not None else ()))
+
+    def plot(self) -> Figure:
+        """Compositions and partition coefficients of all results side by side: see `bayesunmix.plot.comparison`."""
+        from bayesunmix.plot.comparison import comparison
+
+        return comparison(self)
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write tables, figures and a page; see `bayesunmix.samples.comparison_files`.
+
+        Raises
+        ------
+        InputError
+            If the folder holds something and `overwrite` is not set.
+        """
+        from bayesunmix.samples.comparison_files import write_comparison
+
+        return write_comparison(self, Path(folder), overwrite=overwrite)
+
+
+def compare(
+    results: Sequence[Result],
+    *,
+    names: Sequence[str] | None = None,
+    phases: Sequence[str] | None = None,
+    covariate: Mapping[str, Sequence[float]] | Sequence[float] | None = None,
+    pool: bool = False,
+    scatter: float | None = None,
+    level: float | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Put several results side by side, and fit the hierarchical model of a series where one is asked for.
+
+    Parameters
+    ----------
+    results
+        At least two, with the same elements.
+    names
+        One for each; the names of their maps when left out.
+    phases
+        Phases to compare; those that all results hold when left out.
+    covariate
+        ``{"pressure_GPa": [40, 55, 71, 90]}``, or the values alone: partial pooling of the partition coefficients with
+        a trend, see `bayesunmix.models.series`.
+    pool
+        Partial pooling without a trend, for several maps of one sample.
+    scatter
+        Scale of the half-normal prior of the scatter between maps, in ln D (default 0.3).
+    level
+        Probability of the intervals; that of the first result when left out.
+    seed
+        Seed of the common calibration factors and of the sampler.
+
+    Raises
+    ------
+    InputError
+        If the results cannot be compared, or the covariate does not go with them.
+
+    Examples
+    --------
+    >>> import bayesunmix as bu
+    >>> results = [bu.open_result(name) for name in ("40GPa", "55GPa", "71GPa")]  # doctest: +SKIP
+    >>> bu.compare(results, covariate={"pressure_GPa": [40, 55, 71]}).series.trend()  # doctest: +SKIP
+    """
+    results = tuple(results)
+    called = _checked_names(results, names)
+    elements = _common_elements(results, called)
+    held = _common_phases(results, called, phases)
+    given = check_covariate(covariate, len(results))
+    probability = results[0].level if level is None else check_fraction("level", level)
+    own, kinds = [], []
+    for result in results:
+        places = [result.elements.index(element) for element in elements]
+        rows = [result.phases.index(phase) for phase in held]
+        own.append(nominal_draws(result)[:, rows][:, :, places])
+        counting = result.tree["posterior"].to_dataset()["composition_counting"]
+        states = detection_states(counting, declared_absent(result))
+        kinds.append(np.vectorize(amount_kind)(states[rows][:, places]))
+    keys = []
+    for result in results:
+        by_element = dict(zip(result.elements, factor_keys(result), strict=True))
+        keys.append([by_element[element] for element in elements])
+    factors = common_factors(keys, DRAWS, seed)
+    joined = [
+        with_factors(shuffled(nominal, DRAWS, np.random.default_rng([seed, 31, r])), factor)
+        for r, (nominal, factor) in enumerate(zip(own, factors, strict=True))
+    ]
+    draws = xr.DataArray(
+        np.stack(joined),
+        dims=("result", "draw", "phase", "element"),
+        coords={"result": list(called), "phase": list(held), "element": list(elements)},
+        name="composition",
+        attrs={"unit": "at_frac"},
+    )
+    comparison = Comparison(
+        called,
+        results,
+        held,
+        elements,
+        tuple(own),
+        tuple(factors),
+        draws,
+        np.stack(kinds),
+        probability,
+        seed,
+        given,
+    )
+    if given is None and not pool:
+        return comparison
+    from dataclasses import replace
+
+    from bayesunmix.samples.series import fit_series
+
+    return replace(comparison, series=fit_series(comparison, scatter))
+
+
+def declared_absent(result: Result) -> dict[str, list[str]]:
+    """Elements declared absent, by phase."""
+    return {phase["name"]: list(phase.get("absent", [])) for phase in result.run["config"]["phases"]}
+
+
+def amount_kind(state: str) -> str:
+    """Return what is known of an amount from its detection: an interval, an upper bound, or nothing."""
+    return {DETECTED: INTERVAL, NOT_DETECTED: UPPER}.get(state, UNDETERMINED)
+
+
+def ratio_kind(top: str, bottom: str) -> str:
+    """Return what is known of a ratio from what is known of its two sides.
+
+    Examples
+    --------
+    >>> ratio_kind("interval", "upper"), ratio_kind("upper", "lower"), ratio_kind("upper", "upper")
+    ('lower', 'upper', 'undetermined')
+    """
+    if top == bottom == INTERVAL:
+        return INTERVAL
+    if top in (INTERVAL, UPPER) and bottom in (INTERVAL, LOWER):
+        return UPPER
+    if top in (INTERVAL, LOWER) and bottom in (INTERVAL, UPPER):
+        return LOWER
+    return UNDETERMINED
+
+
+_RATIO_COLUMNS = ["ratio", "ratio_lower", "ratio_upper", "level", "kind", "prob_first_above_second"]
+
+
+def ratio_row(first: FloatArray, second: FloatArray, kinds: tuple[str, str], level: float) -> dict[str, Any]:
+    """Median and interval of first / second, or the bound that is left, and P(first > second)."""
+    kind = ratio_kind(*kinds)
+    row = dict.fromkeys(_RATIO_COLUMNS[:3], np.nan) | {"level": level, "kind": kind}
+    if kind == UNDETERMINED:
+        return row | {"prob_first_above_second": np.nan}
+    ratio = np.exp(np.log(np.maximum(first, _TINY)) - np.log(np.maximum(second, _TINY)))
+    if kind == INTERVAL:
+        lower, upper = interval(ratio, level)
+        row |= {"ratio": float(np.median(ratio)), "ratio_lower": float(lower), "ratio_upper": float(upper)}
+    elif kind == UPPER:
+        row |= {"ratio_lower": 0.0, "ratio_upper": float(np.quantile(ratio, level))}
+    else:
+        row |= {"ratio_lower": float(np.quantile(ratio, 1.0 - level)), "ratio_upper": np.inf}
+    return row | {"prob_first_above_second": float((first > second).mean())}
+
+
+def _difference_row(values: FloatArray, kinds: tuple[str, str], level: float) -> dict[str, Any]:
+    """Median and interval of a difference of atom fractions, one of which at least was detected."""
+    names = ("difference", "difference_lower", "difference_upper")
+    if INTERVAL not in kinds or UNDETERMINED in kinds:
+        return dict.fromkeys(names, np.nan)
+    lower, upper = interval(values, level)
+    return dict(zip(names, (float(np.median(values)), float(lower), float(upper)), strict=True))
+
+
+def check_phase(field: str, name: str, phases: Sequence[str]) -> str:
+    """Return a phase's name, or raise `InputError` if it is none."""
+    if name not in phases:
+        raise InputError(
+            field, f"be one of the phases {', '.join(phases)}", f"is {name!r}", suggest(name, phases)
+        )
+    return name
+
+
+def check_covariate(
+    covariate: Mapping[str, Sequence[float]] | Sequence[float] | None, n_results: int
+) -> Covariate | None:
+    """Return the covariate of a series of `n_results` results, or raise `InputError`."""
+    if covariate is None:
+        return None
+    if isinstance(covariate, Mapping):
+        if len(covariate) != 1:
+            raise InputError("covariate", "be one name with its values", f"has {len(covariate)}")
+        name, values = next(iter(covariate.items()))
+    else:
+        name, values = "covariate", covariate
+    numbers = tuple(check_number(f"covariate.{name}", value) for value in values)
+    if len(numbers) != n_results:
+        raise InputError(
+            f"covariate.{name}",
+            f"have one value for each of the {n_results} results",
+            f"has {len(numbers)} ({', '.join(f'{number:g}' for number in numbers)})",
+        )
+    if n_results < 3:
+        raise InputError(
+            f"covariate.{name}",
+            "belong to at least three results: two points lie on any line",
+            f"there are {n_results}",
+        )
+    if max(numbers) == min(numbers):
+        raise InputError(
+            f"covariate.{name}",
+            "vary between the results",
+            f"is {numbers[0]:g} for all",
+            "Leave it out and pool.",
+        )
+    return Covariate(str(name), numbers)
+
+
+def parse_covariate(text: str) -> dict[str, list[float]]:
+    """Read ``pressure_GPa=40,55,71``; without a name it is called ``covariate``.
+
+    Raises
+    ------
+    InputError
+        If a value is no number.
+
+    Examples
+    --------
+    >>> parse_covariate("pressure_GPa=40,55,71")
+    {'pressure_GPa': [40.0, 55.0, 71.0]}
+    """
+    name, _, values = text.rpartition("=")
+    must = "be a name and numbers such as pressure_GPa=40,55,71"
+    try:
+        numbers = [float(value) for value in values.split(",")]
+    except ValueError:
+        raise InputError("--covariate", must, f'is "{text}"') from None
+    return {name.strip() or "covariate": numbers}
+
+
+def folder_names(folders: Sequence[Path]) -> list[str]:
+    """Return the folders' last names, or their whole paths where these are not distinct.
+
+    Examples
+    --------
+    >>> folder_names([Path("runs/40GPa"), Path("runs/55GPa/")])
+    ['40GPa', '55GPa']
+    """
+    short = [folder.resolve().name for folder in folders]
+    return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+
+
+def _checked_names(results: tuple[Result, ...], names: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the results' names: those given, those of their maps where these differ, else numbers."""
+    if len(results) < 2:
+        raise InputError("results", "be at least two", f"there is {len(results) or 'none'}")
+    numbers = [str(i + 1) for i in range(len(results))]
+    if names is None:
+        found = [str(result.run.get("map", {}).get("name", "")) for result in results]
+        called = found if all(found) and len(set(found)) == len(found) else numbers
+    else:
+        called = [str(name) for name in names]
+    if len(called) != len(results):
+        raise InputError("names", f"be {len(results)}, one for each result", f"there are {len(called)}")
+    if len(set(called)) < len(called):
+        raise InputError("names", "differ from each other", f"are {', '.join(called)}")
+    for name, result in zip(called, results, strict=True):
+        sizes = result.tree["posterior"].dataset.sizes
+        if sizes["chain"] * sizes["draw"] < 2:
+            raise InputError(
+                "results", "hold posterior draws", f'{name} has one: it was run with method "map"'
+            )
+    return tuple(called)
+
+
+def _common_elements(results: tuple[Result, ...], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the elements of the first result, which all others must have too."""
+    first = results[0].elements
+    for name, result in zip(names[1:], results[1:], strict=True):
+        if set(result.elements) != set(first):
+            more = [element for element in result.elements if element not in first]
+            less = [element for element in first if element not in result.elements]
+            got = [f"{name} has {', '.join(more)} too"] if more else []
+            got += [f"{name} lacks {', '.join(less)}"] if less else []
+            must = (
+                f"have the same elements: atom fractions among others are other quantities; {names[0]} has "
+            )
+            raise InputError("results", must + ", ".join(first), " and ".join(got))
+    return tuple(first)
+
+
+def _common_phases(
+    results: tuple[Result, ...], names: tuple[str, ...], wanted: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Return the phases to compare, which every result must hold."""
+    if wanted is not None:
+        for name, result in zip(names, results, strict=True):
+            for phase in wanted:
+                check_phase(f"phases ({name})", phase, result.phases)
+        return tuple(dict.fromkeys(wanted))
+    common = [phase for phase in results[0].phases if all(phase in result.phases for result in results)]
+    if not common:
+        said = "; ".join(
+            f"{name}: {', '.join(result.phases)}" for name, result in zip(names, results, strict=True)
+        )
+        raise InputError("results", "have a phase in common", f"have none ({said})")
+    return tuple(common)

@@ -1,0 +1,146 @@
+"""Where the photons of a total spectrum come from: line families in groups, and the continuum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.xray.atomic import atomic_number
+from bayesunmix.xray.calibration import Calibration
+from bayesunmix.xray.continuum import bremsstrahlung, hat_functions
+from bayesunmix.xray.detector import Detector
+from bayesunmix.xray.lines import LIGHTEST_CORE_K_BETA, Line, LineTable, emitted_by_valence, line_group
+from bayesunmix.xray.scoring import Columns
+
+# Prior standard deviation of the log ratio of a group to its family's strongest. K-beta of the light elements comes
+# from valence electrons, so it depends on the compound; sub-shell yields of L and M differ between tables.
+RATIO_SD = {"K": 0.05, "L": 0.10, "M": 0.15}
+VALENCE_K_SD = 0.20
+STRAY_RATIO_SD = 0.25
+SMALLEST_GROUP = 0.005
+# Lines below this share of their column are left out of the fit.
+WEAKEST_LINE = 1e-3
+# Families with at least this share of the counts are partners of pile-up.
+PARTNER_SHARE = 0.01
+# Prior standard deviation of the bend of the continuum's correction (second difference over knots), relative to its
+# mean: an absorption edge bends it, a line must not.
+CONTINUUM_BEND_SD = 0.2
+# The continuum gets more hats the more counts there are.
+FEWEST_HATS, MOST_HATS = 7, 12
+
+Array = npt.NDArray[np.float64]
+Column = tuple[tuple[str, str], ...]  # families (element, family) that share a weight
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where photons come from and what they pass on their way."""
+
+    table: LineTable
+    detector: Detector
+    transmission: Callable[[Array], Array]
+    stray: frozenset[str]
+    found: tuple[str, ...] = ()
+
+    def lines(self, column: Column) -> tuple[list[Line], Array]:
+        """Lines of a column and their detected strengths."""
+        lines = [line for element, family in column for line in self.table.lines(element, family)]
+        energy = np.array([line.energy_keV for line in lines])
+        strength = np.array([line.strength for line in lines])
+        return lines, strength * self.detector.efficiency(energy) * self.transmission(energy)
+
+    def columns(self, columns: list[Column], continuum: Array, stiffness: Array, edges: Array) -> Columns:
+        """Line up all columns with the groups whose ratios are adjustable."""
+        energy: list[float] = []
+        areas: list[float] = []
+        groups: list[int] = []
+        bonded: list[bool] = []
+        owner: list[int] = []
+        ratio_sd: list[float] = []
+        for number, column in enumerate(columns):
+            lines, detected = self.lines(column)
+            share = detected / detected.sum()
+            keys = [line_group(line) for line in lines]
+            # Ratios inside elements that nobody declared stay as they are: there are few counts.
+            apart = column[0][0] not in self.found
+            names = list(dict.fromkeys(keys)) if apart else [""]
+            total = [sum(a for a, k in zip(share, keys, strict=True) if name in ("", k)) for name in names]
+            strongest = names[int(np.argmax(total))]
+            for line, area, key in zip(lines, share, keys, strict=True):
+                if area >= WEAKEST_LINE:
+                    energy.append(line.energy_keV)
+                    areas.append(area)
+                    groups.append(len(owner) + (names.index(key) if apart else 0))
+                    bonded.append(self._bonded(line))
+            for name, part in zip(names, total, strict=True):
+                owner.append(number)
+                fixed = name == strongest or part < SMALLEST_GROUP
+                ratio_sd.append(0.0 if fixed else self._ratio_sd(*column[0]))
+        return Columns(
+            np.array(energy),
+            np.array(areas),
+            np.array(groups),
+            np.array(bonded, bool),
+            np.array(owner),
+            np.array(ratio_sd),
+            continuum,
+            stiffness,
+            edges,
+        )
+
+    def _bonded(self, line: Line) -> bool:
+        """Whether valence electrons of the sample's atoms emit a line."""
+        foreign = line.element in self.stray or line.element in self.found
+        return not foreign and emitted_by_valence(line)
+
+    def _ratio_sd(self, element: str, family: str) -> float:
+        if element in self.found:
+            return 0.0
+        if element in self.stray:
+            return STRAY_RATIO_SD
+        if family == "K" and atomic_number(element) < LIGHTEST_CORE_K_BETA:
+            return VALENCE_K_SD
+        return RATIO_SD[family]
+
+
+def continuum_hats(
+    counts: Array, edges: Array, beam_energy_keV: float, sources: Sources
+) -> tuple[Array, Array, Array]:
+    """Knots of the continuum's hats, their areas on the physical shape, and the hats with unit area."""
+    centre = 0.5 * (edges[1:] + edges[:-1])
+    number = int(np.clip(round(2.0 * np.log10(counts.sum())), FEWEST_HATS, MOST_HATS))
+    lowest = max(centre[0], edges[1] - edges[0])
+    shape = bremsstrahlung(edges, beam_energy_keV, sources.detector.efficiency)
+    shape = shape * sources.transmission(np.maximum(centre, lowest))
+    pieces = shape * hat_functions(centre, lowest, centre[-1], number)
+    area = pieces.sum(axis=1)
+    return np.geomspace(lowest, centre[-1], number), area, pieces / area[:, None]
+
+
+def stiffness_rows(area: Array, calibration: Calibration) -> Array:
+    """Prior rows on the continuum's weights: the bend of the correction at each knot, in units of its deviation."""
+    counts = sum(
+        weight
+        for name, weight in zip(calibration.components, calibration.weights.tolist(), strict=True)
+        if name.startswith("continuum")
+    )
+    # A spectrum may show no continuum: then as if it were one count.
+    typical = max(counts, 1.0) / float(area.sum())
+    bend = np.diff(np.eye(area.size), n=2, axis=0)
+    return np.asarray(bend / area / (CONTINUUM_BEND_SD * typical))
+
+
+def pile_up_partners(calibration: Calibration, sources: Sources) -> tuple[tuple[float, float], ...]:
+    """Energy and share of the counts of the strongest families: what other photons pile up with."""
+    total = float(calibration.weights.sum())
+    partners = []
+    for name, counts in zip(calibration.components, calibration.weights.tolist(), strict=True):
+        if not name.startswith("continuum") and counts > PARTNER_SHARE * total:
+            element, family = name.split("_")
+            lines, detected = sources.lines(((element, family),))
+            energy = np.average([line.energy_keV for line in lines], weights=detected)
+            partners.append((float(energy), counts / total))
+    return tuple(partners)
