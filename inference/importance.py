@@ -69,11 +69,16 @@ def smoothed(log_ratios: FloatArray) -> Importance:
     from arviz_stats.base import array_stats  # type: ignore[attr-defined]
 
     statistics: Any = array_stats
+    untold = Importance(np.full(len(log_ratios), -np.log(len(log_ratios))), np.inf)
     if len(log_ratios) < LEAST_RATIOS or not np.isfinite(log_ratios).all():
-        return Importance(np.full(len(log_ratios), -np.log(len(log_ratios))), np.inf)
+        return untold
     # ArviZ takes log likelihoods, whose negatives are the log ratios of leave-one-out cross-validation.
-    weights, shape = statistics.psislw(-(log_ratios - log_ratios.max()))
+    # Where all ratios but a few are zero beside the largest, its tail has no scale, and there is nothing to fit.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weights, shape = statistics.psislw(-(log_ratios - log_ratios.max()))
     weights = np.asarray(weights, float)
+    if not (np.isfinite(shape) and np.isfinite(weights).any()):
+        return untold
     return Importance(weights - np.logaddexp.reduce(weights), float(shape))
 
 

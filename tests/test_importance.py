@@ -22,6 +22,14 @@ def normal_ratios(sd: float, n: int = 4000, seed: int = 0) -> tuple[FloatArray, 
     return draws, -0.5 * (draws**2).sum(axis=1) * (1.0 - 1.0 / sd**2)
 
 
+def test_ratios_without_a_tail_to_fit_are_not_reliable() -> None:
+    """All but one ratio are zero beside the largest: no library warning, no shape, no weights."""
+    found = smoothed(1000.0 * np.random.default_rng(0).standard_normal(400))
+    assert found.pareto_k == np.inf
+    assert not found.reliable
+    np.testing.assert_allclose(np.exp(found.log_weights), 1.0 / 400)
+
+
 def test_a_guide_that_is_wide_enough_can_be_reweighted() -> None:
     draws, ratios = normal_ratios(1.3)
     found = smoothed(ratios)

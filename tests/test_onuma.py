@@ -127,6 +127,24 @@ def test_table_has_intervals_bounds_and_radii(made_result: Maker) -> None:
     assert table["valence"].is_monotonic_increasing
 
 
+def test_kinds_are_those_of_the_partition_table(made_result: Maker) -> None:
+    """An amount of two and a half standard deviations is detected, but no ratio of it is an interval."""
+    rng = np.random.default_rng(4)
+    mean = np.array([[0.5, 0.47, 0.02, 1e-3, 1e-3], [0.01, 0.48, 0.48, 2e-2, 5e-4]])
+    sd = 0.02 * mean
+    sd[1, 4] = mean[1, 4] / 2.5
+    draws = truncnorm(-mean / sd, np.inf, mean, sd).rvs((2, 2000, *mean.shape), random_state=rng)
+    result = made_result(draws, PHASES, ("Mg", "Si", "Ca", "Nd", "Hf"))
+    table = result.partition_table()
+    given = table[(table.numerator == "CaPv") & (table.denominator == "Brg")].set_index("element")
+    assert result.summary().set_index(["phase", "element"]).loc[("CaPv", "Hf"), "detected"] == "true"
+    with pytest.warns(BayesUnmixWarning, match="left out"):
+        shown = result.onuma("CaPv", "Brg").table.set_index("element")
+    assert (shown["kind"] == given.loc[shown.index, "kind"]).all()
+    assert (shown.loc["Nd", "kind"], shown.loc["Hf", "kind"]) == ("interval", "upper")
+    np.testing.assert_array_equal(shown["upper"], given.loc[shown.index, "upper"])
+
+
 def test_usual_coordination_follows_the_host(made_result: Maker) -> None:
     result = made_result(amounts(1, 0.05), PHASES, ELEMENTS)
     with pytest.warns(BayesUnmixWarning, match=r"12-fold.*Si4\+"):

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from bayesunmix.plot import FIGURES, ResultPlots
 from bayesunmix.plot.fit import pearson_residuals
 from bayesunmix.plot.labels import main_lines, prominence, spread
+from bayesunmix.plot.misfit import misfit
 from bayesunmix.plot.partition import phase_pairs
 from bayesunmix.plot.segmentation import label_colours
 from bayesunmix.plot.style import (
@@ -469,6 +470,41 @@ def test_regions_of_misfit_are_marked_in_their_own_panel(result: StandIn) -> Non
     assert "1" in panels[0]
     assert "2" in panels[1 + list(result.phases).index("Brg")]
     assert sum(len({"1", "2"} & panel) for panel in panels) == 2
+
+
+def test_numbers_of_neighbouring_regions_do_not_cover_each_other(result: StandIn) -> None:
+    (one,) = [r for r in result.run["fit"]["residual_regions"] if r["spectrum"] == "whole map"]
+    # As close as regions get: one width of the detector apart.
+    shifted = [one | {"energy_keV": 2.0 + 0.1 * i, "low_keV": 1.95, "high_keV": 2.05} for i in range(3)]
+    run = result.run | {"fit": result.run["fit"] | {"residual_regions": shifted}}
+    figure = FIGURES["fit"](dataclasses.replace(result, run=run))  # type: ignore[arg-type]
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[1].texts if text.get_text() in "123"]
+    assert len(boxes) == 3
+    for left, right in itertools.combinations(boxes, 2):
+        assert (
+            left.x1 <= right.x0
+            or right.x1 <= left.x0
+            or left.y1 <= right.y0 + 1.0
+            or right.y1 <= left.y0 + 1.0
+        )
+
+
+@pytest.mark.parametrize(("x", "right"), [(0.3, True), (0.8, False)])
+def test_the_scale_bar_keeps_clear_of_misfitting_places(result: StandIn, x: float, right: bool) -> None:
+    maps = result.tree["maps"].to_dataset()
+    height, width = maps.sizes["y"], maps.sizes["x"]
+    maps["misfit"] = (("y", "x"), np.full((height, width), 3.0))
+    tree = result.tree.copy()
+    tree["maps"] = xr.DataTree(maps)
+    run = result.run | {
+        "misfit": [{"y": 0.9 * height, "x": x * width, "pixels": 4, "sigma": 9.0}],
+        "misfit_search": {"threshold": 6.0},
+    }
+    axes = misfit(dataclasses.replace(result, tree=tree, run=run)).axes[0]  # type: ignore[arg-type]
+    (bar,) = axes.lines
+    middle = float(np.mean(bar.get_xdata())) / axes.get_xlim()[1]
+    assert bool(middle > 0.5) is right
 
 
 def test_every_line_that_stands_out_is_named_and_no_other(result: StandIn) -> None:

@@ -22,8 +22,7 @@ from bayesunmix.chemistry.ionic_radii import GIVEN, Radius, check_coordination, 
 from bayesunmix.chemistry.quantify import health, interval
 from bayesunmix.chemistry.stoichiometry import AMPHOTERIC, NEITHER, SMALL
 from bayesunmix.errors import BayesUnmixWarning, InputError, check_integer, check_positive
-from bayesunmix.report.tables import detection_states
-from bayesunmix.samples.comparison import amount_kind, check_phase, declared_absent, ratio_kind
+from bayesunmix.samples.comparison import check_phase
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -291,20 +290,12 @@ def _table(
     charges: Mapping[str, int],
     coordination: int,
 ) -> pd.DataFrame:
-    draws = result.partition(numerator, denominator)
-    kinds = partition_kinds(result, numerator, denominator)
+    ratios = result.partition_table()
+    pair = (ratios["numerator"] == numerator) & (ratios["denominator"] == denominator)
+    ratios = ratios[pair].set_index("element")
     rows = []
     for element, radius in radii.items():
-        values = draws.sel(element=element).values.ravel()
-        kind = kinds[element]
-        lower, upper, median = np.nan, np.nan, np.nan
-        if kind == "interval":
-            lower, upper = (float(end) for end in interval(values, result.level))
-            median = float(np.median(values))
-        elif kind == "upper":
-            lower, upper = 0.0, float(np.quantile(values, result.level))
-        elif kind == "lower":
-            lower, upper = float(np.quantile(values, 1.0 - result.level)), np.inf
+        ratio = ratios.loc[element]
         rows.append(
             {
                 "element": element,
@@ -315,26 +306,15 @@ def _table(
                 "radius_A": radius.value_A,
                 "radius_sd_A": radius.sd_A,
                 "radius_source": radius.source,
-                "median": median,
-                "lower": lower,
-                "upper": upper,
+                "median": ratio["median"] if ratio["kind"] == "interval" else np.nan,
+                "lower": ratio["lower"],
+                "upper": ratio["upper"],
                 "level": result.level,
-                "kind": kind,
+                "kind": ratio["kind"],
             }
         )
     table = pd.DataFrame(rows)
     return table.sort_values(["valence", "radius_A"], ignore_index=True) if rows else table
-
-
-def partition_kinds(result: Result, numerator: str, denominator: str) -> dict[str, str]:
-    """Return what is known of each element's D: an interval, a bound, or nothing."""
-    counting = result.tree["posterior"].to_dataset()["composition_counting"]
-    states = detection_states(counting, declared_absent(result))
-    top, bottom = (states[result.phases.index(name)] for name in (numerator, denominator))
-    return {
-        element: ratio_kind(amount_kind(up), amount_kind(down))
-        for element, up, down in zip(result.elements, top, bottom, strict=True)
-    }
 
 
 def _fit_all(

@@ -20,6 +20,7 @@ from bayesunmix.plot.style import (
     legend_mm,
     new_figure,
     place_axes,
+    place_text,
     shorten,
     styled,
 )
@@ -38,6 +39,7 @@ COLOURS = {
 }
 _ROW_MM, _HEAD_MM, _COLUMNS = 3.6, 10.0, 3
 _LABEL_MM, _NUMBER_MM, _GAP_MM = 8.0, 13.0, 4.0
+_MEANING = "share of the variance; number: relative sd"
 
 
 @styled
@@ -57,10 +59,10 @@ def budget(result: Result) -> Figure:
     """
     table = result.uncertainty_budget()
     panels = _panels(result, table)
-    above = 2.0 + legend_mm(len(SOURCES), len(SOURCES))
+    above = legend_mm(len(SOURCES), len(SOURCES))
     lines = [panels[i : i + _COLUMNS] for i in range(0, len(panels), _COLUMNS)]
     heights = [_ROW_MM * max(len(part) for _, part in line) for line in lines]
-    figure = new_figure(above + sum(heights) + _HEAD_MM * len(lines) + 9.0)
+    figure = new_figure(above + sum(heights) + _HEAD_MM * len(lines) + 7.0)
     width = (WIDTH_MM - _COLUMNS * (_LABEL_MM + _NUMBER_MM + _GAP_MM)) / _COLUMNS
     top = above
     for line, height in zip(lines, heights, strict=True):
@@ -72,6 +74,7 @@ def budget(result: Result) -> Figure:
         top += height
     handles = [Patch(color=COLOURS[name], label=name) for name in SOURCES]
     figure.legend(handles=handles, loc="upper left", ncols=len(SOURCES), borderaxespad=0.2)
+    place_text(figure, WIDTH_MM - 2.0, 1.2, _MEANING, ha="right", va="top", fontsize=SMALL)
     return figure
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -39,6 +40,8 @@ _LEGEND_COLUMNS = 6
 _MODEL = "#D55E00"
 # Residuals beyond this many sigma are drawn at the edge.
 _EDGE_SIGMA = 6.0
+# Numbers closer than this share of the axis go to different heights.
+_NUMBER_WIDTH, _LEVELS = 0.015, 3
 
 
 @styled
@@ -148,21 +151,28 @@ def _draw_residuals(axes: Axes, residuals: FloatArray, energy: FloatArray, colou
 
 
 def _mark_regions(axes: Axes, result: Result, spectrum: str) -> None:
-    """Shade the regions of one spectrum and write their numbers."""
-    for number, region in enumerate(result.run.get("fit", {}).get("residual_regions", ()), start=1):
-        if region["spectrum"] == spectrum:
-            axes.axvspan(region["low_keV"], region["high_keV"], color=_MODEL, alpha=0.18, linewidth=0.0)
-            axes.annotate(
-                str(number),
-                (region["energy_keV"], 0.0),
-                xycoords=("data", "axes fraction"),
-                xytext=(0.0, 0.5),
-                textcoords="offset points",
-                ha="center",
-                va="bottom",
-                fontsize=SMALL,
-                color=_MODEL,
-            )
+    """Shade the regions of one spectrum and write their numbers, one above the other where they would touch."""
+    left, right = axes.get_xlim()
+    before, level = -np.inf, 0
+    numbered = enumerate(result.run.get("fit", {}).get("residual_regions", ()), start=1)
+    marked = [(number, region) for number, region in numbered if region["spectrum"] == spectrum]
+    for number, region in sorted(marked, key=lambda pair: float(pair[1]["energy_keV"])):
+        energy = float(region["energy_keV"])
+        level = (level + 1) % _LEVELS if energy - before < _NUMBER_WIDTH * (right - left) else 0
+        before = energy
+        axes.axvspan(region["low_keV"], region["high_keV"], color=_MODEL, alpha=0.18, linewidth=0.0)
+        label = axes.annotate(
+            str(number),
+            (energy, 0.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0.0, 0.5 + SMALL * level),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=SMALL,
+            color=_MODEL,
+        )
+        label.set_path_effects([patheffects.withStroke(linewidth=1.6, foreground="white")])
 
 
 def _name_panel(axes: Axes, name: str, residuals: FloatArray) -> None:

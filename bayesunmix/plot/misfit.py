@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.figure import Figure
 
-from bayesunmix.plot.maps import panel_size, pixel_grid, show_map
+from bayesunmix.plot.maps import Grid, panel_size, pixel_grid, show_map
 from bayesunmix.plot.style import INK, WIDTH_MM, new_figure, place_axes, place_colourbar, scale_bar, styled
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ _LEFT_MM, _RIGHT_MM, _TOP_MM = 10.0, 18.0, 6.0
 _LINE_MM = 45.0
 _BAR_MM = 2.2
 _SHARE_OF_PAGE = 0.6
+# A scale bar and its label lie below this share of the map's height.
+_BAR_HEIGHT = 0.8
 
 
 @styled
@@ -68,5 +70,12 @@ def misfit(result: Result) -> Figure:
     box = (_LEFT_MM + width + 2.0, _TOP_MM, _BAR_MM, height)
     extend = "max" if float(sigma.max()) > top else "neither"
     place_colourbar(figure, shown, box, "largest residual (σ)", extend=extend)
-    scale_bar(axes, grid.unit)
+    scale_bar(axes, grid.unit, right_corner=_crowded_left(result.run["misfit"], grid))
     return figure
+
+
+def _crowded_left(regions: list[dict[str, Any]], grid: Grid) -> bool:
+    """Whether places lie where the scale bar would, in the lower left, and fewer of them in the lower right."""
+    height, width = grid.shape
+    low = [float(region["x"]) / width for region in regions if region["y"] > _BAR_HEIGHT * height]
+    return sum(x < 0.5 for x in low) > sum(x >= 0.5 for x in low)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -105,7 +106,7 @@ def _draw_point(axes: Axes, row: Any, colour: str) -> None:  # noqa: ANN401
     else:
         top, marker = (row.upper, "v") if row.kind == "upper" else (row.lower, "^")
         axes.plot(row.radius_A, top, marker, color=colour, markersize=4.5, markerfacecolor=face)
-    axes.annotate(
+    label = axes.annotate(
         row.element,
         (row.radius_A, top),
         xytext=(0.0, 2.5),
@@ -115,3 +116,4 @@ def _draw_point(axes: Axes, row: Any, colour: str) -> None:  # noqa: ANN401
         fontsize=SMALL + 0.5,
         color=darken(colour),
     )
+    label.set_path_effects([patheffects.withStroke(linewidth=1.8, foreground="white")])

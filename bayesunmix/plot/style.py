@@ -193,12 +193,12 @@ def map_extent(shape: tuple[int, int], pixel_size: tuple[float, float]) -> tuple
     return 0.0, shape[1] * pixel_size[1], shape[0] * pixel_size[0], 0.0
 
 
-def scale_bar(axes: Axes, unit: str, colour: str = "white") -> None:
-    """Draw a scale bar into the lower left corner of a map whose data coordinates are lengths."""
+def scale_bar(axes: Axes, unit: str, colour: str = "white", *, right_corner: bool = False) -> None:
+    """Draw a scale bar into a lower corner of a map whose data coordinates are lengths."""
     left, right = axes.get_xlim()
     bottom, top = axes.get_ylim()
     length = nice_length(right - left)
-    x = left + 0.05 * (right - left)
+    x = right - 0.05 * (right - left) - length if right_corner else left + 0.05 * (right - left)
     y = bottom + 0.06 * (top - bottom)
     outline = INK if colour == "white" else "white"
     bar = axes.plot([x, x + length], [y, y], color=colour, linewidth=2.0, solid_capstyle="butt")[0]
