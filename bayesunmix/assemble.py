@@ -50,6 +50,7 @@ from bayesunmix.report.tables import DETECTED, detection_states
 from bayesunmix.result import Result
 from bayesunmix.verdict import (
     MISFIT,
+    broken_stoichiometry,
     engine_problems,
     misfit_sentence,
     not_resampled,
@@ -121,7 +122,12 @@ def assemble(
         run["warnings"].append(robust.facts["reason"])
     run["misfit"] = [region.to_dict() for region in misfit.regions]
     run["misfit_search"] = misfit.facts()
-    run["warnings"] += [*misfit.warnings(), *rival_modes(setup, fitted), *not_resampled(config, drawn)]
+    run["warnings"] += [
+        *misfit.warnings(),
+        *rival_modes(setup, fitted),
+        *broken_stoichiometry(setup, fitted),
+        *not_resampled(config, drawn),
+    ]
     if thickness is not None:
         table = thickness.table([phase.name for phase in setup.phases], config.inference.level)
         run["mass_thickness"] = {"electrons_per_pixel": electrons, "table": table.to_dict("records")}

@@ -21,6 +21,8 @@ RIVAL_NATS = 10.0
 # One this close fits nearly as well, as far as a part of the blocks on coarse atoms can tell: the user should know it.
 NEAR_NATS = 100.0
 WHITENED_GRADIENT_LIMIT = 0.1
+# Sites this many standard deviations off a declared formula: the counts and the declaration disagree.
+BROKEN_SDS = 2.5
 # A deviance per degree of freedom of the total spectrum above this is more than counting noise and small change.
 MISFIT = 1.5
 
@@ -91,6 +93,24 @@ def rival_modes(setup: Setup, fitted: FittedPosterior) -> list[str]:
             f"Another solution fits nearly as well ({mode.objective:.0f} nats worse): it has {there:.3g} at% {element} "
             f"in {phase} where this one has {here:.3g}. What you declare about {phase} decides between them."
         )
+    return sentences
+
+
+def broken_stoichiometry(setup: Setup, fitted: FittedPosterior) -> list[str]:
+    """Sentences on phases whose sites, at the mode, are far off the formula that was declared for them."""
+    balance, sentences = fitted.data.balance, []
+    for k, phase in enumerate(setup.phases):
+        if phase.stoichiometry is None or balance.inverse_sd[k] == 0:
+            continue
+        on_a, on_b = (float(site[k] @ fitted.atom_fractions[k]) for site in (balance.a_site, balance.b_site))
+        ratio, wanted = on_a / max(on_b, 1e-300), float(np.exp(balance.log_target[k]))
+        off = (np.log(max(ratio, 1e-300)) - balance.log_target[k]) * balance.inverse_sd[k]
+        if abs(off) > BROKEN_SDS:
+            sentences.append(
+                f"{phase.name} was declared as {phase.stoichiometry}, and has {ratio:.2f} cations of the first site to "
+                f"one of the second where the formula has {wanted:.2g}: {abs(off):.1f} standard deviations of the "
+                "declaration away. The formula is wrong, a phase is missing, or two phases together make up a third."
+            )
     return sentences
 
 

@@ -150,6 +150,21 @@ def test_what_was_not_detected_gives_a_bound(made_result: Maker) -> None:
     assert down["ratio_upper"] == pytest.approx(1 / up["ratio_lower"], rel=1e-4)
 
 
+def test_a_ratio_needs_amounts_that_are_resolved(made_result: Maker) -> None:
+    """Two standard deviations above zero: detected, but the ratio of noise that passed for a signal is no interval."""
+    clear = drawn(TRUE, 0.02, 1)
+    faint = drawn(TRUE, 0.02, 2)
+    faint[:, :, 1, 3] = truncnorm(-2.0, np.inf, 2e-3, 1e-3).rvs(SHAPE, random_state=np.random.default_rng(2))
+    results = [made_result(x, PHASES, ELEMENTS, sd=SD, seed=s) for s, x in enumerate((clear, faint))]
+    assert results[1].summary().set_index(["phase", "element"]).loc[("CaPv", "U"), "detected"] == "true"
+    comparison = bu.compare(results, names=["a", "b"])
+    place = ELEMENTS.index("U")
+    assert comparison.partition_kinds("CaPv", "Brg")[:, place].tolist() == ["interval", "upper"]
+    assert comparison.partition_kinds("CaPv", "Brg", detected=True)[:, place].tolist() == ["interval"] * 2
+    ratio = row(comparison.partition_ratios(), numerator="CaPv", denominator="Brg", element="U")
+    assert (ratio["kind"], ratio["ratio_upper"]) == ("lower", np.inf)
+
+
 def test_kinds_of_ratios() -> None:
     kinds = ("interval", "upper", "lower", "undetermined")
     table = [[ratio_kind(top, bottom) for bottom in kinds] for top in kinds]

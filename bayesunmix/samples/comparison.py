@@ -20,6 +20,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesunmix.chemistry.quantify import interval, ordered_pairs
+from bayesunmix.chemistry.ratios import NOTHING, RESOLVED, amounts
 from bayesunmix.errors import InputError, check_fraction, check_number, suggest
 from bayesunmix.report.tables import DETECTED, NOT_DETECTED, detection_states
 from bayesunmix.samples.shared_calibration import (
@@ -78,7 +79,11 @@ class Comparison:
     draws : DataArray (result, draw, phase, element)
         Atom fractions with the common factors.
     kinds : (result, phase, element)
-        ``interval`` for a detected element, ``upper`` for one that was not, ``undetermined`` for one declared absent.
+        ``interval`` for an amount that is resolved from zero (`bayesunmix.chemistry.ratios`), ``upper`` for one that is
+        not, ``undetermined`` for one declared absent.
+    detected_kinds : (result, phase, element)
+        The same with detection in place of resolution: what a model of a series, which knows the likelihood of every
+        amount, may take in.
     level : float
         Probability of the intervals.
     seed : int
@@ -95,6 +100,7 @@ class Comparison:
     factors: tuple[FloatArray, ...]
     draws: xr.DataArray
     kinds: npt.NDArray[np.str_]
+    detected_kinds: npt.NDArray[np.str_]
     level: float
     seed: int
     covariate: Covariate | None = None
@@ -117,9 +123,12 @@ class Comparison:
         top, bottom = (self.draws.sel(phase=name, drop=True) for name in (numerator, denominator))
         return (top / bottom.where(bottom > 0)).rename(f"D({numerator}/{denominator})")
 
-    def partition_kinds(self, numerator: str, denominator: str) -> npt.NDArray[np.str_]:
-        """Return whether D is an interval, a bound or undetermined, shape (result, element)."""
-        top, bottom = (self.kinds[:, self.phases.index(name)] for name in (numerator, denominator))
+    def partition_kinds(
+        self, numerator: str, denominator: str, *, detected: bool = False
+    ) -> npt.NDArray[np.str_]:
+        """Return whether D is an interval, a bound or undetermined, shape (result, element); see `detected_kinds`."""
+        kinds = self.detected_kinds if detected else self.kinds
+        top, bottom = (kinds[:, self.phases.index(name)] for name in (numerator, denominator))
         return np.array(
             [[ratio_kind(*pair) for pair in zip(*row, strict=True)] for row in zip(top, bottom, strict=True)]
         )
@@ -162,8 +171,8 @@ class Comparison:
     def composition_differences(self) -> pd.DataFrame:
         """Every pair of results: first minus second in atom fraction, first over second, P(first > second).
 
-        ``kind`` is that of the ratio: an element that was not detected in one result gives a bound, in neither (or
-        declared absent) ``undetermined``.
+        ``kind`` is that of the ratio: an element that is not resolved from zero in one result gives a bound, in neither
+        (or declared absent) ``undetermined``.
         """
         return self._differences.copy()
 
@@ -265,14 +274,17 @@ def compare(
     held = _common_phases(results, called, phases)
     given = check_covariate(covariate, len(results))
     probability = results[0].level if level is None else check_fraction("level", level)
-    own, kinds = [], []
+    own, kinds, detected = [], [], []
     for result in results:
         places = [result.elements.index(element) for element in elements]
         rows = [result.phases.index(phase) for phase in held]
         own.append(nominal_draws(result)[:, rows][:, :, places])
-        counting = result.tree["posterior"].to_dataset()["composition_counting"]
-        states = detection_states(counting, declared_absent(result))
-        kinds.append(np.vectorize(amount_kind)(states[rows][:, places]))
+        posterior, absent = result.tree["posterior"].to_dataset(), declared_absent(result)
+        counting = posterior["composition_counting"]
+        states = detection_states(counting, absent)
+        words = amounts(posterior["composition"], counting, absent, probability).words
+        detected.append(np.vectorize(amount_kind)(states[rows][:, places]))
+        kinds.append(np.vectorize(resolved_kind)(words[rows][:, places]))
     keys = []
     for result in results:
         by_element = dict(zip(result.elements, factor_keys(result), strict=True))
@@ -298,6 +310,7 @@ def compare(
         tuple(factors),
         draws,
         np.stack(kinds),
+        np.stack(detected),
         probability,
         seed,
         given,
@@ -319,6 +332,11 @@ def declared_absent(result: Result) -> dict[str, list[str]]:
 def amount_kind(state: str) -> str:
     """Return what is known of an amount from its detection: an interval, an upper bound, or nothing."""
     return {DETECTED: INTERVAL, NOT_DETECTED: UPPER}.get(state, UNDETERMINED)
+
+
+def resolved_kind(word: str) -> str:
+    """Return what is known of an amount whose ratios are asked for: an interval, an upper bound, or nothing."""
+    return {RESOLVED: INTERVAL, NOTHING: UNDETERMINED}.get(word, UPPER)
 
 
 def ratio_kind(top: str, bottom: str) -> str:

@@ -219,7 +219,7 @@ def fit_series(comparison: Comparison, scatter: float | None = None) -> Series:
     sampler = _sampler(given is not None)
     fits, unpooled = [], {}
     for place, (denominator, numerator) in enumerate(itertools.combinations(comparison.phases, 2)):
-        kinds = comparison.partition_kinds(numerator, denominator)
+        kinds = comparison.partition_kinds(numerator, denominator, detected=True)
         # An element that is not reported does not take part either: it would only ask the sampler for its tails.
         used = np.where(reported_elements(kinds, trend=given is not None), kinds, "undetermined")
         data = series_data(comparison, numerator, denominator, used, scale)
