@@ -246,7 +246,8 @@ show(fourth.plot.maps(), "maps_four_phases")
 # none in the grains of Fp. MgO + SiO2 = MgSiO3: with Fp and SiO2 both declared, bridgmanite is a mixture of two other
 # phases. The counts hardly tell bridgmanite from a Mg-richer one with a veil of silica, and what little they say, where
 # the model is not exact, outvoted the soft prior on its sites. No diagnostic of the computation can see that. A check
-# of crystal chemistry does: the site ratio, A / B in ABO3, which should be near 1 (below).
+# of crystal chemistry does: the site ratio, A / B in ABO3, which should be near 1 (below). Where it contradicts the
+# declaration by more than two and a half of its standard deviations the run warns, as this one does.
 #
 # Two things can be done. CaPv is a perovskite, too, and nobody said so. And silica need not be unmixed at all: it lies
 # in one place, and a map without those rows needs three phases only.
