@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import xarray as xr
 from bayesunmix.checkpoint import Stages
 from bayesunmix.checks.budget import ORDER, uncertainty_budget
 from bayesunmix.checks.goodness import (
+    count_shares_at_mean,
     deviances,
     fit_dataset,
     held_out_segments,
@@ -80,12 +82,19 @@ def assemble(
     With the electrons per pixel where zeta-factors give a mass thickness, and what is known of the posterior around
     the mode where the line model made it.
     """
-    drawn = robust.drawn
+    drawn, overlap = robust.drawn, config.inference.max_overlap
     endmembers = _endmembers(setup, fitted, drawn.draws, config.inference.level)
-    spectra = endmembers["mean"].values
+    # The fit is judged where the model is: the mean of stretched draws, whose spectra go with abundances of their own,
+    # is no fit.
+    own, centre, held = drawn.draws, endmembers, pixels
+    if robust.model is not None:
+        own, centre = robust.model, _endmembers(setup, fitted, robust.model, config.inference.level)
+    tilt = mean_thickness(setup, fitted, own)
+    if robust.model is not None:
+        held = dataclasses.replace(pixels, count_share=count_shares_at_mean(setup, own, tilt, overlap))
+    spectra = centre["mean"].values
     spectra = spectra[:, np.isfinite(spectra[0])]
-    tilt = mean_thickness(setup, fitted, drawn.draws)
-    segments = held_out_segments(setup, drawn.draws, spectra, tilt, config.inference.max_overlap)
+    segments = held_out_segments(setup, own, spectra, tilt, overlap)
     groups = {
         "posterior": _posterior(setup, fitted, drawn.draws, seed),
         "sample_stats": xr.Dataset(
@@ -94,13 +103,13 @@ def assemble(
         "constant_data": _constants(setup),
         "maps": _maps(setup, pixels),
         "endmembers": endmembers,
-        "fit": fit_dataset(setup, drawn.draws, pixels, tilt, segments),
+        "fit": fit_dataset(setup, own, held, tilt, segments),
         "lines": _lines(setup),
     }
     if robust.model is not None:
-        own = _posterior(setup, fitted, robust.model, seed)["composition"]
-        groups["posterior"] = groups["posterior"].assign(composition_model=own)
-    misfit = find_misfit(setup, fitted.data.basis, drawn.draws, pixels, seed)
+        alone = _posterior(setup, fitted, robust.model, seed)["composition"]
+        groups["posterior"] = groups["posterior"].assign(composition_model=alone)
+    misfit = find_misfit(setup, fitted.data.basis, own, held, seed)
     groups["maps"] = groups["maps"].assign(misfit=(("y", "x"), misfit.sigma.astype(np.float32)))
     thickness = None
     if electrons is not None:
@@ -113,8 +122,8 @@ def assemble(
     tree = xr.DataTree.from_dict(groups)
     run = record(setup, config, fitted, drawn, stages, facts, seed)
     n_parameters = len(setup.forward.components) + fitted.data.basis.continuum_area.shape[1]
-    run["fit"] = deviances(setup, spectra, pixels, tilt, segments, n_parameters)
-    run["fit"] |= residual_regions(setup, total_expected(setup, spectra, pixels, tilt), segments)
+    run["fit"] = deviances(setup, spectra, held, tilt, segments, n_parameters)
+    run["fit"] |= residual_regions(setup, total_expected(setup, spectra, held, tilt), segments)
     if run["fit"]["deviance_per_dof_total"] > MISFIT:
         run["warnings"].append(misfit_sentence(run["fit"]["deviance_per_dof_total"]))
     run["robust"] = robust.facts

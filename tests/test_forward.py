@@ -15,8 +15,7 @@ from scipy.special import ndtr
 from bayesunmix.errors import InputError
 from bayesunmix.fit.forward import MAIN_SHARE, THICKNESS_GRID, Film, ForwardModel, forward_model, main_family
 from bayesunmix.xray import Detector, LineTable
-from bayesunmix.xray.continuum import bremsstrahlung
-from bayesunmix.xray.refinement import ContinuumCorrection
+from bayesunmix.xray.continuum import ContinuumCorrection, bremsstrahlung
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -122,7 +122,7 @@ def test_a_direction_shows_in_the_total_spectrum_as_much_as_it_should(setup: Set
     told = (change**2 / total).sum(axis=1)
     least = 1.0 - forward.response_uncertainty.sd**-2.0
     assert np.median(told / least) > 0.9
-    assert (told > 0.2 * least).all()
+    assert (told > 0.2 * least)[least > 0.5].all()
 
 
 def test_the_model_moves_templates(setup: Setup) -> None:

@@ -14,7 +14,13 @@ from scipy import stats
 from bayesunmix.errors import InputError
 from bayesunmix.xray.absorption import absorption_depth, mixture_absorption_coefficient, thin_film_factor
 from bayesunmix.xray.calibration import Calibration, calibrate
-from bayesunmix.xray.continuum import bremsstrahlung, continuum_basis, hat_functions
+from bayesunmix.xray.continuum import (
+    ThickPart,
+    bremsstrahlung,
+    continuum_basis,
+    hat_functions,
+    mean_depth_g_cm2,
+)
 from bayesunmix.xray.detector import Detector, channel_edges
 from bayesunmix.xray.lines import Line, LineTable, line_group
 from bayesunmix.xray.refinement import Refinement, refine
@@ -444,7 +450,41 @@ def test_planted_continuum_is_found(bright: Refinement) -> None:
     assert factor.min() > 0.0
 
 
+def test_the_edge_of_a_thick_part_is_found() -> None:
+    """A continuum with the K edge of copper in it, and a step of a fifth there, eight standard deviations."""
+    part = ThickPart(
+        "Cu", 8.979, DETECTOR.response.fwhm_keV(8.979) / 2.355, mean_depth_g_cm2("Cu", BEAM), 0.3
+    )
+    centre = 0.5 * (EDGES[1:] + EDGES[:-1])
+    shape = bremsstrahlung(EDGES, BEAM, DETECTOR.efficiency) * film(centre)
+    whole = CONTINUUM_SHARE * Spectrum().counts / (shape * correction(centre)).sum()
+    planted = shape * part(centre)
+    counts = np.random.default_rng(8).poisson(Spectrum().expected() + whole * planted).astype(np.float64)
+    refined, _ = fit(counts)
+    (found,) = refined.continuum.thick
+    assert found.element == "Cu"
+    # What the edge takes: the continuum below it over that above it.
+    around = np.array([8.6, 9.3])
+    below, above = refined.continuum(around)
+    true_below, true_above = correction(around) + part(around)
+    assert below / above == pytest.approx(true_below / true_above, rel=0.04)
+    assert true_below / true_above > 1.1
+    assert refined.deviance_per_dof < 1.15
+
+
+def test_a_thick_part_by_hand() -> None:
+    """The absorption jump of copper at its edge, over the depth at which 200 keV electrons make X-rays."""
+    depth = mean_depth_g_cm2("Cu", BEAM)
+    assert depth == pytest.approx(0.3 * 2.76e-6 * 63.546 * 200.0**1.67 / 29.0**0.89, rel=1e-3)
+    part = ThickPart("Cu", 8.979, 0.001, depth, 0.2)
+    low, high = (float(mixture_absorption_coefficient({"Cu": 1.0}, np.array([e]))[0]) for e in (8.9, 9.1))
+    ratio = part(np.array([8.9]))[0] / part(np.array([9.1]))[0]
+    assert ratio == pytest.approx((1.0 + high * depth) / (1.0 + low * depth), rel=1e-3)
+    assert part(np.array([0.97 * 8.979]))[0] == pytest.approx(0.2, rel=1e-3)
+
+
 def test_nothing_is_found_where_nothing_is_planted(replicates: list[Refinement], bright: Refinement) -> None:
+    assert all(refined.continuum.thick == () for refined in (*replicates, bright))
     """Some 80 candidates at four and a half sigma: one false alarm in thousands of spectra."""
     assert [refined.found for refined in [*replicates, bright]] == [{}] * 7
 

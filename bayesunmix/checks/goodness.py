@@ -16,6 +16,7 @@ import numpy.typing as npt
 import xarray as xr
 from scipy import sparse
 
+from bayesunmix.data.binning import bin_channels
 from bayesunmix.fit.posterior import Draws, FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
@@ -115,17 +116,8 @@ def held_out_segments(
     shape = (setup.image.n_pixels, len(boundaries) - 1)
     counts = sparse.coo_array((first.astype(np.uint16), (pixel, bins)), shape=shape).toarray()
     del bins, first  # a gigabyte on a large map
-    mean = draws.spectra.mean(axis=(0, 1))
-    labelled = pixel_posterior(
-        counts,
-        mean[None],
-        np.ones((1, len(mean))),
-        level=0.5,
-        max_overlap=max_overlap,
-        matrix=np.array([phase.matrix for phase in setup.phases]),
-        thickness=thickness,
-    )
-    label = labelled.count_share.argmax(axis=1)
+    held = _shares(setup, counts, draws, thickness, max_overlap)
+    label = held.argmax(axis=1)
     n_phases, n_channels = channel_spectra.shape
     flat = label[pixel] * n_channels + channel
     observed = np.bincount(flat, weights=second, minlength=n_phases * n_channels)
@@ -133,10 +125,37 @@ def held_out_segments(
     expected = np.zeros_like(channel_spectra)
     for k in range(n_phases):
         own = label == k
-        shares, counts_there = labelled.count_share[own].astype(float), totals[own]
+        shares, counts_there = held[own].astype(float), totals[own]
         tilt = pooled_tilt(thickness._replace(relative=thickness.relative[own]), shares, counts_there)
         expected[k] = expected_spectrum(counts_there @ shares, channel_spectra, tilt, boundaries).sum(axis=0)
     return Segments(observed.reshape(n_phases, n_channels).astype(float), expected)
+
+
+def count_shares_at_mean(
+    setup: Setup, draws: Draws, thickness: ThicknessDraws, max_overlap: int
+) -> npt.NDArray[np.float32]:
+    """Mean abundances of every pixel in shares of counts at the mean endmembers of some draws, (pixel, phase)."""
+    counts = bin_channels(setup.image, setup.blocks.boundaries)
+    return _shares(setup, counts, draws, thickness, max_overlap)
+
+
+def _shares(
+    setup: Setup,
+    counts: npt.NDArray[np.unsignedinteger[Any]],
+    draws: Draws,
+    thickness: ThicknessDraws,
+    max_overlap: int,
+) -> npt.NDArray[np.float32]:
+    mean = draws.spectra.mean(axis=(0, 1))
+    return pixel_posterior(
+        counts,
+        mean[None],
+        np.ones((1, len(mean))),
+        level=0.5,
+        max_overlap=max_overlap,
+        matrix=np.array([phase.matrix for phase in setup.phases]),
+        thickness=thickness,
+    ).count_share
 
 
 def _thinned(

@@ -33,9 +33,8 @@ from bayesunmix.xray import (
     with_oxygen,
 )
 from bayesunmix.xray.absorption import oxygen_per_cation
-from bayesunmix.xray.continuum import bremsstrahlung, hat_functions
+from bayesunmix.xray.continuum import NO_CORRECTION, ContinuumCorrection, bremsstrahlung, hat_functions
 from bayesunmix.xray.lines import Line
-from bayesunmix.xray.refinement import NO_CORRECTION, ContinuumCorrection
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -17,6 +17,8 @@ calibration it starts from (`calibration`), by Fisher scoring on (w, v, theta, r
             Fischer, D. W., The effect of valence and coordination on K series diagram and nondiagram lines of
             magnesium, aluminum, and silicon, Adv. X-Ray Anal. 8 (1964))
     bend of the continuum's correction 0, 0.2 of its mean
+    continuum of thick parts of an element, with the element's own absorption edge in it: flat, not negative, where the
+            edge stands out
 
 The ratios are shape, not calibration: a family's detected total is kept. Stray lines come from thick bars and
 apertures, which absorb their own radiation, so theirs are wider. Elements that nobody declared are added one by one as
@@ -26,18 +28,27 @@ long as the next explains the misfit far better than chance: better a nuisance t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.xray.calibration import Calibration, poisson_deviance
+from bayesunmix.xray.continuum import ContinuumCorrection, ThickPart
 from bayesunmix.xray.detector import Detector
 from bayesunmix.xray.lines import LineTable, line_group
 from bayesunmix.xray.response import Response
 from bayesunmix.xray.scoring import LEAST_MEAN, Box, Problem, State
 from bayesunmix.xray.shape_directions import ShapeDirections, shape_directions
-from bayesunmix.xray.sources import Column, Sources, continuum_hats, pile_up_partners, stiffness_rows
+from bayesunmix.xray.sources import (
+    Column,
+    Sources,
+    continuum_hats,
+    pile_up_partners,
+    stiffness_rows,
+    thick_columns,
+    thick_parts,
+)
 from bayesunmix.xray.spectrometer import (
     HIGHEST,
     LOWEST,
@@ -48,36 +59,16 @@ from bayesunmix.xray.spectrometer import (
     STEP,
     response_of,
 )
-from bayesunmix.xray.undeclared import with_undeclared
+from bayesunmix.xray.undeclared import asked_for, with_undeclared
 
 # Channels are merged up to this share of the narrowest peak's width.
 FINE_ENOUGH = 0.3
+# All but the edge of a thick part's continuum is smooth, and goes with the hats.
+LEAST_OWN_CONTINUUM = 1e-4
 # The continuum's correction never falls below this share of its largest value: it must stay positive.
 LEAST_CORRECTION = 1e-3
 
 Array = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class ContinuumCorrection:
-    """Smooth factor on the physical continuum, linear in log energy between knots.
-
-    Parameters
-    ----------
-    energy_keV, factor
-        Knots and the factor there, positive, shape (knot,).
-    """
-
-    energy_keV: tuple[float, ...]
-    factor: tuple[float, ...]
-
-    def __call__(self, energy_keV: Array) -> Array:
-        """Return the factor at energies in keV."""
-        at = np.log(np.maximum(energy_keV, 1e-3))
-        return np.interp(at, np.log(self.energy_keV), self.factor)
-
-
-NO_CORRECTION = ContinuumCorrection((1.0,), (1.0,))
 
 
 @dataclass(frozen=True)
@@ -183,13 +174,26 @@ def refine(
     box = Box(mean, PRIOR_SD, LOWEST, HIGHEST, STEP)
 
     def problem(columns: list[Column], sources: Sources) -> Problem:
-        design = sources.columns(columns, continuum, stiffness, edges)
+        every = np.concatenate([continuum, thick_continuum])
+        stiff = np.pad(stiffness, ((0, 0), (0, len(thick_continuum))))
+        design = sources.columns(columns, every, stiff, edges)
         return Problem(
             counts, design, box, lambda theta: (response_of(theta, partners), 1e-3 * float(theta[-1]))
         )
 
+    thick: tuple[ThickPart, ...] = ()
+    thick_area, thick_continuum = thick_columns(thick, edges, beam_energy_keV, sources)
     fit = problem(columns, sources)
     state = fit.maximise(fit.start(np.clip(theta, LOWEST, HIGHEST)))
+    parts = thick_parts(calibration, sources, edges, beam_energy_keV)
+    wanted = asked_for(
+        fit, state, thick_columns(parts, edges, beam_energy_keV, sources)[1], LEAST_OWN_CONTINUUM
+    )
+    if wanted:
+        thick = tuple(parts[index] for index in wanted)
+        thick_area, thick_continuum = thick_columns(thick, edges, beam_energy_keV, sources)
+        fit = problem(columns, sources)
+        state = fit.maximise(fit.start(state.theta, state.log_ratio))
     # Weak elements show only once strong ones are fitted.
     while find_undeclared:
         declared = {family[0] for column in columns for family in column}
@@ -203,7 +207,8 @@ def refine(
         ]
         fit = problem(columns, sources)
         state = fit.maximise(fit.start(state.theta, state.log_ratio))
-    return _summary(fit, state, sources, columns, partners, (knots, area))
+    correction = _correction(state.weights[fit.columns.number :], knots, area, thick, thick_area)
+    return _summary(fit, state, sources, columns, partners, correction)
 
 
 def merge_channels(counts: Array, edges: Array, response: Response) -> tuple[Array, Array]:
@@ -230,7 +235,7 @@ def _summary(
     sources: Sources,
     columns: list[Column],
     partners: tuple[tuple[float, float], ...],
-    hats: tuple[Array, Array],
+    correction: ContinuumCorrection,
 ) -> Refinement:
     """Read the result off the optimum, with standard errors from the information of all free parameters."""
     design, slopes = fit.slopes(state)
@@ -256,14 +261,6 @@ def _summary(
             names = list(dict.fromkeys(line_group(line) for line in lines))
             own = factors[fit.columns.owner == number]
             ratios |= {(*column[0], name): float(f) for name, f in zip(names, own, strict=True) if f != 1.0}
-    knots, area = hats
-    factor = state.weights[fit.columns.number :] / area
-    # A continuum that nothing supports anywhere is left as the physics has it.
-    factor = (
-        np.maximum(factor, LEAST_CORRECTION * factor.max()) / factor.max()
-        if factor.max() > 0
-        else 1.0 + 0 * factor
-    )
     # Other ratios change what a unit of weight holds.
     change = fit.columns.area * (factors - 1.0)[fit.columns.group]
     held = 1.0 + np.bincount(fit.columns.owner[fit.columns.group], change, fit.columns.number)
@@ -283,7 +280,7 @@ def _summary(
         dict(zip(NAMES, np.sqrt(np.maximum(variance, 0.0)).tolist(), strict=True)),
         table,
         ratios,
-        ContinuumCorrection(tuple(knots.tolist()), tuple(np.asarray(factor).tolist())),
+        correction,
         undeclared,
         counts,
         float(state.theta[-1]),
@@ -293,6 +290,22 @@ def _summary(
         partners,
         open_,
     )
+
+
+def _correction(
+    weights: Array, knots: Array, area: Array, thick: tuple[ThickPart, ...], thick_area: Array
+) -> ContinuumCorrection:
+    """Correction of the continuum from the weights of hats and thick parts."""
+    factor = weights[: len(area)] / area
+    # A continuum that nothing supports anywhere is left as the physics has it.
+    if not factor.max() > 0.0:
+        return ContinuumCorrection(tuple(knots.tolist()), (1.0,) * len(knots))
+    amount = weights[len(area) :] / thick_area / factor.max()
+    factor = np.maximum(factor, LEAST_CORRECTION * factor.max()) / factor.max()
+    parts = tuple(
+        replace(part, amount=float(one)) for part, one in zip(thick, amount, strict=True) if one > 0.0
+    )
+    return ContinuumCorrection(tuple(knots.tolist()), tuple(factor.tolist()), parts)
 
 
 def _open_directions(

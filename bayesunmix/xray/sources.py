@@ -10,9 +10,11 @@ import numpy.typing as npt
 
 from bayesunmix.xray.atomic import atomic_number
 from bayesunmix.xray.calibration import Calibration
-from bayesunmix.xray.continuum import bremsstrahlung, hat_functions
+from bayesunmix.xray.continuum import ThickPart, bremsstrahlung, hat_functions, mean_depth_g_cm2
 from bayesunmix.xray.detector import Detector
+from bayesunmix.xray.ionisation import edge_energy_keV
 from bayesunmix.xray.lines import LIGHTEST_CORE_K_BETA, Line, LineTable, emitted_by_valence, line_group
+from bayesunmix.xray.response import FWHM2_PER_VARIANCE
 from bayesunmix.xray.scoring import Columns
 
 # Prior standard deviation of the log ratio of a group to its family's strongest. K-beta of the light elements comes
@@ -23,6 +25,8 @@ STRAY_RATIO_SD = 0.25
 SMALLEST_GROUP = 0.005
 # Lines below this share of their column are left out of the fit.
 WEAKEST_LINE = 1e-3
+# Absorption edge that belongs to a family's strongest lines.
+EDGE_OF = {"K": "K", "L": "L3"}
 # Families with at least this share of the counts are partners of pile-up.
 PARTNER_SHARE = 0.01
 # Prior standard deviation of the bend of the continuum's correction (second difference over knots), relative to its
@@ -131,6 +135,39 @@ def stiffness_rows(area: Array, calibration: Calibration) -> Array:
     typical = max(counts, 1.0) / float(area.sum())
     bend = np.diff(np.eye(area.size), n=2, axis=0)
     return np.asarray(bend / area / (CONTINUUM_BEND_SD * typical))
+
+
+def thick_parts(
+    calibration: Calibration, sources: Sources, edges: Array, beam_energy_keV: float
+) -> tuple[ThickPart, ...]:
+    """Thick parts that may add a continuum of their own: elements with enough counts and an edge on the axis.
+
+    Those of the sample are among them: pole pieces are iron, too.
+    """
+    total = float(calibration.weights.sum())
+    parts = []
+    for name, counts in zip(calibration.components, calibration.weights.tolist(), strict=True):
+        element, _, family = name.partition("_")
+        if family not in EDGE_OF or counts < PARTNER_SHARE * total:
+            continue
+        edge = edge_energy_keV(element, EDGE_OF[family])
+        if edges[0] < edge < edges[-1]:
+            sigma = float(sources.detector.response.fwhm_keV(edge)) / np.sqrt(FWHM2_PER_VARIANCE)
+            depth = mean_depth_g_cm2(element, beam_energy_keV)
+            parts.append(ThickPart(element, edge, float(sigma), depth, 1.0))
+    return tuple(parts)
+
+
+def thick_columns(
+    parts: tuple[ThickPart, ...], edges: Array, beam_energy_keV: float, sources: Sources
+) -> tuple[Array, Array]:
+    """Areas of the thick parts' continua on the scale of `continuum_hats`, and the continua with unit area."""
+    centre = 0.5 * (edges[1:] + edges[:-1])
+    inside = np.maximum(centre, max(centre[0], edges[1] - edges[0]))
+    shape = bremsstrahlung(edges, beam_energy_keV, sources.detector.efficiency) * sources.transmission(inside)
+    pieces = np.array([shape * part(inside) for part in parts]).reshape(len(parts), len(centre))
+    area = pieces.sum(axis=1)
+    return area, pieces / area[:, None]
 
 
 def pile_up_partners(calibration: Calibration, sources: Sources) -> tuple[tuple[float, float], ...]:
