@@ -173,26 +173,25 @@ def refine(
     mean[2:4] = detector.response.noise_eV, detector.response.fano
     box = Box(mean, PRIOR_SD, LOWEST, HIGHEST, STEP)
 
-    def problem(columns: list[Column], sources: Sources) -> Problem:
-        every = np.concatenate([continuum, thick_continuum])
-        stiff = np.pad(stiffness, ((0, 0), (0, len(thick_continuum))))
+    def from_thick(parts: tuple[ThickPart, ...]) -> tuple[Array, Array]:
+        return thick_columns(parts, edges, beam_energy_keV, sources)
+
+    def problem(columns: list[Column], sources: Sources, thick: tuple[ThickPart, ...]) -> Problem:
+        every = np.concatenate([continuum, from_thick(thick)[1]])
+        stiff = np.pad(stiffness, ((0, 0), (0, len(thick))))
         design = sources.columns(columns, every, stiff, edges)
         return Problem(
             counts, design, box, lambda theta: (response_of(theta, partners), 1e-3 * float(theta[-1]))
         )
 
     thick: tuple[ThickPart, ...] = ()
-    thick_area, thick_continuum = thick_columns(thick, edges, beam_energy_keV, sources)
-    fit = problem(columns, sources)
+    fit = problem(columns, sources, thick)
     state = fit.maximise(fit.start(np.clip(theta, LOWEST, HIGHEST)))
     parts = thick_parts(calibration, sources, edges, beam_energy_keV)
-    wanted = asked_for(
-        fit, state, thick_columns(parts, edges, beam_energy_keV, sources)[1], LEAST_OWN_CONTINUUM
-    )
+    wanted = asked_for(fit, state, from_thick(parts)[1], LEAST_OWN_CONTINUUM)
     if wanted:
         thick = tuple(parts[index] for index in wanted)
-        thick_area, thick_continuum = thick_columns(thick, edges, beam_energy_keV, sources)
-        fit = problem(columns, sources)
+        fit = problem(columns, sources, thick)
         state = fit.maximise(fit.start(state.theta, state.log_ratio))
     # Weak elements show only once strong ones are fitted.
     while find_undeclared:
@@ -205,9 +204,9 @@ def refine(
             tuple((element, name) for name in sources.table.families(element, edges[0], edges[-1]))
             for element in sources.found[known:]
         ]
-        fit = problem(columns, sources)
+        fit = problem(columns, sources, thick)
         state = fit.maximise(fit.start(state.theta, state.log_ratio))
-    correction = _correction(state.weights[fit.columns.number :], knots, area, thick, thick_area)
+    correction = _correction(state.weights[fit.columns.number :], knots, area, thick, from_thick(thick)[0])
     return _summary(fit, state, sources, columns, partners, correction)
 
 
