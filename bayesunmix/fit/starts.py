@@ -29,6 +29,8 @@ MOST_CLUSTERS = 12
 MOST_CLUSTERED = 8000
 # Shares of the matrix that rotated starts take out of a phase, or put into it.
 ROTATIONS = (0.3, 0.7, -0.4)
+# Share of another phase that a matrix gives up.
+VEIL = 0.1
 # Two starts whose spectra differ by less than this Hellinger distance are the same start.
 SAME_START = 0.02
 # Starts within this many nats of the best, at the clusters, are as good as each other.
@@ -106,7 +108,8 @@ def rotated_starts(weights: FloatArray, basis: EndmemberBasis, matrix: npt.NDArr
     """Make starts in which every phase but the matrix gives counts of the matrix away, or takes some in.
 
     These are the directions in which the likelihood is flat (`bayesunmix.checks.identifiability`): where a second mode
-    is, it is found from here.
+    is, it is found from here. A matrix can be turned, too, where two other phases make it up together (periclase and
+    silica make enstatite): it gives up a veil of each other phase, one after the other.
 
     Parameters
     ----------
@@ -124,12 +127,21 @@ def rotated_starts(weights: FloatArray, basis: EndmemberBasis, matrix: npt.NDArr
         if phase == other:
             continue
         for share in ROTATIONS:
-            turned = weights.copy()
-            turned[phase] = np.maximum(weights[phase] - share * weights[other], 0.0) * basis.allowed[phase]
-            spectra = np.einsum("ki,kic->kc", turned, templates) + 1e-12
-            total = spectra.sum(axis=1, keepdims=True)
-            starts.append(Start(turned / total, spectra / total, np.inf))
+            starts.append(_turned(weights, basis, templates, phase, other, share))
+        if host is not None:
+            starts.append(_turned(weights, basis, templates, host, phase, VEIL))
     return starts
+
+
+def _turned(
+    weights: FloatArray, basis: EndmemberBasis, templates: FloatArray, phase: int, other: int, share: float
+) -> Start:
+    """Start in which a phase has lost a share of another one."""
+    turned = weights.copy()
+    turned[phase] = np.maximum(weights[phase] - share * weights[other], 0.0) * basis.allowed[phase]
+    spectra = np.einsum("ki,kic->kc", turned, templates) + 1e-12
+    total = spectra.sum(axis=1, keepdims=True)
+    return Start(turned / total, spectra / total, np.inf)
 
 
 def _pure_rows(pooled: FloatArray, matrix: npt.NDArray[np.bool_], n_trials: int) -> list[dict[int, int]]:
