@@ -137,9 +137,9 @@ def thickness_facts(setup: Setup, fitted: FittedPosterior, draws: Draws) -> dict
 def line_shape_facts(setup: Setup, draws: Draws) -> dict[str, Any]:
     """Record the posterior of the response: mean and sd of its parameters, from the draws of the open directions."""
     directions = setup.spectrum.directions
-    x = draws.line_shapes.reshape(-1, draws.line_shapes.shape[-1])
-    if not x.shape[1]:
+    if not draws.line_shapes.shape[-1]:
         return {"directions": 0, "response": {}}
+    x = draws.line_shapes.reshape(-1, draws.line_shapes.shape[-1])
     theta = setup.spectrum.theta + x @ directions.theta
     return {
         "directions": len(directions.mean),
