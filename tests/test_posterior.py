@@ -76,9 +76,12 @@ def test_mass_does_not_depend_on_padding(fitted: FittedPosterior) -> None:
         present=np.pad(data.groups[0].present, ((0, 1), (0, 0))),
         baseline=np.pad(data.groups[0].baseline, ((0, 1), (0, 0))),
     )
-    example = (data._replace(groups=(wider, *data.groups[1:])), sites)
+    whitening = np.eye(len(data.scale))
+    example = posterior._Refined(data._replace(groups=(wider, *data.groups[1:])), sites, whitening)
     larger = data._replace(prior=posterior.padded_prior(data.prior, len(data.prior.mean) + 3))
     longer = {**sites, "abundance_xi": jnp.pad(sites["abundance_xi"], (0, 3))}
-    (padded, own), _ = posterior._alike([example, (larger, longer)])
-    assert len(padded.prior.mean) == len(data.prior.mean) + 3
-    assert mode_of(padded, own) == pytest.approx(posterior._log_mass(data, fitted.estimate), abs=0.1)
+    padded, _ = posterior._alike([example, posterior._Refined(larger, longer, whitening)])
+    assert len(padded.data.prior.mean) == len(data.prior.mean) + 3
+    assert mode_of(padded.data, padded.sites) == pytest.approx(
+        posterior._log_mass(data, fitted.estimate), abs=0.1
+    )
