@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,7 @@ from bayesunmix.verdict import (
 FloatArray = npt.NDArray[np.float64]
 
 ENDMEMBER_DRAWS = 100
+COMPOSITION_DIMS = ("chain", "draw", "phase", "element")
 
 
 def assemble(
@@ -83,17 +85,16 @@ def assemble(
     the mode where the line model made it.
     """
     drawn, overlap = robust.drawn, config.inference.max_overlap
-    endmembers = _endmembers(setup, fitted, drawn.draws, config.inference.level)
+    on_channels = _channel_spectra(setup, fitted)
+    endmembers = on_channels(drawn.draws)
     # The fit is judged where the model is: the mean of stretched draws, whose spectra go with abundances of their own,
     # is no fit.
-    own, centre, held = drawn.draws, endmembers, pixels
+    own, spectra, held = drawn.draws, endmembers.mean(axis=0), pixels
     if robust.model is not None:
-        own, centre = robust.model, _endmembers(setup, fitted, robust.model, config.inference.level)
+        own, spectra = robust.model, on_channels(robust.model).mean(axis=0)
     tilt = mean_thickness(setup, fitted, own)
     if robust.model is not None:
         held = dataclasses.replace(pixels, count_share=count_shares_at_mean(setup, own, tilt, overlap))
-    spectra = centre["mean"].values
-    spectra = spectra[:, np.isfinite(spectra[0])]
     segments = held_out_segments(setup, own, spectra, tilt, overlap)
     groups = {
         "posterior": _posterior(setup, fitted, drawn.draws, seed),
@@ -102,13 +103,13 @@ def assemble(
         ),
         "constant_data": _constants(setup),
         "maps": _maps(setup, pixels),
-        "endmembers": endmembers,
+        "endmembers": _on_axis(setup, endmembers, config.inference.level),
         "fit": fit_dataset(setup, own, held, tilt, segments),
         "lines": _lines(setup),
     }
     if robust.model is not None:
-        alone = _posterior(setup, fitted, robust.model, seed)["composition"]
-        groups["posterior"] = groups["posterior"].assign(composition_model=alone)
+        alone = _composition(setup, fitted, robust.model, seed)
+        groups["posterior"] = groups["posterior"].assign(composition_model=(COMPOSITION_DIMS, alone))
     misfit = find_misfit(setup, fitted.data.basis, own, held, seed)
     groups["maps"] = groups["maps"].assign(misfit=(("y", "x"), misfit.sigma.astype(np.float32)))
     thickness = None
@@ -173,7 +174,7 @@ def _posterior(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -
     forward = setup.forward
     calibration = draw_calibration(forward, draws.weights.shape[:2], seed)
     yields = np.asarray(fitted.data.yields)
-    dims = ("chain", "draw", "phase", "element")
+    dims = COMPOSITION_DIMS
     alone = draws.weights.shape[:2] == (1, 1)
     drawn_in = None if alone else calibration
     nothing = np.zeros_like(calibration.log_factor)
@@ -199,6 +200,13 @@ def _posterior(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -
             "component": list(forward.components),
         },
     )
+
+
+def _composition(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -> FloatArray:
+    """Atom fractions with calibration errors, dims `COMPOSITION_DIMS`."""
+    calibration = draw_calibration(setup.forward, draws.weights.shape[:2], seed)
+    yields = np.asarray(fitted.data.yields)
+    return compositions(draws.weights, yields, setup.forward, fitted.absorbing, calibration)
 
 
 def _constants(setup: Setup) -> xr.Dataset:
@@ -278,11 +286,10 @@ def _maps(setup: Setup, pixels: PixelPosterior) -> xr.Dataset:
     )
 
 
-def _endmembers(setup: Setup, fitted: FittedPosterior, draws: Draws, level: float) -> xr.Dataset:
-    """Endmember spectra channel by channel on the map's energy axis; nan outside the fitted range."""
-    chosen = _thinned(draws.weights.shape[:2], ENDMEMBER_DRAWS)
+def _channel_spectra(setup: Setup, fitted: FittedPosterior) -> Callable[[Draws], FloatArray]:
+    """Return what turns draws into endmember spectra on the fitted channels, (draw, phase, channel), of some draws."""
     if isinstance(fitted, FreeFitted):
-        return _on_axis(setup, _spread(setup, draws, chosen), level)
+        return lambda draws: _spread(setup, draws)
     forward, edges = setup.forward, setup.image.channel_edges_keV
     families = forward.family_spectra(fitted.absorbing, edges)
     families = families / np.maximum(
@@ -290,19 +297,23 @@ def _endmembers(setup: Setup, fitted: FittedPosterior, draws: Draws, level: floa
     )
     pieces = forward.continuum_spectra(fitted.absorbing, edges)
     pieces = pieces / pieces.sum(axis=2, keepdims=True)
-    counts = draws.family_counts.reshape(-1, *draws.family_counts.shape[2:])[chosen]
-    shapes = draws.line_shapes.reshape(len(draws.total.reshape(-1, len(setup.phases))), -1)[chosen]
     slopes = line_shapes(forward, setup.spectrum, setup.mean_composition, edges).slopes
-    change = np.einsum("dm,mfc->dfc", shapes, slopes)
-    continuum = draws.continuum.reshape(-1, *draws.continuum.shape[2:])[chosen]
-    spectra = np.einsum("dkf,kfc->dkc", counts, families) + np.einsum("dkb,kbc->dkc", continuum, pieces)
-    spectra = np.maximum(spectra + np.matmul(counts, change), 0.0)
-    return _on_axis(setup, spectra / spectra.sum(axis=2, keepdims=True), level)
+
+    def spectra_of(draws: Draws) -> FloatArray:
+        counts, continuum, x = (
+            _thinned(values) for values in (draws.family_counts, draws.continuum, draws.line_shapes)
+        )
+        change = np.einsum("dm,mfc->dfc", x, slopes)
+        spectra = np.einsum("dkf,kfc->dkc", counts, families) + np.einsum("dkb,kbc->dkc", continuum, pieces)
+        spectra = np.maximum(spectra + np.matmul(counts, change), 0.0)
+        return np.asarray(spectra / spectra.sum(axis=2, keepdims=True))
+
+    return spectra_of
 
 
-def _spread(setup: Setup, draws: Draws, chosen: npt.NDArray[np.int64]) -> FloatArray:
+def _spread(setup: Setup, draws: Draws) -> FloatArray:
     """Free-form endmembers (draw, phase, channel): each bin spread over its channels like the total spectrum."""
-    binned = draws.spectra.reshape(-1, *draws.spectra.shape[2:])[chosen]
+    binned = _thinned(draws.spectra)
     boundaries = setup.blocks.boundaries
     width = np.diff(boundaries)
     total = setup.image.sum_spectrum().astype(float)
@@ -325,10 +336,11 @@ def _on_axis(setup: Setup, spectra: FloatArray, level: float) -> xr.Dataset:
     )
 
 
-def _thinned(shape: tuple[int, ...], most: int) -> npt.NDArray[np.int64]:
-    """Evenly spaced draws of all chains, at most so many."""
-    total = shape[0] * shape[1]
-    return np.unique(np.linspace(0, total - 1, min(most, total)).astype(int))
+def _thinned(values: FloatArray) -> FloatArray:
+    """Values (chain, draw, ...) at evenly spaced draws of all chains, at most `ENDMEMBER_DRAWS`."""
+    total = values.shape[0] * values.shape[1]
+    chosen = np.unique(np.linspace(0, total - 1, min(ENDMEMBER_DRAWS, total)).astype(int))
+    return np.asarray(values.reshape(total, *values.shape[2:])[chosen])
 
 
 def _lines(setup: Setup) -> xr.Dataset:

@@ -22,7 +22,6 @@ import numpy as np
 from bayesunmix.checkpoint import Stages
 from bayesunmix.chemistry.mass_thickness import electrons_per_pixel, nominal_mass_per_count
 from bayesunmix.config import RunConfig
-from bayesunmix.data.binning import bin_channels
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import load
 from bayesunmix.fit.preparation import Setup, prepare
@@ -193,15 +192,8 @@ def run_image(
             number = stages.run("phase_number", lambda: infer_phase_number(setup, overlap, reporter.say))
         config = dataclasses.replace(config, phases=number.phases())
         setup = dataclasses.replace(setup, phases=number.phases())
-    blocks = Blocks(
-        setup.blocks.counts.astype(np.float32),
-        setup.forward,
-        setup.phases,
-        config.inference.max_overlap,
-        setup.mean_composition,
-        setup.thickness,
-    )
-    absorbing = np.tile(setup.mean_composition, (len(setup.phases), 1))
+    blocks = Blocks.of(setup, config.inference.max_overlap)
+    absorbing = blocks.absorbing
     with reporter.stage("starting points"):
         basis, yields = setup.forward.basis(absorbing, blocks.allowed)
         ahead: list[CoarseModel] = []
@@ -275,10 +267,9 @@ def _pixels(
     spectra = draws.spectra.reshape(n_draws, *draws.spectra.shape[2:])[chosen]
     atoms = draws.weights[..., : len(setup.forward.elements)] / fitted.data.yields
     per_count = (atoms.sum(axis=-1) / draws.total).reshape(n_draws, -1)[chosen]
-    counts = bin_channels(setup.image, setup.blocks.boundaries)
     inference = config.inference
     return pixel_posterior(
-        counts,
+        setup.pixel_counts,
         spectra,
         per_count,
         level=inference.level,

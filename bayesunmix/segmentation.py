@@ -22,7 +22,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.data.plain_map import BINS, PlainMap, phase_names
+from bayesunmix.data.plain_map import BINS, PlainMap, ShareMaps, phase_names
 from bayesunmix.errors import InputError, check_choice, check_fraction
 
 FloatArray = npt.NDArray[np.float64]
@@ -33,7 +33,7 @@ COUPLED = ("clustering", "bayes")
 
 
 @dataclass(frozen=True, eq=False)
-class Segmentation:
+class Segmentation(ShareMaps):
     """Which phase each pixel is, and how much of each it holds.
 
     Parameters
@@ -50,16 +50,6 @@ class Segmentation:
     method: str
     maps: xr.Dataset
     spectra: xr.DataArray
-
-    @property
-    def labels(self) -> xr.DataArray:
-        """Number of the phase of each pixel (y, x); where it is a mixture, of the largest share."""
-        return self.maps["label"]
-
-    @property
-    def abundances(self) -> xr.DataArray:
-        """Share of each phase in a pixel's counts (phase, y, x)."""
-        return self.maps["abundance"]
 
     @property
     def endmembers(self) -> xr.DataArray:

@@ -83,17 +83,9 @@ def pilot(config: RunConfig, replicates: int, seed: int = 0) -> Pilot:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BayesUnmixWarning)
         setup = prepare(simulate_map(config, seed).image, config)
-    counts = setup.blocks.counts.astype(np.float32)
-    blocks = Blocks(
-        counts,
-        setup.forward,
-        setup.phases,
-        config.inference.max_overlap,
-        setup.mean_composition,
-        setup.thickness,
-    )
-    absorbing = np.tile(setup.mean_composition, (len(setup.phases), 1))
-    basis, yields = setup.forward.basis(absorbing, blocks.allowed)
+    blocks = Blocks.of(setup, config.inference.max_overlap)
+    basis, yields = setup.forward.basis(blocks.absorbing, blocks.allowed)
+    counts = blocks.counts
     starts = find_starts(
         counts,
         basis,
@@ -103,7 +95,7 @@ def pilot(config: RunConfig, replicates: int, seed: int = 0) -> Pilot:
         n_starts=config.inference.starts,
         seed=SEARCH_SEED,
     )
-    fitted = fit_posterior(blocks, starts, absorbing, lambda text: None)
+    fitted = fit_posterior(blocks, starts, blocks.absorbing, lambda text: None)
     baseline = counts.sum(axis=0, dtype=np.float64) + 1.0
     baseline /= baseline.sum()
     # Every block at every atom: nothing is dropped, and all replicates have the same shapes.
@@ -246,8 +238,10 @@ def named(pilot: Pilot, weights: FloatArray) -> dict[str, FloatArray]:
 
     Calibration factors are nominal, as in the model; what is declared absent is left out.
     """
-    atoms = weights[..., : len(pilot.elements)] / np.asarray(pilot.fitted.data.yields)
-    x = (atoms / atoms.sum(axis=-1, keepdims=True)).reshape(-1, *atoms.shape[2:])
+    from bayesunmix.fit.model_data import nominal_fractions
+
+    x = nominal_fractions(weights, np.asarray(pilot.fitted.data.yields))
+    x = x.reshape(-1, *x.shape[2:])
     allowed = np.asarray(pilot.fitted.data.basis.allowed)
     found = {}
     for k, phase in enumerate(pilot.phases):

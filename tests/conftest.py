@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import settings
 
 from bayesunmix.result import Result
 
+if TYPE_CHECKING:
+    from bayesunmix.fit.posterior import FittedPosterior
+
 _ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _ROOT]
+
+
+# A deadline for an example would test how busy the machine is.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +36,32 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the reference data are not on this machine")
     return folder
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Import a module of the benchmarks, which are scripts beside each other and no package."""
+    monkeypatch.syspath_prepend(str(_ROOT / "benchmarks"))
+    return importlib.import_module
+
+
+@pytest.fixture(scope="session")
+def small_fit() -> FittedPosterior:
+    """Mode of a small map of the embedded phantom: 36 x 36 pixels, three phases."""
+    from bayesunmix.fit.model_data import Blocks
+    from bayesunmix.fit.posterior import fit_posterior
+    from bayesunmix.fit.preparation import prepare
+    from bayesunmix.fit.starts import find_starts
+    from bayesunmix.phantom import phantom_config
+    from bayesunmix.simulate import simulate_map
+
+    config = phantom_config()
+    assert config.simulate is not None
+    config = dataclasses.replace(config, simulate=dataclasses.replace(config.simulate, shape=(36, 36)))
+    blocks = Blocks.of(prepare(simulate_map(config, 1).image, config), config.inference.max_overlap)
+    basis, yields = blocks.forward.basis(blocks.absorbing, blocks.allowed)
+    starts = find_starts(blocks.counts, basis, yields, blocks.balance(), blocks.matrix, n_starts=1, seed=0)
+    return fit_posterior(blocks, starts, blocks.absorbing, lambda _: None)
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ def images_with_bins(draw: st.DrawFn) -> tuple[SpectrumImage, list[int], int]:
     return image, [0, *sorted(inner), image.n_channels], side
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(images_with_bins())
 def test_bins_are_sums_of_what_they_cover(case: tuple[SpectrumImage, list[int], int]) -> None:
     image, boundaries, side = case
@@ -52,7 +52,7 @@ def test_bins_are_sums_of_what_they_cover(case: tuple[SpectrumImage, list[int], 
     np.testing.assert_allclose(binned.edges_keV, image.channel_edges_keV[boundaries])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(images_with_bins())
 def test_channels_then_pixels_is_pixels_then_channels(case: tuple[SpectrumImage, list[int], int]) -> None:
     image, boundaries, side = case

@@ -17,17 +17,12 @@ import pytest
 
 from bayesunmix.config import RunConfig
 from bayesunmix.errors import InputError
-from bayesunmix.fit.model_data import Blocks
-from bayesunmix.fit.posterior import FittedPosterior, fit_posterior
-from bayesunmix.fit.preparation import prepare
+from bayesunmix.fit.model_data import nominal_fractions
+from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.sampling import Drawn, sample
-from bayesunmix.fit.starts import find_starts
-from bayesunmix.fit.trust import nominal_fractions
 from bayesunmix.inference.density import compiled
 from bayesunmix.inference.sharding import place
-from bayesunmix.phantom import phantom_config
 from bayesunmix.settings import InferenceConfig
-from bayesunmix.simulate import simulate_map
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -60,39 +55,19 @@ print(json.dumps({
 """
 
 
-@pytest.fixture(scope="module")
-def fitted() -> FittedPosterior:
-    config = phantom_config()
-    assert config.simulate is not None
-    config = dataclasses.replace(config, simulate=dataclasses.replace(config.simulate, shape=(36, 36)))
-    setup = prepare(simulate_map(config, 1).image, config)
-    blocks = Blocks(
-        setup.blocks.counts.astype(np.float32),
-        setup.forward,
-        setup.phases,
-        2,
-        setup.mean_composition,
-        setup.thickness,
-    )
-    absorbing = np.tile(setup.mean_composition, (len(setup.phases), 1))
-    basis, yields = setup.forward.basis(absorbing, blocks.allowed)
-    starts = find_starts(blocks.counts, basis, yields, blocks.balance(), blocks.matrix, n_starts=1, seed=0)
-    return fit_posterior(blocks, starts, absorbing, lambda _: None)
+def draw(small_fit: FittedPosterior, seed: int = 3, **settings: object) -> Drawn:
+    return sample(small_fit, InferenceConfig(**settings), seed, lambda _: None)
 
 
-def draw(fitted: FittedPosterior, seed: int = 3, **settings: object) -> Drawn:
-    return sample(fitted, InferenceConfig(**settings), seed, lambda _: None)
-
-
-def fractions(fitted: FittedPosterior, drawn: Drawn) -> FloatArray:
+def fractions(small_fit: FittedPosterior, drawn: Drawn) -> FloatArray:
     weights = drawn.draws.weights.reshape(-1, *drawn.draws.weights.shape[2:])
-    return nominal_fractions(weights, np.asarray(fitted.data.yields))
+    return nominal_fractions(weights, np.asarray(small_fit.data.yields))
 
 
 @pytest.mark.calibration
-def test_variational_draws_agree_with_laplace_or_are_not_trusted(fitted: FittedPosterior) -> None:
-    laplace = draw(fitted, method="laplace", draws=300)
-    variational = draw(fitted, method="svi", guide="low_rank", draws=300)
+def test_variational_draws_agree_with_laplace_or_are_not_trusted(small_fit: FittedPosterior) -> None:
+    laplace = draw(small_fit, method="laplace", draws=300)
+    variational = draw(small_fit, method="svi", guide="low_rank", draws=300)
     for drawn in (laplace, variational):
         assert drawn.draws.weights.shape[:2] == (2, 300)
         assert drawn.trust is not None
@@ -105,7 +80,7 @@ def test_variational_draws_agree_with_laplace_or_are_not_trusted(fitted: FittedP
     assert not laplace.trust.problems("Laplace", *names)
     assert variational.trust is not None
     flagged = {name for name, _, _, off in variational.trust.quantities(*names) if off}
-    a, b = fractions(fitted, laplace), fractions(fitted, variational)
+    a, b = fractions(small_fit, laplace), fractions(small_fit, variational)
     spread = a.std(axis=0)
     shift = np.abs(a.mean(axis=0) - b.mean(axis=0)) / np.maximum(spread, 1e-12)
     # What is off by more than the two approximations' own limits together must have been said.
@@ -114,22 +89,24 @@ def test_variational_draws_agree_with_laplace_or_are_not_trusted(fitted: FittedP
 
 
 @pytest.mark.calibration
-def test_a_narrowed_curvature_is_not_trusted(fitted: FittedPosterior) -> None:
+def test_a_narrowed_curvature_is_not_trusted(small_fit: FittedPosterior) -> None:
     # As if the map held ten times the counts that it does.
-    estimate = dataclasses.replace(fitted.estimate, hessian=10.0 * fitted.estimate.hessian)
-    narrowed = draw(dataclasses.replace(fitted, estimate=estimate), method="laplace", draws=300)
+    estimate = dataclasses.replace(small_fit.estimate, hessian=10.0 * small_fit.estimate.hessian)
+    narrowed = draw(dataclasses.replace(small_fit, estimate=estimate), method="laplace", draws=300)
     assert narrowed.trust is not None
-    phases = [f"phase {k}" for k in range(len(fitted.atom_fractions))]
-    elements = [str(i) for i in range(fitted.atom_fractions.shape[1])]
+    phases = [f"phase {k}" for k in range(len(small_fit.atom_fractions))]
+    elements = [str(i) for i in range(small_fit.atom_fractions.shape[1])]
     (sentence,) = narrowed.trust.problems("Laplace", phases, elements)
     assert 'Run `method = "nuts"`' in sentence
 
 
 @pytest.mark.calibration
-def test_four_devices_give_the_numbers_of_one(fitted: FittedPosterior, tmp_path: Path) -> None:
+def test_four_devices_give_the_numbers_of_one(small_fit: FittedPosterior, tmp_path: Path) -> None:
     assert len(jax.devices()) == 1
     file = tmp_path / "fitted.pickle"
-    file.write_bytes(pickle.dumps(dataclasses.replace(fitted)))  # without the functions that it has compiled
+    file.write_bytes(
+        pickle.dumps(dataclasses.replace(small_fit))
+    )  # without the functions that it has compiled
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     done = subprocess.run(
         [sys.executable, "-c", ON_SEVERAL, str(file), str(OFFSET)],
@@ -140,11 +117,11 @@ def test_four_devices_give_the_numbers_of_one(fitted: FittedPosterior, tmp_path:
     )
     found = json.loads(done.stdout)
     assert found["devices"] == found["spread"] == 4
-    value, gradient = compiled(fitted.model)[0](fitted.estimate.z + OFFSET, place(fitted.data))
+    value, gradient = compiled(small_fit.model)[0](small_fit.estimate.z + OFFSET, place(small_fit.data))
     assert found["value"] == pytest.approx(float(value), rel=1e-10)
     difference = np.abs(np.asarray(found["gradient"]) - gradient).max()
     assert difference < 1e-10 * np.abs(gradient).max()
-    own = draw(fitted, method="laplace", draws=8).draws.weights
+    own = draw(small_fit, method="laplace", draws=8).draws.weights
     np.testing.assert_allclose(found["weights"], own, rtol=1e-6, atol=1e-9 * own.max())
     # Trajectories magnify rounding errors, and the adapted step decides on all that follows: draws are others.
     assert found["acceptance"] > 0.6

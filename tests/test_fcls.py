@@ -52,7 +52,7 @@ def _by_slsqp(counts: Array, spectra: Array, weights: Array) -> Array:
     return np.array(found)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000), st.integers(1, 6), st.booleans())
 def test_fcls_equals_a_general_solver(seed: int, n_phases: int, weighted: bool) -> None:
     counts, spectra, _ = _problem(seed, n_phases)
@@ -64,7 +64,7 @@ def test_fcls_equals_a_general_solver(seed: int, n_phases: int, weighted: bool) 
     assert (reached <= reference + 1e-7).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000), st.integers(2, 8))
 def test_fcls_meets_the_optimality_conditions(seed: int, n_phases: int) -> None:
     counts, spectra, _ = _problem(seed, n_phases)
@@ -79,7 +79,7 @@ def test_fcls_meets_the_optimality_conditions(seed: int, n_phases: int) -> None:
     np.testing.assert_allclose((gradient - shared)[abundances > 1e-6], 0, atol=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000), st.permutations(range(4)))
 def test_order_and_scale_of_endmembers_do_not_matter(seed: int, order: list[int]) -> None:
     counts, spectra, _ = _problem(seed, 4)

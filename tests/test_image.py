@@ -51,7 +51,7 @@ def test_counts_take_the_smallest_type_that_holds_them(
     assert compact.flags.c_contiguous
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     hnp.arrays(
         st.sampled_from([np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.float32, np.float64]),

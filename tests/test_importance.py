@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bayesunmix.fit.trust import Trust, nominal_fractions, quantity_moves
+from bayesunmix.fit.model_data import nominal_fractions
+from bayesunmix.fit.trust import Trust, quantity_moves
 from bayesunmix.inference.importance import PARETO_K_LIMIT, resample, smoothed
 from bayesunmix.inference.refresh import moves, refresh
 

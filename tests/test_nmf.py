@@ -91,7 +91,7 @@ def test_divergence_is_half_the_poisson_deviance() -> None:
     assert kl_divergence(counts, weights, spectra) == pytest.approx(deviance, rel=1e-9)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.permutations(range(3)), st.integers(0, 100))
 def test_permuting_the_start_permutes_the_result(order: list[int], seed: int) -> None:
     counts, _, spectra = _planted(seed, n_pixel=80, n_energy=30)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -11,34 +10,9 @@ import numpy as np
 import pytest
 
 from bayesunmix.fit import model_data, posterior
-from bayesunmix.fit.model_data import Blocks
-from bayesunmix.fit.posterior import FittedPosterior, fit_posterior
-from bayesunmix.fit.preparation import prepare
-from bayesunmix.fit.starts import find_starts
+from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.inference.density import compiled
 from bayesunmix.inference.map_estimate import find_map
-from bayesunmix.phantom import phantom_config
-from bayesunmix.simulate import simulate_map
-
-
-@pytest.fixture(scope="module")
-def fitted() -> FittedPosterior:
-    config = phantom_config()
-    assert config.simulate is not None
-    config = dataclasses.replace(config, simulate=dataclasses.replace(config.simulate, shape=(36, 36)))
-    setup = prepare(simulate_map(config, 1).image, config)
-    blocks = Blocks(
-        setup.blocks.counts.astype(np.float32),
-        setup.forward,
-        setup.phases,
-        2,
-        setup.mean_composition,
-        setup.thickness,
-    )
-    absorbing = np.tile(setup.mean_composition, (len(setup.phases), 1))
-    basis, yields = setup.forward.basis(absorbing, blocks.allowed)
-    starts = find_starts(blocks.counts, basis, yields, blocks.balance(), blocks.matrix, n_starts=1, seed=0)
-    return fit_posterior(blocks, starts, absorbing, lambda _: None)
 
 
 def mode_of(data: Any, sites: dict[str, jax.Array]) -> float:  # noqa: ANN401
@@ -49,10 +23,10 @@ def mode_of(data: Any, sites: dict[str, jax.Array]) -> float:  # noqa: ANN401
 
 
 @pytest.mark.calibration
-def test_mass_does_not_depend_on_units_or_baselines(fitted: FittedPosterior) -> None:
-    data = fitted.data
-    sites = dict(fitted.model.constrain(jnp.asarray(fitted.estimate.z), data))
-    mass = posterior._log_mass(data, fitted.estimate)
+def test_mass_does_not_depend_on_units_or_baselines(small_fit: FittedPosterior) -> None:
+    data = small_fit.data
+    sites = dict(small_fit.model.constrain(jnp.asarray(small_fit.estimate.z), data))
+    mass = posterior._log_mass(data, small_fit.estimate)
     rng = np.random.default_rng(0)
     units = np.exp(rng.normal(0.0, 0.5, data.scale.shape))
     shifted = tuple(
@@ -66,9 +40,9 @@ def test_mass_does_not_depend_on_units_or_baselines(fitted: FittedPosterior) -> 
 
 
 @pytest.mark.calibration
-def test_mass_does_not_depend_on_padding(fitted: FittedPosterior) -> None:
-    data = fitted.data
-    sites = dict(fitted.model.constrain(jnp.asarray(fitted.estimate.z), data))
+def test_mass_does_not_depend_on_padding(small_fit: FittedPosterior) -> None:
+    data = small_fit.data
+    sites = dict(small_fit.model.constrain(jnp.asarray(small_fit.estimate.z), data))
     wider = data.groups[0]._replace(
         atoms=np.pad(data.groups[0].atoms, ((0, 1), (0, 2))),
         log_present=np.pad(data.groups[0].log_present, ((0, 1), (0, 2)), constant_values=-1e9),
@@ -83,5 +57,5 @@ def test_mass_does_not_depend_on_padding(fitted: FittedPosterior) -> None:
     padded, _ = posterior._alike([example, posterior._Refined(larger, longer, whitening)])
     assert len(padded.data.prior.mean) == len(data.prior.mean) + 3
     assert mode_of(padded.data, padded.sites) == pytest.approx(
-        posterior._log_mass(data, fitted.estimate), abs=0.1
+        posterior._log_mass(data, small_fit.estimate), abs=0.1
     )

@@ -81,7 +81,7 @@ def test_measured_oxygen_is_a_check_of_the_charge() -> None:
     assert float(quantities["excess charge"][0].squeeze()) == pytest.approx(6 * 3 / 3.2 - 6, abs=1e-10)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.floats(0.0, 0.1), st.floats(0.0, 0.05), st.floats(0.0, 0.15), st.floats(0.0, 1.0))
 def test_true_vacancies_lie_between_least_and_most(nd: float, u: float, al: float, on_large: float) -> None:
     """A balanced perovskite with full small site, part of its aluminium on the large one, the rest of charge vacant."""

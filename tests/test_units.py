@@ -68,7 +68,7 @@ def test_pyrope_in_twelve_oxygens() -> None:
     assert values(found) == pytest.approx({"Mg": 3.0, "Al": 2.0, "Si": 3.0})
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.floats(1e-6, 1.0), min_size=3, max_size=3))
 def test_percentages_sum_to_a_hundred(amounts: list[float]) -> None:
     total = sum(amounts)
@@ -207,7 +207,7 @@ def compositions(draw: st.DrawFn) -> xr.DataArray:
     return made / made.sum("element")
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(compositions(), st.sampled_from(UNITS), st.floats(0.0, 1.0), st.floats(0.5, 24.0))
 def test_round_trips(made: xr.DataArray, unit: str, ferric: float, oxygens: float) -> None:
     valences = {"U": 6.0}
@@ -218,7 +218,7 @@ def test_round_trips(made: xr.DataArray, unit: str, ferric: float, oxygens: floa
     np.testing.assert_allclose(back, made, **EXACT)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(compositions(), st.floats(0.0, 1.0), st.floats(0.5, 24.0))
 def test_units_agree_with_each_other(made: xr.DataArray, ferric: float, oxygens: float) -> None:
     apfu = convert(made, "apfu", oxygens=oxygens, ferric=ferric)

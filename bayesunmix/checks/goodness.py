@@ -16,7 +16,6 @@ import numpy.typing as npt
 import xarray as xr
 from scipy import sparse
 
-from bayesunmix.data.binning import bin_channels
 from bayesunmix.fit.posterior import Draws, FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
@@ -135,8 +134,7 @@ def count_shares_at_mean(
     setup: Setup, draws: Draws, thickness: ThicknessDraws, max_overlap: int
 ) -> npt.NDArray[np.float32]:
     """Mean abundances of every pixel in shares of counts at the mean endmembers of some draws, (pixel, phase)."""
-    counts = bin_channels(setup.image, setup.blocks.boundaries)
-    return _shares(setup, counts, draws, thickness, max_overlap)
+    return _shares(setup, setup.pixel_counts, draws, thickness, max_overlap)
 
 
 def _shares(

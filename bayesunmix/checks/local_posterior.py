@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-from bayesunmix.fit.model_data import fisher_information
+from bayesunmix.fit.model_data import fisher_information, nominal_fractions
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.starts import component_templates
 from bayesunmix.inference.laplace import cut_gaussian
@@ -90,7 +90,7 @@ class LocalPosterior:
             family_templates=data.basis.family_templates + change,
         )
         derivatives = _derivatives(at_mode, weights, mixed)
-        fractions = _fractions(weights, data.yields)
+        fractions = nominal_fractions(weights, np.asarray(data.yields))
         complete = _complete(data, sites, derivatives, mixed, weights, fractions)
         precision = np.linalg.inv(gaussian.covariance)
         return cls(
@@ -167,11 +167,6 @@ def composition_slopes(
 def balance_slopes(a_site: FloatArray, b_site: FloatArray, atom_fractions: FloatArray) -> FloatArray:
     """Return the derivative of log(A . x / B . x) with respect to atom fractions, shape (element,)."""
     return np.asarray(a_site / (a_site @ atom_fractions) - b_site / (b_site @ atom_fractions))
-
-
-def _fractions(weights: FloatArray, yields: FloatArray) -> FloatArray:
-    atoms = weights[:, : yields.shape[1]] / yields
-    return np.asarray(atoms / atoms.sum(axis=1, keepdims=True))
 
 
 @jax.jit

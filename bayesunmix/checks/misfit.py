@@ -18,7 +18,6 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from bayesunmix.checks.regions import Region
-from bayesunmix.data.binning import bin_channels
 from bayesunmix.fit.posterior import Draws
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.starts import component_templates
@@ -104,7 +103,7 @@ def find_misfit(
     """
     shape = setup.image.shape[:2]
     spectra = draws.spectra.mean(axis=(0, 1))
-    bins = bin_channels(setup.image, setup.blocks.boundaries)
+    bins = setup.pixel_counts
     starts = pooled_bins(setup, bins.sum(axis=0, dtype=np.float64))
     templates = component_templates(basis).mean(axis=0)
     grid = np.add.reduceat(bins.astype(np.float64), starts, axis=1).reshape(*shape, -1)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 
 from bayesunmix.data.image import SpectrumImage, compact_counts
 from bayesunmix.errors import InputError, check_integer
@@ -20,6 +21,22 @@ from bayesunmix.errors import InputError, check_integer
 FloatArray = npt.NDArray[np.float64]
 
 BINS = 240
+
+
+class ShareMaps:
+    """What every way to share out a plain map's counts has in common; its kinds hold ``maps``."""
+
+    maps: xr.Dataset
+
+    @property
+    def labels(self) -> xr.DataArray:
+        """Number of the phase of each pixel (y, x); where it is a mixture, of the largest share."""
+        return self.maps["label"]
+
+    @property
+    def abundances(self) -> xr.DataArray:
+        """Share of each phase in a pixel's counts (phase, y, x)."""
+        return self.maps["abundance"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -189,7 +189,7 @@ class ForwardModel:
     @property
     def strength_unit(self) -> float:
         """Detected strength of the strongest line, in cm2 for an absolute table: 1 in spectra and yields."""
-        lines = [line for family in self.families for line in self.table.lines(family.element, family.family)]
+        lines = [line for part in self.lines() for line in part]
         energy = np.array([line.energy_keV for line in lines])
         strength = np.array([line.strength for line in lines])
         return float((strength * self.detector.efficiency(energy)).max())
@@ -207,10 +207,12 @@ class ForwardModel:
         edges = self.edges_keV if edges_keV is None else edges_keV
         lines = self.lines()
         group = np.repeat(np.arange(len(lines)), [len(part) for part in lines])
-        energy = np.array([line.energy_keV for part in lines for line in part])
+        energy, emitted = self.emitted(lines)
         return np.stack(
             [
-                self.response.columns(energy, self.detected(fractions), group, len(lines), edges)
+                self.response.columns(
+                    energy, emitted * self.transmitted(fractions, energy), group, len(lines), edges
+                )
                 for fractions in atom_fractions
             ]
         )
@@ -219,18 +221,19 @@ class ForwardModel:
         """Lines of each family."""
         return [self.table.lines(family.element, family.family) for family in self.families]
 
-    def detected(self, atom_fractions: FloatArray) -> FloatArray:
-        """Return the detected photons per atom of the lines of all families in a row, in `strength_unit`, (line,)."""
-        lines = self.lines()
-        group = np.repeat(np.arange(len(lines)), [len(part) for part in lines])
+    def emitted(self, lines: list[tuple[Line, ...]]) -> tuple[FloatArray, FloatArray]:
+        """Return energies in keV and photons per atom, absorption left out, of all families' lines in a row, (line,).
+
+        Photons are in `strength_unit`: strengths are of order 1e-22 cm2, and scaled to order 1 weights are too.
+        """
         energy = np.array([line.energy_keV for part in lines for line in part])
-        emitted = np.array([line.strength for part in lines for line in part])
-        emitted *= (
-            self.detector.efficiency(energy) * np.array([family.amount for family in self.families])[group]
-        )
-        # Strengths are of order 1e-22 cm2: scaled to order 1 so that weights are too.
-        absorbed = thin_film_factor(self.film.depth(self.elements, atom_fractions, energy))
-        return np.asarray(emitted / self.strength_unit * absorbed)
+        strength = np.array([line.strength for part in lines for line in part])
+        amount = np.repeat([family.amount for family in self.families], [len(part) for part in lines])
+        return energy, strength * (self.detector.efficiency(energy) * amount) / self.strength_unit
+
+    def transmitted(self, atom_fractions: FloatArray, energy_keV: FloatArray) -> FloatArray:
+        """Share of the photons that leave a film of this composition, shape of `energy_keV`."""
+        return np.asarray(thin_film_factor(self.film.depth(self.elements, atom_fractions, energy_keV)))
 
     def continuum_spectra(
         self, atom_fractions: FloatArray, edges_keV: FloatArray | None = None
@@ -239,9 +242,7 @@ class ForwardModel:
         edges = self.edges_keV if edges_keV is None else edges_keV
         centre = 0.5 * (edges[1:] + edges[:-1])
         shape = bremsstrahlung(edges, self.beam_energy_keV, self.detector.efficiency) * self.continuum(centre)
-        absorbed = np.stack(
-            [shape * thin_film_factor(self.film.depth(self.elements, x, centre)) for x in atom_fractions]
-        )
+        absorbed = np.stack([shape * self.transmitted(x, centre) for x in atom_fractions])
         # The hats' logarithm ends at one bin where the axis reaches zero.
         lowest = max(self.edges_keV[0], self.edges_keV[1] - self.edges_keV[0])
         hats = hat_functions(centre, lowest, self.edges_keV[-1], CONTINUUM_KNOTS)

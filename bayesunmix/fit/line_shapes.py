@@ -82,12 +82,11 @@ def _by_ratio(
         for family, part in zip(forward.families, lines, strict=True)
         for line in part
     ]
-    energy = np.array([line.energy_keV for part in lines for line in part])
+    energy, emitted = forward.emitted(lines)
     names = list(dict.fromkeys(keys))
     group = np.array([names.index(key) for key in keys])
-    spectra = forward.response.columns(
-        energy, forward.detected(atom_fractions), group, len(names), forward.edges_keV
-    )
+    detected = emitted * forward.transmitted(atom_fractions, energy)
+    spectra = forward.response.columns(energy, detected, group, len(names), forward.edges_keV)
     found = np.zeros((len(ratios), len(lines), spectra.shape[1]))
     for number, ratio in enumerate(ratios):
         for place, family in enumerate(forward.families):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,9 @@ from bayesunmix.models.unmixing import (
     unmixing_model,
 )
 from bayesunmix.phase import Phase
+
+if TYPE_CHECKING:
+    from bayesunmix.fit.preparation import Setup
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -66,6 +70,23 @@ class Blocks:
     max_overlap: int
     mean_composition: FloatArray
     thickness: PixelThickness
+
+    @classmethod
+    def of(cls, setup: Setup, max_overlap: int) -> Blocks:
+        """Collect what the model needs of a prepared run."""
+        return cls(
+            setup.blocks.counts.astype(np.float32),
+            setup.forward,
+            setup.phases,
+            max_overlap,
+            setup.mean_composition,
+            setup.thickness,
+        )
+
+    @property
+    def absorbing(self) -> FloatArray:
+        """First guess of the compositions that absorb, (phase, element): all phases are the mean of the map."""
+        return np.tile(self.mean_composition, (len(self.phases), 1))
 
     def every(self, step: int) -> Blocks:
         """Every so many-th block, evenly spread over the map."""
@@ -199,8 +220,13 @@ def fisher_information(
 
 def atom_fractions(data: UnmixingData, sites: Sites) -> FloatArray:
     """Atom fractions at some sites, with nominal calibration factors, shape (phase, element)."""
-    atoms = np.asarray(compiled_weights(data, sites))[:, : data.yields.shape[1]] / np.asarray(data.yields)
-    return np.asarray(atoms / atoms.sum(axis=1, keepdims=True))
+    return nominal_fractions(np.asarray(compiled_weights(data, sites)), np.asarray(data.yields))
+
+
+def nominal_fractions(weights: FloatArray, yields: FloatArray) -> FloatArray:
+    """Atom fractions (..., phase, element) of weights (..., phase, component), with nominal calibration factors."""
+    atoms = weights[..., : yields.shape[1]] / yields
+    return np.asarray(atoms / atoms.sum(axis=-1, keepdims=True))
 
 
 def mass_per_count(data: UnmixingData, sites: Sites, forward: ForwardModel) -> FloatArray:

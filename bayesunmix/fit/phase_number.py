@@ -28,7 +28,7 @@ from bayesunmix.checks.robust import block_positions
 from bayesunmix.fit.model_data import Blocks, compiled_spectra, compiled_weights
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.search import CoarseModel, coarse_start
-from bayesunmix.fit.starts import Start, find_starts
+from bayesunmix.fit.starts import Start, find_starts, hellinger
 from bayesunmix.inference.map_estimate import descend
 from bayesunmix.inference.mixture import atom_weights, relative_likelihood
 from bayesunmix.inference.sandwich import tile_labels
@@ -168,7 +168,7 @@ def _candidate(
     blocks = Blocks(
         halves[0], setup.forward, unnamed(count), max_overlap, setup.mean_composition, setup.thickness
     )
-    basis, yields = setup.forward.basis(np.tile(setup.mean_composition, (count, 1)), blocks.allowed)
+    basis, yields = setup.forward.basis(blocks.absorbing, blocks.allowed)
     starts = find_starts(
         halves[0],
         basis,
@@ -202,7 +202,7 @@ def _descended(coarse: CoarseModel, start: Start) -> tuple[FloatArray, FloatArra
 
 def _grown(before: Candidate, start: Start) -> Start:
     """Solution with one phase less, and the phase of a start that is farthest from all of its."""
-    apart = _hellinger(start.spectra, before.spectra).min(axis=1)
+    apart = hellinger(start.spectra[:, None], before.spectra[None]).min(axis=1)
     new = int(apart.argmax())
     return Start(
         np.concatenate([before.weights, start.weights[new : new + 1]]),
@@ -220,15 +220,9 @@ def _log_predictive(
     return np.asarray(logsumexp(joint, axis=1))
 
 
-def _hellinger(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Hellinger distance of every pair of spectra."""
-    apart = np.sqrt(first)[:, None] - np.sqrt(second)[None]
-    return np.asarray(np.sqrt(0.5 * (apart**2).sum(axis=2)))
-
-
 def _next_phase(setup: Setup, here: Candidate, more: Candidate) -> dict[str, Any]:
     """Describe the phase of the larger solution that the smaller one does not have."""
-    _, matched = linear_sum_assignment(_hellinger(here.spectra, more.spectra))
+    _, matched = linear_sum_assignment(hellinger(here.spectra[:, None], more.spectra[None]))
     new = int(next(iter(set(range(len(more.spectra))) - set(matched.tolist()))))
     absorbing = np.tile(setup.mean_composition, (len(more.spectra), 1))
     elements = setup.forward.elements

@@ -24,7 +24,6 @@ from bayesunmix.fit.model_data import (
     atom_fractions,
     compiled_answered,
     compiled_spectra,
-    fisher_information,
     flat_model,
     log_odds_at,
     mass_per_count,
@@ -36,9 +35,10 @@ from bayesunmix.fit.search import (
     compare_starts,
     distance,
     flat_whitening,
+    regular_information,
     unit_whitening,
 )
-from bayesunmix.fit.starts import Start, component_templates
+from bayesunmix.fit.starts import Start, hellinger
 from bayesunmix.inference.density import MOST_PROGRAMS, FlatModel, compiling
 from bayesunmix.inference.map_estimate import MapEstimate, descend, find_map
 from bayesunmix.inference.mixture import (
@@ -263,14 +263,8 @@ def _refined(blocks: Blocks, best: Candidate, fractions: FloatArray) -> _Refined
     prior = abundance_prior(atoms, endmembers, blocks.typical_counts, blocks.matrix)
     share = responsibilities(likelihood, 0.99 * weights + 0.01 / len(weights))
     old = best.data
-    information = fisher_information(
-        component_templates(basis),
-        np.asarray(old.free),
-        atoms,
-        weights * blocks.counts.sum(dtype=float),
-        endmembers,
-    )
-    regular = information + np.diag(1e-6 * np.diag(information) + 1.0)
+    total = blocks.counts.sum(dtype=float)
+    regular = regular_information(basis, np.asarray(old.free), atoms, weights * total, endmembers)
     scale = np.sqrt(np.diag(np.linalg.inv(regular)))
     data = renewed._replace(
         groups=group_pixels(counts, share, log_mixed), prior=prior, scale=scale, effect=effect
@@ -309,19 +303,19 @@ def _modes(settled: list[Candidate], others: list[Candidate], phases: tuple[Phas
     ranked = sorted(settled, key=lambda candidate: candidate.potential)
     declared = [(phase.matrix, tuple(phase.absent), phase.stoichiometry) for phase in phases]
     alike = np.array([[first == second for second in declared] for first in declared])
-    roots = [np.sqrt(np.asarray(compiled_spectra(c.data, c.sites))) for c in ranked]
+    endmembers = [np.asarray(compiled_spectra(c.data, c.sites)) for c in ranked]
     modes = [
         Mode(
             c.potential,
-            number == 0 or _apart(root, roots[0], alike) < SAME_MODE,
+            number == 0 or _apart(own, endmembers[0], alike) < SAME_MODE,
             True,
             atom_fractions(c.data, c.sites),
         )
-        for number, (c, root) in enumerate(zip(ranked, roots, strict=True))
+        for number, (c, own) in enumerate(zip(ranked, endmembers, strict=True))
     ]
     for other in others:
-        root = np.sqrt(np.asarray(compiled_spectra(other.data, other.sites)))
-        apart = [_apart(root, settled_root, alike) for settled_root in roots]
+        own = np.asarray(compiled_spectra(other.data, other.sites))
+        apart = [_apart(own, found, alike) for found in endmembers]
         nearest = int(np.argmin(apart))
         known = other.followed and apart[nearest] < SAME_BASIN
         objective = ranked[nearest].potential if known else other.potential
@@ -331,8 +325,8 @@ def _modes(settled: list[Candidate], others: list[Candidate], phases: tuple[Phas
 
 
 def _apart(first: FloatArray, second: FloatArray, alike: npt.NDArray[np.bool_]) -> float:
-    """Largest Hellinger distance between two sets of root spectra, matched among phases declared alike."""
-    distance = np.sqrt(0.5 * ((first[:, None] - second[None]) ** 2).sum(axis=2))
+    """Largest Hellinger distance between two sets of spectra, matched among phases declared alike."""
+    distance = hellinger(first[:, None], second[None])
     rows, columns = linear_sum_assignment(np.where(alike, distance, 10.0))
     return float(distance[rows, columns].max())
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.config import RunConfig
-from bayesunmix.data.binning import BinnedCounts, bin_image, channel_bins, pixel_bins
+from bayesunmix.data.binning import BinnedCounts, bin_channels, bin_image, channel_bins, pixel_bins
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.errors import BayesUnmixWarning, InputError
 from bayesunmix.fit.forward import Film, ForwardModel, forward_model, main_family
@@ -70,6 +72,11 @@ class Setup:
     mean_composition: FloatArray
     thickness: PixelThickness
     warnings: tuple[str, ...]
+
+    @cached_property
+    def pixel_counts(self) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """Counts of every pixel in the fitted bins, (pixel, bin): the pixels' pass and the checks share them."""
+        return bin_channels(self.image, self.blocks.boundaries)
 
 
 def prepare(image: SpectrumImage, config: RunConfig) -> Setup:

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.fit.posterior import Draws, FittedPosterior, read_draws
-from bayesunmix.fit.trust import Trust, nominal_fractions, quantity_moves
+from bayesunmix.fit.trust import Trust, quantity_moves
 from bayesunmix.freeform.run_stage import FreeFitted
 from bayesunmix.inference.cut_normal import coordinates
 from bayesunmix.inference.density import compiled
@@ -180,10 +181,9 @@ def _checked(
         threads=n_threads(),
         progress=lambda share: progress(WEIGHED_SHARE + (1.0 - WEIGHED_SHARE) * share),
     )
-    # In one call, since every shape is compiled anew.
-    read = read_draws(fitted, np.concatenate([z, refreshed.z])[None])
-    fractions = nominal_fractions(read.weights[0], np.asarray(fitted.data.yields))
-    every, after = fractions[: len(z)], fractions[len(z) :]
+    read, yields = read_draws(fitted, z[None]), np.asarray(fitted.data.yields)
+    every = nominal_fractions(read.weights[0], yields)
+    after = nominal_fractions(read_draws(fitted, refreshed.z[None]).weights[0], yields)
     compositions, ratios = quantity_moves(every, every[refreshed.index], after)
     trust = Trust(
         importance.pareto_k,

@@ -22,7 +22,7 @@ from bayesunmix.fit.model_data import (
     flat_model,
     sites_at,
 )
-from bayesunmix.fit.starts import Start, component_templates, rotated_starts
+from bayesunmix.fit.starts import Start, component_templates, hellinger, rotated_starts
 from bayesunmix.inference.density import FlatModel, compiled
 from bayesunmix.inference.map_estimate import ValueAndGradient, descend
 from bayesunmix.inference.mixture import atom_weights, one_group, relative_likelihood
@@ -170,11 +170,8 @@ def _coarse(
     weights = atom_weights(relative_likelihood(blocks.counts, np.log(atoms @ start.spectra)), n_iterations=40)
     prior = abundance_prior(atoms, start.spectra, count, blocks.matrix)
     free = np.argwhere(basis.allowed)
-    information = fisher_information(
-        component_templates(basis), free, atoms, weights * blocks.counts.sum(dtype=float), start.spectra
-    )
-    # Uninformed weights get a weak prior of the size of everything else, so that the inverse exists.
-    regular = information + np.diag(1e-6 * np.diag(information) + 1.0)
+    total = blocks.counts.sum(dtype=float)
+    regular = regular_information(basis, free, atoms, weights * total, start.spectra)
     scale = np.sqrt(np.diag(np.linalg.inv(regular)))
     data = UnmixingData(
         groups=one_group(
@@ -196,6 +193,22 @@ def _coarse(
     return jax.tree.map(jnp.asarray, data), sites, unit_whitening(data, units, regular)
 
 
+def regular_information(
+    basis: EndmemberBasis,
+    free: npt.NDArray[np.int64],
+    atoms: FloatArray,
+    counts: FloatArray,
+    spectra: FloatArray,
+) -> FloatArray:
+    """Information of the free weights if abundances were known, and a weak prior, (free, free).
+
+    Uninformed weights get a prior of the size of everything else, so that the inverse exists. For parameters see
+    `bayesunmix.fit.model_data.fisher_information`.
+    """
+    information = fisher_information(component_templates(basis), free, atoms, counts, spectra)
+    return information + np.diag(1e-6 * np.diag(information) + 1.0)
+
+
 def flat_whitening(model: FlatModel, block: FloatArray) -> FloatArray:
     """Whitening of the flat vector with this block for the line units, (dim, dim)."""
     transform = np.eye(model.size)
@@ -212,5 +225,4 @@ def unit_whitening(data: UnmixingData, units: FloatArray, information: FloatArra
 
 def distance(first: Candidate, second: Candidate) -> float:
     """Largest Hellinger distance between two candidates' spectra of a phase."""
-    roots = [np.sqrt(np.asarray(compiled_spectra(c.data, c.sites))) for c in (first, second)]
-    return float(np.sqrt(0.5 * ((roots[0] - roots[1]) ** 2).sum(axis=1)).max())
+    return float(hellinger(*(np.asarray(compiled_spectra(c.data, c.sites)) for c in (first, second))).max())

@@ -186,7 +186,11 @@ def _distinct(starts: list[Start], most: int) -> list[Start]:
     return kept
 
 
+def hellinger(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Hellinger distance of spectra (..., energy) of unit sum, shape (...)."""
+    return np.asarray(np.sqrt(0.5 * ((np.sqrt(first) - np.sqrt(second)) ** 2).sum(axis=-1)))
+
+
 def _distance(first: Start, second: Start) -> float:
     """Largest Hellinger distance between two starts' spectra of a phase."""
-    difference = np.sqrt(first.spectra) - np.sqrt(second.spectra)
-    return float(np.sqrt(0.5 * (difference**2).sum(axis=1)).max())
+    return float(hellinger(first.spectra, second.spectra).max())

@@ -86,12 +86,6 @@ class Trust:
         ]
 
 
-def nominal_fractions(weights: FloatArray, yields: FloatArray) -> FloatArray:
-    """Atom fractions with nominal calibration factors, shape (draw, phase, element)."""
-    atoms = weights[..., : yields.shape[1]] / yields
-    return np.asarray(atoms / atoms.sum(axis=-1, keepdims=True))
-
-
 def quantity_moves(every: FloatArray, before: FloatArray, after: FloatArray) -> tuple[Moves, Moves]:
     """Return the moves of the compositions and of their ratios, from atom fractions (draw, phase, element)."""
     fractions = (every, before, after)

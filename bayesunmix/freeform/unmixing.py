@@ -21,7 +21,7 @@ import xarray as xr
 
 from bayesunmix.data.binning import pixel_bins
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.data.plain_map import BINS, PlainMap, phase_names
+from bayesunmix.data.plain_map import BINS, PlainMap, ShareMaps, phase_names
 from bayesunmix.errors import BayesUnmixWarning, InputError, check_fraction, check_integer, check_positive
 from bayesunmix.phase import Phase
 
@@ -41,7 +41,7 @@ FEWEST_PURE = 3.0
 
 
 @dataclass(frozen=True, eq=False)
-class FreeUnmixing:
+class FreeUnmixing(ShareMaps):
     """Free-form endmembers of a map, abundances, and what the counts leave open.
 
     Parameters
@@ -65,16 +65,6 @@ class FreeUnmixing:
     room: xr.DataArray
     draws: xr.DataArray
     notes: tuple[str, ...]
-
-    @property
-    def labels(self) -> xr.DataArray:
-        """Number of the phase of each pixel (y, x); where it is a mixture, of the largest share."""
-        return self.maps["label"]
-
-    @property
-    def abundances(self) -> xr.DataArray:
-        """Share of each phase in a pixel's counts (phase, y, x)."""
-        return self.maps["abundance"]
 
     @property
     def pure_pixels(self) -> xr.DataArray:
