@@ -14,7 +14,7 @@ from rich.table import Table
 from bayesunmix.phantom import phantom_config
 from bayesunmix.report.tables import ABSENT
 from bayesunmix.rounding import bound_text, round_to_uncertainty
-from bayesunmix.simulate import Truth, simulate_map
+from bayesunmix.simulate import KnownComposition, simulate_map
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result
@@ -61,7 +61,7 @@ def run_demo(out: Path, method: str, seed: int, overwrite: bool) -> Result:
     return result
 
 
-def compare(result: Result, truth: Truth) -> pd.DataFrame:
+def compare(result: Result, truth: KnownComposition) -> pd.DataFrame:
     """Return every composition and partition coefficient of a run beside its truth.
 
     Returns
@@ -86,13 +86,13 @@ def compare(result: Result, truth: Truth) -> pd.DataFrame:
 
 
 # Rows of tables, whose columns no type describes.
-def _composition_row(row: Any, truth: Truth) -> tuple[object, ...]:  # noqa: ANN401
+def _composition_row(row: Any, truth: KnownComposition) -> tuple[object, ...]:  # noqa: ANN401
     true = float(truth.composition[truth.phases.index(row.phase), truth.elements.index(row.element)])
     ends = (row.lower, row.upper) if str(row.detected).lower() == "true" else (0.0, row.upper_bound)
     return ("composition", row.phase, row.element, true, row.median, *ends, _inside(true, *ends))
 
 
-def _partition_row(row: Any, truth: Truth) -> tuple[object, ...]:  # noqa: ANN401
+def _partition_row(row: Any, truth: KnownComposition) -> tuple[object, ...]:  # noqa: ANN401
     true = truth.partition(row.numerator, row.denominator)[row.element]
     ends = (0.0 if row.kind == "upper" else row.lower, np.inf if row.kind == "lower" else row.upper)
     pair = f"{row.numerator}/{row.denominator}"

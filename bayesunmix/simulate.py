@@ -63,15 +63,35 @@ TRUTH_KEY = "bayesunmix_truth"
 
 
 @dataclass(frozen=True, eq=False)
-class Truth:
-    """What a simulated map was drawn from.
+class KnownComposition:
+    """Compositions that a result can be judged by.
 
     Parameters
     ----------
     phases, elements
-        Names, in the order of the arrays.
+        Names, in the order of the array.
     composition
         Atom fractions among the declared elements, shape (phase, element).
+    """
+
+    phases: tuple[str, ...]
+    elements: tuple[str, ...]
+    composition: FloatArray
+
+    def partition(self, numerator: str, denominator: str) -> dict[str, float]:
+        """Return the ratio of two phases' atom fractions by element; NaN where both are zero."""
+        top = self.composition[self.phases.index(numerator)]
+        bottom = self.composition[self.phases.index(denominator)]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return dict(zip(self.elements, (top / bottom).tolist(), strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Truth(KnownComposition):
+    """What a simulated map was drawn from, besides compositions.
+
+    Parameters
+    ----------
     abundances
         Share of each phase in the atoms of the declared elements, shape (y, x, phase).
     endmembers
@@ -90,9 +110,6 @@ class Truth:
         Seed of the draw.
     """
 
-    phases: tuple[str, ...]
-    elements: tuple[str, ...]
-    composition: FloatArray
     abundances: FloatArray
     endmembers: FloatArray
     counts_per_atom: FloatArray
@@ -101,13 +118,6 @@ class Truth:
     mass_thickness_factor: float
     response: Response
     seed: int
-
-    def partition(self, numerator: str, denominator: str) -> dict[str, float]:
-        """Return the ratio of two phases' atom fractions by element; NaN where both are zero."""
-        top = self.composition[self.phases.index(numerator)]
-        bottom = self.composition[self.phases.index(denominator)]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return dict(zip(self.elements, (top / bottom).tolist(), strict=True))
 
     def to_metadata(self) -> dict[str, Any]:
         """Return the truth as a dictionary of lists, numbers and arrays, which a HyperSpy file can hold."""
@@ -184,7 +194,11 @@ def load_truth(path: str | Path) -> Truth:
 
 
 def simulate_map(
-    config: RunConfig, seed: int, *, departure: Callable[[Source], Source] | None = None
+    config: RunConfig,
+    seed: int,
+    *,
+    abundances: npt.ArrayLike | None = None,
+    departure: Callable[[Source], Source] | None = None,
 ) -> SimulatedMap:
     """Draw a map of known truth.
 
@@ -194,6 +208,10 @@ def simulate_map(
         Sample, instrument, phases with ``composition`` and ``fraction``, and the table ``[simulate]``.
     seed
         Seed of layout, thickness, calibration error and counts; `SimulateConfig.seed` is not looked at.
+    abundances
+        Share of each phase in the atoms of each pixel, shape (y, x, phase), such as those of a measured map; they say
+        then how large the map is and how much there is of a phase, and `[simulate] shape` and ``fraction`` are not
+        looked at. Drawn when left out.
     departure
         Changes the physics that the counts are drawn from, after the calibration error: what no configuration can say,
         such as another law of the peak widths.
@@ -205,14 +223,19 @@ def simulate_map(
     Raises
     ------
     InputError
-        If the configuration lacks the truth of a phase, or an element has no line on the energy axis.
+        If the configuration lacks the truth of a phase, an element has no line on the energy axis, or the abundances
+        are not shares of that many phases.
     """
     plan, phases = config.truth()
     layout, depth, errors, photons = (
         np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(4)
     )
-    matrix = [phase.matrix for phase in config.phases if not isinstance(phase, str)]
-    abundances = grain_layout(plan.shape, [phase.fraction for phase in phases], matrix, layout)
+    if abundances is None:
+        matrix = [phase.matrix for phase in config.phases if not isinstance(phase, str)]
+        abundances = grain_layout(plan.shape, [phase.fraction for phase in phases], matrix, layout)
+    else:
+        abundances = _given_abundances(abundances, len(phases))
+        plan = dataclasses.replace(plan, shape=abundances.shape[:2])
     thickness = _thickness(plan, depth)
     elements = config.sample.elements
     composition = np.array(
@@ -249,6 +272,23 @@ def simulate_map(
         name=f"simulated, seed {seed}",
     )
     return SimulatedMap(image, truth)
+
+
+def _given_abundances(abundances: npt.ArrayLike, n_phases: int) -> FloatArray:
+    """Return abundances that add up to 1 in every pixel, or say what is wrong with them."""
+    shares = np.asarray(abundances, dtype=np.float64)
+    must = f"be non-negative, of shape (y, x, {n_phases}), and add up to 1 in every pixel"
+    if shares.ndim != 3 or shares.shape[2] != n_phases:
+        raise InputError("abundances", must, f"have the shape {shares.shape}")
+    total = shares.sum(axis=2, keepdims=True)
+    # Maps are often stored in single precision.
+    if not (shares.min() >= 0.0 and np.allclose(total, 1.0, atol=1e-4)):
+        raise InputError(
+            "abundances",
+            must,
+            f"are down to {shares.min():g}, with sums from {total.min():g} to {total.max():g}",
+        )
+    return np.asarray(shares / total)
 
 
 @dataclass(frozen=True)
@@ -340,16 +380,16 @@ class Source:
         plan
             Shares of continuum and stray elements in the map's counts.
         """
-        lines = self._line_counts(composition, self.elements, self._atoms_of(composition))
+        lines = self.line_counts(composition, self._atoms_of(composition))
         stray_shares = np.array([plan.stray.get(element, DEFAULT_STRAY_SHARE) for element in self.stray])
         share = 1.0 - plan.continuum - stray_shares.sum()
         if share <= 0.0:
             raise InputError("simulate.stray", "leave counts for the phases", f"leaves a share of {share:g}")
         total = float((atoms @ lines).sum()) / share
         for element, part in zip(self.stray, stray_shares, strict=True):
-            one = self._line_counts(composition, (element,), {element: np.ones(len(composition))})
+            one = self.line_counts(composition, {element: np.ones(len(composition))})
             lines = lines + part * total / float((atoms @ one).sum()) * one
-        continuum = self._continuum(composition)
+        continuum = self.continuum(composition)
         return np.asarray(lines + plan.continuum * total / float((atoms @ continuum).sum()) * continuum)
 
     def absorption_depth(self, composition: FloatArray) -> FloatArray:
@@ -364,10 +404,16 @@ class Source:
             atoms["O"] = composition @ np.array([oxygen_per_cation(element) for element in self.elements])
         return atoms
 
-    def _line_counts(
-        self, composition: FloatArray, elements: Sequence[str], atoms: Mapping[str, FloatArray]
-    ) -> FloatArray:
-        """Return the detected lines of `atoms` in every phase, shape (phase, energy)."""
+    def line_counts(self, composition: FloatArray, atoms: Mapping[str, FloatArray]) -> FloatArray:
+        """Return the lines detected of some elements in every phase, absorbed in a film of it, shape (phase, energy).
+
+        Parameters
+        ----------
+        composition
+            (phase, element), of the film that absorbs.
+        atoms
+            Atoms of each emitting element in each phase, shape (phase,) each.
+        """
         lines = [line for element in atoms for line in self.table.lines(element)]
         energy = np.array([line.energy_keV for line in lines])
         factor = np.array([self.factors.get(f"{line.element}_{line.family}", 1.0) for line in lines])
@@ -379,7 +425,7 @@ class Source:
         areas = amount * strength * absorbed
         return np.stack([self.response.spectrum(energy, area, self.edges) for area in areas])
 
-    def _continuum(self, composition: FloatArray) -> FloatArray:
+    def continuum(self, composition: FloatArray) -> FloatArray:
         """Bremsstrahlung per atom, which goes with the square of the atomic number, shape (phase, energy).
 
         Notes

@@ -18,6 +18,7 @@ from bench import Options, Row
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result
+    from bayesunmix.simulate import KnownComposition
 
 FloatArray = npt.NDArray[np.float64]
 NAME = "espm_spheres_N293"
@@ -78,13 +79,13 @@ def rows(options: Options) -> list[Row]:
     return found
 
 
-def draw(options: Options) -> Phantom:
-    """Draw the phantom's counts from its noise-free means."""
-    with np.load(options.file(f"{NAME}.npz")) as file:
+def draw(options: Options, name: str = NAME) -> Phantom:
+    """Draw a phantom's counts from its noise-free means."""
+    with np.load(options.file(f"{name}.npz")) as file:
         stored = {
             name: np.asarray(file[name], dtype=np.float64) for name in ("phases", "weights", "energy_keV")
         }
-    facts: dict[str, Any] = json.loads(options.file(f"{NAME}.json").read_text(encoding="utf-8"))
+    facts: dict[str, Any] = json.loads(options.file(f"{name}.json").read_text(encoding="utf-8"))
     spectra, weights = stored["phases"], stored["weights"]
     counts = np.random.default_rng(NOISE_SEED).poisson(weights @ spectra).astype(np.uint16)
     energy = stored["energy_keV"]
@@ -152,13 +153,16 @@ def bayesunmix_laplace(phantom: Phantom, options: Options, absent: Mapping[str, 
     return run_image(image, config, None, seed=0, progress=False)
 
 
-def count_share(phantom: Phantom, spectra: FloatArray) -> FloatArray:
+def count_share(phantom: Phantom, spectra: FloatArray, *, spatial: bool = False) -> FloatArray:
     """Posterior mean abundances in shares of counts, (pixel, phase)."""
     from bayesunmix.inference.pixel_posterior import pixel_posterior
 
     spectra = np.nan_to_num(spectra)
     counts = phantom.counts[..., phantom.fitted].reshape(len(phantom.share), -1)
-    posterior = pixel_posterior(counts, spectra[None], np.ones((1, len(spectra))), level=0.95)
+    neighbours = phantom.counts.shape[:2] if spatial else None
+    posterior = pixel_posterior(
+        counts, spectra[None], np.ones((1, len(spectra))), level=0.95, neighbours=neighbours
+    )
     return posterior.mean.astype(np.float64)
 
 
@@ -185,21 +189,24 @@ def _rows(title: str, phases: Sequence[str], ours: Errors, theirs: Errors) -> li
     return rows
 
 
+def known_composition(options: Options, name: str = NAME) -> KnownComposition:
+    """Return atom fractions of a phantom among the declared elements."""
+    from bayesunmix.simulate import KnownComposition
+
+    facts = json.loads(options.file(f"{name}.json").read_text(encoding="utf-8"))
+    atoms = np.array([[given.get(e, 0.0) for e in ELEMENTS] for given in facts["elements_at_fraction"]])
+    return KnownComposition(tuple(facts["phases"]), tuple(ELEMENTS), atoms / atoms.sum(axis=1, keepdims=True))
+
+
 def _composition_row(title: str, result: Result, options: Options) -> Row:
     """How many of the intervals of composition hold the truth, which is another simulator's."""
-    facts = json.loads(options.file(f"{NAME}.json").read_text(encoding="utf-8"))
-    outside = []
-    judged = 0
-    for row in result.summary().itertuples():
-        if str(row.detected) == "declared_absent":
-            continue
-        given = facts["elements_at_fraction"][facts["phases"].index(row.phase)]
-        atoms = {element: given.get(element, 0.0) for element in ELEMENTS}
-        true = atoms[row.element] / sum(atoms.values())
-        judged += 1
-        if not row.lower <= true <= row.upper:
-            outside.append(f"{row.phase} {row.element}")
-    measured = f"{judged - len(outside)} of {judged}" + (f" (not {', '.join(outside)})" if outside else "")
+    from phantom_coverage import with_calibration
+
+    table = with_calibration(result, known_composition(options))
+    judged = table[table["quantity"] == "composition"]
+    outside = [f"{row.phase} {row.element}" for row in judged.itertuples() if not row.inside]
+    measured = f"{len(judged) - len(outside)} of {len(judged)}"
+    measured += f" (not {', '.join(outside)})" if outside else ""
     return Row(f"{title}: intervals of composition that hold the truth", "", measured, None)
 
 

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from bench import Options, Row
-from grown_phantom import Departures, GrownMap, grow, measured_abundances
-from phantom_coverage import phantom
+from grown_phantom import ZONED, Departures, GrownMap, grow, measured_abundances
+from kept_maps import Looked, kept_maps
+from phantom_coverage import gathered, phantom
 
 from bayesunmix.config import RunConfig
 from bayesunmix.result import Result
@@ -38,15 +43,47 @@ KINDS = {
 
 def rows(options: Options) -> list[Row]:
     """Rows of all kinds."""
-    abundances = None
-    if options.data is not None and not options.quick:
-        abundances = measured_abundances(options.data)
+    data = None if options.quick else options.data
     seeds = range(FEW if options.quick else MANY)
     found: list[Row] = []
     for kind, departures in KINDS.items():
-        runs = [one_run(seed, departures, abundances) for seed in seeds]
-        found += list(KIND_ROWS[kind](runs))
+        study = {"maps": kind, "abundances": "made up" if data is None else "measured"}
+        maps = kept_maps(
+            Look(departures, data), seeds, options.work / "model_checks" / kind, study, options.processes
+        )
+        table, failures = gathered(maps)
+        finished = [kept.looked.facts for kept in maps if kept.looked is not None and kept.looked.facts]
+        found += [*KIND_ROWS[kind](finished, table), _verdict_row(kind, len(maps), len(finished), failures)]
     return [*found, number_row(range(1 if options.quick else 5))]
+
+
+@dataclass(frozen=True)
+class Look:
+    """Draws the map of a seed, unmixes it as if it were what the phantom declares, and says what is flagged.
+
+    Parameters
+    ----------
+    departures
+        What the map has besides.
+    data
+        Folder that holds the abundances of the 71 GPa map; None for made-up ones.
+    """
+
+    departures: Departures
+    data: Path | None = None
+
+    def __call__(self, seed: int) -> Looked:
+        """Return the matrix's intervals beside its mean composition, and what is flagged."""
+        abundances = None if self.data is None else measured_abundances(self.data)
+        grown, result = one_run(seed, self.departures, abundances)
+        run = result.run
+        facts = {
+            "places": len(run["misfit"]),
+            "holes": sum(region["kind"] == "hole" for region in run["misfit"]),
+            "grain": found_grain(grown, result),
+            "robust": run["robust"]["used"],
+        }
+        return Looked(matrix_intervals(grown, result), result.problems, facts)
 
 
 def one_run(
@@ -77,42 +114,59 @@ def found_grain(grown: GrownMap, result: Result) -> bool:
     )
 
 
-def matrix_inside(grown: GrownMap, result: Result, *, model: bool = False) -> list[bool]:
-    """Whether the interval of each element of the matrix holds the mean composition of the map."""
+def matrix_intervals(grown: GrownMap, result: Result) -> pd.DataFrame:
+    """Return the matrix's intervals, those reported and the model's own, beside the mean composition of the map."""
     table = result.summary()
     table = table[table["phase"] == result.phases[0]]
-    suffix = "_model" if model and "sd_model" in table else ""
-    lower, upper = table[f"lower{suffix}"].to_numpy(), table[f"upper{suffix}"].to_numpy()
-    return [bool(inside) for inside in (lower <= grown.composition[0]) & (grown.composition[0] <= upper)]
+    truth = grown.composition[0]
+    found = pd.DataFrame({"quantity": "composition", "phase": result.phases[0], "element": table["element"]})
+    found["truth"] = truth
+    for name in ("", "_model"):
+        ends = [f"{end}{name}" if f"{end}{name}" in table else end for end in ("lower", "upper")]
+        lower, upper = (table[end].to_numpy(dtype=float) for end in ends)
+        found[f"lower{name}"], found[f"upper{name}"] = lower, upper
+        found[f"inside{name}"] = (lower <= truth) & (truth <= upper)
+    return found
 
 
-def _none_rows(runs: list[tuple[GrownMap, Result]]) -> Iterator[Row]:
-    clean = sum(not result.run["misfit"] for _, result in runs)
-    yield _share("no grain: maps in which nothing is flagged", clean, len(runs), LEAST_CLEAN)
-    used = sum(result.run["robust"]["used"] for _, result in runs)
-    yield Row("homogeneous: maps that use robust intervals", "", f"{used} of {len(runs)}")
+Facts = list[Mapping[str, Any]]
 
 
-def _grain_rows(runs: list[tuple[GrownMap, Result]]) -> Iterator[Row]:
-    flagged = sum(found_grain(grown, result) for grown, result in runs)
-    yield _share(f"silica grain of {GRAIN} pixels: flagged, too much Si", flagged, len(runs), LEAST_FLAGGED)
+def _none_rows(maps: Facts, table: pd.DataFrame) -> Iterator[Row]:
+    clean = sum(facts["places"] == 0 for facts in maps)
+    yield _share("no grain: maps in which nothing is flagged", clean, len(maps), LEAST_CLEAN)
+    used = sum(facts["robust"] for facts in maps)
+    yield Row("homogeneous: maps that use robust intervals", "", f"{used} of {len(maps)}")
 
 
-def _hole_rows(runs: list[tuple[GrownMap, Result]]) -> Iterator[Row]:
-    flagged = sum(any(region["kind"] == "hole" for region in result.run["misfit"]) for _, result in runs)
-    yield _share(f"hole of {HOLE} pixels: flagged as a hole", flagged, len(runs), LEAST_FLAGGED)
+def _grain_rows(maps: Facts, table: pd.DataFrame) -> Iterator[Row]:
+    flagged = sum(facts["grain"] for facts in maps)
+    yield _share(f"silica grain of {GRAIN} pixels: flagged, too much Si", flagged, len(maps), LEAST_FLAGGED)
 
 
-def _zoned_rows(runs: list[tuple[GrownMap, Result]]) -> Iterator[Row]:
-    inside = np.array([matrix_inside(*run) for run in runs])
-    own = np.array([matrix_inside(*run, model=True) for run in runs])
-    used = sum(result.run["robust"]["used"] for _, result in runs)
+def _hole_rows(maps: Facts, table: pd.DataFrame) -> Iterator[Row]:
+    flagged = sum(facts["holes"] > 0 for facts in maps)
+    yield _share(f"hole of {HOLE} pixels: flagged as a hole", flagged, len(maps), LEAST_FLAGGED)
+
+
+def _zoned_rows(maps: Facts, table: pd.DataFrame) -> Iterator[Row]:
+    inside, own = table["inside"].astype(bool), table["inside_model"].astype(bool)
     name = f"matrix zoned by {100 * ZONING:.0f} %: intervals of its mean composition that hold it"
     yield _share(name, int(inside.sum()), inside.size, LEAST_COVERED)
     yield Row(f"{name}, the model's own", "", f"{own.mean():.3f} ({int(own.sum())} of {own.size})")
-    yield Row("zoned: maps that use robust intervals", "", f"{used} of {len(runs)}")
-    flagged = sum(bool(result.run["misfit"]) for _, result in runs)
-    yield Row("zoned: maps with a flagged place", "", f"{flagged} of {len(runs)}")
+    for element in ZONED:
+        part = table[table["element"] == element]
+        held = int(part["inside"].sum())
+        yield Row(f"{name}, {element} alone", "", f"{held} of {len(part)}")
+    used = sum(facts["robust"] for facts in maps)
+    yield Row("zoned: maps that use robust intervals", "", f"{used} of {len(maps)}")
+    flagged = sum(facts["places"] > 0 for facts in maps)
+    yield Row("zoned: maps with a flagged place", "", f"{flagged} of {len(maps)}")
+
+
+def _verdict_row(kind: str, many: int, finished: int, failures: list[str]) -> Row:
+    said = f"{finished} of {many}" + (f" ({'; '.join(failures)})" if failures else "")
+    return Row(f"{kind}: maps that finish", f"{many}", said, finished == many)
 
 
 KIND_ROWS = {"none": _none_rows, "grain": _grain_rows, "hole": _hole_rows, "zoned": _zoned_rows}

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from bench import Options, Row
+from kept_maps import KeptMap, Looked, kept_maps
 from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
     from bayesunmix.config import RunConfig
     from bayesunmix.result import Result
-    from bayesunmix.simulate import Source, Truth
+    from bayesunmix.simulate import KnownComposition, Source, Truth
 
 LEAST_OVERALL = 0.92
 LEAST_PAIR = 0.75
@@ -36,23 +37,59 @@ def rows(options: Options) -> list[Row]:
     found = []
     for method, (many, few) in SEEDS.items():
         seeds = range(few if options.quick else many)
-        table, failures = judged(method, seeds, partial(one_run, phantom(method)), with_calibration)
+        run = partial(one_run, phantom(method))
+        table, failures = judged(f"coverage_{method}", seeds, run, with_calibration, options)
         show(f"{method}, {len(seeds)} seeds", table)
         found += method_rows(method, len(seeds), table, failures)
     seeds = range(SEEDS["laplace"][1 if options.quick else 0])
-    nominal = phantom("laplace", calibration_error=False)
-    table, failures = judged("laplace", seeds, partial(one_run, nominal), counting_alone)
+    run = partial(one_run, phantom("laplace", calibration_error=False))
+    table, failures = judged("coverage_counting_alone", seeds, run, counting_alone, options)
     show(f"laplace, counting alone, {len(seeds)} seeds", table)
     return found + counting_rows(len(seeds), table, failures)
 
 
+@dataclasses.dataclass(frozen=True)
+class Judge:
+    """Unmixes the map of a seed and puts the intervals beside the truth."""
+
+    run: Callable[[int], tuple[Result, Truth]]
+    intervals: Callable[[Result, Truth], pd.DataFrame]
+
+    def __call__(self, seed: int) -> Looked:
+        """Return the intervals of one seed."""
+        result, truth = self.run(seed)
+        return Looked(self.intervals(result, truth), result.problems)
+
+
 def judged(
-    title: str,
+    name: str,
     seeds: range,
     run: Callable[[int], tuple[Result, Truth]],
     intervals: Callable[[Result, Truth], pd.DataFrame],
+    options: Options,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Run every seed and return all intervals beside the truth, and what failed.
+
+    Parameters
+    ----------
+    name
+        Of the folder that keeps the maps.
+    seeds
+        Of the maps.
+    run
+        Simulates and unmixes the map of a seed.
+    intervals
+        Puts the intervals beside the truth.
+    options
+        Where maps are kept, and over how many processes they run.
+    """
+    return gathered(
+        kept_maps(Judge(run, intervals), seeds, options.work / name, {"maps": name}, options.processes)
+    )
+
+
+def gathered(maps: list[KeptMap]) -> tuple[pd.DataFrame, list[str]]:
+    """Return the intervals of all maps, and what failed.
 
     Returns
     -------
@@ -61,21 +98,12 @@ def judged(
     failures
         One sentence for each seed that gave no result, or that says itself not to trust it.
     """
-    tables, failures = [], []
-    for seed in seeds:
-        try:
-            result, truth = run(seed)
-        except Exception as error:  # a seed that fails is reported, not hidden
-            failures.append(f"seed {seed}: {type(error).__name__}: {error}")
-            continue
-        failures += [f"seed {seed}: {problem}" for problem in result.problems]
-        table = intervals(result, truth)
-        tables.append(table.assign(seed=seed))
-        inside = table["inside"].dropna().astype(bool)
-        print(f"  {title} seed {seed}: {inside.sum()} of {len(inside)} inside", flush=True)
-    return (
-        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*KEYS, "inside", "seed"])
-    ), failures
+    failures = [f"seed {kept.seed}: {kept.failure}" for kept in maps if kept.looked is None]
+    found = [(kept.seed, kept.looked) for kept in maps if kept.looked is not None]
+    failures += [f"seed {seed}: {problem}" for seed, looked in found for problem in looked.problems]
+    tables = [looked.table.assign(seed=seed) for seed, looked in found]
+    empty = pd.DataFrame(columns=[*KEYS, "inside", "seed"])
+    return pd.concat(tables, ignore_index=True) if tables else empty, failures
 
 
 def phantom(method: str, *, calibration_error: bool = True) -> RunConfig:
@@ -94,7 +122,7 @@ def one_run(
     config: RunConfig,
     seed: int,
     drawn: RunConfig | None = None,
-    departure: Callable[[Source], Source] | None = None,
+    departure: Callable[[Source, int], Source] | None = None,
 ) -> tuple[Result, Truth]:
     """Simulate one map and unmix it.
 
@@ -107,7 +135,8 @@ def one_run(
     drawn
         What the map is drawn from; as `config` says when left out.
     departure
-        Physics that no configuration can say, see `bayesunmix.simulate.simulate_map`.
+        Physics that no configuration can say, given the nominal physics and the seed, see
+        `bayesunmix.simulate.simulate_map`.
     """
     from bayesunmix.errors import BayesUnmixWarning
     from bayesunmix.run import run_image
@@ -115,12 +144,13 @@ def one_run(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BayesUnmixWarning)
-        simulated = simulate_map(drawn or config, seed, departure=departure)
+        departed = departure and partial(departure, seed=seed)
+        simulated = simulate_map(drawn or config, seed, departure=departed)
         result = run_image(simulated.image, config, None, seed=seed, progress=False)
     return result, simulated.truth
 
 
-def with_calibration(result: Result, truth: Truth) -> pd.DataFrame:
+def with_calibration(result: Result, truth: KnownComposition) -> pd.DataFrame:
     """Return the reported intervals beside the truth; of each pair of phases one order, as the other says the same."""
     from bayesunmix.demo import compare
 

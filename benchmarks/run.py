@@ -28,11 +28,13 @@ GROUPS = {
     "peaks": "sources of the peaks of simulated spectra",
     "resume": "a kill during NUTS, then --resume",
     "large": "time and memory against the size of the map",
+    "espm_smooth": "espm's phantoms: coverage, and maps beside espm's SmoothNMF",
     "espm_phantom": "espm's phantom beside KL-NMF + FCLS",
     "thickness": "the 71 GPa map with three priors of the film's thickness",
     "rotation": "the 71 GPa map without stoichiometry: site ratio and rotated solutions",
     "series": "coverage of the trend of a series of four maps",
     "coverage": "coverage of the intervals on the embedded phantom",
+    "measured_layout": "coverage on the abundances of the 71 GPa sample, beside the least error",
     "partition": "coverage of partition coefficients from 0.001 to 1000 and of zeros",
     "wrong_model": "coverage where the model is wrong",
     "segmentation": "abundance maps with and without neighbours",
@@ -68,9 +70,9 @@ MODULES = {
 @click.option(
     "--keep",
     type=click.Path(path_type=Path),
-    help="Keep what the benchmarks write in this folder; `sbc` and `detection` go on with what it holds.",
+    help="Keep what the benchmarks write in this folder; groups over many maps go on with what it holds.",
 )
-@click.option("--processes", type=click.IntRange(1), default=2, help="Of `sbc` and `detection` [2].")
+@click.option("--processes", type=click.IntRange(1), default=2, help="Of groups over many maps [2].")
 @click.option(
     "--espm-python",
     type=click.Path(path_type=Path),

@@ -7,6 +7,7 @@ the kind itself replaces them, and one thing besides that the configuration of t
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from functools import partial
 
@@ -61,6 +62,11 @@ class Kind:
     departure: Callable[[Source, int], Source] | None = None
     calibration_error: bool = True
 
+    @property
+    def folder(self) -> str:
+        """Name of the folder that keeps its maps."""
+        return "wrong_model_" + re.sub(r"\W+", "_", self.what)
+
 
 class LinearWidth(Response):
     """Response whose peaks widen in proportion to the energy, whatever noise and Fano factor say."""
@@ -86,12 +92,9 @@ def kind_rows(kind: Kind, options: Options) -> list[Row]:
     seeds = range(FEW if options.quick else MANY)
     told = phantom("laplace", calibration_error=kind.calibration_error)
     drawn = kind.drawn(told, options) if kind.drawn else None
-
-    def run(seed: int):  # noqa: ANN202
-        return one_run(told, seed, drawn, kind.departure and partial(kind.departure, seed=seed))
-
+    run = partial(one_run, told, drawn=drawn, departure=kind.departure)
     title = f"{kind.what}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
-    table, failures = judged(kind.what, seeds, run, with_calibration)
+    table, failures = judged(kind.folder, seeds, run, with_calibration, options)
     show(title, table)
     return [
         *(

@@ -7,28 +7,22 @@ for more replicates.
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.errors import InputError
+from bayesunmix.inference.processes import claim_folder, over_processes
 
 FloatArray = npt.NDArray[np.float64]
 Simulate = Callable[[int], tuple[Mapping[str, float], Any]]
 Infer = Callable[[Any, int], Mapping[str, FloatArray]]
-
-FACTS = "study.json"
-PROGRAMS = "programs"
 
 
 @dataclass(frozen=True)
@@ -108,10 +102,9 @@ def run_study(
     InputError
         If the folder holds replicates of another study.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _check_facts(study, folder)
+    claim_folder(folder, study.facts)
     missing = [number for number in range(replicates) if not _path(folder, number).exists()]
-    for replicate in _run(study, folder, missing, min(processes, len(missing))):
+    for replicate in over_processes(partial(_one, study, folder), missing, folder, processes):
         if progress is not None:
             progress(replicate)
     return [read_replicate(folder, number) for number in range(replicates)]
@@ -132,80 +125,6 @@ def read_replicate(folder: Path, number: int) -> Replicate:
 
 def _path(folder: Path, number: int) -> Path:
     return folder / f"replicate_{number:05d}.npz"
-
-
-def _check_facts(study: Study, folder: Path) -> None:
-    """Write down what the folder's replicates depend on, or refuse a folder of another study."""
-    facts = json.dumps(study.facts, sort_keys=True, indent=2, default=str) + "\n"
-    file = folder / FACTS
-    if not file.exists():
-        file.write_text(facts, encoding="utf-8")
-    elif file.read_text(encoding="utf-8") != facts:
-        raise InputError(
-            "folder",
-            "be new or hold replicates of this study",
-            f'"{folder}" holds those of another',
-            "Name a new one.",
-        )
-
-
-def _run(study: Study, folder: Path, numbers: list[int], processes: int) -> Iterator[Replicate]:
-    """Run replicates and yield each as it ends."""
-    if processes <= 1:
-        yield from (_one(study, folder, number) for number in numbers)
-        return
-    # JAX is multi-threaded: a forked copy of a process that has used it may hang.
-    context = get_context("spawn")
-    with (
-        _environment(_worker_settings(folder)),
-        ProcessPoolExecutor(
-            processes, mp_context=context, initializer=_adopt, initargs=(study, folder)
-        ) as pool,
-    ):
-        tasks = [pool.submit(_adopted, number) for number in numbers]
-        try:
-            for task in as_completed(tasks):
-                yield task.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _worker_settings(folder: Path) -> dict[str, str]:
-    """Environment of a worker: one thread, as several would fight for the same cores, and programs compiled once."""
-    return {
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-        "JAX_COMPILATION_CACHE_DIR": str((folder / PROGRAMS).resolve()),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for the processes started inside; those that the user has set stay."""
-    new = {name: value for name, value in variables.items() if name not in os.environ}
-    os.environ.update(new)
-    try:
-        yield
-    finally:
-        for name in new:
-            del os.environ[name]
-
-
-_worker: list[tuple[Study, Path]] = []
-
-
-def _adopt(study: Study, folder: Path) -> None:
-    """Take over a study in a new process, once for all its replicates."""
-    _worker[:] = [(study, folder)]
-
-
-def _adopted(number: int) -> Replicate:
-    study, folder = _worker[0]
-    return _one(study, folder, number)
 
 
 def _one(study: Study, folder: Path, number: int) -> Replicate:

@@ -1,6 +1,6 @@
 """The benchmarks' own arithmetic, and the one group that is short enough to be a test."""
 
-import importlib
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -11,16 +11,9 @@ import pandas as pd
 import pytest
 
 from bayesunmix.config import RunConfig
-from bayesunmix.simulate import Source
+from bayesunmix.simulate import Source, Truth, simulate_map
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-
-
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201
-    """Import a module of the benchmarks, which are scripts beside each other and no package."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module
 
 
 def test_a_program_is_measured(load) -> None:  # noqa: ANN001
@@ -111,21 +104,98 @@ def test_wrong_models_are_wrong_by_what_they_say(load) -> None:  # noqa: ANN001
     assert set(cobalt.sample.stray) - set(told.sample.stray) == {"Co"}
 
 
-def test_a_seed_that_fails_is_not_hidden(load) -> None:  # noqa: ANN001
-    coverage, wrong = load("phantom_coverage"), load("wrong_model")
+def test_a_seed_that_fails_is_not_hidden(load, tmp_path: Path) -> None:  # noqa: ANN001
+    bench, coverage, wrong = load("bench"), load("phantom_coverage"), load("wrong_model")
+    options = bench.Options(None, tmp_path)
+    seen = []
 
     def run(seed: int) -> tuple[object, None]:
+        seen.append(seed)
         if seed == 1:
             raise ValueError("no mode")
         return SimpleNamespace(problems=["two modes"] if seed == 2 else []), None
 
-    interval = pd.DataFrame([("composition", "A", "Mg", True)], columns=[*coverage.KEYS, "inside"])
-    table, failures = coverage.judged("test", range(3), run, lambda result, truth: interval)
-    assert table["seed"].tolist() == [0, 2]
+    interval = pd.DataFrame(
+        [("composition", "A", "Mg", np.inf, True), ("partition", "A/B", "U", np.nan, None)],
+        columns=[*coverage.KEYS, "upper", "inside"],
+    )
+    coverage.judged("test", range(1), run, lambda result, truth: interval, options)
+    table, failures = coverage.judged("test", range(3), run, lambda result, truth: interval, options)
+    # The map of the first call is read back.
+    assert seen == [0, 1, 2]
+    assert table["seed"].tolist() == [0, 0, 2, 2]
+    assert table["inside"].tolist() == [True, None, True, None]
+    assert table["upper"].iloc[0] == np.inf
+    assert np.isnan(table["upper"].iloc[1])
     assert failures == ["seed 1: ValueError: no mode", "seed 2: two modes"]
     row = wrong.verdict_row("test", 3, table, failures)
     assert row.measured.startswith("2 of 3 finish, 1 of them trusted")
     assert not row.holds
+
+
+def test_the_least_error_is_that_of_maximum_likelihood(load) -> None:  # noqa: ANN001
+    """Two phases at known places: amounts found by Newton's steps scatter as the inverse information says."""
+    bound = load("information_bound")
+    rng = np.random.default_rng(3)
+    weights = rng.dirichlet([1.0, 1.0], 60) * 400.0
+    lines = rng.dirichlet(np.ones(12), 3)
+    spectra = np.zeros((4, 2, 12))
+    spectra[[0, 1], 0], spectra[[2, 3], 1] = lines[:2], lines[1:]
+    amounts = np.array([0.7, 0.3, 0.4, 0.6])
+    per_atom = np.einsum("i,ikc->kc", amounts, spectra)
+    information = bound.information(spectra, weights, per_atom)
+    expected = weights @ per_atom
+    slopes = np.einsum("pk,ikc->ipc", weights, spectra).reshape(4, -1)
+    np.testing.assert_allclose(information, (slopes / expected.ravel()) @ slopes.T, rtol=1e-10)
+    found = []
+    for _ in range(400):
+        counts, guess = rng.poisson(expected).ravel(), amounts.copy()
+        for _ in range(20):
+            mean = guess @ slopes
+            guess = guess + np.linalg.solve(
+                (slopes * counts / mean**2) @ slopes.T, slopes @ (counts / mean - 1.0)
+            )
+        found.append(guess)
+    least = np.sqrt(np.diag(np.linalg.inv(information)))
+    # Four standard errors of a standard deviation from 400 draws.
+    np.testing.assert_allclose(np.std(found, axis=0), least, rtol=4.0 / np.sqrt(800.0))
+
+
+def test_a_phase_alone_has_the_error_of_a_multinomial(load) -> None:  # noqa: ANN001
+    """Lines apart from each other, one phase, no stray signal to speak of: fractions scatter as counts do."""
+    bound, coverage = load("information_bound"), load("phantom_coverage")
+    told = coverage.phantom("laplace", calibration_error=False)
+    simulate = dataclasses.replace(
+        told.simulate, shape=(6, 6), stray=dict.fromkeys(told.sample.stray, 1e-9), continuum=1e-9
+    )
+    told = dataclasses.replace(told, simulate=simulate)
+    kept: list[Source] = []
+    simulated = simulate_map(
+        told,
+        1,
+        abundances=np.eye(3)[np.arange(36) % 3].reshape(6, 6, 3),
+        departure=lambda s: kept.append(s) or s,
+    )
+    truth = simulated.truth
+    absent = truth.composition == 0.0
+    used = np.ones(truth.endmembers.shape[1], dtype=bool)
+    least = bound.least_sd(kept[0], truth, simulate.counts_per_pixel, absent, used)
+    assert np.array_equal(least == 0.0, absent)
+    # Ferropericlase of Mg, Al and Fe: with counts C_e the fractions x_e = n_e / n scatter by x (1 - x) sqrt(sum 1 / C).
+    fp = truth.phases.index("Fp")
+    one = np.ones(3)
+    atoms = truth.thickness[truth.abundances[..., fp] == 1.0].sum()
+    scale = simulate.counts_per_pixel * 36 / expected_total(truth)
+    lines = {e: kept[0].line_counts(truth.composition, {e: one})[fp].sum() for e in ("Mg", "Fe")}
+    counts = {e: scale * atoms * truth.composition[fp, truth.elements.index(e)] * lines[e] for e in lines}
+    iron = truth.composition[fp, truth.elements.index("Fe")]
+    simple = iron * (1.0 - iron) * np.sqrt(sum(1.0 / count for count in counts.values()))
+    assert least[fp, truth.elements.index("Fe")] == pytest.approx(simple, rel=0.05)
+
+
+def expected_total(truth: Truth) -> float:
+    """Return the expected counts of a whole map up to the factor that counts per pixel set."""
+    return float((truth.thickness * (truth.abundances @ truth.counts_per_atom)).sum())
 
 
 def test_moves_are_in_half_widths(load) -> None:  # noqa: ANN001

@@ -1,6 +1,5 @@
 """The laboratory bound to the unmixing model: a small study of the real engines, and the benchmarks' arithmetic."""
 
-import importlib
 from pathlib import Path
 from types import ModuleType
 
@@ -10,15 +9,6 @@ import pytest
 from bayesunmix.inference.calibration_lab import distorted, judge
 from bayesunmix.inference.coverage import CENTRAL, LOWER, NONE, UPPER
 from bayesunmix.inference.replicates import Replicate, run_study
-
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-
-
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201
-    """Import a module of the benchmarks, which are scripts beside each other and no package."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module
 
 
 def test_every_trace_runs_through_every_amount(load) -> None:  # noqa: ANN001

@@ -130,6 +130,34 @@ def test_calibration_error_changes_the_spectra_and_not_the_layout() -> None:
     assert np.abs(shifted.endmembers / nominal.endmembers - 1.0)[nominal.endmembers > 1e-3].max() > 0.01
 
 
+def test_abundances_may_be_given() -> None:
+    given = np.zeros((5, 7, 2), dtype=np.float32)
+    given[..., 0] = np.linspace(0.0, 1.0, 35).reshape(5, 7)
+    given[..., 1] = 1.0 - given[..., 0]
+    simulated = simulate_map(configured(counts_per_pixel=5000), 5, abundances=given)
+    assert simulated.image.shape[:2] == (5, 7)
+    np.testing.assert_allclose(simulated.truth.abundances, given, atol=1e-6)
+    counts = simulated.image.counts.sum(axis=2)
+    # Expected counts go with abundance and thickness, whatever the scale.
+    expected = expected_counts(simulated)
+    expected *= counts.sum() / expected.sum()
+    assert (((counts - expected) ** 2) / expected).sum() < 35 + 5.0 * np.sqrt(70.0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "was"),
+    [
+        (np.full((4, 4, 3), 1 / 3), "shape (4, 4, 3)"),
+        (np.full((4, 4, 2), 0.4), "sums from 0.8 to 0.8"),
+        (np.dstack([np.full((4, 4), 1.5), np.full((4, 4), -0.5)]), "down to -0.5"),
+    ],
+)
+def test_abundances_that_are_no_shares_are_refused(wrong: np.ndarray, was: str) -> None:
+    with pytest.raises(InputError, match="abundances") as caught:
+        simulate_map(configured(), 0, abundances=wrong)
+    assert was in str(caught.value)
+
+
 def test_a_departure_changes_the_physics_and_neither_layout_nor_errors() -> None:
     config = configured(calibration_error=True)
 
