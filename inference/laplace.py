@@ -100,13 +100,16 @@ def laplace_draws(
     """
     target = cut_gaussian(z, hessian, positive)
     generator = np.random.default_rng([seed, 10])
-    near = np.zeros(len(z), bool)
-    near[positive] = target.mean[positive] < FAR * np.sqrt(np.diag(target.covariance)[positive])
+    near = near_bound(target, positive)
     values = np.empty((chains * draws, len(z)))
     values[:, near] = cut_normal_draws(
         target.mean[near], target.covariance[np.ix_(near, near)], len(values), generator, progress
     )
-    values[:, ~near] = _conditional(target, near, values[:, near], generator)
+    gain, remaining = given_near(target, near)
+    eigenvalues, vectors = np.linalg.eigh(remaining)
+    noise = generator.standard_normal((len(values), len(eigenvalues))) * np.sqrt(np.maximum(eigenvalues, 0.0))
+    pulled = target.mean[~near] + (values[:, near] - target.mean[near]) @ gain.T
+    values[:, ~near] = pulled + noise @ vectors.T
     inside = np.maximum(values[:, positive], SMALLEST)
     values[:, positive] = inside + np.log(-np.expm1(-inside))  # the inverse of softplus
     return values.reshape(chains, draws, len(z))
@@ -133,17 +136,26 @@ def laplace_log_density(target: CutGaussian, z: FloatArray, positive: slice) -> 
     return np.asarray(log_expit(z[..., positive]).sum(axis=-1) - 0.5 * quadratic)
 
 
-def _conditional(
-    target: CutGaussian, near: npt.NDArray[np.bool_], given: FloatArray, generator: np.random.Generator
-) -> FloatArray:
-    """Draws of the coordinates far from the bound, given those near it."""
+def near_bound(target: CutGaussian, positive: slice) -> npt.NDArray[np.bool_]:
+    """Tell the coordinates that the bound at zero cuts, shape (dim,); all others are as good as Gaussian."""
+    near = np.zeros(len(target.mean), bool)
+    near[positive] = target.mean[positive] < FAR * np.sqrt(np.diag(target.covariance)[positive])
+    return near
+
+
+def given_near(target: CutGaussian, near: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+    """Return how the coordinates far from the bound follow those near it, and the covariance that they keep.
+
+    Returns
+    -------
+    gain : (far, near)
+        The conditional mean of the far ones is m_far + gain (y_near - m_near).
+    remaining : (far, far)
+    """
     covariance = target.covariance
     across = covariance[np.ix_(~near, near)]
     gain = np.linalg.solve(covariance[np.ix_(near, near)], across.T).T if near.any() else across
-    remaining = covariance[np.ix_(~near, ~near)] - gain @ across.T
-    values, vectors = np.linalg.eigh(remaining)
-    noise = generator.standard_normal((len(given), len(values))) * np.sqrt(np.maximum(values, 0.0))
-    return np.asarray(target.mean[~near] + (given - target.mean[near]) @ gain.T + noise @ vectors.T)
+    return gain, covariance[np.ix_(~near, ~near)] - gain @ across.T
 
 
 def cut_normal_draws(

@@ -143,6 +143,30 @@ def test_coordinates_make_a_cut_normal_normal(lowest: float) -> None:
     np.testing.assert_allclose(np.diff(np.log(slope) - log_jacobian), 0.0, atol=1e-6)
 
 
+def test_coordinates_start_at_a_gaussian_cut_in_several_directions() -> None:
+    """Two normals that the bound cuts and that move each other, a positive one far from it, and a free one."""
+    mean = np.array([-0.8, 0.3, 12.0, 2.0])
+    root = np.array(
+        [[1.0, 0.0, 0.0, 0.0], [-0.6, 0.6, 0.0, 0.0], [0.5, -0.5, 1.0, 0.0], [-0.7, 0.2, 0.4, 0.8]]
+    )
+    at = coordinates(CutGaussian(mean, root @ root.T), slice(0, 3))
+    rng = np.random.default_rng(0)
+    tried = mean + rng.normal(size=(400_000, 4)) @ root.T
+    exact = tried[(tried[:, :3] > 0.0).all(axis=1)]
+    z = jax.vmap(lambda e: to_z(at, e)[0])(jnp.asarray(rng.normal(size=(40_000, 4))))
+    found = np.array(z)
+    found[:, :3] = np.logaddexp(0.0, found[:, :3])
+    # The first one's own normal, cut alone, is another.
+    assert truncnorm(0.8, np.inf, -0.8, 1.0).mean() > 1.4 * exact[:, 0].mean()
+    np.testing.assert_allclose(found.mean(axis=0), exact.mean(axis=0), atol=0.04)
+    np.testing.assert_allclose(found.std(axis=0), exact.std(axis=0), rtol=0.06)
+    np.testing.assert_allclose(np.corrcoef(found.T), np.corrcoef(exact.T), atol=0.05)
+    some = jnp.asarray(rng.normal(size=(20, 4)))
+    slopes = jax.vmap(jax.jacobian(lambda e: to_z(at, e)[0]))(some)
+    off = jnp.linalg.slogdet(slopes)[1] - jax.vmap(lambda e: to_z(at, e)[1])(some)
+    np.testing.assert_allclose(off, off[0], atol=1e-6)
+
+
 def cut(z: jax.Array, data: object) -> jax.Array:
     """Cut correlated normals at -0.4 and 1.2 at zero: y = softplus(z) with a flat prior."""
     precision = jnp.linalg.inv(jnp.asarray([[1.0, -0.5], [-0.5, 1.0]]))
