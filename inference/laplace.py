@@ -155,7 +155,7 @@ def given_near(target: CutGaussian, near: npt.NDArray[np.bool_]) -> tuple[FloatA
     covariance = target.covariance
     across = covariance[np.ix_(~near, near)]
     gain = np.linalg.solve(covariance[np.ix_(near, near)], across.T).T if near.any() else across
-    return gain, covariance[np.ix_(~near, ~near)] - gain @ across.T
+    return np.asarray(gain), covariance[np.ix_(~near, ~near)] - gain @ across.T
 
 
 def cut_normal_draws(
