@@ -48,6 +48,8 @@ class ModelSampler:
         NumPyro model of one argument, the data, and of the keywords in `settings`.
     chains, draws, warmup
         Numbers of chains, and of draws of each.
+    thinning
+        Only every so-manyth of the draws is kept.
     **settings
         Keywords that decide on the structure of the model.
     """
@@ -59,6 +61,7 @@ class ModelSampler:
         chains: int = 2,
         draws: int = 1000,
         warmup: int = 750,
+        thinning: int = 1,
         **settings: object,
     ) -> None:
         kernel = NUTS(
@@ -73,6 +76,7 @@ class ModelSampler:
                 num_warmup=warmup,
                 num_samples=draws,
                 num_chains=chains,
+                thinning=thinning,
                 chain_method="vectorized",
                 progress_bar=False,
             )

@@ -15,9 +15,11 @@ from scipy.stats import truncnorm
 
 import bayesunmix as bu
 from bayesunmix.cli import main
+from bayesunmix.inference.hierarchical import ModelSampler
 from bayesunmix.models.ratio import MeasuredRatios, log_likelihood, pivots
 from bayesunmix.models.series import residual_basis
 from bayesunmix.result import Result
+from bayesunmix.samples import series
 from bayesunmix.samples.comparison import Comparison
 from bayesunmix.samples.series import measured_ratios, shift_factor
 
@@ -168,6 +170,27 @@ def test_without_scatter_it_is_least_squares(comparison: Comparison) -> None:
         assert row["kind"] == "interval"
         assert (row["covariate"], row["covariate_centre"]) == ("pressure_GPa", 64.0)
         assert row["prob_slope_positive"] == float(slope > 0)
+
+
+def test_a_sampler_with_problems_gets_more_time_and_keeps_those_that_stay(
+    made_result: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = [made_result(x, PHASES, ELEMENTS, sd=SD, seed=s) for s, x in enumerate(amounts(0.05))]
+    asked: list[int] = []
+    made = series._sampler
+
+    def watched(trend: bool, patience: int) -> ModelSampler:
+        asked.append(patience)
+        return made(trend, patience)
+
+    monkeypatch.setattr(series, "_sampler", watched)
+    monkeypatch.setattr(series, "PATIENCE", (1, 2))
+    # 2000 draws can never be worth as many as this.
+    monkeypatch.setattr(series, "ESS_LEAST", 1e5)
+    problems = bu.compare(results, covariate={"pressure_GPa": PRESSURE}, scatter=1e-3, names="abcd").problems
+    assert asked == [1, 2]
+    assert len(problems) == 1
+    assert "effective draws" in problems[0]
 
 
 def test_a_turned_pair_has_the_turned_trend(comparison: Comparison) -> None:

@@ -37,6 +37,9 @@ FloatArray = npt.NDArray[np.float64]
 
 RHAT_LIMIT = 1.01
 ESS_LEAST = 200.0
+DRAWS, WARMUP = 1000, 750
+# A pair whose sampler has problems is sampled again, so many times as long.
+PATIENCE = (1, 8)
 # Intervals do not feel a few draws in a thousand that diverge in the tails.
 DIVERGENT_SHARE = 0.005
 # Correlations of a thousand draws are noisy: this share of them is left out, so that their inverse exists.
@@ -72,6 +75,23 @@ class PairFit:
     def reported(self, *, trend: bool) -> npt.NDArray[np.bool_]:
         """Elements of which enough maps have an interval, shape (element,)."""
         return reported_elements(self.kinds, trend=trend)
+
+    def problems(self, *, trend: bool) -> tuple[str, ...]:
+        """Sentences on what the sampler did not do well."""
+        pair = f"Series of {self.numerator}/{self.denominator}"
+        said = []
+        if self.divergences > DIVERGENT_SHARE * self.sites["scatter"].size:
+            said.append(f"{pair}: {self.divergences} draws diverged.")
+        judged = [self.sites[name] for name in ("centre", "slope", "element_scatter") if name in self.sites]
+        keep = self.reported(trend=trend)
+        if not keep.any():
+            return tuple(said)
+        rhat, bulk, _ = health(np.concatenate([site[..., keep] for site in judged], axis=-1))
+        if np.nanmax(rhat) > RHAT_LIMIT:
+            said.append(f"{pair}: the chains disagree (R-hat {np.nanmax(rhat):.3f}).")
+        if np.nanmin(bulk) < ESS_LEAST:
+            said.append(f"{pair}: only {np.nanmin(bulk):.0f} effective draws.")
+        return tuple(said)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,21 +192,8 @@ class Series:
     @property
     def problems(self) -> tuple[str, ...]:
         """Sentences on what the sampler did not do well."""
-        said = []
-        for fit in self.fits:
-            pair = f"{fit.numerator}/{fit.denominator}"
-            if fit.divergences > DIVERGENT_SHARE * fit.sites["scatter"].size:
-                said.append(f"Series of {pair}: {fit.divergences} draws diverged.")
-            judged = [fit.sites[name] for name in ("centre", "slope", "element_scatter") if name in fit.sites]
-            keep = fit.reported(trend=self.covariate is not None)
-            if not keep.any():
-                continue
-            rhat, bulk, _ = health(np.concatenate([site[..., keep] for site in judged], axis=-1))
-            if np.nanmax(rhat) > RHAT_LIMIT:
-                said.append(f"Series of {pair}: the chains disagree (R-hat {np.nanmax(rhat):.3f}).")
-            if np.nanmin(bulk) < ESS_LEAST:
-                said.append(f"Series of {pair}: only {np.nanmin(bulk):.0f} effective draws.")
-        return tuple(said)
+        trend = self.covariate is not None
+        return tuple(problem for fit in self.fits for problem in fit.problems(trend=trend))
 
     def plot(self) -> Figure:
         """D of every map alone and pooled over the covariate, with the trend: see `bayesunmix.plot.trend`."""
@@ -216,15 +223,19 @@ def fit_series(comparison: Comparison, scatter: float | None = None) -> Series:
         )
     scale = SCATTER_SD if scatter is None else check_positive("scatter", scatter)
     given = comparison.covariate
-    sampler = _sampler(given is not None)
+    trend = given is not None
     fits, unpooled = [], {}
     for place, (denominator, numerator) in enumerate(itertools.combinations(comparison.phases, 2)):
         kinds = comparison.partition_kinds(numerator, denominator, detected=True)
         # An element that is not reported does not take part either: it would only ask the sampler for its tails.
-        used = np.where(reported_elements(kinds, trend=given is not None), kinds, "undetermined")
+        used = np.where(reported_elements(kinds, trend=trend), kinds, "undetermined")
         data = series_data(comparison, numerator, denominator, used, scale)
-        drawn = sampler.sample(data, comparison.seed + place)
-        fits.append(PairFit(numerator, denominator, drawn.sites, kinds, drawn.divergences))
+        for patience in PATIENCE:
+            drawn = _sampler(trend, patience).sample(data, comparison.seed + place)
+            fit = PairFit(numerator, denominator, drawn.sites, kinds, drawn.divergences)
+            if not fit.problems(trend=trend):
+                break
+        fits.append(fit)
         unpooled[numerator, denominator] = comparison.partition(numerator, denominator).values
     return Series(
         tuple(fits), comparison.elements, comparison.names, given, unpooled, comparison.level, scale
@@ -237,12 +248,14 @@ def reported_elements(kinds: npt.NDArray[np.str_], *, trend: bool) -> npt.NDArra
     return np.asarray(intervals >= (LEAST_WITH_TREND if trend else LEAST_WITHOUT))
 
 
-@lru_cache(maxsize=2)
-def _sampler(trend: bool) -> ModelSampler:
+@lru_cache(maxsize=4)
+def _sampler(trend: bool, patience: int) -> ModelSampler:
     """Sampler of the model, kept because compiling it takes longer than sampling."""
     from bayesunmix.inference.hierarchical import ModelSampler
 
-    return ModelSampler(series_model, trend=trend)
+    return ModelSampler(
+        series_model, draws=patience * DRAWS, warmup=patience * WARMUP, thinning=patience, trend=trend
+    )
 
 
 def series_data(
