@@ -86,9 +86,10 @@ def plot_calibration(studies: Mapping[str, Calibration]) -> Figure:
     for column, (name, study) in enumerate(studies.items()):
         left = _LEFT_MM + column * _COLUMN_MM
         replicates = study.long["replicate"].nunique()
-        verdict = "no departure found" if study.passes else "not calibrated"
+        lost = f"; {len(study.failures)} replicates failed" if study.failures else ""
+        verdict = f"{len(study.failing())} of {len(study.table)} quantities outside{lost}"
         place_text(figure, left, 5.0, f"{name}: {replicates} replicates", weight="bold", va="top")
-        place_text(figure, left, 9.0, f"{verdict}, {len(study.table)} quantities", color=GREY, va="top")
+        place_text(figure, left, 9.0, verdict, color=GREY, va="top")
         _ranks(place_axes(figure, left, _ROWS_MM[0], _PLOT_MM, _PLOT_MM - 4.0), study, labelled=column == 0)
         _coverage(
             place_axes(figure, left, _ROWS_MM[1], _PLOT_MM, _PLOT_MM - 4.0), study, labelled=column == 0
