@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,12 @@ from bayesunmix.phase import Phase
 from bayesunmix.progress import Reporter
 from bayesunmix.report.files import prepare_folder, write_result
 from bayesunmix.result import Result
+
+if TYPE_CHECKING:
+    from bayesunmix.checks.identifiability import Known
+    from bayesunmix.fit.phase_number import PhaseNumber
+    from bayesunmix.fit.posterior import Draws, FittedPosterior
+    from bayesunmix.inference.pixel_posterior import PixelPosterior
 
 # The search for the mode is the same whatever the seed of the draws: a mode is a property of the map.
 SEARCH_SEED = 0
@@ -175,71 +181,19 @@ def run_image(
     }
     stages = Stages(out, facts, resume=resume)
     from bayesunmix.assemble import assemble
-    from bayesunmix.checks.identifiability import Known
     from bayesunmix.checks.robust import robust_draws
-    from bayesunmix.fit.model_data import Blocks
-    from bayesunmix.fit.phase_number import infer_phase_number
-    from bayesunmix.fit.posterior import FittedPosterior, fit_posterior
     from bayesunmix.fit.sampling import sample
-    from bayesunmix.fit.search import CoarseModel
-    from bayesunmix.fit.starts import Start, find_starts
-    from bayesunmix.freeform.run_stage import fit_free_endmembers
 
-    number = None
-    if config.phases == "auto":
-        with reporter.stage("number of phases"):
-            overlap = config.inference.max_overlap
-            number = stages.run("phase_number", lambda: infer_phase_number(setup, overlap, reporter.say))
-        config = dataclasses.replace(config, phases=number.phases())
-        setup = dataclasses.replace(setup, phases=number.phases())
-    blocks = Blocks.of(setup, config.inference.max_overlap)
-    absorbing = blocks.absorbing
-    with reporter.stage("starting points"):
-        basis, yields = setup.forward.basis(absorbing, blocks.allowed)
-        ahead: list[CoarseModel] = []
-
-        def search() -> list[Start]:
-            with ThreadPoolExecutor(1) as pool:
-                coarse = pool.submit(CoarseModel.of, blocks, basis, yields)
-                found = find_starts(
-                    blocks.counts,
-                    basis,
-                    yields,
-                    blocks.balance(),
-                    blocks.matrix,
-                    n_starts=max(config.inference.starts, STARTS_PER_PHASE * (len(setup.phases) - 2)),
-                    seed=SEARCH_SEED,
-                )
-                ahead.append(coarse.result())
-            return found
-
-        free = config.inference.endmembers == "free"
-        starts = [] if free else stages.run("starts", search)
-    with reporter.stage("mode"), ThreadPoolExecutor(1) as pool:
-        if out is not None:
-            # Matplotlib, too, is slow to import, and the compiler leaves time for it.
-            pool.submit(importlib.import_module, "bayesunmix.report.page")
-
-        def fit() -> FittedPosterior:
-            if not free:
-                return fit_posterior(blocks, starts, absorbing, reporter.say, *ahead)
-            fwhm_keV, n_starts = setup.spectrum.response.fwhm_keV, config.inference.starts
-            return fit_free_endmembers(blocks, fwhm_keV, absorbing, n_starts, SEARCH_SEED, reporter.say)
-
-        fitted = stages.run("mode", fit)
+    setup, config, number = _with_phases(setup, config, stages, reporter)
+    fitted = _mode(setup, config, stages, reporter, files=out is not None)
     with reporter.stage(f"draws ({config.inference.method})"):
         drawn = stages.run("draws", lambda: sample(fitted, config.inference, seed, reporter.advance))
     with reporter.stage("tiles"):
         robust = stages.run("tiles", lambda: robust_draws(setup, fitted, drawn, config.inference.level, seed))
-        drawn = robust.drawn
-    with reporter.stage("pixels"), ThreadPoolExecutor(1) as pool:
-        # What declarations pin is compiled while pixels keep the other core busy.
-        knowledge = None if free else pool.submit(Known.of, fitted, setup.phases, setup.forward.elements)
-        pixels = stages.run(
-            "pixels", lambda: _pixels(setup, config, fitted, drawn.draws, electrons, reporter)
-        )
+    pixels, known = _pixels_and_knowledge(
+        setup, config, fitted, robust.drawn.draws, electrons, stages, reporter
+    )
     with reporter.stage("result"):
-        known = None if knowledge is None else knowledge.result()
         result = assemble(setup, config, fitted, robust, pixels, stages, facts, seed, electrons, known)
     if number is not None:
         result.run["phase_number"] = number.facts()
@@ -250,14 +204,99 @@ def run_image(
     return result
 
 
+def _with_phases(
+    setup: Setup, config: RunConfig, stages: Stages, reporter: Reporter
+) -> tuple[Setup, RunConfig, PhaseNumber | None]:
+    """Count the phases where the configuration leaves that to the map."""
+    if config.phases != "auto":
+        return setup, config, None
+    from bayesunmix.fit.phase_number import infer_phase_number
+
+    with reporter.stage("number of phases"):
+        overlap = config.inference.max_overlap
+        number = stages.run("phase_number", lambda: infer_phase_number(setup, overlap, reporter.say))
+    phases = number.phases()
+    return dataclasses.replace(setup, phases=phases), dataclasses.replace(config, phases=phases), number
+
+
+def _mode(
+    setup: Setup, config: RunConfig, stages: Stages, reporter: Reporter, *, files: bool
+) -> FittedPosterior:
+    """Find starting points and the best mode."""
+    from bayesunmix.fit.model_data import Blocks
+    from bayesunmix.fit.posterior import fit_posterior
+    from bayesunmix.fit.search import CoarseModel
+    from bayesunmix.fit.starts import Start, find_starts
+    from bayesunmix.freeform.run_stage import fit_free_endmembers
+
+    inference, free = config.inference, config.inference.endmembers == "free"
+    blocks = Blocks.of(setup, inference.max_overlap)
+    # What a search for starts has compiled for the mode on the side; a resumed run has not searched.
+    ahead: list[CoarseModel] = []
+
+    def search() -> list[Start]:
+        basis, yields = setup.forward.basis(blocks.absorbing, blocks.allowed)
+        n_starts = max(inference.starts, STARTS_PER_PHASE * (len(setup.phases) - 2))
+        with ThreadPoolExecutor(1) as pool:
+            coarse = pool.submit(CoarseModel.of, blocks, basis, yields)
+            found = find_starts(
+                blocks.counts,
+                basis,
+                yields,
+                blocks.balance(),
+                blocks.matrix,
+                n_starts=n_starts,
+                seed=SEARCH_SEED,
+            )
+            ahead.append(coarse.result())
+        return found
+
+    def fit() -> FittedPosterior:
+        if not free:
+            return fit_posterior(blocks, starts, blocks.absorbing, reporter.say, *ahead)
+        fwhm_keV = setup.spectrum.response.fwhm_keV
+        return fit_free_endmembers(
+            blocks, fwhm_keV, blocks.absorbing, inference.starts, SEARCH_SEED, reporter.say
+        )
+
+    with reporter.stage("starting points"):
+        starts = [] if free else stages.run("starts", search)
+    with reporter.stage("mode"), ThreadPoolExecutor(1) as pool:
+        if files:
+            # Matplotlib, too, is slow to import, and the compiler leaves time for it.
+            pool.submit(importlib.import_module, "bayesunmix.report.page")
+        fitted: FittedPosterior = stages.run("mode", fit)
+    return fitted
+
+
+def _pixels_and_knowledge(
+    setup: Setup,
+    config: RunConfig,
+    fitted: FittedPosterior,
+    draws: Draws,
+    electrons: float | None,
+    stages: Stages,
+    reporter: Reporter,
+) -> tuple[PixelPosterior, Known | None]:
+    """Abundances of every pixel, and what declarations pin, which is compiled while pixels keep the other core busy."""
+    from bayesunmix.checks.identifiability import Known
+
+    with reporter.stage("pixels"), ThreadPoolExecutor(1) as pool:
+        knowledge = None
+        if config.inference.endmembers != "free":
+            knowledge = pool.submit(Known.of, fitted, setup.phases, setup.forward.elements)
+        pixels = stages.run("pixels", lambda: _pixels(setup, config, fitted, draws, electrons, reporter))
+        return pixels, None if knowledge is None else knowledge.result()
+
+
 def _pixels(
     setup: Setup,
     config: RunConfig,
-    fitted: Any,  # noqa: ANN401
-    draws: Any,  # noqa: ANN401
+    fitted: FittedPosterior,
+    draws: Draws,
     electrons: float | None,
     reporter: Reporter,
-) -> Any:  # noqa: ANN401
+) -> PixelPosterior:
     """Run the per-pixel pass over a subset of the posterior draws."""
     from bayesunmix.inference.pixel_posterior import pixel_posterior
     from bayesunmix.models.thickness import ThicknessDraws

@@ -88,50 +88,18 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
         If they do not go together.
     """
     notes = [*image.warnings, *config.assumptions()]
-    given = {k: v for k, v in dataclasses.asdict(config.instrument).items() if v is not None}
-    image = image.replace_facts(**given) if given else image
-    beam = image.acquisition.beam_energy_keV
-    if beam is None:
-        remedy = "Set it in the configuration."
-        raise InputError(
-            "instrument.beam_energy_keV", "be known", "is missing from map and configuration", remedy
-        )
+    image, beam = _with_instrument(image, config)
     cropped = _crop(image, config, beam)
-    sample = config.sample
+    sample, edges = config.sample, cropped.channel_edges_keV
+    low, high = float(edges[0]), float(edges[-1])
     film = _film(config, image, notes)
     detector = Detector.from_resolution(image.acquisition.resolution_eV or NOMINAL_RESOLUTION_EV)
     table = _with_stray(line_table(config, beam, detector), sample.stray, beam, notes)
-    low, high = float(cropped.channel_edges_keV[0]), float(cropped.channel_edges_keV[-1])
-    hidden = (
-        ["O"]
-        if film.oxygen
-        and "O" in table.elements
-        and "O" not in sample.stray
-        and table.families("O", low, high)
-        else []
-    )
+    bound = film.oxygen and "O" in table.elements and "O" not in sample.stray
+    hidden = ["O"] if bound and table.families("O", low, high) else []
     stray = [element for element in sample.stray if _has_lines(element, table, low, high, notes)]
     sources = [*sample.elements, *hidden]
-    total, edges = cropped.sum_spectrum().astype(np.float64), cropped.channel_edges_keV
-    merged = merge_channels(total, edges, detector.response)
-    rough = calibrate(*merged, table, sources, stray, beam_energy_keV=beam, detector=detector)
-
-    def transmission(atom_fractions: FloatArray, energy_keV: FloatArray) -> FloatArray:
-        return thin_film_factor(film.depth(sample.elements, atom_fractions, energy_keV))
-
-    counted = dict(zip(rough.components, rough.weights.tolist(), strict=True))
-    first = mean_composition(counted, sample.elements, table, detector)
-    refined = refine(
-        total,
-        edges,
-        table,
-        sources,
-        stray,
-        rough,
-        beam_energy_keV=beam,
-        detector=detector,
-        transmission=lambda energy_keV: transmission(first, energy_keV),
-    )
+    refined = _refined(cropped, sample.elements, sources, stray, table, detector, film, beam)
     if refined.found:
         notes.append(_undeclared_note(refined.found))
     # Refined ratios inside a family keep its total; a factor of the alpha line is one of that line.
@@ -158,16 +126,52 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     forward = dataclasses.replace(forward, response_uncertainty=line_shapes(forward, refined, mean))
     thickness = pixel_thickness(blocks, forward, refined, mean)
     blocks = dataclasses.replace(blocks, counts=blocks.counts[blocks.total_counts > 0])
-    return Setup(
-        cropped,
-        image.energy_keV,
-        forward,
-        refined,
-        blocks,
-        () if isinstance(config.phases, str) else config.phases,
-        mean,
-        thickness,
-        tuple(dict.fromkeys(notes)),
+    phases = () if isinstance(config.phases, str) else config.phases
+    said = tuple(dict.fromkeys(notes))
+    return Setup(cropped, image.energy_keV, forward, refined, blocks, phases, mean, thickness, said)
+
+
+def _with_instrument(image: SpectrumImage, config: RunConfig) -> tuple[SpectrumImage, float]:
+    """Let the configuration overrule what the map says of the instrument; return the beam energy in keV, too."""
+    given = {k: v for k, v in dataclasses.asdict(config.instrument).items() if v is not None}
+    image = image.replace_facts(**given) if given else image
+    beam = image.acquisition.beam_energy_keV
+    if beam is None:
+        raise InputError(
+            "instrument.beam_energy_keV",
+            "be known",
+            "is missing from map and configuration",
+            "Set it in the configuration.",
+        )
+    return image, beam
+
+
+def _refined(
+    cropped: SpectrumImage,
+    elements: Sequence[str],
+    sources: Sequence[str],
+    stray: Sequence[str],
+    table: LineTable,
+    detector: Detector,
+    film: Film,
+    beam: float,
+) -> Refinement:
+    """Fit what the total spectrum can tell: first the axis, then all of the detector and the lines."""
+    total, edges = cropped.sum_spectrum().astype(np.float64), cropped.channel_edges_keV
+    merged = merge_channels(total, edges, detector.response)
+    rough = calibrate(*merged, table, sources, stray, beam_energy_keV=beam, detector=detector)
+    counted = dict(zip(rough.components, rough.weights.tolist(), strict=True))
+    first = mean_composition(counted, elements, table, detector)
+    return refine(
+        total,
+        edges,
+        table,
+        sources,
+        stray,
+        rough,
+        beam_energy_keV=beam,
+        detector=detector,
+        transmission=lambda energy_keV: thin_film_factor(film.depth(elements, first, energy_keV)),
     )
 
 
