@@ -2,9 +2,9 @@
 
     python benchmarks/run.py [--data FOLDER] [--only NAME ...] [--quick] [--out FILE.json]
 
-``--only`` picks row groups, ``--quick`` takes fewer seeds. On two cores the full table takes a night: `sbc`, `detection`,
-`measured_layout`, `model_checks` and `wrong_model` are about an hour each, the others minutes. With ``--keep`` these go on
-where they were stopped.
+``--only`` picks row groups, ``--quick`` takes fewer seeds. On two cores the full table takes a night: `sbc`,
+`detection`, `measured_layout`, `model_checks` and `wrong_model` are about an hour each, the others minutes. With
+``--keep`` these go on where they were stopped.
 """
 
 from __future__ import annotations
