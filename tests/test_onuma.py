@@ -125,6 +125,10 @@ def test_table_has_intervals_bounds_and_radii(made_result: Maker) -> None:
         table.loc["Nd", ["lower", "upper"]].astype(float), np.quantile(d, [0.025, 0.975])
     )
     assert table["valence"].is_monotonic_increasing
+    said = repr(diagram).splitlines()
+    assert said[0] == "Onuma diagram of D(CaPv/Brg), 12-fold site of Ca"
+    assert any(line.split()[:4] == ["Nd", "3", "1.27", "interval"] for line in said)
+    assert "left out: Si4+" in said[-1]
 
 
 def test_kinds_are_those_of_the_partition_table(made_result: Maker) -> None:

@@ -172,6 +172,21 @@ def test_without_scatter_it_is_least_squares(comparison: Comparison) -> None:
         assert row["prob_slope_positive"] == float(slope > 0)
 
 
+def test_a_printed_comparison_says_what_differs(comparison: Comparison) -> None:
+    said = repr(comparison).splitlines()
+    assert said[0] == "Comparison of 4 results: a, b, c, d"
+    differ = [line.strip() for line in said if " over " in line and line.strip().startswith("D(")]
+    assert any(line.startswith("D(CaPv/Brg) of Nd, a over d: ") for line in differ)
+    table = comparison.partition_ratios()
+    table = table[(table["kind"] == "interval") & (table["numerator"] == "CaPv")]
+    apart = int(((table["ratio_lower"] > 1.0) | (table["ratio_upper"] < 1.0)).sum())
+    assert f"  Ratios of partition coefficients whose 95 % interval excludes 1: {apart}" in said
+    assert len(differ) == min(apart, 12)
+    assert "  Slope of ln D over pressure_GPa, 4 maps:" in said
+    assert any(line.startswith("    D(CaPv/Brg) of U: -0.0") for line in said)
+    assert not any("Not to be trusted" in line for line in said)
+
+
 def test_a_sampler_with_problems_gets_more_time_and_keeps_those_that_stay(
     made_result: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

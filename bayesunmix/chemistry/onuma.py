@@ -122,6 +122,14 @@ class Onuma:
         ]
         return pd.DataFrame(rows, columns=["valence", "elements", *columns, "level", "rhat", "divergences"])
 
+    def __repr__(self) -> str:
+        title = f"Onuma diagram of D({self.numerator}/{self.denominator}), {self.coordination}-fold site of {self.host}"
+        columns = ["element", "valence", "radius_A", "kind", "median", "lower", "upper"]
+        parts = [title, self.table[columns].to_string(index=False, float_format="{:.3g}".format)]
+        if self.fits:
+            parts.append(self.parameters().to_string(index=False, float_format="{:.3g}".format))
+        return "\n".join([*parts, *self.notes])
+
     def plot(self) -> Figure:
         """Draw the diagram: see `bayesunmix.plot.onuma`."""
         from bayesunmix.plot.onuma import onuma as draw

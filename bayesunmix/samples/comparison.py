@@ -195,6 +195,27 @@ class Comparison:
         """Every pair of results and ordered pair of phases: D of the first over D of the second, P(first > second)."""
         return self._ratios.copy()
 
+    def __repr__(self) -> str:
+        from bayesunmix.rounding import interval_text
+
+        table = self._ratios
+        order = {name: number for number, name in enumerate(self.phases)}
+        once = table["numerator"].map(order) > table["denominator"].map(order)
+        apart = (table["ratio_lower"] > 1.0) | (table["ratio_upper"] < 1.0)
+        differ = table[once & apart & (table["kind"] == INTERVAL)]
+        lines = [
+            f"Comparison of {len(self.names)} results: {', '.join(self.names)}",
+            f"  Phases {', '.join(self.phases)}; elements {', '.join(self.elements)}",
+            f"  Ratios of partition coefficients whose {100 * self.level:g} % interval excludes 1: {len(differ)}",
+        ]
+        for row in differ.head(_PRINTED).itertuples():
+            text = interval_text(row.ratio, row.ratio_lower, row.ratio_upper)
+            name = f"D({row.numerator}/{row.denominator}) of {row.element}"
+            lines.append(f"    {name}, {row.first} over {row.second}: {text}")
+        lines += ["    ..."] if len(differ) > _PRINTED else []
+        lines += [f"  {line}" for line in str(self.series).splitlines()] if self.series is not None else []
+        return "\n".join([*lines, *(f"  Not to be trusted: {problem}" for problem in self.problems)])
+
     @property
     def problems(self) -> tuple[str, ...]:
         """Why not to trust the comparison: what the results say of themselves, and the sampler of the series."""
@@ -356,6 +377,8 @@ def ratio_kind(top: str, bottom: str) -> str:
     return UNDETERMINED
 
 
+# Differences that a printed comparison lists.
+_PRINTED = 12
 _RATIO_COLUMNS = ["ratio", "ratio_lower", "ratio_upper", "level", "kind", "prob_first_above_second"]
 
 

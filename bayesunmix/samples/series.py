@@ -189,6 +189,21 @@ class Series:
     def _both_ways(self) -> list[tuple[PairFit, float]]:
         return [(fit, sign) for fit in self.fits for sign in (1.0, -1.0)]
 
+    def __repr__(self) -> str:
+        from bayesunmix.rounding import interval_text
+
+        table, name = self.trend(), "D_centre"
+        lines = [f"Partition coefficients of {len(self.names)} maps, pooled:"]
+        if self.covariate is not None:
+            name = "slope"
+            lines = [f"Slope of ln D over {self.covariate.name}, {len(self.names)} maps:"]
+        first = {(fit.numerator, fit.denominator) for fit in self.fits}
+        for row in table[table["kind"] == "interval"].to_dict("records"):
+            if (row["numerator"], row["denominator"]) in first:
+                text = interval_text(*(row[f"{name}_{end}"] for end in ("median", "lower", "upper")))
+                lines.append(f"  D({row['numerator']}/{row['denominator']}) of {row['element']}: {text}")
+        return "\n".join(lines)
+
     @property
     def problems(self) -> tuple[str, ...]:
         """Sentences on what the sampler did not do well."""
