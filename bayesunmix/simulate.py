@@ -359,13 +359,19 @@ class Source:
         )
 
     def with_errors(self, rng: np.random.Generator) -> Source:
-        """Return the same physics with line strengths and mass thickness drawn from the priors of the inference."""
+        """Return the same physics, strengths, mass thickness and absorption off by draws of the inference's priors."""
         sd = [self.table.calibration_sd(*name.split("_")) for name in self.factors]
         factors = dict(zip(self.factors, np.exp(rng.normal(0.0, sd)).tolist(), strict=True))
-        drawn = abs(1.0 + self.film.relative_sd * rng.standard_normal())
+        drawn = abs(1.0 + self.film.mass_thickness_sd * rng.standard_normal())
         relative = float(np.clip(drawn, THINNEST, THICKNESS_GRID[-1]))
         mean, spread = self.film.thickness_nm
-        film = dataclasses.replace(self.film, thickness_nm=(mean * relative, spread))
+        absorbers = self.film.absorbers(self.elements)
+        coefficients = np.exp(self.film.absorption_sd * rng.standard_normal(len(absorbers)))
+        film = dataclasses.replace(
+            self.film,
+            thickness_nm=(mean * relative, spread),
+            coefficient_factors=dict(zip(absorbers, coefficients.tolist(), strict=True)),
+        )
         return dataclasses.replace(self, factors=factors, film=film, mass_thickness=relative)
 
     def counts_per_atom(self, composition: FloatArray, atoms: FloatArray, plan: SimulateConfig) -> FloatArray:

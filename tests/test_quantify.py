@@ -20,7 +20,7 @@ from bayesunmix.chemistry.quantify import (
     ordered_pairs,
 )
 from bayesunmix.fit.forward import Film, ForwardModel, forward_model
-from bayesunmix.xray import Detector, LineTable
+from bayesunmix.xray import Detector, LineTable, thin_film_factor
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -137,9 +137,37 @@ def test_a_wrong_k_factor_moves_compositions_and_cancels_in_partition(forward: F
     assert partition == pytest.approx((1 + 0.3 * 0.18) / (1 + 0.3 * 0.05), rel=1e-12)
 
 
+def n_absorbers(forward: ForwardModel) -> int:
+    return len(forward.film.absorbers(forward.elements))
+
+
+def test_coefficients_change_yields_as_another_film_does(forward: ForwardModel, yields: FloatArray) -> None:
+    """A film whose silicon absorbs 2 % more, by the slopes and by its depths."""
+    absorbers = forward.film.absorbers(forward.elements)
+    log_factors = np.where(np.array(absorbers) == "Si", np.log(1.02), 0.0)
+    drawn = CalibrationDraws(np.zeros((1, 1, 3)), np.ones((1, 1)), log_factors[None, None])
+    found = compositions(weights_of(TRUE, yields, (1, 1)), yields, forward, TRUE, drawn)[0, 0]
+    film = dataclasses.replace(forward.film, coefficient_factors={"Si": 1.02})
+    other = dataclasses.replace(forward, film=film)
+    ratio = []
+    for phase, fractions in enumerate(TRUE):
+        for element in forward.elements:
+            family = next(f for f in forward.families if f.main and f.element == element)
+            lines = forward.table.lines(element, family.family)
+            energy = np.array([line.energy_keV for line in lines])
+            emitted = np.array([line.strength for line in lines]) * forward.detector.efficiency(energy)
+            depths = [one.film.depth(forward.elements, fractions, energy) for one in (forward, other)]
+            before, after = (emitted @ thin_film_factor(depth) for depth in depths)
+            ratio.append(after / before)
+        assert depths[1].max() > depths[0].max() or TRUE[phase][1] == 0.0
+    by_hand = TRUE / np.reshape(ratio, TRUE.shape)
+    np.testing.assert_allclose(found, by_hand / by_hand.sum(axis=1, keepdims=True), rtol=2e-5)
+    assert np.abs(found / TRUE - 1.0).max() > 1e-4
+
+
 def test_thickness_changes_soft_lines_most(forward: ForwardModel, yields: FloatArray) -> None:
     times = np.array([[0.5, 1.0, 2.0]])
-    drawn = CalibrationDraws(np.zeros((1, 3, 3)), times)
+    drawn = CalibrationDraws(np.zeros((1, 3, 3)), times, np.zeros((1, 3, n_absorbers(forward))))
     found = compositions(weights_of(TRUE, yields, (1, 3)), yields, forward, TRUE, drawn)
     np.testing.assert_allclose(found[0, 1], TRUE, rtol=1e-9)
     change = forward.yield_change(TRUE)  # on a grid of eighths
@@ -151,7 +179,9 @@ def test_thickness_changes_soft_lines_most(forward: ForwardModel, yields: FloatA
 
 
 def test_extreme_thickness_stays_on_the_grid(forward: ForwardModel, yields: FloatArray) -> None:
-    drawn = CalibrationDraws(np.zeros((1, 2, 3)), np.array([[0.05, 4.0]]))
+    drawn = CalibrationDraws(
+        np.zeros((1, 2, 3)), np.array([[0.05, 4.0]]), np.zeros((1, 2, n_absorbers(forward)))
+    )
     found = compositions(weights_of(TRUE, yields, (1, 2)), yields, forward, TRUE, drawn)
     assert np.isfinite(found).all()
 

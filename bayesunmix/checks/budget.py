@@ -118,10 +118,13 @@ def _scaled(local: LocalPosterior, slopes: FloatArray, draws: FloatArray) -> Flo
 def _prior_changes(
     local: LocalPosterior, forward: ForwardModel, absorbing: FloatArray, seed: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Log change of the atom fractions over draws of calibration factors, and over those of the thickness."""
+    """Log change of the atom fractions over draws of calibration factors, and over those of absorption."""
     drawn = draw_calibration(forward, (1, PRIOR_DRAWS), seed)
     nominal = dataclasses.replace(
-        drawn, log_factor=np.zeros_like(drawn.log_factor), thickness=np.ones_like(drawn.thickness)
+        drawn,
+        log_factor=np.zeros_like(drawn.log_factor),
+        thickness=np.ones_like(drawn.thickness),
+        log_absorption=np.zeros_like(drawn.log_absorption),
     )
     weights = np.tile(local.weights, (1, PRIOR_DRAWS, 1, 1))
     yields = np.asarray(local.data.yields)
@@ -134,7 +137,7 @@ def _prior_changes(
     base = log_fractions(nominal)
     return (
         log_fractions(dataclasses.replace(nominal, log_factor=drawn.log_factor)) - base,
-        log_fractions(dataclasses.replace(nominal, thickness=drawn.thickness)) - base,
+        log_fractions(dataclasses.replace(drawn, log_factor=nominal.log_factor)) - base,
     )
 
 

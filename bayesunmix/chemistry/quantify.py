@@ -47,14 +47,17 @@ class CalibrationDraws:
         Log calibration factor of each element's main family, shared by all phases.
     thickness : (chain, draw)
         Mass thickness relative to its mean.
+    log_absorption : (chain, draw, absorber)
+        Log factor on the mass absorption coefficients of each absorbing element, shared by all phases.
     """
 
     log_factor: FloatArray
     thickness: FloatArray
+    log_absorption: FloatArray
 
 
 def draw_calibration(forward: ForwardModel, shape: tuple[int, int], seed: int) -> CalibrationDraws:
-    """Draw calibration factors and film thickness from their priors, one each per posterior draw.
+    """Draw calibration factors, film thickness and absorption coefficients from their priors, for each posterior draw.
 
     The draws are a scrambled Sobol sequence (Owen, A. B., Ann. Stat. 25 (1997) 1541, doi:10.1214/aos/1031594731)
     mapped to normal quantiles: exact draws of the prior whose averages converge faster than those of independent ones.
@@ -65,17 +68,20 @@ def draw_calibration(forward: ForwardModel, shape: tuple[int, int], seed: int) -
     shape : (chains, draws)
     seed : int
     """
-    sd = forward.calibration_sd
+    sd, film = forward.calibration_sd, forward.film
     chains, draws = shape
-    normal = np.empty((*shape, len(sd) + 1))
+    n_factors, n_absorbers = len(sd), len(film.absorbers(forward.elements))
+    normal = np.empty((*shape, n_factors + 1 + n_absorbers))
     for chain in range(chains):
-        sequence = Sobol(len(sd) + 1, rng=np.random.default_rng([seed, 20, chain]))
+        sequence = Sobol(normal.shape[-1], rng=np.random.default_rng([seed, 20, chain]))
         uniform = sequence.random_base2(int(np.ceil(np.log2(draws))))[:draws]
         normal[chain] = ndtri(np.clip(uniform, 1e-12, 1.0 - 1e-12))
-    thickness = np.clip(
-        np.abs(1.0 + forward.film.relative_sd * normal[..., -1]), THINNEST, THICKNESS_GRID[-1]
+    drawn = np.abs(1.0 + film.mass_thickness_sd * normal[..., n_factors])
+    return CalibrationDraws(
+        sd * normal[..., :n_factors],
+        np.clip(drawn, THINNEST, THICKNESS_GRID[-1]),
+        film.absorption_sd * normal[..., n_factors + 1 :],
     )
-    return CalibrationDraws(sd * normal[..., :-1], thickness)
 
 
 def compositions(
@@ -122,7 +128,8 @@ def relative_atoms(
         part = (calibration.thickness - THICKNESS_GRID[low]) / (THICKNESS_GRID[low + 1] - THICKNESS_GRID[low])
         part = part[..., None, None]
         atoms = atoms / ((1.0 - part) * change[low] + part * change[low + 1])
-        atoms = atoms * np.exp(-calibration.log_factor)[:, :, None, :]
+        absorbed = np.einsum("cda,pea->cdpe", calibration.log_absorption, forward.absorber_slopes(absorbing))
+        atoms = atoms * np.exp(-calibration.log_factor[:, :, None, :] - absorbed)
     return np.asarray(atoms)
 
 

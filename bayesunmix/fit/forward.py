@@ -13,7 +13,7 @@ families' calibration errors.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +27,12 @@ from bayesunmix.xray import (
     Response,
     absorption_depth,
     atomic_weight,
-    mixture_absorption_coefficient,
+    mass_absorption_coefficient,
     thin_film_factor,
     weight_fractions,
     with_oxygen,
 )
-from bayesunmix.xray.absorption import oxygen_per_cation
+from bayesunmix.xray.absorption import absorption_slope, oxygen_per_cation
 from bayesunmix.xray.continuum import NO_CORRECTION, ContinuumCorrection, bremsstrahlung, hat_functions
 from bayesunmix.xray.lines import Line
 
@@ -64,7 +64,9 @@ class Film:
     oxygen : bool
         The declared elements are bound to oxygen by stoichiometry.
     absorption_sd : float
-        Relative sd of the mass absorption coefficients, common to all elements and energies.
+        Relative sd of the mass absorption coefficients: alike at all energies, each absorbing element's own.
+    coefficient_factors : dict of str to float
+        Factors on the tabulated coefficients by absorbing element; 1 where none is given.
     """
 
     thickness_nm: tuple[float, float]
@@ -72,6 +74,7 @@ class Film:
     takeoff_angle_deg: float | None
     oxygen: bool
     absorption_sd: float = 0.0
+    coefficient_factors: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def mass_thickness_sd(self) -> float:
@@ -84,18 +87,31 @@ class Film:
         """Relative sd of the absorption depth: of mass thickness and mass absorption coefficients together."""
         return float(np.hypot(self.mass_thickness_sd, self.absorption_sd))
 
+    def absorbers(self, elements: Sequence[str]) -> tuple[str, ...]:
+        """Elements that absorb: those declared, and the oxygen that they bind."""
+        return tuple(elements) + (("O",) if self.oxygen and "O" not in elements else ())
+
     def depth(
         self, elements: Sequence[str], atom_fractions: FloatArray, energy_keV: FloatArray
     ) -> FloatArray:
         """Absorption depth chi at the mean thickness, shape of `energy_keV`."""
+        return np.asarray(self.depths(elements, atom_fractions, energy_keV).sum(axis=0))
+
+    def depths(
+        self, elements: Sequence[str], atom_fractions: FloatArray, energy_keV: FloatArray
+    ) -> FloatArray:
+        """Return what each absorbing element adds to the absorption depth, shape (absorber, energy)."""
+        names = self.absorbers(elements)
         if self.takeoff_angle_deg is None:
-            return np.zeros_like(energy_keV)
+            return np.zeros((len(names), *np.shape(energy_keV)))
         atoms = {e: float(x) for e, x in zip(elements, atom_fractions, strict=True) if x > 0}
         fractions = weight_fractions(with_oxygen(atoms) if self.oxygen else atoms)
-        coefficient = mixture_absorption_coefficient(fractions, energy_keV)
-        return absorption_depth(
-            coefficient, self.density_g_cm3[0], self.thickness_nm[0], self.takeoff_angle_deg
-        )
+        parts = np.zeros((len(names), *np.shape(energy_keV)))
+        for place, name in enumerate(names):
+            if name in fractions:
+                factor = fractions[name] * self.coefficient_factors.get(name, 1.0)
+                parts[place] = factor * mass_absorption_coefficient(name, energy_keV)
+        return absorption_depth(parts, self.density_g_cm3[0], self.thickness_nm[0], self.takeoff_angle_deg)
 
 
 @dataclass(frozen=True)
@@ -304,6 +320,26 @@ class ForwardModel:
                     thin_film_factor(depth) @ emitted
                 )
         return change
+
+    def absorber_slopes(self, atom_fractions: FloatArray) -> FloatArray:
+        """Return d ln yield / d ln (mass absorption coefficient), shape (phase, element, absorber).
+
+        With chi_a the depth that absorber a adds to chi, d ln A / d ln mu_a = (d ln A / d ln chi) chi_a / chi.
+        """
+        absorbers = self.film.absorbers(self.elements)
+        slopes = np.zeros((len(atom_fractions), len(self.elements), len(absorbers)))
+        mains = [f for f in self.families if f.main and not f.stray and f.element in self.elements]
+        for family in mains:
+            lines = self.table.lines(family.element, family.family)
+            energy = np.array([line.energy_keV for line in lines])
+            emitted = np.array([line.strength for line in lines]) * self.detector.efficiency(energy)
+            for phase, fractions in enumerate(atom_fractions):
+                parts = self.film.depths(self.elements, fractions, energy)
+                depth = parts.sum(axis=0)
+                detected = emitted * thin_film_factor(depth)
+                per_depth = detected * absorption_slope(depth) / np.maximum(depth, 1e-300)
+                slopes[phase, self.elements.index(family.element)] = parts @ per_depth / detected.sum()
+        return slopes
 
 
 def forward_model(
