@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+
+from bayesunmix.whole_file import whole_file
 
 Result = TypeVar("Result")
 FOLDER = ".stages"
@@ -58,11 +59,8 @@ class Stages:
         result = compute()
         self.timings[name] = time.perf_counter() - begin
         if path is not None:
-            # Written aside and renamed: a kill leaves either the whole stage or nothing of it.
-            aside = path.with_suffix(".part")
-            with aside.open("wb") as stream:
+            with whole_file(path) as stream:
                 pickle.dump((self.key, self.timings[name], result), stream, protocol=5)
-            os.replace(aside, path)
         return result
 
     def finish(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from bayesunmix.config import RunConfig
 from bayesunmix.inference.calibration_lab import Calibration, decisions, judge
 from bayesunmix.inference.coverage import CENTRAL, LEVELS, LOWER, NONE, UPPER, share_limits
 from bayesunmix.inference.replicates import Replicate, Study, run_study
+from bayesunmix.settings import SimulatedPhase
 from bayesunmix.simulate import SimulatedMap
 
 FloatArray = npt.NDArray[np.float64]
@@ -34,6 +36,13 @@ REPLICATES = {"full": 60, "quick": 10}
 MOST_FALSE = 0.05
 LEAST_POWER, POWER_PPM, POWER_OF = 0.9, 300.0, ("Nd", "Sm", "Lu", "U")
 COUNTING = "counting: "
+
+
+def with_traces(phase: SimulatedPhase, traces: Mapping[str, float]) -> SimulatedPhase:
+    """Give a phase these traces in place of its own; majors make room in proportion."""
+    majors = {element: x for element, x in phase.composition.items() if element not in TRACES}
+    room = (1.0 - sum(traces.values())) / sum(majors.values())
+    return dataclasses.replace(phase, composition={e: x * room for e, x in majors.items()} | dict(traces))
 
 
 @dataclass(frozen=True)
@@ -56,10 +65,7 @@ class Simulate:
         for phase, offset in zip(declared.simulated_phases, offsets, strict=True):
             ppm = [LEVELS_PPM[(seed + start) % len(LEVELS_PPM)] for start in offset]
             traces = {element: 1e-6 * amount for element, amount in zip(TRACES, ppm, strict=True)}
-            majors = {e: x for e, x in phase.composition.items() if e not in TRACES}
-            room = (1.0 - sum(traces.values())) / sum(majors.values())
-            composition = {e: x * room for e, x in majors.items()} | traces
-            phases.append(dataclasses.replace(phase, composition=composition))
+            phases.append(with_traces(phase, traces))
         plan = dataclasses.replace(declared.simulate, shape=(self.side, self.side), calibration_error=True)
         inference = dataclasses.replace(declared.inference, method=self.method)
         return dataclasses.replace(

@@ -18,6 +18,7 @@ warnings.simplefilter("ignore")
 import hyperspy.api as hs  # noqa: E402 - its deprecation warnings are not ours
 import numpy as np  # noqa: E402
 from espm.estimators import SmoothNMF  # noqa: E402
+from espm_worker import set_physics  # noqa: E402
 
 
 def main(job: str, found: str) -> None:
@@ -35,21 +36,8 @@ def main(job: str, found: str) -> None:
         "Energy",
     )
     stray = [str(element) for element in task["stray"]]
-    signal.set_elements([*(str(element) for element in task["elements"]), *stray])
-    signal.set_microscope_parameters(
-        beam_energy=float(task["beam_energy_keV"]),
-        azimuth_angle=0,
-        elevation_angle=float(task["takeoff_angle_deg"]),
-        tilt_stage=0,
-    )
-    signal.set_analysis_parameters(
-        thickness=1e-5,
-        density=4.5,
-        detector_type="SDD_efficiency.txt",
-        width_slope=0.01,
-        width_intercept=0.065,
-        xray_db="200keV_xrays.json",
-    )
+    elements = [*(str(element) for element in task["elements"]), *stray]
+    set_physics(signal, elements, float(task["beam_energy_keV"]), float(task["takeoff_angle_deg"]))
     signal.build_G(problem_type="bremsstrahlung", ignored_elements=stray)
     estimator = SmoothNMF(
         n_components=int(task["phases"]),

@@ -31,13 +31,14 @@ class Timed(SmoothNMF):
         return super()._iteration(w, h)
 
 
-def main(path: str, iterations: int) -> dict[str, float]:
-    """Return the seconds of building G, of the fit before its first iteration, and of the iterations."""
-    signal = hs.load(path)
-    signal.change_dtype("float64")
-    signal.set_signal_type("EDS_espm")
-    signal.set_elements(ELEMENTS)
-    signal.set_microscope_parameters(beam_energy=200, azimuth_angle=0, elevation_angle=22, tilt_stage=0)
+def set_physics(
+    signal: object, elements: list[str], beam_energy_keV: float, takeoff_angle_deg: float
+) -> None:
+    """Tell a signal of type EDS_espm its elements and the physics of its model."""
+    signal.set_elements(elements)
+    signal.set_microscope_parameters(
+        beam_energy=beam_energy_keV, azimuth_angle=0, elevation_angle=takeoff_angle_deg, tilt_stage=0
+    )
     signal.set_analysis_parameters(
         thickness=1e-5,
         density=4.5,
@@ -46,6 +47,14 @@ def main(path: str, iterations: int) -> dict[str, float]:
         width_intercept=0.065,
         xray_db="200keV_xrays.json",
     )
+
+
+def main(path: str, iterations: int) -> dict[str, float]:
+    """Return the seconds of building G, of the fit before its first iteration, and of the iterations."""
+    signal = hs.load(path)
+    signal.change_dtype("float64")
+    signal.set_signal_type("EDS_espm")
+    set_physics(signal, ELEMENTS, 200, 22)
     begin = time.perf_counter()
     signal.build_G(problem_type="bremsstrahlung", ignored_elements=STRAY)
     built = time.perf_counter()

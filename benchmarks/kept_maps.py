@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bayesunmix.inference.processes import claim_folder, over_processes
+from bayesunmix.whole_file import whole_file
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,8 @@ def _one(look: Callable[[int], Looked], folder: Path, seed: int) -> int:
     except Exception as error:  # reported in the table of the study
         stored["failure"] = f"{type(error).__name__}: {error}"
     stored["seconds"] = time.perf_counter() - begin
-    file = _file(folder, seed)
-    # A kill leaves either the whole map or nothing of it.
-    aside = file.with_suffix(".part")
-    aside.write_text(json.dumps(stored, default=_plain), encoding="utf-8")
-    os.replace(aside, file)
+    with whole_file(_file(folder, seed)) as stream:
+        stream.write(json.dumps(stored, default=_plain).encode())
     return seed
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from bench import Options, Row
-from detection import TRACES
+from detection import TRACES, with_traces
 from grown_phantom import measured_abundances
 from information_bound import least_sd
 from kept_maps import KeptMap, Looked, kept_maps
@@ -77,7 +77,7 @@ class Look:
         from bayesunmix.run import run_image
         from bayesunmix.simulate import simulate_map
 
-        config = with_traces(phantom("laplace"), seed)
+        config = drawn_traces(phantom("laplace"), seed)
         sources: list[Source] = []
 
         def remembered(source: Source) -> Source:
@@ -95,7 +95,7 @@ class Look:
         return Looked(table, result.problems, {name: result.run[name] for name in KEPT_OF_RUN})
 
 
-def with_traces(declared: RunConfig, seed: int) -> RunConfig:
+def drawn_traces(declared: RunConfig, seed: int) -> RunConfig:
     """Give the phases traces of this seed; majors make room in proportion."""
     rng = np.random.default_rng([seed, 71])
     phases = []
@@ -106,10 +106,7 @@ def with_traces(declared: RunConfig, seed: int) -> RunConfig:
             element: phase.composition[element] if rich else 1e-6 * amount
             for element, amount in zip(TRACES, ppm.tolist(), strict=True)
         }
-        majors = {element: x for element, x in phase.composition.items() if element not in TRACES}
-        room = (1.0 - sum(traces.values())) / sum(majors.values())
-        composition = {element: x * room for element, x in majors.items()} | traces
-        phases.append(dataclasses.replace(phase, composition=composition))
+        phases.append(with_traces(phase, traces))
     return dataclasses.replace(declared, simulated_phases=tuple(phases))
 
 

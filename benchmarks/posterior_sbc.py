@@ -31,6 +31,7 @@ from bayesunmix.config import RunConfig
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.inference.replicates import Study
 from bayesunmix.settings import InferenceConfig
+from bayesunmix.whole_file import whole_file
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -138,10 +139,8 @@ def kept_pilot(file: Path, config: RunConfig, replicates: int) -> Pilot:
         )
     made = pilot(config, replicates)
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_suffix(".part")
-    with aside.open("wb") as stream:
+    with whole_file(file) as stream:
         pickle.dump(made, stream, protocol=5)
-    aside.replace(file)
     return made
 
 

@@ -7,7 +7,6 @@ for more replicates.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.inference.processes import claim_folder, over_processes
+from bayesunmix.whole_file import whole_file
 
 FloatArray = npt.NDArray[np.float64]
 Simulate = Callable[[int], tuple[Mapping[str, float], Any]]
@@ -146,9 +146,8 @@ def _one(study: Study, folder: Path, number: int) -> Replicate:
 
 
 def _write(replicate: Replicate, path: Path) -> None:
-    """Write aside and rename: a kill leaves either the whole replicate or nothing of it."""
-    aside = path.with_suffix(".part")
-    with aside.open("wb") as stream:
+    """Keep a replicate."""
+    with whole_file(path) as stream:
         np.savez(
             stream,
             number=replicate.number,
@@ -158,4 +157,3 @@ def _write(replicate: Replicate, path: Path) -> None:
             seconds=replicate.seconds,
             failure=replicate.failure,
         )
-    os.replace(aside, path)

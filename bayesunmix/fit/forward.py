@@ -12,7 +12,7 @@ families' calibration errors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -300,6 +300,15 @@ class ForwardModel:
         )
         return basis, main_area[:, : len(self.elements)]
 
+    def _main_lines(self) -> Iterator[tuple[int, FloatArray, FloatArray]]:
+        """Yield of each element's main family the element's place, and energies and strengths of the lines."""
+        for family in self.families:
+            if family.main and not family.stray and family.element in self.elements:
+                lines = self.table.lines(family.element, family.family)
+                energy = np.array([line.energy_keV for line in lines])
+                emitted = np.array([line.strength for line in lines]) * self.detector.efficiency(energy)
+                yield self.elements.index(family.element), energy, emitted
+
     def yield_change(self, atom_fractions: FloatArray) -> FloatArray:
         """Yield of each element at multiples `THICKNESS_GRID` of the mean thickness over that at the mean.
 
@@ -308,17 +317,11 @@ class ForwardModel:
         (thickness, phase, element)
         """
         change = np.ones((len(THICKNESS_GRID), len(atom_fractions), len(self.elements)))
-        mains = [f for f in self.families if f.main and not f.stray and f.element in self.elements]
-        for family in mains:
-            lines = self.table.lines(family.element, family.family)
-            energy = np.array([line.energy_keV for line in lines])
-            emitted = np.array([line.strength for line in lines]) * self.detector.efficiency(energy)
+        for place, energy, emitted in self._main_lines():
             for phase, fractions in enumerate(atom_fractions):
                 depth = self.film.depth(self.elements, fractions, energy)
                 detected = thin_film_factor(THICKNESS_GRID[:, None] * depth) @ emitted
-                change[:, phase, self.elements.index(family.element)] = detected / (
-                    thin_film_factor(depth) @ emitted
-                )
+                change[:, phase, place] = detected / (thin_film_factor(depth) @ emitted)
         return change
 
     def absorber_slopes(self, atom_fractions: FloatArray) -> FloatArray:
@@ -328,17 +331,13 @@ class ForwardModel:
         """
         absorbers = self.film.absorbers(self.elements)
         slopes = np.zeros((len(atom_fractions), len(self.elements), len(absorbers)))
-        mains = [f for f in self.families if f.main and not f.stray and f.element in self.elements]
-        for family in mains:
-            lines = self.table.lines(family.element, family.family)
-            energy = np.array([line.energy_keV for line in lines])
-            emitted = np.array([line.strength for line in lines]) * self.detector.efficiency(energy)
+        for place, energy, emitted in self._main_lines():
             for phase, fractions in enumerate(atom_fractions):
                 parts = self.film.depths(self.elements, fractions, energy)
                 depth = parts.sum(axis=0)
                 detected = emitted * thin_film_factor(depth)
                 per_depth = detected * absorption_slope(depth) / np.maximum(depth, 1e-300)
-                slopes[phase, self.elements.index(family.element)] = parts @ per_depth / detected.sum()
+                slopes[phase, place] = parts @ per_depth / detected.sum()
         return slopes
 
 
