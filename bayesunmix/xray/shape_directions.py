@@ -73,7 +73,8 @@ def shape_directions(
     gained, vectors = np.linalg.eigh(0.5 * (scaled + scaled.T))
     kept = gained > INFORMED
     sd = np.sqrt(1.0 + gained[kept])
-    along = vectors[:, kept].T
+    # The eigenvectors' rounding must not carry a parameter across its bound.
+    along = np.where(free, vectors[:, kept].T, 0.0)
     changes = along * prior_sd / sd[:, None]
     n_theta = len(prior_sd) - len(ratios)
     return ShapeDirections(
