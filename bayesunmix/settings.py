@@ -188,7 +188,8 @@ class XrayConfig:
     zeta_factors
         Instead: zeta-factors in kg electron / (photon m2), keyed alike; with the dose they give the mass thickness.
     absorption_sd
-        Relative sd of the mass absorption coefficients of each absorbing element; 0 for coefficients that are known.
+        Relative sd of the mass absorption coefficients of each absorbing element, above 1 keV and away from its edges;
+        0 for coefficients that are known.
     """
 
     table: Path | None = None

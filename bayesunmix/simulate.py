@@ -366,11 +366,11 @@ class Source:
         relative = float(np.clip(drawn, THINNEST, THICKNESS_GRID[-1]))
         mean, spread = self.film.thickness_nm
         absorbers = self.film.absorbers(self.elements)
-        coefficients = np.exp(self.film.absorption_sd * rng.standard_normal(len(absorbers)))
+        errors = rng.standard_normal(len(absorbers))
         film = dataclasses.replace(
             self.film,
             thickness_nm=(mean * relative, spread),
-            coefficient_factors=dict(zip(absorbers, coefficients.tolist(), strict=True)),
+            coefficient_errors=dict(zip(absorbers, errors.tolist(), strict=True)),
         )
         return dataclasses.replace(self, factors=factors, film=film, mass_thickness=relative)
 

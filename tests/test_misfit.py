@@ -109,6 +109,18 @@ def test_few_maps_without_fault_are_flagged() -> None:
     assert flagged <= 2
 
 
+def test_a_direction_that_drawn_maps_cannot_test_is_no_cause_for_alarm() -> None:
+    """Nearly a phase's own spectrum: testable only where that phase is nil, as on the map but not in its fit."""
+    near = 0.97 * SPECTRA[1] + 0.03 * OTHER
+    second = np.zeros((48, 48))
+    second[:, :12] = np.random.default_rng(0).uniform(0.4, 0.9, (48, 12))
+    true, fitted = (np.stack([1.0 - part, part], axis=2) for part in (second, np.maximum(second, 0.1)))
+    for seed in range(4):
+        grid = np.random.default_rng(seed).poisson(120.0 * (true @ SPECTRA)).astype(float)
+        found = scan(grid, SPECTRA, np.vstack([DIRECTIONS, near]), fitted, seed=seed)
+        assert found.sigma.max() < found.threshold < 6.0
+
+
 def test_what_all_windows_share_is_not_a_place() -> None:
     grid, shares = drawn((40, 40), 200.0, 5)
     rng = np.random.default_rng(6)

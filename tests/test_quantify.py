@@ -142,12 +142,12 @@ def n_absorbers(forward: ForwardModel) -> int:
 
 
 def test_coefficients_change_yields_as_another_film_does(forward: ForwardModel, yields: FloatArray) -> None:
-    """A film whose silicon absorbs 2 % more, by the slopes and by its depths."""
+    """A film whose silicon absorbs 2 % more above 1 keV and more than that near its edge, by slopes and by depths."""
     absorbers = forward.film.absorbers(forward.elements)
     log_factors = np.where(np.array(absorbers) == "Si", np.log(1.02), 0.0)
     drawn = CalibrationDraws(np.zeros((1, 1, 3)), np.ones((1, 1)), log_factors[None, None])
     found = compositions(weights_of(TRUE, yields, (1, 1)), yields, forward, TRUE, drawn)[0, 0]
-    film = dataclasses.replace(forward.film, coefficient_factors={"Si": 1.02})
+    film = dataclasses.replace(forward.film, absorption_sd=0.5 * np.log(1.02), coefficient_errors={"Si": 2.0})
     other = dataclasses.replace(forward, film=film)
     ratio = []
     for phase, fractions in enumerate(TRUE):

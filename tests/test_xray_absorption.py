@@ -13,6 +13,7 @@ from bayesunmix.xray.absorption import (
     weight_fractions,
     with_oxygen,
 )
+from bayesunmix.xray.absorption_errors import coefficient_doubt
 from bayesunmix.xray.atomic import atomic_symbol
 
 
@@ -90,3 +91,22 @@ def test_oxygen_of_the_usual_oxides() -> None:
 def test_an_empty_composition_is_refused() -> None:
     with pytest.raises(InputError, match="`composition` must hold at least one element"):
         weight_fractions({})
+
+
+def test_coefficients_are_least_certain_for_soft_lines_and_near_edges() -> None:
+    """Of 6 %: Chantler's Table 2 for solids."""
+    # Iron at its own K alpha, 10 % below its edge, at 5 and at 20 keV; its L3 edge lies at 0.707 keV.
+    np.testing.assert_array_equal(
+        coefficient_doubt("Fe", [[6.404, 5.0], [20.0, 7.2]]), [[2.5, 1.0], [1.0, 2.5]]
+    )
+    np.testing.assert_allclose(coefficient_doubt("Fe", [0.65, 0.25]), [5.0, 4.0])
+    # O K in magnesium, whose K edge is far above, and in oxygen itself, just below its edge.
+    assert coefficient_doubt("Mg", 0.525) == pytest.approx(1.0 / 0.525)
+    assert coefficient_doubt("O", 0.525) == 2.5
+    # Na K lies just above neodymium's M5 edge, Mg K just below its M3 edge, and both far from hafnium's.
+    assert coefficient_doubt("Nd", 1.041) == 5.0
+    assert coefficient_doubt("Nd", 1.254) == 3.75
+    assert coefficient_doubt("Hf", 1.254) == 1.0
+    energies = np.linspace(0.05, 40.0, 500)
+    for element in ("H", "O", "Ca", "U"):
+        assert np.all(coefficient_doubt(element, energies) >= 1.0)

@@ -48,7 +48,7 @@ class CalibrationDraws:
     thickness : (chain, draw)
         Mass thickness relative to its mean.
     log_absorption : (chain, draw, absorber)
-        Log factor on the mass absorption coefficients of each absorbing element, shared by all phases.
+        Log factor on the mass absorption coefficients of each absorbing element above 1 keV, shared by all phases.
     """
 
     log_factor: FloatArray

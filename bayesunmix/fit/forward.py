@@ -33,6 +33,7 @@ from bayesunmix.xray import (
     with_oxygen,
 )
 from bayesunmix.xray.absorption import absorption_slope, oxygen_per_cation
+from bayesunmix.xray.absorption_errors import coefficient_doubt
 from bayesunmix.xray.continuum import NO_CORRECTION, ContinuumCorrection, bremsstrahlung, hat_functions
 from bayesunmix.xray.lines import Line
 
@@ -64,9 +65,9 @@ class Film:
     oxygen : bool
         The declared elements are bound to oxygen by stoichiometry.
     absorption_sd : float
-        Relative sd of the mass absorption coefficients: alike at all energies, each absorbing element's own.
-    coefficient_factors : dict of str to float
-        Factors on the tabulated coefficients by absorbing element; 1 where none is given.
+        Relative sd of the mass absorption coefficients above 1 keV and away from edges; see `coefficient_doubt`.
+    coefficient_errors : dict of str to float
+        Errors of the tabulated coefficients in standard deviations by absorbing element; 0 where none is given.
     """
 
     thickness_nm: tuple[float, float]
@@ -74,7 +75,7 @@ class Film:
     takeoff_angle_deg: float | None
     oxygen: bool
     absorption_sd: float = 0.0
-    coefficient_factors: Mapping[str, float] = field(default_factory=dict)
+    coefficient_errors: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def mass_thickness_sd(self) -> float:
@@ -109,8 +110,9 @@ class Film:
         parts = np.zeros((len(names), *np.shape(energy_keV)))
         for place, name in enumerate(names):
             if name in fractions:
-                factor = fractions[name] * self.coefficient_factors.get(name, 1.0)
-                parts[place] = factor * mass_absorption_coefficient(name, energy_keV)
+                error = self.coefficient_errors.get(name, 0.0) * self.absorption_sd
+                factor = np.exp(error * coefficient_doubt(name, energy_keV)) if error else 1.0
+                parts[place] = fractions[name] * factor * mass_absorption_coefficient(name, energy_keV)
         return absorption_depth(parts, self.density_g_cm3[0], self.thickness_nm[0], self.takeoff_angle_deg)
 
 
@@ -325,9 +327,10 @@ class ForwardModel:
         return change
 
     def absorber_slopes(self, atom_fractions: FloatArray) -> FloatArray:
-        """Return d ln yield / d ln (mass absorption coefficient), shape (phase, element, absorber).
+        """Return the change of ln yield by a relative error of an absorber's coefficients, (phase, element, absorber).
 
-        With chi_a the depth that absorber a adds to chi, d ln A / d ln mu_a = (d ln A / d ln chi) chi_a / chi.
+        The error is that above 1 keV and away from edges; at a line it is `coefficient_doubt` times as large. With
+        chi_a the depth that absorber a adds to chi, d ln A / d ln mu_a = (d ln A / d ln chi) chi_a / chi.
         """
         absorbers = self.film.absorbers(self.elements)
         slopes = np.zeros((len(atom_fractions), len(self.elements), len(absorbers)))
@@ -337,7 +340,8 @@ class ForwardModel:
                 depth = parts.sum(axis=0)
                 detected = emitted * thin_film_factor(depth)
                 per_depth = detected * absorption_slope(depth) / np.maximum(depth, 1e-300)
-                slopes[phase, place] = parts @ per_depth / detected.sum()
+                doubt = np.array([coefficient_doubt(absorber, energy) for absorber in absorbers])
+                slopes[phase, place] = (doubt * parts) @ per_depth / detected.sum()
         return slopes
 
 
