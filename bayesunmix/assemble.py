@@ -67,9 +67,9 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class _Fit:
-    """What the fit is judged by: the model's own draws, without what parts of the map add to them.
+    """What the fit is judged by: the best mode's own draws, without what parts of the map or another mode add to them.
 
-    The mean of stretched draws, whose spectra go with abundances of their own, is no fit.
+    The mean of stretched draws, whose spectra go with abundances of their own, is no fit, nor is the mean of two modes.
     """
 
     own: Draws
@@ -130,10 +130,10 @@ def _judged(
     on_channels = channel_spectra(setup, fitted)
     endmembers = on_channels(robust.drawn.draws)
     own, spectra, held = robust.drawn.draws, endmembers.mean(axis=0), pixels
-    if robust.model is not None:
-        own, spectra = robust.model, on_channels(robust.model).mean(axis=0)
+    if robust.judged is not None:
+        own, spectra = robust.judged, on_channels(robust.judged).mean(axis=0)
     tilt = mean_thickness(setup, fitted, own)
-    if robust.model is not None:
+    if robust.judged is not None:
         held = dataclasses.replace(pixels, count_share=count_shares_at_mean(setup, own, tilt, max_overlap))
     segments = held_out_segments(setup, own, spectra, tilt, max_overlap)
     return _Fit(own, endmembers, spectra, held, tilt, segments)

@@ -95,6 +95,7 @@ def record(
             }
             for mode in fitted.modes
         ],
+        "rival_share": 0.0 if fitted.rival is None else fitted.rival.share,
         "diagnostics": diagnostics,
         "warnings": list(setup.warnings),
     }

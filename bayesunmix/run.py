@@ -1,6 +1,6 @@
 """The front door: from a map and a configuration to a result, stage by stage.
 
-    read -> calibrate -> bin -> starts -> mode -> draws -> pixels -> result -> files
+    read -> calibrate -> bin -> starts -> mode -> draws -> tiles -> draws of another mode -> pixels -> result -> files
 
 Each stage is a pure function of what came before; finished ones are kept on disk, so that an interrupted run goes on.
 """
@@ -32,6 +32,7 @@ from bayesunmix.result import Result
 
 if TYPE_CHECKING:
     from bayesunmix.checks.identifiability import Known
+    from bayesunmix.checks.robust import Robust
     from bayesunmix.fit.phase_number import PhaseNumber
     from bayesunmix.fit.posterior import Draws, FittedPosterior
     from bayesunmix.inference.pixel_posterior import PixelPosterior
@@ -190,6 +191,7 @@ def run_image(
         drawn = stages.run("draws", lambda: sample(fitted, config.inference, seed, reporter.advance))
     with reporter.stage("tiles"):
         robust = stages.run("tiles", lambda: robust_draws(setup, fitted, drawn, config.inference.level, seed))
+    robust = _with_rival(robust, fitted, config, seed, stages, reporter)
     pixels, known = _pixels_and_knowledge(
         setup, config, fitted, robust.drawn.draws, electrons, stages, reporter
     )
@@ -267,6 +269,25 @@ def _mode(
             pool.submit(importlib.import_module, "bayesunmix.report.page")
         fitted: FittedPosterior = stages.run("mode", fit)
     return fitted
+
+
+def _with_rival(
+    robust: Robust, fitted: FittedPosterior, config: RunConfig, seed: int, stages: Stages, reporter: Reporter
+) -> Robust:
+    """Mix the draws of a mode that holds a share of the posterior in."""
+    rival = fitted.rival
+    if rival is None or config.inference.method == "map":
+        return robust
+    from bayesunmix.fit.mode_mixture import mixed
+    from bayesunmix.fit.sampling import sample
+
+    with reporter.stage("draws of another mode"):
+        other = stages.run(
+            "rival_draws", lambda: sample(rival.fitted, config.inference, seed, reporter.advance)
+        )
+    both = mixed(robust.drawn, fitted, rival, other, seed)
+    own = robust.drawn.draws if robust.model is None else robust.model
+    return dataclasses.replace(robust, drawn=both, one_mode=own)
 
 
 def _pixels_and_knowledge(

@@ -41,8 +41,11 @@ def problems(run: dict[str, Any], config: RunConfig, fitted: FittedPosterior, dr
     rivals = [m for m in fitted.modes[1:] if m.followed and not m.same_mode and m.objective < RIVAL_NATS]
     if rivals:
         nats = min(mode.objective for mode in rivals)
+        held = ""
+        if fitted.rival is not None and inference.method != "map":
+            held = f" Of the draws {100 * fitted.rival.share:.0f} % are its own, so that intervals hold both."
         problems.append(
-            f"Another mode lies only {nats:.1f} nats above the best one: the starts disagree. "
+            f"Another mode lies only {nats:.1f} nats above the best one: the starts disagree.{held} "
             "Declare more about the phases."
         )
     if inference.method == "nuts":

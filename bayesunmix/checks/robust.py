@@ -58,6 +58,8 @@ class Robust:
         Stretched where `used`.
     model : Draws or None
         The model's own draws where the stretched ones are used.
+    one_mode : Draws or None
+        The model's own draws of the best mode, where those that are reported hold another mode's too.
     facts : dict
         What run.json holds: ``used``, ``reason``, ``tiles``, ``significance``, and per phase and element the ratio of
         the robust standard deviation to the model's, of counting and unmixing alone.
@@ -66,6 +68,12 @@ class Robust:
     drawn: Drawn
     model: Draws | None
     facts: dict[str, Any]
+    one_mode: Draws | None = None
+
+    @property
+    def judged(self) -> Draws | None:
+        """Draws by which the fit is judged, where they are not those reported: a mean over two modes is no fit."""
+        return self.model if self.one_mode is None else self.one_mode
 
 
 def robust_draws(

@@ -3,14 +3,15 @@
 starts -> coarse atoms, a part of the blocks, each with every atom -> L-BFGS from each       (all objectives are kept)
 best, and its nearest rival where there is one
        -> atoms one sd apart where the posterior sits, all blocks, grouped, absorption and units renewed
-       -> mode and Hessian of each; the one that holds more of the posterior's mass is kept
--> Laplace or NUTS draws
+       -> mode and Hessian of each; the one that holds more of the posterior's mass comes first, and the other is kept
+          where it holds a share
+-> Laplace or NUTS draws of each
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 import jax
@@ -71,6 +72,8 @@ FEWEST_BLOCKS = 0.02
 # A rival this near to the best, at most so many modes in all, is compared with it on all blocks.
 RIVAL_NATS = 100.0
 MOST_REFINED = 2
+# A rival that lacks less than this in log mass holds a share of the posterior worth drawing from: 0.7 % at the least.
+SHARED_NATS = 5.0
 # Draws that are read at a time.
 READ_TOGETHER = 128
 # Two modes are the same when no endmember differs by more than this Hellinger distance.
@@ -114,6 +117,8 @@ class FittedPosterior:
         Compositions whose absorption the basis of `data` holds.
     atom_fractions : (phase, element)
         Composition at the mode, with nominal calibration factors.
+    rival : Rival, optional
+        The mode that holds the rest of the posterior's mass, where there is one.
     """
 
     data: UnmixingData
@@ -121,11 +126,30 @@ class FittedPosterior:
     modes: tuple[Mode, ...]
     absorbing: FloatArray
     atom_fractions: FloatArray
+    rival: Rival | None = field(default=None, kw_only=True)
 
     @cached_property
     def model(self) -> FlatModel:
         """Flat view of the model; built on demand, so that the rest can be saved and read back."""
         return flat_model(self.data)
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Another mode that holds a share of the posterior.
+
+    Attributes
+    ----------
+    fitted : FittedPosterior
+    share : float
+        Of the mass of both modes, by Laplace's approximation of each.
+    order : (phase,) int
+        Which of its phases each of the best mode's is: phases declared alike may have changed places.
+    """
+
+    fitted: FittedPosterior
+    share: float
+    order: npt.NDArray[np.int64]
 
 
 def fit_posterior(
@@ -171,7 +195,6 @@ def fit_posterior(
     ]
     masses = [_log_mass(around.data, estimate) for around, estimate in zip(refined, found, strict=True)]
     best = int(np.argmax(masses))
-    data, estimate = refined[best].data, found[best]
     settled = []
     for rival, own, mode, mass in zip(
         rivals, [around.data for around in refined], found, masses, strict=True
@@ -186,8 +209,32 @@ def fit_posterior(
         if all(candidate is not rival for rival in rivals)
     ]
     modes = _modes(settled, others, blocks.phases)
-    kept = jax.tree.map(np.asarray, data)
-    return FittedPosterior(kept, estimate, modes, fractions[best], atom_fractions(data, settled[best].sites))
+    whole = [
+        FittedPosterior(
+            jax.tree.map(np.asarray, around.data),
+            mode,
+            modes,
+            absorbed,
+            atom_fractions(around.data, candidate.sites),
+        )
+        for around, mode, absorbed, candidate in zip(refined, found, fractions, settled, strict=True)
+    ]
+    if len(settled) < MOST_REFINED:
+        return whole[best]
+    return replace(whole[best], rival=_sharing(settled, whole, best, blocks.phases))
+
+
+def _sharing(
+    settled: list[Candidate], whole: list[FittedPosterior], best: int, phases: tuple[Phase, ...]
+) -> Rival | None:
+    """Return the mode beside the best one, where it is another one and holds a share of the mass."""
+    other = next(number for number in range(len(settled)) if number != best)
+    lacks = settled[other].potential
+    own, theirs = (np.asarray(compiled_spectra(settled[n].data, settled[n].sites)) for n in (best, other))
+    apart, order = _matched(own, theirs, _alike_declared(phases))
+    if apart < SAME_MODE or lacks > SHARED_NATS:
+        return None
+    return Rival(whole[other], float(1.0 / (1.0 + np.exp(lacks))), order)
 
 
 def _rivals(candidates: list[Candidate]) -> list[Candidate]:
@@ -301,13 +348,12 @@ def _modes(settled: list[Candidate], others: list[Candidate], phases: tuple[Phas
         where a settled mode is, is that mode.
     """
     ranked = sorted(settled, key=lambda candidate: candidate.potential)
-    declared = [(phase.matrix, tuple(phase.absent), phase.stoichiometry) for phase in phases]
-    alike = np.array([[first == second for second in declared] for first in declared])
+    alike = _alike_declared(phases)
     endmembers = [np.asarray(compiled_spectra(c.data, c.sites)) for c in ranked]
     modes = [
         Mode(
             c.potential,
-            number == 0 or _apart(own, endmembers[0], alike) < SAME_MODE,
+            number == 0 or _matched(own, endmembers[0], alike)[0] < SAME_MODE,
             True,
             atom_fractions(c.data, c.sites),
         )
@@ -315,7 +361,7 @@ def _modes(settled: list[Candidate], others: list[Candidate], phases: tuple[Phas
     ]
     for other in others:
         own = np.asarray(compiled_spectra(other.data, other.sites))
-        apart = [_apart(own, found, alike) for found in endmembers]
+        apart = [_matched(own, found, alike)[0] for found in endmembers]
         nearest = int(np.argmin(apart))
         known = other.followed and apart[nearest] < SAME_BASIN
         objective = ranked[nearest].potential if known else other.potential
@@ -324,11 +370,19 @@ def _modes(settled: list[Candidate], others: list[Candidate], phases: tuple[Phas
     return (modes[0], *sorted(modes[1:], key=lambda mode: mode.objective))
 
 
-def _apart(first: FloatArray, second: FloatArray, alike: npt.NDArray[np.bool_]) -> float:
-    """Largest Hellinger distance between two sets of spectra, matched among phases declared alike."""
+def _alike_declared(phases: tuple[Phase, ...]) -> npt.NDArray[np.bool_]:
+    """Say which phases were declared alike, (phase, phase)."""
+    declared = [(phase.matrix, tuple(phase.absent), phase.stoichiometry) for phase in phases]
+    return np.array([[first == second for second in declared] for first in declared])
+
+
+def _matched(
+    first: FloatArray, second: FloatArray, alike: npt.NDArray[np.bool_]
+) -> tuple[float, npt.NDArray[np.int64]]:
+    """Match two sets of spectra among phases declared alike: largest Hellinger distance, and the second's order."""
     distance = hellinger(first[:, None], second[None])
     rows, columns = linear_sum_assignment(np.where(alike, distance, 10.0))
-    return float(distance[rows, columns].max())
+    return float(distance[rows, columns].max()), np.asarray(columns, dtype=np.int64)
 
 
 @dataclass(frozen=True)

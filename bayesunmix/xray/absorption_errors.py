@@ -9,9 +9,9 @@ no free atom. Chantler (2000, J. Phys. Chem. Ref. Data 29, 597, doi:10.1063/1.13
     within 15 % of an L1, M1 to M3 edge   15 to 30 %
     within 15 % of an L2, L3, M4, M5 edge 20 to 40 %
 
-Here the error below 1 keV is inverse to the energy, which makes 6 % to 11 % at O K and 22 % at C K, and near edges it
-is the middle of the range. xraylib's table and Chantler's, 25 elements of rocks, differ by 13 to 15 % (root mean
-square) from 0.25 to 0.6 keV, 12 % up to 1 keV, 11 % up to 2 keV and 6 % up to 10 keV.
+xraylib's table and Chantler's, for 25 elements of rocks, differ by 13 to 15 % (root mean square) from 0.25 to 0.6 keV,
+by 12 % up to 1 keV, by 11 % up to 2 keV and by 6 % up to 10 keV. Here the error is 15 % below 1 keV, inverse to the
+energy below 0.4 keV, which makes 22 % at C K, and near edges the middle of Chantler's range.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from bayesunmix.xray.atomic import atomic_number
 
 Array = npt.NDArray[np.float64]
 
-SOFT_KEV = 1.0
+# Below this energy the error is 15 %, in units of the 6 % elsewhere, and more for very soft lines: 6 % keV over energy.
+SOFT_KEV, SOFT = 1.0, 2.5
 # Of the 6 % elsewhere: 15, 22.5 and 30 %, within this share of the edge's energy.
-# Edges, within which share of their energy they are near, and the error there in units of the 6 % elsewhere: 15, 22.5
-# and 30 %.
+# Edges, within which share of their energy they are near, and the error there: 15, 22.5 and 30 %.
 NEAR_EDGES = (
     ((xraylib.K_SHELL,), 0.10, 2.5),
     ((xraylib.L1_SHELL, xraylib.M1_SHELL, xraylib.M2_SHELL, xraylib.M3_SHELL), 0.15, 3.75),
@@ -57,7 +57,7 @@ def coefficient_doubt(element: str, energy_keV: npt.ArrayLike) -> Array:
         If the element is unknown.
     """
     energy = np.maximum(np.asarray(energy_keV, dtype=np.float64), 1e-3)
-    doubt = np.maximum(SOFT_KEV / energy, 1.0)
+    doubt = np.where(energy < SOFT_KEV, np.maximum(SOFT_KEV / energy, SOFT), 1.0)
     for edge, width, factor in _edges(atomic_number(element)):
         doubt = np.where(np.abs(energy / edge - 1.0) < width, np.maximum(doubt, factor), doubt)
     return np.asarray(doubt)
