@@ -95,10 +95,15 @@ def record(
             }
             for mode in fitted.modes
         ],
-        "rival_share": 0.0 if fitted.rival is None else fitted.rival.share,
+        "rival_share": _rival_share(fitted, config.inference.method),
         "diagnostics": diagnostics,
         "warnings": list(setup.warnings),
     }
+
+
+def _rival_share(fitted: FittedPosterior, method: str) -> float:
+    """Return the share of the draws that are another mode's."""
+    return 0.0 if fitted.rival is None or method == "map" else fitted.rival.share
 
 
 def _trust(setup: Setup, drawn: Drawn) -> dict[str, Any]:

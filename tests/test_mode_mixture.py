@@ -18,6 +18,7 @@ from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.fit.posterior import SHARED_NATS, FittedPosterior, Rival
 from bayesunmix.fit.sampling import Drawn, sample
 from bayesunmix.phase import Phase
+from bayesunmix.report.methods import methods_paragraph
 from bayesunmix.result import Result
 from bayesunmix.settings import InferenceConfig
 from bayesunmix.simulate import simulate_map
@@ -177,3 +178,5 @@ def test_the_fit_is_judged_by_the_best_mode_alone(runs: tuple[Result, Result, fl
     (said,) = [problem for problem in both.problems if problem.startswith("Another mode")]
     assert "0.8 nats" in said
     assert "30 % are its own" in said
+    assert "A second mode holds 30 % of the posterior, and of the draws." in methods_paragraph(both)
+    assert "second mode" not in methods_paragraph(alone)

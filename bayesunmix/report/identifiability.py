@@ -38,8 +38,8 @@ def identifiability_section(result: Result, picture: str, table: Table) -> str:
         f"<figure>{picture}<figcaption>Share of each source in the variance of every atom fraction and partition "
         "coefficient that has an interval; at the end of each bar the relative standard deviation. Counting: photons, "
         "were the abundances known. Unmixing: that they are not. Calibration: strengths of the X-ray lines. "
-        "Absorption: the film's thickness. Each source is what it adds to those before it in the order of the "
-        "fit; all shares are in <code>uncertainty_budget.csv</code>.</figcaption></figure>"
+        "Absorption: the film's thickness and absorption coefficients. Each source is what it adds to those before it "
+        "in the order of the fit; all shares are in <code>uncertainty_budget.csv</code>.</figcaption></figure>"
         f'<div class="wide">{_budget_table(result, table)}</div>'
         '<h2 id="identifiability">What pins each composition</h2>'
         f'<div class="wide">{_pins_table(result, table)}</div>{_directions(result.run)}'
@@ -140,7 +140,7 @@ def _modes_table(result: Result, table: Table) -> str:
         *sorted(others, key=lambda mode: (not mode["followed"], mode["objective"]))[: MOST_MODES - 1],
     ]
     elements = list(result.run["config"]["sample"]["elements"])
-    body = [["nats worse", *(_number(f"{mode['objective']:.0f}") for mode in shown)]]
+    body = [["nats worse", *(_number(_nats(mode["objective"])) for mode in shown)]]
     body.append(["", *(f"<td>{'followed' if mode['followed'] else 'not followed'}</td>" for mode in shown)])
     for k, phase in enumerate(result.phases):
         for element in element_order(elements):
@@ -153,8 +153,16 @@ def _modes_table(result: Result, table: Table) -> str:
         "map, and their compositions in at% where one has more than 1. One that was not followed to its end was "
         "hopeless, or on its way to one that was."
     )
+    share = result.run.get("rival_share", 0.0)
+    if share:
+        caption += f" {100.0 * share:.2g} % of the draws are those of the second mode, as much as it has of the mass."
     head = ["", "best", *(f"mode {number}" for number in range(2, len(shown) + 1))]
     return table(head, body, caption)
+
+
+def _nats(objective: float) -> str:
+    """Write the distance of a mode, to a tenth where it is near enough to matter."""
+    return f"{objective:.1f}" if 0.0 < objective < 10.0 else f"{objective:.0f}"
 
 
 def _number(text: str) -> str:

@@ -108,6 +108,10 @@ def _computed(result: Result) -> list[str]:
     run = result.run
     config, diagnostics = run.get("config", {}).get("inference", {}), run.get("diagnostics", {})
     starts = f" The mode was searched from {len(run['starts'])} starting points." if run.get("starts") else ""
+    if run.get("rival_share"):
+        starts += (
+            f" A second mode holds {100.0 * run['rival_share']:.2g} % of the posterior, and of the draws."
+        )
     method = run.get("method")
     if method == "nuts":
         text = (
