@@ -34,7 +34,8 @@ from bayesunmix.chemistry.mass_thickness import (
 )
 from bayesunmix.chemistry.quantify import draw_calibration
 from bayesunmix.config import RunConfig
-from bayesunmix.fit.posterior import Draws, FittedPosterior
+from bayesunmix.fit.draws import Draws
+from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.groups import (
     COMPOSITION_DIMS,

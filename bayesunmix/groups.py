@@ -18,8 +18,9 @@ from bayesunmix.chemistry.quantify import (
     interval,
     relative_atoms,
 )
+from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.line_shapes import line_shapes
-from bayesunmix.fit.posterior import Draws, FittedPosterior
+from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.freeform.run_stage import FreeFitted
 from bayesunmix.inference.pixel_posterior import PixelPosterior

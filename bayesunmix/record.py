@@ -10,7 +10,8 @@ import pandas as pd
 
 from bayesunmix.checkpoint import Stages
 from bayesunmix.config import RunConfig
-from bayesunmix.fit.posterior import Draws, FittedPosterior
+from bayesunmix.fit.draws import Draws
+from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.models.thickness import STRAY_EXPONENT_SD

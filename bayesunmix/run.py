@@ -33,8 +33,9 @@ from bayesunmix.result import Result
 if TYPE_CHECKING:
     from bayesunmix.checks.identifiability import Known
     from bayesunmix.checks.robust import Robust
+    from bayesunmix.fit.draws import Draws
     from bayesunmix.fit.phase_number import PhaseNumber
-    from bayesunmix.fit.posterior import Draws, FittedPosterior
+    from bayesunmix.fit.posterior import FittedPosterior
     from bayesunmix.inference.pixel_posterior import PixelPosterior
 
 # The search for the mode is the same whatever the seed of the draws: a mode is a property of the map.

@@ -222,7 +222,7 @@ def _compiled(fitted: FittedPosterior) -> Any:  # noqa: ANN401
 
 def quantities(pilot: Pilot, z: FloatArray) -> dict[str, FloatArray]:
     """Compositions and partition coefficients at flat parameters z (chain, draw, dim), by name."""
-    from bayesunmix.fit.posterior import read_draws
+    from bayesunmix.fit.draws import read_draws
 
     return named(pilot, read_draws(_copy(pilot), z).weights)
 

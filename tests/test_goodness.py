@@ -22,7 +22,7 @@ from bayesunmix.checks.goodness import (
     pooled_tilt,
 )
 from bayesunmix.config import RunConfig
-from bayesunmix.fit.posterior import Draws
+from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
 from bayesunmix.models.thickness import ThicknessDraws, no_effect

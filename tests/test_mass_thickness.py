@@ -28,8 +28,8 @@ from bayesunmix.config import RunConfig
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.errors import InputError
+from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.forward import Film, ForwardModel, forward_model
-from bayesunmix.fit.posterior import Draws
 from bayesunmix.result import Result
 from bayesunmix.run import run_image
 from bayesunmix.xray import Detector, LineTable, atomic_weight, bremsstrahlung

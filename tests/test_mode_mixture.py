@@ -13,6 +13,7 @@ import pytest
 from bayesunmix import run as run_module
 from bayesunmix.config import RunConfig
 from bayesunmix.fit import posterior
+from bayesunmix.fit.draws import read_draws
 from bayesunmix.fit.mode_mixture import BY_PHASE, in_units_of, mixed, places
 from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.fit.posterior import SHARED_NATS, FittedPosterior, Rival
@@ -137,7 +138,7 @@ def runs() -> tuple[Result, Result, float]:
         # Iron of the second phase.
         free = np.asarray(fitted.data.free).tolist()
         other = moved(fitted, free.index([1, 2]), 0.5)
-        read = [posterior.read_draws(f, f.estimate.z[None, None]).weights[0] for f in (fitted, other)]
+        read = [read_draws(f, f.estimate.z[None, None]).weights[0] for f in (fitted, other)]
         fractions = [nominal_fractions(weights, np.asarray(fitted.data.yields))[0, 1, 2] for weights in read]
         apart.append(float(fractions[1] - fractions[0]))
         rival = Rival(other, SHARE, np.arange(2))

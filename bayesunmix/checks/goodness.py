@@ -16,7 +16,8 @@ import numpy.typing as npt
 import xarray as xr
 from scipy import sparse
 
-from bayesunmix.fit.posterior import Draws, FittedPosterior
+from bayesunmix.fit.draws import Draws
+from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
 from bayesunmix.models.thickness import THINNEST, ThicknessDraws

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from bayesunmix.checks.regions import Region
-from bayesunmix.fit.posterior import Draws
+from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.starts import component_templates
 from bayesunmix.inference.misfit import Scan, pooled_amounts, scan, scores

@@ -22,7 +22,8 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from bayesunmix.checks.local_posterior import composition_slopes
-from bayesunmix.fit.posterior import Draws, FittedPosterior, read_draws
+from bayesunmix.fit.draws import Draws, read_draws
+from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.inference.arrays import single_thread

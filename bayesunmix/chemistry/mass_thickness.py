@@ -28,7 +28,8 @@ from bayesunmix.fit.forward import ForwardModel
 from bayesunmix.xray.lines import AVOGADRO
 
 if TYPE_CHECKING:
-    from bayesunmix.fit.posterior import Draws, FittedPosterior
+    from bayesunmix.fit.draws import Draws
+    from bayesunmix.fit.posterior import FittedPosterior
     from bayesunmix.fit.preparation import Setup
     from bayesunmix.inference.pixel_posterior import PixelPosterior
 

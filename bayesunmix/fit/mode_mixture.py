@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.fit.posterior import Draws, FittedPosterior, Rival
+from bayesunmix.fit.draws import Draws
+from bayesunmix.fit.posterior import FittedPosterior, Rival
 from bayesunmix.fit.sampling import Drawn
 
 AnyArray = npt.NDArray[Any]

@@ -1,18 +1,17 @@
-"""The posterior of a run: from starting points to the best mode, its curvature and draws.
+"""The posterior of a run: from starting points to the best mode, its curvature, and the mode beside it.
 
 starts -> coarse atoms, a part of the blocks, each with every atom -> L-BFGS from each       (all objectives are kept)
 best, and its nearest rival where there is one
        -> atoms one sd apart where the posterior sits, all blocks, grouped, absorption and units renewed
        -> mode and Hessian of each; the one that holds more of the posterior's mass comes first, and the other is kept
           where it holds a share
--> Laplace or NUTS draws of each
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +39,7 @@ from bayesunmix.fit.search import (
     unit_whitening,
 )
 from bayesunmix.fit.starts import Start, hellinger
-from bayesunmix.inference.density import MOST_PROGRAMS, FlatModel, compiling
+from bayesunmix.inference.density import FlatModel, compiling
 from bayesunmix.inference.map_estimate import MapEstimate, descend, find_map
 from bayesunmix.inference.mixture import (
     atom_weights,
@@ -51,17 +50,8 @@ from bayesunmix.inference.mixture import (
 )
 from bayesunmix.inference.sharding import place
 from bayesunmix.models.abundance import abundance_prior, padded_prior, simplex_atoms
-from bayesunmix.models.endmember import continuum_shape, family_counts
 from bayesunmix.models.thickness import ThicknessEffect, counted
-from bayesunmix.models.unmixing import (
-    Sites,
-    UnmixingData,
-    component_weights,
-    continuum_corrections,
-    log_ratios,
-    spectra,
-    thickness_parameters,
-)
+from bayesunmix.models.unmixing import Sites, UnmixingData, thickness_parameters
 from bayesunmix.phase import Phase
 
 FloatArray = npt.NDArray[np.float64]
@@ -74,8 +64,6 @@ RIVAL_NATS = 100.0
 MOST_REFINED = 2
 # A rival that lacks less than this in log mass holds a share of the posterior worth drawing from: 0.7 % at the least.
 SHARED_NATS = 5.0
-# Draws that are read at a time.
-READ_TOGETHER = 128
 # Two modes are the same when no endmember differs by more than this Hellinger distance.
 SAME_MODE = 0.01
 
@@ -383,70 +371,3 @@ def _matched(
     distance = hellinger(first[:, None], second[None])
     rows, columns = linear_sum_assignment(np.where(alike, distance, 10.0))
     return float(distance[rows, columns].max()), np.asarray(columns, dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class Draws:
-    """Posterior draws of everything that the result is made of.
-
-    Attributes
-    ----------
-    weights : (chain, draw, phase, component)
-        Counts in each component's main family.
-    family_counts : (chain, draw, phase, family)
-        Counts of each line family per unit of weight.
-    continuum : (chain, draw, phase, knot)
-        Counts of each continuum piece.
-    spectra : (chain, draw, phase, energy)
-        Endmembers over the fitted bins, unit sum.
-    absorption_scale, stray_exponent : (chain, draw)
-        lambda and kappa of `bayesunmix.models.thickness`.
-    line_shapes : (chain, draw, direction)
-        x of `bayesunmix.models.response`.
-    """
-
-    weights: FloatArray
-    family_counts: FloatArray
-    continuum: FloatArray
-    spectra: FloatArray
-    absorption_scale: FloatArray
-    stray_exponent: FloatArray
-    line_shapes: FloatArray
-
-    @property
-    def total(self) -> FloatArray:
-        """Counts of a phase in all, shape (chain, draw, phase)."""
-        return np.asarray(self.family_counts.sum(axis=-1) + self.continuum.sum(axis=-1))
-
-
-def read_draws(fitted: FittedPosterior, z: FloatArray) -> Draws:
-    """Map flat draws z, shape (chain, draw, dim), to what they mean."""
-    flat = z.reshape(-1, z.shape[-1])
-    read, data = _reader(fitted.model.constrain), fitted.data
-    # Batches of one size: one program serves any number of draws.
-    padded = np.concatenate([flat, np.repeat(flat[-1:], -len(flat) % READ_TOGETHER, axis=0)])
-    batches = padded.reshape(-1, READ_TOGETHER, z.shape[-1])
-    parts = [jax.tree.map(np.asarray, read(jnp.asarray(batch), data)) for batch in batches]
-    joined = (np.concatenate(values)[: len(flat)] for values in zip(*parts, strict=True))
-    return Draws(*(values.reshape(*z.shape[:2], *values.shape[1:]) for values in joined))
-
-
-@lru_cache(maxsize=MOST_PROGRAMS)
-def _reader(
-    constrain: Callable[[jax.Array, UnmixingData], Sites],
-) -> Callable[[jax.Array, UnmixingData], tuple[jax.Array, ...]]:
-    """Compile a batch's way from flat draws to the arrays of `Draws`."""
-
-    def one(flat: jax.Array, data: UnmixingData) -> tuple[jax.Array, ...]:
-        sites = constrain(flat, data)
-        weights = component_weights(data, sites)
-        return (
-            weights,
-            family_counts(data.basis, weights, log_ratios(data, sites)),
-            weights[:, -1:] * continuum_shape(data.basis, *continuum_corrections(sites)),
-            spectra(data, sites),
-            *thickness_parameters(data, sites),
-            sites["response"],
-        )
-
-    return jax.jit(jax.vmap(one, in_axes=(0, None)))

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.fit.draws import Draws, read_draws
 from bayesunmix.fit.model_data import nominal_fractions
-from bayesunmix.fit.posterior import Draws, FittedPosterior, read_draws
+from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.trust import Trust, quantity_moves
 from bayesunmix.freeform.run_stage import FreeFitted
 from bayesunmix.inference.cut_normal import coordinates

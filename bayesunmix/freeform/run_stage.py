@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
+from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.model_data import Blocks
-from bayesunmix.fit.posterior import Draws, FittedPosterior, Mode
+from bayesunmix.fit.posterior import FittedPosterior, Mode
 from bayesunmix.fit.starts import component_templates
 from bayesunmix.freeform.posterior import FreePosterior, fit_free
 from bayesunmix.models.endmember import EndmemberBasis

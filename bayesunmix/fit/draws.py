@@ -1,0 +1,97 @@
+"""Posterior draws of everything that a result is made of, read from flat vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.fit.posterior import FittedPosterior
+from bayesunmix.inference.density import MOST_PROGRAMS
+from bayesunmix.models.endmember import continuum_shape, family_counts
+from bayesunmix.models.unmixing import (
+    Sites,
+    UnmixingData,
+    component_weights,
+    continuum_corrections,
+    log_ratios,
+    spectra,
+    thickness_parameters,
+)
+
+FloatArray = npt.NDArray[np.float64]
+
+# Draws that are read at a time.
+READ_TOGETHER = 128
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Posterior draws of everything that the result is made of.
+
+    Attributes
+    ----------
+    weights : (chain, draw, phase, component)
+        Counts in each component's main family.
+    family_counts : (chain, draw, phase, family)
+        Counts of each line family per unit of weight.
+    continuum : (chain, draw, phase, knot)
+        Counts of each continuum piece.
+    spectra : (chain, draw, phase, energy)
+        Endmembers over the fitted bins, unit sum.
+    absorption_scale, stray_exponent : (chain, draw)
+        lambda and kappa of `bayesunmix.models.thickness`.
+    line_shapes : (chain, draw, direction)
+        x of `bayesunmix.models.response`.
+    """
+
+    weights: FloatArray
+    family_counts: FloatArray
+    continuum: FloatArray
+    spectra: FloatArray
+    absorption_scale: FloatArray
+    stray_exponent: FloatArray
+    line_shapes: FloatArray
+
+    @property
+    def total(self) -> FloatArray:
+        """Counts of a phase in all, shape (chain, draw, phase)."""
+        return np.asarray(self.family_counts.sum(axis=-1) + self.continuum.sum(axis=-1))
+
+
+def read_draws(fitted: FittedPosterior, z: FloatArray) -> Draws:
+    """Map flat draws z, shape (chain, draw, dim), to what they mean."""
+    flat = z.reshape(-1, z.shape[-1])
+    read, data = _reader(fitted.model.constrain), fitted.data
+    # Batches of one size: one program serves any number of draws.
+    padded = np.concatenate([flat, np.repeat(flat[-1:], -len(flat) % READ_TOGETHER, axis=0)])
+    batches = padded.reshape(-1, READ_TOGETHER, z.shape[-1])
+    parts = [jax.tree.map(np.asarray, read(jnp.asarray(batch), data)) for batch in batches]
+    joined = (np.concatenate(values)[: len(flat)] for values in zip(*parts, strict=True))
+    return Draws(*(values.reshape(*z.shape[:2], *values.shape[1:]) for values in joined))
+
+
+@lru_cache(maxsize=MOST_PROGRAMS)
+def _reader(
+    constrain: Callable[[jax.Array, UnmixingData], Sites],
+) -> Callable[[jax.Array, UnmixingData], tuple[jax.Array, ...]]:
+    """Compile a batch's way from flat draws to the arrays of `Draws`."""
+
+    def one(flat: jax.Array, data: UnmixingData) -> tuple[jax.Array, ...]:
+        sites = constrain(flat, data)
+        weights = component_weights(data, sites)
+        return (
+            weights,
+            family_counts(data.basis, weights, log_ratios(data, sites)),
+            weights[:, -1:] * continuum_shape(data.basis, *continuum_corrections(sites)),
+            spectra(data, sites),
+            *thickness_parameters(data, sites),
+            sites["response"],
+        )
+
+    return jax.jit(jax.vmap(one, in_axes=(0, None)))
