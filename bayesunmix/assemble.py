@@ -22,6 +22,7 @@ from bayesunmix.checks.goodness import (
 )
 from bayesunmix.checks.identifiability import Known, identifiability, loose_ends, sentence_of
 from bayesunmix.checks.misfit import Misfit, find_misfit
+from bayesunmix.checks.overlap import Overlap, find_overlap
 from bayesunmix.checks.residual_regions import residual_regions
 from bayesunmix.checks.robust import Robust
 from bayesunmix.chemistry.mass_thickness import (
@@ -108,6 +109,10 @@ def assemble(
     run["robust"] = robust.facts
     run["misfit"] = [region.to_dict() for region in misfit.regions]
     run["misfit_search"] = misfit.facts()
+    matrix = np.array([phase.matrix for phase in setup.phases])
+    endmembers = fit.own.spectra.mean(axis=(0, 1))
+    overlap = find_overlap(setup.blocks.counts, endmembers, config.inference.max_overlap, matrix)
+    run["overlap"] = dataclasses.asdict(overlap)
     run["pixel_thickness"] = thickness_facts(setup, fitted, drawn.draws)
     run["line_shapes"] = line_shape_facts(setup, drawn.draws)
     thickness = None
@@ -213,6 +218,7 @@ def _warnings(
         *([misfit_sentence(deviance)] if deviance > MISFIT else []),
         *([robust.facts["reason"]] if robust.facts["used"] else []),
         *misfit.warnings(),
+        *Overlap(**run["overlap"]).warnings(),
         *rival_modes(setup, fitted),
         *broken_stoichiometry(setup, fitted),
         *not_resampled(config, robust.drawn),

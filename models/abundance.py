@@ -146,6 +146,29 @@ def _face_points(size: int, *, fine: bool) -> list[FloatArray]:
     return [centre, *pulled]
 
 
+def face_positions(spectra: FloatArray, counts: float) -> FloatArray:
+    """Interior points of the face of three spectra at equal Fisher steps: layers from an edge to the corner opposite.
+
+    Parameters
+    ----------
+    spectra : (3, energy)
+        Spectra with unit sum, strictly positive.
+    counts : float
+        Counts of a pixel.
+
+    Returns
+    -------
+    (point, 3)
+    """
+    first, second, third = spectra
+    found = []
+    for up in edge_positions(0.5 * (first + second), third, counts)[1:-1]:
+        left, right = ((1.0 - up) * end + up * third for end in (first, second))
+        for across in edge_positions(left, right, counts)[1:-1]:
+            found.append([(1.0 - up) * (1.0 - across), (1.0 - up) * across, up])
+    return np.array(found).reshape(-1, 3)
+
+
 def abundance_prior(
     atoms: FloatArray, spectra: FloatArray, counts: float, matrix: npt.NDArray[np.bool_]
 ) -> AbundancePrior:
