@@ -12,6 +12,7 @@ from scipy.stats import norm, truncnorm
 from bayesunmix.chemistry.quantify import (
     FALSE_DECISIONS_K,
     CalibrationDraws,
+    atoms_at,
     compositions,
     detect,
     draw_calibration,
@@ -57,6 +58,14 @@ def weights_of(fractions: FloatArray, yields: FloatArray, shape: tuple[int, int]
     return np.tile(padded, (*shape, 1, 1))
 
 
+def at_true(
+    weights: FloatArray, yields: FloatArray, forward: ForwardModel, drawn: CalibrationDraws | None = None
+) -> FloatArray:
+    """Return compositions as they are where each phase absorbs by `TRUE`, whatever is drawn."""
+    atoms = atoms_at(weights, yields, forward, TRUE, drawn)
+    return np.asarray(atoms / atoms.sum(axis=-1, keepdims=True))
+
+
 def test_nominal_compositions_undo_the_yields(forward: ForwardModel, yields: FloatArray) -> None:
     found = compositions(weights_of(TRUE, yields, (2, 3)), yields, forward, TRUE)
     np.testing.assert_allclose(found, np.tile(TRUE, (2, 3, 1, 1)), rtol=1e-12)
@@ -84,7 +93,7 @@ def only_factors(forward: ForwardModel) -> CalibrationDraws:
 
 def test_calibration_factors_widen_compositions(forward: ForwardModel, yields: FloatArray) -> None:
     drawn = only_factors(forward)
-    found = compositions(weights_of(TRUE, yields, SHAPE), yields, forward, TRUE, drawn)
+    found = at_true(weights_of(TRUE, yields, SHAPE), yields, forward, drawn)
     np.testing.assert_allclose(found.sum(axis=-1), 1.0, rtol=1e-12)
     # By hand: amounts divided by exp(log factor), normalised.
     by_hand = TRUE * np.exp(-drawn.log_factor)[:, :, None, :]
@@ -101,7 +110,7 @@ def test_calibration_factors_widen_compositions(forward: ForwardModel, yields: F
 def test_calibration_factors_cancel_in_ratios(forward: ForwardModel, yields: FloatArray) -> None:
     """Ratios of two elements' partition coefficients lose every factor; those of equal phases are exactly 1."""
     drawn = only_factors(forward)
-    found = compositions(weights_of(TRUE, yields, SHAPE), yields, forward, TRUE, drawn)
+    found = at_true(weights_of(TRUE, yields, SHAPE), yields, forward, drawn)
     ratio = found[:, :, 0] / found[:, :, 1]
     double = ratio[..., 2] / ratio[..., 0]
     nominal = (TRUE[0, 2] / TRUE[1, 2]) / (TRUE[0, 0] / TRUE[1, 0])
@@ -125,7 +134,7 @@ def test_a_wrong_k_factor_moves_compositions_and_cancels_in_partition(forward: F
         if not found:
             weights = weights_of(TRUE, yields, (1, 1))
         # Yields have an arbitrary common unit, which the fractions lose.
-        found[k] = compositions(weights, yields, given, TRUE)[0, 0]
+        found[k] = at_true(weights, yields, given)[0, 0]
     right, wrong = found.values()
     np.testing.assert_allclose(right, TRUE, rtol=1e-12)
     # Iron over silicon is off by the factor's 30 % in both phases, the ratio of the phases' ratios not at all.
@@ -137,6 +146,30 @@ def test_a_wrong_k_factor_moves_compositions_and_cancels_in_partition(forward: F
     assert partition == pytest.approx((1 + 0.3 * 0.18) / (1 + 0.3 * 0.05), rel=1e-12)
 
 
+def test_a_draw_absorbs_by_its_own_composition(forward: ForwardModel) -> None:
+    """Counts of one composition, read with the absorption of another: the error is of second order."""
+    other = TRUE * np.array([[1.1, 0.9, 1.0], [0.95, 1.0, 1.2]])
+    other /= other.sum(axis=1, keepdims=True)
+    true_yields, read_yields = (forward.basis(x, np.ones((2, 3), bool))[1] for x in (other, TRUE))
+    weights = weights_of(other, true_yields, (1, 1))
+    as_it_is, as_absorbed = (
+        np.abs(np.log(found[0, 0] / other)).max()
+        for found in (
+            compositions(weights, read_yields, forward, TRUE),
+            at_true(weights, read_yields, forward),
+        )
+    )
+    assert as_absorbed > 2e-3
+    assert as_it_is < 0.15 * as_absorbed
+
+
+def test_weights_of_absorbers_hold_the_bound_oxygen(forward: ForwardModel) -> None:
+    """Mg2SiO4: 34.6 % Mg, 20.0 % Si and 45.5 % O by weight."""
+    assert forward.film.absorbers(ELEMENTS) == (*ELEMENTS, "O")
+    found = forward.absorber_weights(np.array([[2 / 3, 1 / 3, 0.0]]))
+    np.testing.assert_allclose(found, [[0.3455, 0.1996, 0.0, 0.4549]], atol=2e-4)
+
+
 def n_absorbers(forward: ForwardModel) -> int:
     return len(forward.film.absorbers(forward.elements))
 
@@ -146,7 +179,7 @@ def test_coefficients_change_yields_as_another_film_does(forward: ForwardModel, 
     absorbers = forward.film.absorbers(forward.elements)
     log_factors = np.where(np.array(absorbers) == "Si", np.log(1.02), 0.0)
     drawn = CalibrationDraws(np.zeros((1, 1, 3)), np.ones((1, 1)), log_factors[None, None])
-    found = compositions(weights_of(TRUE, yields, (1, 1)), yields, forward, TRUE, drawn)[0, 0]
+    found = at_true(weights_of(TRUE, yields, (1, 1)), yields, forward, drawn)[0, 0]
     film = dataclasses.replace(forward.film, absorption_sd=0.5 * np.log(1.02), coefficient_errors={"Si": 2.0})
     other = dataclasses.replace(forward, film=film)
     ratio = []
@@ -168,7 +201,7 @@ def test_coefficients_change_yields_as_another_film_does(forward: ForwardModel, 
 def test_thickness_changes_soft_lines_most(forward: ForwardModel, yields: FloatArray) -> None:
     times = np.array([[0.5, 1.0, 2.0]])
     drawn = CalibrationDraws(np.zeros((1, 3, 3)), times, np.zeros((1, 3, n_absorbers(forward))))
-    found = compositions(weights_of(TRUE, yields, (1, 3)), yields, forward, TRUE, drawn)
+    found = at_true(weights_of(TRUE, yields, (1, 3)), yields, forward, drawn)
     np.testing.assert_allclose(found[0, 1], TRUE, rtol=1e-9)
     change = forward.yield_change(TRUE)  # on a grid of eighths
     for draw, index in ((0, 4), (2, 16)):

@@ -2,12 +2,13 @@
 
 For each posterior draw the atom fractions are
 
-    x_ke  proportional to  w_ke / ( y_ke * c_e * A_ke(t) / A_ke(t_mean) )
+    x_ke  proportional to  w_ke / ( y_ke * c_e * A_ke(t, mu, x_k) / A_ke(t_mean, mu_mean, x_k,absorbing) )
 
-with w the counts in the element's main family, y its nominal yield, and two things drawn from their priors and
-shared by all phases of the draw: the calibration factor c_e ~ LogNormal(0, sd_e) and the film's mass thickness t.
-The map does not update either (a cut; Lee et al. 2011, doi:10.1088/0004-637X/731/2/126): they widen compositions and
-cancel, to first order, in partition coefficients.
+with w the counts in the element's main family, y its nominal yield, and three things drawn from their priors and
+shared by all phases of the draw: the calibration factor c_e ~ LogNormal(0, sd_e), the film's mass thickness t, and the
+mass absorption coefficients mu. The map does not update them (a cut; Lee et al. 2011,
+doi:10.1088/0004-637X/731/2/126): they widen compositions and cancel, to first order, in partition coefficients but for
+what two phases absorb differently.
 
 Detection follows ISO 11929 (and Currie, L. A., Anal. Chem. 40 (1968) 586, doi:10.1021/ac60259a007) in a form that
 needs only the draws. With a flat prior on a non-negative amount, the posterior is a normal N(m, s) cut at zero; its
@@ -109,7 +110,37 @@ def relative_atoms(
     absorbing: FloatArray,
     calibration: CalibrationDraws | None = None,
 ) -> FloatArray:
-    """Atoms of every draw in units of counts over yield, shape (chain, draw, phase, element).
+    """Atoms of every draw in units of counts over yield, each draw absorbing by its own composition.
+
+    With S the slopes of log yield by an absorber's coefficient and W the absorbers' weight fractions, the yields change
+    by the factor exp( sum_a S_a (W_a / W_a,absorbing - 1) ): a draw with more Ca has more of its O absorbed, and so
+    more O.
+
+    Parameters
+    ----------
+    weights, yields, forward, absorbing, calibration
+        See `atoms_at`.
+
+    Returns
+    -------
+    (chain, draw, phase, element)
+    """
+    atoms = atoms_at(weights, yields, forward, absorbing, calibration)
+    own = forward.absorber_weights(atoms / atoms.sum(axis=-1, keepdims=True))
+    nominal = forward.absorber_weights(absorbing)
+    change = np.divide(own, nominal, out=np.ones_like(own), where=nominal > 0.0) - 1.0
+    slopes = forward.absorber_slopes(absorbing)[..., 0]
+    return np.asarray(atoms * np.exp(-np.einsum("cdpa,pea->cdpe", change, slopes)))
+
+
+def atoms_at(
+    weights: FloatArray,
+    yields: FloatArray,
+    forward: ForwardModel,
+    absorbing: FloatArray,
+    calibration: CalibrationDraws | None = None,
+) -> FloatArray:
+    """Atoms of every draw in units of counts over yield, absorbed by given compositions, (chain, draw, phase, element).
 
     Parameters
     ----------
@@ -128,7 +159,8 @@ def relative_atoms(
         part = (calibration.thickness - THICKNESS_GRID[low]) / (THICKNESS_GRID[low + 1] - THICKNESS_GRID[low])
         part = part[..., None, None]
         atoms = atoms / ((1.0 - part) * change[low] + part * change[low + 1])
-        absorbed = np.einsum("cda,pea->cdpe", calibration.log_absorption, forward.absorber_slopes(absorbing))
+        slopes = forward.absorber_slopes(absorbing)[..., 1]
+        absorbed = np.einsum("cda,pea->cdpe", calibration.log_absorption, slopes)
         atoms = atoms * np.exp(-calibration.log_factor[:, :, None, :] - absorbed)
     return np.asarray(atoms)
 

@@ -327,22 +327,32 @@ class ForwardModel:
         return change
 
     def absorber_slopes(self, atom_fractions: FloatArray) -> FloatArray:
-        """Return the change of ln yield by a relative error of an absorber's coefficients, (phase, element, absorber).
+        """Return d ln yield / d ln (mass absorption coefficient), shape (phase, element, absorber, 2).
 
-        The error is that above 1 keV and away from edges; at a line it is `coefficient_doubt` times as large. With
-        chi_a the depth that absorber a adds to chi, d ln A / d ln mu_a = (d ln A / d ln chi) chi_a / chi.
+        With chi_a the depth that absorber a adds to chi, d ln A / d ln mu_a = (d ln A / d ln chi) chi_a / chi. The
+        first is by the coefficient, and so by the absorber's weight fraction; the second by an error of the coefficient
+        above 1 keV and away from edges, which at a line is `coefficient_doubt` times as large.
         """
         absorbers = self.film.absorbers(self.elements)
-        slopes = np.zeros((len(atom_fractions), len(self.elements), len(absorbers)))
+        slopes = np.zeros((len(atom_fractions), len(self.elements), len(absorbers), 2))
         for place, energy, emitted in self._main_lines():
+            doubt = np.array([coefficient_doubt(absorber, energy) for absorber in absorbers])
             for phase, fractions in enumerate(atom_fractions):
                 parts = self.film.depths(self.elements, fractions, energy)
                 depth = parts.sum(axis=0)
                 detected = emitted * thin_film_factor(depth)
                 per_depth = detected * absorption_slope(depth) / np.maximum(depth, 1e-300)
-                doubt = np.array([coefficient_doubt(absorber, energy) for absorber in absorbers])
-                slopes[phase, place] = (doubt * parts) @ per_depth / detected.sum()
+                slopes[phase, place] = (np.stack([parts, doubt * parts]) @ per_depth / detected.sum()).T
         return slopes
+
+    def absorber_weights(self, atom_fractions: FloatArray) -> FloatArray:
+        """Weight fractions of the absorbing elements, (..., absorber), from atom fractions (..., element)."""
+        weights = atom_fractions * np.array([atomic_weight(element) for element in self.elements])
+        if len(self.film.absorbers(self.elements)) > len(self.elements):
+            bound = np.array([oxygen_per_cation(element) for element in self.elements])
+            oxygen = (atom_fractions * bound).sum(axis=-1, keepdims=True) * atomic_weight("O")
+            weights = np.concatenate([weights, oxygen], axis=-1)
+        return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
 
 
 def forward_model(
