@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.data.acquisition import Acquisition
-from bayesunmix.data.image import HyperSpySignal, SpectrumImage, compact_counts, missing_facts, uniform_axis
+from bayesunmix.data.counts import compact_counts
+from bayesunmix.data.image import HyperSpySignal, SpectrumImage, missing_facts, uniform_axis
 from bayesunmix.errors import BayesUnmixWarning, InputError
 
 # One signal as RosettaSciIO's readers return it: data, axes, metadata, original_metadata, mapping.
