@@ -35,7 +35,9 @@ _MEASURED_GRIDS = (
 )
 # Keys and values by which vendors and NeXus speak of X-ray tubes and synchrotrons.
 _PHOTON_KEYS = re.compile(r"xrf|^tube(type|number|voltage|current|anode|window|angle)", re.IGNORECASE)
-_PHOTON_VALUES = re.compile(r"\bxrf\b|x-ray fluorescence|^nxfluo$|synchrotron x-ray|x-ray tube", re.IGNORECASE)
+_PHOTON_VALUES = re.compile(
+    r"\bxrf\b|x-ray fluorescence|^nxfluo$|synchrotron x-ray|x-ray tube", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,9 @@ def library_defaults() -> Mapping[str, float]:
     exspy = sys.modules.get("exspy")
     if exspy is None:
         return _EXSPY_DEFAULTS
-    preferred = {fact: float(getattr(exspy.preferences.EDS, name)) for fact, name in _EXSPY_PREFERENCES.items()}
+    preferred = {
+        fact: float(getattr(exspy.preferences.EDS, name)) for fact, name in _EXSPY_PREFERENCES.items()
+    }
     return {fact: value if np.isfinite(value) else _EXSPY_DEFAULTS[fact] for fact, value in preferred.items()}
 
 
@@ -120,7 +124,9 @@ def default_notes(facts: Acquisition) -> tuple[str, ...]:
         "elevation_deg": f"detector elevation of {facts.elevation_deg:g} degrees",
         "azimuth_deg": f"azimuth of {facts.azimuth_deg:g} degrees",
         "tilt_deg": f"stage tilt of {facts.tilt_deg:g} degrees" if facts.tilt_deg is not None else "",
-        "resolution_eV": f"resolution of {facts.resolution_eV:g} eV" if facts.resolution_eV is not None else "",
+        "resolution_eV": f"resolution of {facts.resolution_eV:g} eV"
+        if facts.resolution_eV is not None
+        else "",
     }
     listed = [values[name] for name in values if name in doubtful]
     together = " and ".join((", ".join(listed[:-1]), listed[-1])) if len(listed) > 1 else listed[0]
@@ -155,7 +161,11 @@ def _with_live_time(
     if live is None or n_pixels == 1:
         return facts, None
     belongs_to = _measured_pixels(metadata, n_pixels, origin)
-    if belongs_to is None and facts.real_time_s is not None and live * n_pixels <= _CLOCKS * facts.real_time_s:
+    if (
+        belongs_to is None
+        and facts.real_time_s is not None
+        and live * n_pixels <= _CLOCKS * facts.real_time_s
+    ):
         belongs_to = 1
     source: Source = "file"
     note = None

@@ -177,4 +177,6 @@ def _nothing_filled_in() -> Iterator[None]:
 def _concerns_user(item: warnings.WarningMessage) -> bool:
     technical = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning, ImportWarning)
     own = issubclass(item.category, BayesUnmixWarning)
-    return not own and not issubclass(item.category, technical) and "Deprecation" not in item.category.__name__
+    return (
+        not own and not issubclass(item.category, technical) and "Deprecation" not in item.category.__name__
+    )

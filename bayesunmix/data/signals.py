@@ -159,7 +159,9 @@ def choose(signals: Sequence[HyperSpySignal], wanted: int | None, file: str) -> 
         if wanted not in range(len(signals)):
             raise InputError("signal", f"be one of the file's signals ({listed})", f"is {wanted}")
         if not is_spectra(signals[wanted]):
-            raise InputError("signal", "be a spectrum image", f"{wanted} is {describe(signals[wanted])}", listed)
+            raise InputError(
+                "signal", "be a spectrum image", f"{wanted} is {describe(signals[wanted])}", listed
+            )
         return wanted
     spectra = [i for i, signal in enumerate(signals) if is_spectra(signal)]
     maps = [i for i in spectra if signals[i].axes_manager.navigation_dimension > 0] or spectra
@@ -260,7 +262,12 @@ def _energy_centres(axis: Axis, given: Given) -> npt.NDArray[np.float64]:
         got = f"has the unit {unit}" if unit else "has no unit: it is not calibrated"
         raise InputError("energy axis", "be calibrated in eV or keV", got, _CALIBRATE)
     kev = _KEV_PER_UNIT[unit.lower()]
-    if axis.is_uniform and scale is None and unit.lower() == "kev" and (axis.scale, axis.offset) == (1.0, 0.0):
+    if (
+        axis.is_uniform
+        and scale is None
+        and unit.lower() == "kev"
+        and (axis.scale, axis.offset) == (1.0, 0.0)
+    ):
         raise InputError("energy axis", "be calibrated", "has scale 1 and offset 0", _CALIBRATE)
     own = uniform_axis(kev * np.asarray(axis.axis, dtype=np.float64))
     if offset is None and scale is None:
