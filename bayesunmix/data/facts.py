@@ -150,8 +150,9 @@ def default_notes(facts: Acquisition, listed_deg: tuple[float, ...] = ()) -> tup
         if elevations
         else ""
     )
+    verb = "are" if len(named) > 1 else "is"
     return (
-        f"The {together} {'are' if len(named) > 1 else 'is'} what exSpy fills in for a file that says nothing: check, or"
+        f"The {together} {verb} what exSpy fills in for a file that says nothing: check, or"
         f" give takeoff_angle_deg (under [instrument] in a configuration).{found}",
     )
 
