@@ -220,8 +220,8 @@ def _with_live_time(
     if not origin.fresh or real is None or live <= _CLOCKS * real:
         return whole, None
     return whole, (
-        f"The file's live time of {live:g} s is longer than its real time of {real:g} s: check it where the dose matters,"
-        " or give live_time_s under [instrument]."
+        f"The file's live time of {live:g} s is longer than its real time of {real:g} s: check it where the dose"
+        " matters, or give live_time_s under [instrument]."
     )
 
 
@@ -233,9 +233,9 @@ def _doubtful_live_time(facts: Acquisition, live: float, n_pixels: int) -> tuple
             f" {n_pixels} pixels: it is left out. Where the dose matters, give live_time_s under [instrument]."
         )
     return facts.replace(source="assumption", live_time_s=live * n_pixels), (
-        f"The file does not say whether its live time of {live:g} s is that of one pixel or of the map: it is taken to be"
-        f" one pixel's, as exSpy does, {live * n_pixels:g} s for the map. Give live_time_s under [instrument] if that is"
-        " wrong."
+        f"The file does not say whether its live time of {live:g} s is that of one pixel or of the map: it is taken to"
+        f" be one pixel's, as exSpy does, {live * n_pixels:g} s for the map. Give live_time_s under [instrument] if that"
+        " is wrong."
     )
 
 
