@@ -164,7 +164,10 @@ def test_damaged_files_are_one_line(shared_data: Path) -> None:
 
 
 def test_what_is_given_reaches_the_reader(stored: Path) -> None:
-    image = load(stored, energy_offset_keV=2.0, energy_scale_keV=0.02, microscope="SEM", beam_energy_keV=30.0)
+    with pytest.warns(BayesUnmixWarning, match="taken in an SEM"):
+        image = load(
+            stored, energy_offset_keV=2.0, energy_scale_keV=0.02, microscope="SEM", beam_energy_keV=30.0
+        )
     np.testing.assert_allclose(image.energy_keV, 2.0 + 0.02 * np.arange(50))
     assert image.acquisition.microscope == "SEM"
     assert image.acquisition.sources["beam_energy_keV"] == "configuration"

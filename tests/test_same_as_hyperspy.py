@@ -51,7 +51,7 @@ def test_what_hyperspy_writes_loads_as_in_hyperspy(tmp_path: Path, check: Module
         grid.inav[2].save(tmp_path / "line.hspy")
         # Photons over no axis of energy, and numbers that are no photons.
         grid.T.save(tmp_path / "pictures.hspy")
-        eds_signal(RNG.normal(size=(2, 2, 60))).save(tmp_path / "scores.hspy")
+        eds_signal(RNG.normal(size=(2, 2, 60)), beam_energy=200.0).save(tmp_path / "scores.hspy")
         found = list(check.compare_folder(tmp_path))
     assert [one for one in found if one.differences] == []
     compared = {one.file.name for one in found if not one.refused}
