@@ -21,6 +21,7 @@ T., Bernoulli 19 (2013) 1327, doi:10.3150/12-BEJSP06.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -90,6 +91,13 @@ def edge_positions(
     return np.interp(np.linspace(0.0, arc[-1], steps + 1), arc, grid)
 
 
+def overlapping(n_phases: int, size: int, matrix: npt.NDArray[np.bool_] | None) -> Iterator[tuple[int, ...]]:
+    """Yield the sets of so many phases that may share a pixel: with one that the others are embedded in, if any is."""
+    for members in itertools.combinations(range(n_phases), size):
+        if matrix is None or not matrix.any() or matrix[list(members)].any():
+            yield members
+
+
 def simplex_atoms(
     spectra: FloatArray,
     counts: float,
@@ -117,19 +125,15 @@ def simplex_atoms(
         other grains is a grain in the matrix.
     """
     n_phases = len(spectra)
-    embedded = matrix is not None and bool(matrix.any()) and max_overlap == 2
-
-    def possible(members: tuple[int, ...]) -> bool:
-        return not embedded or bool(np.asarray(matrix)[list(members)].any())
-
+    held = matrix if max_overlap == 2 else None
     corners = np.eye(n_phases)
     atoms = [*corners]
     if max_overlap >= 2:
-        for i, j in filter(possible, itertools.combinations(range(n_phases), 2)):
+        for i, j in overlapping(n_phases, 2, held):
             position = edge_positions(spectra[i], spectra[j], counts, steps_per_edge)[1:-1, None]
             atoms.extend((1.0 - position) * corners[i] + position * corners[j])
     for size in range(3, min(max_overlap + 1, n_phases) + 1):
-        for members in filter(possible, itertools.combinations(range(n_phases), size)):
+        for members in overlapping(n_phases, size, held):
             atoms.extend(
                 corners[list(members)].T @ point for point in _face_points(size, fine=size <= max_overlap)
             )
