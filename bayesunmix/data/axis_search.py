@@ -130,7 +130,12 @@ class _Templates:
         best = np.argmax(amounts**2 * norm2, axis=1)[:, None]
         at_best = [np.take_along_axis(a, best, axis=1) for a in (amounts, self.strengths, self.middles_keV)]
         soft = np.minimum(self.middles_keV, at_best[2]) < SOFT_KEV
-        expected = at_best[0] * self.strengths / np.maximum(at_best[1], 1e-300) / np.where(soft, SOFT_FACTOR, FAMILY_FACTOR)
+        expected = (
+            at_best[0]
+            * self.strengths
+            / np.maximum(at_best[1], 1e-300)
+            / np.where(soft, SOFT_FACTOR, FAMILY_FACTOR)
+        )
         short2 = np.maximum(expected - amounts, 0.0) ** 2 * norm2
         return np.asarray(np.minimum(short2, MOST_AGAINST).sum(axis=1))
 
@@ -329,3 +334,21 @@ def likely_axis(fits: Sequence[AxisFit]) -> AxisFit | None:
     if best is None or best.near or (near and min(near) - best.score < CLEAR):
         return None
     return best
+
+
+def rival_axis(fits: Sequence[AxisFit], chosen: AxisFit | None) -> AxisFit | None:
+    """Return the axis that comes nearest to the one that is used, where the difference is not clear; else None.
+
+    Parameters
+    ----------
+    fits
+        All axes that were found.
+    chosen
+        The one that is used; None for the file's own.
+    """
+    used = [fit for fit in fits if (fit is chosen if chosen else fit.near)]
+    others = [fit for fit in fits if fit not in used and not (chosen is None and fit.near)]
+    rival = min(others, key=_score, default=None)
+    if not used or rival is None or rival.score - min(fit.score for fit in used) > CLEAR:
+        return None
+    return rival
