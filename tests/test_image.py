@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bayesunmix.data.acquisition import Acquisition
-from bayesunmix.data.image import SpectrumImage, compact_counts, uniform_axis
+from bayesunmix.data.counts import compact_counts
+from bayesunmix.data.image import SpectrumImage, uniform_axis
 from bayesunmix.errors import BayesUnmixWarning, InputError
 
 ENERGY = 1.0 + 0.01 * np.arange(50)
@@ -98,7 +99,6 @@ def test_lazy_counts_are_read_block_by_block() -> None:
     [
         (-1.0, r"`counts` must not be negative, but one is -1 at index \(3, 2, 1\). Give the raw counts"),
         (0.5, r"`counts` must be whole numbers, but one is 0.5 at index \(3, 2, 1\). Give the raw counts"),
-        (np.nan, r"`counts` must be finite, but one is nan at index \(3, 2, 1\)"),
         (np.inf, r"`counts` must be finite, but one is inf at index \(3, 2, 1\)"),
         (2.0**32, r"`counts` must lie below 2\*\*32, but reach 4.29497e\+09"),
     ],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import warnings as python_warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,21 +13,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.acquisition import Acquisition, Microscope
+from bayesunmix.data.counts import as_source, read_counts, shown, smallest_dtype
 from bayesunmix.errors import BayesUnmixWarning, InputError, check_number, check_positive
 
-# HyperSpy and dask ship no types.
+# HyperSpy ships no types.
 HyperSpySignal = Any
-DaskArray = Any
+Mask = npt.NDArray[np.bool_]
 
-_DTYPES = (np.uint8, np.uint16, np.uint32)
-# Counts are checked and copied in blocks of about this many entries: no temporary ever nears the size of the map.
-_BLOCK_ENTRIES = 2_000_000
 # An axis counts as uniform when no channel is off its straight line by more than this share of a channel.
 _UNIFORMITY = 0.01
 # An EDS axis that ends above this many keV is surely in eV.
 _MAX_ENERGY_KEV = 1000.0
-_RAW_COUNTS = "Give the raw counts, not normalised, background-subtracted or denoised."
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,7 +37,7 @@ class SpectrumImage:
     Parameters
     ----------
     counts
-        Photon counts (y, x, energy) in the smallest of uint8, uint16 and uint32 that holds them; read-only.
+        Photon counts (y, x, energy), kept read-only in the smallest of uint8, uint16 and uint32 that holds them.
     energy_keV
         Channel centres (energy,), ascending and uniform.
     acquisition
@@ -50,6 +46,11 @@ class SpectrumImage:
         Size (dy, dx) of a pixel in `pixel_unit`.
     pixel_unit
         Unit of length of the grid, empty when it has none.
+    origin
+        Position (y, x) of the first pixel's centre in `pixel_unit`.
+    mask
+        Pixels (y, x) that are left out are True; None where none is. Their counts are zero in `counts`. Masked and NaN
+        pixels of `counts` join it.
     images
         Other pictures of the file (HAADF, SE ...) by name, for display only.
     name
@@ -68,14 +69,17 @@ class SpectrumImage:
     acquisition: Acquisition = field(default_factory=Acquisition)
     pixel_size: tuple[float, float] = (1.0, 1.0)
     pixel_unit: str = ""
+    origin: tuple[float, float] = (0.0, 0.0)
+    mask: Mask | None = None
     images: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     name: str = ""
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        counts = compact_counts(self.counts)
+        found = read_counts(self.counts)
+        counts = found.counts
         if counts.ndim != 3:
-            raise InputError("counts", "have the dimensions y, x and energy", f"have shape {_shape(counts)}")
+            raise InputError("counts", "have the dimensions y, x and energy", f"have shape {shown(counts)}")
         energy = uniform_axis(self.energy_keV)
         if energy.size != counts.shape[-1]:
             raise InputError(
@@ -84,12 +88,20 @@ class SpectrumImage:
                 f"holds {energy.size}",
                 "The last dimension of the counts is energy.",
             )
-        sizes = tuple(check_positive("pixel_size", float(size)) for size in self.pixel_size)
-        view = counts.view()
+        mask = _joined(_checked_mask(self.mask, counts.shape[:2]), found.missing)
+        view = _without(counts, mask).view()
         view.flags.writeable = False
         object.__setattr__(self, "counts", view)
         object.__setattr__(self, "energy_keV", energy)
+        object.__setattr__(self, "mask", mask)
+        sizes = tuple(check_positive("pixel_size", float(size)) for size in self.pixel_size)
         object.__setattr__(self, "pixel_size", sizes)
+        place = tuple(check_number("origin", float(position)) for position in self.origin)
+        object.__setattr__(self, "origin", place)
+        if found.n_nan:
+            note = f"{found.n_nan} of {self.n_pixels} pixels hold NaN: they are left out."
+            python_warnings.warn(note, BayesUnmixWarning, stacklevel=3)
+            object.__setattr__(self, "warnings", (*self.warnings, note))
 
     @classmethod
     def from_array(
@@ -111,7 +123,7 @@ class SpectrumImage:
         ----------
         counts
             Non-negative whole numbers (y, x, energy), (x, energy) for a line scan or (energy,) for a spectrum: NumPy
-            or dask (read block by block).
+            or dask (read block by block). Pixels that are masked or NaN are left out.
         energy_keV
             Channel centres (energy,), ascending and uniform.
         beam_energy_keV, takeoff_angle_deg, resolution_eV
@@ -128,18 +140,18 @@ class SpectrumImage:
         Raises
         ------
         InputError
-            If counts are negative, not whole, not finite, all zero or of more than three dimensions, or the axis is
+            If counts are negative, not whole, infinite, all zero or of more than three dimensions, or the axis is
             missing, reversed, not uniform or of another length.
         """
-        compact = compact_counts(counts)
-        if not 1 <= compact.ndim <= 3:
+        source = as_source(counts)
+        if source.ndim > 3:
             raise InputError(
                 "counts",
                 "have one to three dimensions, the last of them energy",
-                f"have shape {_shape(compact)}",
+                f"have shape {shown(source)}",
                 "Sum over frames and detectors first.",
             )
-        grid = compact.reshape((1,) * (3 - compact.ndim) + compact.shape)
+        grid = source.reshape((1,) * (3 - source.ndim) + source.shape) if source.ndim else source
         facts = _with_given(acquisition or Acquisition(), beam_energy_keV, takeoff_angle_deg, resolution_eV)
         size = (pixel_size, pixel_size) if isinstance(pixel_size, (int, float)) else pixel_size
         image = cls(
@@ -160,6 +172,9 @@ class SpectrumImage:
         beam_energy_keV: float | None = None,
         takeoff_angle_deg: float | None = None,
         resolution_eV: float | None = None,
+        microscope: Microscope | None = None,
+        energy_offset_keV: float | None = None,
+        energy_scale_keV: float | None = None,
     ) -> SpectrumImage:
         """Make a map of a HyperSpy signal with one energy axis, eager or lazy.
 
@@ -168,8 +183,10 @@ class SpectrumImage:
         signal
             ``EDSTEMSpectrum``, ``EDSSEMSpectrum`` or ``Signal1D`` whose energy axis has the unit eV or keV. A lazy one
             is read block by block.
-        beam_energy_keV, takeoff_angle_deg, resolution_eV
+        beam_energy_keV, takeoff_angle_deg, resolution_eV, microscope
             Facts that win over the signal's metadata.
+        energy_offset_keV, energy_scale_keV
+            Energy of the first channel's centre and width of a channel, in place of the signal's.
 
         Raises
         ------
@@ -178,19 +195,16 @@ class SpectrumImage:
 
         Notes
         -----
-        exSpy fills facts that its file lacks with its own preferences (elevation 35°, azimuth 0°, tilt 0°); a detector
-        direction that equals them is warned about. `bayesunmix.load` reads the file itself and knows what is missing.
+        exSpy fills facts that its file lacks with its own preferences (elevation 35°, azimuth 0°, tilt 0°, 130 eV).
+        What equals them has the source "library default", and a detector direction that does is warned about.
         """
-        from bayesunmix.data.io import dictionary_of_signal, exspy_defaults, image_of_dictionary
+        from bayesunmix.data.signals import Given, image_of_signal
 
-        image = image_of_dictionary(
-            dictionary_of_signal(signal),
-            beam_energy_keV=beam_energy_keV,
-            takeoff_angle_deg=takeoff_angle_deg,
-            resolution_eV=resolution_eV,
+        given = Given(
+            beam_energy_keV, takeoff_angle_deg, resolution_eV, microscope, energy_offset_keV, energy_scale_keV
         )
-        assumed = exspy_defaults(signal) if takeoff_angle_deg is None else ()
-        return dataclasses.replace(image, warnings=()).with_warnings(image.warnings + assumed)
+        image = image_of_signal(signal, given)
+        return dataclasses.replace(image, warnings=()).with_warnings(image.warnings)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -202,6 +216,11 @@ class SpectrumImage:
     def n_pixels(self) -> int:
         """Number of pixels."""
         return self.shape[0] * self.shape[1]
+
+    @property
+    def used(self) -> Mask:
+        """Pixels (y, x) that take part: not left out, and with at least one count."""
+        return np.asarray(self.total_counts > 0)
 
     @property
     def n_channels(self) -> int:
@@ -275,13 +294,15 @@ class SpectrumImage:
         return dataclasses.replace(self, warnings=self.warnings + messages) if messages else self
 
     def count_hash(self) -> str:
-        """Return the SHA-256 (hexadecimal) of shape, counts and energy axis, whatever integer type holds the counts."""
+        """Return the SHA-256 (hexadecimal) of shape, counts, energy axis and mask, whatever type holds the counts."""
         digest = hashlib.sha256()
         axis = f"{self.energy_keV[0]:.9f} {self.energy_step_keV:.9f}"
         digest.update(f"bayesunmix counts {self.shape} keV {axis}\n".encode())
-        little_endian = _smallest_dtype(int(self.counts.max())).newbyteorder("<")
+        little_endian = smallest_dtype(int(self.counts.max())).newbyteorder("<")
         for row in self.rows():
             digest.update(np.ascontiguousarray(row, dtype=little_endian).data)
+        if self.mask is not None:
+            digest.update(b"left out" + np.packbits(self.mask).tobytes())
         return digest.hexdigest()
 
     def to_signal(self) -> HyperSpySignal:
@@ -335,44 +356,6 @@ def missing_facts(acquisition: Acquisition) -> tuple[str, ...]:
     )
 
 
-def compact_counts(counts: npt.ArrayLike) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """Return counts as a C-contiguous array of the smallest unsigned integer type that holds them.
-
-    Float arrays of whole numbers are accepted. NumPy and dask arrays are read block by block, so that memory stays near
-    the size of the result; an array that is compact already is returned as it is.
-
-    Raises
-    ------
-    InputError
-        If a count is negative, not whole, not finite or above 2**32 - 1, or if there is no count at all.
-    """
-    source: npt.NDArray[Any] | DaskArray = (
-        counts if hasattr(counts, "chunks") and hasattr(counts, "compute") else np.asarray(counts)
-    )
-    if source.dtype.kind not in "uif":
-        raise InputError("counts", "be numbers of photons", f"have the type {source.dtype}", _RAW_COUNTS)
-    if source.size == 0 or source.ndim == 0:
-        raise InputError("counts", "hold at least one pixel and one channel", f"have shape {_shape(source)}")
-    if isinstance(source, np.ndarray) and source.dtype.type in _DTYPES:
-        largest = int(source.max())
-        compact = np.ascontiguousarray(source, dtype=_smallest_dtype(largest))
-    else:
-        compact = np.zeros(source.shape, dtype=np.uint8)
-        largest = 0
-        for place in _blocks(source):
-            block = _dense(source[place])
-            highest = _check_block(block, place)
-            largest = max(largest, highest)
-            if highest > np.iinfo(compact.dtype).max:
-                compact = compact.astype(_smallest_dtype(highest))
-            compact[place] = block
-    if largest == 0:
-        raise InputError(
-            "counts", "hold at least one photon", "are all zero", "Check that this is the measured map."
-        )
-    return compact
-
-
 def uniform_axis(energy_keV: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return channel centres as a read-only, exactly uniform float64 axis.
 
@@ -387,9 +370,7 @@ def uniform_axis(energy_keV: npt.ArrayLike) -> npt.NDArray[np.float64]:
     except (TypeError, ValueError):
         raise InputError(name, "be the channel centres in keV", "is not an array of numbers") from None
     if energy.ndim != 1 or energy.size < 2:
-        raise InputError(
-            name, "be the channel centres in keV, one per channel", f"has shape {_shape(energy)}"
-        )
+        raise InputError(name, "be the channel centres in keV, one per channel", f"has shape {shown(energy)}")
     if not np.all(np.isfinite(energy)):
         raise InputError(name, "be finite", "holds NaN or infinity")
     if energy[-1] <= energy[0]:
@@ -405,6 +386,43 @@ def uniform_axis(energy_keV: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return line
 
 
+def _checked_mask(mask: npt.ArrayLike | None, shape: tuple[int, ...]) -> Mask | None:
+    """Return a mask of the grid, or None where it leaves nothing out."""
+    if mask is None:
+        return None
+    given = np.asarray(mask)
+    if given.dtype.kind != "b":
+        raise InputError("mask", "be true or false in each pixel", f"has the type {given.dtype}")
+    if given.shape != shape:
+        raise InputError("mask", f"have the shape {shape[0]} x {shape[1]} of the map", f"is {shown(given)}")
+    return _frozen(given) if given.any() else None
+
+
+def _joined(mask: Mask | None, missing: Mask | None) -> Mask | None:
+    """Return the pixels that either leaves out."""
+    if mask is None or missing is None:
+        return mask if missing is None else _frozen(missing)
+    return _frozen(mask | missing)
+
+
+def _frozen(mask: Mask) -> Mask:
+    own = mask.copy()
+    own.flags.writeable = False
+    return own
+
+
+def _without(
+    counts: npt.NDArray[np.unsignedinteger[Any]], mask: Mask | None
+) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """Return the counts with zeros at the pixels that are left out."""
+    if mask is None or not counts[mask].any():
+        return counts
+    kept = np.where(mask[..., None], counts.dtype.type(0), counts)
+    if not kept.any():
+        raise InputError("mask", "leave at least one pixel with counts", "leaves out all of them")
+    return kept.astype(smallest_dtype(int(kept.max())), copy=False)
+
+
 def _with_given(
     acquisition: Acquisition,
     beam_energy_keV: float | None,
@@ -417,62 +435,3 @@ def _with_given(
         "resolution_eV": resolution_eV,
     }
     return acquisition.replace(**{name: value for name, value in given.items() if value is not None})
-
-
-def _blocks(source: npt.NDArray[Any] | DaskArray) -> Iterator[tuple[slice, ...]]:
-    """Yield the slices of one block after the other: a dask array's chunks, a NumPy array's runs of leading rows."""
-    if isinstance(source, np.ndarray):
-        rows = max(1, _BLOCK_ENTRIES * source.shape[0] // source.size)
-        for start in range(0, source.shape[0], rows):
-            yield (slice(start, start + rows),)
-        return
-    edges = [np.concatenate(([0], np.cumsum(sizes))).tolist() for sizes in source.chunks]
-    yield from itertools.product(*([slice(*pair) for pair in itertools.pairwise(edge)] for edge in edges))
-
-
-def _dense(block: npt.NDArray[Any] | DaskArray) -> npt.NDArray[Any]:
-    """Return a block in memory; a dask block may hold a sparse array."""
-    if isinstance(block, np.ndarray):
-        return block
-    # One thread: blocks come one by one, and file readers of HDF5 take turns anyway.
-    computed = block.compute(scheduler="synchronous")
-    return np.asarray(computed.todense() if hasattr(computed, "todense") else computed)
-
-
-def _check_block(block: npt.NDArray[Any], place: tuple[slice, ...]) -> int:
-    """Return the largest count of a block, or raise `InputError` about the first that is not one."""
-    if block.dtype.kind == "f":
-        _refuse(
-            ~np.isfinite(block),
-            block,
-            place,
-            "be finite",
-            "Find out why the file holds it; do not fill it in.",
-        )
-        _refuse(block != np.rint(block), block, place, "be whole numbers", _RAW_COUNTS)
-    if block.dtype.kind != "u" and block.min() < 0:
-        _refuse(block < 0, block, place, "not be negative", _RAW_COUNTS)
-    highest = int(block.max())
-    if highest > np.iinfo(_DTYPES[-1]).max:
-        raise InputError("counts", "lie below 2**32", f"reach {highest:g}", _RAW_COUNTS)
-    return highest
-
-
-def _refuse(
-    bad: npt.NDArray[np.bool_], block: npt.NDArray[Any], place: tuple[slice, ...], must: str, remedy: str
-) -> None:
-    """Raise `InputError` naming the first entry of a block that is `bad`, if one is."""
-    if not bad.any():
-        return
-    local = np.unravel_index(int(np.argmax(bad)), bad.shape)
-    starts = [part.start or 0 for part in place] + [0] * (block.ndim - len(place))
-    where = tuple(int(index) + start for index, start in zip(local, starts, strict=True))
-    raise InputError("counts", must, f"one is {block[local]:g} at index {where}", remedy)
-
-
-def _smallest_dtype(largest: int) -> np.dtype[np.unsignedinteger[Any]]:
-    return np.dtype(next(dtype for dtype in _DTYPES if largest <= np.iinfo(dtype).max))
-
-
-def _shape(array: npt.NDArray[Any] | DaskArray) -> str:
-    return " x ".join(str(size) for size in array.shape) or "() (a single number)"

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from bayesunmix.data.image import SpectrumImage, compact_counts
+from bayesunmix.data.counts import compact_counts
+from bayesunmix.data.image import SpectrumImage
 from bayesunmix.errors import InputError, check_integer
 
 FloatArray = npt.NDArray[np.float64]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bayesunmix.xray.atomic import atomic_number
 from bayesunmix.xray.calibration import Calibration
-from bayesunmix.xray.continuum import ThickPart, bremsstrahlung, hat_functions, mean_depth_g_cm2
+from bayesunmix.xray.continuum import ThickPart, bremsstrahlung, hats_on, mean_depth_g_cm2
 from bayesunmix.xray.detector import Detector
 from bayesunmix.xray.ionisation import edge_energy_keV
 from bayesunmix.xray.lines import LIGHTEST_CORE_K_BETA, Line, LineTable, emitted_by_valence, line_group
@@ -118,10 +118,8 @@ def continuum_hats(
     number = int(np.clip(round(2.0 * np.log10(counts.sum())), FEWEST_HATS, MOST_HATS))
     lowest = max(centre[0], edges[1] - edges[0])
     shape = bremsstrahlung(edges, beam_energy_keV, sources.detector.efficiency)
-    shape = shape * sources.transmission(np.maximum(centre, lowest))
-    pieces = shape * hat_functions(centre, lowest, centre[-1], number)
-    area = pieces.sum(axis=1)
-    return np.geomspace(lowest, centre[-1], number), area, pieces / area[:, None]
+    knots, area, pieces = hats_on(shape * sources.transmission(np.maximum(centre, lowest)), edges, number)
+    return knots, area, pieces / area[:, None]
 
 
 def stiffness_rows(area: Array, calibration: Calibration) -> Array:

@@ -1,0 +1,199 @@
+"""Photon counts as they are: whole numbers in the narrowest type that holds them, and the pixels that hold none.
+
+Arrays are read block by block, so that memory stays near the size of the result.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.errors import InputError
+
+# dask ships no types.
+DaskArray = Any
+Source = npt.NDArray[Any] | DaskArray
+Place = tuple[slice, ...]
+Mask = npt.NDArray[np.bool_]
+
+_DTYPES = (np.uint8, np.uint16, np.uint32)
+# Counts are checked and copied in blocks of about this many entries: no temporary ever nears the size of the map.
+_BLOCK_ENTRIES = 2_000_000
+# Arithmetic that is undone again (scaling by the Poisson noise, say) leaves counts off by some units in the last place
+# of single precision; counts that were normalised or denoised are off by far more.
+_ROUNDING = 16.0 * float(np.finfo(np.float32).eps)
+_MOST_ROUNDING = 1e-3
+_NEARLY_ZERO = 1e-12
+_RAW_COUNTS = "Give the raw counts, not normalised, background-subtracted or denoised."
+
+
+@dataclass(frozen=True)
+class ReadCounts:
+    """Counts of an array, and the pixels for which it holds none.
+
+    Attributes
+    ----------
+    counts : (..., energy)
+        In the smallest of uint8, uint16 and uint32 that holds them, C-contiguous; zero at missing pixels.
+    missing : (...) bool, or None
+        Pixels with a masked or a NaN channel; None where there is no such pixel.
+    n_nan : int
+        How many pixels hold NaN.
+    """
+
+    counts: npt.NDArray[np.unsignedinteger[Any]]
+    missing: Mask | None
+    n_nan: int
+
+
+def as_source(counts: npt.ArrayLike | DaskArray) -> Source:
+    """Return what counts are read from: dask and masked arrays as they are, anything else as a NumPy array."""
+    lazy = hasattr(counts, "chunks") and hasattr(counts, "compute")
+    return counts if lazy or np.ma.isMaskedArray(counts) else np.asarray(counts)
+
+
+def read_counts(counts: npt.ArrayLike | DaskArray) -> ReadCounts:
+    """Read counts and the pixels that are masked or NaN; an array that is compact already is shared, not copied.
+
+    Float arrays of numbers that are whole to float precision are accepted.
+
+    Raises
+    ------
+    InputError
+        If a count is negative, not whole, infinite or above 2**32 - 1, or if there is no count at all.
+    """
+    source = as_source(counts)
+    if source.dtype.kind not in "uif":
+        raise InputError("counts", "be numbers of photons", f"have the type {source.dtype}", _RAW_COUNTS)
+    if source.size == 0 or source.ndim == 0:
+        raise InputError("counts", "hold at least one pixel and one channel", f"have shape {shown(source)}")
+    if np.ma.isMaskedArray(source) and not np.ma.is_masked(source):
+        source = source.data
+    if type(source) is np.ndarray and source.dtype.type in _DTYPES:
+        found = ReadCounts(np.ascontiguousarray(source, dtype=smallest_dtype(int(source.max()))), None, 0)
+    else:
+        found = _read_blocks(source)
+    if not found.counts.any():
+        _refuse_nothing(found.missing)
+    return found
+
+
+def compact_counts(counts: npt.ArrayLike | DaskArray) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """Return counts that are all there as `read_counts` reads them.
+
+    Raises
+    ------
+    InputError
+        If a count is masked, NaN or none.
+    """
+    found = read_counts(counts)
+    if found.missing is not None:
+        raise InputError("counts", "be finite", f"are missing in {int(found.missing.sum())} pixels")
+    return found.counts
+
+
+def smallest_dtype(largest: int) -> np.dtype[np.unsignedinteger[Any]]:
+    """Return the narrowest type of counts up to `largest`."""
+    return np.dtype(next(dtype for dtype in _DTYPES if largest <= np.iinfo(dtype).max))
+
+
+def shown(array: Source) -> str:
+    """Show the shape of an array in a message."""
+    return " x ".join(str(size) for size in array.shape) or "() (a single number)"
+
+
+def _read_blocks(source: Source) -> ReadCounts:
+    """Read an array that has to be converted."""
+    compact: npt.NDArray[np.unsignedinteger[Any]] = np.zeros(source.shape, dtype=np.uint8)
+    masked, holds_nan = np.zeros(source.shape[:-1], bool), np.zeros(source.shape[:-1], bool)
+    for place in _blocks(source):
+        block = _dense(source[place])
+        pixels = place[: source.ndim - 1]
+        hidden = np.ma.getmaskarray(block).any(axis=-1)
+        values = np.ma.getdata(block)
+        unknown = (
+            np.isnan(values).any(axis=-1) & ~hidden if values.dtype.kind == "f" else np.zeros_like(hidden)
+        )
+        masked[pixels] |= hidden
+        holds_nan[pixels] |= unknown
+        if hidden.any() or unknown.any():
+            values = np.where((hidden | unknown)[..., None], values.dtype.type(0), values)
+        whole = _checked(values, place)
+        highest = int(whole.max())
+        if highest > np.iinfo(compact.dtype).max:
+            compact = compact.astype(smallest_dtype(highest))
+        compact[place] = whole
+    missing = masked | holds_nan
+    if not missing.any():
+        return ReadCounts(compact, None, 0)
+    # Chunks may end in the middle of a pixel's spectrum.
+    compact[missing] = 0
+    return ReadCounts(compact, missing, int(np.count_nonzero(holds_nan)))
+
+
+def _refuse_nothing(missing: Mask | None) -> None:
+    """Raise `InputError` about counts that are all zero or all missing."""
+    if missing is None:
+        remedy = "Check that this is the measured map."
+        raise InputError("counts", "hold at least one photon", "are all zero", remedy)
+    left = "are masked or NaN in every pixel" if missing.all() else "are zero, masked or NaN in every pixel"
+    remedy = "One masked channel leaves its pixel out; to leave out channels, choose an energy range."
+    raise InputError("counts", "hold at least one photon", left, remedy)
+
+
+def _blocks(source: Source) -> Iterator[Place]:
+    """Yield the slices of one block after the other: a dask array's chunks, a NumPy array's runs of leading rows."""
+    if isinstance(source, np.ndarray):
+        rows = max(1, _BLOCK_ENTRIES * source.shape[0] // source.size)
+        for start in range(0, source.shape[0], rows):
+            yield (slice(start, start + rows),)
+        return
+    edges = [np.concatenate(([0], np.cumsum(sizes))).tolist() for sizes in source.chunks]
+    yield from itertools.product(*([slice(*pair) for pair in itertools.pairwise(edge)] for edge in edges))
+
+
+def _dense(block: Source) -> npt.NDArray[Any]:
+    """Return a block in memory; a dask block may hold a sparse or a masked array."""
+    if isinstance(block, np.ndarray):
+        return block
+    # One thread: blocks come one by one, and file readers of HDF5 take turns anyway.
+    computed = block.compute(scheduler="synchronous")
+    dense = computed.todense() if hasattr(computed, "todense") else computed
+    return dense if np.ma.isMaskedArray(dense) else np.asarray(dense)
+
+
+def _checked(block: npt.NDArray[Any], place: Place) -> npt.NDArray[Any]:
+    """Return the whole numbers of a block, or raise `InputError` about the first that is none."""
+    whole = block
+    if block.dtype.kind == "f":
+        remedy = "Find out why the file holds it; do not fill it in."
+        _refuse(~np.isfinite(block), block, place, "be finite", remedy)
+        whole = np.rint(block)
+        if not np.array_equal(whole, block):
+            slack = np.minimum(_ROUNDING * whole, _MOST_ROUNDING)
+            off = np.abs(block - whole) > np.maximum(slack, _NEARLY_ZERO)
+            # What is negative is refused below, whole or not.
+            _refuse(off & (whole >= 0), block, place, "be whole numbers", _RAW_COUNTS)
+    if block.dtype.kind != "u" and whole.min() < 0:
+        _refuse(whole < 0, block, place, "not be negative", _RAW_COUNTS)
+    highest = int(whole.max())
+    if highest > np.iinfo(_DTYPES[-1]).max:
+        raise InputError("counts", "lie below 2**32", f"reach {highest:g}", _RAW_COUNTS)
+    return whole
+
+
+def _refuse(bad: Mask, block: npt.NDArray[Any], place: Place, must: str, remedy: str) -> None:
+    """Raise `InputError` naming the first entry of a block that is `bad`, if one is."""
+    if not bad.any():
+        return
+    local = np.unravel_index(int(np.argmax(bad)), bad.shape)
+    starts = [part.start or 0 for part in place] + [0] * (block.ndim - len(place))
+    where = tuple(int(index) + start for index, start in zip(local, starts, strict=True))
+    value = f"{block[local]:g}"
+    value = value if float(value) == block[local] or not np.isfinite(block[local]) else str(block[local])
+    raise InputError("counts", must, f"one is {value} at index {where}", remedy)
