@@ -144,6 +144,10 @@ def unmix(
         raise InputError("--resume", "stand without --overwrite", "both are given")
     remedy = "Add --overwrite to replace it, or --resume to finish an interrupted run."
     _check_folder(out, go_on=overwrite or resume, remedy=remedy)
+    # HyperSpy is imported in the reading process while the numerics are imported here.
+    from bayesunmix.data.reader import start_reader
+
+    start_reader()
     from bayesunmix.run import run_unmix
 
     try:
@@ -293,6 +297,9 @@ def inspect(map_path: Path, elements: str | None, signal: int | None) -> None:
 
     named = [symbol.strip() for symbol in elements.split(",")] if elements else []
     symbols = check_elements("--elements", named)
+    from bayesunmix.data.reader import start_reader
+
+    start_reader()
     from bayesunmix.data.inspection import inspect_map
 
     click.echo(inspect_map(map_path, elements=symbols, signal=signal))

@@ -59,6 +59,7 @@ def record(
             "shape": list(image.shape),
             "energy_keV": [float(image.energy_keV[0]), float(image.energy_keV[-1])],
             "acquisition": image.acquisition.to_metadata(),
+            "sources": dict(image.acquisition.sources),
             "missing": list(image.acquisition.missing),
         },
         "config": config.to_dict(),

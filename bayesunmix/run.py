@@ -133,6 +133,7 @@ def run_unmix(
         beam_energy_keV=given.beam_energy_keV,
         takeoff_angle_deg=given.takeoff_angle_deg,
         resolution_eV=given.resolution_eV,
+        microscope=given.microscope,
     )
     return run_image(image, config, out, seed=seed, overwrite=overwrite, resume=resume)
 

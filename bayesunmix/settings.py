@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeGuard
+from typing import Literal, TypeGuard
 
 from bayesunmix.chemistry.stoichiometry import SYMBOLS, check_elements
 from bayesunmix.errors import (
@@ -151,6 +151,8 @@ class InstrumentConfig:
         Full width at half maximum of the detector at Mn K-alpha, in eV.
     beam_current_nA, live_time_s
         Current of the beam in nA and live time of the whole map in s: the dose, which zeta-factors need.
+    microscope
+        ``"TEM"`` or ``"SEM"``, where the file's reader takes one for the other or for X-ray fluorescence.
     """
 
     beam_energy_keV: float | None = None
@@ -158,8 +160,11 @@ class InstrumentConfig:
     resolution_eV: float | None = None
     beam_current_nA: float | None = None
     live_time_s: float | None = None
+    microscope: Literal["TEM", "SEM"] | None = None
 
     def __post_init__(self) -> None:
+        if self.microscope is not None:
+            check_choice("instrument.microscope", self.microscope, ("TEM", "SEM"))
         # The limits are wide; they catch a beam energy in eV and a resolution in keV.
         limits = {
             "beam_energy_keV": (1.0, 3000.0),

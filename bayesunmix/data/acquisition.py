@@ -110,7 +110,7 @@ class Acquisition:
     excitation
         What excites the X-rays: ``"electrons"`` or ``"photons"``.
     sources
-        For each known fact by name: ``"file"``, ``"configuration"`` (given by the user), ``"library default"`` (equal to
+        For each known fact by name: ``"file"``, ``"configuration"`` (given by the user), ``"library default"`` (equals
         what a library fills in where a file says nothing) or ``"assumption"``. What is not named counts as given.
     """
 
@@ -284,6 +284,13 @@ def _symbols(listed: object) -> tuple[str, ...]:
         return ()
     texts = (one.decode(errors="replace") if isinstance(one, bytes) else str(one) for one in listed)
     return tuple(text.strip() for text in texts if text.strip())
+
+
+def filled_with_nan(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the facts for which HyperSpy metadata hold NaN."""
+    _, section = _microscope_section(metadata)
+    stored = {name: _at(section, place) for name, place in _PLACES.items()}
+    return tuple(name for name, value in stored.items() if isinstance(value, float) and math.isnan(value))
 
 
 def _number_at(node: object, place: tuple[str, ...]) -> float | None:

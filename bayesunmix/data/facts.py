@@ -6,15 +6,22 @@ X-rays. This module decides from the rest of what the signal holds, and says so 
 
 from __future__ import annotations
 
+import math
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from bayesunmix.data.acquisition import LIVE_TIME_PIXELS, Acquisition, Source, same_key
+from bayesunmix.data.acquisition import (
+    LIVE_TIME_PIXELS,
+    Acquisition,
+    Source,
+    filled_with_nan,
+    same_key,
+)
 
 # exSpy's preferences as they come (exspy._defaults_parser): it fills them in for a file that says nothing.
 _EXSPY_DEFAULTS = {"elevation_deg": 35.0, "azimuth_deg": 0.0, "tilt_deg": 0.0, "resolution_eV": 130.0}
@@ -23,6 +30,12 @@ _EXSPY_PREFERENCES = {
     "azimuth_deg": "eds_detector_azimuth",
     "tilt_deg": "eds_tilt_stage",
     "resolution_eV": "eds_mn_ka",
+}
+_WORDS = {
+    "elevation_deg": "detector elevation of {:g} degrees",
+    "azimuth_deg": "azimuth of {:g} degrees",
+    "tilt_deg": "stage tilt of {:g} degrees",
+    "resolution_eV": "resolution of {:g} eV",
 }
 # No map is measured for longer than this, so that a live time that would make it last longer is not one pixel's.
 _LONGEST_MAP_S = 3 * 86400.0
@@ -34,10 +47,11 @@ _MEASURED_GRIDS = (
     ("acquisition.scan.detectors.EDS.live_time_values",),
 )
 # Keys and values by which vendors and NeXus speak of X-ray tubes and synchrotrons.
-_PHOTON_KEYS = re.compile(r"xrf|^tube(type|number|voltage|current|anode|window|angle)", re.IGNORECASE)
+_PHOTON_KEYS = re.compile(r"^(trt)?xrf|^tube_?(type|number|voltage|current|anode|window)", re.IGNORECASE)
 _PHOTON_VALUES = re.compile(
     r"\bxrf\b|x-ray fluorescence|^nxfluo$|synchrotron x-ray|x-ray tube", re.IGNORECASE
 )
+_BRUKER_TUBE = {"PrimaryEnergy", "ElevationAngle"}
 
 
 @dataclass(frozen=True)
@@ -71,12 +85,13 @@ def facts_of(
         Where it comes from.
     """
     facts = Acquisition.from_metadata(metadata)
-    photons = is_excited_by_photons(origin.original, metadata)
-    if photons:
+    if is_excited_by_photons(origin.original, metadata):
         facts = facts.replace(source="file", microscope=None, excitation="photons", takeoff_angle_deg=None)
-    facts = facts if origin.fresh else _with_defaults_named(facts)
+    if not origin.fresh:
+        facts = _with_defaults_named(facts)
     if facts.assumes_untilted:
         facts = facts.from_source("assumption", ["takeoff_angle_deg"])
+    facts = _completed(facts, filled_with_nan(metadata))
     facts, note = _with_live_time(facts, metadata, n_pixels, origin)
     return facts, (note,) if note else ()
 
@@ -84,15 +99,14 @@ def facts_of(
 def is_excited_by_photons(original: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:
     """Return whether X-rays were excited by an X-ray tube or a synchrotron rather than by electrons.
 
-    RosettaSciIO turns Bruker's header of an X-ray tube into a bare ``Analysis`` group; of electrons it keeps the class
-    ``TRTESMAHeader``. Other readers keep names and values that speak of tubes and synchrotrons.
+    Of Bruker's header of an X-ray tube RosettaSciIO keeps voltage and angle alone, of one for electrons all entries.
+    Other readers keep names and values that speak of tubes and synchrotrons.
     """
     signal = metadata.get("Signal")
     if isinstance(signal, Mapping) and "XRF" in str(signal.get("signal_type", "")).upper():
         return True
     analysis = original.get("Analysis")
-    bruker = isinstance(analysis, Mapping) and "ElevationAngle" in analysis and "Hardware" in original
-    if bruker and "TRTESMAHeader" not in str(analysis):
+    if isinstance(analysis, Mapping) and set(analysis) == _BRUKER_TUBE:
         return True
     return any(
         _PHOTON_KEYS.search(key) is not None
@@ -112,29 +126,67 @@ def library_defaults() -> Mapping[str, float]:
     return {fact: value if np.isfinite(value) else _EXSPY_DEFAULTS[fact] for fact, value in preferred.items()}
 
 
-def default_notes(facts: Acquisition) -> tuple[str, ...]:
-    """Return, as at most one message, that the detector's direction may be exSpy's preference and no fact."""
-    doubtful = [name for name, source in facts.sources.items() if source == "library default"]
+def default_notes(facts: Acquisition, listed_deg: tuple[float, ...] = ()) -> tuple[str, ...]:
+    """Return, as at most one message, that the detector's direction may be exSpy's preference and no fact.
+
+    Parameters
+    ----------
+    facts
+        Of a signal.
+    listed_deg
+        Elevations of detectors that the vendor's metadata list, for the user to choose from.
+    """
+    doubtful = [name for name in _WORDS if facts.sources.get(name) == "library default"]
     tilted = bool(facts.tilt_deg or facts.tilt_beta_deg)
-    if facts.sources.get("takeoff_angle_deg") in (None, "configuration"):
+    if facts.sources.get("takeoff_angle_deg") in (None, "configuration") or not (
+        "elevation_deg" in doubtful or ("azimuth_deg" in doubtful and tilted and _decides(facts))
+    ):
         return ()
-    if "elevation_deg" not in doubtful and not ("azimuth_deg" in doubtful and tilted):
-        return ()
-    values = {
-        "elevation_deg": f"detector elevation of {facts.elevation_deg:g} degrees",
-        "azimuth_deg": f"azimuth of {facts.azimuth_deg:g} degrees",
-        "tilt_deg": f"stage tilt of {facts.tilt_deg:g} degrees" if facts.tilt_deg is not None else "",
-        "resolution_eV": f"resolution of {facts.resolution_eV:g} eV"
-        if facts.resolution_eV is not None
-        else "",
-    }
-    listed = [values[name] for name in values if name in doubtful]
-    together = " and ".join((", ".join(listed[:-1]), listed[-1])) if len(listed) > 1 else listed[0]
-    verb = "are" if len(listed) > 1 else "is"
-    return (
-        f"The {together} {verb} what exSpy fills in for a file that says nothing: check, or give takeoff_angle_deg"
-        " (under [instrument] in a configuration).",
+    named = [_WORDS[name].format(getattr(facts, name)) for name in doubtful]
+    together = " and ".join((", ".join(named[:-1]), named[-1])) if len(named) > 1 else named[0]
+    elevations = " and ".join(f"{angle:.3g}" for angle in listed_deg)
+    found = (
+        f" The vendor's metadata list detectors at an elevation of {elevations} degrees."
+        if elevations
+        else ""
     )
+    return (
+        f"The {together} {'are' if len(named) > 1 else 'is'} what exSpy fills in for a file that says nothing: check, or"
+        f" give takeoff_angle_deg (under [instrument] in a configuration).{found}",
+    )
+
+
+def _decides(facts: Acquisition) -> bool:
+    """Whether the azimuth changes the take-off angle by more than a tenth of a degree."""
+    angle, elevation = facts.takeoff_angle_deg, facts.elevation_deg
+    return angle is not None and elevation is not None and abs(angle - elevation) > 0.1
+
+
+def listed_elevations_deg(original: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the elevations in degrees of the detectors that Velox lists, each once; Velox writes radians."""
+    detectors = original.get("Detectors")
+    if not isinstance(detectors, Mapping):
+        return ()
+    texts = [value for key, value in _leaves(detectors) if key == "ElevationAngle"]
+    try:
+        found = {round(math.degrees(float(text)), 3) for text in texts}
+    except (TypeError, ValueError):
+        return ()
+    return tuple(sorted(angle for angle in found if 0.0 < angle <= 90.0))
+
+
+def _completed(facts: Acquisition, names: Iterable[str]) -> Acquisition:
+    """Fill in what exSpy fills in, for the facts that only exSpy has named."""
+    defaults = {name: value for name, value in library_defaults().items() if name in names}
+    if "elevation_deg" not in defaults and facts.takeoff_angle_deg is not None:
+        # The take-off angle stays what is known without them.
+        defaults = {**defaults, "takeoff_angle_deg": facts.takeoff_angle_deg}
+        return facts.replace(source="library default", **defaults).from_source(
+            facts.sources["takeoff_angle_deg"], ["takeoff_angle_deg"]
+        )
+    if facts.excitation == "photons":
+        defaults["takeoff_angle_deg"] = None
+    return facts.replace(source="library default", **defaults) if defaults else facts
 
 
 def _with_defaults_named(facts: Acquisition) -> Acquisition:
@@ -178,8 +230,8 @@ def _with_live_time(
         )
     elif origin.fresh and facts.real_time_s is not None and live > _CLOCKS * facts.real_time_s:
         note = (
-            f"The file's live time of {live:g} s is longer than its real time of {facts.real_time_s:g} s: check it where"
-            " the dose matters, or give live_time_s under [instrument]."
+            f"The file's live time of {live:g} s is longer than its real time of {facts.real_time_s:g} s: check it"
+            " where the dose matters, or give live_time_s under [instrument]."
         )
     if source == "assumption" and live * n_pixels > _LONGEST_MAP_S:
         note = (

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.data.acquisition import Acquisition, Microscope
-from bayesunmix.data.facts import Origin, default_notes, facts_of
+from bayesunmix.data.facts import Origin, default_notes, facts_of, listed_elevations_deg
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage, missing_facts, uniform_axis
 from bayesunmix.errors import InputError, check_number, check_positive
 
@@ -137,7 +137,12 @@ def image_of_signal(
         origin=grid.origin,
         images=dict(images or {}),
         name=str(metadata.get("General", {}).get("title") or name),
-        warnings=(*grid_notes, *fact_notes, *oddities(facts)),
+        warnings=(
+            *grid_notes,
+            *fact_notes,
+            *default_notes(facts, listed_elevations_deg(origin.original)),
+            *_oddities(facts),
+        ),
     )
 
 
@@ -196,15 +201,15 @@ def describe(signal: HyperSpySignal) -> str:
     return f'{kind} "{title}" {" x ".join(str(size) for size in signal.data.shape)}'
 
 
-def oddities(facts: Acquisition) -> tuple[str, ...]:
+def _oddities(facts: Acquisition) -> tuple[str, ...]:
     """Return what the user should know of the facts: what is missing, assumed or outside the method."""
     if facts.excitation == "photons":
         return (
-            "The X-rays were excited by photons (X-ray fluorescence): the physics here is that of electrons, and `unmix`"
-            " refuses the map. If the file is wrong about that, give the microscope (under [instrument] in a"
+            "The X-rays were excited by photons (X-ray fluorescence): the physics here is that of electrons, and"
+            " `unmix` refuses the map. If the file is wrong about that, give the microscope (under [instrument] in a"
             " configuration).",
         )
-    messages = [*missing_facts(facts), *default_notes(facts)]
+    messages = list(missing_facts(facts))
     if facts.sources.get("takeoff_angle_deg") == "assumption":
         messages.append(
             f"The map does not say its stage tilt: the take-off angle of {facts.takeoff_angle_deg:g} degrees is"

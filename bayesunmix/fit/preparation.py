@@ -135,6 +135,13 @@ def _with_instrument(image: SpectrumImage, config: RunConfig) -> tuple[SpectrumI
     """Let the configuration overrule what the map says of the instrument; return the beam energy in keV, too."""
     given = {k: v for k, v in dataclasses.asdict(config.instrument).items() if v is not None}
     image = image.replace_facts(**given) if given else image
+    if image.acquisition.excitation == "photons":
+        raise InputError(
+            "MAP",
+            "be excited by electrons, whose physics this is",
+            "was excited by photons (X-ray fluorescence)",
+            "Where the file is wrong about that, set instrument.microscope.",
+        )
     beam = image.acquisition.beam_energy_keV
     if beam is None:
         raise InputError(
