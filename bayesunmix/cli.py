@@ -221,14 +221,20 @@ def tables(folder: Path, units: tuple[str, ...], out: Path | None) -> None:
     _check_output(folder)
     if out is not None and out.exists() and not out.is_dir():
         raise InputError("--out", "be a folder", f'"{out}" is a file')
+    from bayesunmix.output_folder import amend_record
     from bayesunmix.report.paper import write_tables
     from bayesunmix.result import open_result
 
-    for path in write_tables(open_result(folder), out or folder / "tables", units):
+    written = write_tables(open_result(folder), out or folder / "tables", units)
+    amend_record(folder, None, (path.relative_to(folder).as_posix() for path in written if out is None))
+    for path in written:
         click.echo(f"wrote {path}")
 
 
 def _check_output(folder: Path) -> None:
+    from bayesunmix.output_folder import settle
+
+    settle(folder)
     if not (folder / "run.json").is_file():
         raise InputError("DIR", "be an output folder of `bayesunmix unmix`", f'"{folder}" holds no run.json')
 

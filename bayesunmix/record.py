@@ -15,6 +15,7 @@ from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.models.thickness import STRAY_EXPONENT_SD
+from bayesunmix.run_facts import now, versions
 from bayesunmix.xray.spectrometer import NAMES
 
 
@@ -28,8 +29,6 @@ def record(
     seed: int,
 ) -> dict[str, Any]:
     """Record of the run as run.json holds it, apart from fit, problems and the worst diagnostics."""
-    from bayesunmix.run import now, versions
-
     image, blocks, response = setup.image, setup.blocks, setup.spectrum.response
     eigenvalues = np.linalg.eigvalsh(fitted.estimate.hessian)
     errors = setup.spectrum.standard_errors
@@ -53,7 +52,7 @@ def record(
         "time": now(),
         "seed": seed,
         "method": config.inference.method,
-        "hash": facts["hash"],
+        "hash": facts["counts"],
         "map": {
             "name": image.name,
             "shape": list(image.shape),
@@ -63,6 +62,7 @@ def record(
             "missing": list(image.acquisition.missing),
         },
         "config": config.to_dict(),
+        "depends_on": facts,
         "timings": stages.timings,
         "resumed": stages.resumed,
         "binning": {

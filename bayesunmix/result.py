@@ -19,6 +19,7 @@ from bayesunmix.chemistry.ratios import Amounts, amounts, exchange_rows, partiti
 from bayesunmix.chemistry.sites import site_table, vacancy_notes
 from bayesunmix.chemistry.units import convert, mg_number, with_oxygen
 from bayesunmix.errors import InputError, check_choice
+from bayesunmix.output_folder import settle
 from bayesunmix.output_settings import UNITS, check_oxygen_unit
 from bayesunmix.report.budget_table import budget_table
 from bayesunmix.report.tables import BY_ATOMS, BY_WEIGHT, DETECTED, composition_table
@@ -422,13 +423,14 @@ class Result:
         Raises
         ------
         InputError
-            If the folder holds something and `overwrite` is not set.
+            If the folder holds something and `overwrite` is not set, cannot be written, or another run writes it.
+        OSError
+            If the disk does not take the files.
         """
-        from bayesunmix.report.files import prepare_folder, write_result
+        from bayesunmix.report.files import save_result
 
         path = Path(folder)
-        prepare_folder(path, overwrite=overwrite)
-        write_result(self, path)
+        save_result(self, path, overwrite=overwrite)
         return path
 
     def __repr__(self) -> str:
@@ -460,6 +462,7 @@ def open_result(folder: str | Path) -> Result:
         If it is not one.
     """
     path = Path(folder)
+    settle(path)
     for name in ("posterior.nc", "run.json"):
         if not (path / name).is_file():
             raise InputError("DIR", "be the output folder of a finished run", f'"{path}" holds no {name}')

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -14,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from bayesunmix.chemistry.mass_thickness import WHOLE_MAP
+from bayesunmix.errors import BayesUnmixWarning
+from bayesunmix.output_folder import amend_record, names_of
 from bayesunmix.plot import FIGURES, OPTIONAL_FIGURES
 from bayesunmix.plot.partition import phase_pairs, table_rows
 from bayesunmix.plot.style import element_order, phase_colour, png_bytes
 from bayesunmix.report.health import Check, checks
 from bayesunmix.report.identifiability import identifiability_section
 from bayesunmix.report.paper import mass_balance_paper_table
+from bayesunmix.report.steps import Step, disk_error, sentences, take, without
 from bayesunmix.report.words import (
     assumptions,
     findings,
@@ -36,6 +41,8 @@ DPI = 200
 # A page of this many bytes still travels by e-mail; when the pictures are larger their resolution goes down.
 _MOST_BYTES = 2_900_000
 _LOWER_DPI = (140, 100, 70)
+PAGE_FILE = "report.html"
+PAGE = f"the page `{PAGE_FILE}`"
 
 
 def write_report(directory: Path, formats: Sequence[str] = ("png", "pdf")) -> Path:
@@ -53,31 +60,64 @@ def write_report(directory: Path, formats: Sequence[str] = ("png", "pdf")) -> Pa
     Path
         The file ``report.html`` in that folder; the figures are in ``figures/``, the tables in ``tables/``.
     """
-    from bayesunmix.report.paper import write_tables
-    from bayesunmix.result import open_result
+    from bayesunmix.result import Result, open_result
 
+    directory = Path(directory)
     result = open_result(directory)
-    write_tables(result, Path(directory) / "tables")
-    return save_report(result, directory, formats)
+    steps = picture_steps(result, formats)
+    run = {**result.run, "warnings": without(result.run.get("warnings", ()), steps)}
+    before = names_of(directory)
+    failed = take(picture_steps(Result(result.tree, run), formats), directory)
+    amend_record(directory, [*run["warnings"], *sentences(failed)], set(names_of(directory)) - set(before))
+    return _page_of(failed, directory)
 
 
 def save_report(result: Result, directory: Path, formats: Sequence[str] = ("png", "pdf")) -> Path:
     """Write figures and report of a result into a folder; see `write_report`."""
-    directory = Path(directory)
-    folder = directory / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    figures = draw_figures(result)
-    pictures = {}
-    for name, figure in figures.items():
-        pictures[name] = png_bytes(figure, DPI)
+    directory.mkdir(parents=True, exist_ok=True)
+    return _page_of(take(report_steps(result, formats), directory), directory)
+
+
+def picture_steps(result: Result, formats: Sequence[str] = ("png", "pdf")) -> list[Step]:
+    """Return the steps that write what can be made again from the numbers: figures, page, tables for a paper."""
+    from bayesunmix.report.paper import write_tables
+
+    tables = Step("the tables for a paper", lambda folder: write_tables(result, folder / "tables"))
+    return [*report_steps(result, formats), tables]
+
+
+def _page_of(failed: dict[str, Exception], directory: Path) -> Path:
+    """Say which figures could not be made, and return the page, or raise why there is none."""
+    for sentence in sentences(failed):
+        warnings.warn(sentence, BayesUnmixWarning, stacklevel=3)
+    error = failed.get(PAGE) or disk_error(failed)
+    if error is not None:
+        raise error
+    return directory / PAGE_FILE
+
+
+def report_steps(result: Result, formats: Sequence[str] = ("png", "pdf")) -> list[Step]:
+    """Return the steps that write figures and report of a result into a folder; see `write_report`."""
+    figures: dict[str, Figure] = {}
+    pictures: dict[str, bytes] = {}
+
+    def draw(name: str, directory: Path) -> None:
+        folder = directory / "figures"
+        folder.mkdir(parents=True, exist_ok=True)
+        figures[name] = _all_figures(result)[name](result)
+        pictures[name] = png_bytes(figures[name], DPI)
         if "png" in formats:
             (folder / f"{name}.png").write_bytes(pictures[name])
         for kind in formats:
             if kind != "png":
-                figure.savefig(folder / f"{name}.{kind}", format=kind, dpi=DPI)
-    page = directory / "report.html"
-    page.write_text(_page(result, figures, pictures), encoding="utf-8")
-    return page
+                figures[name].savefig(folder / f"{name}.{kind}", format=kind, dpi=DPI)
+
+    def page(directory: Path) -> None:
+        text = _page(result, figures, pictures)
+        (directory / PAGE_FILE).write_text(text, encoding="utf-8")
+
+    drawn = [Step(f"the figure `{name}`", partial(draw, name)) for name in _all_figures(result)]
+    return [*drawn, Step(PAGE, page)]
 
 
 def report_html(result: Result) -> str:
@@ -94,8 +134,12 @@ def report_html(result: Result) -> str:
 
 def draw_figures(result: Result) -> dict[str, Figure]:
     """Return every figure by name, in the order of the report."""
-    optional = {name: draw for name, draw in OPTIONAL_FIGURES.items() if name in result.run}
-    return {name: draw(result) for name, draw in (FIGURES | optional).items()}
+    return {name: draw(result) for name, draw in _all_figures(result).items()}
+
+
+def _all_figures(result: Result) -> dict[str, Callable[[Result], Figure]]:
+    """Return what draws each figure that a result has, by its name."""
+    return FIGURES | {name: draw for name, draw in OPTIONAL_FIGURES.items() if name in result.run}
 
 
 def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]) -> str:
@@ -109,7 +153,7 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
     run = result.run
     phases = ", ".join(result.phases)
     return Template(template).substitute(
-        {f"figure_{name}": _image(name, pictures[name], phases) for name in FIGURES},
+        {f"figure_{name}": _image(name, pictures.get(name), phases) for name in FIGURES},
         title=escape(f"Unmixing of {phases}"),
         subtitle=escape(
             f"bayesunmix {run.get('version', '')}, method {run.get('method', '')}, seed {run.get('seed', '')}"
@@ -134,7 +178,9 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
     )
 
 
-def _image(name: str, picture: bytes, phases: str) -> str:
+def _image(name: str, picture: bytes | None, phases: str) -> str:
+    if picture is None:
+        return f"<p>The figure {escape(name)} could not be made; <code>run.log</code> says why.</p>"
     letters = base64.b64encode(picture).decode("ascii")
     text = escape(f"Figure {name} of {phases}", quote=True)
     return f'<img alt="{text}" src="data:image/png;base64,{letters}">'
