@@ -25,7 +25,7 @@ from bayesunmix.config import RunConfig
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import load
 from bayesunmix.fit.preparation import Setup, prepare
-from bayesunmix.phase import Phase
+from bayesunmix.phase import Phase, hosts, supports_of
 from bayesunmix.progress import Reporter
 from bayesunmix.report.files import prepare_folder, write_result
 from bayesunmix.result import Result
@@ -184,12 +184,15 @@ def run_image(
     stages = Stages(out, facts, resume=resume)
     from bayesunmix.assemble import assemble
     from bayesunmix.checks.robust import robust_draws
+    from bayesunmix.checks.supports import find_supports, without_supports
     from bayesunmix.fit.sampling import sample
 
     setup, config, number = _with_phases(setup, config, stages, reporter)
     fitted = _mode(setup, config, stages, reporter, files=out is not None)
     with reporter.stage(f"draws ({config.inference.method})"):
         drawn = stages.run("draws", lambda: sample(fitted, config.inference, seed, reporter.advance))
+    setup = find_supports(setup, drawn, config.inference.level)
+    fitted, drawn = without_supports(fitted, drawn, setup.phases)
     with reporter.stage("tiles"):
         robust = stages.run("tiles", lambda: robust_draws(setup, fitted, drawn, config.inference.level, seed))
     robust = _with_rival(robust, fitted, config, seed, stages, reporter)
@@ -335,7 +338,8 @@ def _pixels(
         per_count,
         level=inference.level,
         max_overlap=inference.max_overlap,
-        matrix=np.array([phase.matrix for phase in setup.phases]),
+        matrix=hosts(setup.phases),
+        supports=supports_of(setup.phases),
         count_value=None if electrons is None else nominal_mass_per_count(draws, fitted, setup, electrons),
         thickness=ThicknessDraws(
             setup.thickness.pixels,

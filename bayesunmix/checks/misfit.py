@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from bayesunmix.shares import shares_of
 from bayesunmix.checks.regions import Region
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.preparation import Setup
@@ -108,7 +109,7 @@ def find_misfit(
     templates = component_templates(basis).mean(axis=0)
     grid = np.add.reduceat(bins.astype(np.float64), starts, axis=1).reshape(*shape, -1)
     pooled, own = (np.add.reduceat(values, starts, axis=1) for values in (spectra, templates))
-    directions = np.concatenate([own / own.sum(axis=1, keepdims=True), np.eye(len(starts))])
+    directions = np.concatenate([shares_of(own), np.eye(len(starts))])
     shares = pixels.count_share.astype(np.float64).reshape(*shape, -1)
     found = scan(grid, pooled, directions, shares, seed=seed, false_alarm=FALSE_ALARM)
     share = (draws.weights / draws.total[..., None]).mean(axis=(0, 1))

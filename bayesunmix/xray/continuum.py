@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.shares import shares_of
 from bayesunmix.errors import InputError, check_positive
 from bayesunmix.xray.absorption import mixture_absorption_coefficient
 from bayesunmix.xray.atomic import atomic_number, atomic_weight
@@ -162,7 +163,9 @@ def hat_functions(energy_keV: Array, low_keV: float, high_keV: float, number: in
         raise InputError("number of continuum functions", "be at least 2", f"is {number}")
     # Energies below the first knot, on an axis that reaches zero, belong to the first function.
     energy = np.clip(energy_keV, low_keV, high_keV)
-    position = np.log(energy / low_keV) / np.log(high_keV / low_keV) * (number - 1)
+    # On an axis of one channel the knots coincide: all of it belongs to the first function.
+    span = max(float(np.log(high_keV / low_keV)), 1e-12)
+    position = np.log(energy / low_keV) / span * (number - 1)
     return np.asarray(np.clip(1.0 - np.abs(position - np.arange(number)[:, None]), 0.0, 1.0))
 
 
@@ -177,12 +180,13 @@ def continuum_basis(
     Returns
     -------
     Array
-        Shape (number, energy), rows adding up to 1.
+        Shape (number, energy), rows adding up to 1; zeros for a function that falls between two channels.
     """
     shape = bremsstrahlung(channel_edges_keV, beam_energy_keV, efficiency)
     edges = np.asarray(channel_edges_keV, dtype=np.float64)
     centre = (edges[1:] + edges[:-1]) / 2.0
     # The logarithm ends at one channel: below it lies the zero peak, not the continuum.
     lowest = max(centre[0], edges[1] - edges[0])
-    columns = shape * hat_functions(centre, lowest, centre[-1], number)
-    return np.asarray(columns / columns.sum(axis=1, keepdims=True))
+    # Nor does it go beyond the beam energy, where a function would have no counts to share.
+    highest = max(centre[shape > 0.0][-1], lowest)
+    return shares_of(shape * hat_functions(centre, lowest, highest, number))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.shares import shares_of
 from bayesunmix.xray.atomic import atomic_number
 from bayesunmix.xray.calibration import Calibration
 from bayesunmix.xray.continuum import ThickPart, bremsstrahlung, hat_functions, mean_depth_g_cm2
@@ -32,6 +33,8 @@ PARTNER_SHARE = 0.01
 # Prior standard deviation of the bend of the continuum's correction (second difference over knots), relative to its
 # mean: an absorption edge bends it, a line must not.
 CONTINUUM_BEND_SD = 0.2
+# Area of a hat that holds no channel, as a share of all of them.
+LEAST_AREA = 1e-9
 # The continuum gets more hats the more counts there are.
 FEWEST_HATS, MOST_HATS = 7, 12
 
@@ -66,7 +69,7 @@ class Sources:
         ratio_sd: list[float] = []
         for number, column in enumerate(columns):
             lines, detected = self.lines(column)
-            share = detected / detected.sum()
+            share = shares_of(detected)
             keys = [line_group(line) for line in lines]
             # Ratios inside elements that nobody declared stay as they are: there are few counts.
             apart = column[0][0] not in self.found
@@ -120,7 +123,8 @@ def continuum_hats(
     shape = bremsstrahlung(edges, beam_energy_keV, sources.detector.efficiency)
     shape = shape * sources.transmission(np.maximum(centre, lowest))
     pieces = shape * hat_functions(centre, lowest, centre[-1], number)
-    area = pieces.sum(axis=1)
+    # A hat between two channels has no area of its own, and follows its neighbours.
+    area = np.maximum(pieces.sum(axis=1), LEAST_AREA * pieces.sum())
     return np.geomspace(lowest, centre[-1], number), area, pieces / area[:, None]
 
 
@@ -167,7 +171,7 @@ def thick_columns(
     shape = bremsstrahlung(edges, beam_energy_keV, sources.detector.efficiency) * sources.transmission(inside)
     pieces = np.array([shape * part(inside) for part in parts]).reshape(len(parts), len(centre))
     area = pieces.sum(axis=1)
-    return area, pieces / area[:, None]
+    return area, shares_of(pieces)
 
 
 def pile_up_partners(calibration: Calibration, sources: Sources) -> tuple[tuple[float, float], ...]:
