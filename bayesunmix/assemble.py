@@ -50,6 +50,7 @@ from bayesunmix.groups import (
 )
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.models.thickness import ThicknessDraws
+from bayesunmix.phase import hosts
 from bayesunmix.record import line_shape_facts, record, thickness_facts, worst_diagnostics
 from bayesunmix.report.budget_table import SOURCES
 from bayesunmix.report.tables import DETECTED, detection_states
@@ -109,9 +110,8 @@ def assemble(
     run["robust"] = robust.facts
     run["misfit"] = [region.to_dict() for region in misfit.regions]
     run["misfit_search"] = misfit.facts()
-    matrix = np.array([phase.matrix for phase in setup.phases])
     endmembers = fit.own.spectra.mean(axis=(0, 1))
-    overlap = find_overlap(setup.blocks.counts, endmembers, config.inference.max_overlap, matrix)
+    overlap = find_overlap(setup.blocks.counts, endmembers, config.inference.max_overlap, hosts(setup.phases))
     run["overlap"] = dataclasses.asdict(overlap)
     run["pixel_thickness"] = thickness_facts(setup, fitted, drawn.draws)
     run["line_shapes"] = line_shape_facts(setup, drawn.draws)

@@ -90,7 +90,9 @@ class RunConfig:
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
-        names = None if self.phases == "auto" else [phase.name for phase in self.phases]
+        names = None
+        if self.phases != "auto":
+            names = [phase.name for phase in self.phases if not phase.is_support]
         self.output.check(self.sample.elements, self.sample.oxygen, names)
         if self.phases == "auto":
             return
@@ -101,10 +103,21 @@ class RunConfig:
         repeated = next((name for name in names if names.count(name) > 1), None)
         if repeated is not None:
             raise InputError("phases.name", "differ from phase to phase", f'"{repeated}" appears twice')
+        if all(phase.is_support for phase in self.phases):
+            raise InputError(
+                "phases.kind",
+                "leave at least one phase with elements of the sample",
+                'is "support" in every one',
+            )
         for phase in self.phases:
             _check_declared(phase, self.sample.elements)
-            if self.inference.endmembers == "free" and (phase.absent or phase.stoichiometry):
-                given = "absent" if phase.absent else "stoichiometry"
+            declared = {
+                "absent": phase.absent,
+                "stoichiometry": phase.stoichiometry,
+                "kind": phase.is_support,
+            }
+            given = next((key for key, value in declared.items() if value), None)
+            if self.inference.endmembers == "free" and given is not None:
                 raise InputError(
                     f"phases.{phase.name}.{given}",
                     "be left out with free-form endmembers, which know no elements",
@@ -226,6 +239,11 @@ class RunConfig:
 
     def _check_truth(self, truth: SimulatedPhase) -> None:
         phase = next(phase for phase in self.phases if isinstance(phase, Phase) and phase.name == truth.name)
+        if phase.is_support == bool(truth.composition):
+            must = (
+                "be left out for a support" if phase.is_support else "be a table such as {Mg = 0.5, Si = 0.5}"
+            )
+            raise InputError(f"phases.{truth.name}.composition", must, f"is {truth.composition!r}")
         for element, amount in truth.composition.items():
             path = f"phases.{truth.name}.composition.{element}"
             if element not in self.sample.elements:
@@ -256,6 +274,8 @@ def _phase(index: int, values: dict[str, Any]) -> tuple[Phase, SimulatedPhase | 
     known = [entry.name for entry in dataclasses.fields(Phase)]
     _check_keys(f"{path}.", values, [*known, *_TRUTH_KEYS])
     phase = Phase(**{key: entry for key, entry in values.items() if key in known})
+    if phase.is_support and "fraction" in values:
+        values = {"composition": {}, **values}
     missing = [key for key in _TRUTH_KEYS if key not in values]
     if len(missing) == len(_TRUTH_KEYS):
         return phase, None
@@ -277,7 +297,10 @@ def _check_declared(phase: Phase, elements: Sequence[str]) -> None:
             )
     present = [element for element in elements if element not in phase.absent]
     if not present:
-        raise InputError(f"{path}.absent", "leave at least one element in the phase", "names all of them")
+        remedy = 'A phase without any of them is declared by `kind = "support"`.'
+        raise InputError(
+            f"{path}.absent", "leave at least one element in the phase", "names all of them", remedy
+        )
     if phase.stoichiometry is not None:
         site_weights(phase.stoichiometry, present, f"{path}.stoichiometry")
 

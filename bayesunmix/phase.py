@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from bayesunmix.chemistry.stoichiometry import check_elements, parse_formula
-from bayesunmix.errors import InputError
+from bayesunmix.errors import InputError, check_choice
+
+KINDS = ("phase", "support")
 
 
 @dataclass(frozen=True)
@@ -26,22 +32,27 @@ class Phase:
         Elements that the phase does not contain; their composition is zero, not merely small.
     stoichiometry
         Formula used as a soft prior on the cation sites, e.g. ``ABO3`` (see `bayesunmix.chemistry.stoichiometry`).
+    kind
+        ``support`` for a carbon film, a hole, or whatever else holds no element of `sample.elements`: it emits stray
+        lines and continuum alone, and is in no composition and no partition coefficient. ``phase`` for all others.
 
     Raises
     ------
     InputError
-        If the name is empty, an absent element is no element or is given twice, or the formula cannot be read.
+        If the name is empty, an absent element is no element or is given twice, the formula cannot be read, the kind
+        is unknown, or a support is given absent elements or a formula.
 
     Examples
     --------
     >>> Phase("Brg", matrix=True, stoichiometry="ABO3")
-    Phase(name='Brg', matrix=True, absent=(), stoichiometry='ABO3')
+    Phase(name='Brg', matrix=True, absent=(), stoichiometry='ABO3', kind='phase')
     """
 
     name: str
     matrix: bool = False
     absent: Sequence[str] = ()
     stoichiometry: str | None = None
+    kind: Literal["phase", "support"] = "phase"
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip() or not self.name.isprintable():
@@ -52,3 +63,32 @@ class Phase:
         object.__setattr__(self, "absent", check_elements(f"{field}.absent", self.absent))
         if self.stoichiometry is not None:
             parse_formula(self.stoichiometry, f"{field}.stoichiometry")
+        check_choice(f"{field}.kind", self.kind, KINDS)
+        for key in ("absent", "stoichiometry"):
+            if self.is_support and getattr(self, key):
+                remedy = 'Leave it out, or leave `kind = "support"` out.'
+                raise InputError(f"{field}.{key}", "be left out for a support", "is given", remedy)
+
+    @property
+    def is_support(self) -> bool:
+        """Whether the phase holds no element of the sample."""
+        return self.kind == "support"
+
+    def as_support(self) -> Phase:
+        """Return the phase as a support: what was declared of its elements falls away."""
+        return Phase(self.name, matrix=self.matrix, kind="support")
+
+
+def hosts(phases: Sequence[Phase]) -> npt.NDArray[np.bool_]:
+    """Phases in which the others are embedded, shape (phase,): declared matrices, and beside a matrix the supports.
+
+    Where there is a matrix, grains overlap with it alone; a film or a hole meets every phase. Without a matrix every
+    phase may overlap with every other one: all are False.
+    """
+    matrix = np.array([phase.matrix for phase in phases], dtype=bool)
+    return matrix | (supports_of(phases) & matrix.any())
+
+
+def supports_of(phases: Sequence[Phase]) -> npt.NDArray[np.bool_]:
+    """Phases that hold no element of the sample, shape (phase,)."""
+    return np.array([phase.is_support for phase in phases], dtype=bool)

@@ -88,6 +88,7 @@ def record(
             "absorption_depth_relative_sd": setup.forward.film.relative_sd,
         },
         "components": list(setup.forward.components),
+        "supports": [phase.name for phase in setup.phases if phase.is_support],
         "starts": [
             {
                 "objective": mode.objective,
@@ -113,7 +114,9 @@ def _trust(setup: Setup, drawn: Drawn) -> dict[str, Any]:
     if drawn.trust is None:
         return {}
     names = [phase.name for phase in setup.phases], list(setup.forward.elements)
-    worst, shift, width, _ = drawn.trust.quantities(*names)[0]
+    quantities = drawn.trust.quantities(*names)
+    # Phases of one element each: there is nothing that could be wrong.
+    worst, shift, width, _ = quantities[0] if quantities else ("", 0.0, 1.0, False)
     return {
         "pareto_k": drawn.trust.pareto_k if np.isfinite(drawn.trust.pareto_k) else None,
         "importance_effective_draws": drawn.trust.effective_draws,

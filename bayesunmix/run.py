@@ -24,7 +24,7 @@ from bayesunmix.data.io import load
 from bayesunmix.errors import InputError
 from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.output_folder import check_folder, claimed, read_record
-from bayesunmix.phase import Phase
+from bayesunmix.phase import Phase, hosts, supports_of
 from bayesunmix.progress import Reporter
 from bayesunmix.report.files import write_result
 from bayesunmix.result import Result, open_result
@@ -207,6 +207,7 @@ def _computed(
     """Run stage after stage, and write the result where there is a folder for it."""
     from bayesunmix.assemble import assemble
     from bayesunmix.checks.robust import Robust, robust_draws
+    from bayesunmix.checks.supports import find_supports, without_supports
     from bayesunmix.fit.sampling import Drawn, sample
 
     electrons = electrons_per_pixel(setup.image) if config.xray.zeta_factors else None
@@ -217,6 +218,8 @@ def _computed(
     inference = config.inference
     with reporter.stage(f"draws ({inference.method})"):
         drawn = stages.run("draws", lambda: sample(fitted, inference, seed, reporter.advance), Drawn)
+    setup = find_supports(setup, drawn, inference.level)
+    fitted, drawn = without_supports(fitted, drawn, setup.phases)
     with reporter.stage("tiles"):
         robust = stages.run(
             "tiles", lambda: robust_draws(setup, fitted, drawn, inference.level, seed), Robust
@@ -368,7 +371,8 @@ def _pixels(
         per_count,
         level=inference.level,
         max_overlap=inference.max_overlap,
-        matrix=np.array([phase.matrix for phase in setup.phases]),
+        matrix=hosts(setup.phases),
+        supports=supports_of(setup.phases),
         count_value=None if electrons is None else nominal_mass_per_count(draws, fitted, setup, electrons),
         thickness=ThicknessDraws(
             setup.thickness.pixels,

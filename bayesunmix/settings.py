@@ -384,9 +384,10 @@ class SimulatedPhase:
     name
         Name of the phase.
     composition
-        Atom fraction of each element; elements that are not named are zero. Scaled to a sum of 1.
+        Atom fraction of each element; elements that are not named are zero. Scaled to a sum of 1. Empty for a support,
+        which emits stray lines and the continuum of carbon.
     fraction
-        Abundance in atoms, averaged over the map.
+        Abundance in atoms, averaged over the map; of a support in as many atoms of carbon.
     """
 
     name: str
@@ -395,7 +396,7 @@ class SimulatedPhase:
 
     def __post_init__(self) -> None:
         path = f"phases.{self.name}.composition"
-        if not isinstance(self.composition, Mapping) or not self.composition:
+        if not isinstance(self.composition, Mapping):
             raise InputError(path, "be a table such as {Mg = 0.5, Si = 0.5}", f"is {self.composition!r}")
         check_elements(path, list(self.composition))
         amounts = {
@@ -403,7 +404,7 @@ class SimulatedPhase:
             for element, amount in self.composition.items()
         }
         total = sum(amounts.values())
-        if abs(total - 1.0) > SUM_TOLERANCE:
+        if self.composition and abs(total - 1.0) > SUM_TOLERANCE:
             raise InputError(path, "sum to 1", f"sums to {total:g}")
         _set(self, composition={element: amount / total for element, amount in amounts.items()})
         _set(self, fraction=check_fraction(f"phases.{self.name}.fraction", self.fraction, inclusive=True))

@@ -439,7 +439,8 @@ class Source:
         The Z² law is that of Bethe and Heitler, Proc. R. Soc. A 146 (1934) 83, doi:10.1098/rspa.1934.0140.
         """
         atoms = self._atoms_of(composition)
-        square = sum(amount * atomic_number(element) ** 2 for element, amount in atoms.items())
+        carbon = (composition.sum(axis=1) == 0.0) * float(atomic_number("C") ** 2)  # a support
+        square = sum((amount * atomic_number(element) ** 2 for element, amount in atoms.items()), carbon)
         shape = bremsstrahlung(self.edges, self.beam_energy_keV, self.detector.efficiency)
         centre = 0.5 * (self.edges[1:] + self.edges[:-1])
         factors = [thin_film_factor(self.film.depth(self.elements, x, centre)) for x in composition]

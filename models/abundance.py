@@ -28,6 +28,8 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.shares import ratio_of
+
 FloatArray = npt.NDArray[np.float64]
 
 LOG_ODDS_SD = 1.5
@@ -72,7 +74,7 @@ def edge_positions(
     Parameters
     ----------
     first, second : (energy,)
-        Spectra with unit sum, strictly positive.
+        Spectra with unit sum.
     counts : float
         Counts of a pixel, n.
     n_steps : int, optional
@@ -85,10 +87,13 @@ def edge_positions(
     near = np.geomspace(1e-5, 0.5, 120)
     grid = np.concatenate(([0.0], near, 1.0 - near[-2::-1], [1.0]))
     mixed = (1.0 - grid)[:, None] * first + grid[:, None] * second
-    speed = np.sqrt(counts * ((second - first) ** 2 / mixed).sum(axis=1))
+    # A channel that neither spectrum reaches says nothing.
+    speed = np.sqrt(counts * ratio_of((second - first) ** 2, mixed).sum(axis=1))
     arc = np.concatenate(([0.0], np.cumsum(0.5 * (speed[1:] + speed[:-1]) * np.diff(grid))))
     steps = n_steps if n_steps is not None else max(2, int(np.ceil(arc[-1])))
-    return np.interp(np.linspace(0.0, arc[-1], steps + 1), arc, grid)
+    even = np.linspace(0.0, 1.0, steps + 1)
+    # Between two spectra that are the same, every step is as good as another.
+    return np.interp(arc[-1] * even, arc, grid) if arc[-1] > 0.0 else even
 
 
 def overlapping(n_phases: int, size: int, matrix: npt.NDArray[np.bool_] | None) -> Iterator[tuple[int, ...]]:

@@ -32,6 +32,7 @@ from bayesunmix.chemistry.oxides import oxygen_per_atom
 from bayesunmix.chemistry.quantify import interval
 from bayesunmix.chemistry.stoichiometry import SYMBOLS, check_element
 from bayesunmix.errors import InputError, check_positive
+from bayesunmix.shares import shares_of
 from bayesunmix.xray.atomic import atomic_weight
 
 FloatArray = npt.NDArray[np.float64]
@@ -39,6 +40,8 @@ FloatArray = npt.NDArray[np.float64]
 _STEPS = 30
 # A phase never gets less than this share of the counts in the reweighting: a variance must stay positive.
 _LEAST_SHARE = 1e-9
+# Added to the information, as a share of all of it, so that it has an inverse.
+RIDGE = 1e-12
 _OXIDE = re.compile(r"([A-Z][a-z]?)(\d*)O(\d*)")
 _FIELD = "sample.bulk_wt_pct"
 
@@ -115,6 +118,8 @@ def count_shares(total: FloatArray, spectra: FloatArray, seed: int) -> FloatArra
         weight = counts / np.maximum(np.einsum("dk,dkc->dc", share, spectra), 1e-300)
         scaled = spectra * weight[:, None, :]
         information = np.einsum("dkc,dlc->dkl", scaled, spectra)
+        # Of two phases with the same spectrum each gets half.
+        information += RIDGE * np.einsum("dkk->d", information)[:, None, None] * np.eye(phases)
         target = np.einsum("dkc,c->dk", scaled, total / counts)
         share = np.maximum(np.linalg.solve(information, target[..., None])[..., 0], _LEAST_SHARE)
         share /= share.sum(axis=1, keepdims=True)
@@ -123,7 +128,7 @@ def count_shares(total: FloatArray, spectra: FloatArray, seed: int) -> FloatArra
     root = np.linalg.cholesky(np.linalg.inv(information))
     error = np.einsum("dkl,dl->dk", root, np.random.default_rng([seed, 23]).normal(size=share.shape))
     drawn = np.maximum(share + error, 0.0)
-    return np.asarray(drawn / drawn.sum(axis=1, keepdims=True))
+    return shares_of(drawn)
 
 
 def balance_table(

@@ -311,6 +311,8 @@ def mean_composition(
 ) -> FloatArray:
     """Atom fractions of a total spectrum from the counts of its families, absorption left out, shape (element,).
 
+    Even ones where the spectrum shows none of the elements.
+
     Parameters
     ----------
     counts
@@ -325,5 +327,5 @@ def mean_composition(
         strength = table.detected_strength(element, main, detector.efficiency) if main else 1.0
         atoms.append(counts.get(f"{element}_{main}", 0.0) / strength)
     # Every element absorbs a little: none is known to be missing.
-    relative = np.maximum(np.array(atoms), 1e-6 * max(atoms))
+    relative = np.maximum(np.array(atoms), 1e-6 * max(atoms)) if max(atoms) > 0.0 else np.ones(len(atoms))
     return np.asarray(relative / relative.sum())

@@ -50,7 +50,9 @@ def compositions(result: Result) -> Figure:
     """
     table = result.summary()
     elements = element_order(result.elements)
-    count = len(result.phases)
+    phases = result.sample_phases
+    colours = [phase_colour(result.phases.index(phase)) for phase in phases]
+    count = len(phases)
     height = _ROW_MM * len(elements) * (count + 0.6)
     above = 3.0 + legend_mm(count, _LEGEND_COLUMNS)
     figure = new_figure(above + height + 11.0)
@@ -59,17 +61,14 @@ def compositions(result: Result) -> Figure:
     log_axis(axes, _shown_values(list(rows.values())), _PERCENT)
     stripe_rows(axes, elements, count + 0.6)
     for place, element in enumerate(elements):
-        for index, phase in enumerate(result.phases):
+        for index, phase in enumerate(phases):
             y = place * (count + 0.6) + index - (count - 1) / 2.0
-            _draw_row(axes, y, rows[phase, element], phase_colour(index))
+            _draw_row(axes, y, rows[phase, element], colours[index])
     axes.set_xlabel("at% (share of the atoms of the declared elements)")
-    handles = [
-        Line2D([], [], color=phase_colour(index), marker="o", markersize=3.2, linewidth=1.4)
-        for index in range(count)
-    ]
+    handles = [Line2D([], [], color=colour, marker="o", markersize=3.2, linewidth=1.4) for colour in colours]
     axes.legend(
         handles,
-        [shorten(phase, 16) for phase in result.phases],
+        [shorten(phase, 16) for phase in phases],
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
         ncols=_LEGEND_COLUMNS,

@@ -89,7 +89,7 @@ def phase_pairs(result: Result) -> list[tuple[str, str]]:
     matrix = {
         phase.get("name") for phase in declared if isinstance(phase, dict) and phase.get("matrix", False)
     }
-    order = sorted(result.phases, key=lambda name: name not in matrix)
+    order = sorted(result.sample_phases, key=lambda name: name not in matrix)
     return [(numerator, denominator) for denominator, numerator in itertools.combinations(order, 2)]
 
 

@@ -73,7 +73,7 @@ def _pins_table(result: Result, table: Table) -> str:
     if found.empty:  # a single element has nothing to say
         return ""
     body = []
-    for phase in result.phases:
+    for phase in result.sample_phases:
         rows = found[found["phase"] == phase].set_index("element")
         for element in [name for name in element_order(result.elements) if name in rows.index]:
             row = rows.loc[element]
@@ -143,7 +143,7 @@ def _modes_table(result: Result, table: Table) -> str:
     body = [["nats worse", *(_number(_nats(mode["objective"])) for mode in shown)]]
     body.append(["", *(f"<td>{'followed' if mode['followed'] else 'not followed'}</td>" for mode in shown)])
     for k, phase in enumerate(result.phases):
-        for element in element_order(elements):
+        for element in element_order(elements) if phase in result.sample_phases else ():
             values = [100.0 * mode["composition"][k][elements.index(element)] for mode in shown]
             if max(values) > 1.0:
                 body.append([f"{element} in {phase}", *(_number(f"{value:.3g}") for value in values)])

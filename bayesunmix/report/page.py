@@ -25,6 +25,7 @@ from bayesunmix.report.health import Check, checks
 from bayesunmix.report.identifiability import identifiability_section
 from bayesunmix.report.paper import mass_balance_paper_table
 from bayesunmix.report.steps import Step, disk_error, sentences, take, without
+from bayesunmix.report.supports import supports_note
 from bayesunmix.report.words import (
     assumptions,
     findings,
@@ -212,13 +213,13 @@ def _composition_table(result: Result) -> str:
     body = [
         [element, *(_cell(composition_text(row), row.detected == "true") for row in line)]
         for element in element_order(result.elements)
-        for line in [[rows[phase, element] for phase in result.phases]]
+        for line in [[rows[phase, element] for phase in result.sample_phases]]
     ]
     caption = (
         f"At%, mean [{100.0 * result.level:g} % interval]; &lt;: not detected, upper bound. "
         "All columns are in <code>composition.csv</code>."
     )
-    return _table(["", *map(escape, result.phases)], body, caption)
+    return _table(["", *map(escape, result.sample_phases)], body, f"{caption}{escape(supports_note(result))}")
 
 
 def _partition_table(result: Result) -> str:

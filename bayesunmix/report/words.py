@@ -10,6 +10,7 @@ import numpy as np
 
 from bayesunmix.checks.regions import Region
 from bayesunmix.plot.style import element_order
+from bayesunmix.report.supports import supports_note
 from bayesunmix.rounding import composition_text
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def headline(result: Result) -> list[str]:
     return [
         f"{_number_word(count)} {'phase' if count == 1 else 'phases'} in {where} "
         f"({_large(float(counts.sum()))} counts, {float(counts.mean()):.3g} per pixel): {listed}. "
-        "The percentages are mean abundances over the pixels, in atoms.",
+        f"The percentages are mean abundances over the pixels, in atoms.{supports_note(result)}",
         f"The posterior was {_METHODS.get(result.run.get('method', ''), 'computed')}{_effort(result)}.",
     ]
 
@@ -55,6 +56,14 @@ def findings(result: Result) -> list[tuple[str, str]]:
     table = result.summary()
     found = []
     for phase in result.phases:
+        if phase in result.supports:
+            found.append(
+                (
+                    phase,
+                    "A support: it holds no element of the sample, and its abundance is a share of counts.",
+                )
+            )
+            continue
         rows = {str(row.element): row for row in table[table["phase"] == phase].itertuples(index=False)}
         ordered = [rows[element] for element in element_order(rows)]
         seen = [row for row in ordered if row.detected == "true"]

@@ -532,9 +532,13 @@ def _common_phases(
     if wanted is not None:
         for name, result in zip(names, results, strict=True):
             for phase in wanted:
-                check_phase(f"phases ({name})", phase, result.phases)
+                check_phase(f"phases ({name})", phase, result.sample_phases)
         return tuple(dict.fromkeys(wanted))
-    common = [phase for phase in results[0].phases if all(phase in result.phases for result in results)]
+    common = [
+        phase
+        for phase in results[0].sample_phases
+        if all(phase in result.sample_phases for result in results)
+    ]
     if not common:
         said = "; ".join(
             f"{name}: {', '.join(result.phases)}" for name, result in zip(names, results, strict=True)
