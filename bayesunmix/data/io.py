@@ -24,6 +24,7 @@ import numpy.typing as npt
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage, compact_counts, missing_facts, uniform_axis
 from bayesunmix.errors import BayesUnmixWarning, InputError
+from bayesunmix.severity import Reservation
 
 # One signal as RosettaSciIO's readers return it: data, axes, metadata, original_metadata, mapping.
 SignalDictionary = Mapping[str, Any]
@@ -486,9 +487,8 @@ def _oddities(acquisition: Acquisition, takeoff_given: bool) -> tuple[str, ...]:
             " the detector's elevation, right for an untilted foil."
         )
     if acquisition.microscope == "SEM":
-        messages.append(
-            "The map was taken in an SEM: compositions assume a thin film, which a bulk sample is not."
-        )
+        text = "The map was taken in an SEM: compositions assume a thin film, which a bulk sample is not."
+        messages.append(Reservation(text))
     return tuple(messages)
 
 
