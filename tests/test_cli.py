@@ -219,6 +219,7 @@ def test_reservations_are_printed_once_and_end_well(monkeypatch: pytest.MonkeyPa
     grain, assumed = Reservation("A grain."), "A default was assumed."
 
     def run_unmix(*arguments: object, **options: object) -> types.SimpleNamespace:
+        warnings.simplefilter("always")
         for text in (grain, assumed):
             warnings.warn(text, BayesUnmixWarning, stacklevel=1)
         return types.SimpleNamespace(verdict=judge([grain, assumed]))
