@@ -20,9 +20,11 @@ from bayesunmix import __version__
 from bayesunmix.config import METHODS, RunConfig
 from bayesunmix.errors import BayesUnmixWarning, InputError, check_choice
 from bayesunmix.output_settings import FIGURE_FORMATS, UNITS
+from bayesunmix.severity import Doubt
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result
+    from bayesunmix.verdict import Verdict
 
 BAD_INPUT = 2
 UNTRUSTED = 3
@@ -63,7 +65,9 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Show our own warnings as one line; those of libraries as Python does."""
+    """Show our own warnings as one line, except those that the verdict says at the end; others as Python does."""
+    if isinstance(message, Warning) and any(isinstance(part, Doubt) for part in message.args):
+        return
     if issubclass(category, BayesUnmixWarning):
         _say(f"warning: {message}")
     else:
@@ -285,10 +289,7 @@ def compare(
     )
     comparison.save(out, overwrite=overwrite)
     click.echo(f"wrote {out}")
-    for problem in comparison.problems:
-        _say(f"not to be trusted: {problem}")
-    if comparison.problems:
-        click.get_current_context().exit(UNTRUSTED)
+    _say_verdict(comparison.verdict)
 
 
 @main.command()
@@ -320,9 +321,14 @@ def _check_folder(out: Path, *, go_on: bool, remedy: str) -> None:
 
 
 def _finish(result: Result, out: Path) -> None:
-    """Say where the answer is, and why not to trust it where a diagnostic says so."""
+    """Say where the answer is and what it is worth."""
     click.echo(f"wrote {out}")
-    for reason in result.diagnostics_failed:
-        _say(f"not to be trusted: {reason}")
-    if result.diagnostics_failed:
+    _say_verdict(result.verdict)
+
+
+def _say_verdict(verdict: Verdict) -> None:
+    """Say the verdict with every finding, and end with its status."""
+    for line in verdict.lines():
+        _say(line)
+    if verdict.level == "distrust":
         click.get_current_context().exit(UNTRUSTED)

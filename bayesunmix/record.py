@@ -28,7 +28,7 @@ def record(
     facts: dict[str, Any],
     seed: int,
 ) -> dict[str, Any]:
-    """Record of the run as run.json holds it, apart from fit, problems and the worst diagnostics."""
+    """Record of the run as run.json holds it, apart from the fit, the verdict and the worst diagnostics."""
     image, blocks, response = setup.image, setup.blocks, setup.spectrum.response
     eigenvalues = np.linalg.eigvalsh(fitted.estimate.hessian)
     errors = setup.spectrum.standard_errors
@@ -100,7 +100,6 @@ def record(
         ],
         "rival_share": _rival_share(fitted, config.inference.method),
         "diagnostics": diagnostics,
-        "warnings": list(setup.warnings),
     }
 
 

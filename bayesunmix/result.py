@@ -22,7 +22,8 @@ from bayesunmix.errors import InputError, check_choice
 from bayesunmix.output_folder import settle
 from bayesunmix.output_settings import UNITS, check_oxygen_unit
 from bayesunmix.report.budget_table import budget_table
-from bayesunmix.report.tables import BY_ATOMS, BY_WEIGHT, DETECTED, composition_table
+from bayesunmix.report.tables import BY_ATOMS, BY_WEIGHT, STATED, composition_table
+from bayesunmix.verdict import Verdict, recorded
 
 if TYPE_CHECKING:
     from bayesunmix.chemistry.onuma import Onuma
@@ -75,10 +76,15 @@ class Result:
         """Probability of the intervals."""
         return float(self.run["config"]["inference"]["level"])
 
+    @cached_property
+    def verdict(self) -> Verdict:
+        """What the answer is worth: good, with reservations, or not to be trusted, and why."""
+        return recorded(self.run)
+
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why not to trust the result, in sentences; empty when all is well."""
-        return tuple(self.run["problems"])
+        """Why not to trust the result, in sentences: the findings of the verdict that say so."""
+        return self.verdict.texts("distrust")
 
     @property
     def diagnostics_failed(self) -> tuple[str, ...]:
@@ -327,9 +333,9 @@ class Result:
         return maps["abundance_mean"].mean(["y", "x"])
 
     def _found_in(self) -> dict[str, list[str]]:
-        """Phases in which each element was detected."""
+        """Phases in which each element was detected; all that may hold it where nothing was tested."""
         table = self.summary()
-        seen = table[table["detected"] == DETECTED]
+        seen = table[table["detected"].isin(STATED)]
         return {element: list(seen.loc[seen["element"] == element, "phase"]) for element in self.elements}
 
     def mass_balance(self, bulk: Mapping[str, float | Sequence[float]] | None = None) -> pd.DataFrame:
@@ -385,7 +391,10 @@ class Result:
         """
         if "budget" not in self.tree:
             raise InputError(
-                "DIR", "hold an uncertainty budget", "was written by an earlier version", "Run again."
+                "DIR",
+                "hold an uncertainty budget",
+                "was run without draws, or by an earlier version",
+                'Run with `method = "laplace"` or "nuts".',
             )
         return budget_table(self.tree["budget"].to_dataset(), self.summary(), self.partition_table())
 
@@ -456,7 +465,7 @@ class Result:
         return path
 
     def __repr__(self) -> str:
-        from bayesunmix.rounding import bound_text, interval_text
+        from bayesunmix.rounding import composition_text
 
         shares = self.abundances()["mean"].mean(["y", "x"]).values
         lines = [f"Result: {len(self.phases)} phases, {len(self.elements)} elements, {self.run['method']}"]
@@ -469,15 +478,13 @@ class Result:
                 continue
             lines.append(f"  {name}: {100 * share:.3g} % of the atoms; at% [{100 * self.level:g} % interval]")
             for row in table[(table.phase == name) & (table.detected != "declared_absent")].itertuples():
-                known = row.detected == "true" and row.lower == row.lower
-                value = [100.0 * number for number in (row.mean, row.lower, row.upper)]
-                lines.append(
-                    f"    {row.element:<2} {interval_text(*value) if known else bound_text(value[2])}"
-                )
-        lines += [f"  Not to be trusted: {problem}" for problem in self.problems] or [
-            "  All diagnostics are fine."
-        ]
-        return "\n".join(lines)
+                lines.append(f"    {row.element:<2} {composition_text(row)}")
+        return "\n".join([*lines, *(f"  {line}" for line in self.verdict.lines())])
+
+    def _repr_html_(self) -> str:
+        from bayesunmix.report.page import result_html
+
+        return result_html(self)
 
 
 def open_result(folder: str | Path) -> Result:

@@ -16,6 +16,8 @@ from click.testing import CliRunner, Result
 from bayesunmix import __version__
 from bayesunmix.cli import main
 from bayesunmix.errors import BayesUnmixWarning, InputError
+from bayesunmix.severity import Distrust, Reservation
+from bayesunmix.verdict import judge
 
 TOML = """
 phases = 2
@@ -54,7 +56,7 @@ class Recorder:
         self.arguments, self.options = arguments, options
         if self.error is not None:
             raise self.error
-        return types.SimpleNamespace(diagnostics_failed=self.failed)
+        return types.SimpleNamespace(verdict=judge([Distrust(text) for text in self.failed]))
 
 
 def install(monkeypatch: pytest.MonkeyPatch, module: str, **names: object) -> None:
@@ -206,8 +208,29 @@ def test_untrusted_result_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 3
     assert result.stdout == "wrote out\n"
     assert result.stderr.splitlines() == [
+        "bayesunmix: verdict: not to be trusted",
         "bayesunmix: not to be trusted: R-hat of x is 1.2.",
         "bayesunmix: not to be trusted: 3 divergences.",
+    ]
+
+
+def test_reservations_are_printed_once_and_end_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is warned of during the run and is a finding is said by the verdict alone."""
+    grain, assumed = Reservation("A grain."), "A default was assumed."
+
+    def run_unmix(*arguments: object, **options: object) -> types.SimpleNamespace:
+        warnings.simplefilter("always")
+        for text in (grain, assumed):
+            warnings.warn(text, BayesUnmixWarning, stacklevel=1)
+        return types.SimpleNamespace(verdict=judge([grain, assumed]))
+
+    install(monkeypatch, "run", run_unmix=run_unmix)
+    result = unmix()
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [
+        "bayesunmix: warning: A default was assumed.",
+        "bayesunmix: verdict: with reservations",
+        "bayesunmix: reservation: A grain.",
     ]
 
 

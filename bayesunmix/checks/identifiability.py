@@ -31,6 +31,7 @@ from bayesunmix.checks.declarations import Change, given_more, taken_back
 from bayesunmix.checks.local_posterior import LocalPosterior, quadratic
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.phase import Phase, supports_of
+from bayesunmix.severity import PINNED, Reservation
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -79,11 +80,12 @@ def loose_ends(phases: Sequence[Phase], posterior: xr.Dataset) -> list[dict[str,
 def sentence_of(loose: dict[str, Any]) -> str:
     """Write one loose end as a sentence that says what would mend it."""
     phase, other, share = loose["phase"], loose["other"], 100.0 * float(loose["share"])
-    return (
+    text = (
         f"Nothing declared pins {phase} against {other}: up to {share:.0f} % of its counts could belong to {other} at "
         f"no cost to the fit, and its intervals do not hold that. Declare an element of {other} absent from {phase}, "
         f"or `matrix = true` if {phase} has pure regions."
     )
+    return Reservation(text, PINNED)
 
 
 class Known(NamedTuple):

@@ -24,6 +24,7 @@ from bayesunmix.fit.starts import component_templates
 from bayesunmix.inference.misfit import Scan, pooled_amounts, scan, scores
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.models.endmember import EndmemberBasis
+from bayesunmix.severity import PLACES, Reservation
 from bayesunmix.shares import shares_of
 from bayesunmix.xray import LineTable
 from bayesunmix.xray.atomic import USUAL
@@ -75,10 +76,11 @@ class Misfit:
         said = ". ".join(_capital(region.sentence()) for region in self.regions[:MOST_SAID])
         more = len(self.regions) - MOST_SAID
         rest = f" There are {more} more places." if more > 0 else ""
-        return [
+        text = (
             f"Some places are no mixture of the declared phases. {said}.{rest} A phase may be missing; the numbers of "
             "the declared ones may have suffered."
-        ]
+        )
+        return [Reservation(text, PLACES)]
 
     def facts(self) -> dict[str, Any]:
         """Return what run.json says of the search itself."""

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from bayesunmix.inference.mixture import atom_weights
 from bayesunmix.models.abundance import face_positions, overlapping, simplex_atoms
+from bayesunmix.severity import OVERLAP, Reservation
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -48,11 +49,12 @@ class Overlap:
         """Return one sentence, where it matters."""
         if self.nats_per_block < NOTICED:
             return []
-        return [
+        text = (
             f"Where grains meet, three phases share a place ({100.0 * self.share:.0f} % of the map), and two are "
             "resolved: compositions of phases that no pixel is made of alone may be off by more than their intervals. "
             "Run again with `inference.max_overlap = 3`, and trust what both runs agree on."
-        ]
+        )
+        return [Reservation(text, OVERLAP)]
 
 
 def find_overlap(

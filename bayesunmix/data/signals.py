@@ -216,9 +216,8 @@ def _oddities(facts: Acquisition) -> tuple[str, ...]:
             " the detector's elevation, right for an untilted foil."
         )
     if facts.microscope == "SEM":
-        messages.append(
-            "The map was taken in an SEM: compositions assume a thin film, which a bulk sample is not."
-        )
+        text = "The map was taken in an SEM: compositions assume a thin film, which a bulk sample is not."
+        messages.append(Reservation(text))
     return tuple(messages)
 
 

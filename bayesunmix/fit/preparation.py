@@ -23,6 +23,7 @@ from bayesunmix.fit.forward import Film, ForwardModel, forward_model, main_famil
 from bayesunmix.fit.line_shapes import line_shapes
 from bayesunmix.fit.pixel_thickness import PixelThickness, pixel_thickness
 from bayesunmix.phase import Phase
+from bayesunmix.severity import UNDECLARED, Reservation
 from bayesunmix.xray import Detector, LineTable, Refinement, calibrate, refine, thin_film_factor
 from bayesunmix.xray.atomic import FAMILIES
 from bayesunmix.xray.refinement import merge_channels
@@ -219,9 +220,8 @@ def _film(config: RunConfig, image: SpectrumImage, notes: list[str]) -> Film:
     """Describe the specimen as an absorber, and note what is assumed about it."""
     sample, angle = config.sample, image.acquisition.takeoff_angle_deg
     if angle is None:
-        notes.append(
-            "The take-off angle is unknown: absorption in the film was left out; set `instrument.takeoff_angle_deg`."
-        )
+        text = "The take-off angle is unknown: absorption in the film was left out; set `instrument.takeoff_angle_deg`."
+        notes.append(Reservation(text))
     return Film(
         sample.thickness_prior_nm,
         sample.density_prior_g_cm3,
@@ -300,10 +300,11 @@ def _has_lines(element: str, table: LineTable, low: float, high: float, notes: l
 def _undeclared_note(found: dict[str, float]) -> str:
     """Say which elements were found that nobody declared, and what to do."""
     names = ", ".join(f"{element} ({counts:.0f} counts)" for element, counts in found.items())
-    return (
+    text = (
         f"The total spectrum shows lines of elements that were not declared: {names}. They were fitted together as "
         "stray signal; name them in `sample.elements` if the sample holds them, else in `sample.stray`."
     )
+    return Reservation(text, UNDECLARED)
 
 
 def mean_composition(

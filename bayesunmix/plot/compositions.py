@@ -22,6 +22,7 @@ from bayesunmix.plot.style import (
     shorten,
     styled,
 )
+from bayesunmix.report.tables import STATED
 from bayesunmix.rounding import composition_text
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def compositions(result: Result) -> Figure:
 def _shown_values(rows: list[Any]) -> list[float]:
     values = []
     for row in rows:
-        if row.detected == "true":
+        if row.detected in STATED:
             values += [_PERCENT * row.lower, _PERCENT * row.mean, _PERCENT * row.upper]
         elif row.detected == "false":
             values += [_PERCENT * row.upper_bound / 2.0, _PERCENT * row.upper_bound]
@@ -96,7 +97,7 @@ def _shown_values(rows: list[Any]) -> list[float]:
 
 
 def _draw_row(axes: Axes, y: float, row: Any, colour: str) -> None:  # noqa: ANN401
-    if row.detected == "true":
+    if row.detected in STATED:
         draw_interval(axes, y, _PERCENT * row.mean, _PERCENT * row.lower, _PERCENT * row.upper, colour)
     elif row.detected == "false":
         draw_bound(axes, y, _PERCENT * row.upper_bound, "upper", colour)

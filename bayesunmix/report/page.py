@@ -26,6 +26,7 @@ from bayesunmix.report.identifiability import identifiability_section
 from bayesunmix.report.paper import mass_balance_paper_table
 from bayesunmix.report.steps import Step, disk_error, sentences, take, without
 from bayesunmix.report.supports import supports_note
+from bayesunmix.report.tables import STATED
 from bayesunmix.report.words import (
     assumptions,
     findings,
@@ -34,6 +35,7 @@ from bayesunmix.report.words import (
     phase_number_words,
 )
 from bayesunmix.rounding import composition_text, interval_text, partition_text
+from bayesunmix.verdict import EARLIER, NOTHING, Verdict
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result
@@ -44,6 +46,13 @@ _MOST_BYTES = 2_900_000
 _LOWER_DPI = (140, 100, 70)
 PAGE_FILE = "report.html"
 PAGE = f"the page `{PAGE_FILE}`"
+# Colours of the level, on light and on dark pages alike, as in the report.
+_NOTEBOOK_STYLE = """
+.bayesunmix .verdict { border-left: 4px solid #00795a; padding: .3rem .8rem; margin: .5rem 0; }
+.bayesunmix .verdict.reservations { border-color: #b58900; }
+.bayesunmix .verdict.distrust { border-color: #b3400a; }
+.bayesunmix caption { text-align: left; }
+"""
 
 
 def write_report(directory: Path, formats: Sequence[str] = ("png", "pdf")) -> Path:
@@ -173,7 +182,7 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
             result, _image("budget", pictures["budget"], phases) if "budget" in pictures else "", _table
         ),
         diagnostics=_diagnostics(checks(result)),
-        warnings=_warnings(run.get("warnings", [])),
+        warnings=_warnings(result),
         assumptions=_bullets(assumptions(result)),
         settings=_settings(run),
     )
@@ -187,16 +196,40 @@ def _image(name: str, picture: bytes | None, phases: str) -> str:
     return f'<img alt="{text}" src="data:image/png;base64,{letters}">'
 
 
-def _verdict(result: Result) -> str:
-    if not result.problems:
-        return (
-            '<div class="verdict good"><p><strong>No diagnostic speaks against this result.</strong> '
-            'Look at the <a href="#fit">residuals</a> all the same: they show what no number does.</p></div>'
+def verdict_html(verdict: Verdict, after: str = "") -> str:
+    """Write a verdict in words, its class giving the colour; what comes `after` is finished HTML."""
+    lead = {
+        "good": f"Good. {NOTHING}",
+        "reservations": "With reservations:",
+        "distrust": "Not to be trusted:",
+    }
+    body = [f"<p><strong>{lead[verdict.level]}</strong></p>"]
+    if verdict.findings:
+        items = (
+            f'<li class="{finding.severity}">{_with_code(finding.text)}</li>' for finding in verdict.findings
         )
+        body.append(f"<ul>{''.join(items)}</ul>")
+    if verdict.earlier:
+        body.append(f"<p>{EARLIER}</p>")
+    return f'<div class="verdict {verdict.level}">{"".join(body)}{after}</div>'
+
+
+def result_html(result: Result) -> str:
+    """Return what a notebook shows of a result: the verdict and the compositions."""
+    title = f"{len(result.phases)} phases, {len(result.elements)} elements, {result.run['method']}"
     return (
-        '<div class="verdict bad"><p><strong>Do not rely on these numbers yet:</strong></p>'
-        f'{_bullets(result.problems)}<p><a href="#diagnostics">What to do</a></p></div>'
+        f"<style>{_NOTEBOOK_STYLE}</style>"
+        f'<div class="bayesunmix"><p><strong>{escape(title)}</strong></p>{verdict_html(result.verdict)}'
+        f"{_composition_table(result)}</div>"
     )
+
+
+def _verdict(result: Result) -> str:
+    links = {
+        "good": '<p>Look at the <a href="#fit">residuals</a> all the same: they show what no number does.</p>',
+    }
+    what_to_do = '<p><a href="#diagnostics">What to do</a></p>'
+    return verdict_html(result.verdict, links.get(result.verdict.level, what_to_do))
 
 
 def _headline(result: Result) -> str:
@@ -211,7 +244,7 @@ def _headline(result: Result) -> str:
 def _composition_table(result: Result) -> str:
     rows = {(str(row.phase), str(row.element)): row for row in result.summary().itertuples(index=False)}
     body = [
-        [element, *(_cell(composition_text(row), row.detected == "true") for row in line)]
+        [element, *(_cell(composition_text(row), row.detected in STATED) for row in line)]
         for element in element_order(result.elements)
         for line in [[rows[phase, element] for phase in result.sample_phases]]
     ]
@@ -230,7 +263,7 @@ def _partition_table(result: Result) -> str:
     body = []
     for element in element_order(result.elements):
         texts = [partition_text(rows.get((element, *pair))) for pair in pairs]
-        body.append([element, *(_cell(text, "[" in text) for text in texts)])
+        body.append([element, *(_cell(text, text[0] not in "<>–") for text in texts)])
     caption = (
         f"Median [{100.0 * result.level:g} % interval]; &lt; and &gt;: bound, detected in one phase only; "
         "–: no ratio. Every pair both ways is in <code>partition.csv</code>."
@@ -349,10 +382,10 @@ def _table(head: Sequence[str], body: Iterable[Sequence[str]], caption: str) -> 
 
 
 def _diagnostics(found: list[Check]) -> str:
-    words = {"good": "✓ good", "bad": "✗ not good", "note": "– note"}
+    words = {"good": "✓ good", "note": "– note", "reservation": "! reservation", "bad": "✗ not good"}
     body = []
     for check in found:
-        remedy = f" <em>When it is bad:</em> {_with_code(check.remedy)}" if check.remedy else ""
+        remedy = f" <em>When it is not good:</em> {_with_code(check.remedy)}" if check.remedy else ""
         body.append(
             [
                 check.name,
@@ -371,10 +404,13 @@ def _with_code(text: str) -> str:
     return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
 
 
-def _warnings(warnings: Sequence[str]) -> str:
-    if not warnings:
-        return "<p>The run gave no warning.</p>"
-    return f"<p>The run warned:</p>{_bullets(warnings)}"
+def _warnings(result: Result) -> str:
+    """Write what was said besides the findings, which stand at the head of the page."""
+    found = {finding.text for finding in result.verdict.findings}
+    notes = [text for text in result.run.get("warnings", []) if text not in found]
+    if not notes:
+        return "<p>Nothing was assumed or left out that the findings at the top do not say.</p>"
+    return f"<p>Besides the findings at the top, the run noted:</p>{_bullets(notes)}"
 
 
 def _bullets(sentences: Iterable[str]) -> str:
