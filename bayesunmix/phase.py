@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bayesunmix.chemistry.stoichiometry import check_elements, parse_formula
-from bayesunmix.errors import InputError
+from bayesunmix.errors import InputError, shown
+
+# Names stand in figures and at the head of columns.
+LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Phase:
     Parameters
     ----------
     name
-        How tables and figures call it.
+        How tables and figures call it: one line of at most 80 letters.
     matrix
         The phase has pure regions: some pixels hold nothing else.
     absent
@@ -45,10 +48,13 @@ class Phase:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip() or not self.name.isprintable():
-            raise InputError("phases.name", "be a text of one line", f"is {self.name!r}")
+            raise InputError("phases.name", "be a text of one line", f"is {shown(self.name)}")
+        if len(self.name) > LONGEST_NAME:
+            must = f"be a text of at most {LONGEST_NAME} letters"
+            raise InputError("phases.name", must, f"has {len(self.name)}: {shown(self.name)}")
         field = f"phases.{self.name}"
         if not isinstance(self.matrix, bool):
-            raise InputError(f"{field}.matrix", "be true or false", f"is {self.matrix!r}")
+            raise InputError(f"{field}.matrix", "be true or false", f"is {shown(self.matrix)}")
         object.__setattr__(self, "absent", check_elements(f"{field}.absent", self.absent))
         if self.stoichiometry is not None:
             parse_formula(self.stoichiometry, f"{field}.stoichiometry")

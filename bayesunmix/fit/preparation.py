@@ -37,6 +37,8 @@ COUNTS_PER_BLOCK = 1000.0
 # Below this energy there are no lines that the detector resolves from its zero peak.
 LOWEST_ENERGY_KEV = 0.2
 NOMINAL_RESOLUTION_EV = 130.0
+# A beam that excites whatever has lines at all.
+HIGH_BEAM_KEV = 300.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +96,9 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     low, high = float(edges[0]), float(edges[-1])
     film = _film(config, image, notes)
     detector = Detector.from_resolution(image.acquisition.resolution_eV or NOMINAL_RESOLUTION_EV)
-    table = _with_stray(line_table(config, beam, detector), sample.stray, beam, notes)
+    table = line_table(config, beam, detector)
+    _check_emitting(sample.elements, table, config, beam)
+    table = _with_stray(table, sample.stray, beam, notes)
     bound = film.oxygen and "O" in table.elements and "O" not in sample.stray
     hidden = ["O"] if bound and table.families("O", low, high) else []
     stray = [element for element in sample.stray if _has_lines(element, table, low, high, notes)]
@@ -239,6 +243,24 @@ def line_table(config: RunConfig, beam_energy_keV: float, detector: Detector) ->
     else:
         table = LineTable.from_json(config.xray.table)
     return with_factors(table, config, detector)
+
+
+def _check_emitting(elements: Sequence[str], table: LineTable, config: RunConfig, beam: float) -> None:
+    """Refuse elements of which there are no lines, and name what is at fault: the table, the beam or the element."""
+    dark = [element for element in elements if element not in table.elements]
+    if not dark:
+        return
+    if config.xray.table is not None:
+        raise InputError("xray.table", f"hold lines of {', '.join(dark)}", f"has none ({table.source})")
+    excited = LineTable.built_in(HIGH_BEAM_KEV, dark).elements
+    if not excited:
+        must = f"name elements with lines above {LOWEST_ENERGY_KEV:g} keV"
+        raise InputError("sample.elements", must, f"holds {dark[0]}")
+    if config.instrument.beam_energy_keV is None:
+        must = f"name elements that the map's beam of {beam:g} keV excites"
+        raise InputError("sample.elements", must, f"holds {excited[0]}")
+    must = f"excite {', '.join(excited)} of `sample.elements`"
+    raise InputError("instrument.beam_energy_keV", must, f"is {beam:g}")
 
 
 def _with_stray(

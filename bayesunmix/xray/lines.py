@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -21,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.errors import InputError, check_positive, suggest
+from bayesunmix.errors import InputError, check_between, check_positive, shown, suggest
 from bayesunmix.xray.atomic import FAMILIES, atomic_number, atomic_symbol, atomic_weight
 from bayesunmix.xray.ionisation import ionisation_cross_section, shells
 from bayesunmix.xray.relaxation import (
@@ -49,6 +50,11 @@ LIGHTEST_CORE_K_BETA = 20
 # The lines that the Siegbahn names Ka, La and Ma mean for an X-ray detector, which does not resolve the two of each
 # (Jenkins, R., et al., X-Ray Spectrom. 20 (1991) 149, doi:10.1002/xrs.1300200308).
 ALPHA_LINES = {"K": ("KL3", "KL2"), "L": ("L3M5", "L3M4"), "M": ("M5N7", "M5N6")}
+
+# A user's table: a complete one has 0.3 MB, the K lines of fermium lie at 142 keV, and units of strengths are free.
+_LARGEST_TABLE = 20_000_000
+_ENERGIES_KEV = (0.001, 200.0)
+_LARGEST_STRENGTH = 1e60
 
 Array = npt.NDArray[np.float64]
 
@@ -132,10 +138,20 @@ class LineTable:
             If the file cannot be read as such; the message names element, line and key.
         """
         try:
-            table = json.loads(Path(path).read_text(encoding="utf-8"))
+            size = Path(path).stat().st_size
+            if size > _LARGEST_TABLE:
+                got = f"{path} has {size / 1e6:.0f} MB"
+                raise InputError("xray.table", f"have at most {_LARGEST_TABLE / 1e6:.0f} MB", got)
+            table = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        except InputError:
+            raise
         except OSError as error:
             got = f"{path} gives: {error.strerror}"
             raise InputError("xray.table", "name a readable file", got) from error
+        except RecursionError:
+            raise InputError(
+                "xray.table", "be a JSON file of lines", f"{path} is nested too deeply"
+            ) from None
         except ValueError as error:
             raise InputError("xray.table", "be a JSON file", f"{path} is not: {error}") from error
         if not isinstance(table, dict) or not table:
@@ -183,7 +199,7 @@ class LineTable:
         if (element, family) in measured:
             return measured[element, family]
         if family not in DEFAULT_SD:
-            raise InputError("family", "be one of K, L, M", f"is {family!r}")
+            raise InputError("family", "be one of K, L, M", f"is {shown(family)}")
         if family == "M" and atomic_number(element) in LIGHT_LANTHANIDE_M:
             return LIGHT_LANTHANIDE_M_SD
         return DEFAULT_SD[family]
@@ -382,7 +398,7 @@ class LineTable:
                 suggest(key.title(), known) or "Write Fe_K for a whole family, Fe_Ka for its alpha lines."
             )
             must = "be keyed by an element and a family, or its alpha line, of the line table"
-            raise InputError(field, must, f"has {key!r}", remedy)
+            raise InputError(field, must, f"has {shown(key)}", remedy)
         return known[key]
 
 
@@ -416,7 +432,7 @@ def _check_factor(field: str, value: tuple[float, float], *, allow_zero: bool = 
     try:
         factor, sd = value
     except (TypeError, ValueError):
-        raise InputError(field, "be [value, standard deviation]", f"is {value!r}") from None
+        raise InputError(field, "be [value, standard deviation]", f"is {shown(value)}") from None
     sd = check_positive(f"{field} standard deviation", sd, allow_zero=allow_zero)
     return check_positive(f"{field} value", factor), sd
 
@@ -450,9 +466,8 @@ def _parse_element(element: str, rows: object) -> list[Line]:
     if not isinstance(rows, list):
         raise InputError(f"xray.table {element}", "be a list of lines", f"is {_kind(rows)}")
     lines = [_parse_line(element, index, row) for index, row in enumerate(rows)]
-    names = [line.line for line in lines]
-    for name in names:
-        if names.count(name) > 1:
+    for name, times in Counter(line.line for line in lines).items():
+        if times > 1:
             raise InputError(f"xray.table {element}", "hold every line once", f"holds {name} twice")
     return lines
 
@@ -471,12 +486,12 @@ def _parse_line(element: str, index: int, row: object) -> Line:
             raise InputError(field, f"have no keys but {', '.join(keys)}", f"has {key}", suggest(key, keys))
     name, family = row["line"], row["family"]
     if not isinstance(name, str) or not name:
-        raise InputError(f"{field} line", "be a name such as KL3", f"is {name!r}")
+        raise InputError(f"{field} line", "be a name such as KL3", f"is {shown(name)}")
     field = f"xray.table {element} {name}"
-    if family not in FAMILIES:
-        raise InputError(f"{field} family", "be K, L or M", f"is {family!r}")
-    energy = check_positive(f"{field} energy_keV", row["energy_keV"])
-    strength = check_positive(f"{field} strength", row["strength"], allow_zero=True)
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise InputError(f"{field} family", "be K, L or M", f"is {shown(family)}")
+    energy = check_between(f"{field} energy_keV", row["energy_keV"], *_ENERGIES_KEV)
+    strength = check_between(f"{field} strength", row["strength"], 0.0, _LARGEST_STRENGTH)
     return Line(element, name, family, energy, strength)
 
 
