@@ -98,8 +98,10 @@ class RunConfig:
         if self.phases == "auto":
             return
         object.__setattr__(self, "phases", tuple(self.phases))
-        if not 1 <= len(self.phases) <= MOST_PHASES:
-            raise InputError("phases", f"be 1 to {MOST_PHASES} phases", f"are {len(self.phases)}")
+        if not self.phases:
+            raise InputError("phases", "hold at least one phase", "is empty")
+        if len(self.phases) > MOST_PHASES:
+            raise InputError("phases", f"hold at most {MOST_PHASES} phases", f"holds {len(self.phases)}")
         names = [phase.name for phase in self.phases]
         repeated = next((name for name in names if names.count(name) > 1), None)
         if repeated is not None:
@@ -309,13 +311,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file, or raise `InputError`."""
     try:
         size = path.stat().st_size
-        if path.is_dir():
-            raise InputError("config", "be a TOML file", f'"{path}" is a folder')
-        if not path.is_file() or size > LARGEST_FILE:
-            must = f"be a file of at most {LARGEST_FILE // 1000} kB"
-            raise InputError(
-                "config", must, f'"{path}" has {size / 1e3:.0f} kB' if size else f'"{path}" is none'
-            )
+        if size > LARGEST_FILE or not (path.is_file() or path.is_dir()):
+            got = f'"{path}" has {size / 1e3:.0f} kB' if path.is_file() else f'"{path}" is none'
+            raise InputError("config", f"be a file of at most {LARGEST_FILE // 1000} kB", got)
         # Some editors put a byte order mark at the beginning.
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except InputError:

@@ -37,10 +37,10 @@ class InputError(ValueError):
     """
 
     def __init__(self, field: str, must: str, got: str, remedy: str = "") -> None:
-        self.field = _one_line(field)
-        self.must = _one_line(must)
-        self.got = _one_line(got)
-        self.remedy = _one_line(remedy)
+        self.field = one_line(field)
+        self.must = one_line(must)
+        self.got = one_line(got)
+        self.remedy = one_line(remedy)
         message = f"`{self.field}` must {self.must}, but {self.got}."
         super().__init__(f"{message} {self.remedy}" if self.remedy else message)
 
@@ -90,12 +90,25 @@ def check_fraction(field: str, value: object, *, inclusive: bool = False, remedy
     return number
 
 
-def check_positive(field: str, value: object, *, allow_zero: bool = False, remedy: str = "") -> float:
-    """Return `value` as a float, or raise `InputError` unless it is positive (or zero, where allowed)."""
+def check_positive(
+    field: str,
+    value: object,
+    *,
+    allow_zero: bool = False,
+    remedy: str = "",
+    low: float = 0.0,
+    high: float = math.inf,
+) -> float:
+    """Return `value` as a float, or raise `InputError` unless it is positive (or zero, where allowed).
+
+    One that is positive and outside `low` to `high` is refused, too: these are limits of what can be meant.
+    """
     must = "be zero or positive" if allow_zero else "be positive"
     number = check_number(field, value, must=must, remedy=remedy)
     if number < 0.0 or (number == 0.0 and not allow_zero):
         raise InputError(field, must, f"is {shown(value)}", remedy)
+    if number > 0.0 and not low <= number <= high:
+        raise InputError(field, f"lie between {low:g} and {high:g}", f"is {shown(value)}", remedy)
     return number
 
 
@@ -150,10 +163,10 @@ def shown(value: object) -> str:
     except (ValueError, RecursionError):  # whole numbers of thousands of digits, lists in lists in lists
         kind = "a whole number of thousands of digits" if isinstance(value, int) else type(value).__name__
         text = f"{kind} that cannot be shown"
-    return _one_line(text, _LONGEST_VALUE)
+    return one_line(text, _LONGEST_VALUE)
 
 
-def _one_line(text: str, longest: int = _LONGEST_PART) -> str:
+def one_line(text: str, longest: int = _LONGEST_PART) -> str:
     """Put a text on one line: white space is a blank, what cannot be printed is escaped, what is too long is cut."""
     # Cut before as well: escaping megabytes takes long.
     words = " ".join(str(text)[: 4 * longest].split())

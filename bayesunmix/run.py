@@ -25,6 +25,7 @@ from bayesunmix.config import RunConfig
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import load
 from bayesunmix.fit.preparation import Setup, prepare
+from bayesunmix.log import logged, settle
 from bayesunmix.phase import Phase
 from bayesunmix.progress import Reporter
 from bayesunmix.report.files import prepare_folder, write_result
@@ -137,6 +138,7 @@ def run_unmix(
     return run_image(image, config, out, seed=seed, overwrite=overwrite, resume=resume)
 
 
+@logged
 def run_image(
     image: SpectrumImage,
     config: RunConfig,
@@ -171,10 +173,12 @@ def run_image(
     with ThreadPoolExecutor(1) as pool:
         # JAX takes seconds to import and to compile: meanwhile the map is prepared, and then searched for starts.
         pool.submit(importlib.import_module, "bayesunmix.fit.posterior")
-        setup = prepare(image, config)
+        with reporter.stage("preparation", said=False):
+            setup = prepare(image, config)
     electrons = electrons_per_pixel(setup.image) if config.xray.zeta_factors else None
     if out is not None:
         prepare_folder(out, overwrite=overwrite, resume=resume)
+        settle(out, versions())
     facts = {
         "hash": setup.image.count_hash(),
         "config": config.to_dict(),

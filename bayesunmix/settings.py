@@ -317,7 +317,8 @@ class InferenceConfig:
             )
         _check_bool("inference.resample", self.resample)
         for name, (low, high) in COUNT_LIMITS.items():
-            _set(self, **{name: check_integer(f"inference.{name}", getattr(self, name), low=low, high=high)})
+            number = check_integer(f"inference.{name}", getattr(self, name), low=low)
+            _set(self, **{name: check_integer(f"inference.{name}", number, high=high)})
         _check_bool("inference.spatial", self.spatial)
         remedy = "Give 0.95 for a 95 % interval."
         _set(self, level=check_fraction("inference.level", self.level, remedy=remedy))
@@ -376,7 +377,7 @@ class SimulateConfig:
             self,
             shape=tuple(check_integer("simulate.shape", size, low=1, high=16_384) for size in self.shape),
         )
-        counts = check_between("simulate.counts_per_pixel", self.counts_per_pixel, 1e-6, 1e7)
+        counts = check_positive("simulate.counts_per_pixel", self.counts_per_pixel, low=1e-6, high=1e7)
         _set(self, counts_per_pixel=counts)
         check_choice("simulate.layout", self.layout, LAYOUTS)
         _set(self, seed=check_integer("simulate.seed", self.seed, low=0, high=2**32 - 1))
@@ -442,7 +443,8 @@ class SimulatedPhase:
 
 def _mean_sd(path: str, value: object, low: float, high: float) -> tuple[float, float]:
     mean, sd = _pair(path, value, "be [value, sd]")
-    return check_between(path, mean, low, high), check_between(f"{path} (sd)", sd, 0.0, high)
+    mean = check_positive(path, mean, low=low, high=high)
+    return mean, check_positive(f"{path} (sd)", sd, allow_zero=True, high=high)
 
 
 def _pair(path: str, value: object, must: str) -> tuple[float, float]:
@@ -450,7 +452,7 @@ def _pair(path: str, value: object, must: str) -> tuple[float, float]:
     numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
     if len(numbers) != 2 or any(isinstance(x, bool) or not isinstance(x, int | float) for x in numbers):
         raise InputError(path, must, f"is {shown(value)}")
-    return check_number(path, numbers[0]), check_number(path, numbers[1])
+    return check_number(path, numbers[0], must=must), check_number(path, numbers[1], must=must)
 
 
 def _check_bool(path: str, value: object) -> None:

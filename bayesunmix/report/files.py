@@ -33,6 +33,7 @@ OUTPUTS = (
     "run.json",
     "report.html",
     "truth.csv",
+    "run.log",
     *(f"composition_{unit}.csv" for unit in UNITS if unit != "at_frac"),
     "figures",
     "tables",

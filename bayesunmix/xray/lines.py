@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.errors import InputError, check_between, check_positive, shown, suggest
+from bayesunmix.errors import InputError, check_positive, suggest
 from bayesunmix.xray.atomic import FAMILIES, atomic_number, atomic_symbol, atomic_weight
 from bayesunmix.xray.ionisation import ionisation_cross_section, shells
 from bayesunmix.xray.relaxation import (
@@ -51,9 +51,9 @@ LIGHTEST_CORE_K_BETA = 20
 # (Jenkins, R., et al., X-Ray Spectrom. 20 (1991) 149, doi:10.1002/xrs.1300200308).
 ALPHA_LINES = {"K": ("KL3", "KL2"), "L": ("L3M5", "L3M4"), "M": ("M5N7", "M5N6")}
 
-# A user's table: a complete one has 0.3 MB, the K lines of fermium lie at 142 keV, and units of strengths are free.
+# Of a user's table: a complete one has 0.3 MB, the K lines of fermium lie at 142 keV, and units of strengths are free.
 _LARGEST_TABLE = 20_000_000
-_ENERGIES_KEV = (0.001, 200.0)
+_HIGHEST_LINE_KEV = 200.0
 _LARGEST_STRENGTH = 1e60
 
 Array = npt.NDArray[np.float64]
@@ -140,8 +140,8 @@ class LineTable:
         try:
             size = Path(path).stat().st_size
             if size > _LARGEST_TABLE:
-                got = f"{path} has {size / 1e6:.0f} MB"
-                raise InputError("xray.table", f"have at most {_LARGEST_TABLE / 1e6:.0f} MB", got)
+                must = f"have at most {_LARGEST_TABLE / 1e6:.0f} MB"
+                raise InputError("xray.table", must, f"{path} has {size / 1e6:.0f} MB")
             table = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         except InputError:
             raise
@@ -199,7 +199,7 @@ class LineTable:
         if (element, family) in measured:
             return measured[element, family]
         if family not in DEFAULT_SD:
-            raise InputError("family", "be one of K, L, M", f"is {shown(family)}")
+            raise InputError("family", "be one of K, L, M", f"is {family!r}")
         if family == "M" and atomic_number(element) in LIGHT_LANTHANIDE_M:
             return LIGHT_LANTHANIDE_M_SD
         return DEFAULT_SD[family]
@@ -398,7 +398,7 @@ class LineTable:
                 suggest(key.title(), known) or "Write Fe_K for a whole family, Fe_Ka for its alpha lines."
             )
             must = "be keyed by an element and a family, or its alpha line, of the line table"
-            raise InputError(field, must, f"has {shown(key)}", remedy)
+            raise InputError(field, must, f"has {key!r}", remedy)
         return known[key]
 
 
@@ -432,7 +432,7 @@ def _check_factor(field: str, value: tuple[float, float], *, allow_zero: bool = 
     try:
         factor, sd = value
     except (TypeError, ValueError):
-        raise InputError(field, "be [value, standard deviation]", f"is {shown(value)}") from None
+        raise InputError(field, "be [value, standard deviation]", f"is {value!r}") from None
     sd = check_positive(f"{field} standard deviation", sd, allow_zero=allow_zero)
     return check_positive(f"{field} value", factor), sd
 
@@ -486,12 +486,12 @@ def _parse_line(element: str, index: int, row: object) -> Line:
             raise InputError(field, f"have no keys but {', '.join(keys)}", f"has {key}", suggest(key, keys))
     name, family = row["line"], row["family"]
     if not isinstance(name, str) or not name:
-        raise InputError(f"{field} line", "be a name such as KL3", f"is {shown(name)}")
+        raise InputError(f"{field} line", "be a name such as KL3", f"is {name!r}")
     field = f"xray.table {element} {name}"
     if not isinstance(family, str) or family not in FAMILIES:
-        raise InputError(f"{field} family", "be K, L or M", f"is {shown(family)}")
-    energy = check_between(f"{field} energy_keV", row["energy_keV"], *_ENERGIES_KEV)
-    strength = check_between(f"{field} strength", row["strength"], 0.0, _LARGEST_STRENGTH)
+        raise InputError(f"{field} family", "be K, L or M", f"is {family!r}")
+    energy = check_positive(f"{field} energy_keV", row["energy_keV"], high=_HIGHEST_LINE_KEV)
+    strength = check_positive(f"{field} strength", row["strength"], allow_zero=True, high=_LARGEST_STRENGTH)
     return Line(element, name, family, energy, strength)
 
 
