@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib import metadata
@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of
 from bayesunmix.checkpoint import Stages
 from bayesunmix.chemistry.mass_thickness import electrons_per_pixel, nominal_mass_per_count
 from bayesunmix.config import RunConfig
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import load
+from bayesunmix.errors import check_integer
 from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.log import logged, settle
-from bayesunmix.phase import Phase
 from bayesunmix.progress import Reporter
 from bayesunmix.report.files import prepare_folder, write_result
 from bayesunmix.result import Result
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from bayesunmix.fit.posterior import FittedPosterior
     from bayesunmix.inference.pixel_posterior import PixelPosterior
 
+HIGHEST_SEED = 2**32 - 1
 # The search for the mode is the same whatever the seed of the draws: a mode is a property of the map.
 SEARCH_SEED = 0
 # With many phases a start more often lies in the wrong valley: at least so many for each phase beyond the second.
@@ -60,26 +62,27 @@ PACKAGES = (
 
 
 def unmix(
-    image: SpectrumImage,
+    image: AnyImage,
     *,
     elements: Sequence[str],
-    phases: Sequence[Phase] | int,
+    phases: AnyPhases,
     stray: Sequence[str] = (),
     method: str = "nuts",
     seed: int = 0,
     progress: bool = True,
-    **tables: dict[str, Any],
+    **tables: Mapping[str, Any],
 ) -> Result:
     """Unmix a map.
 
     Parameters
     ----------
     image
-        Counts and how they were taken.
+        Counts and how they were taken: a `SpectrumImage`, the name of a file, a HyperSpy signal, or a pair of counts
+        (y, x, energy) and channel centres in keV (energy,).
     elements
         Elements of the compositions.
     phases
-        What is known about each phase, or how many there are.
+        What is known about each phase, as `Phase`, dictionary or name alone; or how many there are, or ``auto``.
     stray
         Elements that are fitted and belong to no phase.
     method
@@ -87,10 +90,10 @@ def unmix(
     seed
         The same seed, versions and machine give the same numbers.
     progress
-        Show progress on stderr.
+        Show progress: a moving bar in a terminal or notebook, lines elsewhere.
     **tables
         Any further table of the configuration file as a dictionary: ``sample``, ``map``, ``instrument``, ``xray``,
-        ``inference``.
+        ``inference``, ``output``.
 
     Raises
     ------
@@ -104,16 +107,9 @@ def unmix(
     >>> phases = [bu.Phase("Brg", matrix=True), bu.Phase("Fp", absent=["Si", "Ca"])]
     >>> result = bu.unmix(image, elements=["Mg", "Si", "Fe"], phases=phases, stray=["Cu"])  # doctest: +SKIP
     """
-    declared: Any = phases
-    if not isinstance(phases, int | str):
-        declared = [{k: v for k, v in dataclasses.asdict(phase).items() if v is not None} for phase in phases]
-    data = {
-        **tables,
-        "sample": {**tables.get("sample", {}), "elements": list(elements), "stray": list(stray)},
-        "inference": {**tables.get("inference", {}), "method": method},
-        "phases": declared,
-    }
-    return run_image(image, RunConfig.from_dict(data), None, seed=seed, progress=progress)
+    config = configuration(elements, phases, stray, method, tables)
+    number = check_integer("seed", seed, low=0, high=HIGHEST_SEED)
+    return run_image(image_of(image, config.instrument), config, None, seed=number, progress=bool(progress))
 
 
 def run_unmix(
