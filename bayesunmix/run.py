@@ -28,6 +28,7 @@ from bayesunmix.data.io import load
 from bayesunmix.errors import check_integer
 from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.log import logged, settle
+from bayesunmix.memory import check_draws
 from bayesunmix.progress import Reporter
 from bayesunmix.report.files import prepare_folder, write_result
 from bayesunmix.result import Result
@@ -172,6 +173,9 @@ def run_image(
         with reporter.stage("preparation", said=False):
             setup = prepare(image, config)
     electrons = electrons_per_pixel(setup.image) if config.xray.zeta_factors else None
+    inference = config.inference
+    n_draws = 1 if inference.method == "map" else inference.chains * inference.draws
+    check_draws(n_draws, max(len(setup.phases), 1), len(setup.forward.components), setup.blocks.n_bins)
     if out is not None:
         prepare_folder(out, overwrite=overwrite, resume=resume)
         settle(out, versions())

@@ -19,7 +19,9 @@ COUNTS = np.random.default_rng(0).poisson(0.2, (3, 4, 200)).astype(np.uint8)
 ENERGY = 0.5 + 0.02 * np.arange(200)
 
 
-def config(elements: object = ("Mg", "Si"), phases: object = 2, stray: object = (), **tables: Any) -> RunConfig:  # noqa: ANN401
+def config(
+    elements: object = ("Mg", "Si"), phases: object = 2, stray: object = (), **tables: Any
+) -> RunConfig:  # noqa: ANN401
     return configuration(elements, phases, stray, "nuts", tables)
 
 
@@ -82,7 +84,7 @@ def test_arguments_that_cannot_be_used(arguments: dict[str, Any], message: str) 
 
 
 def test_a_method_that_is_none() -> None:
-    with pytest.raises(InputError, match="`inference.method`"):
+    with pytest.raises(InputError, match=r"`inference.method`"):
         configuration(["Mg"], 1, (), 3, {})
 
 
@@ -131,7 +133,7 @@ def test_inspect_and_prepare(tmp_path: Path) -> None:
     assert len(counted) == 2
     assert set(counted) <= set(of_file.splitlines())
     assert repr(said) == said
-    with pytest.raises(InputError, match="`instrument.beam_energy_keV` must be known"):
+    with pytest.raises(InputError, match=r"`instrument.beam_energy_keV` must be known"):
         bu.prepare((COUNTS, ENERGY), elements=["Mg", "Si"], phases=2)
     with pytest.raises(InputError, match="`elements` must be a chemical symbol"):
         bu.inspect(image, ["Xx"])

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.errors import BayesUnmixWarning, InputError, check_number, check_positive
+from bayesunmix.memory import check_counts
 
 # HyperSpy and dask ship no types.
 HyperSpySignal = Any
@@ -357,6 +358,7 @@ def compact_counts(counts: npt.ArrayLike) -> npt.NDArray[np.unsignedinteger[Any]
         largest = int(source.max())
         compact = np.ascontiguousarray(source, dtype=_smallest_dtype(largest))
     else:
+        check_counts(source.shape)
         compact = np.zeros(source.shape, dtype=np.uint8)
         largest = 0
         for place in _blocks(source):

@@ -22,6 +22,7 @@ from bayesunmix.errors import BayesUnmixWarning, InputError
 from bayesunmix.fit.forward import Film, ForwardModel, forward_model, main_family
 from bayesunmix.fit.line_shapes import line_shapes
 from bayesunmix.fit.pixel_thickness import PixelThickness, pixel_thickness
+from bayesunmix.memory import check_preparation
 from bayesunmix.phase import Phase
 from bayesunmix.xray import Detector, LineTable, Refinement, calibrate, refine, thin_film_factor
 from bayesunmix.xray.atomic import FAMILIES
@@ -37,6 +38,8 @@ COUNTS_PER_BLOCK = 1000.0
 # Below this energy there are no lines that the detector resolves from its zero peak.
 LOWEST_ENERGY_KEV = 0.2
 NOMINAL_RESOLUTION_EV = 130.0
+# Energy bins that a map has at least, for an estimate of memory.
+FEWEST_BINS = 50
 # A beam that excites whatever has lines at all.
 HIGH_BEAM_KEV = 300.0
 
@@ -91,7 +94,10 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     """
     notes = [*image.warnings, *config.assumptions()]
     image, beam = _with_instrument(image, config)
-    cropped = _crop(image, config, beam)
+    low, high = _range(image, config, beam)
+    channels = int(((image.energy_keV >= low) & (image.energy_keV <= high)).sum())
+    check_preparation(image.n_pixels, channels, image.counts.itemsize, min(channels, FEWEST_BINS))
+    cropped = _checked_crop(image, low, high)
     sample, edges = config.sample, cropped.channel_edges_keV
     low, high = float(edges[0]), float(edges[-1])
     film = _film(config, image, notes)
@@ -179,8 +185,8 @@ def _refined(
     )
 
 
-def _crop(image: SpectrumImage, config: RunConfig, beam: float) -> SpectrumImage:
-    """Cut the map to the configured energies, or to all that can hold lines."""
+def _range(image: SpectrumImage, config: RunConfig, beam: float) -> tuple[float, float]:
+    """Return the configured energies in keV, or all that can hold lines."""
     edges = image.channel_edges_keV
     if config.map.energy_range is not None:
         low, high = config.map.energy_range
@@ -188,7 +194,7 @@ def _crop(image: SpectrumImage, config: RunConfig, beam: float) -> SpectrumImage
             raise InputError(
                 "map.energy_range", f"end below the beam energy of {beam:g} keV", f"ends at {high:g} keV"
             )
-        return _checked_crop(image, low, high)
+        return low, high
     low, high = max(edges[0], LOWEST_ENERGY_KEV), min(edges[-1], 0.98 * beam)
     if not low < high:
         raise InputError(
@@ -196,7 +202,7 @@ def _crop(image: SpectrumImage, config: RunConfig, beam: float) -> SpectrumImage
             f"reach between {LOWEST_ENERGY_KEV:g} keV and the beam energy",
             f"ends at {edges[-1]:.3g}",
         )
-    return _checked_crop(image, float(low), float(high))
+    return float(low), float(high)
 
 
 def _checked_crop(image: SpectrumImage, low_keV: float, high_keV: float) -> SpectrumImage:
