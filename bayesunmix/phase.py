@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.chemistry.stoichiometry import check_elements, parse_formula
-from bayesunmix.errors import InputError, check_choice
+from bayesunmix.errors import InputError, check_choice, shown
 
 KINDS = ("phase", "support")
+# Names stand in figures and at the head of columns.
+LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Phase:
     Parameters
     ----------
     name
-        How tables and figures call it.
+        How tables and figures call it: one line of at most 80 letters.
     matrix
         The phase has pure regions: some pixels hold nothing else.
     absent
@@ -56,10 +58,13 @@ class Phase:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip() or not self.name.isprintable():
-            raise InputError("phases.name", "be a text of one line", f"is {self.name!r}")
+            raise InputError("phases.name", "be a text of one line", f"is {shown(self.name)}")
+        if len(self.name) > LONGEST_NAME:
+            must = f"be a text of at most {LONGEST_NAME} letters"
+            raise InputError("phases.name", must, f"has {len(self.name)}: {shown(self.name)}")
         field = f"phases.{self.name}"
         if not isinstance(self.matrix, bool):
-            raise InputError(f"{field}.matrix", "be true or false", f"is {self.matrix!r}")
+            raise InputError(f"{field}.matrix", "be true or false", f"is {shown(self.matrix)}")
         object.__setattr__(self, "absent", check_elements(f"{field}.absent", self.absent))
         if self.stoichiometry is not None:
             parse_formula(self.stoichiometry, f"{field}.stoichiometry")

@@ -9,26 +9,29 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of
 from bayesunmix.checkpoint import Stages, difference, kept_facts
 from bayesunmix.chemistry.mass_thickness import electrons_per_pixel, nominal_mass_per_count
 from bayesunmix.config import RunConfig
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import load
-from bayesunmix.errors import InputError
+from bayesunmix.errors import InputError, check_integer
 from bayesunmix.fit.preparation import Setup, prepare
+from bayesunmix.log import logged, settle
+from bayesunmix.memory import check_draws
 from bayesunmix.output_folder import check_folder, claimed, read_record
-from bayesunmix.phase import Phase, hosts, supports_of
+from bayesunmix.phase import hosts, supports_of
 from bayesunmix.progress import Reporter
 from bayesunmix.report.files import write_result
 from bayesunmix.result import Result, open_result
-from bayesunmix.run_facts import run_facts
+from bayesunmix.run_facts import run_facts, versions
 
 if TYPE_CHECKING:
     from bayesunmix.checks.identifiability import Known
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from bayesunmix.fit.posterior import FittedPosterior
     from bayesunmix.inference.pixel_posterior import PixelPosterior
 
+HIGHEST_SEED = 2**32 - 1
 # The search for the mode is the same whatever the seed of the draws: a mode is a property of the map.
 SEARCH_SEED = 0
 # With many phases a start more often lies in the wrong valley: at least so many for each phase beyond the second.
@@ -47,26 +51,27 @@ PIXEL_DRAWS = 24
 
 
 def unmix(
-    image: SpectrumImage,
+    image: AnyImage,
     *,
     elements: Sequence[str],
-    phases: Sequence[Phase] | int,
+    phases: AnyPhases,
     stray: Sequence[str] = (),
     method: str = "nuts",
     seed: int = 0,
     progress: bool = True,
-    **tables: dict[str, Any],
+    **tables: Mapping[str, Any],
 ) -> Result:
     """Unmix a map.
 
     Parameters
     ----------
     image
-        Counts and how they were taken.
+        Counts and how they were taken: a `SpectrumImage`, the name of a file, a HyperSpy signal, or a pair of counts
+        (y, x, energy) and channel centres in keV (energy,).
     elements
         Elements of the compositions.
     phases
-        What is known about each phase, or how many there are.
+        What is known about each phase, as `Phase`, dictionary or name alone; or how many there are, or ``auto``.
     stray
         Elements that are fitted and belong to no phase.
     method
@@ -74,10 +79,10 @@ def unmix(
     seed
         The same seed, versions and machine give the same numbers.
     progress
-        Show progress on stderr.
+        Show progress: a moving bar in a terminal or notebook, lines elsewhere.
     **tables
         Any further table of the configuration file as a dictionary: ``sample``, ``map``, ``instrument``, ``xray``,
-        ``inference``.
+        ``inference``, ``output``.
 
     Raises
     ------
@@ -91,16 +96,9 @@ def unmix(
     >>> phases = [bu.Phase("Brg", matrix=True), bu.Phase("Fp", absent=["Si", "Ca"])]
     >>> result = bu.unmix(image, elements=["Mg", "Si", "Fe"], phases=phases, stray=["Cu"])  # doctest: +SKIP
     """
-    declared: Any = phases
-    if not isinstance(phases, int | str):
-        declared = [{k: v for k, v in dataclasses.asdict(phase).items() if v is not None} for phase in phases]
-    data = {
-        **tables,
-        "sample": {**tables.get("sample", {}), "elements": list(elements), "stray": list(stray)},
-        "inference": {**tables.get("inference", {}), "method": method},
-        "phases": declared,
-    }
-    return run_image(image, RunConfig.from_dict(data), None, seed=seed, progress=progress)
+    config = configuration(elements, phases, stray, method, tables)
+    number = check_integer("seed", seed, low=0, high=HIGHEST_SEED)
+    return run_image(image_of(image, config.instrument), config, None, seed=number, progress=bool(progress))
 
 
 def run_unmix(
@@ -126,6 +124,7 @@ def run_unmix(
     return run_image(image, config, out, seed=seed, overwrite=overwrite, resume=resume)
 
 
+@logged
 def run_image(
     image: SpectrumImage,
     config: RunConfig,
@@ -159,11 +158,13 @@ def run_image(
     OSError
         If the disk does not take the files; what it took, and the finished stages, are kept.
     """
+    reporter = Reporter(progress)
     if out is None:
-        return _computed(_prepared(image, config), config, None, seed, False, Reporter(progress))
+        return _computed(_prepared(image, config, reporter), config, None, seed, False, reporter)
     check_folder(out, go_on=overwrite or resume)
-    setup, reporter = _prepared(image, config), Reporter(progress)
+    setup = _prepared(image, config, reporter)
     with claimed(out):
+        settle(out, versions())
         if resume:
             found = _finished(out, run_facts(setup.image, config, seed))
             if found is not None:
@@ -171,11 +172,16 @@ def run_image(
         return _computed(setup, config, out, seed, resume, reporter)
 
 
-def _prepared(image: SpectrumImage, config: RunConfig) -> Setup:
+def _prepared(image: SpectrumImage, config: RunConfig, reporter: Reporter) -> Setup:
     """Check map against configuration and prepare it, while JAX is imported, which takes seconds."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(importlib.import_module, "bayesunmix.fit.posterior")
-        return prepare(image, config)
+        with reporter.stage("preparation", said=False):
+            setup = prepare(image, config)
+    inference = config.inference
+    n_draws = 1 if inference.method == "map" else inference.chains * inference.draws
+    check_draws(n_draws, max(len(setup.phases), 1), len(setup.forward.components), setup.blocks.n_bins)
+    return setup
 
 
 def _finished(out: Path, facts: dict[str, Any]) -> Result | None:

@@ -28,6 +28,7 @@ from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.errors import InputError
 from bayesunmix.fit.forward import THICKNESS_GRID, Film
 from bayesunmix.fit.preparation import line_table
+from bayesunmix.memory import check_simulation
 from bayesunmix.phantom import grain_layout, smooth_field
 from bayesunmix.settings import DEFAULT_STRAY_SHARE, SimulateConfig
 from bayesunmix.xray import (
@@ -227,6 +228,7 @@ def simulate_map(
         are not shares of that many phases.
     """
     plan, phases = config.truth()
+    check_simulation(plan.shape, plan.channels)
     layout, depth, errors, photons = (
         np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(4)
     )

@@ -31,7 +31,7 @@ import xarray as xr
 from bayesunmix.chemistry.oxides import oxygen_per_atom
 from bayesunmix.chemistry.quantify import interval
 from bayesunmix.chemistry.stoichiometry import SYMBOLS, check_element
-from bayesunmix.errors import InputError, check_positive
+from bayesunmix.errors import InputError, check_positive, shown
 from bayesunmix.shares import shares_of
 from bayesunmix.xray.atomic import atomic_weight
 
@@ -69,7 +69,7 @@ def check_bulk(bulk: object, elements: Sequence[str], field: str = _FIELD) -> di
     (Given(value=0.3, sd=0.0), 21.04)
     """
     if not isinstance(bulk, Mapping) or not bulk:
-        raise InputError(field, "be a table such as {Nd = 0.3, U = [0.3, 0.01]}", f"is {bulk!r}")
+        raise InputError(field, "be a table such as {Nd = 0.3, U = [0.3, 0.01]}", f"is {shown(bulk)}")
     found: dict[str, Given] = {}
     for key, value in bulk.items():
         element, factor = _element(field, key)
@@ -79,7 +79,7 @@ def check_bulk(bulk: object, elements: Sequence[str], field: str = _FIELD) -> di
             raise InputError(field, "name each element once", f"names {element} twice")
         numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value, 0.0]
         if len(numbers) != 2:
-            raise InputError(f"{field}.{key}", "be a number or [value, sd]", f"is {value!r}")
+            raise InputError(f"{field}.{key}", "be a number or [value, sd]", f"is {shown(value)}")
         amount = check_positive(f"{field}.{key}", numbers[0])
         sd = check_positive(f"{field}.{key} (sd)", numbers[1], allow_zero=True)
         found[element] = Given(factor * amount, factor * sd)

@@ -6,7 +6,6 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -59,14 +58,14 @@ def inspect_map(
         # The text itself holds what is odd about the map.
         warnings.simplefilter("ignore", BayesUnmixWarning)
         image = load(path, signal)
-    return describe(image, path, tuple(elements or ()))
+    return f"File      {path}\n{describe(image, elements)}"
 
 
-def describe(image: SpectrumImage, path: str | os.PathLike[str] = "", elements: tuple[str, ...] = ()) -> str:
-    """Describe a map that is loaded; see `inspect_map`."""
-    reading = read_peaks(image, elements)
+def describe(image: SpectrumImage, elements: Sequence[str] | None = None) -> str:
+    """Describe a map as `inspect_map` does a file's."""
+    reading = read_peaks(image, tuple(elements or ()))
     parts = [
-        _map_text(image, Path(path)),
+        _map_text(image),
         _facts_text(image.acquisition),
         _peaks_text(reading),
         _proposal(reading),
@@ -74,13 +73,12 @@ def describe(image: SpectrumImage, path: str | os.PathLike[str] = "", elements: 
     return "\n\n".join(parts)
 
 
-def _map_text(image: SpectrumImage, path: Path) -> str:
+def _map_text(image: SpectrumImage) -> str:
     rows, columns, channels = image.shape
     totals = image.total_counts
     filled = np.count_nonzero(image.counts) / image.counts.size
     unit = image.pixel_unit or "(no unit)"
     lines = [
-        f"File      {path}",
         f"EDS map   {image.name!r}, {rows} x {columns} pixels of {image.pixel_size[0]:.4g} x"
         f" {image.pixel_size[1]:.4g} {unit}",
         f"Energy    {channels} channels of {1e3 * image.energy_step_keV:.4g} eV, {image.energy_keV[0]:.4g} to"

@@ -22,6 +22,7 @@ from bayesunmix.errors import BayesUnmixWarning, InputError
 from bayesunmix.fit.forward import Film, ForwardModel, forward_model, main_family
 from bayesunmix.fit.line_shapes import line_shapes
 from bayesunmix.fit.pixel_thickness import PixelThickness, pixel_thickness
+from bayesunmix.memory import check_preparation
 from bayesunmix.phase import Phase
 from bayesunmix.severity import UNDECLARED, Reservation
 from bayesunmix.xray import Detector, LineTable, Refinement, calibrate, refine, thin_film_factor
@@ -38,6 +39,10 @@ COUNTS_PER_BLOCK = 1000.0
 # Below this energy there are no lines that the detector resolves from its zero peak.
 LOWEST_ENERGY_KEV = 0.2
 NOMINAL_RESOLUTION_EV = 130.0
+# Energy bins that a map has at least, for an estimate of memory.
+FEWEST_BINS = 50
+# A beam that excites whatever has lines at all.
+HIGH_BEAM_KEV = 300.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,12 +95,17 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     """
     notes = [*image.warnings, *config.assumptions()]
     image, beam = _with_instrument(image, config)
-    cropped = _crop(image, config, beam)
+    low, high = _range(image, config, beam)
+    channels = int(((image.energy_keV >= low) & (image.energy_keV <= high)).sum())
+    check_preparation(image.n_pixels, channels, image.counts.itemsize, min(channels, FEWEST_BINS))
+    cropped = _checked_crop(image, low, high)
     sample, edges = config.sample, cropped.channel_edges_keV
     low, high = float(edges[0]), float(edges[-1])
     film = _film(config, image, notes)
     detector = Detector.from_resolution(image.acquisition.resolution_eV or NOMINAL_RESOLUTION_EV)
-    table = _with_stray(line_table(config, beam, detector), sample.stray, beam, notes)
+    table = line_table(config, beam, detector)
+    _check_emitting(sample.elements, table, config, beam)
+    table = _with_stray(table, sample.stray, beam, notes)
     bound = film.oxygen and "O" in table.elements and "O" not in sample.stray
     hidden = ["O"] if bound and table.families("O", low, high) else []
     stray = [element for element in sample.stray if _has_lines(element, table, low, high, notes)]
@@ -183,8 +193,8 @@ def _refined(
     )
 
 
-def _crop(image: SpectrumImage, config: RunConfig, beam: float) -> SpectrumImage:
-    """Cut the map to the configured energies, or to all that can hold lines."""
+def _range(image: SpectrumImage, config: RunConfig, beam: float) -> tuple[float, float]:
+    """Return the configured energies in keV, or all that can hold lines."""
     edges = image.channel_edges_keV
     if config.map.energy_range is not None:
         low, high = config.map.energy_range
@@ -192,7 +202,7 @@ def _crop(image: SpectrumImage, config: RunConfig, beam: float) -> SpectrumImage
             raise InputError(
                 "map.energy_range", f"end below the beam energy of {beam:g} keV", f"ends at {high:g} keV"
             )
-        return _checked_crop(image, low, high)
+        return low, high
     low, high = max(edges[0], LOWEST_ENERGY_KEV), min(edges[-1], 0.98 * beam)
     if not low < high:
         raise InputError(
@@ -200,7 +210,7 @@ def _crop(image: SpectrumImage, config: RunConfig, beam: float) -> SpectrumImage
             f"reach between {LOWEST_ENERGY_KEV:g} keV and the beam energy",
             f"ends at {edges[-1]:.3g}",
         )
-    return _checked_crop(image, float(low), float(high))
+    return float(low), float(high)
 
 
 def _checked_crop(image: SpectrumImage, low_keV: float, high_keV: float) -> SpectrumImage:
@@ -246,6 +256,24 @@ def line_table(config: RunConfig, beam_energy_keV: float, detector: Detector) ->
     else:
         table = LineTable.from_json(config.xray.table)
     return with_factors(table, config, detector)
+
+
+def _check_emitting(elements: Sequence[str], table: LineTable, config: RunConfig, beam: float) -> None:
+    """Refuse elements of which there are no lines, and name what is at fault: the table, the beam or the element."""
+    dark = [element for element in elements if element not in table.elements]
+    if not dark:
+        return
+    if config.xray.table is not None:
+        raise InputError("xray.table", f"hold lines of {', '.join(dark)}", f"has none ({table.source})")
+    excited = LineTable.built_in(HIGH_BEAM_KEV, dark).elements
+    if not excited:
+        must = f"name elements with lines above {LOWEST_ENERGY_KEV:g} keV"
+        raise InputError("sample.elements", must, f"holds {dark[0]}")
+    if config.instrument.beam_energy_keV is None:
+        must = f"name elements that the map's beam of {beam:g} keV excites"
+        raise InputError("sample.elements", must, f"holds {excited[0]}")
+    must = f"excite {', '.join(excited)} of `sample.elements`"
+    raise InputError("instrument.beam_energy_keV", must, f"is {beam:g}")
 
 
 def _with_stray(
