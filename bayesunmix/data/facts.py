@@ -18,7 +18,6 @@ import numpy as np
 from bayesunmix.data.acquisition import (
     LIVE_TIME_PIXELS,
     Acquisition,
-    Source,
     filled_with_nan,
     same_key,
 )
@@ -150,8 +149,9 @@ def default_notes(facts: Acquisition, listed_deg: tuple[float, ...] = ()) -> tup
         if elevations
         else ""
     )
+    verb = "are" if len(named) > 1 else "is"
     return (
-        f"The {together} {'are' if len(named) > 1 else 'is'} what exSpy fills in for a file that says nothing: check, or"
+        f"The {together} {verb} what exSpy fills in for a file that says nothing: check, or"
         f" give takeoff_angle_deg (under [instrument] in a configuration).{found}",
     )
 
@@ -209,37 +209,34 @@ def _with_live_time(
     stays right where it is that of one pixel, and where it is that of the map as measured it belongs to the number of
     pixels that the map had then.
     """
-    live = facts.live_time_s
-    if live is None or n_pixels == 1:
+    live, real = facts.live_time_s, facts.real_time_s
+    if live is None:
         return facts, None
     belongs_to = _measured_pixels(metadata, n_pixels, origin)
-    if (
-        belongs_to is None
-        and facts.real_time_s is not None
-        and live * n_pixels <= _CLOCKS * facts.real_time_s
-    ):
-        belongs_to = 1
-    source: Source = "file"
-    note = None
-    if belongs_to is None:
-        belongs_to, source = 1, "assumption"
-        note = (
-            f"The file does not say whether its live time of {live:g} s is that of one pixel or of the map: it is taken"
-            f" to be one pixel's, as exSpy does, {live * n_pixels:g} s for the map. Give live_time_s under [instrument]"
-            " if that is wrong."
-        )
-    elif origin.fresh and facts.real_time_s is not None and live > _CLOCKS * facts.real_time_s:
-        note = (
-            f"The file's live time of {live:g} s is longer than its real time of {facts.real_time_s:g} s: check it"
-            " where the dose matters, or give live_time_s under [instrument]."
-        )
-    if source == "assumption" and live * n_pixels > _LONGEST_MAP_S:
-        note = (
+    fits = real is not None and live * n_pixels <= _CLOCKS * real
+    if belongs_to is None and not fits and n_pixels > 1:
+        return _doubtful_live_time(facts, live, n_pixels)
+    whole = facts.replace(source="file", live_time_s=live * (n_pixels / (belongs_to or 1)))
+    if not origin.fresh or real is None or live <= _CLOCKS * real:
+        return whole, None
+    return whole, (
+        f"The file's live time of {live:g} s is longer than its real time of {real:g} s: check it where the dose matters,"
+        " or give live_time_s under [instrument]."
+    )
+
+
+def _doubtful_live_time(facts: Acquisition, live: float, n_pixels: int) -> tuple[Acquisition, str]:
+    """Take a live time of which nothing else is known for that of one pixel, or leave it out where it cannot be."""
+    if live * n_pixels > _LONGEST_MAP_S:
+        return facts.replace(live_time_s=None), (
             f"The file's live time of {live:g} s is too long for one pixel and may be that of a larger map than these"
             f" {n_pixels} pixels: it is left out. Where the dose matters, give live_time_s under [instrument]."
         )
-        return facts.replace(live_time_s=None), note
-    return facts.replace(source=source, live_time_s=live * (n_pixels / belongs_to)), note
+    return facts.replace(source="assumption", live_time_s=live * n_pixels), (
+        f"The file does not say whether its live time of {live:g} s is that of one pixel or of the map: it is taken to be"
+        f" one pixel's, as exSpy does, {live * n_pixels:g} s for the map. Give live_time_s under [instrument] if that is"
+        " wrong."
+    )
 
 
 def _measured_pixels(metadata: Mapping[str, Any], n_pixels: int, origin: Origin) -> int | None:
