@@ -72,6 +72,7 @@ def record(
             "blocks": blocks.n_blocks,
             "mean_counts_per_block": float(blocks.total_counts.mean()),
         },
+        "energy_axis": dataclasses.asdict(setup.axis),
         "response": {
             **dataclasses.asdict(response),
             "bonded_k_beta_eV": setup.spectrum.bonded_k_beta_eV,

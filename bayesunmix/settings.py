@@ -71,12 +71,24 @@ class MapConfig:
     Parameters
     ----------
     energy_range
+<<<<<<< HEAD
         Lowest and highest energy in keV, at least 0.2 keV apart; None for the whole axis.
+=======
+        Lowest and highest energy in keV; None for the whole axis.
+    energy_offset_keV, energy_scale_keV
+        Energy of the first channel's centre and width of a channel, in the place of the file's; None for the file's.
+>>>>>>> inspect
     """
 
     energy_range: tuple[float, float] | None = None
+    energy_offset_keV: float | None = None
+    energy_scale_keV: float | None = None
 
     def __post_init__(self) -> None:
+        # Limits in keV: they catch an axis given in eV.
+        for name, low, high in (("energy_offset_keV", -100.0, 100.0), ("energy_scale_keV", 1e-4, 1.0)):
+            if getattr(self, name) is not None:
+                _set(self, **{name: check_between(f"map.{name}", getattr(self, name), low, high)})
         if self.energy_range is None:
             return
         low, high = _pair(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.axis_search import ORDINARY_KEV
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import load
 from bayesunmix.data.peaks import Peak
@@ -95,14 +96,19 @@ def _map_text(image: SpectrumImage) -> str:
 
 def _facts_text(facts: Acquisition) -> str:
     known = [
-        _fact(entry.name, getattr(facts, entry.name))
+        _fact(entry.name, getattr(facts, entry.name)) + _source(facts.sources.get(entry.name, "file"))
         for entry in dataclasses.fields(facts)
-        if entry.name != "elements" and getattr(facts, entry.name) is not None
+        if entry.name not in ("elements", "sources") and getattr(facts, entry.name) is not None
     ]
     named = " ".join(facts.elements) or "none"
     # A second tilt is known of few microscopes and missed on none.
     missing = ", ".join(_fact(name, None) for name in facts.missing if name != "tilt_beta_deg") or "nothing"
     return f"Measured  {', '.join(known) or 'nothing is said'}\nMissing   {missing}\nNamed     {named}"
+
+
+def _source(source: str) -> str:
+    """Name the source of a fact where it is not the file."""
+    return "" if source == "file" else f" ({source})"
 
 
 def _fact(name: str, value: object) -> str:
@@ -143,23 +149,25 @@ def _peaks_text(reading: Reading) -> str:
 def _axis_text(reading: Reading) -> str:
     axis = reading.axis
     lines = []
-    if axis.moved is not None:
+    shift = axis.shift_keV(axis.typical_keV)
+    if abs(shift) > ORDINARY_KEV:
         lines.append(
-            f"Axis      the file's axis is off by {1e3 * axis.shift_keV(axis.typical_keV):+.0f} eV at"
-            f" {axis.typical_keV:.2f} keV: energies below are corrected"
+            f"Axis      the file's axis is off by {1e3 * shift:+.0f} eV at {axis.typical_keV:.2f} keV"
         )
     if axis.fit is None:
-        lines += [] if lines else ["Axis      taken as the file says; too little to fit it with"]
+        lines += ["Axis      taken as the file says; too little to fit it with"]
     else:
         width = 1e3 * float(axis.fit.response.fwhm_keV(MN_K_ALPHA_KEV))
         lines.append(
             f"Axis      fitted gain {axis.gain:.4f}, offset {1e3 * axis.offset_keV:+.1f} eV, width {width:.0f} eV"
             f" at Mn Kα (deviance per degree of freedom {axis.fit.deviance_per_dof:.2g})"
         )
+    if axis.moved is not None:
+        lines.append("          energies below are corrected")
     if axis.rival is not None:
         lines.append(
-            f"Doubt     an axis with offset {1e3 * axis.rival.offset_keV:+.0f} eV and gain {axis.rival.gain:.4f} explains"
-            f" the spectrum nearly as well, with {' '.join(axis.rival.elements)}; name the elements to decide"
+            f"Doubt     an axis with offset {1e3 * axis.rival.offset_keV:+.0f} eV and gain {axis.rival.gain:.4f}"
+            f" explains the spectrum nearly as well, with {' '.join(axis.rival.elements)}; --elements may decide"
         )
     return "\n".join(lines)
 
@@ -189,10 +197,14 @@ def _proposal(reading: Reading) -> str:
         else:
             certain = not reading.named or reading.certainty(element) >= CERTAIN
             (elements if certain else unsure).append(element)
+    # Where the sample's elements are named, oxygen follows from their valences unless it is said to be measured.
+    bound = reading.named and "O" in reading.found
+    if bound:
+        elements, stray = ([element for element in part if element != "O"] for part in (elements, stray))
     # Something must be the sample.
     elements, stray = elements or stray, stray if elements else []
     notes = ["# A proposal to check: move to stray what belongs to grid, holder, column or ion beam."]
-    notes += [_origin_note(known[element], element in stray) for element in known]
+    notes += [_origin_note(known[one], one in stray) for one in known if one in elements or one in stray]
     added = [element for element in elements if element not in reading.named]
     if reading.named and added:
         notes.append(f"# Not named, but their peaks are there: {' '.join(added)}.")
@@ -204,10 +216,16 @@ def _proposal(reading: Reading) -> str:
         notes.append(
             "# O is measured from its own line; left out here, it would follow from the cations' valences."
         )
+    elif bound:
+        notes.append(
+            '# O has a line, and follows from the cations\' valences: oxygen = "measured" reads it from the line.'
+        )
     elif "O" in reading.off_axis:
         notes.append("# O has no line on the axis: it follows from the cations' valences.")
     listed = {"elements": elements, "stray": [*stray, *unsure]}
     rows = [f"{name} = [{', '.join(_quoted(symbols))}]" for name, symbols in listed.items()]
+    if "O" in elements:
+        rows.append('oxygen = "measured"')
     return "\n".join(["For a configuration", *notes, *_axis_lines(reading), "[sample]", *rows])
 
 
@@ -221,7 +239,8 @@ def _origin_note(origin: Origin, stray: bool) -> str:
 
 def _axis_lines(reading: Reading) -> list[str]:
     """Table of the configuration that puts the corrected axis in the place of the file's."""
-    if reading.axis.moved is None:
+    axis = reading.axis
+    if abs(axis.shift_keV(axis.typical_keV)) <= ORDINARY_KEV:
         return []
     image, fit = reading.image, reading.axis.fit
     first, step = float(image.energy_keV[0]), image.energy_step_keV

@@ -181,7 +181,7 @@ class SumSpectrum:
         return families
 
     def detected_strength(self, element: str, family: str) -> float:
-        """Detected counts per atom of a family, in the unit of the line table."""
+        """Return the detected counts per atom of a family, in the unit of the line table."""
         return float(self._families[element, family].detected.sum())
 
     @cached_property

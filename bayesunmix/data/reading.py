@@ -145,8 +145,27 @@ def read_peaks(image: SpectrumImage, given: tuple[str, ...] = ()) -> Reading:
         fits = search.fits()
     moved = likely_axis(fits)
     if moved is not None:
-        image = dataclasses.replace(image, energy_keV=moved.corrected(image.energy_keV))
-        spectrum = _spectrum(image, table, beam, detector)
+        there = dataclasses.replace(image, energy_keV=moved.corrected(image.energy_keV))
+        reading = _read(
+            there, _spectrum(there, table, beam, detector), detector, wanted, bool(given), fits, moved
+        )
+        # Without elements that explain it, nothing is known of an axis.
+        if reading.fit is not None:
+            return reading
+    return _read(image, spectrum, detector, wanted, bool(given), fits, None)
+
+
+def _read(
+    image: SpectrumImage,
+    spectrum: SumSpectrum,
+    detector: Detector,
+    wanted: tuple[str, ...],
+    given: bool,
+    fits: tuple[AxisFit, ...],
+    moved: AxisFit | None,
+) -> Reading:
+    """Find the elements, fit the axis with them, and find them again."""
+    table = spectrum.table
     low, high = max(spectrum.edges_keV[0], LOWEST_KEV), spectrum.edges_keV[-1]
     named = tuple(e for e in wanted if e in table.elements and table.families(e, low, high))
     fit = _fit(spectrum, PeakSources(spectrum, named).guess(named), detector)
@@ -156,7 +175,7 @@ def read_peaks(image: SpectrumImage, given: tuple[str, ...] = ()) -> Reading:
     strongest = max(spectrum.peaks, key=lambda peak: peak.net_counts, default=None)
     axis = Axis(moved, fit, rival_axis(fits, moved), strongest.energy_keV if strongest else 0.0)
     off_axis = tuple(element for element in wanted if element not in named)
-    return Reading(image, spectrum, named, bool(given), off_axis, chosen, spectrum.explained(chosen), axis)
+    return Reading(image, spectrum, named, given, off_axis, chosen, spectrum.explained(chosen), axis)
 
 
 def _spectrum(image: SpectrumImage, table: LineTable, beam: float, detector: Detector) -> SumSpectrum:

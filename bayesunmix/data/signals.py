@@ -13,6 +13,7 @@ from bayesunmix.data.acquisition import Acquisition, Microscope
 from bayesunmix.data.facts import Origin, default_notes, facts_of, listed_elevations_deg
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage, missing_facts, uniform_axis
 from bayesunmix.errors import InputError, check_number, check_positive
+from bayesunmix.severity import Reservation
 
 # HyperSpy ships no types.
 Axis = Any

@@ -5,8 +5,9 @@ No single sign decides, so log odds of stray to sample are added up:
 * what the element can be: only those of `ORIGINS` are ever stray;
 * height: its share of the atoms, C, N and O left out of the sum. What leaks in from elsewhere is weak, but for the
   metals of grids, which may be the strongest of all;
-* the map: stray radiation does not follow the phases. The element's counts over blocks of pixels vary less than those
-  of the sample's elements where these vary at all. A map that is even, or a single spectrum, says nothing;
+* the map: stray radiation does not follow the phases. Over blocks of pixels its counts are nearly even, or a constant
+  and a part of the total, since it is the specimen that scatters; those of the sample's elements vary otherwise where
+  there is more than one phase. A map that is even, or a single spectrum, says nothing;
 * the families: a thick piece of metal absorbs its own L radiation, so L is weak beside K;
 * who is named: those who list the elements of the sample do not list the grid.
 
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import nnls
 
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.peaks import LineGroup, SumSpectrum
@@ -53,19 +55,20 @@ GRIDS = frozenset(("Cu", "Ni", "Mo", "Au"))
 LIGHT = frozenset(("C", "N", "O"))
 WEAK, MINOR, MAIN = 0.03, 0.15, 0.60
 # Log odds of stray to sample by height: weak, minor, major, main; of grids, films, and of the other origins.
-BY_HEIGHT = {"grid": (2.0, 1.0, 0.5, -4.0), "film": (1.0, -1.0, -3.0, -4.0), "other": (1.5, -3.0, -5.0, -5.0)}
+BY_HEIGHT = {"grid": (2.0, 1.0, 0.5, -3.0), "film": (1.0, -1.0, -3.0, -4.0), "other": (1.5, -3.0, -5.0, -5.0)}
+# A film may be thicker than the sample: where the sample's elements are named, its height says nothing.
+UNNAMED_FILM = -0.5
 # In a scanning microscope there is neither grid nor column near the beam.
 SCANNING = -3.0
 NAMES_GIVEN = 2.0
 FOLLOWS, EVEN = -3.0, 3.0
-L_WEAK, L_STRONG = 1.5, -0.5
-# Ratio of L to K below which a source is thick, and above which it is thin, relative to a thin film.
-THICK_RATIO, THIN_RATIO = 0.3, 0.6
+# Ratio of L to K relative to a thin film up to which these odds hold; between, it says nothing.
+L_ODDS = ((0.1, 4.0), (0.3, 1.5), (0.6, 0.0), (np.inf, -0.5))
 DOUBT = 2.0
 # The map is read in at most so many blocks along each side; variations are told when they are larger than this.
-BLOCK_SIDES, LEAST_VARIATION = 16, 0.15
-# Variation relative to the most variable elements below which an element is even, and above which it follows them.
-EVEN_SHARE, FOLLOWING_SHARE = 0.3, 0.6
+BLOCK_SIDES, FEWEST_BLOCKS, LEAST_VARIATION = 16, 4, 0.15
+# An element is even below this share of the variation of the most variable one.
+EVEN_SHARE = 0.3
 WINDOW_FWHM = 0.6
 LEAST_PEAK_SHARE = 0.2
 
@@ -129,7 +132,7 @@ def origins(
 def _origin(
     element: str,
     shares: dict[str, float],
-    variations: dict[str, float],
+    variations: dict[str, Variation],
     soft_ratio: float | None,
     scanning: bool,
     names_given: bool,
@@ -137,41 +140,43 @@ def _origin(
     height = shares.get(element, 0.0)
     kind = "grid" if element in GRIDS and not scanning else "film" if element in LIGHT else "other"
     odds = BY_HEIGHT[kind][int(np.searchsorted((WEAK, MINOR, MAIN), height))]
-    words = ["all of" if height > 0.995 else f"{_percent(height)} of", "the atoms"]
-    if element in LIGHT:
-        words.append("beside the others'")
-    elif LIGHT & set(shares):
-        words.append("but C, N and O")
-    reasons = [" ".join(words)]
+    beside = (
+        " for one of the others" if element in LIGHT else " but C, N and O" if LIGHT & set(shares) else ""
+    )
+    reasons = [
+        f"{_percent(height)} of the atoms{beside}" if element not in LIGHT else f"{height:.2g} atoms{beside}"
+    ]
     if scanning:
         odds += SCANNING
         reasons.append("no grid or column near the beam in a scanning microscope")
-    if names_given and height < MAIN:
-        odds += NAMES_GIVEN
+    if names_given and (kind == "film" or height < MAIN):
+        odds = NAMES_GIVEN + (max(odds, UNNAMED_FILM) if kind == "film" else odds)
         reasons.append("not among the elements that are named")
-    change, words_ = _by_variation(element, variations)
+    change, words = _by_variation(element, variations)
     odds += change
-    reasons += words_
-    if soft_ratio is not None and element not in LIGHT and not scanning:
-        if soft_ratio < THICK_RATIO:
-            odds += L_WEAK
+    reasons += words
+    if soft_ratio is not None and not scanning:
+        odds += next(change for limit, change in L_ODDS if soft_ratio <= limit)
+        if soft_ratio <= L_ODDS[1][0]:
             reasons.append(f"L lines {soft_ratio:.2g} of a thin film's beside K, as of a thick piece")
-        elif soft_ratio > THIN_RATIO:
-            odds += L_STRONG
-            reasons.append("L and K in proportion as in a thin film")
     return Origin(element, odds, "; ".join(reasons))
 
 
-def _by_variation(element: str, variations: dict[str, float]) -> tuple[float, list[str]]:
-    """Log odds and words from how much the element's counts vary over the map beside the others'."""
-    others = [value for name, value in variations.items() if name != element and name not in GRIDS]
-    own, most = variations.get(element), max(others, default=0.0)
+def _by_variation(element: str, variations: dict[str, Variation]) -> tuple[float, list[str]]:
+    """Log odds and words from how the element's counts vary over the map beside the others'."""
+    own = variations.get(element)
+    others = [one.whole for name, one in variations.items() if name != element and name not in GRIDS]
+    most = max(others, default=0.0)
     if own is None:
         return 0.0, []
-    if most > LEAST_VARIATION and own < EVEN_SHARE * most:
-        return EVEN, [f"varies by {_percent(own)} over the map where others vary by up to {_percent(most)}"]
-    if own > LEAST_VARIATION and own > FOLLOWING_SHARE * most:
-        return FOLLOWS, [f"varies by {_percent(own)} over the map, as the sample does"]
+    if most > LEAST_VARIATION and own.whole < EVEN_SHARE * most:
+        return EVEN, [
+            f"varies by {_percent(own.whole)} over the map where others vary by up to {_percent(most)}"
+        ]
+    if own.beyond_total > LEAST_VARIATION:
+        return FOLLOWS, [
+            f"varies by {_percent(own.beyond_total)} over the map otherwise than the total counts"
+        ]
     return 0.0, []
 
 
@@ -205,37 +210,60 @@ def _soft_ratio(spectrum: SumSpectrum, elements: Collection[str], element: str) 
     return float(soft / hard)
 
 
-def _variations(image: SpectrumImage, spectrum: SumSpectrum, elements: Collection[str]) -> dict[str, float]:
-    """Relative standard deviation of each element's counts over the map, counting noise taken off.
+@dataclass(frozen=True)
+class Variation:
+    """Relative standard deviation of an element's counts over blocks of pixels, counting noise taken off.
+
+    Parameters
+    ----------
+    whole
+        Of the counts.
+    beyond_total
+        Of what a constant and a part of all other counts leave.
+    """
+
+    whole: float
+    beyond_total: float
+
+
+def _variations(
+    image: SpectrumImage, spectrum: SumSpectrum, elements: Collection[str]
+) -> dict[str, Variation]:
+    """How each element's counts vary over the map.
 
     Elements without a peak of their own, and those whose noise would hide `LEAST_VARIATION`, are left out.
     """
-    rows, columns = (max(1, -(-size // BLOCK_SIDES)) for size in image.shape[:2])
-    if image.n_pixels < 4:
-        return {}
-    result = {}
     parts = spectrum.decompose(elements)
     under = parts.continuum + parts.line_counts @ parts.line_columns
-    for element in elements:
+    total = _blocks(image, -np.inf, np.inf)
+    result = {}
+    for element in elements if total.size >= FEWEST_BLOCKS else ():
         group = _cleanest(spectrum, elements, element)
         if group is None:
             continue
         half = WINDOW_FWHM * spectrum.fwhm_keV(group.energy_keV)
-        counts = _blocks(image, group.energy_keV - half, group.energy_keV + half, rows, columns)
         inside = np.abs(spectrum.centres_keV - group.energy_keV) <= half
         own = [key[0] == element for key in parts.families]
         lines = float((parts.line_counts[own] @ parts.line_columns[own])[inside].sum())
         share = min(lines / max(float(under[inside].sum()), 1.0), 1.0)
-        mean = float(counts.mean())
-        if share < LEAST_PEAK_SHARE or not mean > 0.0:
-            continue
-        noise2, error2 = 1.0 / mean, np.sqrt(2.0 / counts.size) / mean
-        # What lies under the peak varies with the whole map; the peak's share of the variation is what is left.
-        if np.sqrt(error2) / share > LEAST_VARIATION:
-            continue
-        excess2 = max(float(counts.var()) / mean**2 - noise2, 0.0)
-        result[element] = float(np.sqrt(excess2) / share)
+        counts = _blocks(image, group.energy_keV - half, group.energy_keV + half)
+        # The error of an excess variance; what lies under the peak is taken to vary little.
+        error = np.sqrt(np.sqrt(2.0 / counts.size) / max(float(counts.mean()), 1e-9))
+        if share > LEAST_PEAK_SHARE and error < LEAST_VARIATION * share:
+            left = counts - _affine(total - counts, counts)
+            result[element] = Variation(*(_excess(values, counts) / share for values in (counts, left)))
     return result
+
+
+def _affine(total: FloatArray, counts: FloatArray) -> FloatArray:
+    """Return the constant and the part of `total` that fit the counts best, neither negative, (block,)."""
+    design = np.stack([np.ones(total.size), total], axis=1)
+    return np.asarray(design @ nnls(design, counts)[0])
+
+
+def _excess(values: FloatArray, counts: FloatArray) -> float:
+    """Return the standard deviation of values beyond the noise of the counts, over the mean count."""
+    return float(np.sqrt(max(float(values.var()) - float(counts.mean()), 0.0)) / counts.mean())
 
 
 def _cleanest(spectrum: SumSpectrum, elements: Collection[str], element: str) -> LineGroup | None:
@@ -244,10 +272,16 @@ def _cleanest(spectrum: SumSpectrum, elements: Collection[str], element: str) ->
     return max(made, key=lambda group: group.strength, default=None)
 
 
-def _blocks(image: SpectrumImage, low_keV: float, high_keV: float, rows: int, columns: int) -> FloatArray:
-    """Counts between two energies in blocks of pixels, those at the edges that are not whole left out, (block,)."""
+def _blocks(image: SpectrumImage, low_keV: float, high_keV: float) -> FloatArray:
+    """Return the counts between two energies in whole blocks of pixels, shape (block,)."""
     first, last = np.searchsorted(image.energy_keV, (low_keV, high_keV))
     picture = np.stack([row[:, first:last].sum(axis=1, dtype=np.int64) for row in image.rows()])
+    rows, columns = (max(1, -(-size // BLOCK_SIDES)) for size in picture.shape)
     height, width = (picture.shape[0] // rows) * rows, (picture.shape[1] // columns) * columns
-    cut = picture[:height, :width].reshape(height // rows, rows, width // columns, columns)
-    return np.asarray(cut.sum(axis=(1, 3), dtype=np.float64).ravel())
+
+    def cut(pixels: npt.NDArray[np.generic]) -> FloatArray:
+        parts = pixels[:height, :width].reshape(height // rows, rows, width // columns, columns)
+        return np.asarray(parts.sum(axis=(1, 3), dtype=np.float64).ravel())
+
+    masked = np.zeros(picture.shape, bool) if image.mask is None else image.mask
+    return cut(picture)[cut(masked) == 0.0]

@@ -19,6 +19,7 @@ from bayesunmix.config import RunConfig
 from bayesunmix.data.binning import BinnedCounts, bin_channels, bin_image, channel_bins, pixel_bins
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.errors import BayesUnmixWarning, InputError
+from bayesunmix.fit.energy_axis import EnergyAxis, fitted_axis, given_axis, searched_axis
 from bayesunmix.fit.forward import Film, ForwardModel, forward_model, main_family
 from bayesunmix.fit.line_shapes import line_shapes
 from bayesunmix.fit.pixel_thickness import PixelThickness, pixel_thickness
@@ -55,6 +56,8 @@ class Setup:
         Cropped to the fitted energies.
     axis_keV : (energy,)
         Energy axis of the whole map.
+    axis : EnergyAxis
+        Where that comes from.
     forward : ForwardModel
     spectrum : Refinement
         What the total spectrum says about spectrometer, lines and continuum.
@@ -71,6 +74,7 @@ class Setup:
 
     image: SpectrumImage
     axis_keV: FloatArray
+    axis: EnergyAxis
     forward: ForwardModel
     spectrum: Refinement
     blocks: BinnedCounts
@@ -95,6 +99,7 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     """
     notes = [*image.warnings, *config.assumptions()]
     image, beam = _with_instrument(image, config)
+<<<<<<< HEAD
     low, high = _range(image, config, beam)
     channels = int(((image.energy_keV >= low) & (image.energy_keV <= high)).sum())
     check_preparation(image.n_pixels, channels, image.counts.itemsize, min(channels, FEWEST_BINS))
@@ -106,11 +111,24 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     table = line_table(config, beam, detector)
     _check_emitting(sample.elements, table, config, beam)
     table = _with_stray(table, sample.stray, beam, notes)
+=======
+    image, sample = given_axis(image, config.map), config.sample
+    film = _film(config, image, notes)
+    detector = Detector.from_resolution(image.acquisition.resolution_eV or NOMINAL_RESOLUTION_EV)
+    table = _with_stray(line_table(config, beam, detector), sample.stray, beam, notes)
+    image, moved, doubts = searched_axis(image, config, beam, table, detector)
+    cropped = _crop(image, config, beam)
+    edges = cropped.channel_edges_keV
+    low, high = float(edges[0]), float(edges[-1])
+>>>>>>> inspect
     bound = film.oxygen and "O" in table.elements and "O" not in sample.stray
     hidden = ["O"] if bound and table.families("O", low, high) else []
     stray = [element for element in sample.stray if _has_lines(element, table, low, high, notes)]
     sources = [*sample.elements, *hidden]
     refined = _refined(cropped, sample.elements, sources, stray, table, detector, film, beam)
+    axis = fitted_axis(image, config.map, moved, refined)
+    off = axis.note()
+    notes += [*doubts, *([off] if off else [])]
     if refined.found:
         notes.append(_undeclared_note(refined.found))
     # Refined ratios inside a family keep its total; a factor of the alpha line is one of that line.
@@ -139,7 +157,7 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     blocks = dataclasses.replace(blocks, counts=blocks.counts[blocks.total_counts > 0])
     phases = () if isinstance(config.phases, str) else config.phases
     said = tuple(dict.fromkeys(notes))
-    return Setup(cropped, image.energy_keV, forward, refined, blocks, phases, mean, thickness, said)
+    return Setup(cropped, image.energy_keV, axis, forward, refined, blocks, phases, mean, thickness, said)
 
 
 def _with_instrument(image: SpectrumImage, config: RunConfig) -> tuple[SpectrumImage, float]:
