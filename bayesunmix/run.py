@@ -119,12 +119,9 @@ def run_unmix(
         beam_energy_keV=given.beam_energy_keV,
         takeoff_angle_deg=given.takeoff_angle_deg,
         resolution_eV=given.resolution_eV,
-<<<<<<< HEAD
         microscope=given.microscope,
-=======
         energy_offset_keV=config.map.energy_offset_keV,
         energy_scale_keV=config.map.energy_scale_keV,
->>>>>>> inspect
     )
     return run_image(image, config, out, seed=seed, overwrite=overwrite, resume=resume)
 

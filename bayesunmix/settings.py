@@ -71,13 +71,9 @@ class MapConfig:
     Parameters
     ----------
     energy_range
-<<<<<<< HEAD
         Lowest and highest energy in keV, at least 0.2 keV apart; None for the whole axis.
-=======
-        Lowest and highest energy in keV; None for the whole axis.
     energy_offset_keV, energy_scale_keV
         Energy of the first channel's centre and width of a channel, in the place of the file's; None for the file's.
->>>>>>> inspect
     """
 
     energy_range: tuple[float, float] | None = None

@@ -99,28 +99,19 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     """
     notes = [*image.warnings, *config.assumptions()]
     image, beam = _with_instrument(image, config)
-<<<<<<< HEAD
-    low, high = _range(image, config, beam)
-    channels = int(((image.energy_keV >= low) & (image.energy_keV <= high)).sum())
-    check_preparation(image.n_pixels, channels, image.counts.itemsize, min(channels, FEWEST_BINS))
-    cropped = _checked_crop(image, low, high)
-    sample, edges = config.sample, cropped.channel_edges_keV
-    low, high = float(edges[0]), float(edges[-1])
+    image, sample = given_axis(image, config.map), config.sample
     film = _film(config, image, notes)
     detector = Detector.from_resolution(image.acquisition.resolution_eV or NOMINAL_RESOLUTION_EV)
     table = line_table(config, beam, detector)
     _check_emitting(sample.elements, table, config, beam)
     table = _with_stray(table, sample.stray, beam, notes)
-=======
-    image, sample = given_axis(image, config.map), config.sample
-    film = _film(config, image, notes)
-    detector = Detector.from_resolution(image.acquisition.resolution_eV or NOMINAL_RESOLUTION_EV)
-    table = _with_stray(line_table(config, beam, detector), sample.stray, beam, notes)
     image, moved, doubts = searched_axis(image, config, beam, table, detector)
-    cropped = _crop(image, config, beam)
+    low, high = _range(image, config, beam)
+    channels = int(((image.energy_keV >= low) & (image.energy_keV <= high)).sum())
+    check_preparation(image.n_pixels, channels, image.counts.itemsize, min(channels, FEWEST_BINS))
+    cropped = _checked_crop(image, low, high)
     edges = cropped.channel_edges_keV
     low, high = float(edges[0]), float(edges[-1])
->>>>>>> inspect
     bound = film.oxygen and "O" in table.elements and "O" not in sample.stray
     hidden = ["O"] if bound and table.families("O", low, high) else []
     stray = [element for element in sample.stray if _has_lines(element, table, low, high, notes)]
