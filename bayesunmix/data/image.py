@@ -8,7 +8,7 @@ import warnings as python_warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ import numpy.typing as npt
 from bayesunmix.data.acquisition import Acquisition, Microscope
 from bayesunmix.data.counts import as_source, read_counts, shown, smallest_dtype
 from bayesunmix.errors import BayesUnmixWarning, InputError, check_number, check_positive
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # HyperSpy ships no types.
 HyperSpySignal = Any
@@ -254,6 +257,62 @@ class SpectrumImage:
     def rows(self) -> Iterator[npt.NDArray[np.unsignedinteger[Any]]]:
         """Yield the counts (x, energy) of one map row after the other, without a copy."""
         yield from self.counts
+
+    # Without this, Python would run over the rows by index: nobody means that.
+    __iter__ = None
+
+    def __getitem__(self, index: object) -> SpectrumImage:
+        """Return the map cut to some rows and columns, ``image[10:60, 20:80]``; see `bayesunmix.data.pixels.crop`."""
+        from bayesunmix.data.pixels import crop
+
+        return crop(self, index)
+
+    def masked(self, mask: npt.ArrayLike) -> SpectrumImage:
+        """Return the map with more pixels left out.
+
+        Parameters
+        ----------
+        mask
+            True (y, x) where a pixel is left out; pixels that are left out already stay so.
+
+        Raises
+        ------
+        InputError
+            If the mask is not true or false in each pixel of the map, or leaves no pixel with counts.
+        """
+        return dataclasses.replace(self, mask=_joined(self.mask, _checked_mask(mask, self.shape[:2])))
+
+    def rebin(self, factor: int | tuple[int, int]) -> SpectrumImage:
+        """Return the map with the counts of blocks of pixels summed.
+
+        A block of which a pixel is left out is left out: its dose would not be that of the others. Rows and columns at
+        the lower and right edge that fill no block are cut off. Pictures on the map's grid are averaged.
+
+        Parameters
+        ----------
+        factor
+            Pixels that make one along y and x, or a pair (y, x). A line scan is merged along its line.
+
+        Raises
+        ------
+        InputError
+            If `factor` is not a whole number from 1 to the size of the map, or leaves no pixel with counts.
+        """
+        from bayesunmix.data.pixels import rebin
+
+        return rebin(self, factor)
+
+    def sum(self) -> SpectrumImage:
+        """Return one pixel with the counts of all pixels that are not left out, and the dose that these received."""
+        from bayesunmix.data.pixels import total
+
+        return total(self)
+
+    def plot(self) -> Figure:
+        """Draw the map of total counts, pixels that are left out hatched, and the sum spectrum."""
+        from bayesunmix.plot.image import image_figure
+
+        return image_figure(self)
 
     def crop_energy(self, low_keV: float, high_keV: float) -> SpectrumImage:
         """Return the map with the channels whose centres lie from `low_keV` to `high_keV`.

@@ -27,6 +27,7 @@ from bayesunmix.data.files import FIELD, broken, read_image
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.signals import Given
 from bayesunmix.errors import InputError
+from bayesunmix.severity import from_plain, to_plain
 
 # Without a file to read for this long, the reading process ends.
 _IDLE_S = 30.0
@@ -202,9 +203,14 @@ def _packed(image: SpectrumImage, folder: Path) -> dict[str, Any]:
             np.save(folder / f"{name}.npy", getattr(image, name), allow_pickle=False)
     for number, picture in enumerate(image.images.values()):
         np.save(folder / f"image{number}.npy", picture, allow_pickle=False)
-    plain = ("pixel_size", "pixel_unit", "origin", "name", "warnings")
+    plain = ("pixel_size", "pixel_unit", "origin", "name")
     facts = {entry.name: getattr(image.acquisition, entry.name) for entry in dataclasses.fields(Acquisition)}
-    return {name: getattr(image, name) for name in plain} | {"acquisition": facts, "images": [*image.images]}
+    return {
+        **{name: getattr(image, name) for name in plain},
+        "acquisition": facts,
+        "images": [*image.images],
+        "warnings": [to_plain(sentence) for sentence in image.warnings],
+    }
 
 
 def _unpacked(answer: dict[str, Any], folder: Path) -> SpectrumImage:
@@ -220,7 +226,7 @@ def _unpacked(answer: dict[str, Any], folder: Path) -> SpectrumImage:
         origin=tuple(answer["origin"]),
         images=pictures,
         name=answer["name"],
-        warnings=tuple(answer["warnings"]),
+        warnings=tuple(from_plain(parts) for parts in answer["warnings"]),
     )
 
 

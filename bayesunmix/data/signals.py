@@ -13,6 +13,7 @@ from bayesunmix.data.acquisition import Acquisition, Microscope
 from bayesunmix.data.facts import Origin, default_notes, facts_of, listed_elevations_deg
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage, missing_facts, uniform_axis
 from bayesunmix.errors import InputError, check_number, check_positive
+from bayesunmix.severity import Reservation
 
 # HyperSpy ships no types.
 Axis = Any
@@ -216,9 +217,8 @@ def _oddities(facts: Acquisition) -> tuple[str, ...]:
             " the detector's elevation, right for an untilted foil."
         )
     if facts.microscope == "SEM":
-        messages.append(
-            "The map was taken in an SEM: compositions assume a thin film, which a bulk sample is not."
-        )
+        text = "The map was taken in an SEM: compositions assume a thin film, which a bulk sample is not."
+        messages.append(Reservation(text))
     return tuple(messages)
 
 
