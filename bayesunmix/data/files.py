@@ -7,7 +7,7 @@ import importlib
 import logging
 import struct
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,9 @@ _BRUKER_MAGIC, _BRUKER_HEADER, _BRUKER_CHUNK_SIZE, _BRUKER_CHUNKS = b"AAMVHFSS",
 _MESSAGE_LENGTH = 160
 
 
-def read_image(file: Path, signal: int | None, given: Given) -> SpectrumImage:
+def read_image(
+    file: Path, signal: int | None, given: Given, opened: Callable[[int], None] = lambda _: None
+) -> SpectrumImage:
     """Read the map of a file, with the pictures stored beside it.
 
     Parameters
@@ -43,6 +45,8 @@ def read_image(file: Path, signal: int | None, given: Given) -> SpectrumImage:
         Which of the file's signals to take, from 0; needed only when the file holds more than one map.
     given
         What wins over the file's facts and axis.
+    opened
+        Called with the bytes of the map's array before its counts are read.
 
     Raises
     ------
@@ -56,6 +60,7 @@ def read_image(file: Path, signal: int | None, given: Given) -> SpectrumImage:
         try:
             signals, reader = _open(file)
             index = choose(signals, signal, str(file))
+            opened(int(signals[index].data.nbytes))
             image = image_of_signal(
                 signals[index],
                 given,
@@ -63,7 +68,7 @@ def read_image(file: Path, signal: int | None, given: Given) -> SpectrumImage:
                 images=pictures(signals, index),
                 name=file.stem,
             )
-        except InputError:
+        except (InputError, MemoryError):
             raise
         except Exception as error:  # readers of damaged files fail with whatever they stumble over
             raise _unreadable(file, error) from None
