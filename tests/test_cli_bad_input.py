@@ -143,7 +143,7 @@ def test_map_cut_short(share: float, good_map: bytes) -> None:
         (np.uint8(0), "`counts` must hold at least one photon, but are all zero"),
         (np.int16(-1), "`counts` must .*-1"),
         (np.float32(0.5), "`counts` must .*whole"),
-        (np.float32(np.nan), "`counts` must .*(finite|nan)"),
+        (np.float32(np.nan), "`counts` must .*(finite|NaN)"),
     ],
 )
 def test_counts_that_are_none(values: Any, message: str) -> None:  # noqa: ANN401
