@@ -21,6 +21,7 @@ from bayesunmix.errors import (
     check_integer,
     check_positive,
 )
+from bayesunmix.pixel_settings import MaskRule, Span, check_span, mask_rules
 
 METHODS = ("nuts", "laplace", "svi", "map")
 GUIDES = ("mean_field", "low_rank", "full_rank", "flow")
@@ -52,11 +53,29 @@ class MapConfig:
     ----------
     energy_range
         Lowest and highest energy in keV; None for the whole axis.
+    rows, columns
+        First and one after the last row or column that is used, counted from 0; negative ones from the end.
+    mask
+        What leaves pixels out: the name of a file, a table, or a list of them; see `MaskRule`.
+    exclude_flagged
+        Output folder of an earlier run of the map: the places that it flagged are left out.
     """
 
     energy_range: tuple[float, float] | None = None
+    rows: Span | None = None
+    columns: Span | None = None
+    mask: tuple[MaskRule, ...] = ()
+    exclude_flagged: Path | None = None
 
     def __post_init__(self) -> None:
+        _set(self, rows=check_span("map.rows", self.rows), columns=check_span("map.columns", self.columns))
+        _set(self, mask=mask_rules(self.mask))
+        if self.exclude_flagged is not None:
+            if not isinstance(self.exclude_flagged, str | Path):
+                raise InputError(
+                    "map.exclude_flagged", "be the name of a folder", f"is {self.exclude_flagged!r}"
+                )
+            _set(self, exclude_flagged=Path(self.exclude_flagged))
         if self.energy_range is None:
             return
         low, high = _pair(

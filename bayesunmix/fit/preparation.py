@@ -21,6 +21,7 @@ from bayesunmix.data.image import SpectrumImage
 from bayesunmix.errors import BayesUnmixWarning, InputError
 from bayesunmix.fit.forward import Film, ForwardModel, forward_model, main_family
 from bayesunmix.fit.line_shapes import line_shapes
+from bayesunmix.fit.pixel_choice import LeftOut, choose_pixels
 from bayesunmix.fit.pixel_thickness import PixelThickness, pixel_thickness
 from bayesunmix.phase import Phase
 from bayesunmix.xray import Detector, LineTable, Refinement, calibrate, refine, thin_film_factor
@@ -61,6 +62,8 @@ class Setup:
         What the map's counts say about thickness from pixel to pixel.
     warnings : tuple of str
         What the user should know; all have been given as warnings too.
+    left_out : tuple of LeftOut
+        Pixels that take no part, and why.
     """
 
     image: SpectrumImage
@@ -72,11 +75,18 @@ class Setup:
     mean_composition: FloatArray
     thickness: PixelThickness
     warnings: tuple[str, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
     @cached_property
     def pixel_counts(self) -> npt.NDArray[np.unsignedinteger[Any]]:
         """Counts of every pixel in the fitted bins, (pixel, bin): the pixels' pass and the checks share them."""
         return bin_channels(self.image, self.blocks.boundaries)
+
+    @property
+    def used_counts(self) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """The same of the pixels that take part alone, `SpectrumImage.used`."""
+        used = self.image.used
+        return self.pixel_counts if used.all() else self.pixel_counts[used.ravel()]
 
 
 def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
@@ -89,7 +99,7 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     """
     notes = [*image.warnings, *config.assumptions()]
     image, beam = _with_instrument(image, config)
-    cropped = _crop(image, config, beam)
+    cropped, left_out = _chosen(_crop(image, config, beam), image, config)
     sample, edges = config.sample, cropped.channel_edges_keV
     low, high = float(edges[0]), float(edges[-1])
     film = _film(config, image, notes)
@@ -106,7 +116,9 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     table = with_factors(refined.table, config, detector)
     lines = _line_energies((*sources, *stray), table)
     boundaries = channel_bins(edges, refined.response.fwhm_keV, lines, BIN_FRACTION)
-    blocks = bin_image(cropped, boundaries, pixel_bins(cropped.total_counts, COUNTS_PER_BLOCK))
+    blocks = bin_image(
+        cropped, boundaries, pixel_bins(cropped.total_counts, COUNTS_PER_BLOCK, mask=cropped.mask)
+    )
     forward = forward_model(
         sample.elements,
         stray,
@@ -128,7 +140,19 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     blocks = dataclasses.replace(blocks, counts=blocks.counts[blocks.total_counts > 0])
     phases = () if isinstance(config.phases, str) else config.phases
     said = tuple(dict.fromkeys(notes))
-    return Setup(cropped, image.energy_keV, forward, refined, blocks, phases, mean, thickness, said)
+    return Setup(cropped, image.energy_keV, forward, refined, blocks, phases, mean, thickness, said, left_out)
+
+
+def _chosen(
+    cropped: SpectrumImage, image: SpectrumImage, config: RunConfig
+) -> tuple[SpectrumImage, tuple[LeftOut, ...]]:
+    """Leave out the pixels of the cropped map that the configuration does not want; say which take no part."""
+    mask, left_out = choose_pixels(image, config.map)
+    if not cropped.used[~mask].any():
+        raise InputError("map.energy_range", "hold counts in the pixels that are used", "there is none")
+    chosen = cropped.masked(mask)
+    empty = int(np.count_nonzero(chosen.kept & ~chosen.used))
+    return chosen, (*left_out, *([LeftOut("without counts", empty)] if empty else []))
 
 
 def _with_instrument(image: SpectrumImage, config: RunConfig) -> tuple[SpectrumImage, float]:
