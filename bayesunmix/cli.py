@@ -188,6 +188,15 @@ def demo(out: Path, method: str, seed: int | None, overwrite: bool) -> None:
 @_seed_option
 @_signal_option
 @_overwrite_option
+@click.option("--rows", metavar="A:B", help="Rows that are used, e.g. 0:120. Replaces `map.rows`.")
+@click.option("--columns", metavar="A:B", help="Columns that are used. Replaces `map.columns`.")
+@click.option("--mask", type=Path, metavar="FILE", help="Pixels to leave out, besides those of `map.mask`.")
+@click.option(
+    "--exclude-flagged",
+    type=Path,
+    metavar="DIR",
+    help="Leave out the places that the run in DIR flagged. Replaces `map.exclude_flagged`.",
+)
 @click.option("--resume", is_flag=True, help="Go on after the last finished stage of an interrupted run.")
 def unmix(
     map_path: Path,
@@ -197,6 +206,10 @@ def unmix(
     seed: int | None,
     signal: int | None,
     overwrite: bool,
+    rows: str | None,
+    columns: str | None,
+    mask: Path | None,
+    exclude_flagged: Path | None,
     resume: bool,
 ) -> None:
     """Unmix the spectrum image MAP: any file that HyperSpy reads."""
@@ -205,6 +218,7 @@ def unmix(
         run_config = dataclasses.replace(
             run_config, inference=dataclasses.replace(run_config.inference, method=method)
         )
+    run_config, fields = _with_pixels(run_config, rows, columns, mask, exclude_flagged)
     if overwrite and resume:
         raise InputError("--resume", "stand without --overwrite", "both are given")
     remedy = "Add --overwrite to replace it, or --resume to finish an interrupted run."
@@ -215,10 +229,39 @@ def unmix(
     start_reader()
     from bayesunmix.run import run_unmix
 
-    result = run_unmix(
-        map_path, run_config, out, seed=seed or 0, signal=signal, overwrite=overwrite, resume=resume
-    )
+    try:
+        result = run_unmix(
+            map_path, run_config, out, seed=seed or 0, signal=signal, overwrite=overwrite, resume=resume
+        )
+    except InputError as error:
+        # Say what the user wrote.
+        raise InputError(fields.get(error.field, error.field), error.must, error.got, error.remedy) from None
     _finish(result, out)
+
+
+def _with_pixels(
+    config: RunConfig,
+    rows: str | None,
+    columns: str | None,
+    mask: Path | None,
+    exclude_flagged: Path | None,
+) -> tuple[RunConfig, dict[str, str]]:
+    """Let the command line choose pixels; return the option behind each field of the configuration, too."""
+    from bayesunmix.pixel_settings import MaskRule, parse_span
+
+    given: dict[str, Any] = {}
+    if rows is not None:
+        given["rows"] = parse_span("--rows", rows)
+    if columns is not None:
+        given["columns"] = parse_span("--columns", columns)
+    if mask is not None:
+        given["mask"] = (*config.map.mask, MaskRule(file=mask))
+    if exclude_flagged is not None:
+        given["exclude_flagged"] = exclude_flagged
+    fields = {f"map.{name}": f"--{name.replace('_', '-')}" for name in given}
+    if config.map.mask:
+        fields.pop("map.mask", None)
+    return dataclasses.replace(config, map=dataclasses.replace(config.map, **given)), fields
 
 
 @main.command()

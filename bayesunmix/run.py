@@ -372,9 +372,9 @@ def _pixels(
     spectra = draws.spectra.reshape(n_draws, *draws.spectra.shape[2:])[chosen]
     atoms = draws.weights[..., : len(setup.forward.elements)] / fitted.data.yields
     per_count = (atoms.sum(axis=-1) / draws.total).reshape(n_draws, -1)[chosen]
-    inference = config.inference
-    return pixel_posterior(
-        setup.pixel_counts,
+    inference, used = config.inference, setup.image.used
+    found = pixel_posterior(
+        setup.used_counts,
         spectra,
         per_count,
         level=inference.level,
@@ -383,11 +383,12 @@ def _pixels(
         supports=supports_of(setup.phases),
         count_value=None if electrons is None else nominal_mass_per_count(draws, fitted, setup, electrons),
         thickness=ThicknessDraws(
-            setup.thickness.pixels,
+            setup.thickness.pixels[used.ravel()],
             fitted.data.effect,
             draws.absorption_scale.ravel()[chosen],
             draws.stray_exponent.ravel()[chosen],
         ),
-        neighbours=setup.image.shape[:2] if inference.spatial else None,
+        neighbours=used if inference.spatial else None,
         progress=reporter.advance,
     )
+    return found.placed(used)

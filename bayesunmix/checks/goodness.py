@@ -147,16 +147,18 @@ def _shares(
     thickness: ThicknessDraws,
     max_overlap: int,
 ) -> npt.NDArray[np.float32]:
-    mean = draws.spectra.mean(axis=(0, 1))
-    return pixel_posterior(
-        counts,
+    mean, used = draws.spectra.mean(axis=(0, 1)), setup.image.used
+    relative = thickness.relative[used.ravel()]
+    found = pixel_posterior(
+        counts if used.all() else counts[used.ravel()],
         mean[None],
         np.ones((1, len(mean))),
         level=0.5,
         max_overlap=max_overlap,
         matrix=hosts(setup.phases),
-        thickness=thickness,
-    ).count_share
+        thickness=thickness._replace(relative=relative),
+    )
+    return found.placed(used).count_share
 
 
 def _thinned(

@@ -221,6 +221,11 @@ class SpectrumImage:
         return self.shape[0] * self.shape[1]
 
     @property
+    def kept(self) -> Mask:
+        """Pixels (y, x) that are not left out, whether they hold counts or not."""
+        return np.ones(self.shape[:2], bool) if self.mask is None else ~self.mask
+
+    @property
     def used(self) -> Mask:
         """Pixels (y, x) that take part: not left out, and with at least one count."""
         return np.asarray(self.total_counts > 0)

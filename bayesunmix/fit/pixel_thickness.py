@@ -28,7 +28,7 @@ class PixelThickness:
     Attributes
     ----------
     blocks : (block,)
-        Counts per pixel of each block over those of the whole map.
+        Counts per pixel of each block over those of the whole map; pixels that are left out are not counted.
     pixels : (pixel,)
         The same for the block around each pixel: a pixel's own counts are too few.
     absorption_slope : (energy,)
@@ -59,8 +59,9 @@ def pixel_thickness(
         Atom fractions of the whole map.
     """
     total = blocks.total_counts.astype(float)
-    relative = total / blocks.pixels_in_block
-    relative /= max(total.sum(), 1.0) / blocks.block_index.size
+    pixels = blocks.pixels_in_block
+    relative = total / np.maximum(pixels, 1)
+    relative /= max(total.sum(), 1.0) / pixels.sum()
     centre = 0.5 * (blocks.edges_keV[1:] + blocks.edges_keV[:-1])
     depth = forward.film.depth(forward.elements, mean_composition, centre)
     observed = blocks.counts.sum(axis=0, dtype=np.float64)

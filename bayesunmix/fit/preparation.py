@@ -22,6 +22,7 @@ from bayesunmix.errors import BayesUnmixWarning, InputError
 from bayesunmix.fit.energy_axis import EnergyAxis, fitted_axis, given_axis, searched_axis
 from bayesunmix.fit.forward import Film, ForwardModel, forward_model, main_family
 from bayesunmix.fit.line_shapes import line_shapes
+from bayesunmix.fit.pixel_choice import LeftOut, choose_pixels
 from bayesunmix.fit.pixel_thickness import PixelThickness, pixel_thickness
 from bayesunmix.memory import check_preparation
 from bayesunmix.phase import Phase
@@ -70,6 +71,8 @@ class Setup:
         What the map's counts say about thickness from pixel to pixel.
     warnings : tuple of str
         What the user should know; all have been given as warnings too.
+    left_out : tuple of LeftOut
+        Pixels that take no part, and why.
     """
 
     image: SpectrumImage
@@ -82,11 +85,18 @@ class Setup:
     mean_composition: FloatArray
     thickness: PixelThickness
     warnings: tuple[str, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
     @cached_property
     def pixel_counts(self) -> npt.NDArray[np.unsignedinteger[Any]]:
         """Counts of every pixel in the fitted bins, (pixel, bin): the pixels' pass and the checks share them."""
         return bin_channels(self.image, self.blocks.boundaries)
+
+    @property
+    def used_counts(self) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """The same of the pixels that take part alone, `SpectrumImage.used`."""
+        used = self.image.used
+        return self.pixel_counts if used.all() else self.pixel_counts[used.ravel()]
 
 
 def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
@@ -100,6 +110,8 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     notes = [*image.warnings, *config.assumptions()]
     image, beam = _with_instrument(image, config)
     image, sample = given_axis(image, config.map), config.sample
+    mask, left_out = choose_pixels(image, config.map)
+    image = image.masked(mask)
     film = _film(config, image, notes)
     detector = Detector.from_resolution(image.acquisition.resolution_eV or NOMINAL_RESOLUTION_EV)
     table = line_table(config, beam, detector)
@@ -110,6 +122,7 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     channels = int(((image.energy_keV >= low) & (image.energy_keV <= high)).sum())
     check_preparation(image.n_pixels, channels, image.counts.itemsize, min(channels, FEWEST_BINS))
     cropped = _checked_crop(image, low, high)
+    left_out = _with_empty(cropped, left_out)
     edges = cropped.channel_edges_keV
     low, high = float(edges[0]), float(edges[-1])
     bound = film.oxygen and "O" in table.elements and "O" not in sample.stray
@@ -126,7 +139,9 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     table = with_factors(refined.table, config, detector)
     lines = _line_energies((*sources, *stray), table)
     boundaries = channel_bins(edges, refined.response.fwhm_keV, lines, BIN_FRACTION)
-    blocks = bin_image(cropped, boundaries, pixel_bins(cropped.total_counts, COUNTS_PER_BLOCK))
+    blocks = bin_image(
+        cropped, boundaries, pixel_bins(cropped.total_counts, COUNTS_PER_BLOCK, mask=cropped.mask)
+    )
     forward = forward_model(
         sample.elements,
         stray,
@@ -148,7 +163,15 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     blocks = dataclasses.replace(blocks, counts=blocks.counts[blocks.total_counts > 0])
     phases = () if isinstance(config.phases, str) else config.phases
     said = tuple(dict.fromkeys(notes))
-    return Setup(cropped, image.energy_keV, axis, forward, refined, blocks, phases, mean, thickness, said)
+    return Setup(
+        cropped, image.energy_keV, axis, forward, refined, blocks, phases, mean, thickness, said, left_out
+    )
+
+
+def _with_empty(cropped: SpectrumImage, left_out: tuple[LeftOut, ...]) -> tuple[LeftOut, ...]:
+    """Say of the pixels without counts, too, that they take no part."""
+    empty = int(np.count_nonzero(cropped.kept & ~cropped.used))
+    return (*left_out, *([LeftOut("without counts", empty)] if empty else []))
 
 
 def _with_instrument(image: SpectrumImage, config: RunConfig) -> tuple[SpectrumImage, float]:
