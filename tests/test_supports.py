@@ -18,6 +18,9 @@ from bayesunmix.result import Result, open_result
 from bayesunmix.run import run_image
 from bayesunmix.simulate import SimulatedMap, simulate_map
 
+# Maps of few counts show lines of this and that.
+pytestmark = pytest.mark.filterwarnings("ignore::bayesunmix.errors.BayesUnmixWarning")
+
 SHAPE = (22, 24)
 ELEMENTS = ["Al", "Ti", "Ni"]
 
