@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of
-from bayesunmix.checkpoint import Stages, difference, kept_facts
+from bayesunmix.checkpoint import FOLDER, Stages, difference, kept_facts
 from bayesunmix.chemistry.mass_thickness import electrons_per_pixel, nominal_mass_per_count
 from bayesunmix.config import RunConfig
 from bayesunmix.data.image import SpectrumImage
@@ -194,19 +195,20 @@ def _finished(out: Path, facts: dict[str, Any]) -> Result | None:
     InputError
         If the folder belongs to another run.
     """
-    record = read_record(out)
-    begun = kept_facts(out)
-    if begun is not None and difference(begun, facts) is None:
-        # Also of a run that was to replace what is finished there.
+    record, begun = read_record(out), kept_facts(out)
+    if record is None and begun is None:
         return None
-    there = begun if record is None else record.get("depends_on", {})
-    if there is None:
+    differs = None if record is None else difference(record.get("depends_on", {}), facts)
+    if record is not None and differs is None:
+        shutil.rmtree(out / FOLDER, ignore_errors=True)
+        return open_result(out)
+    if begun is not None:
+        # It was begun in an empty folder, or to replace the finished one.
+        differs = difference(begun, facts)
+    if differs is None:
         return None
-    differs = difference(there, facts)
-    if differs is not None:
-        remedy = "Add --overwrite in place of --resume, or choose another folder."
-        raise InputError("--resume", "go on with the same run", f'"{out}" holds another ({differs})', remedy)
-    return open_result(out)
+    remedy = "Give --overwrite in place of --resume, or choose another folder."
+    raise InputError("--resume", "go on with the same run", f'"{out}" holds another ({differs})', remedy)
 
 
 def _computed(
