@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,7 @@ from bayesunmix.errors import InputError, check_choice
 from bayesunmix.output_settings import UNITS, check_oxygen_unit
 from bayesunmix.report.budget_table import budget_table
 from bayesunmix.report.tables import BY_ATOMS, BY_WEIGHT, DETECTED, composition_table
+from bayesunmix.saved import damage
 
 if TYPE_CHECKING:
     from bayesunmix.chemistry.onuma import Onuma
@@ -459,6 +461,8 @@ def open_result(folder: str | Path) -> Result:
     InputError
         If it is not one.
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise InputError("DIR", "be the name of an output folder", f"is a {type(folder).__name__}")
     path = Path(folder)
     for name in ("posterior.nc", "run.json"):
         if not (path / name).is_file():
@@ -466,9 +470,12 @@ def open_result(folder: str | Path) -> Result:
     try:
         tree = xr.open_datatree(path / "posterior.nc", engine="h5netcdf").load()
         run = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        tree.close()
+    except Exception as error:  # a damaged file can make its readers stumble anywhere
         raise InputError(
             "DIR", "be the output folder of a finished run", f'"{path}" cannot be read: {error}'
-        ) from None
-    tree.close()
+        ) from error
+    wrong = damage(tree, run)
+    if wrong:
+        raise InputError("DIR", "be the output folder of a finished run", f'"{path}" is damaged: {wrong}')
     return Result(tree, run)

@@ -20,8 +20,11 @@ ENERGY = 0.5 + 0.02 * np.arange(200)
 
 
 def config(
-    elements: object = ("Mg", "Si"), phases: object = 2, stray: object = (), **tables: Any
-) -> RunConfig:  # noqa: ANN401
+    elements: object = ("Mg", "Si"),
+    phases: object = 2,
+    stray: object = (),
+    **tables: Any,  # noqa: ANN401
+) -> RunConfig:
     return configuration(elements, phases, stray, "nuts", tables)
 
 
