@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,7 @@ from bayesunmix.chemistry.oxides import FerricShare, draw_ferric
 from bayesunmix.chemistry.ratios import Amounts, amounts, exchange_rows, partition_rows
 from bayesunmix.chemistry.sites import site_table, vacancy_notes
 from bayesunmix.chemistry.units import convert, mg_number, with_oxygen
-from bayesunmix.errors import InputError, check_choice
+from bayesunmix.errors import InputError, check_choice, check_path
 from bayesunmix.output_settings import UNITS, check_oxygen_unit
 from bayesunmix.report.budget_table import budget_table
 from bayesunmix.report.tables import BY_ATOMS, BY_WEIGHT, DETECTED, composition_table
@@ -461,9 +460,7 @@ def open_result(folder: str | Path) -> Result:
     InputError
         If it is not one.
     """
-    if not isinstance(folder, str | os.PathLike):
-        raise InputError("DIR", "be the name of an output folder", f"is a {type(folder).__name__}")
-    path = Path(folder)
+    path = check_path("DIR", folder)
     for name in ("posterior.nc", "run.json"):
         if not (path / name).is_file():
             raise InputError("DIR", "be the output folder of a finished run", f'"{path}" holds no {name}')

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.data.acquisition import Acquisition
-from bayesunmix.errors import BayesUnmixWarning, InputError, check_number, check_positive
+from bayesunmix.errors import BayesUnmixWarning, InputError, check_number, check_positive, shown
 from bayesunmix.memory import check_counts
 
 # HyperSpy and dask ship no types.
@@ -143,11 +143,13 @@ class SpectrumImage:
         grid = compact.reshape((1,) * (3 - compact.ndim) + compact.shape)
         facts = _with_given(acquisition or Acquisition(), beam_energy_keV, takeoff_angle_deg, resolution_eV)
         size = (pixel_size, pixel_size) if isinstance(pixel_size, (int, float)) else pixel_size
+        if not isinstance(size, (tuple, list, np.ndarray)) or len(size) != 2:
+            raise InputError("pixel_size", "be one number or (dy, dx)", f"is {shown(size)}")
         image = cls(
             grid,
             np.asarray(energy_keV),
             acquisition=facts,
-            pixel_size=(float(size[0]), float(size[1])),
+            pixel_size=(check_number("pixel_size", size[0]), check_number("pixel_size", size[1])),
             pixel_unit=pixel_unit,
             name=name,
         )

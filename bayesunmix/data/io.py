@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage, compact_counts, missing_facts, uniform_axis
-from bayesunmix.errors import BayesUnmixWarning, InputError
+from bayesunmix.errors import BayesUnmixWarning, InputError, check_path
 
 # One signal as RosettaSciIO's readers return it: data, axes, metadata, original_metadata, mapping.
 SignalDictionary = Mapping[str, Any]
@@ -90,7 +90,7 @@ def load(
     >>> image.total_counts.shape  # doctest: +SKIP
     (201, 201)
     """
-    file = Path(path)
+    file = check_path(_FIELD, path)
     # RosettaSciIO sets its log level on import; only then does a quieter one last.
     importlib.import_module("rsciio")
     with _quiet() as said:
