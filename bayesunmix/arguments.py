@@ -85,7 +85,7 @@ def configuration(
     given = {
         key: {str(name): _plain(entry) for name, entry in table.items()} for key, table in tables.items()
     }
-    named = {"elements": _listed(elements), "stray": _listed(stray)}
+    named = {"elements": listed(elements), "stray": listed(stray)}
     data = {
         **given,
         "sample": {**given.get("sample", {}), **named},
@@ -139,7 +139,7 @@ def _phase(index: int, value: object) -> Mapping[str, Any]:
     raise InputError(f"phases[{index}]", must, f"is {shown(value)}")
 
 
-def _listed(value: object) -> object:
+def listed(value: object) -> object:
     """Return a list of what can be listed; a text stays one, and is refused as such."""
     value = _plain(value)
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else value

@@ -20,7 +20,10 @@ ENERGY = 0.5 + 0.02 * np.arange(200)
 
 
 def config(
-    elements: object = ("Mg", "Si"), phases: object = 2, stray: object = (), **tables: Any
+    elements: object = ("Mg", "Si"),
+    phases: object = 2,
+    stray: object = (),
+    **tables: Any,  # noqa: ANN401
 ) -> RunConfig:
     return configuration(elements, phases, stray, "nuts", tables)
 

@@ -29,7 +29,13 @@ def configuration(*, kind: bool = True, **inference: Any) -> dict[str, Any]:  # 
     """Particles of two alloys on a carbon film with stray copper: nothing like an oxide."""
     film = {"name": "film", "fraction": 0.45, "kind": "support"}
     return {
-        "sample": {"elements": ELEMENTS, "stray": ["Cu"], "oxygen": "none", "thickness_nm": [60, 10], "density_g_cm3": [7.5, 0.5]},
+        "sample": {
+            "elements": ELEMENTS,
+            "stray": ["Cu"],
+            "oxygen": "none",
+            "thickness_nm": [60, 10],
+            "density_g_cm3": [7.5, 0.5],
+        },
         "map": {"energy_range": [0.9, 12.0]},
         "instrument": {"beam_energy_keV": 200.0, "takeoff_angle_deg": 20.0, "resolution_eV": 130.0},
         "phases": [
@@ -68,7 +74,9 @@ def held(result: Result, truth: SimulatedMap) -> tuple[int, int]:
     table = result.summary().query("detected != 'declared_absent'")
     true = truth.truth
     inside = [
-        row.lower <= true.composition[true.phases.index(row.phase), true.elements.index(row.element)] <= row.upper
+        row.lower
+        <= true.composition[true.phases.index(row.phase), true.elements.index(row.element)]
+        <= row.upper
         for row in table.itertuples()
     ]
     return sum(inside), len(inside)
@@ -127,7 +135,9 @@ def test_what_a_support_cannot_be_asked(declared: Result) -> None:
     with pytest.raises(InputError, match="numerator must be one of the phases gamma, eta.*film.*a support"):
         declared.partition("film", "gamma")
     with pytest.raises(InputError, match="formulas"):
-        dataclasses.replace(declared, run={**declared.run, "config": _with_oxygen(declared)}).sites({"film": "AO"})
+        dataclasses.replace(declared, run={**declared.run, "config": _with_oxygen(declared)}).sites(
+            {"film": "AO"}
+        )
 
 
 def _with_oxygen(result: Result) -> dict[str, Any]:
@@ -234,7 +244,10 @@ def with_phases(*phases: dict[str, Any], **inference: Any) -> RunConfig:  # noqa
     [
         ([{"name": "film", "kind": "hole"}], 'phases.film.kind must be one of "phase", "support"'),
         ([{"name": "film", "kind": "support"}], "phases.kind must leave at least one phase"),
-        ([{"name": "a"}, {"name": "film", "kind": "support", "absent": ["Al"]}], "phases.film.absent must be left out"),
+        (
+            [{"name": "a"}, {"name": "film", "kind": "support", "absent": ["Al"]}],
+            "phases.film.absent must be left out",
+        ),
         (
             [{"name": "a"}, {"name": "film", "kind": "support", "stoichiometry": "AO"}],
             "phases.film.stoichiometry must be left out for a support",
@@ -271,7 +284,7 @@ def test_who_may_overlap_with_a_support() -> None:
 
 @pytest.mark.calibration
 @pytest.mark.parametrize("kind", [True, False])
-def test_intervals_beside_a_support_hold_the_truth(kind: bool) -> None:  # noqa: FBT001
+def test_intervals_beside_a_support_hold_the_truth(kind: bool) -> None:
     inside, number = 0, 0
     for seed in range(10, 18):
         truth = drawn(seed)
@@ -280,5 +293,3 @@ def test_intervals_beside_a_support_hold_the_truth(kind: bool) -> None:  # noqa:
         one, of = held(result, truth)
         inside, number = inside + one, number + of
     assert inside >= 0.88 * number
-
-

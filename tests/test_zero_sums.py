@@ -282,7 +282,9 @@ def test_shares_of_phases_with_the_same_spectrum() -> None:
     found = count_shares(100.0 * spectrum, np.tile(spectrum, (4, 2, 1)), seed=0)
     assert finite(found)
     np.testing.assert_allclose(found.sum(axis=1), 1.0)
-    np.testing.assert_allclose(count_shares(100.0 * spectrum, np.tile(spectrum, (1, 2, 1)), 0), 0.5, atol=1e-6)
+    np.testing.assert_allclose(
+        count_shares(100.0 * spectrum, np.tile(spectrum, (1, 2, 1)), 0), 0.5, atol=1e-6
+    )
 
 
 def test_balance_slopes_of_a_phase_without_atoms() -> None:
