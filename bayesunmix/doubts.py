@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesunmix.checks.identifiability import sentence_of
+from bayesunmix.checks.identifiability import loose_sentences
 from bayesunmix.checks.overlap import Overlap
 from bayesunmix.inference.importance import PARETO_K_LIMIT
 from bayesunmix.report.tables import DETECTED, NOT_DETECTED
@@ -93,7 +93,7 @@ def everything_said(evidence: Evidence) -> list[str]:
         *chain_doubts(run["diagnostics"], config),
         *engine_doubts(config, setup, drawn),
         *evidence.misfit.warnings(),
-        *(sentence_of(loose) for loose in run["identifiability"]["loose_ends"]),
+        *loose_sentences(run["identifiability"]["loose_ends"]),
         *Overlap(**run["overlap"]).warnings(),
         *variation(evidence.robust),
         *broken_stoichiometry(setup, fitted),

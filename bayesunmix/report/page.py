@@ -201,10 +201,10 @@ def _composition_table(result: Result) -> str:
         for element in element_order(result.elements)
         for line in [[rows[phase, element] for phase in result.phases]]
     ]
-    caption = (
-        f"At%, mean [{100.0 * result.level:g} % interval]; &lt;: not detected, upper bound. "
-        "All columns are in <code>composition.csv</code>."
-    )
+    stated = f"mean [{100.0 * result.level:g} % interval]; &lt;: not detected, upper bound"
+    if result.run.get("method") == "map":
+        stated = "the mode of the posterior, without intervals and not tested for detection"
+    caption = f"At%, {stated}. All columns are in <code>composition.csv</code>."
     return _table(["", *map(escape, result.phases)], body, caption)
 
 
