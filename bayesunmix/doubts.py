@@ -155,7 +155,7 @@ def too_few_photons(photons: Mapping[str, float], summary: pd.DataFrame) -> list
             )
     said: list[str] = []
     if unknown:
-        text = f"The map has too few photons to say what a phase is made of: {", ".join(unknown)}."
+        text = f"The map has too few photons to say what a phase is made of: {', '.join(unknown)}."
         said.append(Distrust(text, PHOTONS))
     if wide:
         said.append(Reservation(f"Intervals that say next to nothing: {'; '.join(wide)}.", PHOTONS))
