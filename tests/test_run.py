@@ -34,11 +34,13 @@ from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import save
 from bayesunmix.errors import InputError
 from bayesunmix.output_folder import LEGACY_FILES
+from bayesunmix.report.page import report_html
 from bayesunmix.result import Result
 from bayesunmix.run import run_image
 from bayesunmix.samples.shared_calibration import nominal_draws
 from bayesunmix.settings import DEFAULT_ABSORPTION_SD
 from bayesunmix.simulate import Truth, simulate_map
+from bayesunmix.verdict import POINT
 
 SEED = 1
 ROWS, COLUMNS = 20, 26
@@ -440,6 +442,9 @@ def test_record_of_the_run(run: Run) -> None:
     assert record["binning"]["blocks"] == ROWS * COLUMNS
     assert record["map"]["shape"][:2] == [ROWS, COLUMNS]
     assert record["warnings"] == []
+    assert (record["verdict"], record["findings"]) == ("good", [])
+    assert record["photons"].keys() == {"Brg", "Fp"}
+    assert sum(record["photons"].values()) == pytest.approx(run.image.counts.sum(), rel=0.2)
     assert record["starts"][0]["objective"] == 0.0
     # The simulated detector's axis, which the run has to find.
     assert record["response"]["gain"] == pytest.approx(0.9985, abs=5e-4)
@@ -591,3 +596,11 @@ def test_a_point_estimate_has_no_intervals(run: Run) -> None:
             laplace.loc[index, "mean"], abs=3 * laplace.loc[index, "sd"]
         )
     assert table.loc[("Fp", "Si"), "detected"] == "declared_absent"
+    assert set(table["detected"].drop(("Fp", "Si"))) == {""}
+    assert "interval" not in set(result.partition_table()["kind"])
+    assert result.verdict.level == "reservations"
+    assert result.verdict.findings[0].text == POINT
+    assert not result.problems
+    page = report_html(result)
+    assert "not tested for detection" in page
+    assert "R-hat" not in page
