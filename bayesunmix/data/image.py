@@ -420,7 +420,7 @@ def missing_facts(acquisition: Acquisition) -> tuple[str, ...]:
         return ()
     return (
         f"The map does not say its {' and '.join(lacking)}: give {'them' if len(lacking) > 1 else 'it'}"
-        " (under [instrument] in a configuration), since compositions rest on them.",
+        f" (under [instrument] in a configuration), since compositions rest on {'them' if len(lacking) > 1 else 'it'}.",
     )
 
 
