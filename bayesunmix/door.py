@@ -78,4 +78,4 @@ def prepare(
     """
     method = tables.get("inference", {}).get("method", "nuts")
     config = configuration(elements, phases, stray, method, tables)
-    return prepared(image_of(image, config.instrument), config)
+    return prepared(image_of(image, config), config)

@@ -22,7 +22,6 @@ from bayesunmix.checkpoint import FOLDER, Stages, difference, kept_facts
 from bayesunmix.chemistry.mass_thickness import electrons_per_pixel, nominal_mass_per_count
 from bayesunmix.config import RunConfig
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.data.io import load
 from bayesunmix.errors import InputError, check_integer
 from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.log import logged, settle
@@ -99,7 +98,7 @@ def unmix(
     """
     config = configuration(elements, phases, stray, method, tables)
     number = check_integer("seed", seed, low=0, high=HIGHEST_SEED)
-    return run_image(image_of(image, config.instrument), config, None, seed=number, progress=bool(progress))
+    return run_image(image_of(image, config), config, None, seed=number, progress=bool(progress))
 
 
 def run_unmix(
@@ -113,17 +112,7 @@ def run_unmix(
     resume: bool = False,
 ) -> Result:
     """Unmix a file into an output folder; see `run_image`."""
-    given = config.instrument
-    image = load(
-        map_path,
-        signal,
-        beam_energy_keV=given.beam_energy_keV,
-        takeoff_angle_deg=given.takeoff_angle_deg,
-        resolution_eV=given.resolution_eV,
-        microscope=given.microscope,
-        energy_offset_keV=config.map.energy_offset_keV,
-        energy_scale_keV=config.map.energy_scale_keV,
-    )
+    image = image_of(map_path, config, signal)
     return run_image(image, config, out, seed=seed, overwrite=overwrite, resume=resume)
 
 
