@@ -177,7 +177,7 @@ def listed_elevations_deg(original: Mapping[str, Any]) -> tuple[float, ...]:
 
 def _completed(facts: Acquisition, names: Iterable[str]) -> Acquisition:
     """Fill in what exSpy fills in, for the facts that only exSpy has named."""
-    defaults = {name: value for name, value in library_defaults().items() if name in names}
+    defaults: dict[str, Any] = {n: value for n, value in library_defaults().items() if n in names}
     if facts.takeoff_angle_deg is not None:
         # The take-off angle stays what is known without them.
         defaults = {**defaults, "takeoff_angle_deg": facts.takeoff_angle_deg}

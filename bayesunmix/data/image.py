@@ -353,7 +353,8 @@ class SpectrumImage:
 
     def replace_facts(self, **facts: float | str | tuple[str, ...] | None) -> SpectrumImage:
         """Return the map with other acquisition facts (`Acquisition.replace`); the counts are shared."""
-        return dataclasses.replace(self, acquisition=self.acquisition.replace(**facts))
+        checked: dict[str, Any] = dict(facts)
+        return dataclasses.replace(self, acquisition=self.acquisition.replace(**checked))
 
     def with_warnings(self, messages: tuple[str, ...]) -> SpectrumImage:
         """Return the map with `messages` recorded, and warn of each of them."""
@@ -501,7 +502,7 @@ def _with_given(
     takeoff_angle_deg: float | None,
     resolution_eV: float | None,
 ) -> Acquisition:
-    given = {
+    given: dict[str, Any] = {
         "beam_energy_keV": beam_energy_keV,
         "takeoff_angle_deg": takeoff_angle_deg,
         "resolution_eV": resolution_eV,

@@ -31,9 +31,9 @@ from bayesunmix.severity import from_plain, to_plain
 
 # Without a file to read for this long, the reading process ends.
 _IDLE_S = 30.0
-# Processor time that a file is allowed: a floor, what the slowest reader (pure Python) takes for its bytes, and, once its
-# size is known, what unpacking and counting takes for the bytes of the array.
-_LEAST_CPU_S, _CPU_S_PER_BYTE, _CPU_S_PER_UNPACKED_BYTE = 30.0, 2e-6, 1e-7
+# Processor time that a file is allowed: a floor, what the slowest reader (pure Python) takes for its bytes, and, once
+# the map's size is known, what unpacking and counting takes for the bytes of its array.
+_LEAST_CPU_S, _CPU_S_PER_BYTE, _CPU_S_PER_UNPACKED_BYTE = 20.0, 2e-6, 1e-7
 _ARRAYS = ("counts", "energy_keV", "mask")
 
 
