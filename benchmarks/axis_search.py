@@ -37,7 +37,7 @@ STEP_KEV, CHANNELS = 0.01, 2000
 # An axis is found when the strongest peak and the end of its lines are placed within this.
 FOUND_KEV = 0.005
 # An element with at least this share of the counts in lines must be found, and one that is not there must not be.
-LEAST_SHARE = 0.01
+LEAST_SHARE = 0.02
 
 
 @dataclass(frozen=True)

