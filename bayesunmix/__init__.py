@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bayesunmix import simulate
     from bayesunmix.data.image import SpectrumImage
     from bayesunmix.data.io import load
+    from bayesunmix.door import inspect, prepare
     from bayesunmix.errors import InputError
     from bayesunmix.freeform.unmixing import FreeUnmixing, unmix_free
     from bayesunmix.phase import Phase
@@ -33,8 +34,10 @@ __all__ = [
     "SpectrumImage",
     "__version__",
     "compare",
+    "inspect",
     "load",
     "open_result",
+    "prepare",
     "segment",
     "simulate",
     "unmix",
@@ -49,8 +52,10 @@ _HOME = {
     "Result": "bayesunmix.result",
     "Segmentation": "bayesunmix.segmentation",
     "SpectrumImage": "bayesunmix.data.image",
+    "inspect": "bayesunmix.door",
     "load": "bayesunmix.data.io",
     "open_result": "bayesunmix.result",
+    "prepare": "bayesunmix.door",
     "segment": "bayesunmix.segmentation",
     "unmix": "bayesunmix.run",
     "unmix_free": "bayesunmix.freeform.unmixing",

@@ -20,9 +20,9 @@ from bayesunmix.checks.goodness import (
     mean_thickness,
     total_expected,
 )
-from bayesunmix.checks.identifiability import Known, identifiability, loose_ends, sentence_of
-from bayesunmix.checks.misfit import Misfit, find_misfit
-from bayesunmix.checks.overlap import Overlap, find_overlap
+from bayesunmix.checks.identifiability import Known, identifiability, loose_ends
+from bayesunmix.checks.misfit import find_misfit
+from bayesunmix.checks.overlap import find_overlap
 from bayesunmix.checks.residual_regions import residual_regions
 from bayesunmix.checks.robust import Robust
 from bayesunmix.chemistry.mass_thickness import (
@@ -35,6 +35,7 @@ from bayesunmix.chemistry.mass_thickness import (
 )
 from bayesunmix.chemistry.quantify import draw_calibration
 from bayesunmix.config import RunConfig
+from bayesunmix.doubts import Evidence, everything_said
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
@@ -50,19 +51,12 @@ from bayesunmix.groups import (
 )
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.models.thickness import ThicknessDraws
+from bayesunmix.phase import hosts
 from bayesunmix.record import line_shape_facts, record, thickness_facts, worst_diagnostics
 from bayesunmix.report.budget_table import SOURCES
-from bayesunmix.report.tables import DETECTED, detection_states
+from bayesunmix.report.tables import STATED, detection_states
 from bayesunmix.result import Result
-from bayesunmix.verdict import (
-    MISFIT,
-    broken_stoichiometry,
-    engine_problems,
-    misfit_sentence,
-    not_resampled,
-    problems,
-    rival_modes,
-)
+from bayesunmix.verdict import judge
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -107,12 +101,12 @@ def assemble(
     groups["maps"] = groups["maps"].assign(misfit=(("y", "x"), sigma), flagged=(("y", "x"), misfit.flagged))
     run = record(setup, config, fitted, drawn, stages, facts, seed)
     run["fit"] = _fit_facts(setup, fitted, fit)
+    run["photons"] = _photons(setup, pixels)
     run["robust"] = robust.facts
     run["misfit"] = [region.to_dict() for region in misfit.regions]
     run["misfit_search"] = misfit.facts()
-    matrix = np.array([phase.matrix for phase in setup.phases])
     endmembers = fit.own.spectra.mean(axis=(0, 1))
-    overlap = find_overlap(setup.blocks.counts, endmembers, config.inference.max_overlap, matrix)
+    overlap = find_overlap(setup.blocks.counts, endmembers, config.inference.max_overlap, hosts(setup.phases))
     run["overlap"] = dataclasses.asdict(overlap)
     run["pixel_thickness"] = thickness_facts(setup, fitted, drawn.draws)
     run["line_shapes"] = line_shape_facts(setup, drawn.draws)
@@ -123,11 +117,15 @@ def assemble(
         table = thickness.table([phase.name for phase in setup.phases], config.inference.level)
         run["mass_thickness"] = {"electrons_per_pixel": electrons, "table": table.to_dict("records")}
     run |= _what_pins(setup, fitted, groups, known, seed)
-    run["warnings"] += _warnings(setup, config, fitted, robust, run, misfit, thickness)
-    result = Result(xr.DataTree.from_dict(groups), run | {"problems": []})
+    result = Result(xr.DataTree.from_dict(groups), run)
     run["diagnostics"] |= worst_diagnostics(result.diagnostics())
-    found = problems(run, config, fitted, drawn) + engine_problems(config, setup, drawn)
-    return Result(result.tree, run | {"problems": found})
+    against = None if thickness is None else contradiction(thickness, setup.forward)
+    evidence = Evidence(
+        setup, config, fitted, robust, run, misfit, result.summary(), groups.get("budget"), against
+    )
+    # The record is the result's own: its tables are made once.
+    run |= _judged_by(evidence)
+    return result
 
 
 def _judged(
@@ -181,6 +179,12 @@ def _fit_facts(setup: Setup, fitted: FittedPosterior, fit: _Fit) -> dict[str, An
     return facts | residual_regions(setup, expected, fit.segments)
 
 
+def _photons(setup: Setup, pixels: PixelPosterior) -> dict[str, float]:
+    """Add up the counts of the map that belong to each phase."""
+    counts = setup.image.total_counts.ravel().astype(float) @ pixels.count_share.astype(float)
+    return {phase.name: float(number) for phase, number in zip(setup.phases, counts, strict=True)}
+
+
 def _what_pins(
     setup: Setup, fitted: FittedPosterior, groups: dict[str, xr.Dataset], known: Known | None, seed: int
 ) -> dict[str, Any]:
@@ -190,48 +194,38 @@ def _what_pins(
     if known is None:
         return {"identifiability": pins}
     counting = posterior["composition_counting"]
-    groups["budget"] = uncertainty_budget(known.local, setup.forward, fitted.absorbing, counting, seed)
+    budget = uncertainty_budget(known.local, setup.forward, fitted.absorbing, counting, seed)
     pins |= identifiability(
         known,
         setup.phases,
         setup.forward.elements,
         posterior,
-        groups["budget"],
+        budget,
         _found(setup, counting),
         setup.forward.calibration_sd,
     )
+    if counting.sizes["chain"] * counting.sizes["draw"] == 1:
+        # A point has no intervals whose sources could be told.
+        return {"identifiability": pins}
+    groups["budget"] = budget
     return {"budget": {"sources": list(SOURCES), "order": ORDER}, "identifiability": pins}
 
 
-def _warnings(
-    setup: Setup,
-    config: RunConfig,
-    fitted: FittedPosterior,
-    robust: Robust,
-    run: dict[str, Any],
-    misfit: Misfit,
-    thickness: MassThickness | None,
-) -> list[str]:
-    """Sentences on what a reader of the numbers has to know."""
-    deviance = run["fit"]["deviance_per_dof_total"]
-    against = None if thickness is None else contradiction(thickness, setup.forward)
-    return [
-        *([misfit_sentence(deviance)] if deviance > MISFIT else []),
-        *([robust.facts["reason"]] if robust.facts["used"] else []),
-        *misfit.warnings(),
-        *Overlap(**run["overlap"]).warnings(),
-        *rival_modes(setup, fitted),
-        *broken_stoichiometry(setup, fitted),
-        *not_resampled(config, robust.drawn),
-        *([against] if against else []),
-        *(sentence_of(loose) for loose in run["identifiability"]["loose_ends"]),
-    ]
+def _judged_by(evidence: Evidence) -> dict[str, Any]:
+    """Return the verdict with its findings, and everything that was said, as the record holds them."""
+    said = everything_said(evidence)
+    verdict = judge(said)
+    problems = verdict.texts("distrust")
+    warnings = [str(sentence) for sentence in dict.fromkeys(said) if sentence not in problems]
+    return verdict.to_dict() | {"problems": list(problems), "warnings": warnings}
 
 
 def _found(setup: Setup, counting: xr.DataArray) -> npt.NDArray[np.bool_]:
-    """Which elements were detected in which phase, shape (phase, element)."""
+    """Which elements were detected in which phase, or are there at all without draws, shape (phase, element)."""
     absent = {phase.name: list(phase.absent) for phase in setup.phases}
-    return np.asarray(detection_states(counting, absent) == DETECTED)
+    states = detection_states(counting, absent)
+    there = counting.mean(["chain", "draw"]).values > 0.0
+    return np.asarray(np.isin(states, STATED) & there)
 
 
 def _mass_thickness(

@@ -1,13 +1,17 @@
 """Command line: ``bayesunmix demo | unmix | simulate | inspect | compare | report | tables``.
 
-Exit status: 0 done; 2 bad input or configuration; 3 finished and written, but a diagnostic says not to trust it;
-130 interrupted. Every complaint is one line on stderr. Heavy modules are imported inside the commands, so that help
-answers at once.
+Exit status: 0 done; 1 something failed that the user did not cause; 2 bad input or configuration; 3 finished and
+written, but a diagnostic says not to trust it; 130 interrupted. Every complaint is one line on stderr, and what failed
+has its traceback in a log. Heavy modules are imported inside the commands, so that help answers at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
+import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -18,15 +22,23 @@ import click
 
 from bayesunmix import __version__
 from bayesunmix.config import METHODS, RunConfig
-from bayesunmix.errors import BayesUnmixWarning, InputError, check_choice
+from bayesunmix.errors import BayesUnmixWarning, InputError, check_choice, one_line
+from bayesunmix.log import keeping, log_uncaught, tell
 from bayesunmix.output_settings import FIGURE_FORMATS, UNITS
+from bayesunmix.severity import Doubt
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result
+    from bayesunmix.verdict import Verdict
 
+FAILED = 1
 BAD_INPUT = 2
 UNTRUSTED = 3
 INTERRUPTED = 130
+
+GO_ON = "finished stages are kept: the same command with --resume goes on"
+# Commands that --resume continues.
+RESUMABLE = ("unmix",)
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -39,20 +51,70 @@ class Program(click.Group):
         kwargs["standalone_mode"] = False
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
+            log_uncaught()
             try:
                 status = super().main(*args, **kwargs)
             except (InputError, click.ClickException) as error:
                 text = error.format_message() if isinstance(error, click.ClickException) else str(error)
-                _say(f"error: {' '.join(text.split())}")
+                _say(f"error: {one_line(text)}")
                 status = BAD_INPUT
             except click.Abort:
                 _say("interrupted")
                 status = INTERRUPTED
+        _flush()
         sys.exit(status if isinstance(status, int) else 0)
+
+    def invoke(self, context: click.Context) -> Any:  # noqa: ANN401 - click's own signature
+        """Run a command; what it fails by goes into a log, and one line says where that is."""
+        with keeping() as log:
+            tell(logging.INFO, f"bayesunmix {__version__}: {' '.join(sys.argv[1:])}")
+            try:
+                return super().invoke(context)
+            except click.exceptions.Exit:
+                raise
+            except (InputError, click.ClickException, click.Abort) as error:
+                tell(logging.ERROR, str(error))
+                raise
+            except BrokenPipeError:  # nobody reads on: `| head`
+                return None
+            except KeyboardInterrupt:
+                tell(logging.WARNING, "interrupted")
+                _say("interrupted" + (f"; {GO_ON}" if context.invoked_subcommand in RESUMABLE else ""))
+                context.exit(INTERRUPTED)
+            except Exception as error:
+                tell(logging.ERROR, "The command failed.", error)
+                kept = f"; {GO_ON}" if context.invoked_subcommand in RESUMABLE and log.path else ""
+                _say(f"error: {_failure(error)}{kept}; {_where(log.rescue())}")
+                context.exit(FAILED)
+
+
+def _failure(error: Exception) -> str:
+    """Say in a few words what has failed."""
+    number = error.errno if isinstance(error, OSError) else None
+    text = one_line(str(error), 200)
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or "RESOURCE_EXHAUSTED" in text:
+        return "the memory ran out (fewer pixels, channels or draws need less)"
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({text})"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _where(path: Path | None) -> str:
+    return "no log could be written" if path is None else f"details are in {path}"
+
+
+def _flush() -> None:
+    """Hand everything over before Python ends; a reader that has gone is no error."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        # Python flushes again at its end, and must find somebody who listens.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(text: str) -> None:
-    click.echo(f"bayesunmix: {text}", err=True)
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(f"bayesunmix: {text}", err=True)
 
 
 def _show_warning(
@@ -63,11 +125,14 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Show our own warnings as one line; those of libraries as Python does."""
+    """Show our own warnings as one line, except those that the verdict says at the end; others as Python does."""
+    if isinstance(message, Warning) and any(isinstance(part, Doubt) for part in message.args):
+        return
     if issubclass(category, BayesUnmixWarning):
         _say(f"warning: {message}")
     else:
-        click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
+        with contextlib.suppress(OSError, ValueError):
+            click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
 
 
 def _seed_option(command: _Command) -> _Command:
@@ -158,15 +223,16 @@ def unmix(
         raise InputError("--resume", "stand without --overwrite", "both are given")
     remedy = "Add --overwrite to replace it, or --resume to finish an interrupted run."
     _check_folder(out, go_on=overwrite or resume, remedy=remedy)
+    # HyperSpy is imported in the reading process while the numerics are imported here.
+    from bayesunmix.data.reader import start_reader
+
+    start_reader()
     from bayesunmix.run import run_unmix
 
     try:
         result = run_unmix(
             map_path, run_config, out, seed=seed or 0, signal=signal, overwrite=overwrite, resume=resume
         )
-    except KeyboardInterrupt:
-        _say("interrupted; finished stages are kept: the same command with --resume goes on")
-        click.get_current_context().exit(INTERRUPTED)
     except InputError as error:
         # Say what the user wrote.
         raise InputError(fields.get(error.field, error.field), error.must, error.got, error.remedy) from None
@@ -259,14 +325,20 @@ def tables(folder: Path, units: tuple[str, ...], out: Path | None) -> None:
     _check_output(folder)
     if out is not None and out.exists() and not out.is_dir():
         raise InputError("--out", "be a folder", f'"{out}" is a file')
+    from bayesunmix.output_folder import amend_record
     from bayesunmix.report.paper import write_tables
     from bayesunmix.result import open_result
 
-    for path in write_tables(open_result(folder), out or folder / "tables", units):
+    written = write_tables(open_result(folder), out or folder / "tables", units)
+    amend_record(folder, None, (path.relative_to(folder).as_posix() for path in written if out is None))
+    for path in written:
         click.echo(f"wrote {path}")
 
 
 def _check_output(folder: Path) -> None:
+    from bayesunmix.output_folder import settle
+
+    settle(folder)
     if not (folder / "run.json").is_file():
         raise InputError("DIR", "be an output folder of `bayesunmix unmix`", f'"{folder}" holds no run.json')
 
@@ -317,10 +389,7 @@ def compare(
     )
     comparison.save(out, overwrite=overwrite)
     click.echo(f"wrote {out}")
-    for problem in comparison.problems:
-        _say(f"not to be trusted: {problem}")
-    if comparison.problems:
-        click.get_current_context().exit(UNTRUSTED)
+    _say_verdict(comparison.verdict)
 
 
 @main.command()
@@ -335,23 +404,42 @@ def inspect(map_path: Path, elements: str | None, signal: int | None) -> None:
 
     named = [symbol.strip() for symbol in elements.split(",")] if elements else []
     symbols = check_elements("--elements", named)
+    from bayesunmix.data.reader import start_reader
+
+    start_reader()
     from bayesunmix.data.inspection import inspect_map
 
     click.echo(inspect_map(map_path, elements=symbols, signal=signal))
 
 
 def _check_folder(out: Path, *, go_on: bool, remedy: str) -> None:
-    """Refuse an output folder that holds something, unless the user said to go on."""
-    if out.exists() and not out.is_dir():
-        raise InputError("--out", "be a folder", f'"{out}" is a file')
-    if out.is_dir() and any(out.iterdir()) and not go_on:
-        raise InputError("--out", "be a new or empty folder", f'"{out}" is not empty', remedy)
+    """Refuse an output folder that cannot be written, or that holds something, unless the user said to go on."""
+    try:
+        if out.exists() and not out.is_dir():
+            raise InputError("--out", "be a folder", f'"{out}" is a file')
+        if out.is_dir() and any(out.iterdir()) and not go_on:
+            raise InputError("--out", "be a new or empty folder", f'"{out}" is not empty', remedy)
+        above = next(path for path in (out, *out.absolute().parents) if path.exists())
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise InputError("--out", "be a folder that can be made", f'"{out}": {reason}') from None
+    if not above.is_dir():
+        raise InputError("--out", "be a folder that can be made", f'"{above}" is a file')
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError("--out", "be a folder that can be written", f'"{above}" is not yours to write')
 
 
 def _finish(result: Result, out: Path) -> None:
-    """Say where the answer is, and why not to trust it where a diagnostic says so."""
+    """Say where the answer is and what it is worth."""
     click.echo(f"wrote {out}")
-    for reason in result.diagnostics_failed:
-        _say(f"not to be trusted: {reason}")
-    if result.diagnostics_failed:
+    _say_verdict(result.verdict)
+
+
+def _say_verdict(verdict: Verdict) -> None:
+    """Say the verdict with every finding, and end with its status."""
+    for line in verdict.lines():
+        _say(line)
+    if verdict.level == "distrust":
         click.get_current_context().exit(UNTRUSTED)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from bayesunmix.chemistry.stoichiometry import site_weights
-from bayesunmix.errors import InputError, check_integer, suggest
+from bayesunmix.errors import InputError, check_integer, shown, suggest
 from bayesunmix.output_settings import OutputConfig
 from bayesunmix.phase import Phase
 from bayesunmix.pixel_settings import resolve_files
@@ -48,6 +48,9 @@ __all__ = [
     "XrayConfig",
 ]
 
+MOST_PHASES = 20
+# A configuration with everything in it has some 20 kB.
+LARGEST_FILE = 200_000
 # Keys of a phase table that only a simulation reads.
 _TRUTH_KEYS = ("composition", "fraction")
 _Table = TypeVar("_Table")
@@ -91,26 +94,42 @@ class RunConfig:
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
-        names = None if self.phases == "auto" else [phase.name for phase in self.phases]
+        names = None
+        if self.phases != "auto":
+            names = [phase.name for phase in self.phases if not phase.is_support]
         self.output.check(self.sample.elements, self.sample.oxygen, names)
         if self.phases == "auto":
             return
         object.__setattr__(self, "phases", tuple(self.phases))
         if not self.phases:
             raise InputError("phases", "hold at least one phase", "is empty")
+        if len(self.phases) > MOST_PHASES:
+            raise InputError("phases", f"hold at most {MOST_PHASES} phases", f"holds {len(self.phases)}")
         names = [phase.name for phase in self.phases]
         repeated = next((name for name in names if names.count(name) > 1), None)
         if repeated is not None:
             raise InputError("phases.name", "differ from phase to phase", f'"{repeated}" appears twice')
+        if all(phase.is_support for phase in self.phases):
+            raise InputError(
+                "phases.kind",
+                "leave at least one phase with elements of the sample",
+                'is "support" in every one',
+            )
         for phase in self.phases:
             _check_declared(phase, self.sample.elements)
-            if self.inference.endmembers == "free" and (phase.absent or phase.stoichiometry):
-                given = "absent" if phase.absent else "stoichiometry"
+            declared = {
+                "absent": phase.absent,
+                "stoichiometry": phase.stoichiometry,
+                "kind": phase.is_support,
+            }
+            given = next((key for key, value in declared.items() if value), None)
+            if self.inference.endmembers == "free" and given is not None:
                 raise InputError(
                     f"phases.{phase.name}.{given}",
                     "be left out with free-form endmembers, which know no elements",
                     "is given",
                 )
+        _check_together(self.phases, self.sample.elements)
         for truth in self.simulated_phases:
             self._check_truth(truth)
 
@@ -124,15 +143,7 @@ class RunConfig:
             If the file cannot be read, is no TOML, or says something that cannot be used.
         """
         path = Path(path)
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError("config", "be a readable file", f'"{path}": {error.strerror}') from None
-        except UnicodeDecodeError:
-            raise InputError("config", "be a TOML text in UTF-8", f'"{path}" is not') from None
-        except tomllib.TOMLDecodeError as error:
-            raise InputError("config", "be valid TOML", f'"{path}" is not: {error}') from None
-        return cls.from_dict(data, folder=path.parent)
+        return cls.from_dict(_read_toml(path), folder=path.parent)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], folder: Path | None = None) -> Self:
@@ -150,6 +161,8 @@ class RunConfig:
         InputError
             If a key is unknown, missing, or its value cannot be used.
         """
+        if not isinstance(data, Mapping):
+            raise InputError("config", "be a table of tables", f"is {shown(data)}")
         _check_keys(
             "", data, ("map", "sample", "instrument", "xray", "phases", "inference", "output", "simulate")
         )
@@ -227,6 +240,11 @@ class RunConfig:
 
     def _check_truth(self, truth: SimulatedPhase) -> None:
         phase = next(phase for phase in self.phases if isinstance(phase, Phase) and phase.name == truth.name)
+        if phase.is_support == bool(truth.composition):
+            must = (
+                "be left out for a support" if phase.is_support else "be a table such as {Mg = 0.5, Si = 0.5}"
+            )
+            raise InputError(f"phases.{truth.name}.composition", must, f"is {truth.composition!r}")
         for element, amount in truth.composition.items():
             path = f"phases.{truth.name}.composition.{element}"
             if element not in self.sample.elements:
@@ -240,11 +258,11 @@ def _phases(value: object) -> tuple[tuple[Phase, ...] | Literal["auto"], tuple[S
     if value == "auto":
         return "auto", ()
     if isinstance(value, int) and not isinstance(value, bool):
-        number = check_integer("phases", value, low=1, high=20)
+        number = check_integer("phases", value, low=1, high=MOST_PHASES)
         return tuple(Phase(f"phase {index + 1}") for index in range(number)), ()
     tables = [table for table in value if isinstance(table, Mapping)] if is_list(value) else []
     if not is_list(value) or len(tables) < len(value):
-        raise InputError("phases", 'be [[phases]] tables, a number or "auto"', f"is {value!r}")
+        raise InputError("phases", 'be [[phases]] tables, a number or "auto"', f"is {shown(value)}")
     pairs = [_phase(index, dict(table)) for index, table in enumerate(tables, start=1)]
     return tuple(phase for phase, _ in pairs), tuple(truth for _, truth in pairs if truth is not None)
 
@@ -257,6 +275,8 @@ def _phase(index: int, values: dict[str, Any]) -> tuple[Phase, SimulatedPhase | 
     known = [entry.name for entry in dataclasses.fields(Phase)]
     _check_keys(f"{path}.", values, [*known, *_TRUTH_KEYS])
     phase = Phase(**{key: entry for key, entry in values.items() if key in known})
+    if phase.is_support and "fraction" in values:
+        values = {"composition": {}, **values}
     missing = [key for key in _TRUTH_KEYS if key not in values]
     if len(missing) == len(_TRUTH_KEYS):
         return phase, None
@@ -278,9 +298,60 @@ def _check_declared(phase: Phase, elements: Sequence[str]) -> None:
             )
     present = [element for element in elements if element not in phase.absent]
     if not present:
-        raise InputError(f"{path}.absent", "leave at least one element in the phase", "names all of them")
+        remedy = 'A phase without any of them is declared by `kind = "support"`.'
+        raise InputError(
+            f"{path}.absent", "leave at least one element in the phase", "names all of them", remedy
+        )
     if phase.stoichiometry is not None:
         site_weights(phase.stoichiometry, present, f"{path}.stoichiometry")
+
+
+def _check_together(phases: Sequence[Phase], elements: Sequence[str]) -> None:
+    """Refuse declarations that contradict each other: an element that no phase has, two phases that cannot differ."""
+    nowhere = [element for element in elements if all(element in phase.absent for phase in phases)]
+    if nowhere:
+        raise InputError(
+            "phases.absent",
+            "leave every element of `sample.elements` in a phase",
+            f"{', '.join(nowhere)} {'is' if len(nowhere) == 1 else 'are'} absent from all of them",
+            "Remove what no phase holds from `sample.elements`; name it in `sample.stray` if the map shows its lines.",
+        )
+    pure: dict[str, Phase] = {}
+    for phase in phases:
+        present = [element for element in elements if element not in phase.absent]
+        if len(present) != 1:
+            continue
+        if present[0] in pure:
+            raise InputError(
+                f"phases.{phase.name}.absent",
+                "leave it something to differ by from the other phases",
+                f'leaves {present[0]} alone, as in "{pure[present[0]].name}"',
+                "Declare one phase for both.",
+            )
+        pure[present[0]] = phase
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file, or raise `InputError`."""
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE or not (path.is_file() or path.is_dir()):
+            got = f'"{path}" has {size / 1e3:.0f} kB' if path.is_file() else f'"{path}" is none'
+            raise InputError("config", f"be a file of at most {LARGEST_FILE // 1000} kB", got)
+        # Some editors put a byte order mark at the beginning.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError("config", "be a readable file", f'"{path}": {error.strerror}') from None
+    except UnicodeDecodeError:
+        raise InputError("config", "be a TOML text in UTF-8", f'"{path}" is not') from None
+    except RecursionError:
+        raise InputError("config", "be valid TOML", f'"{path}" is nested too deeply') from None
+    except (
+        ValueError
+    ) as error:  # tomllib's own error, whole numbers of thousands of digits, days such as 2026-02-30
+        raise InputError("config", "be valid TOML", f'"{path}" is not: {error}') from None
 
 
 def _table(
@@ -292,7 +363,7 @@ def _table(
     """Build one table's dataclass after checking its keys."""
     values = data.get(name, {})
     if not isinstance(values, Mapping):
-        raise InputError(name, "be a table", f"is {values!r}", f"Write [{name}] and its keys below.")
+        raise InputError(name, "be a table", f"is {shown(values)}", f"Write [{name}] and its keys below.")
     entries = dataclasses.fields(cls)  # type: ignore[arg-type]
     _check_keys(f"{name}.", values, [entry.name for entry in entries])
     for entry in entries:

@@ -11,6 +11,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from bayesunmix.output_folder import amend_record
 from bayesunmix.phantom import phantom_config
 from bayesunmix.report.tables import ABSENT
 from bayesunmix.rounding import bound_text, round_to_uncertainty
@@ -57,6 +58,7 @@ def run_demo(out: Path, method: str, seed: int, overwrite: bool) -> Result:
     result = run_image(simulated.image, config, out, seed=seed, overwrite=overwrite, resume=False)
     table = compare(result, simulated.truth)
     table.to_csv(out / "truth.csv", index=False)
+    amend_record(out, None, ["truth.csv"])
     show(table, result.level, console)
     return result
 
@@ -80,7 +82,7 @@ def compare(result: Result, truth: KnownComposition) -> pd.DataFrame:
     ]
     for row in result.partition_table().itertuples():
         declared = ABSENT in (states[row.numerator, row.element], states[row.denominator, row.element])
-        if not declared and row.kind in ("interval", "upper", "lower"):
+        if not declared and row.kind in ("interval", "point", "upper", "lower"):
             rows.append(_partition_row(row, truth))
     return pd.DataFrame(rows, columns=_COLUMNS)
 

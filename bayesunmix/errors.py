@@ -11,6 +11,10 @@ import math
 import numbers
 from collections.abc import Iterable
 
+# Parts of a complaint are cut to this many letters: a formula of 40 kB, or a million numbers, is still a line.
+_LONGEST_VALUE = 80
+_LONGEST_PART = 400
+
 
 class InputError(ValueError):
     """User input that cannot be used: which field, what it must be, what it was.
@@ -33,10 +37,10 @@ class InputError(ValueError):
     """
 
     def __init__(self, field: str, must: str, got: str, remedy: str = "") -> None:
-        self.field = _one_line(field)
-        self.must = _one_line(must)
-        self.got = _one_line(got)
-        self.remedy = _one_line(remedy)
+        self.field = one_line(field)
+        self.must = one_line(must)
+        self.got = one_line(got)
+        self.remedy = one_line(remedy)
         message = f"`{self.field}` must {self.must}, but {self.got}."
         super().__init__(f"{message} {self.remedy}" if self.remedy else message)
 
@@ -51,9 +55,16 @@ class BayesUnmixWarning(UserWarning):
 
 def check_number(field: str, value: object, *, must: str = "be a finite number", remedy: str = "") -> float:
     """Return `value` as a float, or raise `InputError` if it is not one finite real number."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise InputError(field, must, f"is {_show(value)}", remedy)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not _is_finite(value):
+        raise InputError(field, must, f"is {shown(value)}", remedy)
     return float(value)
+
+
+def _is_finite(value: numbers.Real) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False
 
 
 def check_between(
@@ -64,7 +75,7 @@ def check_between(
     number = check_number(field, value, must=must, remedy=remedy)
     inside = low <= number <= high if inclusive else low < number < high
     if not inside:
-        raise InputError(field, must, f"is {_show(value)}", remedy)
+        raise InputError(field, must, f"is {shown(value)}", remedy)
     return number
 
 
@@ -75,16 +86,29 @@ def check_fraction(field: str, value: object, *, inclusive: bool = False, remedy
     must = "lie between 0 and 1"
     number = check_number(field, value, must=must, remedy=remedy)
     if not 0.0 < number < 1.0:
-        raise InputError(field, must, f"is {_show(value)}", remedy)
+        raise InputError(field, must, f"is {shown(value)}", remedy)
     return number
 
 
-def check_positive(field: str, value: object, *, allow_zero: bool = False, remedy: str = "") -> float:
-    """Return `value` as a float, or raise `InputError` unless it is positive (or zero, where allowed)."""
+def check_positive(
+    field: str,
+    value: object,
+    *,
+    allow_zero: bool = False,
+    remedy: str = "",
+    low: float = 0.0,
+    high: float = math.inf,
+) -> float:
+    """Return `value` as a float, or raise `InputError` unless it is positive (or zero, where allowed).
+
+    One that is positive and outside `low` to `high` is refused, too: these are limits of what can be meant.
+    """
     must = "be zero or positive" if allow_zero else "be positive"
     number = check_number(field, value, must=must, remedy=remedy)
     if number < 0.0 or (number == 0.0 and not allow_zero):
-        raise InputError(field, must, f"is {_show(value)}", remedy)
+        raise InputError(field, must, f"is {shown(value)}", remedy)
+    if number > 0.0 and not low <= number <= high:
+        raise InputError(field, f"lie between {low:g} and {high:g}", f"is {shown(value)}", remedy)
     return number
 
 
@@ -100,7 +124,7 @@ def check_integer(field: str, value: object, *, low: int | None = None, high: in
     number = check_number(field, value, must=must)
     whole = int(number)
     if whole != number or (low is not None and whole < low) or (high is not None and whole > high):
-        raise InputError(field, must, f"is {_show(value)}")
+        raise InputError(field, must, f"is {shown(value)}")
     return whole
 
 
@@ -110,7 +134,7 @@ def check_choice(field: str, value: object, choices: Iterable[str]) -> str:
     if isinstance(value, str) and value in allowed:
         return value
     listed = ", ".join(f'"{choice}"' for choice in allowed)
-    raise InputError(field, f"be one of {listed}", f"is {_show(value)}", suggest(value, allowed))
+    raise InputError(field, f"be one of {listed}", f"is {shown(value)}", suggest(value, allowed))
 
 
 def suggest(value: object, choices: Iterable[str]) -> str:
@@ -121,17 +145,33 @@ def suggest(value: object, choices: Iterable[str]) -> str:
     return f'Did you mean "{near[0]}"?' if near else ""
 
 
-def _show(value: object) -> str:
-    """Show a value in a message: strings quoted, numbers plain, long texts cut."""
-    if isinstance(value, str):
-        text = f'"{value}"'
-    elif isinstance(value, numbers.Real) and not isinstance(value, bool):
-        text = f"{value}"
-    else:
-        text = repr(value)
-    text = _one_line(text)
-    return text if len(text) <= 80 else text[:77] + "..."
+def shown(value: object) -> str:
+    """Show a value in a message: strings quoted, numbers plain, long and unprintable ones as far as they can be shown.
+
+    Examples
+    --------
+    >>> shown("a b"), shown(0.5), shown([1, 2])
+    ('"a b"', '0.5', '[1, 2]')
+    """
+    try:
+        if isinstance(value, str):
+            text = f'"{value[: 2 * _LONGEST_VALUE]}"'
+        elif isinstance(value, numbers.Real) and not isinstance(value, bool):
+            text = f"{value}"
+        else:
+            text = repr(value)
+    except (ValueError, RecursionError):  # whole numbers of thousands of digits, lists in lists in lists
+        kind = "a whole number of thousands of digits" if isinstance(value, int) else type(value).__name__
+        text = f"{kind} that cannot be shown"
+    return one_line(text, _LONGEST_VALUE)
 
 
-def _one_line(text: str) -> str:
-    return " ".join(str(text).split())
+def one_line(text: str, longest: int = _LONGEST_PART) -> str:
+    """Put a text on one line: white space is a blank, what cannot be printed is escaped, what is too long is cut."""
+    # Cut before as well: escaping megabytes takes long.
+    words = " ".join(str(text)[: 4 * longest].split())
+    if not words.isprintable():
+        words = "".join(
+            letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in words
+        )
+    return words if len(words) <= longest else words[: longest - 3] + "..."

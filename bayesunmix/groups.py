@@ -24,6 +24,8 @@ from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.freeform.run_stage import FreeFitted
 from bayesunmix.inference.pixel_posterior import PixelPosterior
+from bayesunmix.phase import supports_of
+from bayesunmix.shares import shares_of
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -34,7 +36,10 @@ COMPOSITION_DIMS = ("chain", "draw", "phase", "element")
 
 
 def posterior_group(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -> xr.Dataset:
-    """Compositions with and without calibration errors, the share of every component and of every phase."""
+    """Compositions with and without calibration errors, the share of every component and of every phase.
+
+    Supports have no composition: zeros.
+    """
     forward = setup.forward
     calibration = draw_calibration(forward, draws.weights.shape[:2], seed)
     yields = np.asarray(fitted.data.yields)
@@ -42,10 +47,15 @@ def posterior_group(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: i
     alone = draws.weights.shape[:2] == (1, 1)
     drawn_in = None if alone else calibration
     nothing = np.zeros_like(calibration.log_factor)
+
+    def composed(drawn: CalibrationDraws | None) -> FloatArray:
+        found = compositions(draws.weights, yields, forward, fitted.absorbing, drawn)
+        return np.where(supports_of(setup.phases)[:, None], 0.0, found)
+
     return xr.Dataset(
         {
-            "composition": (dims, compositions(draws.weights, yields, forward, fitted.absorbing, drawn_in)),
-            "composition_counting": (dims, compositions(draws.weights, yields, forward, fitted.absorbing)),
+            "composition": (dims, composed(drawn_in)),
+            "composition_counting": (dims, composed(None)),
             "component_share": ((*dims[:3], "component"), draws.weights / draws.total[..., None]),
             "absorption_scale": (dims[:2], draws.absorption_scale),
             "stray_exponent": (dims[:2], draws.stray_exponent),
@@ -70,7 +80,8 @@ def composition_with_errors(setup: Setup, fitted: FittedPosterior, draws: Draws,
     """Atom fractions with calibration errors, dims `COMPOSITION_DIMS`."""
     calibration = draw_calibration(setup.forward, draws.weights.shape[:2], seed)
     yields = np.asarray(fitted.data.yields)
-    return compositions(draws.weights, yields, setup.forward, fitted.absorbing, calibration)
+    found = compositions(draws.weights, yields, setup.forward, fitted.absorbing, calibration)
+    return np.where(supports_of(setup.phases)[:, None], 0.0, found)
 
 
 def constants_group(setup: Setup) -> xr.Dataset:
@@ -90,14 +101,14 @@ def constants_group(setup: Setup) -> xr.Dataset:
 def _phase_shares(
     setup: Setup, fitted: FittedPosterior, draws: Draws, calibration: CalibrationDraws | None, seed: int
 ) -> FloatArray:
-    """Shares of the phases in the atoms of the map, (chain, draw, phase)."""
+    """Shares of the phases in the atoms of the map, (chain, draw, phase): none for supports."""
     starts = setup.blocks.boundaries[:-1]
     total = np.add.reduceat(setup.image.sum_spectrum(), starts).astype(float)
     counts = count_shares(total, draws.spectra.reshape(-1, *draws.spectra.shape[2:]), seed)
     yields = np.asarray(fitted.data.yields)
     atoms = relative_atoms(draws.weights, yields, setup.forward, fitted.absorbing, calibration)
     amount = counts.reshape(draws.total.shape) * atoms.sum(axis=-1) / draws.total
-    return np.asarray(amount / amount.sum(axis=-1, keepdims=True))
+    return shares_of(np.where(supports_of(setup.phases), 0.0, amount))
 
 
 def maps_group(setup: Setup, pixels: PixelPosterior) -> xr.Dataset:
@@ -141,7 +152,7 @@ def channel_spectra(setup: Setup, fitted: FittedPosterior) -> Callable[[Draws], 
         forward.family_spectra(fitted.absorbing).sum(axis=2, keepdims=True), 1e-300
     )
     pieces = forward.continuum_spectra(fitted.absorbing, edges)
-    pieces = pieces / pieces.sum(axis=2, keepdims=True)
+    pieces = shares_of(pieces)
     slopes = line_shapes(forward, setup.spectrum, setup.mean_composition, edges).slopes
 
     def spectra_of(draws: Draws) -> FloatArray:
@@ -150,8 +161,7 @@ def channel_spectra(setup: Setup, fitted: FittedPosterior) -> Callable[[Draws], 
         )
         change = np.einsum("dm,mfc->dfc", x, slopes)
         spectra = np.einsum("dkf,kfc->dkc", counts, families) + np.einsum("dkb,kbc->dkc", continuum, pieces)
-        spectra = np.maximum(spectra + np.matmul(counts, change), 0.0)
-        return np.asarray(spectra / spectra.sum(axis=2, keepdims=True))
+        return shares_of(np.maximum(spectra + np.matmul(counts, change), 0.0))
 
     return spectra_of
 

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bayesunmix.errors import InputError, check_choice, check_positive, suggest
+from bayesunmix.errors import InputError, check_between, check_choice, shown, suggest
 
 UNITS = ("at_frac", "wt_pct", "oxide_wt_pct", "apfu")
 FIGURE_FORMATS = ("png", "pdf", "svg")
 # Units that count the oxygen of the cations.
 OXYGEN_UNITS = ("oxide_wt_pct", "apfu")
+# Zeolites and framework structures have up to a few hundred.
+MOST_OXYGENS = 1000.0
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,8 @@ class OutputConfig:
     units
         Units in which compositions are written beside atom fractions, each into a file ``composition_UNIT.csv``.
     oxygens
-        Oxygen atoms of the formula unit, for ``apfu``: a number, or a table by phase. Phases that are not named have
-        those of their declared stoichiometry, or 3.
+        Oxygen atoms of the formula unit, for ``apfu``: a number from 0.1 to 1000, or a table by phase. Phases that are
+        not named have those of their declared stoichiometry, or 3.
     ferric
         Fe3+ / all Fe: a number, [mean, sd], or a table of either by phase; 0 where nothing is said.
     valences
@@ -39,15 +41,15 @@ class OutputConfig:
     def __post_init__(self) -> None:
         if isinstance(self.units, str) or not isinstance(self.units, Sequence):
             raise InputError(
-                "output.units", "be a list of units", f"is {self.units!r}", 'Write ["oxide_wt_pct"].'
+                "output.units", "be a list of units", f"is {shown(self.units)}", 'Write ["oxide_wt_pct"].'
             )
         units = tuple(dict.fromkeys(check_choice("output.units", unit, UNITS) for unit in self.units))
         object.__setattr__(self, "units", units)
         if isinstance(self.oxygens, Mapping):
-            checked = {str(k): check_positive(f"output.oxygens.{k}", v) for k, v in self.oxygens.items()}
+            checked = {str(k): _oxygens(f"output.oxygens.{k}", v) for k, v in self.oxygens.items()}
             object.__setattr__(self, "oxygens", checked)
         elif self.oxygens is not None:
-            object.__setattr__(self, "oxygens", check_positive("output.oxygens", self.oxygens))
+            object.__setattr__(self, "oxygens", _oxygens("output.oxygens", self.oxygens))
         if self.ferric == 0.0 and self.valences is None:
             # The X-ray tables that valences come from load slowly, and most configurations need none.
             return
@@ -86,6 +88,10 @@ class OutputConfig:
                 if phase not in phases:  # type: ignore[operator]
                     must = f"name phases of the sample: {', '.join(phases or ())}"
                     raise InputError(f"output.{name}", must, f'holds "{phase}"', suggest(phase, phases or ()))
+
+
+def _oxygens(field: str, value: object) -> float:
+    return check_between(field, value, 0.1, MOST_OXYGENS)
 
 
 def check_oxygen_unit(unit: str, oxygen: str, field: str = "unit") -> None:

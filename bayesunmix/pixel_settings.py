@@ -104,6 +104,13 @@ def _rule(value: object) -> MaskRule:
     return rule if rule.file is None else dataclasses.replace(rule, file=Path(rule.file))
 
 
+def check_path(field: str, value: object) -> Path:
+    """Return the path of a file or folder, or raise `InputError`."""
+    if not isinstance(value, (str, os.PathLike)) or not str(value):
+        raise InputError(field, "be a path", f"is {value!r}")
+    return Path(value)
+
+
 def check_span(field: str, value: object) -> Span | None:
     """Return first and one after the last row or column of a range; an end that is None is the map's.
 

@@ -15,6 +15,7 @@ from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.models.thickness import STRAY_EXPONENT_SD
+from bayesunmix.run_facts import now, versions
 from bayesunmix.xray.spectrometer import NAMES
 
 
@@ -27,9 +28,7 @@ def record(
     facts: dict[str, Any],
     seed: int,
 ) -> dict[str, Any]:
-    """Record of the run as run.json holds it, apart from fit, problems and the worst diagnostics."""
-    from bayesunmix.run import now, versions
-
+    """Record of the run as run.json holds it, apart from the fit, the verdict and the worst diagnostics."""
     image, blocks, response = setup.image, setup.blocks, setup.spectrum.response
     eigenvalues = np.linalg.eigvalsh(fitted.estimate.hessian)
     errors = setup.spectrum.standard_errors
@@ -53,16 +52,18 @@ def record(
         "time": now(),
         "seed": seed,
         "method": config.inference.method,
-        "hash": facts["hash"],
+        "hash": facts["counts"],
         "map": {
             "name": image.name,
             "shape": list(image.shape),
             "left_out": [entry.to_dict() for entry in setup.left_out],
             "energy_keV": [float(image.energy_keV[0]), float(image.energy_keV[-1])],
             "acquisition": image.acquisition.to_metadata(),
+            "sources": dict(image.acquisition.sources),
             "missing": list(image.acquisition.missing),
         },
         "config": config.to_dict(),
+        "depends_on": facts,
         "timings": stages.timings,
         "resumed": stages.resumed,
         "binning": {
@@ -72,6 +73,7 @@ def record(
             "blocks": blocks.n_blocks,
             "mean_counts_per_block": float(blocks.total_counts.mean()),
         },
+        "energy_axis": dataclasses.asdict(setup.axis),
         "response": {
             **dataclasses.asdict(response),
             "bonded_k_beta_eV": setup.spectrum.bonded_k_beta_eV,
@@ -88,6 +90,7 @@ def record(
             "absorption_depth_relative_sd": setup.forward.film.relative_sd,
         },
         "components": list(setup.forward.components),
+        "supports": [phase.name for phase in setup.phases if phase.is_support],
         "starts": [
             {
                 "objective": mode.objective,
@@ -99,7 +102,6 @@ def record(
         ],
         "rival_share": _rival_share(fitted, config.inference.method),
         "diagnostics": diagnostics,
-        "warnings": list(setup.warnings),
     }
 
 
@@ -113,7 +115,9 @@ def _trust(setup: Setup, drawn: Drawn) -> dict[str, Any]:
     if drawn.trust is None:
         return {}
     names = [phase.name for phase in setup.phases], list(setup.forward.elements)
-    worst, shift, width, _ = drawn.trust.quantities(*names)[0]
+    quantities = drawn.trust.quantities(*names)
+    # Phases of one element each: there is nothing that could be wrong.
+    worst, shift, width, _ = quantities[0] if quantities else ("", 0.0, 1.0, False)
     return {
         "pareto_k": drawn.trust.pareto_k if np.isfinite(drawn.trust.pareto_k) else None,
         "importance_effective_draws": drawn.trust.effective_draws,

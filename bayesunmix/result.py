@@ -19,9 +19,11 @@ from bayesunmix.chemistry.ratios import Amounts, amounts, exchange_rows, partiti
 from bayesunmix.chemistry.sites import site_table, vacancy_notes
 from bayesunmix.chemistry.units import convert, mg_number, with_oxygen
 from bayesunmix.errors import InputError, check_choice
+from bayesunmix.output_folder import settle
 from bayesunmix.output_settings import UNITS, check_oxygen_unit
 from bayesunmix.report.budget_table import budget_table
-from bayesunmix.report.tables import BY_ATOMS, BY_WEIGHT, DETECTED, composition_table
+from bayesunmix.report.tables import BY_ATOMS, BY_WEIGHT, STATED, composition_table
+from bayesunmix.verdict import Verdict, recorded
 
 if TYPE_CHECKING:
     from bayesunmix.chemistry.onuma import Onuma
@@ -55,6 +57,16 @@ class Result:
         return [str(name) for name in self._draws["phase"].values]
 
     @property
+    def supports(self) -> list[str]:
+        """Phases that hold no element of the sample, declared or found: they have abundances, and no composition."""
+        return [name for name in self.phases if name in self.run.get("supports", [])]
+
+    @property
+    def sample_phases(self) -> list[str]:
+        """Names of the phases that have a composition: all but the supports."""
+        return [name for name in self.phases if name not in self.supports]
+
+    @property
     def elements(self) -> list[str]:
         """Declared elements."""
         return [str(name) for name in self._draws["element"].values]
@@ -64,10 +76,15 @@ class Result:
         """Probability of the intervals."""
         return float(self.run["config"]["inference"]["level"])
 
+    @cached_property
+    def verdict(self) -> Verdict:
+        """What the answer is worth: good, with reservations, or not to be trusted, and why."""
+        return recorded(self.run)
+
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why not to trust the result, in sentences; empty when all is well."""
-        return tuple(self.run["problems"])
+        """Why not to trust the result, in sentences: the findings of the verdict that say so."""
+        return self.verdict.texts("distrust")
 
     @property
     def diagnostics_failed(self) -> tuple[str, ...]:
@@ -79,6 +96,11 @@ class Result:
         return self.tree["posterior"].to_dataset()
 
     @property
+    def _sample(self) -> xr.Dataset:
+        """Draws of the phases that have a composition."""
+        return self._draws.sel(phase=self.sample_phases) if self.supports else self._draws
+
+    @property
     def _absent(self) -> dict[str, list[str]]:
         phases = self.run["config"]["phases"]
         return {phase["name"]: list(phase.get("absent", [])) for phase in phases}
@@ -86,7 +108,7 @@ class Result:
     @cached_property
     def chemistry(self) -> Chemistry:
         """What formulas and units take for granted: oxygen, valences, formula units; from the configuration."""
-        return Chemistry.of(self.run, self.phases)
+        return Chemistry.of(self.run, self.sample_phases)
 
     def composition(
         self,
@@ -97,7 +119,7 @@ class Result:
         valences: Mapping[str, float] | None = None,
         oxygen: bool = False,
     ) -> xr.DataArray:
-        """Composition draws, (chain, draw, phase, element).
+        """Composition draws, (chain, draw, phase, element), of all phases but supports.
 
         Parameters
         ----------
@@ -120,7 +142,7 @@ class Result:
             If the unit is unknown, or asks for the oxide of an element that has none.
         """
         chemistry = self.chemistry.changed(oxygens, ferric, valences)
-        return self._converted(self._draws["composition"], unit, chemistry, oxygen)
+        return self._converted(self._sample["composition"], unit, chemistry, oxygen)
 
     def _converted(self, draws: xr.DataArray, unit: str, chemistry: Chemistry, oxygen: bool) -> xr.DataArray:
         check_oxygen_unit(check_choice("unit", unit, UNITS), chemistry.oxygen)
@@ -132,7 +154,7 @@ class Result:
     def _fractions(self, name: str, by: str) -> xr.DataArray:
         """Draws of the atom or weight fractions of the declared elements in the whole phase."""
         check_choice("by", by, (BY_ATOMS, BY_WEIGHT))
-        draws = self._draws[name]
+        draws = self._sample[name]
         if by == BY_ATOMS:
             return draws
         bound = self.chemistry.oxygen == "stoichiometry"
@@ -183,8 +205,10 @@ class Result:
 
     def _check_phases(self, numerator: str, denominator: str) -> None:
         for field, name in (("numerator", numerator), ("denominator", denominator)):
-            if name not in self.phases:
-                raise InputError(field, f"be one of the phases {', '.join(self.phases)}", f"is {name!r}")
+            if name not in self.sample_phases:
+                must = f"be one of the phases {', '.join(self.sample_phases)}"
+                support = ", a support: it has no composition" if name in self.supports else ""
+                raise InputError(field, must, f"is {name!r}{support}")
 
     def _check_pair(self, first: str, second: str) -> None:
         for field, element in (("first", first), ("second", second)):
@@ -206,14 +230,14 @@ class Result:
 
     def _summary(self, unit: str) -> pd.DataFrame:
         converted = self.composition(unit)
-        counting = self._draws["composition_counting"]
+        counting = self._sample["composition_counting"]
         table = composition_table(converted, counting, self._absent, self.level)
         if "oxide" in converted.coords:
             names = dict(zip(converted["element"].values, converted["oxide"].values, strict=True))
             table["oxide"] = table["element"].map(names)
         if "composition_model" not in self._draws:
             return table
-        model = self._converted(self._draws["composition_model"], unit, self.chemistry, oxygen=False)
+        model = self._converted(self._sample["composition_model"], unit, self.chemistry, oxygen=False)
         own = composition_table(model, counting, self._absent, self.level)
         return table.assign(**{f"{name}_model": own[name] for name in ("sd", "lower", "upper")})
 
@@ -235,7 +259,7 @@ class Result:
 
     def _amounts(self, by: str) -> Amounts:
         draws, counting = (self._fractions(name, by) for name in ("composition", "composition_counting"))
-        return amounts(draws, counting, self._absent, self.level, self._draws["composition_counting"])
+        return amounts(draws, counting, self._absent, self.level, self._sample["composition_counting"])
 
     def exchange_table(self, first: str = "Fe", second: str = "Mg") -> pd.DataFrame:
         """Exchange coefficients of every ordered pair of phases, with the columns of the partition table.
@@ -256,7 +280,7 @@ class Result:
         InputError
             If Mg or Fe is not declared.
         """
-        draws = self._draws["composition"]
+        draws = self._sample["composition"]
         chemistry = self.chemistry.changed(None, ferric, None)
         return mg_number(draws, ferric=draw_ferric(chemistry.ferric, draws, int(self.run.get("seed", 0))))
 
@@ -286,31 +310,32 @@ class Result:
         chemistry = self.chemistry.changed(None, ferric, None)
         given = chemistry.formulas if formulas is None else dict(formulas)
         for name in given:
-            if name not in self.phases:
-                must = f"name phases of the result: {', '.join(self.phases)}"
+            if name not in self.sample_phases:
+                must = f"name phases of the result: {', '.join(self.sample_phases)}"
                 raise InputError("formulas", must, f'holds "{name}"')
-        draws = self._draws["composition"]
+        draws = self._sample["composition"]
         share = draw_ferric(chemistry.ferric, draws, int(self.run.get("seed", 0)))
         about: dict[str, Any] = {"valences": chemistry.valences}
         table = site_table(draws, given, self._absent, self.level, ferric=share, **about)
         unseen = {
             phase: [element for element, phases in self._found_in().items() if phase not in phases]
-            for phase in self.phases
+            for phase in self.sample_phases
         }
         table.attrs["notes"] = vacancy_notes(table, draws, given, unseen, ferric=share, **about)
         return table
 
     def _atom_shares(self) -> xr.DataArray:
-        draws = self._draws
+        draws = self._sample
         if "phase_share" in draws:
             return draws["phase_share"]
         # A result of version 0.1.0 holds the maps alone.
-        return self.tree["maps"].to_dataset()["abundance_mean"].mean(["y", "x"])
+        maps = self.tree["maps"].to_dataset().sel(phase=self.sample_phases)
+        return maps["abundance_mean"].mean(["y", "x"])
 
     def _found_in(self) -> dict[str, list[str]]:
-        """Phases in which each element was detected."""
+        """Phases in which each element was detected; all that may hold it where nothing was tested."""
         table = self.summary()
-        seen = table[table["detected"] == DETECTED]
+        seen = table[table["detected"].isin(STATED)]
         return {element: list(seen.loc[seen["element"] == element, "phase"]) for element in self.elements}
 
     def mass_balance(self, bulk: Mapping[str, float | Sequence[float]] | None = None) -> pd.DataFrame:
@@ -336,7 +361,7 @@ class Result:
         if given is None:
             raise InputError("bulk", "be given here or as `sample.bulk_wt_pct`", "is not")
         checked = check_bulk(given, self.elements, "bulk")
-        draws, chemistry = self._draws["composition"], self.chemistry
+        draws, chemistry = self._sample["composition"], self.chemistry
         return balance_table(
             draws,
             self._atom_shares(),
@@ -351,7 +376,7 @@ class Result:
     def element_budget(self) -> pd.DataFrame:
         """Share of every element's atoms in the map that each phase holds."""
         return element_budget_table(
-            self._draws["composition"], self._atom_shares(), self._found_in(), self.level
+            self._sample["composition"], self._atom_shares(), self._found_in(), self.level
         )
 
     def uncertainty_budget(self) -> pd.DataFrame:
@@ -366,7 +391,10 @@ class Result:
         """
         if "budget" not in self.tree:
             raise InputError(
-                "DIR", "hold an uncertainty budget", "was written by an earlier version", "Run again."
+                "DIR",
+                "hold an uncertainty budget",
+                "was run without draws, or by an earlier version",
+                'Run with `method = "laplace"` or "nuts".',
             )
         return budget_table(self.tree["budget"].to_dataset(), self.summary(), self.partition_table())
 
@@ -403,7 +431,11 @@ class Result:
         return table.dropna().reset_index(drop=True)
 
     def abundances(self) -> xr.Dataset:
-        """Abundance maps in shares of atoms: mean, sd, lower, upper, each (phase, y, x)."""
+        """Abundance maps in shares of atoms: mean, sd, lower, upper, each (phase, y, x).
+
+        A support has no atoms: its abundance is its share of the pixel's counts, and the other phases share the rest by
+        their atoms, so that abundances add up to 1 everywhere.
+        """
         maps = self.tree["maps"].to_dataset()
         return xr.Dataset(
             {name: maps[f"abundance_{name}"] for name in ("mean", "sd", "lower", "upper")}, attrs=maps.attrs
@@ -422,33 +454,37 @@ class Result:
         Raises
         ------
         InputError
-            If the folder holds something and `overwrite` is not set.
+            If the folder holds something and `overwrite` is not set, cannot be written, or another run writes it.
+        OSError
+            If the disk does not take the files.
         """
-        from bayesunmix.report.files import prepare_folder, write_result
+        from bayesunmix.report.files import save_result
 
         path = Path(folder)
-        prepare_folder(path, overwrite=overwrite)
-        write_result(self, path)
+        save_result(self, path, overwrite=overwrite)
         return path
 
     def __repr__(self) -> str:
-        from bayesunmix.rounding import bound_text, interval_text
+        from bayesunmix.rounding import composition_text
 
         shares = self.abundances()["mean"].mean(["y", "x"]).values
         lines = [f"Result: {len(self.phases)} phases, {len(self.elements)} elements, {self.run['method']}"]
         table = self.summary()
         for name, share in zip(self.phases, shares, strict=True):
+            if name in self.supports:
+                lines.append(
+                    f"  {name}: {100 * share:.3g} % of the counts; a support, in no composition and no D"
+                )
+                continue
             lines.append(f"  {name}: {100 * share:.3g} % of the atoms; at% [{100 * self.level:g} % interval]")
             for row in table[(table.phase == name) & (table.detected != "declared_absent")].itertuples():
-                known = row.detected == "true" and row.lower == row.lower
-                value = [100.0 * number for number in (row.mean, row.lower, row.upper)]
-                lines.append(
-                    f"    {row.element:<2} {interval_text(*value) if known else bound_text(value[2])}"
-                )
-        lines += [f"  Not to be trusted: {problem}" for problem in self.problems] or [
-            "  All diagnostics are fine."
-        ]
-        return "\n".join(lines)
+                lines.append(f"    {row.element:<2} {composition_text(row)}")
+        return "\n".join([*lines, *(f"  {line}" for line in self.verdict.lines())])
+
+    def _repr_html_(self) -> str:
+        from bayesunmix.report.page import result_html
+
+        return result_html(self)
 
 
 def open_result(folder: str | Path) -> Result:
@@ -460,6 +496,7 @@ def open_result(folder: str | Path) -> Result:
         If it is not one.
     """
     path = Path(folder)
+    settle(path)
     for name in ("posterior.nc", "run.json"):
         if not (path / name).is_file():
             raise InputError("DIR", "be the output folder of a finished run", f'"{path}" holds no {name}')

@@ -95,16 +95,16 @@ def composition_text(row: Any, unit: str = "") -> str:  # noqa: ANN401 - a row o
 
 
 def partition_text(row: Any) -> str:  # noqa: ANN401
-    """Write a row of the partition table: an interval, a bound, or a dash where there is no ratio.
+    """Write a row of the partition table: an interval, a value, a bound, or a dash where there is no ratio.
 
     Parameters
     ----------
     row
         Named tuple with the columns of ``partition.csv``; None where the table has no such row.
     """
-    if row is None or row.kind not in ("interval", "upper", "lower"):
+    if row is None or row.kind not in ("interval", "point", "upper", "lower"):
         return "–"
-    if row.kind == "interval":
+    if row.kind in ("interval", "point"):
         return interval_text(row.median, row.lower, row.upper)
     bound = row.upper if row.kind == "upper" else row.lower
     if not (math.isfinite(bound) and bound > 0.0):

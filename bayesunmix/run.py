@@ -9,26 +9,29 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesunmix.checkpoint import Stages
+from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of
+from bayesunmix.checkpoint import Stages, difference, kept_facts
 from bayesunmix.chemistry.mass_thickness import electrons_per_pixel, nominal_mass_per_count
 from bayesunmix.config import RunConfig
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import load
+from bayesunmix.errors import InputError, check_integer
 from bayesunmix.fit.preparation import Setup, prepare
-from bayesunmix.phase import Phase
+from bayesunmix.log import logged, settle
+from bayesunmix.memory import check_draws
+from bayesunmix.output_folder import check_folder, claimed, read_record
+from bayesunmix.phase import hosts, supports_of
 from bayesunmix.progress import Reporter
-from bayesunmix.report.files import prepare_folder, write_result
-from bayesunmix.result import Result
+from bayesunmix.report.files import write_result
+from bayesunmix.result import Result, open_result
+from bayesunmix.run_facts import run_facts, versions
 
 if TYPE_CHECKING:
     from bayesunmix.checks.identifiability import Known
@@ -38,47 +41,37 @@ if TYPE_CHECKING:
     from bayesunmix.fit.posterior import FittedPosterior
     from bayesunmix.inference.pixel_posterior import PixelPosterior
 
+HIGHEST_SEED = 2**32 - 1
 # The search for the mode is the same whatever the seed of the draws: a mode is a property of the map.
 SEARCH_SEED = 0
 # With many phases a start more often lies in the wrong valley: at least so many for each phase beyond the second.
 STARTS_PER_PHASE = 2
 # Posterior draws of the endmembers that the per-pixel pass averages over.
 PIXEL_DRAWS = 24
-PACKAGES = (
-    "bayesunmix",
-    "jax",
-    "jaxlib",
-    "numpyro",
-    "numpy",
-    "scipy",
-    "xarray",
-    "arviz-base",
-    "arviz-stats",
-    "xraylib",
-)
 
 
 def unmix(
-    image: SpectrumImage,
+    image: AnyImage,
     *,
     elements: Sequence[str],
-    phases: Sequence[Phase] | int,
+    phases: AnyPhases,
     stray: Sequence[str] = (),
     method: str = "nuts",
     seed: int = 0,
     progress: bool = True,
-    **tables: dict[str, Any],
+    **tables: Mapping[str, Any],
 ) -> Result:
     """Unmix a map.
 
     Parameters
     ----------
     image
-        Counts and how they were taken.
+        Counts and how they were taken: a `SpectrumImage`, the name of a file, a HyperSpy signal, or a pair of counts
+        (y, x, energy) and channel centres in keV (energy,).
     elements
         Elements of the compositions.
     phases
-        What is known about each phase, or how many there are.
+        What is known about each phase, as `Phase`, dictionary or name alone; or how many there are, or ``auto``.
     stray
         Elements that are fitted and belong to no phase.
     method
@@ -86,10 +79,10 @@ def unmix(
     seed
         The same seed, versions and machine give the same numbers.
     progress
-        Show progress on stderr.
+        Show progress: a moving bar in a terminal or notebook, lines elsewhere.
     **tables
         Any further table of the configuration file as a dictionary: ``sample``, ``map``, ``instrument``, ``xray``,
-        ``inference``.
+        ``inference``, ``output``.
 
     Raises
     ------
@@ -103,16 +96,9 @@ def unmix(
     >>> phases = [bu.Phase("Brg", matrix=True), bu.Phase("Fp", absent=["Si", "Ca"])]
     >>> result = bu.unmix(image, elements=["Mg", "Si", "Fe"], phases=phases, stray=["Cu"])  # doctest: +SKIP
     """
-    declared: Any = phases
-    if not isinstance(phases, int | str):
-        declared = [{k: v for k, v in dataclasses.asdict(phase).items() if v is not None} for phase in phases]
-    data = {
-        **tables,
-        "sample": {**tables.get("sample", {}), "elements": list(elements), "stray": list(stray)},
-        "inference": {**tables.get("inference", {}), "method": method},
-        "phases": declared,
-    }
-    return run_image(image, RunConfig.from_dict(data), None, seed=seed, progress=progress)
+    config = configuration(elements, phases, stray, method, tables)
+    number = check_integer("seed", seed, low=0, high=HIGHEST_SEED)
+    return run_image(image_of(image, config.instrument), config, None, seed=number, progress=bool(progress))
 
 
 def run_unmix(
@@ -133,10 +119,14 @@ def run_unmix(
         beam_energy_keV=given.beam_energy_keV,
         takeoff_angle_deg=given.takeoff_angle_deg,
         resolution_eV=given.resolution_eV,
+        microscope=given.microscope,
+        energy_offset_keV=config.map.energy_offset_keV,
+        energy_scale_keV=config.map.energy_scale_keV,
     )
     return run_image(image, config, out, seed=seed, overwrite=overwrite, resume=resume)
 
 
+@logged
 def run_image(
     image: SpectrumImage,
     config: RunConfig,
@@ -165,33 +155,83 @@ def run_image(
     Raises
     ------
     InputError
-        If map and configuration do not go together; nothing has been written then.
+        If map and configuration do not go together, or the folder cannot take the result; nothing has been written
+        then.
+    OSError
+        If the disk does not take the files; what it took, and the finished stages, are kept.
     """
     reporter = Reporter(progress)
-    with ThreadPoolExecutor(1) as pool:
-        # JAX takes seconds to import and to compile: meanwhile the map is prepared, and then searched for starts.
-        pool.submit(importlib.import_module, "bayesunmix.fit.posterior")
-        setup = prepare(image, config)
-    electrons = electrons_per_pixel(setup.image) if config.xray.zeta_factors else None
-    if out is not None:
-        prepare_folder(out, overwrite=overwrite, resume=resume)
-    facts = {
-        "hash": setup.image.count_hash(),
-        "config": config.to_dict(),
-        "seed": seed,
-        "version": metadata.version("bayesunmix"),
-    }
-    stages = Stages(out, facts, resume=resume)
-    from bayesunmix.assemble import assemble
-    from bayesunmix.checks.robust import robust_draws
-    from bayesunmix.fit.sampling import sample
+    if out is None:
+        return _computed(_prepared(image, config, reporter), config, None, seed, False, reporter)
+    check_folder(out, go_on=overwrite or resume)
+    setup = _prepared(image, config, reporter)
+    with claimed(out):
+        settle(out, versions())
+        if resume:
+            found = _finished(out, run_facts(setup.image, config, seed))
+            if found is not None:
+                return found
+        return _computed(setup, config, out, seed, resume, reporter)
 
+
+def _prepared(image: SpectrumImage, config: RunConfig, reporter: Reporter) -> Setup:
+    """Check map against configuration and prepare it, while JAX is imported, which takes seconds."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(importlib.import_module, "bayesunmix.fit.posterior")
+        with reporter.stage("preparation", said=False):
+            setup = prepare(image, config)
+    inference = config.inference
+    n_draws = 1 if inference.method == "map" else inference.chains * inference.draws
+    check_draws(n_draws, max(len(setup.phases), 1), len(setup.forward.components), setup.blocks.n_bins)
+    return setup
+
+
+def _finished(out: Path, facts: dict[str, Any]) -> Result | None:
+    """Return the result of a folder in which the same run is finished, or None where it has to go on.
+
+    Raises
+    ------
+    InputError
+        If the folder belongs to another run.
+    """
+    record = read_record(out)
+    begun = kept_facts(out)
+    if begun is not None and difference(begun, facts) is None:
+        # Also of a run that was to replace what is finished there.
+        return None
+    there = begun if record is None else record.get("depends_on", {})
+    if there is None:
+        return None
+    differs = difference(there, facts)
+    if differs is not None:
+        remedy = "Add --overwrite in place of --resume, or choose another folder."
+        raise InputError("--resume", "go on with the same run", f'"{out}" holds another ({differs})', remedy)
+    return open_result(out)
+
+
+def _computed(
+    setup: Setup, config: RunConfig, out: Path | None, seed: int, resume: bool, reporter: Reporter
+) -> Result:
+    """Run stage after stage, and write the result where there is a folder for it."""
+    from bayesunmix.assemble import assemble
+    from bayesunmix.checks.robust import Robust, robust_draws
+    from bayesunmix.checks.supports import find_supports, without_supports
+    from bayesunmix.fit.sampling import Drawn, sample
+
+    electrons = electrons_per_pixel(setup.image) if config.xray.zeta_factors else None
+    facts = run_facts(setup.image, config, seed)
+    stages = Stages(out, facts, resume=resume)
     setup, config, number = _with_phases(setup, config, stages, reporter)
     fitted = _mode(setup, config, stages, reporter, files=out is not None)
-    with reporter.stage(f"draws ({config.inference.method})"):
-        drawn = stages.run("draws", lambda: sample(fitted, config.inference, seed, reporter.advance))
+    inference = config.inference
+    with reporter.stage(f"draws ({inference.method})"):
+        drawn = stages.run("draws", lambda: sample(fitted, inference, seed, reporter.advance), Drawn)
+    setup = find_supports(setup, drawn, inference.level)
+    fitted, drawn = without_supports(fitted, drawn, setup.phases)
     with reporter.stage("tiles"):
-        robust = stages.run("tiles", lambda: robust_draws(setup, fitted, drawn, config.inference.level, seed))
+        robust = stages.run(
+            "tiles", lambda: robust_draws(setup, fitted, drawn, inference.level, seed), Robust
+        )
     robust = _with_rival(robust, fitted, config, seed, stages, reporter)
     pixels, known = _pixels_and_knowledge(
         setup, config, fitted, robust.drawn.draws, electrons, stages, reporter
@@ -202,7 +242,7 @@ def run_image(
         result.run["phase_number"] = number.facts()
     if out is not None:
         with reporter.stage("files"):
-            write_result(result, out)
+            result = write_result(result, out)
         stages.finish()
     return result
 
@@ -213,11 +253,13 @@ def _with_phases(
     """Count the phases where the configuration leaves that to the map."""
     if config.phases != "auto":
         return setup, config, None
-    from bayesunmix.fit.phase_number import infer_phase_number
+    from bayesunmix.fit.phase_number import PhaseNumber, infer_phase_number
 
     with reporter.stage("number of phases"):
         overlap = config.inference.max_overlap
-        number = stages.run("phase_number", lambda: infer_phase_number(setup, overlap, reporter.say))
+        number = stages.run(
+            "phase_number", lambda: infer_phase_number(setup, overlap, reporter.say), PhaseNumber
+        )
     phases = number.phases()
     return dataclasses.replace(setup, phases=phases), dataclasses.replace(config, phases=phases), number
 
@@ -227,10 +269,10 @@ def _mode(
 ) -> FittedPosterior:
     """Find starting points and the best mode."""
     from bayesunmix.fit.model_data import Blocks
-    from bayesunmix.fit.posterior import fit_posterior
+    from bayesunmix.fit.posterior import FittedPosterior, fit_posterior
     from bayesunmix.fit.search import CoarseModel
     from bayesunmix.fit.starts import Start, find_starts
-    from bayesunmix.freeform.run_stage import fit_free_endmembers
+    from bayesunmix.freeform.run_stage import FreeFitted, fit_free_endmembers
 
     inference, free = config.inference, config.inference.endmembers == "free"
     blocks = Blocks.of(setup, inference.max_overlap)
@@ -263,13 +305,12 @@ def _mode(
         )
 
     with reporter.stage("starting points"):
-        starts = [] if free else stages.run("starts", search)
+        starts = [] if free else stages.run("starts", search, list[Start])
     with reporter.stage("mode"), ThreadPoolExecutor(1) as pool:
         if files:
             # Matplotlib, too, is slow to import, and the compiler leaves time for it.
             pool.submit(importlib.import_module, "bayesunmix.report.page")
-        fitted: FittedPosterior = stages.run("mode", fit)
-    return fitted
+        return stages.run("mode", fit, FreeFitted if free else FittedPosterior)
 
 
 def _with_rival(
@@ -280,11 +321,11 @@ def _with_rival(
     if rival is None or config.inference.method == "map":
         return robust
     from bayesunmix.fit.mode_mixture import mixed
-    from bayesunmix.fit.sampling import sample
+    from bayesunmix.fit.sampling import Drawn, sample
 
     with reporter.stage("draws of another mode"):
         other = stages.run(
-            "rival_draws", lambda: sample(rival.fitted, config.inference, seed, reporter.advance)
+            "rival_draws", lambda: sample(rival.fitted, config.inference, seed, reporter.advance), Drawn
         )
     both = mixed(robust.drawn, fitted, rival, other, seed)
     own = robust.drawn.draws if robust.model is None else robust.model
@@ -302,12 +343,15 @@ def _pixels_and_knowledge(
 ) -> tuple[PixelPosterior, Known | None]:
     """Abundances of every pixel, and what declarations pin, which is compiled while pixels keep the other core busy."""
     from bayesunmix.checks.identifiability import Known
+    from bayesunmix.inference.pixel_posterior import PixelPosterior
 
     with reporter.stage("pixels"), ThreadPoolExecutor(1) as pool:
         knowledge = None
         if config.inference.endmembers != "free":
             knowledge = pool.submit(Known.of, fitted, setup.phases, setup.forward.elements)
-        pixels = stages.run("pixels", lambda: _pixels(setup, config, fitted, draws, electrons, reporter))
+        pixels = stages.run(
+            "pixels", lambda: _pixels(setup, config, fitted, draws, electrons, reporter), PixelPosterior
+        )
         return pixels, None if knowledge is None else knowledge.result()
 
 
@@ -335,7 +379,8 @@ def _pixels(
         per_count,
         level=inference.level,
         max_overlap=inference.max_overlap,
-        matrix=np.array([phase.matrix for phase in setup.phases]),
+        matrix=hosts(setup.phases),
+        supports=supports_of(setup.phases),
         count_value=None if electrons is None else nominal_mass_per_count(draws, fitted, setup, electrons),
         thickness=ThicknessDraws(
             setup.thickness.pixels[used.ravel()],
@@ -347,14 +392,3 @@ def _pixels(
         progress=reporter.advance,
     )
     return found.placed(used)
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything that decides the numbers."""
-    found = {"python": platform.python_version()}
-    return found | {name: metadata.version(name) for name in PACKAGES}
-
-
-def now() -> str:
-    """Time of day of the run, in UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeGuard
+from typing import Literal, TypeGuard
 
 from bayesunmix.chemistry.stoichiometry import SYMBOLS, check_elements
 from bayesunmix.errors import (
@@ -19,15 +19,19 @@ from bayesunmix.errors import (
     check_choice,
     check_fraction,
     check_integer,
+    check_number,
     check_positive,
+    shown,
 )
-from bayesunmix.pixel_settings import MaskRule, Span, check_span, mask_rules
+from bayesunmix.pixel_settings import MaskRule, Span, check_path, check_span, mask_rules
 
 METHODS = ("nuts", "laplace", "svi", "map")
 GUIDES = ("mean_field", "low_rank", "full_rank", "flow")
 ENDMEMBERS = ("physics", "free")
 # Methods that draw free-form endmembers, which have a thousand parameters.
 FREE_METHODS = ("laplace", "map")
+# Hydrogen and helium emit no X-rays.
+WITHOUT_LINES = ("H", "He")
 OXYGEN = ("stoichiometry", "measured", "none")
 LAYOUTS = ("grains",)
 # Most lamellae prepared for STEM-EDS are 20 to 200 nm thick.
@@ -42,6 +46,22 @@ DEFAULT_STRAY_SHARE = 0.01
 # Compositions and fractions are written with a few digits; a sum this close to 1 is meant to be 1.
 SUM_TOLERANCE = 0.005
 
+# Limits of what is accepted, far beyond what is sensible. They catch slips of unit and digits before anything is
+# computed with them; each is named in the documentation of its field.
+NARROWEST_RANGE_KEV = 0.2
+THICKNESS_LIMITS_NM = (0.1, 100_000.0)
+DENSITY_LIMITS_G_CM3 = (0.01, 50.0)
+K_FACTOR_LIMITS = (1e-3, 1e3)
+ZETA_FACTOR_LIMITS = (1e-3, 1e9)
+COUNT_LIMITS = {
+    # R-hat splits each chain in two halves of at least two draws.
+    "chains": (1, 64),
+    "draws": (4, 100_000),
+    "warmup": (1, 100_000),
+    "starts": (1, 1000),
+    "max_overlap": (1, 20),
+}
+
 _FACTOR = re.compile(r"([A-Z][a-z]?)_([KLM]a?)")
 
 
@@ -52,7 +72,9 @@ class MapConfig:
     Parameters
     ----------
     energy_range
-        Lowest and highest energy in keV; None for the whole axis.
+        Lowest and highest energy in keV, at least 0.2 keV apart; None for the whole axis.
+    energy_offset_keV, energy_scale_keV
+        Energy of the first channel's centre and width of a channel, in the place of the file's; None for the file's.
     rows, columns
         First and one after the last row or column that is used, counted from 0; negative ones from the end.
     mask
@@ -62,6 +84,8 @@ class MapConfig:
     """
 
     energy_range: tuple[float, float] | None = None
+    energy_offset_keV: float | None = None
+    energy_scale_keV: float | None = None
     rows: Span | None = None
     columns: Span | None = None
     mask: tuple[MaskRule, ...] = ()
@@ -71,11 +95,11 @@ class MapConfig:
         _set(self, rows=check_span("map.rows", self.rows), columns=check_span("map.columns", self.columns))
         _set(self, mask=mask_rules(self.mask))
         if self.exclude_flagged is not None:
-            if not isinstance(self.exclude_flagged, str | Path):
-                raise InputError(
-                    "map.exclude_flagged", "be the name of a folder", f"is {self.exclude_flagged!r}"
-                )
-            _set(self, exclude_flagged=Path(self.exclude_flagged))
+            _set(self, exclude_flagged=check_path("map.exclude_flagged", self.exclude_flagged))
+        # Limits in keV: they catch an axis given in eV.
+        for name, low, high in (("energy_offset_keV", -100.0, 100.0), ("energy_scale_keV", 1e-4, 1.0)):
+            if getattr(self, name) is not None:
+                _set(self, **{name: check_between(f"map.{name}", getattr(self, name), low, high)})
         if self.energy_range is None:
             return
         low, high = _pair(
@@ -85,6 +109,9 @@ class MapConfig:
             raise InputError(
                 "map.energy_range", "be two energies in keV, the lower one first", f"is [{low:g}, {high:g}]"
             )
+        if high - low < NARROWEST_RANGE_KEV:
+            must = f"span at least {NARROWEST_RANGE_KEV:g} keV, the width of a peak"
+            raise InputError("map.energy_range", must, f"is [{low:g}, {high:g}]")
         _set(self, energy_range=(low, high))
 
 
@@ -102,9 +129,10 @@ class SampleConfig:
         ``stoichiometry``: not measured, each cation brings its own; ``measured``: from its line, and then O is one of
         the elements; ``none``: the sample has none.
     thickness_nm
-        Mean and sd of the film thickness; None for the default prior `DEFAULT_THICKNESS_NM`.
+        Mean and sd of the film thickness, the mean from 0.1 nm to 0.1 mm; None for the default prior
+        `DEFAULT_THICKNESS_NM`.
     density_g_cm3
-        Mean and sd of the density; None for the default prior `DEFAULT_DENSITY_G_CM3`.
+        Mean and sd of the density, the mean from 0.01 to 50 g/cm3; None for the default prior `DEFAULT_DENSITY_G_CM3`.
     bulk_wt_pct
         What went into the sample, in weight per cent by element or oxide, each a number or [value, sd]: the mass
         balance is held against it.
@@ -138,9 +166,13 @@ class SampleConfig:
                 'Remove it, or set `sample.oxygen` to "measured".',
             )
         _set(self, elements=elements, stray=stray)
-        for name in ("thickness_nm", "density_g_cm3"):
+        lightless = [element for element in (*elements, *stray) if element in WITHOUT_LINES]
+        if lightless:
+            table = "elements" if lightless[0] in elements else "stray"
+            raise InputError(f"sample.{table}", "name elements with X-ray lines", f"holds {lightless[0]}")
+        for name, limits in (("thickness_nm", THICKNESS_LIMITS_NM), ("density_g_cm3", DENSITY_LIMITS_G_CM3)):
             if getattr(self, name) is not None:
-                _set(self, **{name: _mean_sd(f"sample.{name}", getattr(self, name))})
+                _set(self, **{name: _mean_sd(f"sample.{name}", getattr(self, name), *limits)})
         if self.bulk_wt_pct is not None:
             # Atomic weights come from a library that loads slowly.
             from bayesunmix.chemistry.mass_balance import check_bulk
@@ -165,11 +197,14 @@ class InstrumentConfig:
     Parameters
     ----------
     beam_energy_keV, takeoff_angle_deg
-        Beam energy in keV and take-off angle in degrees.
+        Beam energy in keV, from 1 to 3000, and take-off angle in degrees, from 0 to 90.
     resolution_eV
-        Full width at half maximum of the detector at Mn K-alpha, in eV.
+        Full width at half maximum of the detector at Mn K-alpha, in eV, from 1 to 1000.
     beam_current_nA, live_time_s
-        Current of the beam in nA and live time of the whole map in s: the dose, which zeta-factors need.
+        Current of the beam in nA and live time of the whole map in s: the dose, which zeta-factors need. From 1e-6 to
+        1e6 nA, and from 1e-6 to 1e9 s.
+    microscope
+        ``"TEM"`` or ``"SEM"``, where the file's reader takes one for the other or for X-ray fluorescence.
     """
 
     beam_energy_keV: float | None = None
@@ -177,20 +212,22 @@ class InstrumentConfig:
     resolution_eV: float | None = None
     beam_current_nA: float | None = None
     live_time_s: float | None = None
+    microscope: Literal["TEM", "SEM"] | None = None
 
     def __post_init__(self) -> None:
+        if self.microscope is not None:
+            check_choice("instrument.microscope", self.microscope, ("TEM", "SEM"))
         # The limits are wide; they catch a beam energy in eV and a resolution in keV.
         limits = {
             "beam_energy_keV": (1.0, 3000.0),
             "takeoff_angle_deg": (0.0, 90.0),
             "resolution_eV": (1.0, 1000.0),
+            "beam_current_nA": (1e-6, 1e6),
+            "live_time_s": (1e-6, 1e9),
         }
         for name, (low, high) in limits.items():
             if getattr(self, name) is not None:
                 _set(self, **{name: check_between(f"instrument.{name}", getattr(self, name), low, high)})
-        for name in ("beam_current_nA", "live_time_s"):
-            if getattr(self, name) is not None:
-                _set(self, **{name: check_positive(f"instrument.{name}", getattr(self, name))})
 
 
 @dataclass(frozen=True)
@@ -203,9 +240,10 @@ class XrayConfig:
         JSON file that replaces the built-in line strengths.
     k_factors
         Cliff-Lorimer factors: value and sd, by element and family (``Fe_K``, relative to Si_K) or alpha line
-        (``Fe_Ka``, relative to Si_Ka).
+        (``Fe_Ka``, relative to Si_Ka). From 0.001 to 1000, with an sd of at most the value.
     zeta_factors
         Instead: zeta-factors in kg electron / (photon m2), keyed alike; with the dose they give the mass thickness.
+        From 0.001 to 1e9.
     absorption_sd
         Relative sd of the mass absorption coefficients of each absorbing element, above 1 keV and away from its edges;
         0 for coefficients that are known.
@@ -219,12 +257,12 @@ class XrayConfig:
     def __post_init__(self) -> None:
         if self.table is not None:
             if not isinstance(self.table, str | Path):
-                raise InputError("xray.table", "be the name of a JSON file", f"is {self.table!r}")
+                raise InputError("xray.table", "be the name of a JSON file", f"is {shown(self.table)}")
             if not Path(self.table).is_file():
                 raise InputError("xray.table", "be an existing JSON file", f'"{self.table}" is not there')
             _set(self, table=Path(self.table))
-        for name in ("k_factors", "zeta_factors"):
-            _set(self, **{name: _factors(f"xray.{name}", getattr(self, name))})
+        for name, limits in (("k_factors", K_FACTOR_LIMITS), ("zeta_factors", ZETA_FACTOR_LIMITS)):
+            _set(self, **{name: _factors(f"xray.{name}", getattr(self, name), *limits)})
         for key in ("Si_K", "Si_Ka"):
             value, _ = self.k_factors.get(key, (1.0, 0.0))
             if value != 1.0:
@@ -242,16 +280,20 @@ class XrayConfig:
         )
 
 
-def _factors(path: str, value: object) -> dict[str, tuple[float, float]]:
+def _factors(path: str, value: object, low: float, high: float) -> dict[str, tuple[float, float]]:
     """Read a table of measured factors: value and sd by line family or alpha line."""
     if not isinstance(value, Mapping):
-        raise InputError(path, "be a table such as {Fe_K = [1.21, 0.03]}", f"is {value!r}")
+        raise InputError(path, "be a table such as {Fe_K = [1.21, 0.03]}", f"is {shown(value)}")
     for key in value:
         line = _FACTOR.fullmatch(str(key))
         if line is None or line.group(1) not in SYMBOLS:
             must = "name an element and a family, such as Fe_K, or its alpha line, such as Fe_Ka"
-            raise InputError(path, must, f'holds "{key}"')
-    return {str(key): _mean_sd(f"{path}.{key}", entry) for key, entry in value.items()}
+            raise InputError(path, must, f"holds {shown(key)}")
+    factors = {str(key): _mean_sd(f"{path}.{key}", entry, low, high) for key, entry in value.items()}
+    for key, (factor, sd) in factors.items():
+        if sd > factor:
+            raise InputError(f"{path}.{key} (sd)", f"be at most the factor of {factor:g}", f"is {sd:g}")
+    return factors
 
 
 @dataclass(frozen=True)
@@ -263,11 +305,12 @@ class InferenceConfig:
     method
         One of `METHODS`.
     chains, draws, warmup
-        Independent chains, and draws kept and discarded in each.
+        Independent chains, at most 64, and draws kept (from 4) and discarded in each, at most 100 000.
     level
         Probability that an interval holds.
     starts
         Starting points of the search for the best mode, at least; two for each phase beyond the second if that is more.
+        At most 1000.
     max_overlap
         Most phases that overlap in one pixel.
     endmembers
@@ -301,10 +344,9 @@ class InferenceConfig:
                 "inference.method", 'be "laplace" or "map" for free-form endmembers', f'is "{self.method}"'
             )
         _check_bool("inference.resample", self.resample)
-        # R-hat splits each chain in two halves of at least two draws.
-        lowest = {"chains": 1, "draws": 4, "warmup": 1, "starts": 1, "max_overlap": 1}
-        for name, low in lowest.items():
-            _set(self, **{name: check_integer(f"inference.{name}", getattr(self, name), low=low)})
+        for name, (low, high) in COUNT_LIMITS.items():
+            number = check_integer(f"inference.{name}", getattr(self, name), low=low)
+            _set(self, **{name: check_integer(f"inference.{name}", number, high=high)})
         _check_bool("inference.spatial", self.spatial)
         remedy = "Give 0.95 for a 95 % interval."
         _set(self, level=check_fraction("inference.level", self.level, remedy=remedy))
@@ -317,9 +359,9 @@ class SimulateConfig:
     Parameters
     ----------
     shape
-        Pixels along y and x.
+        Pixels along y and x, at most 16 384 each.
     counts_per_pixel
-        Expected counts in a pixel, averaged over the map.
+        Expected counts in a pixel, averaged over the map; at most 1e7.
     layout
         How phases are spread over the map, one of `LAYOUTS`.
     seed
@@ -357,12 +399,16 @@ class SimulateConfig:
     def __post_init__(self) -> None:
         if not is_list(self.shape) or len(self.shape) != 2:
             raise InputError(
-                "simulate.shape", "be two whole numbers, pixels along y and x", f"is {self.shape!r}"
+                "simulate.shape", "be two whole numbers, pixels along y and x", f"is {shown(self.shape)}"
             )
-        _set(self, shape=tuple(check_integer("simulate.shape", size, low=1) for size in self.shape))
-        _set(self, counts_per_pixel=check_positive("simulate.counts_per_pixel", self.counts_per_pixel))
+        _set(
+            self,
+            shape=tuple(check_integer("simulate.shape", size, low=1, high=16_384) for size in self.shape),
+        )
+        counts = check_positive("simulate.counts_per_pixel", self.counts_per_pixel, low=1e-6, high=1e7)
+        _set(self, counts_per_pixel=counts)
         check_choice("simulate.layout", self.layout, LAYOUTS)
-        _set(self, seed=check_integer("simulate.seed", self.seed, low=0))
+        _set(self, seed=check_integer("simulate.seed", self.seed, low=0, high=2**32 - 1))
         _check_bool("simulate.calibration_error", self.calibration_error)
         self._check_axis()
         self._check_background()
@@ -377,7 +423,7 @@ class SimulateConfig:
         for name in ("continuum", "thickness_variation"):
             _set(self, **{name: check_between(f"simulate.{name}", getattr(self, name), 0.0, 0.9)})
         if not isinstance(self.stray, Mapping):
-            raise InputError("simulate.stray", "be a table such as {Cu = 0.05}", f"is {self.stray!r}")
+            raise InputError("simulate.stray", "be a table such as {Cu = 0.05}", f"is {shown(self.stray)}")
         check_elements("simulate.stray", list(self.stray))
         shares = {
             key: check_fraction(f"simulate.stray.{key}", self.stray[key], inclusive=True)
@@ -398,9 +444,10 @@ class SimulatedPhase:
     name
         Name of the phase.
     composition
-        Atom fraction of each element; elements that are not named are zero. Scaled to a sum of 1.
+        Atom fraction of each element; elements that are not named are zero. Scaled to a sum of 1. Empty for a support,
+        which emits stray lines and the continuum of carbon.
     fraction
-        Abundance in atoms, averaged over the map.
+        Abundance in atoms, averaged over the map; of a support in as many atoms of carbon.
     """
 
     name: str
@@ -409,36 +456,37 @@ class SimulatedPhase:
 
     def __post_init__(self) -> None:
         path = f"phases.{self.name}.composition"
-        if not isinstance(self.composition, Mapping) or not self.composition:
-            raise InputError(path, "be a table such as {Mg = 0.5, Si = 0.5}", f"is {self.composition!r}")
+        if not isinstance(self.composition, Mapping):
+            raise InputError(path, "be a table such as {Mg = 0.5, Si = 0.5}", f"is {shown(self.composition)}")
         check_elements(path, list(self.composition))
         amounts = {
             element: check_positive(f"{path}.{element}", amount, allow_zero=True)
             for element, amount in self.composition.items()
         }
         total = sum(amounts.values())
-        if abs(total - 1.0) > SUM_TOLERANCE:
+        if self.composition and abs(total - 1.0) > SUM_TOLERANCE:
             raise InputError(path, "sum to 1", f"sums to {total:g}")
         _set(self, composition={element: amount / total for element, amount in amounts.items()})
         _set(self, fraction=check_fraction(f"phases.{self.name}.fraction", self.fraction, inclusive=True))
 
 
-def _mean_sd(path: str, value: object) -> tuple[float, float]:
+def _mean_sd(path: str, value: object, low: float, high: float) -> tuple[float, float]:
     mean, sd = _pair(path, value, "be [value, sd]")
-    return check_positive(path, mean), check_positive(f"{path} (sd)", sd, allow_zero=True)
+    mean = check_positive(path, mean, low=low, high=high)
+    return mean, check_positive(f"{path} (sd)", sd, allow_zero=True, high=high)
 
 
 def _pair(path: str, value: object, must: str) -> tuple[float, float]:
     """Return two numbers, or raise `InputError`."""
     numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
     if len(numbers) != 2 or any(isinstance(x, bool) or not isinstance(x, int | float) for x in numbers):
-        raise InputError(path, must, f"is {value!r}")
-    return float(numbers[0]), float(numbers[1])
+        raise InputError(path, must, f"is {shown(value)}")
+    return check_number(path, numbers[0], must=must), check_number(path, numbers[1], must=must)
 
 
 def _check_bool(path: str, value: object) -> None:
     if not isinstance(value, bool):
-        raise InputError(path, "be true or false", f"is {value!r}")
+        raise InputError(path, "be true or false", f"is {shown(value)}")
 
 
 def _set(config: object, **values: object) -> None:

@@ -28,6 +28,7 @@ from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.errors import InputError
 from bayesunmix.fit.forward import THICKNESS_GRID, Film
 from bayesunmix.fit.preparation import line_table
+from bayesunmix.memory import check_simulation
 from bayesunmix.phantom import grain_layout, smooth_field
 from bayesunmix.settings import DEFAULT_STRAY_SHARE, SimulateConfig
 from bayesunmix.xray import (
@@ -227,6 +228,7 @@ def simulate_map(
         are not shares of that many phases.
     """
     plan, phases = config.truth()
+    check_simulation(plan.shape, plan.channels)
     layout, depth, errors, photons = (
         np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(4)
     )
@@ -439,7 +441,8 @@ class Source:
         The Z² law is that of Bethe and Heitler, Proc. R. Soc. A 146 (1934) 83, doi:10.1098/rspa.1934.0140.
         """
         atoms = self._atoms_of(composition)
-        square = sum(amount * atomic_number(element) ** 2 for element, amount in atoms.items())
+        carbon = (composition.sum(axis=1) == 0.0) * float(atomic_number("C") ** 2)  # a support
+        square = sum((amount * atomic_number(element) ** 2 for element, amount in atoms.items()), carbon)
         shape = bremsstrahlung(self.edges, self.beam_energy_keV, self.detector.efficiency)
         centre = 0.5 * (self.edges[1:] + self.edges[:-1])
         factors = [thin_film_factor(self.film.depth(self.elements, x, centre)) for x in composition]

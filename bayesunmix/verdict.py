@@ -1,136 +1,144 @@
-"""The verdict on a run, in sentences: problems, for which its numbers are not to be trusted, and warnings."""
+"""The verdict on a result: good, with reservations, or not to be trusted, with the findings that make it so.
+
+One function decides, from every sentence that was said between the file and the draws (`bayesunmix.doubts` collects
+them). Terminal, printed result, report, ``run.json`` and exit status show what it decided, in its words and order.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
-import numpy as np
+from bayesunmix.severity import Distrust, Doubt, Reservation, Severity
 
-from bayesunmix.inference.importance import PARETO_K_LIMIT
+Level = Literal["good", "reservations", "distrust"]
 
-if TYPE_CHECKING:
-    from bayesunmix.config import RunConfig
-    from bayesunmix.fit.posterior import FittedPosterior
-    from bayesunmix.fit.preparation import Setup
-    from bayesunmix.fit.sampling import Drawn
-
+# Limits that doubts and the report's table of diagnostics share.
 RHAT_LIMIT = 1.01
 ESS_PER_CHAIN = 100.0
 # A mode this close to the best one could hold a share of the posterior.
 RIVAL_NATS = 10.0
 # One this close fits nearly as well, as far as a part of the blocks on coarse atoms can tell: the user should know it.
 NEAR_NATS = 100.0
-WHITENED_GRADIENT_LIMIT = 0.1
-# Sites this many standard deviations off a declared formula: the counts and the declaration disagree.
-BROKEN_SDS = 2.5
-# A deviance per degree of freedom of the total spectrum above this is more than counting noise and small change.
-MISFIT = 1.5
+# A region of residuals that noise makes anywhere in the scan with less than this probability is none of noise.
+NOISE_CHANCE = 0.01
+
+# The level in words.
+WORDS: Mapping[str, str] = {
+    "good": "good",
+    "reservations": "with reservations",
+    "distrust": "not to be trusted",
+}
+NOTHING = "No diagnostic speaks against this result."
+EARLIER = (
+    "The run was made by an earlier version, which gave no verdict: this one is read from what it recorded."
+)
+POINT = (
+    'Method "map" gives the mode of the posterior alone: no number has an interval, no element is tested for '
+    'detection, and no diagnostic was computed from draws. Run `method = "laplace"` or "nuts" for these.'
+)
 
 
-def problems(run: dict[str, Any], config: RunConfig, fitted: FittedPosterior, drawn: Drawn) -> list[str]:
-    """Sentences that say why not to trust the result."""
-    diagnostics, inference = run["diagnostics"], config.inference
-    problems = []
-    if diagnostics["whitened_gradient_norm"] > WHITENED_GRADIENT_LIMIT:
-        distance = diagnostics["whitened_gradient_norm"]
-        problems.append(f"The search ended {distance:.2g} posterior standard deviations from the mode.")
-    if diagnostics["smallest_curvature"] <= 0:
-        problems.append(
-            "The posterior has a direction without curvature at the mode: something is not identified."
-        )
-    rivals = [m for m in fitted.modes[1:] if m.followed and not m.same_mode and m.objective < RIVAL_NATS]
-    if rivals:
-        nats = min(mode.objective for mode in rivals)
-        held = ""
-        if fitted.rival is not None and inference.method != "map":
-            held = f" Of the draws {100 * fitted.rival.share:.0f} % are its own, so that intervals hold both."
-        problems.append(
-            f"Another mode lies only {nats:.1f} nats above the best one: the starts disagree.{held} "
-            "Declare more about the phases."
-        )
-    if inference.method == "nuts":
-        if diagnostics["divergences"]:
-            problems.append(
-                f"{diagnostics['divergences']} of the draws diverged: the sampler missed part of the posterior."
-            )
-        if diagnostics.get("rhat_max", 1.0) > RHAT_LIMIT:
-            worst = diagnostics["rhat_max"]
-            problems.append(
-                f"The chains disagree: the largest R-hat is {worst:.3f}, more than {RHAT_LIMIT}; draw more."
-            )
-        wanted = ESS_PER_CHAIN * inference.chains
-        if diagnostics.get("ess_bulk_min", wanted) < wanted:
-            fewest = diagnostics["ess_bulk_min"]
-            problems.append(
-                f"Too few effective draws: {fewest:.0f} for the worst quantity, less than {wanted:.0f}; draw more."
-            )
-    return problems
+@dataclass(frozen=True)
+class Finding:
+    """One thing that speaks against the numbers of a result.
+
+    Parameters
+    ----------
+    severity
+        ``distrust``: the numbers are not to be trusted; ``reservation``: they stand, with this in mind.
+    text
+        What it is, in a sentence or two.
+    about
+        The diagnostic that found it, by the name it has in the report's table; empty for what is no diagnostic.
+    """
+
+    severity: Severity
+    text: str
+    about: str = ""
+
+    @property
+    def line(self) -> str:
+        """The finding with its weight before it, as it is printed."""
+        return f"{'not to be trusted' if self.severity == 'distrust' else 'reservation'}: {self.text}"
 
 
-def engine_problems(config: RunConfig, setup: Setup, drawn: Drawn) -> list[str]:
-    """Sentences on an approximation that is not to be trusted."""
-    if drawn.trust is None:
-        return []
-    inference = config.inference
-    engine = "Laplace" if inference.method == "laplace" else f"variational ({inference.guide})"
-    names = [phase.name for phase in setup.phases], list(setup.forward.elements)
-    problems = drawn.trust.problems(engine, *names)
-    if not drawn.facts.get("svi_converged", True):
-        problems.append(
-            "The variational fit had not converged: its bound was still rising when the rounds ran out."
-        )
-    return problems
+@dataclass(frozen=True)
+class Verdict:
+    """What the answer of a run is worth.
+
+    Parameters
+    ----------
+    level
+        ``good``, ``reservations`` or ``distrust``: that of the most serious finding.
+    findings
+        The most serious first.
+    earlier
+        Whether the run's version gave no verdict of its own.
+    """
+
+    level: Level
+    findings: tuple[Finding, ...] = ()
+    earlier: bool = False
+
+    @property
+    def words(self) -> str:
+        """The level as it is written everywhere."""
+        return WORDS[self.level]
+
+    def lines(self) -> list[str]:
+        """Return the level and every finding, one a line."""
+        said = [f"verdict: {self.words}", *(finding.line for finding in self.findings)]
+        return [*said, *([EARLIER] if self.earlier else [])]
+
+    def texts(self, severity: Severity) -> tuple[str, ...]:
+        """Return the findings of one severity."""
+        return tuple(finding.text for finding in self.findings if finding.severity == severity)
+
+    def __str__(self) -> str:
+        return "\n  ".join(self.lines())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what run.json holds."""
+        return {"verdict": self.level, "findings": [asdict(finding) for finding in self.findings]}
 
 
-def rival_modes(setup: Setup, fitted: FittedPosterior) -> list[str]:
-    """Sentences on other modes that fit nearly as well, each with the composition that differs most."""
-    best, sentences = fitted.modes[0], []
-    for mode in fitted.modes[1:]:
-        if not mode.followed or mode.same_mode or mode.objective > NEAR_NATS:
-            continue
-        change = np.abs(mode.atom_fractions - best.atom_fractions)
-        k, i = np.unravel_index(int(change.argmax()), change.shape)
-        phase, element = setup.phases[k].name, setup.forward.elements[i]
-        here, there = 100.0 * best.atom_fractions[k, i], 100.0 * mode.atom_fractions[k, i]
-        sentences.append(
-            f"Another solution fits nearly as well ({mode.objective:.0f} nats worse): it has {there:.3g} at% {element} "
-            f"in {phase} where this one has {here:.3g}. What you declare about {phase} decides between them."
-        )
-    return sentences
+def judge(said: Iterable[str]) -> Verdict:
+    """Decide what a result is worth.
 
-
-def broken_stoichiometry(setup: Setup, fitted: FittedPosterior) -> list[str]:
-    """Sentences on phases whose sites, at the mode, are far off the formula that was declared for them."""
-    balance, sentences = fitted.data.balance, []
-    for k, phase in enumerate(setup.phases):
-        if phase.stoichiometry is None or balance.inverse_sd[k] == 0:
-            continue
-        on_a, on_b = (float(site[k] @ fitted.atom_fractions[k]) for site in (balance.a_site, balance.b_site))
-        ratio, wanted = on_a / max(on_b, 1e-300), float(np.exp(balance.log_target[k]))
-        off = (np.log(max(ratio, 1e-300)) - balance.log_target[k]) * balance.inverse_sd[k]
-        if abs(off) > BROKEN_SDS:
-            sentences.append(
-                f"{phase.name} was declared as {phase.stoichiometry}, and has {ratio:.2f} cations of the first site to "
-                f"one of the second where the formula has {wanted:.2g}: {abs(off):.1f} standard deviations of the "
-                "declaration away. The formula is wrong, a phase is missing, or two phases together make up a third."
-            )
-    return sentences
-
-
-def misfit_sentence(deviance: float) -> str:
-    """Sentence on a total spectrum that the model does not fit within counting noise."""
-    return (
-        f"The total spectrum misses the fit by more than counting noise (deviance {deviance:.2g} per degree of "
-        "freedom): intervals hold for the model as it stands. "
-        "Look at the residuals; an element or a stray line may be missing."
+    Parameters
+    ----------
+    said
+        Everything that was said of it, what matters most first. A `bayesunmix.severity.Doubt` counts with its
+        severity; what is plain text says what was assumed, and counts for nothing.
+    """
+    findings = dict.fromkeys(
+        Finding(sentence.severity, str(sentence), sentence.about)
+        for sentence in said
+        if isinstance(sentence, Doubt)
     )
+    order = get_args(Severity)
+    ranked = sorted(findings, key=lambda finding: order.index(finding.severity))
+    return Verdict(_level(ranked), tuple(ranked))
 
 
-def not_resampled(config: RunConfig, drawn: Drawn) -> list[str]:
-    """Sentence on draws that could not be resampled though that was asked for."""
-    if drawn.trust is None or not config.inference.resample or drawn.trust.resampled:
-        return []
-    return [
-        f"The draws were not resampled: the Pareto shape of their importance ratios is {drawn.trust.pareto_k:.2f}, and "
-        f"weights can be relied upon below {PARETO_K_LIMIT}."
-    ]
+def _level(findings: Iterable[Finding]) -> Level:
+    found = {finding.severity for finding in findings}
+    return "distrust" if "distrust" in found else "reservations" if found else "good"
+
+
+def recorded(run: Mapping[str, Any]) -> Verdict:
+    """Return the verdict that the record of a run holds.
+
+    Earlier versions recorded problems and warnings, and gave the latter no weight: all of them are reservations then.
+    """
+    if "verdict" in run:
+        findings = tuple(Finding(**finding) for finding in run.get("findings", ()))
+        return Verdict(run["verdict"], findings)
+    said: list[str] = [Distrust(text) for text in run.get("problems", ())]
+    if run.get("method") == "map":
+        said.append(Reservation(POINT))
+    said += [Reservation(text) for text in run.get("warnings", ())]
+    found = judge(said)
+    return Verdict(found.level, found.findings, earlier=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +18,13 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     path
         File to be written, in bytes.
     """
-    aside = path.with_suffix(".part")
-    with aside.open("wb") as stream:
-        yield stream
-    os.replace(aside, path)
+    aside = path.with_name(f"{path.name}.part")
+    try:
+        with aside.open("wb") as stream:
+            yield stream
+        os.replace(aside, path)
+    except BaseException:
+        # Where the disk is full, the half is in the way.
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise

@@ -13,8 +13,8 @@ from rich.progress import track
 
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.data.inspection import Reading, read_peaks
 from bayesunmix.data.peak_sources import presence_prior
+from bayesunmix.data.reading import Reading, read_peaks
 from bayesunmix.errors import BayesUnmixWarning
 from bayesunmix.xray import (
     Detector,

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.shares import shares_of
+
 FloatArray = npt.NDArray[np.float64]
 TINY = 1e-12
 
@@ -84,7 +86,7 @@ def guided_nmf(
     amounts = amounts * total
     return GuidedFactorisation(
         weights / total[:, None],
-        amounts / amounts.sum(axis=1, keepdims=True),
+        shares_of(amounts),
         spectra / total[:, None],
         divergence,
     )

@@ -35,6 +35,8 @@ FLATTEST = 0.01
 FAR = 6.0
 SWEEPS = 150
 SMALLEST = 1e-12
+# A weight that has run into its bound has a slope of zero in single numbers.
+LEAST_SLOPE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def cut_gaussian(z: FloatArray, hessian: FloatArray, positive: slice) -> CutGaus
         Coordinates with y = softplus(z) and a flat prior; for all others y = z.
     """
     slope = np.ones(len(z))
-    slope[positive] = expit(z[positive])
+    slope[positive] = softplus_slope(z[positive])
     curvature = (hessian - np.diag(1.0 - slope)) / np.outer(slope, slope)
     # In units of the diagonal, so that one bound suits all: a weight near zero has a tiny slope.
     unit = np.sqrt(np.maximum(np.diag(curvature), FLATTEST))
@@ -74,6 +76,11 @@ def cut_gaussian(z: FloatArray, hessian: FloatArray, positive: slice) -> CutGaus
     value = z.copy()
     value[positive] = np.logaddexp(0.0, z[positive])
     return CutGaussian(value - covariance @ ((1.0 - slope) / slope), covariance)
+
+
+def softplus_slope(z: FloatArray) -> FloatArray:
+    """Slope dy / dz of y = softplus(z), kept above the smallest number whose inverse squared still is one."""
+    return np.maximum(expit(z), LEAST_SLOPE)
 
 
 def laplace_draws(

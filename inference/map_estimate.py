@@ -79,7 +79,7 @@ def descend(
             jnp.asarray(z + (v if transform is None else transform @ v)), data
         )
         gradient = np.asarray(gradient)
-        if not np.isfinite(value):
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
             return 1e30, np.zeros_like(v)
         return float(value), gradient if transform is None else transform.T @ gradient
 

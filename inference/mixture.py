@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.models.unmixing import PixelGroup
+from bayesunmix.shares import shares_of
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -26,6 +27,8 @@ DROPPED_SHARE = 1e-4
 CHUNK_PIXELS = 128
 WIDTH_CLASSES = 2
 ABSENT = -1e9
+# A single-precision number whose inverse is one, too.
+LEAST_EVIDENCE = np.float32(1e-37)
 
 
 def relative_likelihood(counts: Float32Array, log_mixed: FloatArray) -> Float32Array:
@@ -53,7 +56,13 @@ def responsibilities(likelihood: Float32Array, weights: FloatArray | Float32Arra
         Prior probabilities of the atoms, alike for all pixels or of each.
     """
     share = likelihood * weights.astype(np.float32)
-    share /= share.sum(axis=1, keepdims=True)
+    total = share.sum(axis=1, keepdims=True)
+    lost = total[:, 0] <= 0.0
+    if lost.any():
+        # The weights of all atoms that a pixel is likely at are below the range of numbers: its counts decide.
+        share[lost] = likelihood[lost]
+        total[lost] = share[lost].sum(axis=1, keepdims=True)
+    share /= total
     return np.asarray(share, np.float32)
 
 
@@ -74,9 +83,9 @@ def atom_weights(
     weights = np.full(n_atoms, 1.0 / n_atoms) if start is None else start
     for _ in range(n_iterations):
         # Responsibilities need not be formed: their column means are two products with the likelihood.
-        evidence = likelihood @ weights.astype(np.float32)
+        evidence = np.maximum(likelihood @ weights.astype(np.float32), LEAST_EVIDENCE)
         weights = weights * (likelihood.T @ (1.0 / evidence)).astype(float) / len(likelihood)
-        weights /= weights.sum()
+        weights = shares_of(weights)
     return weights
 
 

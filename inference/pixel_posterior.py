@@ -6,7 +6,8 @@ abundances too. Pixels at full resolution are purer than the blocks that inferre
 weights are learned anew from the pixels, at the mean of the draws.
 
 Abundances come in shares of counts and go out in shares of atoms, b_k = g_k a_k / sum_l g_l a_l, g_k being atoms per
-count. Intervals come from a histogram per pixel and phase, which costs the same however many draws there are; 0 and
+count. A support has no atoms: its abundance stays a share of counts, and the other phases share the rest by their
+atoms. Intervals come from a histogram per pixel and phase, which costs the same however many draws there are; 0 and
 1 have bins of their own, so a pure pixel's interval can end exactly there.
 """
 
@@ -23,6 +24,7 @@ from bayesunmix.inference.mixture import atom_weights, relative_likelihood, resp
 from bayesunmix.inference.spatial import neighbour_weights
 from bayesunmix.models.abundance import simplex_atoms
 from bayesunmix.models.thickness import ThicknessDraws, answered, counted
+from bayesunmix.shares import NOTHING, shares_of
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -45,6 +47,7 @@ class PixelPosterior:
     Attributes
     ----------
     mean, sd, lower, upper : (pixel, phase) float32
+        See `atom_shares`.
     pure_probability : (pixel, phase) float32
         Posterior probability that the pixel is that phase alone.
     count_share : (pixel, phase) float32
@@ -81,6 +84,7 @@ def pixel_posterior(
     level: float,
     max_overlap: int = 2,
     matrix: npt.NDArray[np.bool_] | None = None,
+    supports: npt.NDArray[np.bool_] | None = None,
     count_value: FloatArray | None = None,
     thickness: ThicknessDraws | None = None,
     neighbours: npt.NDArray[np.bool_] | None = None,
@@ -102,6 +106,8 @@ def pixel_posterior(
         Most phases finely resolved in one pixel.
     matrix : (phase,) bool, optional
         Phases in which the others are embedded; see `bayesunmix.models.abundance.simplex_atoms`.
+    supports : (phase,) bool, optional
+        Phases without atoms; none by default.
     count_value : (phase,), optional
         What a count of each phase stands for, in any unit; for `PixelPosterior.value_sd`.
     thickness : ThicknessDraws, optional
@@ -113,6 +119,7 @@ def pixel_posterior(
         Told the share of the work that is done.
     """
     n_draws, n_phases, _ = spectra.shape
+    bare = np.zeros(n_phases, bool) if supports is None else supports
     centre = spectra.mean(axis=0)
     typical = max(float(counts.sum(axis=1, dtype=np.int64).mean()), 1.0)
     atoms = simplex_atoms(centre, FINER * typical, max_overlap=max_overlap, matrix=matrix)
@@ -137,8 +144,7 @@ def pixel_posterior(
         for draw in range(n_draws):
             likelihood = relative_likelihood(block, reader.log_mixed(atoms, spectra[draw], draw))
             share = responsibilities(likelihood, prior)
-            amount = atoms * atoms_per_count[draw]
-            amount = (amount / amount.sum(axis=1, keepdims=True)).astype(np.float32)
+            amount = atom_shares(atoms, atoms_per_count[draw], bare).astype(np.float32)
             moments += np.stack([share @ amount, share @ amount**2])
             pure += share[:, :n_phases]
             count_share += share @ atoms.astype(np.float32)
@@ -151,6 +157,29 @@ def pixel_posterior(
         spread = np.sqrt(np.maximum(value_moments[:, 1] - value_moments[:, 0] ** 2, 0.0)).astype(np.float32)
         pieces.append((*summary, pure / n_draws, count_share / n_draws, spread))
     return PixelPosterior(*(np.concatenate(field) for field in zip(*pieces, strict=True)))
+
+
+def atom_shares(
+    count_shares: FloatArray, atoms_per_count: FloatArray, supports: npt.NDArray[np.bool_]
+) -> FloatArray:
+    """Abundances in shares of atoms, (..., phase), which add up to 1 as shares of counts do.
+
+    Parameters
+    ----------
+    count_shares : (..., phase)
+        Abundances in shares of counts.
+    atoms_per_count : (phase,)
+        Atoms of the declared elements per detected count.
+    supports : (phase,) bool
+        Phases without atoms: each keeps its share of the counts, and the others share the rest by their atoms, or by
+        their counts where none of them has atoms.
+    """
+    rest = np.where(supports, 0.0, count_shares)
+    amount = rest * np.where(supports, 0.0, atoms_per_count)
+    amount = np.where(amount.sum(axis=-1, keepdims=True) > NOTHING, amount, rest)
+    if not supports.any():
+        return shares_of(amount)
+    return np.where(supports, count_shares, shares_of(amount) * rest.sum(axis=-1, keepdims=True))
 
 
 @dataclass(frozen=True)

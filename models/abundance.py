@@ -21,11 +21,14 @@ T., Bernoulli 19 (2013) 1327, doi:10.3150/12-BEJSP06.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 import numpy as np
 import numpy.typing as npt
+
+from bayesunmix.shares import ratio_of
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -71,7 +74,7 @@ def edge_positions(
     Parameters
     ----------
     first, second : (energy,)
-        Spectra with unit sum, strictly positive.
+        Spectra with unit sum.
     counts : float
         Counts of a pixel, n.
     n_steps : int, optional
@@ -84,10 +87,20 @@ def edge_positions(
     near = np.geomspace(1e-5, 0.5, 120)
     grid = np.concatenate(([0.0], near, 1.0 - near[-2::-1], [1.0]))
     mixed = (1.0 - grid)[:, None] * first + grid[:, None] * second
-    speed = np.sqrt(counts * ((second - first) ** 2 / mixed).sum(axis=1))
+    # A channel that neither spectrum reaches says nothing.
+    speed = np.sqrt(counts * ratio_of((second - first) ** 2, mixed).sum(axis=1))
     arc = np.concatenate(([0.0], np.cumsum(0.5 * (speed[1:] + speed[:-1]) * np.diff(grid))))
     steps = n_steps if n_steps is not None else max(2, int(np.ceil(arc[-1])))
-    return np.interp(np.linspace(0.0, arc[-1], steps + 1), arc, grid)
+    even = np.linspace(0.0, 1.0, steps + 1)
+    # Between two spectra that are the same, every step is as good as another.
+    return np.interp(arc[-1] * even, arc, grid) if arc[-1] > 0.0 else even
+
+
+def overlapping(n_phases: int, size: int, matrix: npt.NDArray[np.bool_] | None) -> Iterator[tuple[int, ...]]:
+    """Yield the sets of so many phases that may share a pixel: with one that the others are embedded in, if any is."""
+    for members in itertools.combinations(range(n_phases), size):
+        if matrix is None or not matrix.any() or matrix[list(members)].any():
+            yield members
 
 
 def simplex_atoms(
@@ -117,19 +130,15 @@ def simplex_atoms(
         other grains is a grain in the matrix.
     """
     n_phases = len(spectra)
-    embedded = matrix is not None and bool(matrix.any()) and max_overlap == 2
-
-    def possible(members: tuple[int, ...]) -> bool:
-        return not embedded or bool(np.asarray(matrix)[list(members)].any())
-
+    held = matrix if max_overlap == 2 else None
     corners = np.eye(n_phases)
     atoms = [*corners]
     if max_overlap >= 2:
-        for i, j in filter(possible, itertools.combinations(range(n_phases), 2)):
+        for i, j in overlapping(n_phases, 2, held):
             position = edge_positions(spectra[i], spectra[j], counts, steps_per_edge)[1:-1, None]
             atoms.extend((1.0 - position) * corners[i] + position * corners[j])
     for size in range(3, min(max_overlap + 1, n_phases) + 1):
-        for members in filter(possible, itertools.combinations(range(n_phases), size)):
+        for members in overlapping(n_phases, size, held):
             atoms.extend(
                 corners[list(members)].T @ point for point in _face_points(size, fine=size <= max_overlap)
             )

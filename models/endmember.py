@@ -30,6 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.shares import NOTHING
+
 FloatArray = npt.NDArray[np.float64]
 
 # Widths of the continuum's log corrections: the physical shape is trusted to a factor of exp(0.5) per knot over the
@@ -93,7 +95,9 @@ def continuum_shape(basis: EndmemberBasis, shared: jax.Array, by_phase: jax.Arra
     by_phase : (phase, knot)
         Log correction of each phase.
     """
-    return jax.nn.softmax(jnp.log(basis.continuum_area) + shared + by_phase, axis=-1)
+    # A knot without a bin has no area: a large negative logarithm keeps every derivative finite.
+    area = jnp.log(jnp.maximum(basis.continuum_area, NOTHING))
+    return jax.nn.softmax(area + shared + by_phase, axis=-1)
 
 
 def endmember_spectra(
@@ -131,6 +135,11 @@ def composition(weights: jax.Array, yields: jax.Array) -> jax.Array:
         Counts in each element's main family.
     yields : (..., phase, element)
         Detected counts per atom in that family, in any common unit.
+
+    Notes
+    -----
+    A phase without atoms (a support) has zeros, and its gradient is finite.
     """
     atoms = weights / yields
-    return atoms / atoms.sum(axis=-1, keepdims=True)
+    total = atoms.sum(axis=-1, keepdims=True)
+    return atoms / jnp.where(total > NOTHING, total, 1.0)

@@ -48,6 +48,7 @@ from bayesunmix.models.endmember import (
 )
 from bayesunmix.models.response import KNOWN_RESPONSE, ResponseUncertainty, template_change
 from bayesunmix.models.thickness import ThicknessEffect, absorption_scale, answered, stray_exponent
+from bayesunmix.shares import NOTHING
 
 FloatArray = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64] | jax.Array
@@ -158,7 +159,9 @@ def site_balance_log_density(balance: SiteBalance, atom_fractions: jax.Array) ->
     a_sum = (balance.a_site * atom_fractions).sum(axis=1)
     b_sum = (balance.b_site * atom_fractions).sum(axis=1)
     declared = balance.inverse_sd > 0
-    ratio = jnp.where(declared, a_sum, 1.0) / jnp.where(declared, b_sum, 1.0)
+    # A site that has lost its last atom ends the descent at a finite, if enormous, price.
+    a_sum, b_sum = (jnp.maximum(jnp.where(declared, site, 1.0), NOTHING) for site in (a_sum, b_sum))
+    ratio = a_sum / b_sum
     return -0.5 * (((jnp.log(ratio) - balance.log_target) * balance.inverse_sd) ** 2).sum()
 
 

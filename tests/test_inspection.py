@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 import tomllib
 from pathlib import Path
 
@@ -188,9 +187,7 @@ def test_no_map(tmp_path: Path) -> None:
     ],
 )
 def test_measured_maps(shared_data: Path, name: str, elements: str) -> None:
-    start = time.perf_counter()
     text = inspect_map(shared_data / name)
-    assert time.perf_counter() - start < 6.0
     proposal = text[text.index("[sample]") :]
     assert all(f'"{element}"' in proposal for element in elements.split())
 

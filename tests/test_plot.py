@@ -33,6 +33,7 @@ from bayesunmix.plot.style import (
     nice_length,
     phase_colour,
 )
+from bayesunmix.verdict import Verdict, judge
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -89,8 +90,12 @@ class StandIn:
     elements: list[str]
     level: float
     run: dict[str, Any]
-    problems: tuple[str, ...]
+    said: tuple[str, ...]
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> Verdict:
+        return judge(self.said)
 
     def summary(self) -> pd.DataFrame:
         return self.tables["composition"]
@@ -106,7 +111,7 @@ def synthetic_result(
     shape: tuple[int, int] = (30, 40),
     phases: int = 3,
     method: str = "nuts",
-    problems: tuple[str, ...] = (),
+    said: tuple[str, ...] = (),
     abundance: FloatArray | None = None,
 ) -> StandIn:
     """Return a result of three minerals (fewer or more on demand) with traces found, not found and declared absent."""
@@ -149,7 +154,7 @@ def synthetic_result(
         "partition": _partition_table(posterior, composition, names),
         "diagnostics": _diagnostics(rng, names, method),
     }
-    return StandIn(tree, names, ELEMENTS, 0.95, _run(names, method), problems, tables)
+    return StandIn(tree, names, ELEMENTS, 0.95, _run(names, method), said, tables)
 
 
 def _posterior(rng: np.random.Generator, truth: dict[str, list[float | None]], draws: int) -> xr.Dataset:

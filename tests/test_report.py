@@ -21,6 +21,7 @@ from bayesunmix.report.health import checks
 from bayesunmix.report.page import report_html, save_report
 from bayesunmix.report.words import findings, headline
 from bayesunmix.rounding import bound_text, interval_text, round_to_uncertainty
+from bayesunmix.severity import Distrust, Doubt, Reservation
 
 synthetic_result: Callable[..., Any] = runpy.run_path(str(Path(__file__).with_name("test_plot.py")))[
     "synthetic_result"
@@ -96,7 +97,7 @@ def test_headline_names_phases_shares_traces_and_verdict(page: str, result: Any)
     assert re.match(r"Mg\s7\d", text)
     assert "Declared absent: Si, Ca." in text
     assert re.search(r"Not detected: Nd\s<\s0\.00\d+", text)
-    assert "No diagnostic speaks against this result" in page
+    assert "Good. No diagnostic speaks against this result." in page
 
 
 def test_regions_of_misfit_are_listed(page: str, result: Any) -> None:  # noqa: ANN401
@@ -112,12 +113,47 @@ def test_regions_of_misfit_are_listed(page: str, result: Any) -> None:  # noqa: 
     assert {check.name: check.verdict for check in checks(without)}["Residuals"] == "good"
 
 
-def test_problems_stand_first_and_in_words(result: Any) -> None:  # noqa: ANN401
-    bad = dataclasses.replace(result, problems=("R-hat of `U in Fp` is 1.09.",))
-    text = report_html(bad)
+@pytest.mark.parametrize(
+    ("doubt", "level", "words"),
+    [(Reservation, "reservations", "With reservations:"), (Distrust, "distrust", "Not to be trusted:")],
+)
+def test_the_verdict_stands_first_in_words_and_colour(
+    result: Any,  # noqa: ANN401
+    doubt: type[Doubt],
+    level: str,
+    words: str,
+) -> None:
+    text = report_html(dataclasses.replace(result, said=("Assumed.", doubt("R-hat of `U in Fp` is 1.09."))))
+    assert f'<div class="verdict {level}">' in text
+    assert f".verdict.{level} {{ border-color" in text
     assert "No diagnostic speaks against" not in text
-    assert "R-hat of <code>U in Fp</code> is 1.09." in text
-    assert text.index("Do not rely on these numbers yet") < text.index('id="fit"')
+    assert text.count("R-hat of <code>U in Fp</code> is 1.09.") == 1
+    assert text.index(words) < text.index("R-hat of <code>") < text.index('id="fit"')
+
+
+@pytest.mark.parametrize(("doubt", "mark"), [(Reservation, "reservation"), (Distrust, "bad")])
+def test_no_check_is_good_beside_a_finding_about_it(result: Any, doubt: type[Doubt], mark: str) -> None:  # noqa: ANN401
+    names = [check.name for check in checks(result)]
+    assert len(set(names)) == len(names)
+    for name in names:
+        marks = {
+            check.name: check.verdict
+            for check in checks(dataclasses.replace(result, said=(doubt("Off.", name),)))
+        }
+        assert marks[name] == mark
+
+
+def test_a_finding_is_not_among_the_notes(result: Any) -> None:  # noqa: ANN401
+    note = result.run["warnings"][0]
+    assert report_html(result).count(note) == 1
+    assert report_html(dataclasses.replace(result, said=(Reservation(note),))).count(note) == 1
+
+
+def test_a_point_shows_no_check_of_draws(result: Any) -> None:  # noqa: ANN401
+    point = dataclasses.replace(result, run=result.run | {"method": "map"})
+    names = {check.name for check in checks(point)}
+    assert not names & {"R-hat", "Effective sample size", "Divergences", "Exact steps"}
+    assert "Starts and modes" in names
 
 
 def test_checks_tell_good_from_bad(result: Any) -> None:  # noqa: ANN401
@@ -127,7 +163,7 @@ def test_checks_tell_good_from_bad(result: Any) -> None:  # noqa: ANN401
         "Divergences": "good",
         "Starts and modes": "good",
         "Deviance per degree of freedom": "good",
-        "Residuals": "note",
+        "Residuals": "reservation",
         "Binning": "note",
         "Detector response": "note",
     }

@@ -104,9 +104,27 @@ def test_repr_says_what_was_found_and_whether_to_trust_it(result: Result) -> Non
     text = repr(result)
     assert text.startswith("Result: 2 phases, 3 elements, laplace")
     assert "Brg: 75 % of the atoms" in text
-    assert "All diagnostics are fine." in text
+    assert "verdict: good" in text
     doubted = Result(result.tree, {**result.run, "problems": ["The chains disagree."]})
-    assert "Not to be trusted: The chains disagree." in repr(doubted)
+    assert "verdict: not to be trusted\n  not to be trusted: The chains disagree." in repr(doubted)
+    assert "Not to be trusted:" in doubted._repr_html_()
+    assert doubted._repr_html_().count("The chains disagree.") == 1
+
+
+def test_an_earlier_versions_folder_has_a_verdict(result: Result) -> None:
+    """Its record holds problems and warnings, and no verdict."""
+    assert result.verdict.earlier
+    assert result.verdict.level == "good"
+    warned = Result(result.tree, {**result.run, "warnings": ["A place does not fit."]})
+    assert warned.verdict.level == "reservations"
+    assert "earlier version" in repr(warned)
+    both = {"warnings": ["A place does not fit."], "problems": ["The chains disagree."]}
+    assert [f.text for f in Result(result.tree, {**result.run, **both}).verdict.findings] == [
+        "The chains disagree.",
+        "A place does not fit.",
+    ]
+    point = Result(result.tree, {**result.run, "method": "map"})
+    assert point.verdict.level == "reservations"
 
 
 def test_unknown_names_are_refused(result: Result) -> None:

@@ -229,7 +229,15 @@ def test_a_single_point_has_no_intervals(counting: xr.DataArray) -> None:
     for name in ("sd", "lower", "upper", "upper_bound", "decision_threshold", "detection_limit", "rhat"):
         assert present[name].isna().all()
     ratios = partition_table(point, point, ABSENT, LEVEL)
-    interval = ratios[ratios["kind"] == "interval"]
-    assert len(interval)
-    assert interval[["sd", "lower", "upper"]].isna().all().all()
-    assert interval["median"].notna().all()
+    known = ratios[ratios["kind"] == "point"]
+    assert len(known)
+    assert known[["sd", "lower", "upper", "prob_above_1"]].isna().all().all()
+    assert known["median"].notna().all()
+    assert "interval" not in set(ratios["kind"])
+
+
+def test_a_single_point_tests_nothing_for_detection(counting: xr.DataArray) -> None:
+    point = counting.isel(chain=[0], draw=[0])
+    found = composition_table(point, point, ABSENT, LEVEL).set_index(["phase", "element"])["detected"]
+    assert found["B", "Si"] == "declared_absent"
+    assert set(found.drop(index=("B", "Si"))) == {""}

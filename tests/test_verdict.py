@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bayesunmix.doubts import BROKEN_SDS, broken_stoichiometry, misfit_of_spectra, other_modes
+from bayesunmix.errors import BayesUnmixWarning
 from bayesunmix.phase import Phase
-from bayesunmix.verdict import BROKEN_SDS, broken_stoichiometry
+from bayesunmix.severity import Distrust, Doubt, Reservation
+from bayesunmix.verdict import Verdict, judge, recorded
 
 SD = 0.07
 
@@ -39,3 +46,91 @@ def test_sites_that_contradict_the_declaration_are_told(side: float) -> None:
 
 def test_nothing_is_said_of_what_was_not_declared() -> None:
     assert sentences(2.0, None) == []
+
+
+def test_the_most_serious_finding_decides_and_stands_first() -> None:
+    assert judge(["A default was assumed."]) == Verdict("good")
+    said = [
+        Reservation("A grain."),
+        "A default was assumed.",
+        Distrust("Two modes."),
+        Reservation("A grain."),
+    ]
+    verdict = judge(said)
+    assert verdict.level == "distrust"
+    assert [finding.text for finding in verdict.findings] == ["Two modes.", "A grain."]
+    assert judge(said[:2]).level == "reservations"
+    assert judge(said[:2]).lines() == ["verdict: with reservations", "reservation: A grain."]
+
+
+def test_a_verdict_is_what_was_recorded() -> None:
+    verdict = judge([Reservation("A grain.", "Places that do not fit"), Distrust("Two modes.")])
+    assert recorded(json.loads(json.dumps({"method": "map", **verdict.to_dict()}))) == verdict
+
+
+@pytest.mark.parametrize("kind", [Reservation, Distrust])
+def test_a_doubt_is_text_that_keeps_its_weight(kind: type[Doubt]) -> None:
+    doubt = kind("Two modes.", "Starts and modes")
+    assert doubt == "Two modes."
+    for copied in (copy.deepcopy(doubt), pickle.loads(pickle.dumps(doubt))):
+        assert (type(copied), copied, copied.about) == (kind, doubt, "Starts and modes")
+    with pytest.warns(BayesUnmixWarning, match="Two modes") as caught:
+        warnings.warn(doubt, BayesUnmixWarning, stacklevel=1)
+    assert isinstance(caught[0].message.args[0], kind)  # type: ignore[union-attr]
+
+
+def modes(*nats: float) -> Any:  # noqa: ANN401 - a fit
+    """Return a fit whose other modes lie so many nats above the best one, each richer in Si than the one before."""
+    found = [
+        SimpleNamespace(
+            objective=value,
+            followed=True,
+            same_mode=not number,
+            atom_fractions=np.array([[0.5 - 0.1 * number, 0.5 + 0.1 * number]]),
+        )
+        for number, value in enumerate((0.0, *nats))
+    ]
+    return SimpleNamespace(modes=found, rival=None)
+
+
+SETUP: Any = SimpleNamespace(phases=(Phase("Brg"),), forward=SimpleNamespace(elements=("Mg", "Si")))
+
+
+@pytest.mark.parametrize(
+    ("nats", "kind", "said"),
+    [
+        (
+            (34.0,),
+            Reservation,
+            "fits nearly as well (34 nats worse): it has 40 at% Mg in Brg where this one has 50.",
+        ),
+        ((80.0, 34.0), Reservation, "(34 nats worse): it has 30 at% Mg"),
+        ((3.0,), Distrust, "lies only 3.0 nats above the best one: it has 40 at% Mg"),
+    ],
+)
+def test_the_nearest_other_mode_is_told_once(nats: tuple[float, ...], kind: type[Doubt], said: str) -> None:
+    (doubt,) = other_modes(SETUP, modes(*nats), "laplace")
+    assert isinstance(doubt, kind)
+    assert said in doubt
+    assert ("1 more fit nearly as well" in doubt) == (len(nats) > 1)
+    assert other_modes(SETUP, modes(150.0), "laplace") == []
+
+
+def spectra(total: float = 1.0, segments: float = 1.0, chances: tuple[float, ...] = ()) -> dict[str, Any]:
+    regions = [
+        {"chance": chance, "sigma": -5.0 - i, "energy_keV": 2.0, "spectrum": "Fp", "cause": "line Si"}
+        for i, chance in enumerate(chances)
+    ]
+    return {
+        "deviance_per_dof_total": total,
+        "deviance_per_dof_segments": segments,
+        "residual_regions": regions,
+    }
+
+
+def test_spectra_that_do_not_fit_are_told() -> None:
+    assert misfit_of_spectra(spectra(chances=(0.2,))) == []
+    assert len(misfit_of_spectra(spectra(total=1.6))) == len(misfit_of_spectra(spectra(segments=1.6))) == 1
+    (said,) = misfit_of_spectra(spectra(chances=(1e-4, 1e-9, 0.2)))
+    assert said.startswith("2 regions of the spectra leave the fit")
+    assert "by 6 sigma at 2.00 keV in Fp" in said

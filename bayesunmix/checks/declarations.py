@@ -36,15 +36,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
 from bayesunmix.checks.local_posterior import LocalPosterior, balance_slopes, composition_slopes, quadratic
 from bayesunmix.chemistry.stoichiometry import site_weights
 from bayesunmix.errors import InputError
 from bayesunmix.fit.model_data import SITE_BALANCE_SD, flat_model
-from bayesunmix.inference.laplace import cut_normal_draws
+from bayesunmix.inference.laplace import cut_normal_draws, softplus_slope
 from bayesunmix.models.abundance import MATRIX_LOG_ODDS
 from bayesunmix.phase import Phase
+from bayesunmix.shares import NOTHING
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -110,7 +110,7 @@ def taken_back(
                 text = "absent = [" + ", ".join(f'"{name}"' for name in names) + "]"
                 found.append(Change(phases[k].name, text, names, *freed.without(places[:, 0] == k, seed)))
     for k, phase in enumerate(phases):
-        if local.data.balance.inverse_sd[k] > 0:
+        if local.data.balance.inverse_sd[k] > 0 and not phase.is_support:
             found.append(_without_balance(local, k, phase))
     for k, phase in enumerate(phases):
         if phase.matrix:
@@ -140,7 +140,7 @@ def given_more(
     found = []
     slopes = local.slopes()
     for place, (k, i) in enumerate(np.asarray(local.data.free)):
-        if i < len(elements) and not detected[k, i]:
+        if i < len(elements) and not detected[k, i] and not phases[k].is_support:
             text = f'absent = ["{elements[i]}"]'
             found.append(
                 Change(
@@ -148,7 +148,7 @@ def given_more(
                 )
             )
     for k, phase in enumerate(phases):
-        if phase.stoichiometry is None:
+        if phase.stoichiometry is None and not phase.is_support:
             found += _with_formulas(local, slopes, k, phase, elements, calibration_sd)
     return found
 
@@ -220,8 +220,8 @@ def _freed(local: LocalPosterior, places: npt.NDArray[np.int64]) -> _Freed:
     gradient = gradients[0]
     # From z to the weights themselves, as in `bayesunmix.inference.laplace`: w = scale softplus(z).
     slope = np.ones(len(z))
-    slope[own] = expit(z[own])
-    slope[new] = expit(z[new])
+    slope[own] = softplus_slope(z[own])
+    slope[new] = softplus_slope(z[new])
     g = (gradient[new] + 1.0 - slope[new]) / slope[new]
     curvature = columns / slope[new][:, None] / slope
     curvature[np.arange(len(new)), new] -= (1.0 - slope[new]) * (1.0 + g) / slope[new]
@@ -256,7 +256,8 @@ def _without_balance(local: LocalPosterior, k: int, phase: Phase) -> Change:
     balance, x = local.data.balance, local.atom_fractions[k]
     width = 1.0 / float(balance.inverse_sd[k])
     b = _balance_vector(local, k, balance.a_site[k], balance.b_site[k])
-    residual = float(np.log((balance.a_site[k] @ x) / (balance.b_site[k] @ x)) - balance.log_target[k])
+    on_a, on_b = (max(float(site[k] @ x), NOTHING) for site in (balance.a_site, balance.b_site))
+    residual = float(np.log(on_a / on_b) - balance.log_target[k])
     response = local.covariance @ b
     left = width**2 - float(b @ response)
     slopes = local.slopes()

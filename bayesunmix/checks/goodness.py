@@ -21,6 +21,8 @@ from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
 from bayesunmix.models.thickness import THINNEST, ThicknessDraws
+from bayesunmix.phase import hosts
+from bayesunmix.shares import shares_of
 from bayesunmix.xray.calibration import poisson_deviance
 
 FloatArray = npt.NDArray[np.float64]
@@ -153,7 +155,7 @@ def _shares(
         np.ones((1, len(mean))),
         level=0.5,
         max_overlap=max_overlap,
-        matrix=np.array([phase.matrix for phase in setup.phases]),
+        matrix=hosts(setup.phases),
         thickness=thickness._replace(relative=relative),
     )
     return found.placed(used).count_share
@@ -275,4 +277,4 @@ def fit_dataset(
 def _continuum_templates(setup: Setup) -> FloatArray:
     """Unit-area continuum pieces, at the map's mean composition: they differ little between phases."""
     pieces = setup.forward.continuum_spectra(np.tile(setup.mean_composition, (len(setup.phases), 1)))
-    return np.asarray(pieces / pieces.sum(axis=2, keepdims=True))
+    return shares_of(pieces)

@@ -30,7 +30,8 @@ from scipy.special import softmax
 from bayesunmix.checks.declarations import Change, given_more, taken_back
 from bayesunmix.checks.local_posterior import LocalPosterior, quadratic
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.phase import Phase
+from bayesunmix.phase import Phase, supports_of
+from bayesunmix.severity import PINNED, Reservation
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -66,7 +67,8 @@ def loose_ends(phases: Sequence[Phase], posterior: xr.Dataset) -> list[dict[str,
     found = []
     for k, phase in enumerate(phases):
         for j, other in enumerate(phases):
-            if k == j or phase.matrix:
+            # What a support holds is in no composition: how much of it a phase holds, changes none either.
+            if k == j or phase.matrix or phase.is_support or other.is_support:
                 continue
             held = weights[j] > LEAST_SHARE
             share = float(np.min(weights[k, held] / weights[j, held]))
@@ -78,11 +80,12 @@ def loose_ends(phases: Sequence[Phase], posterior: xr.Dataset) -> list[dict[str,
 def sentence_of(loose: dict[str, Any]) -> str:
     """Write one loose end as a sentence that says what would mend it."""
     phase, other, share = loose["phase"], loose["other"], 100.0 * float(loose["share"])
-    return (
+    text = (
         f"Nothing declared pins {phase} against {other}: up to {share:.0f} % of its counts could belong to {other} at "
         f"no cost to the fit, and its intervals do not hold that. Declare an element of {other} absent from {phase}, "
         f"or `matrix = true` if {phase} has pure regions."
     )
+    return Reservation(text, PINNED)
 
 
 class Known(NamedTuple):
@@ -173,7 +176,7 @@ def composition_records(
     rows = []
     for k, phase in enumerate(phases):
         for i, element in enumerate(elements):
-            if element in phase.absent or sd[k, i] == 0.0:
+            if phase.is_support or element in phase.absent or sd[k, i] == 0.0:
                 continue
             without = [float(np.hypot(np.sqrt(change.variance[k, i]), change.shift[k, i])) for change in less]
             # That an element is absent tells its own amount, which is no gain.
@@ -265,7 +268,7 @@ def flat_directions(
         if share > FLAT:
             break
         unit = vector / np.sqrt(vector @ marginal @ vector)
-        moved = local.slopes() @ unit
+        moved = np.where(supports_of(phases)[:, None], 0.0, local.slopes() @ unit)
         k, i = divmod(int(np.abs(moved).argmax()), moved.shape[1])
         found.append(
             {

@@ -35,6 +35,7 @@ from bayesunmix.models.unmixing import (
     log_ratios,
     spectra,
 )
+from bayesunmix.shares import NOTHING, ratio_of
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -147,7 +148,8 @@ def composition_slopes(
 ) -> FloatArray:
     """Return the derivative of atom fractions with respect to some weights, shape (phase, element, place).
 
-    dx_ke / dw_ki = (delta_ei - x_ke) / (y_ki sum_l w_kl / y_kl) for an element i, 0 for another component.
+    dx_ke / dw_ki = (delta_ei - x_ke) / (y_ki sum_l w_kl / y_kl) for an element i, 0 for another component, and 0 in a
+    phase without atoms.
 
     Parameters
     ----------
@@ -158,7 +160,7 @@ def composition_slopes(
     atoms = (weights[:, :n_elements] / data.yields).sum(axis=1)
     slopes = np.zeros((n_phases, n_elements, len(places)))
     for number, (phase, component) in enumerate(places):
-        if component < n_elements:
+        if component < n_elements and atoms[phase] > NOTHING:
             change = (np.arange(n_elements) == component) - atom_fractions[phase]
             slopes[phase, :, number] = change / (data.yields[phase, component] * atoms[phase])
     return slopes
@@ -166,7 +168,7 @@ def composition_slopes(
 
 def balance_slopes(a_site: FloatArray, b_site: FloatArray, atom_fractions: FloatArray) -> FloatArray:
     """Return the derivative of log(A . x / B . x) with respect to atom fractions, shape (element,)."""
-    return np.asarray(a_site / (a_site @ atom_fractions) - b_site / (b_site @ atom_fractions))
+    return ratio_of(a_site, a_site @ atom_fractions) - ratio_of(b_site, b_site @ atom_fractions)
 
 
 @jax.jit

@@ -25,6 +25,8 @@ from bayesunmix.fit.starts import component_templates
 from bayesunmix.inference.misfit import Scan, pooled_amounts, scan, scores
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.models.endmember import EndmemberBasis
+from bayesunmix.severity import PLACES, Reservation
+from bayesunmix.shares import shares_of
 from bayesunmix.xray import LineTable
 from bayesunmix.xray.atomic import USUAL
 
@@ -78,10 +80,11 @@ class Misfit:
         said = ". ".join(_capital(region.sentence()) for region in self.regions[:MOST_SAID])
         more = len(self.regions) - MOST_SAID
         rest = f" There are {more} more places." if more > 0 else ""
-        return [
+        text = (
             f"Some places are no mixture of the declared phases. {said}.{rest} A phase may be missing; the numbers of "
             "the declared ones may have suffered."
-        ]
+        )
+        return [Reservation(text, PLACES)]
 
     def facts(self) -> dict[str, Any]:
         """Return what run.json says of the search itself."""
@@ -112,7 +115,7 @@ def find_misfit(
     templates = component_templates(basis).mean(axis=0)
     grid = np.add.reduceat(bins.astype(np.float64), starts, axis=1).reshape(*shape, -1)
     pooled, own = (np.add.reduceat(values, starts, axis=1) for values in (spectra, templates))
-    directions = np.concatenate([own / own.sum(axis=1, keepdims=True), np.eye(len(starts))])
+    directions = np.concatenate([shares_of(own), np.eye(len(starts))])
     shares, kept = pixels.count_share.astype(np.float64).reshape(*shape, -1), setup.image.kept
     box = bounding_box(kept)
     part = scan(

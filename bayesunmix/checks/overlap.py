@@ -9,7 +9,6 @@ from 0.05 a block on, the places between have pulled the endmembers.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.inference.mixture import atom_weights
-from bayesunmix.models.abundance import face_positions, simplex_atoms
+from bayesunmix.models.abundance import face_positions, overlapping, simplex_atoms
+from bayesunmix.severity import OVERLAP, Reservation
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -49,11 +49,12 @@ class Overlap:
         """Return one sentence, where it matters."""
         if self.nats_per_block < NOTICED:
             return []
-        return [
+        text = (
             f"Where grains meet, three phases share a place ({100.0 * self.share:.0f} % of the map), and two are "
             "resolved: compositions of phases that no pixel is made of alone may be off by more than their intervals. "
             "Run again with `inference.max_overlap = 3`, and trust what both runs agree on."
-        ]
+        )
+        return [Reservation(text, OVERLAP)]
 
 
 def find_overlap(
@@ -82,8 +83,7 @@ def find_overlap(
     model = simplex_atoms(spectra, typical, max_overlap=max_overlap, matrix=matrix)
     faces = [
         face_positions(spectra[list(members)], typical / STEP**2) @ np.eye(len(spectra))[list(members)]
-        for members in itertools.combinations(range(len(spectra)), 3)
-        if not matrix.any() or matrix[list(members)].any()
+        for members in overlapping(len(spectra), 3, matrix)
     ]
     atoms = np.concatenate([model, *faces])
     log_mixed = np.log(atoms @ spectra)

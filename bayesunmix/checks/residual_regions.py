@@ -199,7 +199,7 @@ def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> 
     known = causes(setup)
     rows = []
     for name, counts, mean in spectra:
-        share = float(mean.sum() / observed.sum())
+        share = float(mean.sum() / max(observed.sum(), 1.0))
         for region in find_regions(counts, mean, edges, fwhm):
             width = float(np.interp(region.energy_keV, setup.image.energy_keV, fwhm))
             rows.append(

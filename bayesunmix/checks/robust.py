@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
 from bayesunmix.checks.local_posterior import composition_slopes
 from bayesunmix.fit.draws import Draws, read_draws
@@ -27,13 +26,14 @@ from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.inference.arrays import single_thread
-from bayesunmix.inference.laplace import SMALLEST, CutGaussian, cut_gaussian
+from bayesunmix.inference.laplace import SMALLEST, CutGaussian, cut_gaussian, softplus_slope
 from bayesunmix.inference.mixture import atom_weights, relative_likelihood, responsibilities
 from bayesunmix.inference.sandwich import Stretch, stretch_of, tile_labels
 from bayesunmix.inference.sharding import n_threads
 from bayesunmix.models.abundance import log_weights
 from bayesunmix.models.thickness import THINNEST, answered, counted
 from bayesunmix.models.unmixing import UnmixingData, spectra, thickness_parameters
+from bayesunmix.phase import supports_of
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -139,8 +139,8 @@ def compare_tiles(
     """Compare the scores of spatial tiles with the curvature, over the compositions of what is clearly there."""
     slope = np.ones(len(fitted.estimate.z))
     positive = fitted.model.blocks["line_units"]
-    slope[positive] = expit(fitted.estimate.z[positive])
-    quantities = _quantities(fitted, target)
+    slope[positive] = softplus_slope(fitted.estimate.z[positive])
+    quantities = _quantities(fitted, target, supports_of(setup.phases))
     labels = _tiles_of_blocks(setup, n_tiles)
     if len(quantities.places) == 0:
         return None, quantities
@@ -200,8 +200,8 @@ def stretched(z: FloatArray, target: CutGaussian, stretch: Stretch, positive: sl
     return y.reshape(z.shape)
 
 
-def _quantities(fitted: FittedPosterior, target: CutGaussian) -> Quantities:
-    """Atom fractions with nominal calibration of the weights that are clearly above zero."""
+def _quantities(fitted: FittedPosterior, target: CutGaussian, supports: npt.NDArray[np.bool_]) -> Quantities:
+    """Atom fractions with nominal calibration of the weights that are clearly above zero, supports left out."""
     data, lines = fitted.data, fitted.model.blocks["line_units"]
     n_elements = data.yields.shape[1]
     weights = np.zeros(data.basis.allowed.shape)
@@ -212,7 +212,8 @@ def _quantities(fitted: FittedPosterior, target: CutGaussian) -> Quantities:
     places = [
         (int(k), int(e))
         for (k, e), seen in zip(np.asarray(data.free), clear, strict=True)
-        if seen and e < n_elements
+        # A phase of one element is all of it, whatever the counts.
+        if seen and e < n_elements and not supports[k] and slopes[k, e].any()
     ]
     gradients = np.zeros((len(places), len(fitted.estimate.z)))
     for row, place in zip(gradients, places, strict=True):

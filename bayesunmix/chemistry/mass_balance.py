@@ -31,7 +31,8 @@ import xarray as xr
 from bayesunmix.chemistry.oxides import oxygen_per_atom
 from bayesunmix.chemistry.quantify import interval
 from bayesunmix.chemistry.stoichiometry import SYMBOLS, check_element
-from bayesunmix.errors import InputError, check_positive
+from bayesunmix.errors import InputError, check_positive, shown
+from bayesunmix.shares import shares_of
 from bayesunmix.xray.atomic import atomic_weight
 
 FloatArray = npt.NDArray[np.float64]
@@ -39,6 +40,8 @@ FloatArray = npt.NDArray[np.float64]
 _STEPS = 30
 # A phase never gets less than this share of the counts in the reweighting: a variance must stay positive.
 _LEAST_SHARE = 1e-9
+# Added to the information, as a share of all of it, so that it has an inverse.
+RIDGE = 1e-12
 _OXIDE = re.compile(r"([A-Z][a-z]?)(\d*)O(\d*)")
 _FIELD = "sample.bulk_wt_pct"
 
@@ -66,7 +69,7 @@ def check_bulk(bulk: object, elements: Sequence[str], field: str = _FIELD) -> di
     (Given(value=0.3, sd=0.0), 21.04)
     """
     if not isinstance(bulk, Mapping) or not bulk:
-        raise InputError(field, "be a table such as {Nd = 0.3, U = [0.3, 0.01]}", f"is {bulk!r}")
+        raise InputError(field, "be a table such as {Nd = 0.3, U = [0.3, 0.01]}", f"is {shown(bulk)}")
     found: dict[str, Given] = {}
     for key, value in bulk.items():
         element, factor = _element(field, key)
@@ -76,7 +79,7 @@ def check_bulk(bulk: object, elements: Sequence[str], field: str = _FIELD) -> di
             raise InputError(field, "name each element once", f"names {element} twice")
         numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value, 0.0]
         if len(numbers) != 2:
-            raise InputError(f"{field}.{key}", "be a number or [value, sd]", f"is {value!r}")
+            raise InputError(f"{field}.{key}", "be a number or [value, sd]", f"is {shown(value)}")
         amount = check_positive(f"{field}.{key}", numbers[0])
         sd = check_positive(f"{field}.{key} (sd)", numbers[1], allow_zero=True)
         found[element] = Given(factor * amount, factor * sd)
@@ -115,6 +118,8 @@ def count_shares(total: FloatArray, spectra: FloatArray, seed: int) -> FloatArra
         weight = counts / np.maximum(np.einsum("dk,dkc->dc", share, spectra), 1e-300)
         scaled = spectra * weight[:, None, :]
         information = np.einsum("dkc,dlc->dkl", scaled, spectra)
+        # Of two phases with the same spectrum each gets half.
+        information += RIDGE * np.einsum("dkk->d", information)[:, None, None] * np.eye(phases)
         target = np.einsum("dkc,c->dk", scaled, total / counts)
         share = np.maximum(np.linalg.solve(information, target[..., None])[..., 0], _LEAST_SHARE)
         share /= share.sum(axis=1, keepdims=True)
@@ -123,7 +128,7 @@ def count_shares(total: FloatArray, spectra: FloatArray, seed: int) -> FloatArra
     root = np.linalg.cholesky(np.linalg.inv(information))
     error = np.einsum("dkl,dl->dk", root, np.random.default_rng([seed, 23]).normal(size=share.shape))
     drawn = np.maximum(share + error, 0.0)
-    return np.asarray(drawn / drawn.sum(axis=1, keepdims=True))
+    return shares_of(drawn)
 
 
 def balance_table(

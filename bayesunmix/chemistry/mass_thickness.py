@@ -25,6 +25,7 @@ from bayesunmix.chemistry.quantify import CalibrationDraws, interval, relative_a
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.errors import InputError
 from bayesunmix.fit.forward import ForwardModel
+from bayesunmix.shares import ratio_of
 from bayesunmix.xray.lines import AVOGADRO
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def mass_thickness(
     flat = per_count.reshape(-1, per_count.shape[-1])
     covariance = np.atleast_2d(np.cov(flat, rowvar=False)) if len(flat) > 1 else np.zeros((len(average),) * 2)
     # Calibration scales what the mixture leaves open about a pixel.
-    mixture = pixels.value_sd * (average.sum() / nominal.sum())
+    mixture = pixels.value_sd * ratio_of(average.sum(), nominal.sum())
     variance = np.einsum("pk,kl,pl->p", shares, covariance, shares) + mixture**2
     rng = np.random.default_rng([seed, 21])
     mean = (

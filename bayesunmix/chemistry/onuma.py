@@ -179,8 +179,8 @@ def onuma(
     InputError
         If a phase or element is unknown, or a number cannot be.
     """
-    check_phase("numerator", numerator, result.phases)
-    check_phase("denominator", denominator, result.phases)
+    check_phase("numerator", numerator, result.sample_phases)
+    check_phase("denominator", denominator, result.sample_phases)
     if numerator == denominator:
         raise InputError("denominator", "be another phase than the numerator", f"is {denominator!r}")
     temperature = None if temperature_K is None else check_positive("temperature_K", temperature_K)

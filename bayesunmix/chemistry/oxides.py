@@ -19,7 +19,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from bayesunmix.chemistry.stoichiometry import check_element
-from bayesunmix.errors import InputError, check_between, check_fraction, check_number, suggest
+from bayesunmix.errors import InputError, check_between, check_fraction, check_number, shown, suggest
 from bayesunmix.xray.absorption import oxygen_per_cation
 
 FerricShare = float | tuple[float, float] | Mapping[str, float | tuple[float, float]]
@@ -70,7 +70,7 @@ def check_valences(field: str, valences: object) -> dict[str, float]:
     {'U': 6.0}
     """
     if not isinstance(valences, Mapping):
-        raise InputError(field, "be a table such as {U = 6}", f"is {valences!r}")
+        raise InputError(field, "be a table such as {U = 6}", f"is {shown(valences)}")
     for element in valences:
         check_element(field, element)
     return {
@@ -130,7 +130,7 @@ def _share(field: str, value: object) -> float | tuple[float, float]:
     if isinstance(value, Sequence) and not isinstance(value, str):
         numbers: list[Any] = list(value)
         if len(numbers) != 2:
-            raise InputError(field, "be a share of iron or [mean, sd]", f"is {value!r}")
+            raise InputError(field, "be a share of iron or [mean, sd]", f"is {shown(value)}")
         mean = check_fraction(field, numbers[0], inclusive=True)
         sd = check_number(f"{field} (sd)", numbers[1])
         most = float(np.sqrt(mean * (1.0 - mean)))

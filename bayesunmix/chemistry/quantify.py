@@ -30,6 +30,7 @@ from scipy.special import log_ndtr, ndtri
 from scipy.stats.qmc import Sobol
 
 from bayesunmix.fit.forward import THICKNESS_GRID, ForwardModel
+from bayesunmix.shares import shares_of
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -92,15 +93,14 @@ def compositions(
     absorbing: FloatArray,
     calibration: CalibrationDraws | None = None,
 ) -> FloatArray:
-    """Atom fractions of every draw, shape (chain, draw, phase, element).
+    """Atom fractions of every draw, shape (chain, draw, phase, element); zeros for a phase without atoms.
 
     Parameters
     ----------
     weights, yields, forward, absorbing, calibration
         See `relative_atoms`.
     """
-    atoms = relative_atoms(weights, yields, forward, absorbing, calibration)
-    return np.asarray(atoms / atoms.sum(axis=-1, keepdims=True))
+    return shares_of(relative_atoms(weights, yields, forward, absorbing, calibration))
 
 
 def relative_atoms(
@@ -126,7 +126,7 @@ def relative_atoms(
     (chain, draw, phase, element)
     """
     atoms = atoms_at(weights, yields, forward, absorbing, calibration)
-    own = forward.absorber_weights(atoms / atoms.sum(axis=-1, keepdims=True))
+    own = forward.absorber_weights(shares_of(atoms))
     nominal = forward.absorber_weights(absorbing)
     change = np.divide(own, nominal, out=np.ones_like(own), where=nominal > 0.0) - 1.0
     slopes = forward.absorber_slopes(absorbing)[..., 0]

@@ -45,6 +45,8 @@ from bayesunmix.chemistry.quantify import FALSE_DECISIONS_K, detect, health, ord
 FloatArray = npt.NDArray[np.float64]
 
 INTERVAL, UPPER, LOWER, UNDETERMINED = "interval", "upper", "lower", "undetermined"
+# A ratio of two amounts at the mode, without draws.
+POINT = "point"
 RESOLVED, WEAK, UNSEEN, NOTHING = "resolved", "detected but not resolved", "not detected", "declared absent"
 FALSE_DETECTIONS = 0.05
 _STATISTICS = ("mean", "sd", "median", "lower", "upper")
@@ -194,8 +196,7 @@ def _ratio(found: Amounts, above: list[Place], below: list[Place]) -> dict[str, 
     weight = np.exp(sum(found.log_weight[:, :, k, i] for k, i in above + below)).ravel()
     values = ratio.ravel()
     if len(values) == 1:
-        known = {"median": values[0], "prob_above_1": float(values[0] > 1.0)}
-        return _row(found.level, kind, reason, **known, **({"mean": values[0]} if kind == INTERVAL else {}))
+        return _row(found.level, POINT, "", median=values[0], mean=values[0])
     two_sided = _moments(values, weight) if kind == INTERVAL else {}
     if kind != INTERVAL:
         weight = np.ones_like(values)

@@ -29,6 +29,7 @@ Radii: Shannon, R. D., Acta Cryst. A 32 (1976) 751, doi:10.1107/S056773947600155
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -36,7 +37,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.errors import InputError, suggest
+from bayesunmix.errors import InputError, shown, suggest
 
 SYMBOLS = tuple(
     "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
@@ -48,6 +49,8 @@ SYMBOLS = tuple(
 SMALL = frozenset("B Si P Ti Ge As Zr Nb Mo Sn Sb Hf Ta W".split())
 AMPHOTERIC = frozenset("Al V Cr Ga".split())
 NEITHER = frozenset("H He C N O F Ne S Cl Ar Br Kr I Xe Rn".split())
+# The formula unit of the largest minerals has some hundred atoms.
+_LONGEST_FORMULA, _MOST_ATOMS = 200, 1000.0
 _ANIONS = frozenset("H F Cl Br I He Ne Ar Kr Xe Rn".split())
 
 _TOKEN = re.compile(r"([A-Z][a-z]?)(\d+(?:\.\d+)?)?")
@@ -114,18 +117,17 @@ def check_element(field: str, value: object) -> str:
     """
     if isinstance(value, str) and value in SYMBOLS:
         return value
-    shown = f'"{value}"' if isinstance(value, str) else repr(value)
     near = value.strip().capitalize() if isinstance(value, str) else ""
     remedy = f'Did you mean "{near}"?' if near in SYMBOLS else suggest(value, SYMBOLS)
-    raise InputError(field, "be a chemical symbol such as Mg", f"is {shown}", remedy)
+    raise InputError(field, "be a chemical symbol such as Mg", f"is {shown(value)}", remedy)
 
 
 def check_elements(field: str, value: object) -> tuple[str, ...]:
     """Return `value` as a tuple of distinct chemical symbols, or raise `InputError`."""
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise InputError(field, "be a list of chemical symbols", f"is {value!r}", 'Write ["Mg", "Si"].')
+        raise InputError(field, "be a list of chemical symbols", f"is {shown(value)}", 'Write ["Mg", "Si"].')
     symbols = tuple(check_element(field, symbol) for symbol in value)
-    repeated = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
+    repeated = sorted(symbol for symbol, times in Counter(symbols).items() if times > 1)
     if repeated:
         raise InputError(field, "name each element once", f"repeats {', '.join(repeated)}")
     return symbols
@@ -213,8 +215,10 @@ def formula_content(formula: str, field: str = "stoichiometry") -> tuple[float, 
 def _tokens(formula: str, field: str) -> tuple[dict[str, float], float]:
     """Split a formula into its cations with their counts, and the count of its oxygens."""
     must = "be a formula of cations followed by oxygen"
+    if isinstance(formula, str) and len(formula) > _LONGEST_FORMULA:
+        raise InputError(field, f"have at most {_LONGEST_FORMULA} letters", f"has {len(formula)}", _REMEDY)
     if not isinstance(formula, str) or not re.fullmatch(f"(?:{_TOKEN.pattern})+", formula):
-        raise InputError(field, must, f"is {formula!r}", _REMEDY)
+        raise InputError(field, must, f"is {shown(formula)}", _REMEDY)
     pairs = [(name, float(count or 1)) for name, count in _TOKEN.findall(formula)]
     names = [name for name, _ in pairs]
     unknown = [name for name in names if name not in SYMBOLS and len(name) > 1]
@@ -222,7 +226,7 @@ def _tokens(formula: str, field: str) -> tuple[dict[str, float], float]:
         raise InputError(field, must, f'is "{formula}" with the unknown element {unknown[0]}', _REMEDY)
     if len(set(names)) < len(names):
         raise InputError(field, "name each site or element once", f'is "{formula}"', _REMEDY)
-    if len(names) < 2 or names[-1] != "O" or any(count <= 0 for _, count in pairs):
+    if len(names) < 2 or names[-1] != "O" or not all(0 < count <= _MOST_ATOMS for _, count in pairs):
         raise InputError(field, must, f'is "{formula}"', _REMEDY)
     return dict(pairs[:-1]), pairs[-1][1]
 

@@ -1,20 +1,23 @@
 """How a map was measured: the facts of microscope and detector that the physics needs.
 
 A fact that the file does not hold is ``None`` and listed in `Acquisition.missing`; nothing is filled in from anyone's
-preferences.
+preferences. Where each fact comes from is in `Acquisition.sources`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
 
-from bayesunmix.errors import InputError, check_between, check_number, check_positive
+from bayesunmix.errors import InputError, check_between, check_choice, check_number, check_positive
 
 Microscope = Literal["TEM", "SEM"]
+Excitation = Literal["electrons", "photons"]
+Source = Literal["file", "configuration", "library default", "assumption"]
 
 # Above this a "beam energy in keV" was surely given in eV: the strongest microscopes ever built ran at 3 MeV.
 _MAX_BEAM_ENERGY_KEV = 3000.0
@@ -32,6 +35,10 @@ _PLACES = {
     "tilt_beta_deg": ("Stage", "tilt_beta"),
 }
 _ANGLES = ("azimuth_deg", "elevation_deg", "tilt_deg", "tilt_beta_deg")
+# What is no number of the measurement, and not missed where it is not known.
+_NO_FACTS = ("elements", "excitation", "sources")
+# How many pixels a stored live time is of: our own key beside HyperSpy's, which does not say.
+LIVE_TIME_PIXELS = "live_time_pixels"
 
 
 def takeoff_angle(
@@ -76,6 +83,8 @@ def takeoff_angle(
 class Acquisition:
     """Facts of one measurement; ``None`` where unknown.
 
+    Two are equal when their facts are, wherever they come from.
+
     Parameters
     ----------
     beam_energy_keV
@@ -88,14 +97,21 @@ class Acquisition:
         Direction of the detector; azimuth 0 is perpendicular to the alpha tilt axis.
     tilt_deg, tilt_beta_deg
         Stage tilts alpha and beta.
-    live_time_s, real_time_s
-        Detector times of the whole map.
+    live_time_s
+        Live time of the whole map, all pixels together.
+    real_time_s
+        The detector's real time as the file gives it.
     beam_current_nA
         Beam current.
     microscope
         ``"TEM"`` or ``"SEM"``.
     elements
         Elements the file lists.
+    excitation
+        What excites the X-rays: ``"electrons"`` or ``"photons"``.
+    sources
+        For each known fact by name: ``"file"``, ``"configuration"`` (given by the user), ``"library default"`` (equals
+        what a library fills in where a file says nothing) or ``"assumption"``. What is not named counts as given.
     """
 
     beam_energy_keV: float | None = None
@@ -110,8 +126,16 @@ class Acquisition:
     beam_current_nA: float | None = None
     microscope: Microscope | None = None
     elements: tuple[str, ...] = ()
+    excitation: Excitation | None = None
+    sources: Mapping[str, Source] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
+        for name, choices in (("microscope", ("TEM", "SEM")), ("excitation", ("electrons", "photons"))):
+            if getattr(self, name) is not None:
+                check_choice(name, getattr(self, name), choices)
+        known = [entry.name for entry in dataclasses.fields(self) if self._holds(entry.name)]
+        sources = {name: self.sources.get(name, "configuration") for name in known}
+        object.__setattr__(self, "sources", sources)
         if self.beam_energy_keV is not None:
             energy = check_positive("beam_energy_keV", self.beam_energy_keV)
             if energy > _MAX_BEAM_ENERGY_KEV:
@@ -134,8 +158,10 @@ class Acquisition:
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Acquisition:
         """Read the facts from HyperSpy metadata given as nested dictionaries.
 
-        Values that cannot be (a beam energy of 0, a text) count as missing. The take-off angle follows from detector
-        direction and tilt by `takeoff_angle`; see `Acquisition.assumes_untilted` for a file without a stage tilt.
+        Keys are compared as HyperSpy compares them. Values that cannot be (a beam energy of 0, a text) count as
+        missing. The take-off angle follows from detector direction and tilt by `takeoff_angle`; see
+        `Acquisition.assumes_untilted` for a file without a stage tilt. A live time without a word on whose it is counts
+        as that of the whole map; `bayesunmix.data.facts` knows more of where facts come from.
         """
         microscope, section = _microscope_section(metadata)
         facts: dict[str, Any] = {}
@@ -143,18 +169,24 @@ class Acquisition:
             value = _number_at(section, place)
             if value is not None and (name in _ANGLES or value > 0.0):
                 facts[name] = value
-        facts["takeoff_angle_deg"] = _takeoff_from(facts)
-        listed = _at(metadata, ("Sample", "elements"))
-        elements = tuple(str(element) for element in listed) if isinstance(listed, (list, tuple)) else ()
-        return cls(microscope=microscope, elements=elements, **facts)
+        excitation = _at(section, ("excitation",)) or (None if microscope is None else "electrons")
+        photons = excitation == "photons"
+        known = cls(
+            microscope=None if photons else microscope,
+            excitation="photons" if photons else cast(Excitation | None, excitation and "electrons"),
+            elements=_symbols(_at(metadata, ("Sample", "elements"))),
+            takeoff_angle_deg=None if photons else _takeoff_from(facts),
+            **facts,
+        )
+        return known.from_source("file")
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Names of the facts that are not known."""
         return tuple(
-            field.name
-            for field in dataclasses.fields(self)
-            if field.name != "elements" and self._lacks(field.name)
+            entry.name
+            for entry in dataclasses.fields(self)
+            if entry.name not in _NO_FACTS and not self._holds(entry.name)
         )
 
     @property
@@ -166,16 +198,33 @@ class Acquisition:
             and (self.takeoff_angle_deg == self.elevation_deg)
         )
 
-    def replace(self, **changes: float | str | tuple[str, ...] | None) -> Acquisition:
-        """Return a copy with some facts changed; new angles give a new take-off angle unless it is given too."""
+    def replace(
+        self, *, source: Source = "configuration", **changes: float | str | tuple[str, ...] | None
+    ) -> Acquisition:
+        """Return a copy with some facts changed, which come from `source`.
+
+        New angles give a new take-off angle unless it is given too. A microscope works with electrons.
+        """
         if "takeoff_angle_deg" not in changes and any(name in changes for name in _ANGLES):
             facts: dict[str, Any] = {name: changes.get(name, getattr(self, name)) for name in _ANGLES}
             changes["takeoff_angle_deg"] = _takeoff_from(facts)
+        if changes.get("microscope") is not None:
+            changes.setdefault("excitation", "electrons")
         checked_on_creation: dict[str, Any] = dict(changes)
-        return dataclasses.replace(self, **checked_on_creation)
+        sources = {**self.sources, **dict.fromkeys(changes, source)}
+        return dataclasses.replace(self, **checked_on_creation, sources=sources)
 
-    def to_metadata(self) -> dict[str, Any]:
-        """Return the known facts in HyperSpy's metadata convention, as nested dictionaries."""
+    def from_source(self, source: Source, names: Iterable[str] | None = None) -> Acquisition:
+        """Return a copy in which the facts called `names`, or all, come from `source`."""
+        changed = dict.fromkeys(self.sources if names is None else names, source)
+        return dataclasses.replace(self, sources={**self.sources, **changed})
+
+    def to_metadata(self, n_pixels: int | None = None) -> dict[str, Any]:
+        """Return the known facts in HyperSpy's metadata convention, as nested dictionaries.
+
+        Given the number of pixels, it is kept beside the live time, so that a map cut or rebinned in HyperSpy can still
+        tell of how many pixels the live time is.
+        """
         section: dict[str, Any] = {}
         for name, place in _PLACES.items():
             value = getattr(self, name)
@@ -185,13 +234,17 @@ class Acquisition:
             for key in place[:-1]:
                 node = node.setdefault(key, {})
             node[place[-1]] = value
+        if self.live_time_s is not None and n_pixels is not None:
+            section["Detector"]["EDS"][LIVE_TIME_PIXELS] = n_pixels
+        if self.excitation == "photons":
+            section["excitation"] = "photons"
         metadata: dict[str, Any] = {"Acquisition_instrument": {self.microscope or "TEM": section}}
         if self.elements:
             metadata["Sample"] = {"elements": list(self.elements)}
         return metadata
 
-    def _lacks(self, name: str) -> bool:
-        return getattr(self, name) is None
+    def _holds(self, name: str) -> bool:
+        return name != "sources" and getattr(self, name) not in (None, ())
 
 
 def _microscope_section(metadata: Mapping[str, Any]) -> tuple[Microscope | None, Mapping[str, Any]]:
@@ -205,13 +258,39 @@ def _microscope_section(metadata: Mapping[str, Any]) -> tuple[Microscope | None,
     return (kinds[0] if signal_type in ("EDS_SEM", "EDS_TEM") else None), {}
 
 
+def same_key(key: object) -> str:
+    """Return a key in the form in which HyperSpy compares keys: without blanks around it and without punctuation."""
+    ascii_only = unicodedata.normalize("NFKD", str(key)).encode("ascii", "ignore").decode()
+    return "".join(c for c in ascii_only if c.isalnum() or c in " _").strip().replace(" ", "_")
+
+
 def _at(node: object, place: tuple[str, ...]) -> object:
-    """Return what nested dictionaries hold at `place`, or None."""
+    """Return what nested dictionaries hold at `place`, or None; of two keys that are the same, the later one counts."""
     for key in place:
-        if not isinstance(node, Mapping) or key not in node:
+        if not isinstance(node, Mapping):
             return None
-        node = node[key]
+        found = [value for own, value in node.items() if same_key(own) == key]
+        if not found:
+            return None
+        node = found[-1]
     return node
+
+
+def _symbols(listed: object) -> tuple[str, ...]:
+    """Return symbols of elements that a file holds as a list, an array or one text."""
+    if isinstance(listed, (str, bytes)):
+        listed = [listed]
+    if not isinstance(listed, Iterable) or isinstance(listed, Mapping):
+        return ()
+    texts = (one.decode(errors="replace") if isinstance(one, bytes) else str(one) for one in listed)
+    return tuple(text.strip() for text in texts if text.strip())
+
+
+def filled_with_nan(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the facts for which HyperSpy metadata hold NaN."""
+    _, section = _microscope_section(metadata)
+    stored = {name: _at(section, place) for name, place in _PLACES.items()}
+    return tuple(name for name, value in stored.items() if isinstance(value, float) and math.isnan(value))
 
 
 def _number_at(node: object, place: tuple[str, ...]) -> float | None:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.errors import InputError
+from bayesunmix.memory import check_counts
 
 # dask ships no types.
 DaskArray = Any
@@ -109,6 +110,7 @@ def shown(array: Source) -> str:
 
 def _read_blocks(source: Source) -> ReadCounts:
     """Read an array that has to be converted."""
+    check_counts(source.shape)
     compact: npt.NDArray[np.unsignedinteger[Any]] = np.zeros(source.shape, dtype=np.uint8)
     masked, holds_nan = np.zeros(source.shape[:-1], bool), np.zeros(source.shape[:-1], bool)
     for place in _blocks(source):

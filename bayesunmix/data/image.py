@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.acquisition import Acquisition, Microscope
 from bayesunmix.data.counts import as_source, read_counts, shown, smallest_dtype
 from bayesunmix.errors import BayesUnmixWarning, InputError, check_number, check_positive
 
@@ -175,6 +175,9 @@ class SpectrumImage:
         beam_energy_keV: float | None = None,
         takeoff_angle_deg: float | None = None,
         resolution_eV: float | None = None,
+        microscope: Microscope | None = None,
+        energy_offset_keV: float | None = None,
+        energy_scale_keV: float | None = None,
     ) -> SpectrumImage:
         """Make a map of a HyperSpy signal with one energy axis, eager or lazy.
 
@@ -183,8 +186,10 @@ class SpectrumImage:
         signal
             ``EDSTEMSpectrum``, ``EDSSEMSpectrum`` or ``Signal1D`` whose energy axis has the unit eV or keV. A lazy one
             is read block by block.
-        beam_energy_keV, takeoff_angle_deg, resolution_eV
+        beam_energy_keV, takeoff_angle_deg, resolution_eV, microscope
             Facts that win over the signal's metadata.
+        energy_offset_keV, energy_scale_keV
+            Energy of the first channel's centre and width of a channel, in place of the signal's.
 
         Raises
         ------
@@ -193,19 +198,16 @@ class SpectrumImage:
 
         Notes
         -----
-        exSpy fills facts that its file lacks with its own preferences (elevation 35°, azimuth 0°, tilt 0°); a detector
-        direction that equals them is warned about. `bayesunmix.load` reads the file itself and knows what is missing.
+        exSpy fills facts that its file lacks with its own preferences (elevation 35°, azimuth 0°, tilt 0°, 130 eV).
+        What equals them has the source "library default", and a detector direction that does is warned about.
         """
-        from bayesunmix.data.io import dictionary_of_signal, exspy_defaults, image_of_dictionary
+        from bayesunmix.data.signals import Given, image_of_signal
 
-        image = image_of_dictionary(
-            dictionary_of_signal(signal),
-            beam_energy_keV=beam_energy_keV,
-            takeoff_angle_deg=takeoff_angle_deg,
-            resolution_eV=resolution_eV,
+        given = Given(
+            beam_energy_keV, takeoff_angle_deg, resolution_eV, microscope, energy_offset_keV, energy_scale_keV
         )
-        assumed = exspy_defaults(signal) if takeoff_angle_deg is None else ()
-        return dataclasses.replace(image, warnings=()).with_warnings(image.warnings + assumed)
+        image = image_of_signal(signal, given)
+        return dataclasses.replace(image, warnings=()).with_warnings(image.warnings)
 
     @property
     def shape(self) -> tuple[int, int, int]:

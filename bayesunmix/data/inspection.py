@@ -6,74 +6,24 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
 from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.axis_search import ORDINARY_KEV
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import load
-from bayesunmix.data.peak_sources import USUAL_STRAY, Candidate, PeakSources
-from bayesunmix.data.peaks import LOWEST_KEV, LineGroup, Peak, SumSpectrum
-from bayesunmix.errors import BayesUnmixWarning, InputError
-from bayesunmix.xray import POLYMER_WINDOW, WINDOWLESS, Calibration, Detector, LineTable, Response, calibrate
-from bayesunmix.xray.refinement import merge_channels
-from bayesunmix.xray.response import MN_K_ALPHA_KEV, TYPICAL_RESOLUTION_EV
+from bayesunmix.data.peaks import Peak
+from bayesunmix.data.reading import Reading, read_peaks
+from bayesunmix.data.stray import ORIGINS, Origin, origins
+from bayesunmix.errors import BayesUnmixWarning
+from bayesunmix.xray.response import MN_K_ALPHA_KEV
 
-# Where a file does not say its beam energy, for the relative strengths of K, L and M lines alone.
-ASSUMED_BEAM_KEV = {"TEM": 200.0, "SEM": 20.0}
-# A fitted axis farther off than this, relative and in keV, is the fit's fault and not the axis'.
-MOST_GAIN, MOST_OFFSET_KEV = 0.01, 0.05
 # Candidates of a peak are listed down to this probability, at most so many.
 LEAST_SHOWN, MOST_SHOWN = 0.02, 4
+# An element that nobody named is proposed for the sample from this probability on.
+CERTAIN = 0.9
 _UNITS = {"keV": "keV", "deg": "°", "eV": "eV", "s": "s", "nA": "nA"}
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A sum spectrum read with a set of elements.
-
-    Parameters
-    ----------
-    spectrum
-        The spectrum on its fitted axis, with its peaks.
-    named
-        Elements that the user or the file names and that have lines on the axis; `off_axis`: those that have none.
-    given
-        Whether the user named them.
-    elements
-        Named ones, and those that most probably made the peaks that these do not explain.
-    made_by
-        Line group that makes most of each peak in a fit of `elements`, None where none does.
-    fit
-        Fit of the axis; None where there is too little to fit.
-    """
-
-    spectrum: SumSpectrum
-    named: tuple[str, ...]
-    given: bool
-    off_axis: tuple[str, ...]
-    elements: tuple[str, ...]
-    made_by: dict[Peak, LineGroup | None]
-    fit: Calibration | None
-
-    @property
-    def found(self) -> tuple[str, ...]:
-        """Elements that were added to the named ones."""
-        return tuple(element for element in self.elements if element not in self.named)
-
-    @cached_property
-    def candidates(self) -> dict[Peak, list[Candidate]]:
-        """Possible sources of each peak, likeliest first, with probabilities that add up to 1."""
-        sources = PeakSources(self.spectrum, self.named)
-        return {peak: sources.candidates(peak, self.elements) for peak in self.spectrum.peaks}
-
-    def unexplained(self, peak: Peak) -> bool:
-        """Whether named elements, their pile-up and escape peaks are together less likely than all else."""
-        expected = (*self.named, "pile-up", "escape")
-        return sum(one.probability for one in self.candidates[peak] if one.name in expected) < 0.5
 
 
 def inspect_map(
@@ -109,9 +59,14 @@ def inspect_map(
         # The text itself holds what is odd about the map.
         warnings.simplefilter("ignore", BayesUnmixWarning)
         image = load(path, signal)
+    return f"File      {path}\n{describe(image, elements)}"
+
+
+def describe(image: SpectrumImage, elements: Sequence[str] | None = None) -> str:
+    """Describe a map as `inspect_map` does a file's."""
     reading = read_peaks(image, tuple(elements or ()))
     parts = [
-        _map_text(image, Path(path)),
+        _map_text(image),
         _facts_text(image.acquisition),
         _peaks_text(reading),
         _proposal(reading),
@@ -119,65 +74,12 @@ def inspect_map(
     return "\n\n".join(parts)
 
 
-def read_peaks(image: SpectrumImage, given: tuple[str, ...] = ()) -> Reading:
-    """Find peaks and elements twice: on the axis as it is, and on the one fitted with the first round's elements.
-
-    Parameters
-    ----------
-    image
-        A map.
-    given
-        Elements whose lines are looked for first; those that the map names when left out.
-    """
-    facts = image.acquisition
-    beam = facts.beam_energy_keV or ASSUMED_BEAM_KEV[facts.microscope or "TEM"]
-    table = LineTable.built_in(beam)
-    edges = image.channel_edges_keV
-    wanted = given or facts.elements
-    on_axis = [
-        e for e in wanted if e in table.elements and table.families(e, max(edges[0], LOWEST_KEV), edges[-1])
-    ]
-    detector = _detector(facts)
-    merged = merge_channels(image.sum_spectrum().astype(np.float64), edges, detector.response)
-    spectrum = SumSpectrum(*merged, detector.response, table, beam, detector.efficiency)
-    named = tuple(on_axis)
-    fit = _fit(spectrum, PeakSources(spectrum, named).guess(named), detector)
-    if fit is not None:
-        spectrum = dataclasses.replace(spectrum, response=fit.response)
-    chosen = PeakSources(spectrum, named).guess(named)
-    off_axis = tuple(element for element in wanted if element not in on_axis)
-    return Reading(spectrum, named, bool(given), off_axis, chosen, spectrum.explained(chosen), fit)
-
-
-def _detector(facts: Acquisition) -> Detector:
-    try:
-        response = Response.from_resolution(facts.resolution_eV or TYPICAL_RESOLUTION_EV)
-    except InputError:
-        # Some files hold a resolution at another line, or none that silicon can have.
-        response = Response.from_resolution(TYPICAL_RESOLUTION_EV)
-    return Detector(POLYMER_WINDOW if facts.microscope == "SEM" else WINDOWLESS, response=response)
-
-
-def _fit(spectrum: SumSpectrum, elements: Sequence[str], detector: Detector) -> Calibration | None:
-    """Fit the axis; None where there is nothing to fit or the answer is no plausible axis."""
-    first = int(np.searchsorted(spectrum.edges_keV, LOWEST_KEV))
-    counts, edges = spectrum.counts[first:], spectrum.edges_keV[first:]
-    if not elements or not counts.any():
-        return None
-    fit = calibrate(
-        counts, edges, spectrum.table, elements, beam_energy_keV=spectrum.beam_energy_keV, detector=detector
-    )
-    plausible = abs(fit.response.gain - 1.0) < MOST_GAIN and abs(fit.response.offset_keV) < MOST_OFFSET_KEV
-    return fit if fit.converged and plausible else None
-
-
-def _map_text(image: SpectrumImage, path: Path) -> str:
+def _map_text(image: SpectrumImage) -> str:
     rows, columns, channels = image.shape
     totals = image.total_counts
     filled = np.count_nonzero(image.counts) / image.counts.size
     unit = image.pixel_unit or "(no unit)"
     lines = [
-        f"File      {path}",
         f"EDS map   {image.name!r}, {rows} x {columns} pixels of {image.pixel_size[0]:.4g} x"
         f" {image.pixel_size[1]:.4g} {unit}",
         f"Energy    {channels} channels of {1e3 * image.energy_step_keV:.4g} eV, {image.energy_keV[0]:.4g} to"
@@ -194,14 +96,19 @@ def _map_text(image: SpectrumImage, path: Path) -> str:
 
 def _facts_text(facts: Acquisition) -> str:
     known = [
-        _fact(entry.name, getattr(facts, entry.name))
+        _fact(entry.name, getattr(facts, entry.name)) + _source(facts.sources.get(entry.name, "file"))
         for entry in dataclasses.fields(facts)
-        if entry.name != "elements" and getattr(facts, entry.name) is not None
+        if entry.name not in ("elements", "sources") and getattr(facts, entry.name) is not None
     ]
     named = " ".join(facts.elements) or "none"
     # A second tilt is known of few microscopes and missed on none.
     missing = ", ".join(_fact(name, None) for name in facts.missing if name != "tilt_beta_deg") or "nothing"
     return f"Measured  {', '.join(known) or 'nothing is said'}\nMissing   {missing}\nNamed     {named}"
+
+
+def _source(source: str) -> str:
+    """Name the source of a fact where it is not the file."""
+    return "" if source == "file" else f" ({source})"
 
 
 def _fact(name: str, value: object) -> str:
@@ -240,14 +147,29 @@ def _peaks_text(reading: Reading) -> str:
 
 
 def _axis_text(reading: Reading) -> str:
-    if reading.fit is None:
-        return "Axis      taken as the file says; too little to fit it with"
-    response = reading.fit.response
-    width = 1e3 * float(response.fwhm_keV(MN_K_ALPHA_KEV))
-    return (
-        f"Axis      fitted gain {response.gain:.4f}, offset {1e3 * response.offset_keV:+.1f} eV, width {width:.0f} eV"
-        f" at Mn Kα (deviance per degree of freedom {reading.fit.deviance_per_dof:.2g})"
-    )
+    axis = reading.axis
+    lines = []
+    shift = axis.shift_keV(axis.typical_keV)
+    if abs(shift) > ORDINARY_KEV:
+        lines.append(
+            f"Axis      the file's axis is off by {1e3 * shift:+.0f} eV at {axis.typical_keV:.2f} keV"
+        )
+    if axis.fit is None:
+        lines += ["Axis      taken as the file says; too little to fit it with"]
+    else:
+        width = 1e3 * float(axis.fit.response.fwhm_keV(MN_K_ALPHA_KEV))
+        lines.append(
+            f"Axis      fitted gain {axis.gain:.4f}, offset {1e3 * axis.offset_keV:+.1f} eV, width {width:.0f} eV"
+            f" at Mn Kα (deviance per degree of freedom {axis.fit.deviance_per_dof:.2g})"
+        )
+    if axis.moved is not None:
+        lines.append("          energies below are corrected")
+    if axis.rival is not None:
+        lines.append(
+            f"Doubt     an axis with offset {1e3 * axis.rival.offset_keV:+.0f} eV and gain {axis.rival.gain:.4f}"
+            f" explains the spectrum nearly as well, with {' '.join(axis.rival.elements)}; --elements may decide"
+        )
+    return "\n".join(lines)
 
 
 def _peak_line(reading: Reading, peak: Peak) -> str:
@@ -263,29 +185,73 @@ def _percent(probability: float) -> str:
 
 
 def _proposal(reading: Reading) -> str:
-    """Lines for a configuration: the named elements, or the found ones, and what looks like stray."""
+    """Lines for a configuration: elements of the sample, what looks like stray and why, and the axis if it is off."""
     if not reading.elements:
         return "No elements to propose."
-    if reading.named:
-        elements, stray = list(reading.named), list(reading.found)
-    else:
-        elements = [element for element in reading.found if element not in USUAL_STRAY] or list(reading.found)
-        stray = [element for element in reading.found if element not in elements]
+    known = origins(reading.image, reading.spectrum, reading.elements, reading.named)
+    elements = list(reading.named)
+    stray, unsure = [], []
+    for element in reading.found:
+        if element in known:
+            (stray if known[element].stray else elements).append(element)
+        else:
+            certain = not reading.named or reading.certainty(element) >= CERTAIN
+            (elements if certain else unsure).append(element)
+    # Where the sample's elements are named, oxygen follows from their valences unless it is said to be measured.
+    bound = reading.named and "O" in reading.found
+    if bound:
+        elements, stray = ([element for element in part if element != "O"] for part in (elements, stray))
+    # Something must be the sample.
+    elements, stray = elements or stray, stray if elements else []
     notes = ["# A proposal to check: move to stray what belongs to grid, holder, column or ion beam."]
-    unusual = [element for element in stray if element not in USUAL_STRAY]
-    if unusual:
+    notes += [_origin_note(known[one], one in stray) for one in known if one in elements or one in stray]
+    added = [element for element in elements if element not in reading.named]
+    if reading.named and added:
+        notes.append(f"# Not named, but their peaks are there: {' '.join(added)}.")
+    if unsure:
         notes.append(
-            f"# Not named, and seldom stray: {' '.join(unusual)}. Move them to elements if they are of the sample."
+            f"# Not named, and seldom stray: {' '.join(unsure)}. Move them to elements if they are of the sample."
         )
     if "O" in elements:
         notes.append(
             "# O is measured from its own line; left out here, it would follow from the cations' valences."
         )
+    elif bound:
+        notes.append(
+            '# O has a line, and follows from the cations\' valences: oxygen = "measured" reads it from the line.'
+        )
     elif "O" in reading.off_axis:
         notes.append("# O has no line on the axis: it follows from the cations' valences.")
-    listed = {"elements": elements, "stray": stray}
+    listed = {"elements": elements, "stray": [*stray, *unsure]}
     rows = [f"{name} = [{', '.join(_quoted(symbols))}]" for name, symbols in listed.items()]
-    return "\n".join(["For a configuration", *notes, "[sample]", *rows])
+    if "O" in elements:
+        rows.append('oxygen = "measured"')
+    return "\n".join(["For a configuration", *notes, *_axis_lines(reading), "[sample]", *rows])
+
+
+def _origin_note(origin: Origin, stray: bool) -> str:
+    """Say where an element that may be stray was put, and why."""
+    place = "stray" if stray else "elements"
+    doubt = " In doubt." if origin.doubtful else ""
+    source = f" ({ORIGINS[origin.element]})" if stray else ""
+    return f"# {origin.element} under {place}{source}: {origin.reason}.{doubt}"
+
+
+def _axis_lines(reading: Reading) -> list[str]:
+    """Table of the configuration that puts the corrected axis in the place of the file's."""
+    axis = reading.axis
+    if abs(axis.shift_keV(axis.typical_keV)) <= ORDINARY_KEV:
+        return []
+    image, fit = reading.image, reading.axis.fit
+    first, step = float(image.energy_keV[0]), image.energy_step_keV
+    if fit is not None:
+        first, step = (first - fit.response.offset_keV) / fit.response.gain, step / fit.response.gain
+    return [
+        "[map]",
+        "# The corrected axis, in the place of the file's.",
+        f"energy_offset_keV = {first:.5f}",
+        f"energy_scale_keV = {step:.7f}",
+    ]
 
 
 def _quoted(symbols: Sequence[str]) -> list[str]:

@@ -180,6 +180,10 @@ class SumSpectrum:
                 families[key] = _FamilyLines(tuple(line.line for line in lines), energy, detected)
         return families
 
+    def detected_strength(self, element: str, family: str) -> float:
+        """Return the detected counts per atom of a family, in the unit of the line table."""
+        return float(self._families[element, family].detected.sum())
+
     @cached_property
     def peaks(self) -> tuple[Peak, ...]:
         """All significant peaks, in order of energy."""

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from bayesunmix.errors import InputError
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.response import KNOWN_RESPONSE, ResponseUncertainty
+from bayesunmix.shares import ratio_of, shares_of
 from bayesunmix.xray import (
     Detector,
     LineTable,
@@ -106,6 +107,9 @@ class Film:
         if self.takeoff_angle_deg is None:
             return np.zeros((len(names), *np.shape(energy_keV)))
         atoms = {e: float(x) for e, x in zip(elements, atom_fractions, strict=True) if x > 0}
+        if not atoms:
+            # A support, or a hole: no atom of the sample absorbs there.
+            return np.zeros((len(names), *np.shape(energy_keV)))
         fractions = weight_fractions(with_oxygen(atoms) if self.oxygen else atoms)
         parts = np.zeros((len(names), *np.shape(energy_keV)))
         for place, name in enumerate(names):
@@ -265,7 +269,7 @@ class ForwardModel:
         lowest = max(self.edges_keV[0], self.edges_keV[1] - self.edges_keV[0])
         hats = hat_functions(centre, lowest, self.edges_keV[-1], CONTINUUM_KNOTS)
         pieces = absorbed[:, None, :] * hats
-        return np.asarray(pieces / pieces.sum(axis=(1, 2), keepdims=True))
+        return shares_of(pieces, axis=(1, 2))
 
     def basis(
         self, atom_fractions: FloatArray, allowed: npt.NDArray[np.bool_]
@@ -297,7 +301,7 @@ class ForwardModel:
             family_owner=self.owner,
             family_ratio=area / main_area[:, self.owner],
             ratio_sd=self.ratio_sd(),
-            continuum_templates=continuum / continuum.sum(axis=2, keepdims=True),
+            continuum_templates=shares_of(continuum),
             continuum_area=continuum.sum(axis=2),
         )
         return basis, main_area[:, : len(self.elements)]
@@ -323,7 +327,8 @@ class ForwardModel:
             for phase, fractions in enumerate(atom_fractions):
                 depth = self.film.depth(self.elements, fractions, energy)
                 detected = thin_film_factor(THICKNESS_GRID[:, None] * depth) @ emitted
-                change[:, phase, place] = detected / (thin_film_factor(depth) @ emitted)
+                here = thin_film_factor(depth) @ emitted
+                change[:, phase, place] = detected / here if here > 0.0 else 1.0
         return change
 
     def absorber_slopes(self, atom_fractions: FloatArray) -> FloatArray:
@@ -342,17 +347,22 @@ class ForwardModel:
                 depth = parts.sum(axis=0)
                 detected = emitted * thin_film_factor(depth)
                 per_depth = detected * absorption_slope(depth) / np.maximum(depth, 1e-300)
-                slopes[phase, place] = (np.stack([parts, doubt * parts]) @ per_depth / detected.sum()).T
+                slopes[phase, place] = ratio_of(
+                    np.stack([parts, doubt * parts]) @ per_depth, detected.sum()
+                ).T
         return slopes
 
     def absorber_weights(self, atom_fractions: FloatArray) -> FloatArray:
-        """Weight fractions of the absorbing elements, (..., absorber), from atom fractions (..., element)."""
+        """Weight fractions of the absorbing elements, (..., absorber), from atom fractions (..., element).
+
+        Zeros where there are no atoms.
+        """
         weights = atom_fractions * np.array([atomic_weight(element) for element in self.elements])
         if len(self.film.absorbers(self.elements)) > len(self.elements):
             bound = np.array([oxygen_per_cation(element) for element in self.elements])
             oxygen = (atom_fractions * bound).sum(axis=-1, keepdims=True) * atomic_weight("O")
             weights = np.concatenate([weights, oxygen], axis=-1)
-        return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+        return shares_of(weights)
 
 
 def forward_model(

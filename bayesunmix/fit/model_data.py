@@ -28,7 +28,8 @@ from bayesunmix.models.unmixing import (
     spectra,
     unmixing_model,
 )
-from bayesunmix.phase import Phase
+from bayesunmix.phase import Phase, hosts, supports_of
+from bayesunmix.shares import ratio_of, shares_of
 
 if TYPE_CHECKING:
     from bayesunmix.fit.preparation import Setup
@@ -44,6 +45,8 @@ compiled_answered = jax.jit(answered)
 # Counts are an imperfect measure of mass thickness (dose, diffraction, shadows of the holder): this joins the relative
 # sd of the film's mass thickness in the prior of the scale between them.
 COUNTS_AS_THICKNESS_SD = 0.4
+# A phase with less than this share of the largest mass per count is no film where it is alone: a support, or a hole.
+HARDLY_ANY = 0.03
 # Crystal-chemical scatter of a declared site balance (log ratio); the calibration's errors come on top.
 SITE_BALANCE_SD = 0.03
 
@@ -85,8 +88,8 @@ class Blocks:
 
     @property
     def absorbing(self) -> FloatArray:
-        """First guess of the compositions that absorb, (phase, element): all phases are the mean of the map."""
-        return np.tile(self.mean_composition, (len(self.phases), 1))
+        """First guess of the compositions that absorb, (phase, element): the mean of the map, in supports nothing."""
+        return np.where(self.supports[:, None], 0.0, self.mean_composition)
 
     def every(self, step: int) -> Blocks:
         """Every so many-th block, evenly spread over the map."""
@@ -101,21 +104,26 @@ class Blocks:
         Parameters
         ----------
         mass_per_count : (phase,), optional
-            Mass that a count of each phase stands for, in any unit; alike by default.
+            Mass that a count of each phase stands for, in any unit; by default alike, and none in supports.
         shares : (block, phase), optional
             Mean abundances of the blocks; even by default.
         """
-        n_phases, thickness = len(self.phases), self.thickness
-        mass = np.ones(n_phases) if mass_per_count is None else mass_per_count
-        mixed = mass.mean() if shares is None else shares @ mass
+        thickness = self.thickness
+        mass = np.where(self.supports, 0.0, 1.0) if mass_per_count is None else mass_per_count
+        # The declared thickness is that of the sample, not of the bare support or the hole beside it.
+        sample = mass > HARDLY_ANY * mass.max()
+        mixed, present = (
+            np.full(len(thickness.blocks), each.mean()) if shares is None else shares @ each
+            for each in (mass, sample.astype(float))
+        )
+        normal = float(ratio_of((thickness.blocks * mixed).sum(), present.sum()))
         sd = float(np.hypot(self.forward.film.relative_sd, COUNTS_AS_THICKNESS_SD))
-        normal = float((thickness.blocks * mixed).mean())
-        return ThicknessEffect(thickness.absorption_slope, thickness.stray_share, mass / normal, sd)
+        return ThicknessEffect(thickness.absorption_slope, thickness.stray_share, ratio_of(mass, normal), sd)
 
     @property
     def typical_counts(self) -> float:
         """Mean counts of a block."""
-        return float(self.counts.sum(dtype=np.float64) / len(self.counts))
+        return float(self.counts.sum(dtype=np.float64) / max(len(self.counts), 1))
 
     @property
     def matrix(self) -> npt.NDArray[np.bool_]:
@@ -123,10 +131,21 @@ class Blocks:
         return np.array([phase.matrix for phase in self.phases])
 
     @property
+    def supports(self) -> npt.NDArray[np.bool_]:
+        """Phases declared to hold no element of the sample, shape (phase,)."""
+        return supports_of(self.phases)
+
+    @property
+    def hosts(self) -> npt.NDArray[np.bool_]:
+        """Phases in which the others are embedded, shape (phase,): see `bayesunmix.phase.hosts`."""
+        return hosts(self.phases)
+
+    @property
     def allowed(self) -> npt.NDArray[np.bool_]:
-        """False where an element is declared absent, shape (phase, element)."""
+        """False where an element is declared absent, or the phase a support, shape (phase, element)."""
         elements = self.forward.elements
-        return np.array([[element not in phase.absent for element in elements] for phase in self.phases])
+        present = [[element not in phase.absent for element in elements] for phase in self.phases]
+        return np.array(present) & ~self.supports[:, None]
 
     def balance(self) -> SiteBalance:
         """Soft site balances of the phases with a declared stoichiometry.
@@ -146,7 +165,7 @@ class Blocks:
             if sites is not None:
                 a_site[k], b_site[k], target[k] = sites.a, sites.b, np.log(sites.ratio)
                 on_a, on_b = sites.a * self.mean_composition, sites.b * self.mean_composition
-                slope = on_a / on_a.sum() - on_b / on_b.sum()
+                slope = shares_of(on_a) - shares_of(on_b)
                 calibration = np.linalg.norm(slope * self.forward.calibration_sd)
                 inverse_sd[k] = 1.0 / np.hypot(SITE_BALANCE_SD, calibration)
         return SiteBalance(a_site, b_site, target, inverse_sd)
@@ -190,7 +209,7 @@ def _sites(data: UnmixingData, units: jax.Array, log_odds: jax.Array) -> Sites:
 
 def log_odds_at(prior: AbundancePrior, weights: FloatArray) -> FloatArray:
     """Standardised log-odds xi that nearly give these weights; a tenth of the mass is even, as zeros have no log."""
-    even = 0.9 * weights / weights.sum() + 0.1 / len(weights)
+    even = 0.9 * shares_of(weights) + 0.1 / len(weights)
     log_odds = np.log(even)
     return np.linalg.solve(prior.factor, log_odds - log_odds.mean() - prior.mean)
 
@@ -224,9 +243,11 @@ def atom_fractions(data: UnmixingData, sites: Sites) -> FloatArray:
 
 
 def nominal_fractions(weights: FloatArray, yields: FloatArray) -> FloatArray:
-    """Atom fractions (..., phase, element) of weights (..., phase, component), with nominal calibration factors."""
-    atoms = weights[..., : yields.shape[1]] / yields
-    return np.asarray(atoms / atoms.sum(axis=-1, keepdims=True))
+    """Atom fractions (..., phase, element) of weights (..., phase, component), with nominal calibration factors.
+
+    Zeros for a phase without atoms.
+    """
+    return shares_of(weights[..., : yields.shape[1]] / yields)
 
 
 def mass_per_count(data: UnmixingData, sites: Sites, forward: ForwardModel) -> FloatArray:

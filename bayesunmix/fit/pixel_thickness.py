@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from bayesunmix.data.binning import BinnedCounts
 from bayesunmix.fit.forward import ForwardModel
+from bayesunmix.shares import shares_of
 from bayesunmix.xray import Refinement, absorption_slope
 
 FloatArray = npt.NDArray[np.float64]
@@ -60,7 +61,7 @@ def pixel_thickness(
     total = blocks.total_counts.astype(float)
     pixels = blocks.pixels_in_block
     relative = total / np.maximum(pixels, 1)
-    relative /= total.sum() / pixels.sum()
+    relative /= max(total.sum(), 1.0) / pixels.sum()
     centre = 0.5 * (blocks.edges_keV[1:] + blocks.edges_keV[:-1])
     depth = forward.film.depth(forward.elements, mean_composition, centre)
     observed = blocks.counts.sum(axis=0, dtype=np.float64)
@@ -83,6 +84,5 @@ def _stray_counts(forward: ForwardModel, spectrum: Refinement, mean_composition:
     # Elements that nobody declared are one component: their families are in proportion already.
     last = np.array([family.component == len(forward.components) - 2 for family in forward.families])
     if spectrum.found and last.any():
-        together = per_atom[last].sum(axis=0)
-        named += sum(spectrum.found.values()) * together / together.sum()
+        named += sum(spectrum.found.values()) * shares_of(per_atom[last].sum(axis=0))
     return np.asarray(named)

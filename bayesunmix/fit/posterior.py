@@ -315,7 +315,7 @@ def _settled_atoms(
 ) -> tuple[FloatArray, ThicknessEffect]:
     """Atoms one standard deviation apart that hold blocks, and how thickness acts given what the blocks hold."""
     atoms = simplex_atoms(
-        endmembers, blocks.typical_counts, max_overlap=blocks.max_overlap, matrix=blocks.matrix
+        endmembers, blocks.typical_counts, max_overlap=blocks.max_overlap, matrix=blocks.hosts
     )
     likelihood = relative_likelihood(blocks.counts, np.log(atoms @ endmembers))
     weights = atom_weights(likelihood)
@@ -360,7 +360,7 @@ def _modes(settled: list[Candidate], others: list[Candidate], phases: tuple[Phas
 
 def _alike_declared(phases: tuple[Phase, ...]) -> npt.NDArray[np.bool_]:
     """Say which phases were declared alike, (phase, phase)."""
-    declared = [(phase.matrix, tuple(phase.absent), phase.stoichiometry) for phase in phases]
+    declared = [(phase.matrix, tuple(phase.absent), phase.stoichiometry, phase.kind) for phase in phases]
     return np.array([[first == second for second in declared] for first in declared])
 
 

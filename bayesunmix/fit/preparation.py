@@ -19,11 +19,14 @@ from bayesunmix.config import RunConfig
 from bayesunmix.data.binning import BinnedCounts, bin_channels, bin_image, channel_bins, pixel_bins
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.errors import BayesUnmixWarning, InputError
+from bayesunmix.fit.energy_axis import EnergyAxis, fitted_axis, given_axis, searched_axis
 from bayesunmix.fit.forward import Film, ForwardModel, forward_model, main_family
 from bayesunmix.fit.line_shapes import line_shapes
 from bayesunmix.fit.pixel_choice import LeftOut, choose_pixels
 from bayesunmix.fit.pixel_thickness import PixelThickness, pixel_thickness
+from bayesunmix.memory import check_preparation
 from bayesunmix.phase import Phase
+from bayesunmix.severity import UNDECLARED, Reservation
 from bayesunmix.xray import Detector, LineTable, Refinement, calibrate, refine, thin_film_factor
 from bayesunmix.xray.atomic import FAMILIES
 from bayesunmix.xray.refinement import merge_channels
@@ -38,6 +41,10 @@ COUNTS_PER_BLOCK = 1000.0
 # Below this energy there are no lines that the detector resolves from its zero peak.
 LOWEST_ENERGY_KEV = 0.2
 NOMINAL_RESOLUTION_EV = 130.0
+# Energy bins that a map has at least, for an estimate of memory.
+FEWEST_BINS = 50
+# A beam that excites whatever has lines at all.
+HIGH_BEAM_KEV = 300.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +57,8 @@ class Setup:
         Cropped to the fitted energies.
     axis_keV : (energy,)
         Energy axis of the whole map.
+    axis : EnergyAxis
+        Where that comes from.
     forward : ForwardModel
     spectrum : Refinement
         What the total spectrum says about spectrometer, lines and continuum.
@@ -68,6 +77,7 @@ class Setup:
 
     image: SpectrumImage
     axis_keV: FloatArray
+    axis: EnergyAxis
     forward: ForwardModel
     spectrum: Refinement
     blocks: BinnedCounts
@@ -99,17 +109,28 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     """
     notes = [*image.warnings, *config.assumptions()]
     image, beam = _with_instrument(image, config)
-    cropped, left_out = _chosen(_crop(image, config, beam), image, config)
-    sample, edges = config.sample, cropped.channel_edges_keV
-    low, high = float(edges[0]), float(edges[-1])
+    image, sample = given_axis(image, config.map), config.sample
+    image, left_out = _chosen(image, config)
     film = _film(config, image, notes)
     detector = Detector.from_resolution(image.acquisition.resolution_eV or NOMINAL_RESOLUTION_EV)
-    table = _with_stray(line_table(config, beam, detector), sample.stray, beam, notes)
+    table = line_table(config, beam, detector)
+    _check_emitting(sample.elements, table, config, beam)
+    table = _with_stray(table, sample.stray, beam, notes)
+    image, moved, doubts = searched_axis(image, config, beam, table, detector)
+    low, high = _range(image, config, beam)
+    channels = int(((image.energy_keV >= low) & (image.energy_keV <= high)).sum())
+    check_preparation(image.n_pixels, channels, image.counts.itemsize, min(channels, FEWEST_BINS))
+    cropped = _checked_crop(image, low, high)
+    edges = cropped.channel_edges_keV
+    low, high = float(edges[0]), float(edges[-1])
     bound = film.oxygen and "O" in table.elements and "O" not in sample.stray
     hidden = ["O"] if bound and table.families("O", low, high) else []
     stray = [element for element in sample.stray if _has_lines(element, table, low, high, notes)]
     sources = [*sample.elements, *hidden]
     refined = _refined(cropped, sample.elements, sources, stray, table, detector, film, beam)
+    axis = fitted_axis(image, config.map, moved, refined)
+    off = axis.note()
+    notes += [*doubts, *([off] if off else [])]
     if refined.found:
         notes.append(_undeclared_note(refined.found))
     # Refined ratios inside a family keep its total; a factor of the alpha line is one of that line.
@@ -140,25 +161,36 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     blocks = dataclasses.replace(blocks, counts=blocks.counts[blocks.total_counts > 0])
     phases = () if isinstance(config.phases, str) else config.phases
     said = tuple(dict.fromkeys(notes))
-    return Setup(cropped, image.energy_keV, forward, refined, blocks, phases, mean, thickness, said, left_out)
+    left_out = (*left_out, *_empty(cropped))
+    return Setup(
+        cropped, image.energy_keV, axis, forward, refined, blocks, phases, mean, thickness, said, left_out
+    )
 
 
-def _chosen(
-    cropped: SpectrumImage, image: SpectrumImage, config: RunConfig
-) -> tuple[SpectrumImage, tuple[LeftOut, ...]]:
-    """Leave out the pixels of the cropped map that the configuration does not want; say which take no part."""
+def _chosen(image: SpectrumImage, config: RunConfig) -> tuple[SpectrumImage, tuple[LeftOut, ...]]:
+    """Leave out the pixels that the configuration does not want, and say which these are."""
     mask, left_out = choose_pixels(image, config.map)
-    if not cropped.used[~mask].any():
-        raise InputError("map.energy_range", "hold counts in the pixels that are used", "there is none")
-    chosen = cropped.masked(mask)
-    empty = int(np.count_nonzero(chosen.kept & ~chosen.used))
-    return chosen, (*left_out, *([LeftOut("without counts", empty)] if empty else []))
+    same = np.array_equal(mask, ~image.kept)
+    return (image if same else image.masked(mask)), left_out
+
+
+def _empty(cropped: SpectrumImage) -> list[LeftOut]:
+    """Say how many pixels hold no count at the fitted energies."""
+    empty = int(np.count_nonzero(cropped.kept & ~cropped.used))
+    return [LeftOut("without counts", empty)] if empty else []
 
 
 def _with_instrument(image: SpectrumImage, config: RunConfig) -> tuple[SpectrumImage, float]:
     """Let the configuration overrule what the map says of the instrument; return the beam energy in keV, too."""
     given = {k: v for k, v in dataclasses.asdict(config.instrument).items() if v is not None}
     image = image.replace_facts(**given) if given else image
+    if image.acquisition.excitation == "photons":
+        raise InputError(
+            "MAP",
+            "be excited by electrons, whose physics this is",
+            "was excited by photons (X-ray fluorescence)",
+            "Where the file is wrong about that, set instrument.microscope.",
+        )
     beam = image.acquisition.beam_energy_keV
     if beam is None:
         raise InputError(
@@ -199,8 +231,8 @@ def _refined(
     )
 
 
-def _crop(image: SpectrumImage, config: RunConfig, beam: float) -> SpectrumImage:
-    """Cut the map to the configured energies, or to all that can hold lines."""
+def _range(image: SpectrumImage, config: RunConfig, beam: float) -> tuple[float, float]:
+    """Return the configured energies in keV, or all that can hold lines."""
     edges = image.channel_edges_keV
     if config.map.energy_range is not None:
         low, high = config.map.energy_range
@@ -208,7 +240,7 @@ def _crop(image: SpectrumImage, config: RunConfig, beam: float) -> SpectrumImage
             raise InputError(
                 "map.energy_range", f"end below the beam energy of {beam:g} keV", f"ends at {high:g} keV"
             )
-        return _checked_crop(image, low, high)
+        return low, high
     low, high = max(edges[0], LOWEST_ENERGY_KEV), min(edges[-1], 0.98 * beam)
     if not low < high:
         raise InputError(
@@ -216,7 +248,7 @@ def _crop(image: SpectrumImage, config: RunConfig, beam: float) -> SpectrumImage
             f"reach between {LOWEST_ENERGY_KEV:g} keV and the beam energy",
             f"ends at {edges[-1]:.3g}",
         )
-    return _checked_crop(image, float(low), float(high))
+    return float(low), float(high)
 
 
 def _checked_crop(image: SpectrumImage, low_keV: float, high_keV: float) -> SpectrumImage:
@@ -236,9 +268,8 @@ def _film(config: RunConfig, image: SpectrumImage, notes: list[str]) -> Film:
     """Describe the specimen as an absorber, and note what is assumed about it."""
     sample, angle = config.sample, image.acquisition.takeoff_angle_deg
     if angle is None:
-        notes.append(
-            "The take-off angle is unknown: absorption in the film was left out; set `instrument.takeoff_angle_deg`."
-        )
+        text = "The take-off angle is unknown: absorption in the film was left out; set `instrument.takeoff_angle_deg`."
+        notes.append(Reservation(text))
     return Film(
         sample.thickness_prior_nm,
         sample.density_prior_g_cm3,
@@ -263,6 +294,24 @@ def line_table(config: RunConfig, beam_energy_keV: float, detector: Detector) ->
     else:
         table = LineTable.from_json(config.xray.table)
     return with_factors(table, config, detector)
+
+
+def _check_emitting(elements: Sequence[str], table: LineTable, config: RunConfig, beam: float) -> None:
+    """Refuse elements of which there are no lines, and name what is at fault: the table, the beam or the element."""
+    dark = [element for element in elements if element not in table.elements]
+    if not dark:
+        return
+    if config.xray.table is not None:
+        raise InputError("xray.table", f"hold lines of {', '.join(dark)}", f"has none ({table.source})")
+    excited = LineTable.built_in(HIGH_BEAM_KEV, dark).elements
+    if not excited:
+        must = f"name elements with lines above {LOWEST_ENERGY_KEV:g} keV"
+        raise InputError("sample.elements", must, f"holds {dark[0]}")
+    if config.instrument.beam_energy_keV is None:
+        must = f"name elements that the map's beam of {beam:g} keV excites"
+        raise InputError("sample.elements", must, f"holds {excited[0]}")
+    must = f"excite {', '.join(excited)} of `sample.elements`"
+    raise InputError("instrument.beam_energy_keV", must, f"is {beam:g}")
 
 
 def _with_stray(
@@ -317,16 +366,19 @@ def _has_lines(element: str, table: LineTable, low: float, high: float, notes: l
 def _undeclared_note(found: dict[str, float]) -> str:
     """Say which elements were found that nobody declared, and what to do."""
     names = ", ".join(f"{element} ({counts:.0f} counts)" for element, counts in found.items())
-    return (
+    text = (
         f"The total spectrum shows lines of elements that were not declared: {names}. They were fitted together as "
         "stray signal; name them in `sample.elements` if the sample holds them, else in `sample.stray`."
     )
+    return Reservation(text, UNDECLARED)
 
 
 def mean_composition(
     counts: dict[str, float], elements: Sequence[str], table: LineTable, detector: Detector
 ) -> FloatArray:
     """Atom fractions of a total spectrum from the counts of its families, absorption left out, shape (element,).
+
+    Even ones where the spectrum shows none of the elements.
 
     Parameters
     ----------
@@ -342,5 +394,5 @@ def mean_composition(
         strength = table.detected_strength(element, main, detector.efficiency) if main else 1.0
         atoms.append(counts.get(f"{element}_{main}", 0.0) / strength)
     # Every element absorbs a little: none is known to be missing.
-    relative = np.maximum(np.array(atoms), 1e-6 * max(atoms))
+    relative = np.maximum(np.array(atoms), 1e-6 * max(atoms)) if max(atoms) > 0.0 else np.ones(len(atoms))
     return np.asarray(relative / relative.sum())

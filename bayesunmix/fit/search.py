@@ -163,7 +163,7 @@ def _coarse(
     steps = int(np.clip(round(3 * COARSE_STEPS / n_edges), 5, COARSE_STEPS))
     count = blocks.typical_counts
     atoms = simplex_atoms(
-        start.spectra, count, max_overlap=blocks.max_overlap, steps_per_edge=steps, matrix=blocks.matrix
+        start.spectra, count, max_overlap=blocks.max_overlap, steps_per_edge=steps, matrix=blocks.hosts
     )
     # Phases are not known yet: a count stands for the same mass in each.
     effect = blocks.effect()

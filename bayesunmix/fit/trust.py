@@ -8,7 +8,7 @@ gives the verdict.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -50,6 +50,17 @@ class Trust:
     acceptance: float
     compositions: Moves
     ratios: Moves
+
+    def without(self, left_out: npt.NDArray[np.bool_]) -> Trust:
+        """Return the same without the quantities of some phases (phase,): they have no error any more."""
+        pairs = np.array(
+            [left_out[one] or left_out[two] for one, two in combinations(range(len(left_out)), 2)]
+        )
+        kept = [
+            replace(part, shift_error=np.where(gone[:, None], 0.0, part.shift_error))
+            for part, gone in ((self.compositions, left_out), (self.ratios, pairs.astype(bool)))
+        ]
+        return replace(self, compositions=kept[0], ratios=kept[1])
 
     def quantities(self, phases: list[str], elements: list[str]) -> list[tuple[str, float, float, bool]]:
         """Return name, shift in sd, ratio of widths, and whether that is too much, the worst first."""

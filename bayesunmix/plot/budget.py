@@ -82,7 +82,7 @@ def _panels(result: Result, table: pd.DataFrame) -> list[tuple[str, pd.DataFrame
     """Titles and rows of the panels that have any: compositions first."""
     found = [
         (f"{shorten(phase, 24)}", table[(table.quantity == "composition") & (table.phase == phase)])
-        for phase in result.phases
+        for phase in result.sample_phases
     ]
     for above, below in phase_pairs(result):
         chosen = (table.quantity == "partition") & (table.phase == above) & (table.denominator == below)

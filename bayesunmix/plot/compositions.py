@@ -22,6 +22,7 @@ from bayesunmix.plot.style import (
     shorten,
     styled,
 )
+from bayesunmix.report.tables import STATED
 from bayesunmix.rounding import composition_text
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ def compositions(result: Result) -> Figure:
     """
     table = result.summary()
     elements = element_order(result.elements)
-    count = len(result.phases)
+    phases = result.sample_phases
+    colours = [phase_colour(result.phases.index(phase)) for phase in phases]
+    count = len(phases)
     height = _ROW_MM * len(elements) * (count + 0.6)
     above = 3.0 + legend_mm(count, _LEGEND_COLUMNS)
     figure = new_figure(above + height + 11.0)
@@ -59,17 +62,14 @@ def compositions(result: Result) -> Figure:
     log_axis(axes, _shown_values(list(rows.values())), _PERCENT)
     stripe_rows(axes, elements, count + 0.6)
     for place, element in enumerate(elements):
-        for index, phase in enumerate(result.phases):
+        for index, phase in enumerate(phases):
             y = place * (count + 0.6) + index - (count - 1) / 2.0
-            _draw_row(axes, y, rows[phase, element], phase_colour(index))
+            _draw_row(axes, y, rows[phase, element], colours[index])
     axes.set_xlabel("at% (share of the atoms of the declared elements)")
-    handles = [
-        Line2D([], [], color=phase_colour(index), marker="o", markersize=3.2, linewidth=1.4)
-        for index in range(count)
-    ]
+    handles = [Line2D([], [], color=colour, marker="o", markersize=3.2, linewidth=1.4) for colour in colours]
     axes.legend(
         handles,
-        [shorten(phase, 16) for phase in result.phases],
+        [shorten(phase, 16) for phase in phases],
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
         ncols=_LEGEND_COLUMNS,
@@ -89,7 +89,7 @@ def compositions(result: Result) -> Figure:
 def _shown_values(rows: list[Any]) -> list[float]:
     values = []
     for row in rows:
-        if row.detected == "true":
+        if row.detected in STATED:
             values += [_PERCENT * row.lower, _PERCENT * row.mean, _PERCENT * row.upper]
         elif row.detected == "false":
             values += [_PERCENT * row.upper_bound / 2.0, _PERCENT * row.upper_bound]
@@ -97,7 +97,7 @@ def _shown_values(rows: list[Any]) -> list[float]:
 
 
 def _draw_row(axes: Axes, y: float, row: Any, colour: str) -> None:  # noqa: ANN401
-    if row.detected == "true":
+    if row.detected in STATED:
         draw_interval(axes, y, _PERCENT * row.mean, _PERCENT * row.lower, _PERCENT * row.upper, colour)
     elif row.detected == "false":
         draw_bound(axes, y, _PERCENT * row.upper_bound, "upper", colour)

@@ -26,6 +26,7 @@ from bayesunmix.plot.style import (
     shorten,
     styled,
 )
+from bayesunmix.report.tables import STATED
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result
@@ -120,7 +121,7 @@ def _draw_spectrum(axes: Axes, result: Result, edges: FloatArray, width: FloatAr
     )
     axes.stairs(expected, edges, color=INK, linewidth=0.8, label="fitted", baseline=None)
     table = result.summary()
-    found = set(table["element"][table["detected"] == "true"])
+    found = set(table["element"][table["detected"].isin(STATED)])
     name_lines(axes, result.tree["lines"].dataset, (edges[:-1] + edges[1:]) / 2.0, expected, found)
     energy_ticks(axes)
     axes.set_ylabel("counts per keV")

@@ -89,7 +89,7 @@ def phase_pairs(result: Result) -> list[tuple[str, str]]:
     matrix = {
         phase.get("name") for phase in declared if isinstance(phase, dict) and phase.get("matrix", False)
     }
-    order = sorted(result.phases, key=lambda name: name not in matrix)
+    order = sorted(result.sample_phases, key=lambda name: name not in matrix)
     return [(numerator, denominator) for denominator, numerator in itertools.combinations(order, 2)]
 
 
@@ -105,8 +105,8 @@ def table_rows(result: Result) -> dict[tuple[str, str, str], Any]:
 def _ends(row: Any) -> list[float]:  # noqa: ANN401
     if partition_text(row) == "–":
         return []
-    if row.kind == "interval":
-        return [row.lower, row.upper]
+    if row.kind in ("interval", "point"):
+        return [end for end in (row.lower, row.median, row.upper) if end == end]
     # An arrow needs room beyond its bound.
     return [row.upper / 2.0, row.upper] if row.kind == "upper" else [row.lower, 2.0 * row.lower]
 
@@ -132,7 +132,7 @@ def _draw_pair(axes: Axes, rows: list[Any], elements: list[str], colour: str) ->
 
 
 def _draw_row(axes: Axes, y: float, row: Any, colour: str) -> None:  # noqa: ANN401
-    if row.kind == "interval":
+    if row.kind in ("interval", "point"):
         draw_interval(axes, y, row.median, row.lower, row.upper, colour)
     else:
         draw_bound(axes, y, row.upper if row.kind == "upper" else row.lower, row.kind, colour)

@@ -19,6 +19,7 @@ from bayesunmix.plot.style import (
     shorten,
     styled,
 )
+from bayesunmix.report.tables import STATED
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result
@@ -46,7 +47,7 @@ def spectra(result: Result) -> Figure:
     data = result.tree["endmembers"].dataset
     lines = result.tree["lines"].dataset
     table = result.summary()
-    found = table[table["detected"] == "true"]
+    found = table[table["detected"].isin(STATED)]
     energy = np.asarray(data["energy"].values, dtype=np.float64)
     row = _TITLE_MM + _PANEL_MM
     figure = new_figure(len(result.phases) * row + 11.0)

@@ -2,87 +2,119 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.checkpoint import FOLDER
 from bayesunmix.data.io import write_signal
-from bayesunmix.errors import InputError
-from bayesunmix.output_settings import UNITS
+from bayesunmix.errors import BayesUnmixWarning
+from bayesunmix.output_folder import RECORD, check_folder, claimed, names_of, write_record, written_aside
+from bayesunmix.report.steps import Step, disk_error, sentences, take
+from bayesunmix.result import Result
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
+    import pandas as pd
 
 STATISTICS = ("mean", "sd", "lower", "upper")
 ENDMEMBER_STATISTICS = ("mean", "lower", "upper")
-# Everything a run writes: what --overwrite removes, and nothing else.
-OUTPUTS = (
-    "composition.csv",
-    "partition.csv",
-    "uncertainty_budget.csv",
-    "abundances.hspy",
-    "segmentation.hspy",
-    "endmembers.hspy",
-    "mass_thickness.hspy",
-    "posterior.nc",
-    "run.json",
-    "report.html",
-    "truth.csv",
-    *(f"composition_{unit}.csv" for unit in UNITS if unit != "at_frac"),
-    "figures",
-    "tables",
-    FOLDER,
-)
+POSTERIOR = "`posterior.nc`"
 
 
-def prepare_folder(folder: Path, *, overwrite: bool, resume: bool = False) -> None:
-    """Make the output folder, empty of an earlier run's files where they may be replaced.
+def save_result(result: Result, folder: Path, *, overwrite: bool) -> None:
+    """Write a result into a folder that need not be there; see `write_result`.
 
     Raises
     ------
     InputError
-        If it is a file, or holds something and neither `overwrite` nor `resume` is set.
+        If the folder holds something and `overwrite` is not set, cannot be written, or another run writes it.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError("--out", "be a folder", f'"{folder}" is a file')
-    if folder.is_dir() and any(folder.iterdir()) and not (overwrite or resume):
-        remedy = "Choose another, or allow to overwrite it."
-        raise InputError("--out", "be a new or empty folder", f'"{folder}" is not empty', remedy)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in OUTPUTS if overwrite else ():
-        path = folder / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    check_folder(folder, go_on=overwrite)
+    with claimed(folder):
+        write_result(result, folder)
 
 
-def write_result(result: Result, folder: Path) -> None:
-    """Write tables, maps, spectra, the posterior, the record of the run, figures and the report."""
-    from bayesunmix.report.page import save_report
-    from bayesunmix.report.paper import write_tables
+def write_result(result: Result, folder: Path) -> Result:
+    """Write tables, maps, spectra, the posterior and the record of the run, and then figures, tables and the report.
 
-    result.summary().to_csv(folder / "composition.csv", index=False)
-    result.partition_table().to_csv(folder / "partition.csv", index=False)
-    for unit in result.run["config"].get("output", {}).get("units", ()):
-        if unit != "at_frac":
-            result.summary(unit).to_csv(folder / f"composition_{unit}.csv", index=False)
+    The numbers come first. What cannot be made is left out and said, and the rest is written: `bayesunmix report`
+    makes figures, tables and page again.
+
+    Parameters
+    ----------
+    result
+        The result of a run.
+    folder
+        Claimed by `bayesunmix.output_folder.claimed`; what it holds of an earlier run is replaced when all is there.
+
+    Returns
+    -------
+    Result
+        The same, with the record as it is written: the list of files, and what could not be made.
+
+    Raises
+    ------
+    OSError
+        If the disk does not take the files. Those that it took are kept.
+    """
+    from bayesunmix.report.page import picture_steps
+
+    with written_aside(folder) as aside:
+        failed = take(_numbers(result), aside)
+        _check_numbers(failed, aside)
+        run = {**result.run, "warnings": [*result.run.get("warnings", ()), *sentences(failed)]}
+        write_record(aside, run | {"files": [*names_of(aside), RECORD]})
+        failed |= (later := take(picture_steps(Result(result.tree, run)), aside))
+        run = {**run, "warnings": [*run["warnings"], *sentences(later)], "files": names_of(aside)}
+        write_record(aside, run)
+    for sentence in sentences(failed):
+        warnings.warn(sentence, BayesUnmixWarning, stacklevel=2)
+    error = disk_error(failed)
+    if error is not None:
+        said = f'the numbers are in "{folder}", but not {", ".join(failed)}: {error.strerror or error}'
+        raise OSError(f"{said}; `bayesunmix report` makes figures, tables and page again") from error
+    return Result(result.tree, run)
+
+
+def _numbers(result: Result) -> list[Step]:
+    """Return the steps that write what a result holds, the smallest first."""
+    units = [unit for unit in result.run["config"].get("output", {}).get("units", ()) if unit != "at_frac"]
+    tables: dict[str, Callable[[], pd.DataFrame]] = {
+        "composition.csv": result.summary,
+        "partition.csv": result.partition_table,
+        **{f"composition_{unit}.csv": partial(result.summary, unit) for unit in units},
+    }
     if "budget" in result.tree:
-        result.uncertainty_budget().to_csv(folder / "uncertainty_budget.csv", index=False)
-    _write_maps(result, folder)
-    _write_endmembers(result, folder)
+        tables["uncertainty_budget.csv"] = result.uncertainty_budget
+    return [
+        *(Step(f"`{name}`", partial(_write_table, name, table)) for name, table in tables.items()),
+        Step(POSTERIOR, partial(_write_posterior, result)),
+        Step("the maps", partial(_write_maps, result)),
+        Step("`endmembers.hspy`", partial(_write_endmembers, result)),
+    ]
+
+
+def _check_numbers(failed: Mapping[str, Exception], aside: Path) -> None:
+    """Refuse to call a result complete that lacks its posterior, or numbers that the disk had no place for."""
+    if disk_error(failed) is None and POSTERIOR not in failed:
+        return
+    what, error = next((what, e) for what, e in failed.items() if what == POSTERIOR or isinstance(e, OSError))
+    reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+    kept = ", ".join(names_of(aside)) or "nothing"
+    raise OSError(f'{what} could not be written: {reason}; "{aside}" holds {kept}') from error
+
+
+def _write_table(name: str, table: Callable[[], pd.DataFrame], folder: Path) -> None:
+    table().to_csv(folder / name, index=False)
+
+
+def _write_posterior(result: Result, folder: Path) -> None:
     encoding = {f"/{group}": _compressed(result, group) for group in result.tree.children}
     result.tree.to_netcdf(folder / "posterior.nc", engine="h5netcdf", encoding=encoding)
-    save_report(result, folder)
-    write_tables(result, folder / "tables")
-    # Written last: a folder that holds it is complete.
-    text = json.dumps(result.run, indent=2, default=_plain, allow_nan=True)
-    (folder / "run.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _compressed(result: Result, group: str) -> dict[str, dict[str, Any]]:
@@ -91,13 +123,6 @@ def _compressed(result: Result, group: str) -> dict[str, dict[str, Any]]:
     return {
         str(name): {"zlib": True, "complevel": 1} for name, value in variables.items() if value.size > 10_000
     }
-
-
-def _plain(value: object) -> object:
-    """Turn what JSON does not know into what it does: NumPy's scalars and arrays, paths."""
-    if isinstance(value, np.generic):
-        return value.item()
-    return value.tolist() if isinstance(value, np.ndarray) else str(value)
 
 
 def _write_maps(result: Result, folder: Path) -> None:

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bayesunmix.verdict import ESS_PER_CHAIN, RHAT_LIMIT, RIVAL_NATS
+from bayesunmix.severity import (
+    DEVIANCE,
+    DIVERGENCES,
+    ESS,
+    MODES,
+    OVERLAP,
+    PHOTONS,
+    PINNED,
+    PLACES,
+    RESIDUALS,
+    RHAT,
+    STEPS,
+    UNDECLARED,
+    VARIATION,
+)
+from bayesunmix.verdict import (
+    ESS_PER_CHAIN,
+    NEAR_NATS,
+    NOISE_CHANCE,
+    RHAT_LIMIT,
+    RIVAL_NATS,
+    Finding,
+)
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result
@@ -19,7 +42,10 @@ _GOOD_DEVIANCE = 1.2
 
 
 class Check(NamedTuple):
-    """One diagnostic: name, what was found, ``good``, ``bad`` or ``note``, what it means, what to do when it is bad."""
+    """One diagnostic: name, what was found, its mark, what it means, what to do when it is not good.
+
+    The mark is ``good``, ``note``, ``reservation`` or ``bad``, and never better than the verdict's findings about it.
+    """
 
     name: str
     found: str
@@ -29,25 +55,55 @@ class Check(NamedTuple):
 
 
 def checks(result: Result) -> list[Check]:
-    """Return every diagnostic in words."""
+    """Return every diagnostic in words, marked as the verdict says; none of draws where there are none."""
+    found = [*_of_the_mode(result), *_notes(result.run)]
+    if result.run.get("method") != "map":
+        found = [*_of_the_draws(result), *found]
+    return [_agreeing(check, result.verdict.findings) for check in found]
+
+
+def _agreeing(check: Check, findings: Sequence[Finding]) -> Check:
+    """Mark a check as badly as the findings about it."""
+    severities = {finding.severity for finding in findings if finding.about == check.name}
+    if "distrust" in severities:
+        return check._replace(verdict="bad")
+    return check._replace(verdict="reservation") if severities and check.verdict != "bad" else check
+
+
+def _of_the_draws(result: Result) -> list[Check]:
+    """Convergence of the draws."""
     table = result.diagnostics()
     return [
         _rhat_check(table, result.run.get("method", "")),
         _ess_check(table, result.tree["posterior"].dataset.sizes["chain"]),
         *_divergence_check(result),
         *_approximation_check(result.run.get("diagnostics", {})),
-        *_starts_check(result.run.get("starts", [])),
-        *_deviance_check(result),
-        *_regions_check(result.run.get("fit", {})),
-        *_robust_check(result.run.get("robust", {})),
-        *_binning_note(result.run.get("binning", {})),
-        *_response_note(result.run.get("response", {})),
     ]
+
+
+def _of_the_mode(result: Result) -> list[Check]:
+    """How well the mode is known, and how it fits."""
+    run = result.run
+    return [
+        *_starts_check(run.get("starts", [])),
+        *_photons_check(run),
+        *_pinned_check(run),
+        *_deviance_check(result),
+        *_regions_check(run.get("fit", {})),
+        *_undeclared_check(run),
+        *_places_check(run),
+        *_overlap_check(run),
+        *_robust_check(run.get("robust", {})),
+    ]
+
+
+def _notes(run: dict[str, Any]) -> list[Check]:
+    return [*_binning_note(run.get("binning", {})), *_response_note(run.get("response", {}))]
 
 
 def _rhat_check(table: Any, method: str) -> Check:  # noqa: ANN401 - a table
     worst = _extreme(table["rhat"], largest=True)
-    name = "R-hat"
+    name = RHAT
     meaning = (
         "Compares the chains with each other. Above 1.01 they have not yet explored the same distribution, and means "
         "and intervals depend on where they happened to start."
@@ -62,7 +118,7 @@ def _rhat_check(table: Any, method: str) -> Check:  # noqa: ANN401 - a table
 
 
 def _ess_check(table: Any, chains: int) -> Check:  # noqa: ANN401
-    name = "Effective sample size"
+    name = ESS
     meaning = (
         "How many independent draws the chains are worth. Below 400 the ends of the intervals are uncertain in their "
         "last digits."
@@ -89,7 +145,7 @@ def _divergence_check(result: Result) -> list[Check]:
     )
     remedy = "Give more `warmup`. If divergences stay, a phase may be superfluous or hardly present."
     verdict = "good" if count == 0 else "bad"
-    return [Check("Divergences", f"{count} in {total} draws", verdict, meaning, remedy)]
+    return [Check(DIVERGENCES, f"{count} in {total} draws", verdict, meaning, remedy)]
 
 
 def _approximation_check(diagnostics: dict[str, Any]) -> list[Check]:
@@ -111,24 +167,28 @@ def _approximation_check(diagnostics: dict[str, Any]) -> list[Check]:
         "hardly change an interval. Pareto k says whether draws could be reweighted (below 0.7), no more."
     )
     verdict = "good" if steps["holds"] else "bad"
-    return [Check("Exact steps", found, verdict, meaning, 'Run `method = "nuts"` instead.')]
+    return [Check(STEPS, found, verdict, meaning, 'Run `method = "nuts"` instead.')]
 
 
 def _starts_check(starts: list[dict[str, Any]]) -> list[Check]:
     if not starts:
         return []
     best = min(start["objective"] for start in starts)
-    others = [start["objective"] - best for start in starts if not start.get("same_mode")]
-    found = f"{len(starts) - len(others)} of {len(starts)} reached the best solution"
-    if others:
-        found += f"; the nearest other one fits {min(others):.3g} nats worse"
+    others = [start for start in starts if not start.get("same_mode")]
+    # What was not followed to its end was hopeless, or on its way to a mode that was.
+    followed = [start["objective"] - best for start in others if start.get("followed", True)]
+    found = f"{len(starts) - len(others)} of {len(starts)} reached the best mode"
+    if followed:
+        found += f"; the nearest other one fits {min(followed):.3g} nats worse"
     meaning = (
         "The search for the best solution begins at several places. Another solution many nats worse can be ignored; "
-        "one within a few nats fits as well, and the data alone cannot choose between the two."
+        "one within a few nats fits as well, and the counts alone cannot choose between the two."
     )
     remedy = "Declare more: an element absent from a phase, a matrix phase, a stoichiometry."
-    verdict = "bad" if min(others, default=math.inf) < RIVAL_NATS else "good" if len(starts) > 1 else "note"
-    return [Check("Starts and modes", found, verdict, meaning, remedy)]
+    nearest = min(followed, default=math.inf)
+    mark = "reservation" if nearest < NEAR_NATS else "good" if len(starts) > 1 else "note"
+    verdict = "bad" if nearest < RIVAL_NATS else mark
+    return [Check(MODES, found, verdict, meaning, remedy)]
 
 
 def _deviance_check(result: Result) -> list[Check]:
@@ -147,7 +207,7 @@ def _deviance_check(result: Result) -> list[Check]:
         "a wave a wrong background."
     )
     verdict = "good" if max([total, *known]) <= _GOOD_DEVIANCE else "note"
-    return [Check("Deviance per degree of freedom", found, verdict, meaning, remedy)]
+    return [Check(DEVIANCE, found, verdict, meaning, remedy)]
 
 
 def _regions_check(fit: dict[str, Any]) -> list[Check]:
@@ -166,8 +226,79 @@ def _regions_check(fit: dict[str, Any]) -> list[Check]:
         f"{scan['threshold_sigma']:g} σ; noise alone makes {scan['regions_expected_of_noise']:.2g} of them."
     )
     remedy = "Declare the element that is named, or cut the region off with `energy_range`."
-    beyond = any(abs(region["sigma"]) > scan["global_threshold_sigma"] for region in regions)
-    return [Check("Residuals", found, "note" if beyond else "good", meaning, remedy)]
+    beyond = any(region["chance"] < NOISE_CHANCE for region in regions)
+    mark = "reservation" if beyond else "note" if regions else "good"
+    return [Check(RESIDUALS, found, mark, meaning, remedy)]
+
+
+def _photons_check(run: dict[str, Any]) -> list[Check]:
+    """Report how many photons each phase has."""
+    photons = run.get("photons")
+    if not photons:
+        return []
+    found = ", ".join(f"{name} {_counts(number)}" for name, number in photons.items())
+    meaning = "Counts that belong to each phase, its lines and its continuum. They decide what can be known."
+    remedy = "Measure longer, or sum maps; ask for fewer phases."
+    return [Check(PHOTONS, found, "good", meaning, remedy)]
+
+
+def _pinned_check(run: dict[str, Any]) -> list[Check]:
+    """Report phases that neither declarations nor pure pixels set apart from another one."""
+    if "identifiability" not in run:
+        return []
+    loose = run["identifiability"].get("loose_ends", [])
+    pairs = ", ".join(f"{end['phase']} against {end['other']}" for end in loose)
+    meaning = (
+        "A phase that is seen in mixtures alone, and holds every element that another one holds, can give some of its "
+        "counts to the other at no cost to the fit. A declaration, or pure pixels, prevent that."
+    )
+    remedy = "Declare an element absent from the phase, or `matrix = true` where it has pure regions."
+    found = f"not pinned: {pairs}" if pairs else "every phase"
+    return [Check(PINNED, found, "note" if pairs else "good", meaning, remedy)]
+
+
+def _undeclared_check(run: dict[str, Any]) -> list[Check]:
+    if "undeclared" not in run:
+        return []
+    elements = run["undeclared"]
+    found = ", ".join(f"{element} {_counts(number)}" for element, number in elements.items()) or "none"
+    meaning = "Elements that nobody declared and whose lines the total spectrum shows, with their counts."
+    remedy = "Declare them in `sample.elements`, or in `sample.stray`."
+    return [Check(UNDECLARED, found, "reservation" if elements else "good", meaning, remedy)]
+
+
+def _places_check(run: dict[str, Any]) -> list[Check]:
+    if "misfit" not in run:
+        return []
+    places = run["misfit"]
+    found = "none"
+    if places:
+        largest = max(places, key=lambda place: float(place["sigma"]))
+        found = (
+            f"{len(places)}; the largest {largest['sigma']:.0f} σ around row {largest['y']:.0f}, column "
+            f"{largest['x']:.0f} ({largest['pixels']} pixels)"
+        )
+    meaning = "Places of the map that no mixture of the declared phases explains."
+    remedy = "Declare the phase that is missing, or leave the place out."
+    return [Check(PLACES, found, "reservation" if places else "good", meaning, remedy)]
+
+
+def _overlap_check(run: dict[str, Any]) -> list[Check]:
+    if "overlap" not in run:
+        return []
+    overlap = run["overlap"]
+    found = (
+        f"{100.0 * overlap['share']:.0f}\u00a0% of the map would hold three phases; resolving them gains "
+        f"{overlap['nats_per_block']:.2g} nats a block"
+    )
+    meaning = "Two phases are resolved in one place, and a third coarsely. From 0.05 nats a block on, more are there."
+    return [
+        Check(OVERLAP, found, "good", meaning, "Run with `max_overlap = 3`, and trust what both runs say.")
+    ]
+
+
+def _counts(number: float) -> str:
+    return f"{number / 1e6:.3g} million" if number >= 1e6 else f"{number:,.0f}"
 
 
 def _robust_check(robust: dict[str, Any]) -> list[Check]:
@@ -178,7 +309,7 @@ def _robust_check(robust: dict[str, Any]) -> list[Check]:
         "certain than counting says, and the intervals are widened by what the parts differ; the model's own are in "
         "the columns sd_model, lower_model and upper_model of composition.csv."
     )
-    return [Check("Variation over the map", str(robust["reason"]), "note", meaning, "")]
+    return [Check(VARIATION, str(robust["reason"]), "note", meaning, "")]
 
 
 def _binning_note(binning: dict[str, Any]) -> list[Check]:

@@ -31,8 +31,19 @@ def identifiability_section(result: Result, picture: str, table: Table) -> str:
     table
         How the report writes a table: head, rows of finished cells after a name, caption.
     """
-    if not picture:
+    known = result.run.get("identifiability", {}).get("compositions")
+    pins = _pins_table(result, table) if known else ""
+    sections = _budget_section(result, picture, table) if picture else ""
+    if not (picture or pins):
         return ""
+    return (
+        f'{sections}<h2 id="identifiability">What pins each composition</h2>'
+        f'<div class="wide">{pins}</div>{_directions(result.run)}'
+        f'<div class="wide">{_modes_table(result, table)}</div>'
+    )
+
+
+def _budget_section(result: Result, picture: str, table: Table) -> str:
     return (
         '<h2 id="budget">Where the uncertainty comes from</h2>'
         f"<figure>{picture}<figcaption>Share of each source in the variance of every atom fraction and partition "
@@ -41,9 +52,6 @@ def identifiability_section(result: Result, picture: str, table: Table) -> str:
         "Absorption: the film's thickness and absorption coefficients. Each source is what it adds to those before it "
         "in the order of the fit; all shares are in <code>uncertainty_budget.csv</code>.</figcaption></figure>"
         f'<div class="wide">{_budget_table(result, table)}</div>'
-        '<h2 id="identifiability">What pins each composition</h2>'
-        f'<div class="wide">{_pins_table(result, table)}</div>{_directions(result.run)}'
-        f'<div class="wide">{_modes_table(result, table)}</div>'
     )
 
 
@@ -73,7 +81,7 @@ def _pins_table(result: Result, table: Table) -> str:
     if found.empty:  # a single element has nothing to say
         return ""
     body = []
-    for phase in result.phases:
+    for phase in result.sample_phases:
         rows = found[found["phase"] == phase].set_index("element")
         for element in [name for name in element_order(result.elements) if name in rows.index]:
             row = rows.loc[element]
@@ -143,7 +151,7 @@ def _modes_table(result: Result, table: Table) -> str:
     body = [["nats worse", *(_number(_nats(mode["objective"])) for mode in shown)]]
     body.append(["", *(f"<td>{'followed' if mode['followed'] else 'not followed'}</td>" for mode in shown)])
     for k, phase in enumerate(result.phases):
-        for element in element_order(elements):
+        for element in element_order(elements) if phase in result.sample_phases else ():
             values = [100.0 * mode["composition"][k][elements.index(element)] for mode in shown]
             if max(values) > 1.0:
                 body.append([f"{element} in {phase}", *(_number(f"{value:.3g}") for value in values)])

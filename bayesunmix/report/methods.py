@@ -157,7 +157,12 @@ def _uncertainty(result: Result) -> list[str]:
 
 
 def _doubts(result: Result) -> list[str]:
-    return [f"Reservations of the program: {' '.join(result.problems)}"] if result.problems else []
+    """Say what the program itself doubts."""
+    verdict = result.verdict
+    if not verdict.findings:
+        return []
+    said = " ".join(finding.text for finding in verdict.findings)
+    return [f"The program's own verdict on this result is \u201c{verdict.words}\u201d: {said}"]
 
 
 def _versions(run: dict[str, Any]) -> str:

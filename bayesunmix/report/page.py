@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -14,12 +16,17 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from bayesunmix.chemistry.mass_thickness import WHOLE_MAP
+from bayesunmix.errors import BayesUnmixWarning
+from bayesunmix.output_folder import amend_record, names_of
 from bayesunmix.plot import FIGURES, OPTIONAL_FIGURES
 from bayesunmix.plot.partition import phase_pairs, table_rows
 from bayesunmix.plot.style import element_order, phase_colour, png_bytes
 from bayesunmix.report.health import Check, checks
 from bayesunmix.report.identifiability import identifiability_section
 from bayesunmix.report.paper import mass_balance_paper_table
+from bayesunmix.report.steps import Step, disk_error, sentences, take, without
+from bayesunmix.report.supports import supports_note
+from bayesunmix.report.tables import STATED
 from bayesunmix.report.words import (
     assumptions,
     findings,
@@ -28,6 +35,7 @@ from bayesunmix.report.words import (
     phase_number_words,
 )
 from bayesunmix.rounding import composition_text, interval_text, partition_text
+from bayesunmix.verdict import EARLIER, NOTHING, Verdict
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result
@@ -36,6 +44,15 @@ DPI = 200
 # A page of this many bytes still travels by e-mail; when the pictures are larger their resolution goes down.
 _MOST_BYTES = 2_900_000
 _LOWER_DPI = (140, 100, 70)
+PAGE_FILE = "report.html"
+PAGE = f"the page `{PAGE_FILE}`"
+# Colours of the level, on light and on dark pages alike, as in the report.
+_NOTEBOOK_STYLE = """
+.bayesunmix .verdict { border-left: 4px solid #00795a; padding: .3rem .8rem; margin: .5rem 0; }
+.bayesunmix .verdict.reservations { border-color: #b58900; }
+.bayesunmix .verdict.distrust { border-color: #b3400a; }
+.bayesunmix caption { text-align: left; }
+"""
 
 
 def write_report(directory: Path, formats: Sequence[str] = ("png", "pdf")) -> Path:
@@ -53,31 +70,64 @@ def write_report(directory: Path, formats: Sequence[str] = ("png", "pdf")) -> Pa
     Path
         The file ``report.html`` in that folder; the figures are in ``figures/``, the tables in ``tables/``.
     """
-    from bayesunmix.report.paper import write_tables
-    from bayesunmix.result import open_result
+    from bayesunmix.result import Result, open_result
 
+    directory = Path(directory)
     result = open_result(directory)
-    write_tables(result, Path(directory) / "tables")
-    return save_report(result, directory, formats)
+    steps = picture_steps(result, formats)
+    run = {**result.run, "warnings": without(result.run.get("warnings", ()), steps)}
+    before = names_of(directory)
+    failed = take(picture_steps(Result(result.tree, run), formats), directory)
+    amend_record(directory, [*run["warnings"], *sentences(failed)], set(names_of(directory)) - set(before))
+    return _page_of(failed, directory)
 
 
 def save_report(result: Result, directory: Path, formats: Sequence[str] = ("png", "pdf")) -> Path:
     """Write figures and report of a result into a folder; see `write_report`."""
-    directory = Path(directory)
-    folder = directory / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    figures = draw_figures(result)
-    pictures = {}
-    for name, figure in figures.items():
-        pictures[name] = png_bytes(figure, DPI)
+    directory.mkdir(parents=True, exist_ok=True)
+    return _page_of(take(report_steps(result, formats), directory), directory)
+
+
+def picture_steps(result: Result, formats: Sequence[str] = ("png", "pdf")) -> list[Step]:
+    """Return the steps that write what can be made again from the numbers: figures, page, tables for a paper."""
+    from bayesunmix.report.paper import write_tables
+
+    tables = Step("the tables for a paper", lambda folder: write_tables(result, folder / "tables"))
+    return [*report_steps(result, formats), tables]
+
+
+def _page_of(failed: dict[str, Exception], directory: Path) -> Path:
+    """Say which figures could not be made, and return the page, or raise why there is none."""
+    for sentence in sentences(failed):
+        warnings.warn(sentence, BayesUnmixWarning, stacklevel=3)
+    error = failed.get(PAGE) or disk_error(failed)
+    if error is not None:
+        raise error
+    return directory / PAGE_FILE
+
+
+def report_steps(result: Result, formats: Sequence[str] = ("png", "pdf")) -> list[Step]:
+    """Return the steps that write figures and report of a result into a folder; see `write_report`."""
+    figures: dict[str, Figure] = {}
+    pictures: dict[str, bytes] = {}
+
+    def draw(name: str, directory: Path) -> None:
+        folder = directory / "figures"
+        folder.mkdir(parents=True, exist_ok=True)
+        figures[name] = _all_figures(result)[name](result)
+        pictures[name] = png_bytes(figures[name], DPI)
         if "png" in formats:
             (folder / f"{name}.png").write_bytes(pictures[name])
         for kind in formats:
             if kind != "png":
-                figure.savefig(folder / f"{name}.{kind}", format=kind, dpi=DPI)
-    page = directory / "report.html"
-    page.write_text(_page(result, figures, pictures), encoding="utf-8")
-    return page
+                figures[name].savefig(folder / f"{name}.{kind}", format=kind, dpi=DPI)
+
+    def page(directory: Path) -> None:
+        text = _page(result, figures, pictures)
+        (directory / PAGE_FILE).write_text(text, encoding="utf-8")
+
+    drawn = [Step(f"the figure `{name}`", partial(draw, name)) for name in _all_figures(result)]
+    return [*drawn, Step(PAGE, page)]
 
 
 def report_html(result: Result) -> str:
@@ -94,8 +144,12 @@ def report_html(result: Result) -> str:
 
 def draw_figures(result: Result) -> dict[str, Figure]:
     """Return every figure by name, in the order of the report."""
-    optional = {name: draw for name, draw in OPTIONAL_FIGURES.items() if name in result.run}
-    return {name: draw(result) for name, draw in (FIGURES | optional).items()}
+    return {name: draw(result) for name, draw in _all_figures(result).items()}
+
+
+def _all_figures(result: Result) -> dict[str, Callable[[Result], Figure]]:
+    """Return what draws each figure that a result has, by its name."""
+    return FIGURES | {name: draw for name, draw in OPTIONAL_FIGURES.items() if name in result.run}
 
 
 def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]) -> str:
@@ -109,7 +163,7 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
     run = result.run
     phases = ", ".join(result.phases)
     return Template(template).substitute(
-        {f"figure_{name}": _image(name, pictures[name], phases) for name in FIGURES},
+        {f"figure_{name}": _image(name, pictures.get(name), phases) for name in FIGURES},
         title=escape(f"Unmixing of {phases}"),
         subtitle=escape(
             f"bayesunmix {run.get('version', '')}, method {run.get('method', '')}, seed {run.get('seed', '')}"
@@ -128,28 +182,54 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
             result, _image("budget", pictures["budget"], phases) if "budget" in pictures else "", _table
         ),
         diagnostics=_diagnostics(checks(result)),
-        warnings=_warnings(run.get("warnings", [])),
+        warnings=_warnings(result),
         assumptions=_bullets(assumptions(result)),
         settings=_settings(run),
     )
 
 
-def _image(name: str, picture: bytes, phases: str) -> str:
+def _image(name: str, picture: bytes | None, phases: str) -> str:
+    if picture is None:
+        return f"<p>The figure {escape(name)} could not be made; <code>run.log</code> says why.</p>"
     letters = base64.b64encode(picture).decode("ascii")
     text = escape(f"Figure {name} of {phases}", quote=True)
     return f'<img alt="{text}" src="data:image/png;base64,{letters}">'
 
 
-def _verdict(result: Result) -> str:
-    if not result.problems:
-        return (
-            '<div class="verdict good"><p><strong>No diagnostic speaks against this result.</strong> '
-            'Look at the <a href="#fit">residuals</a> all the same: they show what no number does.</p></div>'
+def verdict_html(verdict: Verdict, after: str = "") -> str:
+    """Write a verdict in words, its class giving the colour; what comes `after` is finished HTML."""
+    lead = {
+        "good": f"Good. {NOTHING}",
+        "reservations": "With reservations:",
+        "distrust": "Not to be trusted:",
+    }
+    body = [f"<p><strong>{lead[verdict.level]}</strong></p>"]
+    if verdict.findings:
+        items = (
+            f'<li class="{finding.severity}">{_with_code(finding.text)}</li>' for finding in verdict.findings
         )
+        body.append(f"<ul>{''.join(items)}</ul>")
+    if verdict.earlier:
+        body.append(f"<p>{EARLIER}</p>")
+    return f'<div class="verdict {verdict.level}">{"".join(body)}{after}</div>'
+
+
+def result_html(result: Result) -> str:
+    """Return what a notebook shows of a result: the verdict and the compositions."""
+    title = f"{len(result.phases)} phases, {len(result.elements)} elements, {result.run['method']}"
     return (
-        '<div class="verdict bad"><p><strong>Do not rely on these numbers yet:</strong></p>'
-        f'{_bullets(result.problems)}<p><a href="#diagnostics">What to do</a></p></div>'
+        f"<style>{_NOTEBOOK_STYLE}</style>"
+        f'<div class="bayesunmix"><p><strong>{escape(title)}</strong></p>{verdict_html(result.verdict)}'
+        f"{_composition_table(result)}</div>"
     )
+
+
+def _verdict(result: Result) -> str:
+    links = {
+        "good": '<p>Look at the <a href="#fit">residuals</a> all the same: they show what no number does.</p>',
+    }
+    what_to_do = '<p><a href="#diagnostics">What to do</a></p>'
+    return verdict_html(result.verdict, links.get(result.verdict.level, what_to_do))
 
 
 def _headline(result: Result) -> str:
@@ -164,15 +244,15 @@ def _headline(result: Result) -> str:
 def _composition_table(result: Result) -> str:
     rows = {(str(row.phase), str(row.element)): row for row in result.summary().itertuples(index=False)}
     body = [
-        [element, *(_cell(composition_text(row), row.detected == "true") for row in line)]
+        [element, *(_cell(composition_text(row), row.detected in STATED) for row in line)]
         for element in element_order(result.elements)
-        for line in [[rows[phase, element] for phase in result.phases]]
+        for line in [[rows[phase, element] for phase in result.sample_phases]]
     ]
     caption = (
         f"At%, mean [{100.0 * result.level:g} % interval]; &lt;: not detected, upper bound. "
         "All columns are in <code>composition.csv</code>."
     )
-    return _table(["", *map(escape, result.phases)], body, caption)
+    return _table(["", *map(escape, result.sample_phases)], body, f"{caption}{escape(supports_note(result))}")
 
 
 def _partition_table(result: Result) -> str:
@@ -183,7 +263,7 @@ def _partition_table(result: Result) -> str:
     body = []
     for element in element_order(result.elements):
         texts = [partition_text(rows.get((element, *pair))) for pair in pairs]
-        body.append([element, *(_cell(text, "[" in text) for text in texts)])
+        body.append([element, *(_cell(text, text[0] not in "<>–") for text in texts)])
     caption = (
         f"Median [{100.0 * result.level:g} % interval]; &lt; and &gt;: bound, detected in one phase only; "
         "–: no ratio. Every pair both ways is in <code>partition.csv</code>."
@@ -302,10 +382,10 @@ def _table(head: Sequence[str], body: Iterable[Sequence[str]], caption: str) -> 
 
 
 def _diagnostics(found: list[Check]) -> str:
-    words = {"good": "✓ good", "bad": "✗ not good", "note": "– note"}
+    words = {"good": "✓ good", "note": "– note", "reservation": "! reservation", "bad": "✗ not good"}
     body = []
     for check in found:
-        remedy = f" <em>When it is bad:</em> {_with_code(check.remedy)}" if check.remedy else ""
+        remedy = f" <em>When it is not good:</em> {_with_code(check.remedy)}" if check.remedy else ""
         body.append(
             [
                 check.name,
@@ -324,10 +404,13 @@ def _with_code(text: str) -> str:
     return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
 
 
-def _warnings(warnings: Sequence[str]) -> str:
-    if not warnings:
-        return "<p>The run gave no warning.</p>"
-    return f"<p>The run warned:</p>{_bullets(warnings)}"
+def _warnings(result: Result) -> str:
+    """Write what was said besides the findings, which stand at the head of the page."""
+    found = {finding.text for finding in result.verdict.findings}
+    notes = [text for text in result.run.get("warnings", []) if text not in found]
+    if not notes:
+        return "<p>Nothing was assumed or left out that the findings at the top do not say.</p>"
+    return f"<p>Besides the findings at the top, the run noted:</p>{_bullets(notes)}"
 
 
 def _bullets(sentences: Iterable[str]) -> str:

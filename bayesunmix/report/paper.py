@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bayesunmix.chemistry.stoichiometry import SYMBOLS
+from bayesunmix.report.supports import supports_note
 from bayesunmix.rounding import bound_text, interval_text, partition_text
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def paper_tables(result: Result, units: Sequence[str] = ()) -> list[PaperTable]:
     """
     chosen = list(units) or default_units(result)
     tables = [composition_paper_table(result, unit) for unit in chosen]
-    if len(result.phases) > 1:
+    if len(result.sample_phases) > 1:
         tables += [partition_paper_table(result, by) for by in ("atoms", "weight")]
         if {"Fe", "Mg"} <= set(result.elements):
             tables.append(_exchange(result))
@@ -137,7 +138,7 @@ def paper_tables(result: Result, units: Sequence[str] = ()) -> list[PaperTable]:
         sites = result.sites()
         if len(sites):
             tables.append(_sites(result, sites))
-    if len(result.phases) > 1:
+    if len(result.sample_phases) > 1:
         tables.append(_budget(result))
     if result.run["config"].get("sample", {}).get("bulk_wt_pct"):
         tables.append(mass_balance_paper_table(result))
@@ -167,10 +168,13 @@ def composition_paper_table(result: Result, unit: str) -> PaperTable:
     rows = {(row.phase, row.element): row for row in table.itertuples(index=False)}
     names = dict(zip(table["element"], table["oxide"], strict=True)) if "oxide" in table else {}
     lines = [
-        [names.get(element, element), *(amount_text(rows[phase, element], factor) for phase in result.phases)]
+        [
+            names.get(element, element),
+            *(amount_text(rows[phase, element], factor) for phase in result.sample_phases),
+        ]
         for element in field_order(table["element"].unique())
     ]
-    frame = pd.DataFrame(lines, columns=[UNIT_NAMES[unit], *result.phases])
+    frame = pd.DataFrame(lines, columns=[UNIT_NAMES[unit], *result.sample_phases])
     return PaperTable(f"composition_{unit}", _composition_caption(result, unit), frame)
 
 
@@ -198,7 +202,7 @@ def _composition_caption(result: Result, unit: str) -> str:
         iron += " Oxygen as measured."
     return (
         f"Compositions in {among}: posterior mean [{level} interval]; <: not detected, upper bound ({level}); "
-        f"{NONE}: declared absent.{iron}"
+        f"{NONE}: declared absent.{iron}{supports_note(result)}"
     )
 
 
@@ -207,7 +211,7 @@ def iron_words(result: Result) -> str:
     ferric = result.chemistry.ferric
     if ferric == 0.0:
         return "All iron as FeO."
-    shares = ferric if isinstance(ferric, dict) else dict.fromkeys(result.phases, ferric)
+    shares = ferric if isinstance(ferric, dict) else dict.fromkeys(result.sample_phases, ferric)
     parts = []
     for phase, share in shares.items():
         mean, sd = share if isinstance(share, tuple | list) else (share, 0.0)
@@ -286,14 +290,14 @@ def _budget(result: Result) -> PaperTable:
     table = result.element_budget()
     rows = {(row.phase, row.element): row for row in table.itertuples(index=False)}
     lines = [
-        [element, *(_budget_text(rows[phase, element]) for phase in result.phases)]
+        [element, *(_budget_text(rows[phase, element]) for phase in result.sample_phases)]
         for element in field_order(result.elements)
     ]
     caption = (
         "Share of each element's atoms in the map that each phase holds, in per cent: posterior median "
         f"[{100.0 * result.level:g} % interval]; <: not detected there."
     )
-    return PaperTable("budget", caption, pd.DataFrame(lines, columns=["element", *result.phases]))
+    return PaperTable("budget", caption, pd.DataFrame(lines, columns=["element", *result.sample_phases]))
 
 
 def _budget_text(row: Any) -> str:  # noqa: ANN401

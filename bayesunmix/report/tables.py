@@ -13,6 +13,10 @@ from bayesunmix.chemistry.ratios import amounts, partition_rows
 FloatArray = npt.NDArray[np.float64]
 
 DETECTED, NOT_DETECTED, ABSENT = "true", "false", "declared_absent"
+# A point without draws tests nothing: the column stays empty.
+UNTESTED = ""
+# What is stated by a value, with or without an interval, and not by a bound.
+STATED = (DETECTED, UNTESTED)
 BY_ATOMS, BY_WEIGHT = "atoms", "weight"
 
 
@@ -23,11 +27,11 @@ def _pooled(draws: xr.DataArray) -> FloatArray:
 
 
 def detection_states(counting: xr.DataArray, absent: dict[str, list[str]]) -> npt.NDArray[np.str_]:
-    """State of every phase and element: true, false or declared_absent, shape (phase, element)."""
+    """State of every phase and element: true, false, declared_absent, or empty without draws, (phase, element)."""
     draws = _pooled(counting)
-    point = len(draws) == 1
-    detected = draws[0] > 0 if point else detect(draws).detected
-    states = np.where(detected, DETECTED, NOT_DETECTED).astype("<U15")
+    states = np.full(draws.shape[1:], UNTESTED, dtype="<U15")
+    if len(draws) > 1:
+        states[...] = np.where(detect(draws).detected, DETECTED, NOT_DETECTED)
     for k, phase in enumerate(counting["phase"].values):
         states[k, np.isin(counting["element"].values, absent.get(str(phase), []))] = ABSENT
     return states

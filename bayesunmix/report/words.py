@@ -10,6 +10,8 @@ import numpy as np
 
 from bayesunmix.checks.regions import Region
 from bayesunmix.plot.style import element_order
+from bayesunmix.report.supports import supports_note
+from bayesunmix.report.tables import STATED, UNTESTED
 from bayesunmix.rounding import composition_text
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def headline(result: Result) -> list[str]:
     return [
         f"{_number_word(count)} {'phase' if count == 1 else 'phases'} in {where} "
         f"({_large(float(counts.sum()))} counts, {float(counts.mean()):.3g} per pixel): {listed}. "
-        "The percentages are mean abundances over the pixels, in atoms.",
+        f"The percentages are mean abundances over the pixels, in atoms.{supports_note(result)}",
         f"The posterior was {_METHODS.get(result.run.get('method', ''), 'computed')}{_effort(result)}.",
     ]
 
@@ -53,15 +55,26 @@ def headline(result: Result) -> list[str]:
 def findings(result: Result) -> list[tuple[str, str]]:
     """Return per phase its name and a sentence with its main elements, its traces and what was not found."""
     table = result.summary()
+    traces = (
+        "Traces, not tested for detection: " if UNTESTED in set(table["detected"]) else "Traces detected: "
+    )
     found = []
     for phase in result.phases:
+        if phase in result.supports:
+            found.append(
+                (
+                    phase,
+                    "A support: it holds no element of the sample, and its abundance is a share of counts.",
+                )
+            )
+            continue
         rows = {str(row.element): row for row in table[table["phase"] == phase].itertuples(index=False)}
         ordered = [rows[element] for element in element_order(rows)]
-        seen = [row for row in ordered if row.detected == "true"]
+        seen = [row for row in ordered if row.detected in STATED]
         main = sorted((row for row in seen if row.mean >= _TRACE), key=lambda row: -row.mean)
         sentences = [
             _listed("", main),
-            _listed("Traces detected: ", [row for row in seen if row.mean < _TRACE]),
+            _listed(traces, [row for row in seen if row.mean < _TRACE]),
             _listed("Not detected: ", [row for row in ordered if row.detected == "false"]),
         ]
         absent = [row.element for row in ordered if row.detected == "declared_absent"]

@@ -31,6 +31,8 @@ from bayesunmix.samples.shared_calibration import (
     shuffled,
     with_factors,
 )
+from bayesunmix.severity import Distrust, Reservation
+from bayesunmix.verdict import Verdict, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -214,17 +216,25 @@ class Comparison:
             lines.append(f"    {name}, {row.first} over {row.second}: {text}")
         lines += ["    ..."] if len(differ) > _PRINTED else []
         lines += [f"  {line}" for line in str(self.series).splitlines()] if self.series is not None else []
-        return "\n".join([*lines, *(f"  Not to be trusted: {problem}" for problem in self.problems)])
+        return "\n".join([*lines, *(f"  {line}" for line in self.verdict.lines())])
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """What the comparison is worth: no more than the worst of its results, and than the sampler of the series."""
+        weights = {"distrust": Distrust, "reservation": Reservation}
+        said: list[str] = [
+            Distrust(text) for text in (self.series.problems if self.series is not None else ())
+        ]
+        for name, result in zip(self.names, self.results, strict=True):
+            said += [
+                weights[finding.severity](f"{name}: {finding.text}") for finding in result.verdict.findings
+            ]
+        return judge(said)
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why not to trust the comparison: what the results say of themselves, and the sampler of the series."""
-        own = [
-            f"{name}: {problem}"
-            for name, result in zip(self.names, self.results, strict=True)
-            for problem in result.problems
-        ]
-        return (*own, *(self.series.problems if self.series is not None else ()))
+        """Why not to trust the comparison: the findings of the verdict that say so."""
+        return self.verdict.texts("distrust")
 
     def plot(self) -> Figure:
         """Compositions and partition coefficients of all results side by side: see `bayesunmix.plot.comparison`."""
@@ -532,9 +542,13 @@ def _common_phases(
     if wanted is not None:
         for name, result in zip(names, results, strict=True):
             for phase in wanted:
-                check_phase(f"phases ({name})", phase, result.phases)
+                check_phase(f"phases ({name})", phase, result.sample_phases)
         return tuple(dict.fromkeys(wanted))
-    common = [phase for phase in results[0].phases if all(phase in result.phases for result in results)]
+    common = [
+        phase
+        for phase in results[0].sample_phases
+        if all(phase in result.sample_phases for result in results)
+    ]
     if not common:
         said = "; ".join(
             f"{name}: {', '.join(result.phases)}" for name, result in zip(names, results, strict=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bayesunmix.errors import InputError
 from bayesunmix.plot.style import png_bytes
+from bayesunmix.report.page import verdict_html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +34,8 @@ OUTPUTS = (*(f"{name}.csv" for name in TABLES), "comparison.html", "comparison.j
 _STYLE = (
     "body{font:14px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}"
     "img{max-width:100%}table{border-collapse:collapse;font-size:12px}td,th{padding:.1rem .5rem;text-align:right;"
-    "border-bottom:1px solid #ddd}div{overflow-x:auto}.bad{border-left:4px solid #D55E00;padding-left:1rem}"
+    "border-bottom:1px solid #ddd}div{overflow-x:auto}.verdict{border-left:4px solid #00795a;padding-left:1rem}"
+    ".verdict.reservations{border-color:#8a6100}.verdict.distrust{border-color:#b3400a}"
 )
 
 
@@ -101,7 +103,8 @@ def _record(comparison: Comparison) -> dict[str, object]:
     series, covariate = comparison.series, comparison.covariate
     return {
         "results": [
-            {"name": name, **{key: result.run.get(key) for key in ("version", "method", "seed", "hash")}}
+            {"name": name, "verdict": result.verdict.level}
+            | {key: result.run.get(key) for key in ("version", "method", "seed", "hash")}
             for name, result in zip(comparison.names, comparison.results, strict=True)
         ],
         "phases": list(comparison.phases),
@@ -114,15 +117,14 @@ def _record(comparison: Comparison) -> dict[str, object]:
         if series is None
         else {f"{fit.numerator}/{fit.denominator}": fit.divergences for fit in series.fits},
         "problems": list(comparison.problems),
+        **comparison.verdict.to_dict(),
     }
 
 
 def _page(comparison: Comparison, tables: dict[str, pd.DataFrame], pictures: dict[str, bytes]) -> str:
     title = f"Comparison of {', '.join(comparison.names)}"
     parts = [f"<h1>{escape(title)}</h1>"]
-    if comparison.problems:
-        items = "".join(f"<li>{escape(problem)}</li>" for problem in comparison.problems)
-        parts.append(f'<div class="bad"><p>Do not rely on these numbers yet:</p><ul>{items}</ul></div>')
+    parts.append(verdict_html(comparison.verdict))
     parts.append(
         "<p>Calibration factors that the results share are drawn once for all of them, so that they cancel in "
         f"differences. Intervals hold {100 * comparison.level:g} %.</p>"

@@ -23,6 +23,7 @@ from scipy.special import ndtri
 from scipy.stats.qmc import Sobol
 
 from bayesunmix.errors import BayesUnmixWarning
+from bayesunmix.shares import shares_of
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result
@@ -43,7 +44,7 @@ def nominal_draws(result: Result) -> FloatArray:
     if "log_calibration" in posterior:
         factors = posterior["log_calibration"].transpose("chain", "draw", "element").values
         amounts = draws * np.exp(factors)[:, :, None, :]
-        draws = amounts / amounts.sum(axis=-1, keepdims=True)
+        draws = shares_of(amounts)
     return np.asarray(draws.reshape(-1, *draws.shape[2:]))
 
 
@@ -119,4 +120,4 @@ def shuffled(draws: FloatArray, n_draws: int, rng: np.random.Generator) -> Float
 def with_factors(nominal: FloatArray, factors: FloatArray) -> FloatArray:
     """Put log factors (draw, element) into nominal atom fractions (draw, phase, element)."""
     amounts = nominal * np.exp(-factors)[:, None, :]
-    return np.asarray(amounts / amounts.sum(axis=-1, keepdims=True))
+    return shares_of(amounts)

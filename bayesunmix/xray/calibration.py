@@ -29,6 +29,7 @@ from scipy.linalg import solve_triangular
 from scipy.optimize import nnls
 
 from bayesunmix.errors import InputError
+from bayesunmix.shares import shares_of
 from bayesunmix.xray.continuum import DEFAULT_HATS, continuum_basis
 from bayesunmix.xray.detector import Detector
 from bayesunmix.xray.lines import LineTable
@@ -195,7 +196,7 @@ def _columns(
             groups.append(np.full(energy.size, len(names), dtype=np.intp))
             names.append(f"{element}_{family}")
             energies.append(energy)
-            areas.append(area / area.sum())
+            areas.append(shares_of(area))
     if not names:
         got = f"none does between {edges[0]:.3g} and {edges[-1]:.3g} keV"
         raise InputError("sample.elements", "have lines on the energy axis", got)

@@ -141,7 +141,11 @@ def bremsstrahlung(
     if not inside.any():
         raise InputError("energy_keV", "reach between zero and the beam energy", f"ends at {edges[-1]:g}")
     energy = np.where(inside, centre, beam)
-    shape: Array = np.where(inside, (beam - energy) / energy * efficiency(energy) * np.diff(edges), 0.0)
+    seen = np.where(inside, efficiency(energy), 0.0)
+    if not seen.any():
+        # A detector that sees nothing there says nothing about the shape.
+        seen = inside.astype(np.float64)
+    shape: Array = np.where(inside, (beam - energy) / energy * seen * np.diff(edges), 0.0)
     return np.asarray(shape / shape.sum())
 
 
@@ -162,8 +166,38 @@ def hat_functions(energy_keV: Array, low_keV: float, high_keV: float, number: in
         raise InputError("number of continuum functions", "be at least 2", f"is {number}")
     # Energies below the first knot, on an axis that reaches zero, belong to the first function.
     energy = np.clip(energy_keV, low_keV, high_keV)
-    position = np.log(energy / low_keV) / np.log(high_keV / low_keV) * (number - 1)
+    # All energies are one where the axis has a single channel with a continuum.
+    length = max(float(np.log(high_keV / low_keV)), 1e-9)
+    position = np.log(energy / low_keV) / length * (number - 1)
     return np.asarray(np.clip(1.0 - np.abs(position - np.arange(number)[:, None]), 0.0, 1.0))
+
+
+def hats_on(shape: Array, channel_edges_keV: Array, number: int = DEFAULT_HATS) -> tuple[Array, Array, Array]:
+    """Cut a continuum into pieces: its shape times hats whose knots span the channels that it reaches.
+
+    Parameters
+    ----------
+    shape
+        A continuum, zero in channels below zero energy and above the beam's, shape (energy,).
+    channel_edges_keV
+        Shape (energy + 1,).
+    number
+        Of hats; fewer come back where channels are so few that a hat holds none.
+
+    Returns
+    -------
+    Energies of the knots (hat,), positive counts of the pieces (hat,), and the pieces (hat, energy).
+    """
+    edges = np.asarray(channel_edges_keV, dtype=np.float64)
+    centre = (edges[1:] + edges[:-1]) / 2.0
+    lit = centre[shape > 0.0]
+    # The logarithm ends at one channel: below it lies the zero peak, not the continuum.
+    lowest = max(float(lit[0]), float(edges[1] - edges[0]))
+    highest = max(float(lit[-1]), lowest)
+    pieces = shape * hat_functions(centre, lowest, highest, number)
+    area = pieces.sum(axis=1)
+    held = area > 0.0
+    return np.geomspace(lowest, highest, number)[held], area[held], pieces[held]
 
 
 def continuum_basis(
@@ -177,12 +211,13 @@ def continuum_basis(
     Returns
     -------
     Array
-        Shape (number, energy), rows adding up to 1.
+        Shape (number, energy), rows adding up to 1; fewer rows where channels are so few that a hat holds none.
+
+    Raises
+    ------
+    InputError
+        If no channel lies between zero and the beam energy.
     """
     shape = bremsstrahlung(channel_edges_keV, beam_energy_keV, efficiency)
-    edges = np.asarray(channel_edges_keV, dtype=np.float64)
-    centre = (edges[1:] + edges[:-1]) / 2.0
-    # The logarithm ends at one channel: below it lies the zero peak, not the continuum.
-    lowest = max(centre[0], edges[1] - edges[0])
-    columns = shape * hat_functions(centre, lowest, centre[-1], number)
-    return np.asarray(columns / columns.sum(axis=1, keepdims=True))
+    _, area, pieces = hats_on(shape, channel_edges_keV, number)
+    return np.asarray(pieces / area[:, None])

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -49,6 +50,11 @@ LIGHTEST_CORE_K_BETA = 20
 # The lines that the Siegbahn names Ka, La and Ma mean for an X-ray detector, which does not resolve the two of each
 # (Jenkins, R., et al., X-Ray Spectrom. 20 (1991) 149, doi:10.1002/xrs.1300200308).
 ALPHA_LINES = {"K": ("KL3", "KL2"), "L": ("L3M5", "L3M4"), "M": ("M5N7", "M5N6")}
+
+# Of a user's table: a complete one has 0.3 MB, the K lines of fermium lie at 142 keV, and units of strengths are free.
+_LARGEST_TABLE = 20_000_000
+_HIGHEST_LINE_KEV = 200.0
+_LARGEST_STRENGTH = 1e60
 
 Array = npt.NDArray[np.float64]
 
@@ -132,10 +138,20 @@ class LineTable:
             If the file cannot be read as such; the message names element, line and key.
         """
         try:
-            table = json.loads(Path(path).read_text(encoding="utf-8"))
+            size = Path(path).stat().st_size
+            if size > _LARGEST_TABLE:
+                must = f"have at most {_LARGEST_TABLE / 1e6:.0f} MB"
+                raise InputError("xray.table", must, f"{path} has {size / 1e6:.0f} MB")
+            table = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        except InputError:
+            raise
         except OSError as error:
             got = f"{path} gives: {error.strerror}"
             raise InputError("xray.table", "name a readable file", got) from error
+        except RecursionError:
+            raise InputError(
+                "xray.table", "be a JSON file of lines", f"{path} is nested too deeply"
+            ) from None
         except ValueError as error:
             raise InputError("xray.table", "be a JSON file", f"{path} is not: {error}") from error
         if not isinstance(table, dict) or not table:
@@ -450,9 +466,8 @@ def _parse_element(element: str, rows: object) -> list[Line]:
     if not isinstance(rows, list):
         raise InputError(f"xray.table {element}", "be a list of lines", f"is {_kind(rows)}")
     lines = [_parse_line(element, index, row) for index, row in enumerate(rows)]
-    names = [line.line for line in lines]
-    for name in names:
-        if names.count(name) > 1:
+    for name, times in Counter(line.line for line in lines).items():
+        if times > 1:
             raise InputError(f"xray.table {element}", "hold every line once", f"holds {name} twice")
     return lines
 
@@ -473,10 +488,10 @@ def _parse_line(element: str, index: int, row: object) -> Line:
     if not isinstance(name, str) or not name:
         raise InputError(f"{field} line", "be a name such as KL3", f"is {name!r}")
     field = f"xray.table {element} {name}"
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise InputError(f"{field} family", "be K, L or M", f"is {family!r}")
-    energy = check_positive(f"{field} energy_keV", row["energy_keV"])
-    strength = check_positive(f"{field} strength", row["strength"], allow_zero=True)
+    energy = check_positive(f"{field} energy_keV", row["energy_keV"], high=_HIGHEST_LINE_KEV)
+    strength = check_positive(f"{field} strength", row["strength"], allow_zero=True, high=_LARGEST_STRENGTH)
     return Line(element, name, family, energy, strength)
 
 

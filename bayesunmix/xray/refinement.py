@@ -33,6 +33,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.shares import ratio_of
 from bayesunmix.xray.calibration import Calibration, poisson_deviance
 from bayesunmix.xray.continuum import ContinuumCorrection, ThickPart
 from bayesunmix.xray.detector import Detector
@@ -299,7 +300,7 @@ def _correction(
     # A continuum that nothing supports anywhere is left as the physics has it.
     if not factor.max() > 0.0:
         return ContinuumCorrection(tuple(knots.tolist()), (1.0,) * len(knots))
-    amount = weights[len(area) :] / thick_area / factor.max()
+    amount = ratio_of(weights[len(area) :], thick_area) / factor.max()
     factor = np.maximum(factor, LEAST_CORRECTION * factor.max()) / factor.max()
     parts = tuple(
         replace(part, amount=float(one)) for part, one in zip(thick, amount, strict=True) if one > 0.0

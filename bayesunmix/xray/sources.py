@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.shares import shares_of
 from bayesunmix.xray.atomic import atomic_number
 from bayesunmix.xray.calibration import Calibration
-from bayesunmix.xray.continuum import ThickPart, bremsstrahlung, hat_functions, mean_depth_g_cm2
+from bayesunmix.xray.continuum import ThickPart, bremsstrahlung, hats_on, mean_depth_g_cm2
 from bayesunmix.xray.detector import Detector
 from bayesunmix.xray.ionisation import edge_energy_keV
 from bayesunmix.xray.lines import LIGHTEST_CORE_K_BETA, Line, LineTable, emitted_by_valence, line_group
@@ -32,6 +33,7 @@ PARTNER_SHARE = 0.01
 # Prior standard deviation of the bend of the continuum's correction (second difference over knots), relative to its
 # mean: an absorption edge bends it, a line must not.
 CONTINUUM_BEND_SD = 0.2
+# Area of a hat that holds no channel, as a share of all of them.
 # The continuum gets more hats the more counts there are.
 FEWEST_HATS, MOST_HATS = 7, 12
 
@@ -66,7 +68,7 @@ class Sources:
         ratio_sd: list[float] = []
         for number, column in enumerate(columns):
             lines, detected = self.lines(column)
-            share = detected / detected.sum()
+            share = shares_of(detected)
             keys = [line_group(line) for line in lines]
             # Ratios inside elements that nobody declared stay as they are: there are few counts.
             apart = column[0][0] not in self.found
@@ -118,10 +120,8 @@ def continuum_hats(
     number = int(np.clip(round(2.0 * np.log10(counts.sum())), FEWEST_HATS, MOST_HATS))
     lowest = max(centre[0], edges[1] - edges[0])
     shape = bremsstrahlung(edges, beam_energy_keV, sources.detector.efficiency)
-    shape = shape * sources.transmission(np.maximum(centre, lowest))
-    pieces = shape * hat_functions(centre, lowest, centre[-1], number)
-    area = pieces.sum(axis=1)
-    return np.geomspace(lowest, centre[-1], number), area, pieces / area[:, None]
+    knots, area, pieces = hats_on(shape * sources.transmission(np.maximum(centre, lowest)), edges, number)
+    return knots, area, pieces / area[:, None]
 
 
 def stiffness_rows(area: Array, calibration: Calibration) -> Array:
@@ -167,7 +167,7 @@ def thick_columns(
     shape = bremsstrahlung(edges, beam_energy_keV, sources.detector.efficiency) * sources.transmission(inside)
     pieces = np.array([shape * part(inside) for part in parts]).reshape(len(parts), len(centre))
     area = pieces.sum(axis=1)
-    return area, pieces / area[:, None]
+    return area, shares_of(pieces)
 
 
 def pile_up_partners(calibration: Calibration, sources: Sources) -> tuple[tuple[float, float], ...]:

@@ -1,0 +1,150 @@
+"""What Python callers hand over, in whatever form, as a map and a configuration, or refused with a remedy."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.config import RunConfig
+from bayesunmix.data.image import HyperSpySignal, SpectrumImage
+from bayesunmix.errors import InputError, shown, suggest
+from bayesunmix.output_settings import OutputConfig
+from bayesunmix.phase import Phase
+from bayesunmix.settings import InferenceConfig, InstrumentConfig, MapConfig, SampleConfig, XrayConfig
+
+# A map in any of these forms is as good as a SpectrumImage: a file's name, a HyperSpy signal, counts with energies.
+AnyImage = SpectrumImage | str | os.PathLike[str] | tuple[npt.ArrayLike, npt.ArrayLike] | HyperSpySignal
+AnyPhases = Sequence[Phase | Mapping[str, Any] | str] | int | str
+
+TABLES = {
+    "map": MapConfig,
+    "sample": SampleConfig,
+    "instrument": InstrumentConfig,
+    "xray": XrayConfig,
+    "inference": InferenceConfig,
+    "output": OutputConfig,
+}
+"""Tables of the configuration that are keyword arguments."""
+
+_FORMS = "be a map: a SpectrumImage, the name of a file, a HyperSpy signal, or (counts, energy_keV)"
+
+
+def image_of(value: AnyImage, instrument: InstrumentConfig | None = None) -> SpectrumImage:
+    """Return the map that is meant.
+
+    Parameters
+    ----------
+    value
+        A `SpectrumImage`, the name of a file, a HyperSpy signal, or a pair of counts (y, x, energy) and channel centres
+        in keV (energy,).
+    instrument
+        Facts that win over those of a file or signal.
+
+    Raises
+    ------
+    InputError
+        If it is none of these, or the map cannot be used.
+    """
+    if isinstance(value, SpectrumImage):
+        return value
+    given = instrument or InstrumentConfig()
+    facts = {name: getattr(given, name) for name in ("beam_energy_keV", "takeoff_angle_deg", "resolution_eV")}
+    if isinstance(value, str | os.PathLike):
+        from bayesunmix.data.io import load
+
+        return load(value, **facts)
+    if hasattr(value, "axes_manager"):
+        return SpectrumImage.from_signal(value, **facts)
+    if isinstance(value, tuple | list) and len(value) == 2:
+        counts, energy_keV = value
+        return SpectrumImage.from_array(counts, energy_keV, **facts)
+    remedy = "Write (counts, energy_keV)." if isinstance(value, np.ndarray) else ""
+    raise InputError("image", _FORMS, f"is a {type(value).__name__}", remedy)
+
+
+def configuration(
+    elements: object, phases: object, stray: object, method: object, tables: Mapping[str, Any]
+) -> RunConfig:
+    """Build the configuration of a run from the arguments of `bayesunmix.unmix`.
+
+    Raises
+    ------
+    InputError
+        If something cannot be used; a keyword that is the key of a table is told so.
+    """
+    for key, table in tables.items():
+        if key not in TABLES:
+            raise _unknown(key, table)
+        if not isinstance(table, Mapping):
+            raise InputError(key, "be a dictionary of the table's keys", f"is {shown(table)}")
+    given = {
+        key: {str(name): _plain(entry) for name, entry in table.items()} for key, table in tables.items()
+    }
+    named = {"elements": _listed(elements), "stray": _listed(stray)}
+    data = {
+        **given,
+        "sample": {**given.get("sample", {}), **named},
+        "inference": {**given.get("inference", {}), "method": method},
+        "phases": _phases(phases),
+    }
+    return RunConfig.from_dict(data)
+
+
+def _unknown(key: str, value: object) -> InputError:
+    """Say where an unknown keyword belongs."""
+    homes = [name for name, table in TABLES.items() if key in {one.name for one in dataclasses.fields(table)}]
+    if not homes:
+        names = ["elements", "phases", "stray", "method", "seed", "progress", *TABLES]
+        return InputError(key, f"be one of {', '.join(names)}", "is an unknown keyword", suggest(key, names))
+    example = shown(value) if isinstance(value, int | float | str | list | tuple | dict) else "..."
+    return InputError(
+        key,
+        f"stand in its table, {' or '.join(homes)}",
+        "stands by itself",
+        f"It belongs to {homes[0]}: {homes[0]}={{'{key}': {example}}}.",
+    )
+
+
+def _phases(value: object) -> object:
+    """Return the phases as the configuration holds them: a number, ``auto``, or tables."""
+    value = _plain(value)
+    if isinstance(value, str):
+        if value == "auto":
+            return value
+        raise InputError(
+            "phases", 'be a list of phases, a number or "auto"', f"is {shown(value)}", "Write [...]."
+        )
+    if isinstance(value, Phase | Mapping):
+        raise InputError(
+            "phases", "be a list of phases", f"is a single {type(value).__name__}", "Write [...]."
+        )
+    if isinstance(value, Iterable):
+        return [_phase(index, one) for index, one in enumerate(value, start=1)]
+    return value
+
+
+def _phase(index: int, value: object) -> Mapping[str, Any]:
+    if isinstance(value, Phase):
+        return {key: entry for key, entry in dataclasses.asdict(value).items() if entry is not None}
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    must = "be a name, a dictionary or a Phase"
+    raise InputError(f"phases[{index}]", must, f"is {shown(value)}")
+
+
+def _listed(value: object) -> object:
+    """Return a list of what can be listed; a text stays one, and is refused as such."""
+    value = _plain(value)
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else value
+
+
+def _plain(value: object) -> object:
+    """Return NumPy's arrays and numbers as Python's."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

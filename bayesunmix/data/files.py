@@ -1,0 +1,182 @@
+"""Opening files with ``hyperspy.api.load``, in this process."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bayesunmix.data.image import HyperSpySignal, SpectrumImage
+from bayesunmix.data.signals import Given, choose, image_of_signal, pictures
+from bayesunmix.errors import BayesUnmixWarning, InputError
+
+FIELD = "MAP"
+_FORMATS = "HyperSpy reads .hspy, .zspy, .bcf, .emd, .dm3, .dm4, .rpl, .pts, .nxs and others."
+# HyperSpy's own formats hold whatever libraries have filled in; all others say what the microscope wrote.
+_KEPT_BY_HYPERSPY = frozenset({"HSPY", "ZSPY"})
+# Several formats share .h5 and .hdf5; HyperSpy's own is the likeliest.
+_LIKELIEST = "HSPY"
+# JEOL's reader stops at counts of 255 unless told otherwise.
+_OPTIONS: Mapping[str, Mapping[str, Any]] = {"JEOL": {"SI_dtype": np.uint16}}
+_MESSAGE_LENGTH = 160
+
+
+def read_image(file: Path, signal: int | None, given: Given) -> SpectrumImage:
+    """Read the map of a file, with the pictures stored beside it.
+
+    Parameters
+    ----------
+    file
+        Any file that HyperSpy reads as a spectrum image.
+    signal
+        Which of the file's signals to take, from 0; needed only when the file holds more than one map.
+    given
+        What wins over the file's facts and axis.
+
+    Raises
+    ------
+    InputError
+        With the field ``MAP``, if the file is unreadable or holds no map or several; with another field, if its counts
+        or axis cannot be used.
+    """
+    # Readers set their log levels on import; only then does a quieter one last.
+    importlib.import_module("hyperspy.api")
+    with quiet() as said, _nothing_filled_in():
+        try:
+            signals, reader = _open(file)
+            index = choose(signals, signal, str(file))
+            image = image_of_signal(
+                signals[index],
+                given,
+                fresh=reader not in _KEPT_BY_HYPERSPY,
+                images=pictures(signals, index),
+                name=file.stem,
+            )
+        except InputError:
+            raise
+        except Exception as error:  # readers of damaged files fail with whatever they stumble over
+            raise _unreadable(file, error) from None
+    return dataclasses.replace(image, warnings=(*said, *image.warnings))
+
+
+def check_format(file: Path) -> None:
+    """Raise `InputError` unless `file` exists and HyperSpy reads files of its kind."""
+    if not file.exists():
+        raise InputError(FIELD, "be an existing file", f'"{file}" does not exist')
+    if file.is_dir() and file.suffix.lower() != ".zspy":
+        raise InputError(FIELD, "be a file", f'"{file}" is a folder')
+    if not _readers(file):
+        raise InputError(FIELD, "be a spectrum image in a format HyperSpy reads", f'is "{file}"', _FORMATS)
+
+
+def _readers(file: Path) -> list[str]:
+    """Return the names of the readers for a file's extension, the likeliest first."""
+    extension = file.suffix.lower().lstrip(".")
+    plugins = importlib.import_module("rsciio").IO_PLUGINS
+    names = [
+        str(plugin["name"])
+        for plugin in plugins
+        if extension in (known.lower() for known in plugin["file_extensions"])
+    ]
+    return sorted(names, key=lambda name: name != _LIKELIEST)
+
+
+def _open(file: Path) -> tuple[list[HyperSpySignal], str]:
+    """Return the signals of a file and the name of the reader: the first for its extension that can read it."""
+    failures: list[Exception] = []
+    for reader in _readers(file):
+        for lazy in (True, False):
+            try:
+                return _signals(file, reader, lazy), reader
+            except Exception as error:
+                failures.append(error)
+    # A reader that is not installed might have read what the others could not.
+    absent = [error for error in failures if isinstance(error, ImportError)]
+    raise (absent or failures)[0]
+
+
+def _signals(file: Path, reader: str, lazy: bool) -> list[HyperSpySignal]:
+    hyperspy = importlib.import_module("hyperspy.api")
+    # A path and no text, which HyperSpy would take for a pattern of names.
+    found = hyperspy.load(file, lazy=lazy, file_format=reader, **_OPTIONS.get(reader, {}))
+    signals = list(found) if isinstance(found, (list, tuple)) else [found]
+    for signal in signals:
+        _check_sizes(signal, reader)
+    return signals
+
+
+def _check_sizes(signal: HyperSpySignal, reader: str) -> None:
+    """Raise `ValueError` for sizes below zero, which Ripple's reader passes over."""
+    if reader == "Ripple":
+        header = signal.original_metadata.as_dictionary()
+        for name in ("width", "height", "depth"):
+            if isinstance(header.get(name), (int, float)) and header[name] < 0:
+                raise ValueError(f"{name} is {header[name]:g}")
+
+
+def _unreadable(file: Path, error: Exception) -> InputError:
+    if isinstance(error, ImportError):
+        needs = f'"{file}" needs the Python package {error.name}, which is not installed'
+        return InputError(FIELD, "be in a format that can be read here", needs, f"Install {error.name}.")
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    said = said if len(said) <= _MESSAGE_LENGTH else said[: _MESSAGE_LENGTH - 3] + "..."
+    return broken(file, said)
+
+
+def broken(file: Path, why: str) -> InputError:
+    """Return the complaint about a file that cannot be read."""
+    return InputError(
+        FIELD,
+        f"be a whole {file.suffix} file",
+        f'"{file}" cannot be read ({why})',
+        "It may be cut short, damaged or of another format.",
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[list[str]]:
+    """Keep HyperSpy's deprecations and log lines off the screen; what else it warns of is handed over as text."""
+    said: list[str] = []
+    loggers = [logging.getLogger(name) for name in ("rsciio", "hyperspy", "exspy")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield said
+            relevant = {" ".join(str(item.message).split()): None for item in caught if _concerns_user(item)}
+            said.extend(relevant)
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def _nothing_filled_in() -> Iterator[None]:
+    """Have exSpy fill in NaN, which counts as missing, where a file says nothing of its detector."""
+    preferred = importlib.import_module("exspy").preferences.EDS
+    names = ("eds_detector_elevation", "eds_detector_azimuth", "eds_tilt_stage", "eds_mn_ka")
+    kept = {name: getattr(preferred, name) for name in names}
+    try:
+        for name in names:
+            setattr(preferred, name, float("nan"))
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(preferred, name, value)
+
+
+def _concerns_user(item: warnings.WarningMessage) -> bool:
+    technical = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning, ImportWarning)
+    own = issubclass(item.category, BayesUnmixWarning)
+    return (
+        not own and not issubclass(item.category, technical) and "Deprecation" not in item.category.__name__
+    )

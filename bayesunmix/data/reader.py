@@ -1,0 +1,239 @@
+"""Reading files in a process of its own, which a damaged file may crash, hang or fill.
+
+Compiled readers (Bruker's maps, HDF5, Zarr's codecs, TIFF) can end the process on a damaged file, and HDF5 can loop for
+ever. The reading process stays for a while after a file, since HyperSpy takes seconds to import. It hands a map over in
+a temporary folder, as arrays and JSON: nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import dataclasses
+import json
+import os
+import signal as signals
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.files import FIELD, broken, read_image
+from bayesunmix.data.image import SpectrumImage
+from bayesunmix.data.signals import Given
+from bayesunmix.errors import InputError
+from bayesunmix.severity import from_plain, to_plain
+
+# Without a file to read for this long, the reading process ends.
+_IDLE_S = 30.0
+# Processor time that a file is allowed: a floor, and what the slowest reader (pure Python) takes for its bytes.
+_LEAST_CPU_S, _CPU_S_PER_BYTE = 30.0, 2e-6
+_ARRAYS = ("counts", "energy_keV", "mask")
+
+
+class Reader:
+    """The reading process as its parent sees it."""
+
+    def __init__(self) -> None:
+        # Without the current folder, in which a user may keep a numpy.py; with all that this process imports from.
+        paths = os.pathsep.join(entry for entry in sys.path if entry)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": paths},
+            text=True,
+            encoding="utf-8",
+        )
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the answer to a request, or None where the process ended instead."""
+        pipes = self._process.stdin, self._process.stdout
+        assert pipes[0] is not None
+        assert pipes[1] is not None
+        try:
+            pipes[0].write(json.dumps(request) + "\n")
+            pipes[0].flush()
+            line = pipes[1].readline()
+        except (BrokenPipeError, ConnectionError):
+            line = ""
+        answer: dict[str, Any] | None = json.loads(line) if line.endswith("\n") else None
+        return answer
+
+    def why_ended(self) -> str:
+        """Say why the process ended, from its exit status."""
+        status = self._process.wait()
+        if status >= 0:
+            return f"the reader ended with status {status}"
+        name = signals.Signals(-status).name
+        reasons = {
+            "SIGXCPU": "the reader takes longer than a file of this size needs",
+            "SIGKILL": "the reader was killed, as happens where memory runs out",
+        }
+        return reasons.get(name, f"the reader crashed: {name}")
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                pipe.close() if pipe is not None else None
+
+
+_lock = threading.Lock()
+_running: list[Reader] = []
+
+
+def start_reader() -> None:
+    """Start the reading process ahead, so that HyperSpy is imported there while this process imports other things."""
+    if not _running:
+        _running.append(Reader())
+
+
+@atexit.register
+def stop_reader() -> None:
+    """End the reading process, if there is one."""
+    while _running:
+        _running.pop().close()
+
+
+def read_apart(file: Path, signal: int | None, given: Given) -> SpectrumImage:
+    """Read the map of a file in the reading process; see `bayesunmix.data.files.read_image`.
+
+    Raises
+    ------
+    InputError
+        As `read_image`, and if the reader crashes or never ends.
+    """
+    with _lock, tempfile.TemporaryDirectory(prefix="bayesunmix-", ignore_cleanup_errors=True) as folder:
+        request = {
+            "file": str(file.absolute()),
+            "signal": signal,
+            "given": dataclasses.asdict(given),
+            "folder": folder,
+        }
+        try:
+            answer = _answer(request, file)
+        except BaseException:
+            # A process that was interrupted in the middle is of no more use.
+            stop_reader()
+            raise
+        if "refused" in answer:
+            field, must, got, remedy = answer["refused"]
+            raise InputError(field, must, got.replace(request["file"], str(file)), remedy)
+        if "failed" in answer:
+            raise OSError(answer["failed"])
+        return _unpacked(answer["image"], Path(folder))
+
+
+def _answer(request: dict[str, Any], file: Path) -> dict[str, Any]:
+    """Ask the running process; a fresh one where it was on the point of ending."""
+    for fresh in (not _running, True):
+        start_reader()
+        answer = _running[0].ask(request)
+        if answer is not None:
+            return answer
+        why = _running[0].why_ended()
+        stop_reader()
+        if fresh:
+            raise broken(file, why)
+    raise AssertionError("unreachable")
+
+
+def serve(requests: IO[str], answers: IO[str]) -> None:
+    """Read one file after the other until nothing more is asked."""
+    # An interrupt is for the parent, which ends this process.
+    signals.signal(signals.SIGINT, signals.SIG_IGN)
+    import exspy.signals  # noqa: F401 - what takes long, before the first file is asked for
+    import hyperspy.api  # noqa: F401
+
+    while True:
+        # Threads that NumPy keeps do not end by themselves: no clean-up.
+        idle = threading.Timer(_IDLE_S, os._exit, args=[0])
+        idle.daemon = True
+        idle.start()
+        line = requests.readline()
+        idle.cancel()
+        if not line:
+            return
+        answers.write(json.dumps(_served(json.loads(line))) + "\n")
+        answers.flush()
+
+
+def _served(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer to one request."""
+    file = Path(request["file"])
+    try:
+        _limit_cpu(file)
+        image = read_image(file, request["signal"], Given(**request["given"]))
+        return {"image": _packed(image, Path(request["folder"]))}
+    except InputError as error:
+        return {"refused": [error.field, error.must, error.got, error.remedy]}
+    except MemoryError as error:
+        return {"refused": [FIELD, "fit into memory", f'"{file}" does not ({error})', ""]}
+    except OSError as error:  # the temporary folder: no space, not writable
+        return {"failed": f"the map could not be handed over: {error}"}
+
+
+def _limit_cpu(file: Path) -> None:
+    """Let the system end this process when a file takes far longer than its size explains, where it can do so."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    size = sum(part.stat().st_size for part in ([file] if file.is_file() else file.rglob("*")))
+    allowed = used.ru_utime + used.ru_stime + _LEAST_CPU_S + _CPU_S_PER_BYTE * size
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    limit = int(allowed) if most == resource.RLIM_INFINITY else min(int(allowed), most)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, most))
+
+
+def _packed(image: SpectrumImage, folder: Path) -> dict[str, Any]:
+    """Write the arrays of a map into a folder and return the rest."""
+    for name in _ARRAYS:
+        if getattr(image, name) is not None:
+            np.save(folder / f"{name}.npy", getattr(image, name), allow_pickle=False)
+    for number, picture in enumerate(image.images.values()):
+        np.save(folder / f"image{number}.npy", picture, allow_pickle=False)
+    plain = ("pixel_size", "pixel_unit", "origin", "name")
+    facts = {entry.name: getattr(image.acquisition, entry.name) for entry in dataclasses.fields(Acquisition)}
+    return {
+        **{name: getattr(image, name) for name in plain},
+        "acquisition": facts,
+        "images": [*image.images],
+        "warnings": [to_plain(sentence) for sentence in image.warnings],
+    }
+
+
+def _unpacked(answer: dict[str, Any], folder: Path) -> SpectrumImage:
+    """Make the map again of what `_packed` wrote."""
+    facts = answer["acquisition"]
+    arrays = {name: folder / f"{name}.npy" for name in _ARRAYS}
+    pictures = {name: np.load(folder / f"image{i}.npy") for i, name in enumerate(answer["images"])}
+    return SpectrumImage(
+        **{name: np.load(file, allow_pickle=False) for name, file in arrays.items() if file.exists()},
+        acquisition=Acquisition(**{**facts, "elements": tuple(facts["elements"])}),
+        pixel_size=tuple(answer["pixel_size"]),
+        pixel_unit=answer["pixel_unit"],
+        origin=tuple(answer["origin"]),
+        images=pictures,
+        name=answer["name"],
+        warnings=tuple(from_plain(parts) for parts in answer["warnings"]),
+    )
+
+
+if __name__ == "__main__":
+    # What readers print must not get between the answers.
+    own = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    serve(sys.stdin, own)
+    own.flush()
+    os._exit(0)

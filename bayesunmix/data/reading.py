@@ -1,0 +1,218 @@
+"""A sum spectrum read with a set of elements: its axis, its peaks, and what made them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.axis_search import AxisFit, AxisSearch, likely_axis, rival_axis
+from bayesunmix.data.image import SpectrumImage
+from bayesunmix.data.peak_sources import Candidate, PeakSources
+from bayesunmix.data.peaks import LOWEST_KEV, LineGroup, Peak, SumSpectrum
+from bayesunmix.errors import InputError
+from bayesunmix.xray import POLYMER_WINDOW, WINDOWLESS, Calibration, Detector, LineTable, Response, calibrate
+from bayesunmix.xray.refinement import merge_channels
+from bayesunmix.xray.response import TYPICAL_RESOLUTION_EV
+
+# Where a file does not say its beam energy, for the relative strengths of K, L and M lines alone.
+ASSUMED_BEAM_KEV = {"TEM": 200.0, "SEM": 20.0}
+# A fitted axis farther off than this, relative and in keV, is the fit's fault and not the axis'.
+MOST_GAIN, MOST_OFFSET_KEV = 0.01, 0.05
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What the lines say of the energy axis.
+
+    Parameters
+    ----------
+    moved
+        The axis that was put in the place of the file's, None where the file's holds.
+    fit
+        Fit of the axis, after it was moved; None where there is too little to fit.
+    rival
+        Another axis that explains the spectrum nearly as well, None where there is none.
+    typical_keV
+        Energy of the strongest peak.
+    """
+
+    moved: AxisFit | None
+    fit: Calibration | None
+    rival: AxisFit | None
+    typical_keV: float
+
+    def shift_keV(self, energy_keV: float) -> float:
+        """Return by how much a photon of an energy appears too high on the file's axis."""
+        return self.offset_keV + (self.gain - 1.0) * energy_keV
+
+    @property
+    def gain(self) -> float:
+        """Energy on the file's axis over true energy."""
+        fitted = 1.0 if self.fit is None else self.fit.response.gain
+        return fitted if self.moved is None else fitted * self.moved.gain
+
+    @property
+    def offset_keV(self) -> float:
+        """Place on the file's axis of a photon of no energy."""
+        fitted = 0.0 if self.fit is None else self.fit.response.offset_keV
+        return fitted if self.moved is None else self.moved.offset_keV + self.moved.gain * fitted
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A sum spectrum read with a set of elements.
+
+    Parameters
+    ----------
+    image
+        The map, on its axis as it was moved.
+    spectrum
+        The sum spectrum on its fitted axis, with its peaks.
+    named
+        Elements that the user or the file names and that have lines on the axis; `off_axis`: those that have none.
+    given
+        Whether the user named them.
+    elements
+        Named ones, and those that most probably made the peaks that these do not explain.
+    made_by
+        Line group that makes most of each peak in a fit of `elements`, None where none does.
+    axis
+        What is known of the energy axis.
+    """
+
+    image: SpectrumImage
+    spectrum: SumSpectrum
+    named: tuple[str, ...]
+    given: bool
+    off_axis: tuple[str, ...]
+    elements: tuple[str, ...]
+    made_by: dict[Peak, LineGroup | None]
+    axis: Axis
+
+    @property
+    def fit(self) -> Calibration | None:
+        """Fit of the axis; None where there is too little to fit."""
+        return self.axis.fit
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """Elements that were added to the named ones."""
+        return tuple(element for element in self.elements if element not in self.named)
+
+    @cached_property
+    def candidates(self) -> dict[Peak, list[Candidate]]:
+        """Possible sources of each peak, likeliest first, with probabilities that add up to 1."""
+        sources = PeakSources(self.spectrum, self.named)
+        return {peak: sources.candidates(peak, self.elements) for peak in self.spectrum.peaks}
+
+    def certainty(self, element: str) -> float:
+        """Probability of the element in the peak where it is likeliest; 0 without one."""
+        found = [one for several in self.candidates.values() for one in several if one.name == element]
+        return max((one.probability for one in found), default=0.0)
+
+    def unexplained(self, peak: Peak) -> bool:
+        """Whether named elements, their pile-up and escape peaks are together less likely than all else."""
+        expected = (*self.named, "pile-up", "escape")
+        return sum(one.probability for one in self.candidates[peak] if one.name in expected) < 0.5
+
+
+def read_peaks(image: SpectrumImage, given: tuple[str, ...] = ()) -> Reading:
+    """Find the axis, and peaks and elements twice: before the axis is fitted, and after.
+
+    Parameters
+    ----------
+    image
+        A map.
+    given
+        Elements whose lines are looked for first; those that the map names when left out.
+    """
+    facts = image.acquisition
+    beam = facts.beam_energy_keV or ASSUMED_BEAM_KEV[facts.microscope or "TEM"]
+    table = LineTable.built_in(beam)
+    detector = _detector(facts)
+    wanted = tuple(given or facts.elements)
+    spectrum = _spectrum(image, table, beam, detector)
+    fits: tuple[AxisFit, ...] = ()
+    if spectrum.peaks:
+        search = AxisSearch(
+            spectrum.counts, spectrum.edges_keV, detector.response, table, beam, detector.efficiency, wanted
+        )
+        fits = search.fits()
+    moved = likely_axis(fits)
+    if moved is not None:
+        there = dataclasses.replace(image, energy_keV=moved.corrected(image.energy_keV))
+        reading = _read(
+            there, _spectrum(there, table, beam, detector), detector, wanted, bool(given), fits, moved
+        )
+        # Without elements that explain it, nothing is known of an axis.
+        if reading.fit is not None:
+            return reading
+    return _read(image, spectrum, detector, wanted, bool(given), fits, None)
+
+
+def _read(
+    image: SpectrumImage,
+    spectrum: SumSpectrum,
+    detector: Detector,
+    wanted: tuple[str, ...],
+    given: bool,
+    fits: tuple[AxisFit, ...],
+    moved: AxisFit | None,
+) -> Reading:
+    """Find the elements, fit the axis with them, and find them again."""
+    table = spectrum.table
+    low, high = max(spectrum.edges_keV[0], LOWEST_KEV), spectrum.edges_keV[-1]
+    named = tuple(e for e in wanted if e in table.elements and table.families(e, low, high))
+    fit = _fit(spectrum, PeakSources(spectrum, named).guess(named), detector)
+    if fit is not None:
+        spectrum = dataclasses.replace(spectrum, response=fit.response)
+    chosen = PeakSources(spectrum, named).guess(named)
+    strongest = max(spectrum.peaks, key=lambda peak: peak.net_counts, default=None)
+    axis = Axis(moved, fit, rival_axis(fits, moved), strongest.energy_keV if strongest else 0.0)
+    off_axis = tuple(element for element in wanted if element not in named)
+    return Reading(image, spectrum, named, given, off_axis, chosen, spectrum.explained(chosen), axis)
+
+
+def _spectrum(image: SpectrumImage, table: LineTable, beam: float, detector: Detector) -> SumSpectrum:
+    total = image.sum_spectrum().astype(np.float64)
+    merged = merge_channels(total, image.channel_edges_keV, detector.response)
+    return SumSpectrum(*merged, detector.response, table, beam, detector.efficiency)
+
+
+def _detector(facts: Acquisition) -> Detector:
+    try:
+        response = Response.from_resolution(facts.resolution_eV or TYPICAL_RESOLUTION_EV)
+    except InputError:
+        # Some files hold a resolution at another line, or none that silicon can have.
+        response = Response.from_resolution(TYPICAL_RESOLUTION_EV)
+    return Detector(POLYMER_WINDOW if facts.microscope == "SEM" else WINDOWLESS, response=response)
+
+
+def _fit(spectrum: SumSpectrum, elements: Sequence[str], detector: Detector) -> Calibration | None:
+    """Fit the axis; None where there is nothing to fit or the answer is no plausible axis."""
+    first = int(np.searchsorted(spectrum.edges_keV, LOWEST_KEV))
+    counts, edges = spectrum.counts[first:], spectrum.edges_keV[first:]
+    # Nothing is emitted above the beam energy, and all that lies there would be misfit.
+    last = int(np.searchsorted(edges, spectrum.beam_energy_keV, side="right"))
+    counts, edges = counts[: max(last - 1, 0)], edges[: max(last, 1)]
+    if not elements or not counts.any():
+        return None
+    try:
+        fit = calibrate(
+            counts,
+            edges,
+            spectrum.table,
+            elements,
+            beam_energy_keV=spectrum.beam_energy_keV,
+            detector=detector,
+        )
+    except InputError:
+        # The elements have no line on what is left of the axis.
+        return None
+    plausible = abs(fit.response.gain - 1.0) < MOST_GAIN and abs(fit.response.offset_keV) < MOST_OFFSET_KEV
+    return fit if fit.converged and plausible else None

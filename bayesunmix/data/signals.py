@@ -1,0 +1,291 @@
+"""From HyperSpy signals to a map: which of them is the map, its axes, its counts and its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.data.acquisition import Acquisition, Microscope
+from bayesunmix.data.facts import Origin, default_notes, facts_of, listed_elevations_deg
+from bayesunmix.data.image import HyperSpySignal, SpectrumImage, missing_facts, uniform_axis
+from bayesunmix.errors import InputError, check_number, check_positive
+from bayesunmix.severity import Reservation
+
+# HyperSpy ships no types.
+Axis = Any
+
+_KEV_PER_UNIT = {"kev": 1.0, "ev": 1e-3}
+_NM_PER_UNIT = {
+    "m": 1e9,
+    "mm": 1e6,
+    "um": 1e3,
+    "µm": 1e3,
+    "μm": 1e3,
+    "nm": 1.0,
+    "å": 0.1,
+    "a": 0.1,
+    "pm": 1e-3,
+}
+_CALIBRATE = (
+    "Set units, scale and offset in HyperSpy (s.axes_manager[-1].units = 'keV' ...), or give energy_offset_keV and"
+    " energy_scale_keV (under [map] in a configuration)."
+)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the user says of a map; it wins over what the signal says.
+
+    Parameters
+    ----------
+    beam_energy_keV, takeoff_angle_deg, resolution_eV, microscope
+        Facts, as in `Acquisition`.
+    energy_offset_keV, energy_scale_keV
+        Centre of the first channel and width of a channel.
+    """
+
+    beam_energy_keV: float | None = None
+    takeoff_angle_deg: float | None = None
+    resolution_eV: float | None = None
+    microscope: Microscope | None = None
+    energy_offset_keV: float | None = None
+    energy_scale_keV: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.energy_offset_keV is not None:
+            check_number("energy_offset_keV", self.energy_offset_keV)
+        if self.energy_scale_keV is not None:
+            check_positive("energy_scale_keV", self.energy_scale_keV)
+
+    def onto(self, facts: Acquisition) -> Acquisition:
+        """Return facts in which these replace those of the file."""
+        names = ("beam_energy_keV", "takeoff_angle_deg", "resolution_eV", "microscope")
+        return facts.replace(**{n: getattr(self, n) for n in names if getattr(self, n) is not None})
+
+
+def image_of_signal(
+    signal: HyperSpySignal,
+    given: Given,
+    *,
+    fresh: bool = False,
+    images: Mapping[str, npt.NDArray[Any]] | None = None,
+    name: str = "",
+) -> SpectrumImage:
+    """Make a map of a HyperSpy signal, eager or lazy, recording what is odd about it.
+
+    Parameters
+    ----------
+    signal
+        With one signal axis, the energy.
+    given
+        What wins over the signal's own facts and axis.
+    fresh
+        Whether the signal is a vendor's file as it was read, in which no library has filled anything in.
+    images
+        Pictures to keep beside the map.
+    name
+        Title where the signal has none.
+
+    Raises
+    ------
+    InputError
+        If the signal holds no counts over an energy axis.
+    """
+    if not all(hasattr(signal, wanted) for wanted in ("data", "axes_manager", "metadata")):
+        raise InputError(
+            "signal",
+            "be a HyperSpy signal",
+            f"is a {type(signal).__name__}",
+            "Use SpectrumImage.from_array for a NumPy array.",
+        )
+    if not is_spectra(signal):
+        raise InputError(
+            "signal",
+            "have one signal axis, the energy",
+            f"is {describe(signal)}",
+            "Give a spectrum image, a line scan or a spectrum.",
+        )
+    manager = signal.axes_manager
+    if manager.navigation_dimension > 2:
+        raise InputError(
+            "signal",
+            "have at most two navigation axes",
+            f"is {describe(signal)}",
+            "Sum over frames and detectors first.",
+        )
+    energy_axis = manager.signal_axes[0]
+    energy = _energy_centres(energy_axis, given)
+    # In the order of the array, rows first.
+    axes = sorted(manager.navigation_axes, key=lambda axis: axis.index_in_array)
+    order = [*(axis.index_in_array for axis in axes), energy_axis.index_in_array]
+    data = signal.data if order == sorted(order) else signal.data.transpose(*order)
+    grid, grid_notes = _grid(axes)
+    n_pixels = int(np.prod([axis.size for axis in axes], dtype=int))
+    metadata = signal.metadata.as_dictionary()
+    origin = Origin(signal.original_metadata.as_dictionary(), fresh)
+    facts, fact_notes = facts_of(metadata, n_pixels, origin)
+    facts = given.onto(facts)
+    return SpectrumImage(
+        data.reshape((1,) * (3 - data.ndim) + data.shape),
+        energy,
+        acquisition=facts,
+        pixel_size=grid.size,
+        pixel_unit=grid.unit,
+        origin=grid.origin,
+        images=dict(images or {}),
+        name=str(metadata.get("General", {}).get("title") or name),
+        warnings=(
+            *grid_notes,
+            *fact_notes,
+            *default_notes(facts, listed_elevations_deg(origin.original)),
+            *_oddities(facts),
+        ),
+    )
+
+
+def is_spectra(signal: HyperSpySignal) -> bool:
+    """Whether a signal has real numbers over one signal axis."""
+    return bool(signal.axes_manager.signal_dimension == 1 and signal.data.dtype.kind in "uif")
+
+
+def choose(signals: Sequence[HyperSpySignal], wanted: int | None, file: str) -> int:
+    """Return the index of the map among the signals of a file.
+
+    Raises
+    ------
+    InputError
+        If there is none, or more than one and none is `wanted`.
+    """
+    listed = "; ".join(f"{i}: {describe(signal)}" for i, signal in enumerate(signals))
+    if wanted is not None:
+        if wanted not in range(len(signals)):
+            raise InputError("signal", f"be one of the file's signals ({listed})", f"is {wanted}")
+        if not is_spectra(signals[wanted]):
+            raise InputError(
+                "signal", "be a spectrum image", f"{wanted} is {describe(signals[wanted])}", listed
+            )
+        return wanted
+    spectra = [i for i, signal in enumerate(signals) if is_spectra(signal)]
+    maps = [i for i in spectra if signals[i].axes_manager.navigation_dimension > 0] or spectra
+    # Beside an EDS map there may be an EELS one, which is no rival.
+    chosen = [i for i in maps if _signal_type(signals[i]).startswith("EDS")] or maps
+    if not chosen:
+        raise InputError("MAP", "hold a spectrum image", f'"{file}" holds {listed or "nothing"}')
+    if len(chosen) > 1:
+        remedy = "Choose one with --signal N (signal=N in Python)."
+        raise InputError("MAP", "hold one EDS map", f'"{file}" holds {len(chosen)} among {listed}', remedy)
+    return chosen[0]
+
+
+def pictures(signals: Sequence[HyperSpySignal], chosen: int) -> dict[str, npt.NDArray[Any]]:
+    """Return the real two-dimensional images of a file by title."""
+    found: dict[str, npt.NDArray[Any]] = {}
+    for i, signal in enumerate(signals):
+        data = signal.data
+        if i == chosen or is_spectra(signal) or data.ndim != 2 or data.dtype.kind not in "uif":
+            continue
+        title = str(signal.metadata.get_item("General.title") or f"image {i}")
+        while title in found:
+            title += f" ({data.shape[0]} x {data.shape[1]})"
+        found[title] = np.asarray(data)
+    return found
+
+
+def describe(signal: HyperSpySignal) -> str:
+    """Say in a few words what a signal is: kind, title and shape."""
+    kind = (_signal_type(signal) or "spectra") if is_spectra(signal) else "picture"
+    title = signal.metadata.get_item("General.title") or "untitled"
+    return f'{kind} "{title}" {" x ".join(str(size) for size in signal.data.shape)}'
+
+
+def _oddities(facts: Acquisition) -> tuple[str, ...]:
+    """Return what the user should know of the facts: what is missing, assumed or outside the method."""
+    if facts.excitation == "photons":
+        return (
+            "The X-rays were excited by photons (X-ray fluorescence): the physics here is that of electrons, and"
+            " `unmix` refuses the map. If the file is wrong about that, give the microscope (under [instrument] in a"
+            " configuration).",
+        )
+    messages = list(missing_facts(facts))
+    if facts.sources.get("takeoff_angle_deg") == "assumption":
+        messages.append(
+            f"The map does not say its stage tilt: the take-off angle of {facts.takeoff_angle_deg:g} degrees is"
+            " the detector's elevation, right for an untilted foil."
+        )
+    if facts.microscope == "SEM":
+        text = "The map was taken in an SEM: compositions assume a thin film, which a bulk sample is not."
+        messages.append(Reservation(text))
+    return tuple(messages)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Pixel size (dy, dx), position (y, x) of the first pixel, and the unit of both."""
+
+    size: tuple[float, float] = (1.0, 1.0)
+    origin: tuple[float, float] = (0.0, 0.0)
+    unit: str = ""
+
+
+def _grid(axes: Sequence[Axis]) -> tuple[_Grid, tuple[str, ...]]:
+    """Return the grid of up to two navigation axes, rows first, and what is odd about it."""
+    if not axes:
+        return _Grid(), ()
+    units = [_unit(axis) for axis in axes]
+    factors = [1.0] * len(axes)
+    if units[0] != units[-1]:
+        if not all(unit.lower() in _NM_PER_UNIT for unit in units):
+            note = f"The rows and columns of the map have different units ({units[0]}, {units[1]}): taken as pixels."
+            return _Grid(), (note,)
+        factors[0] = _NM_PER_UNIT[units[0].lower()] / _NM_PER_UNIT[units[-1].lower()]
+    steps = [factor * (abs(_step(axis)) or 1.0) for factor, axis in zip(factors, axes, strict=True)]
+    starts = [factor * float(axis.axis[0]) for factor, axis in zip(factors, axes, strict=True)]
+    origin = (starts[0] if len(axes) == 2 else 0.0, starts[-1])
+    return _Grid((steps[0], steps[-1]), origin, units[-1]), ()
+
+
+def _step(axis: Axis) -> float:
+    """Return the distance of neighbours on an axis, their mean where it is not uniform."""
+    if axis.is_uniform:
+        return float(axis.scale)
+    places = np.asarray(axis.axis, dtype=np.float64)
+    return float(places[-1] - places[0]) / (len(places) - 1) if len(places) > 1 else 1.0
+
+
+def _energy_centres(axis: Axis, given: Given) -> npt.NDArray[np.float64]:
+    """Return the channel centres in keV: the axis's own, or what the user gives in their place."""
+    offset, scale = given.energy_offset_keV, given.energy_scale_keV
+    channels = np.arange(axis.size, dtype=np.float64)
+    if offset is not None and scale is not None:
+        return uniform_axis(offset + scale * channels)
+    unit = _unit(axis)
+    if unit.lower() not in _KEV_PER_UNIT:
+        got = f"has the unit {unit}" if unit else "has no unit: it is not calibrated"
+        raise InputError("energy axis", "be calibrated in eV or keV", got, _CALIBRATE)
+    kev = _KEV_PER_UNIT[unit.lower()]
+    if (
+        axis.is_uniform
+        and scale is None
+        and unit.lower() == "kev"
+        and (axis.scale, axis.offset) == (1.0, 0.0)
+    ):
+        raise InputError("energy axis", "be calibrated", "has scale 1 and offset 0", _CALIBRATE)
+    own = uniform_axis(kev * np.asarray(axis.axis, dtype=np.float64))
+    if offset is None and scale is None:
+        return own
+    step = float(own[-1] - own[0]) / (own.size - 1)
+    start = float(own[0]) if offset is None else offset
+    return uniform_axis(start + (step if scale is None else scale) * channels)
+
+
+def _signal_type(signal: HyperSpySignal) -> str:
+    return str(signal.metadata.get_item("Signal.signal_type") or "")
+
+
+def _unit(axis: Axis) -> str:
+    unit = axis.units
+    return "" if unit is None or str(unit) in ("<undefined>", "None") else str(unit).strip()

@@ -1,0 +1,81 @@
+"""What Python offers beside `bayesunmix.unmix`: to look at a map, and to see what a run would start from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of
+from bayesunmix.chemistry.stoichiometry import check_elements
+from bayesunmix.fit.preparation import Setup
+from bayesunmix.fit.preparation import prepare as prepared
+
+
+class Text(str):
+    """A text of several lines that a notebook shows as such."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def inspect(image: AnyImage, elements: Sequence[str] | None = None, *, signal: int | None = None) -> str:
+    """Describe a map: axes, counts, facts, and the peaks of the sum spectrum with candidate elements.
+
+    Parameters
+    ----------
+    image
+        A map in any form that `bayesunmix.unmix` takes.
+    elements
+        Elements whose lines are looked for first; those that the map names when left out.
+    signal
+        Which signal of a file is the map, where there is more than one.
+
+    Returns
+    -------
+    str
+        What ``bayesunmix inspect`` prints.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read as a map.
+    """
+    from bayesunmix.data.inspection import describe, inspect_map
+
+    named = check_elements("elements", list(elements or ()))
+    if isinstance(image, str | Path):
+        return Text(inspect_map(image, elements=named, signal=signal))
+    return Text(describe(image_of(image), named))
+
+
+def prepare(
+    image: AnyImage,
+    *,
+    elements: Sequence[str],
+    phases: AnyPhases,
+    stray: Sequence[str] = (),
+    **tables: Mapping[str, Any],
+) -> Setup:
+    """Do what a run does before inference begins: check everything, calibrate the energy axis, bin the counts.
+
+    Parameters
+    ----------
+    image, elements, phases, stray, **tables
+        As in `bayesunmix.unmix`.
+
+    Returns
+    -------
+    Setup
+        See `bayesunmix.fit.preparation.Setup`.
+
+    Raises
+    ------
+    InputError
+        If something cannot be used: the message names it.
+    """
+    method = tables.get("inference", {}).get("method", "nuts")
+    config = configuration(elements, phases, stray, method, tables)
+    return prepared(image_of(image, config.instrument), config)

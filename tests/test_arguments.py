@@ -1,0 +1,139 @@
+"""The Python front door: whatever a caller hands over is taken or refused in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bayesunmix as bu
+from bayesunmix.arguments import configuration, image_of
+from bayesunmix.config import RunConfig
+from bayesunmix.data.io import save
+from bayesunmix.errors import InputError
+from bayesunmix.settings import InstrumentConfig
+
+COUNTS = np.random.default_rng(0).poisson(0.2, (3, 4, 200)).astype(np.uint8)
+ENERGY = 0.5 + 0.02 * np.arange(200)
+
+
+def config(
+    elements: object = ("Mg", "Si"), phases: object = 2, stray: object = (), **tables: Any
+) -> RunConfig:
+    return configuration(elements, phases, stray, "nuts", tables)
+
+
+def test_phases_in_every_form() -> None:
+    mixed = config(phases=["A", {"name": "B", "absent": np.array(["Si"])}, bu.Phase("C", matrix=True)])
+    assert [phase.name for phase in mixed.phases] == ["A", "B", "C"]
+    assert mixed.phases[1].absent == ("Si",)
+    assert mixed.phases[2].matrix
+    assert len(config(phases=np.int64(3)).phases) == 3
+    assert config(phases="auto").phases == "auto"
+    assert [phase.name for phase in config(phases=iter(("A", "B"))).phases] == ["A", "B"]
+
+
+def test_elements_in_every_form() -> None:
+    for elements in (["Mg", "Si"], ("Mg", "Si"), np.array(["Mg", "Si"]), (e for e in ("Mg", "Si"))):
+        assert config(elements).sample.elements == ("Mg", "Si")
+
+
+def test_numbers_of_numpy() -> None:
+    made = config(
+        map={"energy_range": np.array([1.0, 3.0])},
+        sample={"thickness_nm": np.array([100, 30])},
+        inference={"draws": np.int32(40), "level": np.float32(0.5)},
+    )
+    assert made.map.energy_range == (1.0, 3.0)
+    assert (made.inference.draws, made.inference.level) == (40, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"draws": 200}, r"`draws` must stand in its table, inference.*: inference=\{'draws': 200\}\."),
+        ({"thickness_nm": [100, 30]}, r"It belongs to sample: sample=\{'thickness_nm': \[100, 30\]\}"),
+        ({"drawz": 200}, "`drawz` must be one of .*unknown keyword"),
+        ({"instrumen": {}}, 'Did you mean "instrument"'),
+        ({"inference": 200}, "`inference` must be a dictionary .* is 200"),
+        ({"inference": {"drawz": 3}}, "`inference.drawz` must be one of"),
+        ({"sample": None}, "`sample` must be a dictionary"),
+        ({"elements": "Mg"}, "`sample.elements` must be a list"),
+        ({"elements": None}, "`sample.elements` must be a list"),
+        ({"elements": 3}, "`sample.elements` must be a list"),
+        ({"elements": [1, 2]}, "`sample.elements` must be a chemical symbol"),
+        ({"stray": {"Cu": 1}}, "`sample.stray` must be a list"),
+        ({"phases": "Brg"}, "`phases` must be a list of phases"),
+        ({"phases": bu.Phase("A")}, "`phases` must be a list of phases"),
+        ({"phases": {"name": "A"}}, "`phases` must be a list of phases"),
+        ({"phases": None}, "`phases` must be"),
+        ({"phases": 2.5}, "`phases` must be"),
+        ({"phases": True}, "`phases` must be"),
+        ({"phases": [3]}, r"`phases\[1\]` must be a name"),
+        ({"phases": [{"names": "A"}]}, r"`phases\[1\]\.name` must be given"),
+        ({"phases": ["A", "A"]}, "appears twice"),
+        ({"phases": [["A"]]}, r"`phases\[1\]` must be a name"),
+        ({"phases": []}, "at least one phase"),
+    ],
+)
+def test_arguments_that_cannot_be_used(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        config(**arguments)
+
+
+def test_a_method_that_is_none() -> None:
+    with pytest.raises(InputError, match=r"`inference.method`"):
+        configuration(["Mg"], 1, (), 3, {})
+
+
+@pytest.mark.filterwarnings("ignore:The map does not say")
+def test_maps_in_every_form(tmp_path: Path) -> None:
+    facts = InstrumentConfig(beam_energy_keV=200.0, takeoff_angle_deg=20.0)
+    image = image_of((COUNTS, ENERGY), facts)
+    assert image.acquisition.beam_energy_keV == 200.0
+    assert image_of(image) is image
+    save(image, tmp_path / "map.hspy")
+    for name in (tmp_path / "map.hspy", str(tmp_path / "map.hspy")):
+        assert (image_of(name).counts == COUNTS).all()
+
+
+@pytest.mark.parametrize("value", [COUNTS, 3, None, (COUNTS,), {"counts": COUNTS}, b"map.hspy", object()])
+def test_what_is_no_map(value: object) -> None:
+    with pytest.raises(InputError, match="`image` must be a map"):
+        image_of(value)
+
+
+@pytest.mark.parametrize(
+    "pair", [(COUNTS, None), (None, ENERGY), ("a", "b"), (COUNTS, ENERGY[:-1]), (COUNTS.astype(str), ENERGY)]
+)
+def test_a_pair_that_is_no_map(pair: Any) -> None:  # noqa: ANN401
+    with pytest.raises(InputError):
+        image_of(pair)
+
+
+def test_unmix_refuses_before_it_reads() -> None:
+    with pytest.raises(InputError, match="`draws` must stand in its table"):
+        bu.unmix("none.hspy", elements=["Mg"], phases=2, draws=200)
+    with pytest.raises(InputError, match="`MAP` must be an existing file"):
+        bu.unmix("none.hspy", elements=["Mg"], phases=1)
+    with pytest.raises(InputError, match="`seed` must be a whole number"):
+        bu.unmix("none.hspy", elements=["Mg"], phases=1, seed="x")  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:The")
+def test_inspect_and_prepare(tmp_path: Path) -> None:
+    image = image_of((COUNTS, ENERGY), InstrumentConfig(beam_energy_keV=200.0, takeoff_angle_deg=20.0))
+    save(image, tmp_path / "map.hspy")
+    said = bu.inspect(image, ["Mg"])
+    of_file = bu.inspect(tmp_path / "map.hspy", ["Mg"])
+    assert of_file.startswith(f"File      {tmp_path / 'map.hspy'}\n")
+    counted = [line for line in said.splitlines() if line.startswith(("Energy", "Counts"))]
+    assert len(counted) == 2
+    assert set(counted) <= set(of_file.splitlines())
+    assert repr(said) == said
+    with pytest.raises(InputError, match=r"`instrument.beam_energy_keV` must be known"):
+        bu.prepare((COUNTS, ENERGY), elements=["Mg", "Si"], phases=2)
+    with pytest.raises(InputError, match="`elements` must be a chemical symbol"):
+        bu.inspect(image, ["Xx"])

@@ -1,0 +1,138 @@
+"""Memory is asked for before it is taken."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from bayesunmix import memory
+from bayesunmix.data.io import write_signal
+from bayesunmix.errors import InputError
+
+resource = pytest.importorskip("resource")
+
+TOML = """
+phases = 2
+[sample]
+elements = ["Mg", "Si"]
+[instrument]
+beam_energy_keV = 200
+takeoff_angle_deg = 20
+"""
+# A process that may take no more than this many bytes of addresses.
+LIMITED = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv.pop(1)),) * 2)
+sys.argv[0] = "bayesunmix"
+runpy.run_module("bayesunmix", run_name="__main__")
+"""
+
+
+def test_what_is_left_is_less_under_a_limit() -> None:
+    script = (
+        "import resource; from bayesunmix.memory import available_bytes; free = available_bytes();"
+        "import psutil; used = psutil.Process().memory_info().vms;"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000,) * 2); print(free, available_bytes())"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
+    free, limited = (float(word) for word in done.stdout.split())
+    assert 0 < limited <= 300_000_000
+    assert free > 0
+
+
+def test_groups_limit_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = tmp_path / "job" / "task"
+    inner.mkdir(parents=True)
+    for folder, most in ((inner, "max"), (tmp_path / "job", "1000000")):
+        (folder / "memory.max").write_text(most)
+        (folder / "memory.current").write_text("900000")
+        (folder / "memory.stat").write_text("anon 1\ninactive_file 50000\n")
+    own = tmp_path / "cgroup"
+    own.write_text("0::/job/task\n")
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path)
+    monkeypatch.setattr(memory, "_OWN_GROUPS", own)
+    assert memory.available_bytes() == 150_000.0
+
+
+def test_first_version_of_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "memory" / "job"
+    folder.mkdir(parents=True)
+    (folder / "memory.limit_in_bytes").write_text("2000000")
+    (folder / "memory.usage_in_bytes").write_text("500000")
+    (folder / "memory.stat").write_text("total_inactive_file 100000\n")
+    own = tmp_path / "cgroup"
+    own.write_text("5:devices:/\n4:memory:/job\n")
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path)
+    monkeypatch.setattr(memory, "_OWN_GROUPS", own)
+    assert memory.available_bytes() == 1_600_000.0
+
+
+def test_refused_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2e9)
+    memory.check_counts((1024, 1024, 1024))
+    with pytest.raises(
+        InputError, match=r"`MAP` must fit into the memory that is left, 2 GB, but needs at least 4.3"
+    ):
+        memory.check_counts((2048, 2048, 1024))
+    memory.check_draws(1000, 3, 12, 300)
+    with pytest.raises(
+        InputError, match=r"`inference.draws` must fit .* 6.4e\+06 draws|`inference.draws` must fit"
+    ):
+        memory.check_draws(6_400_000, 3, 12, 300)
+    with pytest.raises(InputError, match="`simulate.shape` must fit"):
+        memory.check_simulation((16_384, 16_384), 4096)
+    with pytest.raises(InputError, match=r"`MAP` must fit .*`map.rows`"):
+        memory.check_preparation(4_000_000, 1000, 2, 50)
+
+
+@pytest.fixture(scope="module")
+def large_map(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """8.6 GB of counts that take some kB on disk."""
+    path = tmp_path_factory.mktemp("large") / "map.hspy"
+    axes = [
+        {"name": n, "size": s, "scale": c, "offset": 0.0, "units": u, "navigate": n != "Energy"}
+        for n, s, c, u in (("y", 4, 1.0, "nm"), ("x", 4, 1.0, "nm"), ("Energy", 1024, 0.01, "keV"))
+    ]
+    metadata = {"General": {"title": "large"}, "Signal": {"signal_type": "EDS_TEM"}}
+    write_signal(path, {"data": np.ones((4, 4, 1024), np.uint16), "axes": axes, "metadata": metadata})
+    with h5py.File(path, "r+") as file:
+        (experiment,) = file["Experiments"].values()
+        about = dict(experiment["data"].attrs)
+        del experiment["data"]
+        counts = experiment.create_dataset(
+            "data", (2048, 2048, 1024), np.uint16, chunks=(8, 2048, 256), compression="gzip"
+        )
+        counts.attrs.update(about)
+        counts[:8, :, :256] = 1
+        for axis in ("axis-0", "axis-1"):
+            experiment[axis].attrs["size"] = 2048
+    assert path.stat().st_size < 1_000_000
+    return path
+
+
+@pytest.mark.parametrize("command", ["inspect", "unmix"])
+def test_a_map_that_is_too_large_is_one_line(large_map: Path, tmp_path: Path, command: str) -> None:
+    (tmp_path / "run.toml").write_text(TOML)
+    options = ["--config", "run.toml", "--out", "out"] if command == "unmix" else []
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", LIMITED, "4000000000", command, str(large_map), *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2, done.stderr
+    said = [line for line in done.stderr.splitlines() if "warning:" not in line]
+    assert len(said) == 1, done.stderr
+    assert re.fullmatch(
+        r"bayesunmix: error: `MAP` must fit into the memory that is left, [\d.]+ GB, but needs at least 4.3 GB for its "
+        r"2048 x 2048 x 1024 counts\. Use fewer pixels.*",
+        said[0],
+    )
+    assert not (tmp_path / "out").exists()
