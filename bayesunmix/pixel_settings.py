@@ -56,7 +56,7 @@ class MaskRule:
             lacking = "image" if limits else "below"
             raise InputError(f"{_MASK}.{lacking}", "be given with a limit on a picture", "is missing", _FORMS)
         if (self.file is not None) + counts + limits != 1:
-            got = "says nothing" if self == MaskRule() else "says several things"
+            got = "says several things" if counts or limits or self.file is not None else "says nothing"
             raise InputError(_MASK, "name a file, a limit on counts or one on a picture", got, _FORMS)
 
     def __str__(self) -> str:
