@@ -56,7 +56,7 @@ class MaskRule:
             lacking = "image" if limits else "below"
             raise InputError(f"{_MASK}.{lacking}", "be given with a limit on a picture", "is missing", _FORMS)
         if (self.file is not None) + counts + limits != 1:
-            got = "says nothing" if self == MaskRule() else "says several things"
+            got = "says several things" if counts or limits or self.file is not None else "says nothing"
             raise InputError(_MASK, "name a file, a limit on counts or one on a picture", got, _FORMS)
 
     def __str__(self) -> str:
@@ -102,6 +102,13 @@ def _rule(value: object) -> MaskRule:
     entries: dict[str, Any] = {str(key): entry for key, entry in value.items() if entry is not None}
     rule = MaskRule(**entries)
     return rule if rule.file is None else dataclasses.replace(rule, file=Path(rule.file))
+
+
+def check_path(field: str, value: object) -> Path:
+    """Return the path of a file or folder, or raise `InputError`."""
+    if not isinstance(value, (str, os.PathLike)) or not str(value):
+        raise InputError(field, "be a path", f"is {value!r}")
+    return Path(value)
 
 
 def check_span(field: str, value: object) -> Span | None:

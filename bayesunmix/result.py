@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
@@ -18,6 +20,7 @@ from bayesunmix.chemistry.oxides import FerricShare, draw_ferric
 from bayesunmix.chemistry.ratios import Amounts, amounts, exchange_rows, partition_rows
 from bayesunmix.chemistry.sites import site_table, vacancy_notes
 from bayesunmix.chemistry.units import convert, mg_number, with_oxygen
+from bayesunmix.data.masks import flagged_of
 from bayesunmix.errors import InputError, check_choice, check_path
 from bayesunmix.output_folder import settle
 from bayesunmix.output_settings import UNITS, check_oxygen_unit
@@ -441,6 +444,10 @@ class Result:
         return xr.Dataset(
             {name: maps[f"abundance_{name}"] for name in ("mean", "sd", "lower", "upper")}, attrs=maps.attrs
         )
+
+    def flagged_mask(self) -> npt.NDArray[np.bool_]:
+        """Places (y, x) that the run flagged, as a mask that leaves them out of the next: ``image.masked(...)``."""
+        return flagged_of(self.tree["maps"].to_dataset(), self.run)
 
     @cached_property
     def plot(self) -> ResultPlots:

@@ -23,7 +23,7 @@ from bayesunmix.errors import (
     check_positive,
     shown,
 )
-from bayesunmix.pixel_settings import MaskRule, Span, check_span, mask_rules
+from bayesunmix.pixel_settings import MaskRule, Span, check_path, check_span, mask_rules
 
 METHODS = ("nuts", "laplace", "svi", "map")
 GUIDES = ("mean_field", "low_rank", "full_rank", "flow")
@@ -99,11 +99,7 @@ class MapConfig:
         _set(self, rows=check_span("map.rows", self.rows), columns=check_span("map.columns", self.columns))
         _set(self, mask=mask_rules(self.mask))
         if self.exclude_flagged is not None:
-            if not isinstance(self.exclude_flagged, str | Path):
-                raise InputError(
-                    "map.exclude_flagged", "be the name of a folder", f"is {shown(self.exclude_flagged)}"
-                )
-            _set(self, exclude_flagged=Path(self.exclude_flagged))
+            _set(self, exclude_flagged=check_path("map.exclude_flagged", self.exclude_flagged))
         if self.energy_range is None:
             return
         low, high = _pair(

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bayesunmix.data.acquisition import Microscope
 from bayesunmix.data.files import FIELD, check_format, quiet
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
@@ -162,4 +164,7 @@ def _dictionary_of_image(image: SpectrumImage) -> dict[str, Any]:
         "Signal": {"signal_type": signal_type, "quantity": "X-rays (Counts)"},
         **image.acquisition.to_metadata(image.n_pixels),
     }
+    if image.mask is not None:
+        # HyperSpy has no place for a mask of pixels of its own.
+        metadata["bayesunmix"] = {"left_out": image.mask.astype(np.uint8)}
     return {"data": image.counts, "axes": [*grid, energy], "metadata": metadata}

@@ -110,8 +110,7 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     notes = [*image.warnings, *config.assumptions()]
     image, beam = _with_instrument(image, config)
     image, sample = given_axis(image, config.map), config.sample
-    mask, left_out = choose_pixels(image, config.map)
-    image = image.masked(mask)
+    image, left_out = _chosen(image, config)
     film = _film(config, image, notes)
     detector = Detector.from_resolution(image.acquisition.resolution_eV or NOMINAL_RESOLUTION_EV)
     table = line_table(config, beam, detector)
@@ -122,7 +121,6 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     channels = int(((image.energy_keV >= low) & (image.energy_keV <= high)).sum())
     check_preparation(image.n_pixels, channels, image.counts.itemsize, min(channels, FEWEST_BINS))
     cropped = _checked_crop(image, low, high)
-    left_out = _with_empty(cropped, left_out)
     edges = cropped.channel_edges_keV
     low, high = float(edges[0]), float(edges[-1])
     bound = film.oxygen and "O" in table.elements and "O" not in sample.stray
@@ -163,15 +161,23 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     blocks = dataclasses.replace(blocks, counts=blocks.counts[blocks.total_counts > 0])
     phases = () if isinstance(config.phases, str) else config.phases
     said = tuple(dict.fromkeys(notes))
+    left_out = (*left_out, *_empty(cropped))
     return Setup(
         cropped, image.energy_keV, axis, forward, refined, blocks, phases, mean, thickness, said, left_out
     )
 
 
-def _with_empty(cropped: SpectrumImage, left_out: tuple[LeftOut, ...]) -> tuple[LeftOut, ...]:
-    """Say of the pixels without counts, too, that they take no part."""
+def _chosen(image: SpectrumImage, config: RunConfig) -> tuple[SpectrumImage, tuple[LeftOut, ...]]:
+    """Leave out the pixels that the configuration does not want, and say which these are."""
+    mask, left_out = choose_pixels(image, config.map)
+    same = np.array_equal(mask, ~image.kept)
+    return (image if same else image.masked(mask)), left_out
+
+
+def _empty(cropped: SpectrumImage) -> list[LeftOut]:
+    """Say how many pixels hold no count at the fitted energies."""
     empty = int(np.count_nonzero(cropped.kept & ~cropped.used))
-    return (*left_out, *([LeftOut("without counts", empty)] if empty else []))
+    return [LeftOut("without counts", empty)] if empty else []
 
 
 def _with_instrument(image: SpectrumImage, config: RunConfig) -> tuple[SpectrumImage, float]:

@@ -36,6 +36,7 @@ SMALL = 6.5
 INK = "#1a1a1a"
 GREY = "#8c8c8c"
 PALE = "#f3f3f3"
+LEFT_OUT = "#d9d9d9"
 PHASE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6D31", "#4D4D4D")
 """Colours of the phases in their order: Okabe and Ito's, with umber and grey in place of their yellow and black."""
 
