@@ -27,6 +27,7 @@ GROUPS = {
     "espm_speed": "a whole Laplace posterior against 20 iterations of espm",
     "vendor": "vendor files from the command line",
     "bad_input": "15 kinds of bad input",
+    "robustness": "600 odd configurations, calls, output folders and map files",
     "peaks": "sources of the peaks of simulated spectra",
     "axis": "an energy axis that is off, found with its elements",
     "resume": "a kill during NUTS, then --resume",
