@@ -134,6 +134,8 @@ def check_path(field: str, value: object) -> Path:
     """Return `value` as a path, or raise `InputError` if it is not the name of a file or folder."""
     if not isinstance(value, str | os.PathLike):
         raise InputError(field, "be the name of a file or folder", f"is a {type(value).__name__}")
+    if not str(value):
+        raise InputError(field, "be the name of a file or folder", "is empty")
     try:
         path = Path(value)
         path.exists()  # refuses names with a zero character and, on some systems, long ones

@@ -20,10 +20,11 @@ from bayesunmix.errors import (
     check_fraction,
     check_integer,
     check_number,
+    check_path,
     check_positive,
     shown,
 )
-from bayesunmix.pixel_settings import MaskRule, Span, check_path, check_span, mask_rules
+from bayesunmix.pixel_settings import MaskRule, Span, check_span, mask_rules
 
 METHODS = ("nuts", "laplace", "svi", "map")
 GUIDES = ("mean_field", "low_rank", "full_rank", "flow")
