@@ -97,7 +97,8 @@ def assemble(
     fit = _judged(setup, fitted, robust, pixels, config.inference.max_overlap)
     groups = _groups(setup, config, fitted, robust, pixels, fit, seed)
     misfit = find_misfit(setup, fitted.data.basis, fit.own, fit.held, seed)
-    groups["maps"] = groups["maps"].assign(misfit=(("y", "x"), misfit.sigma.astype(np.float32)))
+    sigma = np.where(setup.image.kept, misfit.sigma, np.nan).astype(np.float32)
+    groups["maps"] = groups["maps"].assign(misfit=(("y", "x"), sigma), flagged=(("y", "x"), misfit.flagged))
     run = record(setup, config, fitted, drawn, stages, facts, seed)
     run["fit"] = _fit_facts(setup, fitted, fit)
     run["photons"] = _photons(setup, pixels)
@@ -178,6 +179,12 @@ def _fit_facts(setup: Setup, fitted: FittedPosterior, fit: _Fit) -> dict[str, An
     return facts | residual_regions(setup, expected, fit.segments)
 
 
+def _pure(maps: xr.Dataset) -> FloatArray:
+    """Share of each phase that lies in pixels of it alone, (phase,)."""
+    alone, amount = (maps[name].sum(["y", "x"]).values for name in ("pure_probability", "abundance_mean"))
+    return np.asarray(alone / np.maximum(amount, 1e-9))
+
+
 def _photons(setup: Setup, pixels: PixelPosterior) -> dict[str, float]:
     """Add up the counts of the map that belong to each phase."""
     counts = setup.image.total_counts.ravel().astype(float) @ pixels.count_share.astype(float)
@@ -189,7 +196,7 @@ def _what_pins(
 ) -> dict[str, Any]:
     """Say what pins each composition; where the line model made the mode, add the uncertainty budget to the groups."""
     posterior = groups["posterior"]
-    pins: dict[str, Any] = {"loose_ends": loose_ends(setup.phases, posterior)}
+    pins: dict[str, Any] = {"loose_ends": loose_ends(setup.phases, posterior, _pure(groups["maps"]))}
     if known is None:
         return {"identifiability": pins}
     counting = posterior["composition_counting"]
@@ -236,7 +243,8 @@ def _mass_thickness(
     yields = np.asarray(fitted.data.yields)
     per_count = mass_per_count(draws, yields, setup.forward, fitted.absorbing, electrons, calibration)
     nominal = nominal_mass_per_count(draws, fitted, setup, electrons)
-    return mass_thickness(per_count, nominal, setup.image.total_counts, pixels, seed)
+    kept = int(np.count_nonzero(setup.image.kept))
+    return mass_thickness(per_count, nominal, setup.image.total_counts, pixels, seed, kept)
 
 
 def _add_mass_thickness(groups: dict[str, xr.Dataset], thickness: MassThickness) -> None:
@@ -246,8 +254,11 @@ def _add_mass_thickness(groups: dict[str, xr.Dataset], thickness: MassThickness)
         mass_thickness=(("chain", "draw"), thickness.whole, attributes),
         mass_thickness_pure=(("chain", "draw", "phase"), thickness.pure, attributes),
     )
-    shape = groups["maps"]["label"].shape
+    label = groups["maps"]["label"].values
+
+    def on_grid(values: FloatArray) -> tuple[tuple[str, str], FloatArray, dict[str, str]]:
+        return ("y", "x"), np.where(label >= 0, values.reshape(label.shape), np.nan), attributes
+
     groups["maps"] = groups["maps"].assign(
-        mass_thickness_mean=(("y", "x"), thickness.mean.reshape(shape), attributes),
-        mass_thickness_sd=(("y", "x"), thickness.sd.reshape(shape), attributes),
+        mass_thickness_mean=on_grid(thickness.mean), mass_thickness_sd=on_grid(thickness.sd)
     )

@@ -15,6 +15,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
@@ -188,6 +189,15 @@ def demo(out: Path, method: str, seed: int | None, overwrite: bool) -> None:
 @_seed_option
 @_signal_option
 @_overwrite_option
+@click.option("--rows", metavar="A:B", help="Rows that are used, e.g. 0:120. Replaces `map.rows`.")
+@click.option("--columns", metavar="A:B", help="Columns that are used. Replaces `map.columns`.")
+@click.option("--mask", type=Path, metavar="FILE", help="Pixels to leave out, besides those of `map.mask`.")
+@click.option(
+    "--exclude-flagged",
+    type=Path,
+    metavar="DIR",
+    help="Leave out the places that the run in DIR flagged. Replaces `map.exclude_flagged`.",
+)
 @click.option("--resume", is_flag=True, help="Go on after the last finished stage of an interrupted run.")
 def unmix(
     map_path: Path,
@@ -197,6 +207,10 @@ def unmix(
     seed: int | None,
     signal: int | None,
     overwrite: bool,
+    rows: str | None,
+    columns: str | None,
+    mask: Path | None,
+    exclude_flagged: Path | None,
     resume: bool,
 ) -> None:
     """Unmix the spectrum image MAP: any file that HyperSpy reads."""
@@ -205,6 +219,7 @@ def unmix(
         run_config = dataclasses.replace(
             run_config, inference=dataclasses.replace(run_config.inference, method=method)
         )
+    run_config, fields = _with_pixels(run_config, rows, columns, mask, exclude_flagged)
     if overwrite and resume:
         raise InputError("--resume", "stand without --overwrite", "both are given")
     remedy = "Add --overwrite to replace it, or --resume to finish an interrupted run."
@@ -215,10 +230,39 @@ def unmix(
     start_reader()
     from bayesunmix.run import run_unmix
 
-    result = run_unmix(
-        map_path, run_config, out, seed=seed or 0, signal=signal, overwrite=overwrite, resume=resume
-    )
+    try:
+        result = run_unmix(
+            map_path, run_config, out, seed=seed or 0, signal=signal, overwrite=overwrite, resume=resume
+        )
+    except InputError as error:
+        # Say what the user wrote.
+        raise InputError(fields.get(error.field, error.field), error.must, error.got, error.remedy) from None
     _finish(result, out)
+
+
+def _with_pixels(
+    config: RunConfig,
+    rows: str | None,
+    columns: str | None,
+    mask: Path | None,
+    exclude_flagged: Path | None,
+) -> tuple[RunConfig, dict[str, str]]:
+    """Let the command line choose pixels; return the option behind each field of the configuration, too."""
+    from bayesunmix.pixel_settings import MaskRule, parse_span
+
+    given: dict[str, Any] = {}
+    if rows is not None:
+        given["rows"] = parse_span("--rows", rows)
+    if columns is not None:
+        given["columns"] = parse_span("--columns", columns)
+    if mask is not None:
+        given["mask"] = (*config.map.mask, MaskRule(file=mask))
+    if exclude_flagged is not None:
+        given["exclude_flagged"] = exclude_flagged
+    fields = {f"map.{name}": f"--{name.replace('_', '-')}" for name in given}
+    if config.map.mask:
+        fields.pop("map.mask", None)
+    return dataclasses.replace(config, map=dataclasses.replace(config.map, **given)), fields
 
 
 @main.command()
@@ -267,7 +311,8 @@ def report(folder: Path, formats: str) -> None:
     from bayesunmix.report.page import write_report
 
     # The formats of every run are the function's own.
-    page = write_report(folder) if kinds == FIGURE_FORMATS[:2] else write_report(folder, kinds)
+    with _stage("report"):
+        page = write_report(folder) if kinds == FIGURE_FORMATS[:2] else write_report(folder, kinds)
     click.echo(f"wrote {page}")
 
 
@@ -335,16 +380,17 @@ def compare(
 
     given = None if covariate is None else parse_covariate(covariate)
     wanted = None if phases is None else [name.strip() for name in phases.split(",")]
-    comparison = compare_results(
-        [open_result(folder) for folder in folders],
-        names=folder_names(folders),
-        phases=wanted,
-        covariate=given,
-        pool=pool,
-        scatter=scatter,
-        seed=seed or 0,
-    )
-    comparison.save(out, overwrite=overwrite)
+    with _stage("comparison"):
+        comparison = compare_results(
+            [open_result(folder) for folder in folders],
+            names=folder_names(folders),
+            phases=wanted,
+            covariate=given,
+            pool=pool,
+            scatter=scatter,
+            seed=seed or 0,
+        )
+        comparison.save(out, overwrite=overwrite)
     click.echo(f"wrote {out}")
     _say_verdict(comparison.verdict)
 
@@ -367,6 +413,13 @@ def inspect(map_path: Path, elements: str | None, signal: int | None) -> None:
     from bayesunmix.data.inspection import inspect_map
 
     click.echo(inspect_map(map_path, elements=symbols, signal=signal))
+
+
+def _stage(title: str) -> AbstractContextManager[None]:
+    """Show that a command is at work."""
+    from bayesunmix.progress import Reporter
+
+    return Reporter().stage(title, said=False)
 
 
 def _check_folder(out: Path, *, go_on: bool, remedy: str) -> None:

@@ -13,6 +13,7 @@ from bayesunmix.chemistry.stoichiometry import site_weights
 from bayesunmix.errors import InputError, check_integer, shown, suggest
 from bayesunmix.output_settings import OutputConfig
 from bayesunmix.phase import Phase
+from bayesunmix.pixel_settings import resolve_files
 from bayesunmix.settings import (
     DEFAULT_DENSITY_G_CM3,
     DEFAULT_THICKNESS_NM,
@@ -134,7 +135,7 @@ class RunConfig:
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Self:
-        """Read a TOML file; a relative ``xray.table`` is looked for beside it.
+        """Read a TOML file; relative files that it names are looked for beside it.
 
         Raises
         ------
@@ -153,7 +154,7 @@ class RunConfig:
         data
             Tables as `tomllib` reads them.
         folder
-            Where a relative ``xray.table`` is looked for; None for the working directory.
+            Where relative files are looked for; None for the working directory.
 
         Raises
         ------
@@ -172,7 +173,7 @@ class RunConfig:
         return cls(
             sample=_table(SampleConfig, "sample", data, _resolve_oxygen),
             phases=phases,
-            map=_table(MapConfig, "map", data),
+            map=_table(MapConfig, "map", data, lambda values: resolve_files(values, folder)),
             instrument=_table(InstrumentConfig, "instrument", data),
             xray=_table(XrayConfig, "xray", data, lambda values: _resolve_path(values, folder)),
             inference=_table(InferenceConfig, "inference", data),

@@ -30,6 +30,8 @@ from bayesunmix.shares import shares_of
 FloatArray = npt.NDArray[np.float64]
 
 ENDMEMBER_DRAWS = 100
+# Label of a pixel that takes no part.
+NO_LABEL = np.int16(-1)
 COMPOSITION_DIMS = ("chain", "draw", "phase", "element")
 
 
@@ -110,18 +112,21 @@ def _phase_shares(
 
 
 def maps_group(setup: Setup, pixels: PixelPosterior) -> xr.Dataset:
-    """Abundances and segmentation on the map's grid."""
-    shape = setup.image.shape[:2]
+    """Abundances and segmentation on the map's grid: NaN, or the label -1, where a pixel takes no part."""
+    shape, used = setup.image.shape[:2], setup.image.used
 
     def on_grid(values: npt.NDArray[np.float32]) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
-        return ("phase", "y", "x"), np.moveaxis(values.reshape(*shape, -1), -1, 0)
+        by_phase = np.moveaxis(values.reshape(*shape, -1), -1, 0)
+        return ("phase", "y", "x"), np.where(used, by_phase, np.float32(np.nan))
 
     variables: dict[str, Any] = {
         f"abundance_{name}": on_grid(getattr(pixels, name)) for name in ("mean", "sd", "lower", "upper")
     }
     variables["pure_probability"] = on_grid(pixels.pure_probability)
     variables["count_share"] = on_grid(pixels.count_share)
-    variables["label"] = (("y", "x"), pixels.mean.argmax(axis=1).astype(np.int16).reshape(shape))
+    label = pixels.mean.argmax(axis=1).astype(np.int16).reshape(shape)
+    variables["label"] = (("y", "x"), np.where(used, label, NO_LABEL))
+    variables["left_out"] = (("y", "x"), ~setup.image.kept)
     for name, picture in setup.image.images.items():
         key = "".join(letter if letter.isalnum() else "_" for letter in name)
         if picture.ndim == 2:
@@ -129,7 +134,11 @@ def maps_group(setup: Setup, pixels: PixelPosterior) -> xr.Dataset:
     return xr.Dataset(
         variables,
         coords={"phase": [phase.name for phase in setup.phases]},
-        attrs={"pixel_size": list(map(float, setup.image.pixel_size)), "pixel_unit": setup.image.pixel_unit},
+        attrs={
+            "pixel_size": list(map(float, setup.image.pixel_size)),
+            "pixel_unit": setup.image.pixel_unit,
+            "origin": list(map(float, setup.image.origin)),
+        },
     )
 
 

@@ -56,6 +56,7 @@ def record(
         "map": {
             "name": image.name,
             "shape": list(image.shape),
+            "left_out": [entry.to_dict() for entry in setup.left_out],
             "energy_keV": [float(image.energy_keV[0]), float(image.energy_keV[-1])],
             "acquisition": image.acquisition.to_metadata(),
             "sources": dict(image.acquisition.sources),

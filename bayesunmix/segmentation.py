@@ -189,7 +189,7 @@ def _clustering(
         joint = (plain.counts.astype(np.float32) @ np.log(found.spectra).T.astype(np.float32)).astype(
             np.float32
         )
-        weights = neighbour_weights(joint, found.weights, plain.shape)[0]
+        weights = neighbour_weights(joint, found.weights, plain.used)[0]
         probability = weights * np.exp(joint - joint.max(axis=1, keepdims=True))
         probability = probability / probability.sum(axis=1, keepdims=True)
     return found.spectra, {"abundance": probability}
@@ -244,7 +244,7 @@ def _bayes(
         known,
         np.ones(known.shape[:2]),
         level=level,
-        neighbours=plain.shape if spatial else None,
+        neighbours=plain.used if spatial else None,
     )
     fields = {
         "abundance": "mean",

@@ -20,9 +20,11 @@ from bayesunmix.errors import (
     check_fraction,
     check_integer,
     check_number,
+    check_path,
     check_positive,
     shown,
 )
+from bayesunmix.pixel_settings import MaskRule, Span, check_span, mask_rules
 
 METHODS = ("nuts", "laplace", "svi", "map")
 GUIDES = ("mean_field", "low_rank", "full_rank", "flow")
@@ -74,17 +76,31 @@ class MapConfig:
         Lowest and highest energy in keV, at least 0.2 keV apart; None for the whole axis.
     energy_offset_keV, energy_scale_keV
         Energy of the first channel's centre and width of a channel, in the place of the file's; None for the file's.
+    rows, columns
+        First and one after the last row or column that is used, counted from 0; negative ones from the end.
+    mask
+        What leaves pixels out: the name of a file, a table, or a list of them; see `MaskRule`.
+    exclude_flagged
+        Output folder of an earlier run of the map: the places that it flagged are left out.
     """
 
     energy_range: tuple[float, float] | None = None
     energy_offset_keV: float | None = None
     energy_scale_keV: float | None = None
+    rows: Span | None = None
+    columns: Span | None = None
+    mask: tuple[MaskRule, ...] = ()
+    exclude_flagged: Path | None = None
 
     def __post_init__(self) -> None:
         # Limits in keV: they catch an axis given in eV.
         for name, low, high in (("energy_offset_keV", -100.0, 100.0), ("energy_scale_keV", 1e-4, 1.0)):
             if getattr(self, name) is not None:
                 _set(self, **{name: check_between(f"map.{name}", getattr(self, name), low, high)})
+        _set(self, rows=check_span("map.rows", self.rows), columns=check_span("map.columns", self.columns))
+        _set(self, mask=mask_rules(self.mask))
+        if self.exclude_flagged is not None:
+            _set(self, exclude_flagged=check_path("map.exclude_flagged", self.exclude_flagged))
         if self.energy_range is None:
             return
         low, high = _pair(

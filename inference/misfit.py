@@ -26,7 +26,7 @@ Gumbel, E. J., Statistics of Extremes (1958).
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -109,6 +109,15 @@ class Scan:
     threshold: float
     false_alarm: float
     spread: float
+
+    def placed(self, box: tuple[slice, slice], shape: tuple[int, int]) -> Scan:
+        """Return the scan of a part of a map on the grid of all of it; elsewhere no residual is."""
+        whole = {}
+        for name in ("sigma", "direction", "side", "sign"):
+            values = getattr(self, name)
+            whole[name] = np.ones(shape, values.dtype) if name == "sign" else np.zeros(shape, values.dtype)
+            whole[name][box] = values
+        return replace(self, **whole)
 
 
 def window_sides(shape: tuple[int, int], counts_per_pixel: float) -> tuple[int, ...]:
@@ -316,6 +325,7 @@ def scan(
     *,
     seed: int,
     false_alarm: float = 0.01,
+    kept: npt.NDArray[np.bool_] | None = None,
 ) -> Scan:
     """Look for places where no mixture of the spectra explains the counts.
 
@@ -332,9 +342,12 @@ def scan(
     seed : int
     false_alarm : float
         Probability that a map without fault has any place above the threshold.
+    kept : (y, x) bool, optional
+        False where a pixel is left out: it holds no counts, and no residual is found there.
     """
     totals = grid.sum(axis=2)
-    sides = window_sides(totals.shape, float(totals.mean()))
+    kept = np.ones(totals.shape, bool) if kept is None else kept
+    sides = window_sides(totals.shape, float(totals[kept].mean()))
     observed = residual_windows(grid, spectra, directions, sides)
     largest, scatters = _simulated(grid, spectra, directions, shares, sides, seed)
     typical = largest.mean(axis=0)
@@ -343,10 +356,11 @@ def scan(
     # map whose phases are purer tests it more often, and its scores are standard deviations like any other's.
     typical = np.maximum(typical, unit)
     extreme = (largest / np.maximum(typical, SMALLEST)).max(axis=(1, 2))
-    more = max(totals.size / MOST_SIMULATED, 1.0)
+    more = max(np.count_nonzero(kept) / MOST_SIMULATED, 1.0)
     deviations = prediction_limit(N_SIMULATED, false_alarm / more)
     threshold = unit * (float(extreme.mean()) + deviations * float(extreme.std(ddof=1)))
-    return _best(observed, scatters, typical / unit, totals.shape, threshold, false_alarm)
+    found = _best(observed, scatters, typical / unit, totals.shape, threshold, false_alarm)
+    return replace(found, sigma=np.where(kept, found.sigma, 0.0))
 
 
 def _simulated(

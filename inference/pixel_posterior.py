@@ -14,7 +14,7 @@ atoms. Intervals come from a histogram per pixel and phase, which costs the same
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import jax
 import numpy as np
@@ -64,6 +64,17 @@ class PixelPosterior:
     count_share: Float32Array
     value_sd: Float32Array
 
+    def placed(self, used: npt.NDArray[np.bool_]) -> PixelPosterior:
+        """Return the posterior of `used` pixels among all (pixel,); the others hold nothing of any phase."""
+        if used.all():
+            return self
+        spread = {}
+        for entry in fields(self):
+            values = getattr(self, entry.name)
+            spread[entry.name] = np.zeros((used.size, *values.shape[1:]), values.dtype)
+            spread[entry.name][used.ravel()] = values
+        return PixelPosterior(**spread)
+
 
 def pixel_posterior(
     counts: npt.NDArray[np.unsignedinteger],
@@ -76,7 +87,7 @@ def pixel_posterior(
     supports: npt.NDArray[np.bool_] | None = None,
     count_value: FloatArray | None = None,
     thickness: ThicknessDraws | None = None,
-    neighbours: tuple[int, int] | None = None,
+    neighbours: npt.NDArray[np.bool_] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> PixelPosterior:
     """Posterior abundances of every pixel.
@@ -101,8 +112,9 @@ def pixel_posterior(
         What a count of each phase stands for, in any unit; for `PixelPosterior.value_sd`.
     thickness : ThicknessDraws, optional
         How the thickness of the pixels tilts their spectra, for the same draws; left out, it does not.
-    neighbours : (y, x), optional
-        Shape of the map: the atoms' weights in a pixel then depend on its neighbours (`bayesunmix.inference.spatial`).
+    neighbours : (y, x) bool, optional
+        Where on the map the pixels lie: the atoms' weights in a pixel then depend on its neighbours
+        (`bayesunmix.inference.spatial`).
     progress : callable, optional
         Told the share of the work that is done.
     """

@@ -38,7 +38,7 @@ LEAST_WEIGHT = 1e-7
 
 
 def neighbour_weights(
-    log_likelihood: Float32Array, weights: FloatArray, shape: tuple[int, int]
+    log_likelihood: Float32Array, weights: FloatArray, place: npt.NDArray[np.bool_]
 ) -> tuple[Float32Array, FloatArray]:
     """Weights of the atoms in each pixel, from its neighbours.
 
@@ -48,8 +48,8 @@ def neighbour_weights(
         Of each pixel's counts, up to a constant per pixel.
     weights : (atom,)
         Weights over the whole map, pi.
-    shape
-        Pixels along y and x; pixels run along the rows.
+    place : (y, x) bool
+        Where on the map the pixels lie, which run along the rows.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def neighbour_weights(
     likelihood = np.exp(own)
     evidence = [likelihood @ pi]
     for radius in RADII:
-        pooled = _pooled(own, shape, radius)
+        pooled = _pooled(own, place, radius)
         evidence += [np.einsum("pj,pj->p", _window(pooled, pi, trust), likelihood) for trust in TRUSTS]
     del likelihood
     shares = window_shares(np.stack(evidence, axis=1).astype(np.float64))
@@ -70,7 +70,7 @@ def neighbour_weights(
     for radius, of_radius in zip(RADII, shares[1:].reshape(len(RADII), -1), strict=True):
         heard = of_radius > LEAST_SHARE
         if heard.any():
-            pooled = _pooled(own, shape, radius)
+            pooled = _pooled(own, place, radius)
             for share, trust in zip(of_radius[heard], np.array(TRUSTS)[heard], strict=True):
                 combined += np.float32(share) * _window(pooled, pi, float(trust))
     found = np.zeros(log_likelihood.shape, np.float32)
@@ -87,11 +87,12 @@ def window_shares(evidence: FloatArray) -> FloatArray:
     return np.asarray(shares / shares.sum())
 
 
-def _pooled(own: Float32Array, shape: tuple[int, int], radius: float) -> Float32Array:
+def _pooled(own: Float32Array, place: npt.NDArray[np.bool_], radius: float) -> Float32Array:
     """Weighted sum of the neighbours' log-likelihoods, the pixel's own left out, (pixel, atom)."""
-    field = own.reshape(*shape, -1)
-    # Outside the map there is nothing: pixels at its edge have fewer neighbours and learn less from them.
-    pooled = gaussian_filter(field, (radius, radius, 0.0), mode="constant", truncate=REACH).reshape(own.shape)
+    field = np.zeros((*place.shape, own.shape[1]), np.float32)
+    field[place] = own
+    # Outside the map, and where a pixel is left out, there is nothing: a pixel there learns less from its neighbours.
+    pooled = gaussian_filter(field, (radius, radius, 0.0), mode="constant", truncate=REACH)[place]
     return np.asarray(pooled / np.float32(_centre_weight(radius)) - own)
 
 

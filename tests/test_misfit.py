@@ -153,15 +153,28 @@ def test_holes_are_far_below_their_surroundings() -> None:
     rng = np.random.default_rng(8)
     thickness = np.linspace(0.6, 1.4, 60)[:, None] * np.ones((60, 60))
     totals = rng.poisson(100.0 * thickness).astype(float)
-    assert not _holes(totals).any()
+    kept = np.ones(totals.shape, bool)
+    assert not _holes(totals, kept).any()
     totals[20:26, 30:36] = rng.poisson(3.0, (6, 6))
-    (region,) = _described(_holes(totals), totals)
+    ((region, core),) = _described(_holes(totals, kept), totals, kept)
+    assert core[20:26, 30:36].mean() > 0.8
     assert region.kind == "hole"
     assert abs(region.y - 22.5) < 1
     assert abs(region.x - 32.5) < 1
     assert 16 <= region.pixels <= 49
     assert region.counts_ratio < 0.3
     assert "a hole" in region.sentence()
+
+
+def test_pixels_that_are_left_out_are_no_hole_and_hide_none() -> None:
+    totals = np.random.default_rng(8).poisson(100.0, (60, 60)).astype(float)
+    kept = np.ones(totals.shape, bool)
+    kept[:, 40:], kept[5:20, 5:20] = False, False
+    assert not _holes(np.where(kept, totals, 0.0), kept).any()
+    totals[30:36, 20:26] = 3.0
+    ((region, core),) = _described(_holes(np.where(kept, totals, 0.0), kept), totals, kept)
+    assert core[30:36, 20:26].mean() > 0.8
+    assert region.counts_ratio < 0.3
 
 
 def test_the_core_of_a_region_is_its_own_pixels() -> None:
@@ -183,9 +196,10 @@ def test_words_name_what_is_there() -> None:
     assert region.sentence() == (
         "around row 54, column 53 (150 pixels), 66 sigma: too much Si (1.8 times), Ti; too little Mg (0.05 times)"
     )
-    found = Misfit(np.zeros((2, 2)), 6.0, 0.01, 1.0, (region,) * 5)
+    nowhere = np.zeros((2, 2), bool)
+    found = Misfit(np.zeros((2, 2)), 6.0, 0.01, 1.0, (region,) * 5, nowhere)
     (warning,) = found.warnings()
     assert "There are 2 more places." in warning
     assert "A phase may be missing" in warning
-    assert Misfit(np.zeros((2, 2)), 6.0, 0.01, 1.0, ()).warnings() == []
+    assert Misfit(np.zeros((2, 2)), 6.0, 0.01, 1.0, (), nowhere).warnings() == []
     assert Region(**region.to_dict()) == region

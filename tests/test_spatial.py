@@ -17,6 +17,7 @@ from bayesunmix.inference.spatial import neighbour_weights, window_shares
 FloatArray = npt.NDArray[np.float64]
 
 SHAPE = (40, 40)
+EVERYWHERE = np.ones(SHAPE, bool)
 SPECTRA = np.array([[0.50, 0.25, 0.15, 0.08, 0.02], [0.05, 0.10, 0.20, 0.25, 0.40]])
 
 
@@ -31,7 +32,7 @@ def draw(share: FloatArray, counts: int, seed: int) -> npt.NDArray[np.uint16]:
     return np.random.default_rng(seed).multinomial(counts, mixed).astype(np.uint16)
 
 
-def run(counts: npt.NDArray[np.uint16], neighbours: tuple[int, int] | None) -> PixelPosterior:
+def run(counts: npt.NDArray[np.uint16], neighbours: npt.NDArray[np.bool_] | None) -> PixelPosterior:
     return pixel_posterior(counts, SPECTRA[None], np.ones((1, 2)), level=0.95, neighbours=neighbours)
 
 
@@ -40,7 +41,7 @@ def test_window_is_the_product_of_the_neighbours_likelihoods() -> None:
     rows, columns, atoms, radius, trust = 5, 4, 3, 0.9, 0.4
     joint = rng.normal(size=(rows * columns, atoms)).astype(np.float32)
     pi = np.array([0.5, 0.3, 0.2])
-    pooled = spatial._pooled(joint, (rows, columns), radius)
+    pooled = spatial._pooled(joint, np.ones((rows, columns), bool), radius)
     found = spatial._window(pooled, pi.astype(np.float32), trust)
     y, x = np.divmod(np.arange(rows * columns), columns)
     reach = int(3.0 * radius + 0.5)
@@ -68,7 +69,7 @@ def test_neighbours_that_say_nothing_are_not_heard() -> None:
     atoms = np.stack([1 - np.linspace(0, 1, 21), np.linspace(0, 1, 21)], axis=1)
     likelihood = relative_likelihood(counts.astype(np.float32), np.log(atoms @ SPECTRA))
     weights = atom_weights(likelihood)
-    coupled, shares = neighbour_weights(np.log(np.maximum(likelihood, 1e-30)), weights, SHAPE)
+    coupled, shares = neighbour_weights(np.log(np.maximum(likelihood, 1e-30)), weights, EVERYWHERE)
     assert shares[0] > 0.8
     alone, together = (responsibilities(likelihood, w) @ atoms[:, 1] for w in (weights, coupled))
     errors = [np.sqrt(((estimate - share) ** 2).mean()) for estimate in (alone, together)]
@@ -79,7 +80,7 @@ def test_neighbours_that_say_nothing_are_not_heard() -> None:
 def test_neighbours_sharpen_maps_and_keep_intervals_honest(seed: int) -> None:
     share = smooth_share(seed)
     counts = draw(share, 60, seed + 10)
-    alone, together = run(counts, None), run(counts, SHAPE)
+    alone, together = run(counts, None), run(counts, EVERYWHERE)
     errors = [np.sqrt(((found.mean[:, 1] - share) ** 2).mean()) for found in (alone, together)]
     assert errors[1] < 0.75 * errors[0]
     inside = (together.lower[:, 1] <= share + 0.01) & (together.upper[:, 1] >= share - 0.01)
@@ -93,13 +94,23 @@ def test_a_pixel_is_not_its_own_neighbour() -> None:
     share = np.zeros(SHAPE)
     share[20, 20] = 1.0
     counts = draw(share.ravel(), 400, 5)
-    found = run(counts, SHAPE)
+    found = run(counts, EVERYWHERE)
     assert found.mean.reshape(*SHAPE, 2)[20, 20, 1] > 0.9
     assert np.delete(found.mean[:, 1], 20 * 40 + 20).max() < 0.1
 
 
 def test_a_map_of_one_pixel_has_no_neighbours() -> None:
     counts = draw(np.array([0.4]), 500, 0)
-    alone, together = run(counts, None), run(counts, (1, 1))
+    alone, together = run(counts, None), run(counts, np.ones((1, 1), bool))
     for field in dataclasses.fields(alone):
         np.testing.assert_allclose(getattr(alone, field.name), getattr(together, field.name), atol=1e-3)
+
+
+def test_pixels_that_are_left_out_are_like_the_outside_of_the_map() -> None:
+    """Rows that are left out say nothing: the others are what they are on a map without those rows."""
+    counts = draw(smooth_share(3), 60, 4).reshape(*SHAPE, -1)
+    place = np.zeros(SHAPE, bool)
+    place[:25] = True
+    rest, alone = run(counts[place], place), run(counts[:25].reshape(25 * 40, -1), np.ones((25, 40), bool))
+    for field in dataclasses.fields(alone):
+        np.testing.assert_allclose(getattr(rest, field.name), getattr(alone, field.name), atol=1e-6)

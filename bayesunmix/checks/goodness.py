@@ -31,6 +31,7 @@ THINNING_SEED = 1
 ROWS_AT_ONCE = 4096
 # Channels are pooled until a segment expects so many counts: below that the deviance is not chi-squared.
 ENOUGH_EXPECTED = 10.0
+LEAST_TILT = 0.01
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,9 @@ def pooled_tilt(thickness: ThicknessDraws, shares: FloatArray, totals: FloatArra
     excess = float(weight @ (thickness.relative * (shares @ effect.mass_per_count) - 1.0))
     log_relative = float(weight @ np.log(np.maximum(thickness.relative, THINNEST)))
     absorbed = thickness.scale[0] * excess * effect.absorption_slope
-    return np.asarray(1.0 + absorbed - thickness.exponent[0] * log_relative * effect.stray_share)
+    tilt = 1.0 + absorbed - thickness.exponent[0] * log_relative * effect.stray_share
+    # To first order a strong effect would leave less than nothing.
+    return np.maximum(tilt, LEAST_TILT)
 
 
 def expected_spectrum(
@@ -147,16 +150,18 @@ def _shares(
     thickness: ThicknessDraws,
     max_overlap: int,
 ) -> npt.NDArray[np.float32]:
-    mean = draws.spectra.mean(axis=(0, 1))
-    return pixel_posterior(
-        counts,
+    mean, used = draws.spectra.mean(axis=(0, 1)), setup.image.used
+    relative = thickness.relative[used.ravel()]
+    found = pixel_posterior(
+        counts if used.all() else counts[used.ravel()],
         mean[None],
         np.ones((1, len(mean))),
         level=0.5,
         max_overlap=max_overlap,
         matrix=hosts(setup.phases),
-        thickness=thickness,
-    ).count_share
+        thickness=thickness._replace(relative=relative),
+    )
+    return found.placed(used).count_share
 
 
 def _thinned(

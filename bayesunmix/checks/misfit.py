@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from bayesunmix.checks.regions import Region
+from bayesunmix.data.masks import bounding_box
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.starts import component_templates
@@ -61,6 +62,8 @@ class Misfit:
         See `bayesunmix.inference.misfit.Scan`.
     regions : tuple of Region
         The strongest first.
+    flagged : (y, x) bool
+        Their pixels.
     """
 
     sigma: FloatArray
@@ -68,6 +71,7 @@ class Misfit:
     false_alarm: float
     spread: float
     regions: tuple[Region, ...]
+    flagged: Mask
 
     def warnings(self) -> list[str]:
         """Return one sentence, where there is a region."""
@@ -112,21 +116,30 @@ def find_misfit(
     grid = np.add.reduceat(bins.astype(np.float64), starts, axis=1).reshape(*shape, -1)
     pooled, own = (np.add.reduceat(values, starts, axis=1) for values in (spectra, templates))
     directions = np.concatenate([shares_of(own), np.eye(len(starts))])
-    shares = pixels.count_share.astype(np.float64).reshape(*shape, -1)
-    found = scan(grid, pooled, directions, shares, seed=seed, false_alarm=FALSE_ALARM)
+    shares, kept = pixels.count_share.astype(np.float64).reshape(*shape, -1), setup.image.kept
+    box = bounding_box(kept)
+    part = scan(
+        grid[box], pooled, directions, shares[box], seed=seed, false_alarm=FALSE_ALARM, kept=kept[box]
+    )
+    found = part.placed(box, shape)
     share = (draws.weights / draws.total[..., None]).mean(axis=(0, 1))
-    regions = []
+    regions: list[tuple[Region, Mask]] = []
     for core, peak in _cores(found, grid, shares @ pooled):
         region = _named(setup, bins, spectra, share, templates, core, float(found.sigma[peak]))
         if not region.excess and not region.lacking:
             names = dict.fromkeys(_of_direction(setup, int(found.direction[peak]), starts))
             more = found.sign[peak] > 0
             region = replace(region, excess=names) if more else replace(region, lacking=names)
-        regions.append(region)
-    holes = _holes(grid.sum(axis=2))
-    solid = [region for region in regions if not holes[round(region.y), round(region.x)]]
-    ordered = sorted([*solid, *_described(holes, grid.sum(axis=2))], key=lambda region: -region.sigma)
-    return Misfit(found.sigma, found.threshold, FALSE_ALARM, found.spread, tuple(ordered[:MOST_REGIONS]))
+        regions.append((region, core))
+    totals, holes = grid.sum(axis=2), np.zeros(shape, bool)
+    holes[box] = _holes(totals[box], kept[box])
+    solid = [(region, core) for region, core in regions if not holes[round(region.y), round(region.x)]]
+    ordered = sorted([*solid, *_described(holes, totals, kept)], key=lambda pair: -pair[0].sigma)[
+        :MOST_REGIONS
+    ]
+    flagged = np.any([core for _, core in ordered], axis=0) if ordered else np.zeros(shape, bool)
+    said = tuple(region for region, _ in ordered)
+    return Misfit(found.sigma, found.threshold, FALSE_ALARM, found.spread, said, flagged)
 
 
 def pooled_bins(setup: Setup, total: FloatArray) -> npt.NDArray[np.int64]:
@@ -175,8 +188,10 @@ def _cores(found: Scan, grid: FloatArray, mixture: FloatArray) -> list[tuple[Mas
         half = int(found.side[peak]) // 2
         window = np.zeros(label.shape, bool)
         window[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1] = True
-        core = _core(grid, mixture, window, label == label[peak])
-        cores.append((core if core.any() else window, (y, x)))
+        inside = label == label[peak]
+        core = _core(grid, mixture, window, inside)
+        # The peak itself is never left out; other pixels of its window may be.
+        cores.append((core if core.any() else window & inside, (y, x)))
     return cores
 
 
@@ -235,7 +250,7 @@ def _named(
             lacking |= dict.fromkeys(names, ratio)
     excess |= dict.fromkeys(_undeclared(setup, counts, templates))
     rows, columns = np.nonzero(core)
-    around = ndimage.binary_dilation(core, EVERYWHERE, iterations=3) & ~core
+    around = ndimage.binary_dilation(core, EVERYWHERE, iterations=3) & ~core & setup.image.kept
     totals = setup.image.total_counts
     ratio = float(totals[core].mean() / max(totals[around].mean(), 1e-9)) if around.any() else 1.0
     return Region(
@@ -270,10 +285,13 @@ def _undeclared(setup: Setup, counts: FloatArray, templates: FloatArray) -> list
     return [seen[best]] if z[0, best] > FOUND_SIGMAS else []
 
 
-def _holes(totals: FloatArray) -> Mask:
-    """Pixels in windows with far fewer counts than their surroundings."""
+def _holes(totals: FloatArray, kept: Mask) -> Mask:
+    """Pixels in windows with far fewer counts than their surroundings; those that are left out are as those beside."""
     shape = totals.shape
-    middle = float(np.median(totals))
+    if not kept.all():
+        nearest = ndimage.distance_transform_edt(~kept, return_distances=False, return_indices=True)
+        totals = totals[tuple(nearest)]
+    middle = float(np.median(totals[kept]))
     side = 3
     while side * min(side, *shape) * middle < HOLLOW_COUNTS and side < max(shape) // 4:
         side += 2
@@ -284,24 +302,23 @@ def _holes(totals: FloatArray) -> Mask:
     around = np.repeat(np.repeat(coarse, step, axis=0), step, axis=1)[: shape[0], : shape[1]]
     reference = np.maximum(around, 0.5 * middle)
     enough = reference * min(side, shape[0]) * min(side, shape[1]) >= 0.5 * HOLLOW_COUNTS
-    return np.asarray((pooled < HOLLOW * reference) & enough)
+    return np.asarray((pooled < HOLLOW * reference) & enough & kept)
 
 
-def _described(holes: Mask, totals: FloatArray) -> list[Region]:
-    """Regions of a mask of holes."""
+def _described(holes: Mask, totals: FloatArray, kept: Mask) -> list[tuple[Region, Mask]]:
+    """Regions of a mask of holes, and their pixels."""
     label, count = ndimage.label(holes, EVERYWHERE)
     found = []
     for number in range(1, count + 1):
         core = label == number
-        around = ndimage.binary_dilation(core, EVERYWHERE, iterations=4) & ~holes
-        level = float(totals[around].mean()) if around.any() else float(totals.mean())
+        around = ndimage.binary_dilation(core, EVERYWHERE, iterations=4) & ~holes & kept
+        level = float(totals[around].mean()) if around.any() else float(totals[kept].mean())
         counts, expected = float(totals[core].sum()), level * float(core.sum())
         rows, columns = np.nonzero(core)
         sigma = (expected - counts) / np.sqrt(max(expected, 1.0))
         ratio = counts / max(expected, 1e-9)
-        found.append(
-            Region(float(rows.mean()), float(columns.mean()), int(core.sum()), sigma, "hole", {}, {}, ratio)
-        )
+        middle = float(rows.mean()), float(columns.mean())
+        found.append((Region(*middle, int(core.sum()), sigma, "hole", {}, {}, ratio), core))
     return found
 
 

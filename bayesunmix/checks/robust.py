@@ -141,9 +141,7 @@ def compare_tiles(
     positive = fitted.model.blocks["line_units"]
     slope[positive] = softplus_slope(fitted.estimate.z[positive])
     quantities = _quantities(fitted, target, supports_of(setup.phases))
-    position, shape = block_positions(setup)
-    labels = tile_labels(shape, n_tiles).ravel()[position]
-    labels = np.unique(labels, return_inverse=True)[1]
+    labels = _tiles_of_blocks(setup, n_tiles)
     if len(quantities.places) == 0:
         return None, quantities
     tiles = Tiles.of(fitted, setup.blocks.counts.astype(np.float32), setup.thickness.blocks, labels)
@@ -159,6 +157,15 @@ def compare_tiles(
     phase = np.array([k for k, _ in quantities.places])
     by_phase = [quantities.gradients[phase == k] for k in np.unique(phase)]
     return stretch_of(own, null, root, by_phase, level=level), quantities
+
+
+def _tiles_of_blocks(setup: Setup, n_tiles: int) -> npt.NDArray[np.int64]:
+    """Tile of each block; tiles cover what blocks with counts cover, not rows and columns that are left out."""
+    position, (_, across) = block_positions(setup)
+    down, along = np.divmod(position, across)
+    down, along = down - down.min(), along - along.min()
+    labels = tile_labels((int(down.max()) + 1, int(along.max()) + 1), n_tiles)[down, along]
+    return np.asarray(np.unique(labels, return_inverse=True)[1], np.int64)
 
 
 def block_positions(setup: Setup) -> tuple[npt.NDArray[np.int64], tuple[int, int]]:

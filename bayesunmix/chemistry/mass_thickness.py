@@ -149,6 +149,7 @@ def mass_thickness(
     total_counts: npt.NDArray[Any],
     pixels: PixelPosterior,
     seed: int,
+    n_pixels: int | None = None,
 ) -> MassThickness:
     """Combine what a count stands for with the counts of the pixels.
 
@@ -165,6 +166,8 @@ def mass_thickness(
     total_counts : (pixel,)
     pixels : PixelPosterior
     seed : int
+    n_pixels : int, optional
+        Pixels that are not left out, where some are.
     """
     counts = np.asarray(total_counts, dtype=np.float64).ravel()
     shares = np.asarray(pixels.count_share, dtype=np.float64)
@@ -176,7 +179,11 @@ def mass_thickness(
     mixture = pixels.value_sd * ratio_of(average.sum(), nominal.sum())
     variance = np.einsum("pk,kl,pl->p", shares, covariance, shares) + mixture**2
     rng = np.random.default_rng([seed, 21])
-    mean = (per_count @ (counts @ shares)) / len(counts) * _relative_gamma(rng, counts.sum(), per_count)
+    mean = (
+        (per_count @ (counts @ shares))
+        / (n_pixels or len(counts))
+        * _relative_gamma(rng, counts.sum(), per_count)
+    )
     label = pixels.pure_probability.argmax(axis=1)
     pure = np.full(per_count.shape, np.nan)
     for k in range(per_count.shape[-1]):

@@ -40,6 +40,8 @@ class BinnedCounts:
         First channel of each bin and the number of channels (energy + 1,).
     edges_keV
         Energies of the bin edges (energy + 1,).
+    mask
+        Pixels (y, x) that are left out; None where none is.
     """
 
     counts: npt.NDArray[np.unsignedinteger[Any]]
@@ -47,6 +49,7 @@ class BinnedCounts:
     block_side: int
     boundaries: npt.NDArray[np.int64]
     edges_keV: npt.NDArray[np.float64]
+    mask: npt.NDArray[np.bool_] | None = None
 
     @property
     def n_blocks(self) -> int:
@@ -65,8 +68,9 @@ class BinnedCounts:
 
     @cached_property
     def pixels_in_block(self) -> npt.NDArray[np.int64]:
-        """Number of map pixels in each block (pixel,)."""
-        return np.bincount(self.block_index.ravel(), minlength=self.n_blocks)
+        """Number of map pixels in each block (pixel,), without those that are left out."""
+        index = self.block_index.ravel() if self.mask is None else self.block_index[~self.mask]
+        return np.bincount(index, minlength=self.n_blocks)
 
     def to_map(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return values of the blocks (pixel, ...) as a map (y, x, ...) at the full grid."""
@@ -143,7 +147,12 @@ def channel_bins(
 
 
 def pixel_bins(
-    total_counts: npt.NDArray[Any], target: float = 1000.0, *, min_blocks: int = 500, max_blocks: int = 70_000
+    total_counts: npt.NDArray[Any],
+    target: float = 1000.0,
+    *,
+    mask: npt.NDArray[np.bool_] | None = None,
+    min_blocks: int = 500,
+    max_blocks: int = 70_000,
 ) -> int:
     """Choose the side of square pixel blocks so that a block holds about `target` counts on average.
 
@@ -156,6 +165,8 @@ def pixel_bins(
         Counts of each pixel (y, x).
     target
         Mean counts of a block to aim at: enough to tell phases apart in one block.
+    mask
+        Pixels (y, x) that are left out and do not count.
     min_blocks
         Number of blocks to keep, so that mixtures are still told apart from pure regions.
     max_blocks
@@ -169,13 +180,14 @@ def pixel_bins(
     """
     target = check_positive("target", target)
     rows, columns = (int(size) for size in total_counts.shape)
-    mean = float(np.mean(total_counts))
+    share = 1.0 if mask is None else 1.0 - float(mask.mean())
+    mean = float(np.sum(total_counts)) / (share * rows * columns)
 
-    def n_blocks(side: int) -> int:
-        return math.ceil(rows / side) * math.ceil(columns / side)
+    def n_blocks(side: int) -> float:
+        return share * math.ceil(rows / side) * math.ceil(columns / side)
 
     def misses_by(side: int) -> float:
-        pixels = rows * columns / n_blocks(side)
+        pixels = share * rows * columns / n_blocks(side)
         return abs(math.log(pixels * mean / target)) if mean > 0.0 else -float(side)
 
     smallest = next(side for side in itertools.count(1) if n_blocks(side) <= max_blocks)
@@ -232,6 +244,7 @@ def bin_image(image: SpectrumImage, boundaries: npt.ArrayLike, side: int = 1) ->
         block_side=side,
         boundaries=limits,
         edges_keV=image.channel_edges_keV[limits],
+        mask=image.mask,
     )
 
 

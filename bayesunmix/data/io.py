@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bayesunmix.data.acquisition import Microscope
 from bayesunmix.data.files import FIELD, check_format, quiet
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.data.reader import read_apart
 from bayesunmix.data.signals import Given
-from bayesunmix.errors import BayesUnmixWarning, InputError
+from bayesunmix.errors import BayesUnmixWarning, InputError, check_path
 
 # One signal as RosettaSciIO's readers return it: data, axes, metadata, original_metadata, mapping.
 SignalDictionary = Mapping[str, Any]
@@ -65,7 +67,7 @@ def load(
     >>> image.total_counts.shape  # doctest: +SKIP
     (201, 201)
     """
-    file = Path(path)
+    file = check_path(FIELD, path)
     given = Given(
         beam_energy_keV, takeoff_angle_deg, resolution_eV, microscope, energy_offset_keV, energy_scale_keV
     )
@@ -162,4 +164,7 @@ def _dictionary_of_image(image: SpectrumImage) -> dict[str, Any]:
         "Signal": {"signal_type": signal_type, "quantity": "X-rays (Counts)"},
         **image.acquisition.to_metadata(image.n_pixels),
     }
+    if image.mask is not None:
+        # HyperSpy has no place for a mask of pixels of its own.
+        metadata["bayesunmix"] = {"left_out": image.mask.astype(np.uint8)}
     return {"data": image.counts, "axes": [*grid, energy], "metadata": metadata}

@@ -135,7 +135,7 @@ def _span(index: object, size: int, name: str) -> Span:
 
 
 def _whole(value: object, name: str) -> int:
-    if (isinstance(value, np.ndarray) and value.ndim) or isinstance(value, list):
+    if isinstance(value, list) or np.ndim(value) > 0:  # type: ignore[arg-type]
         remedy = "To leave out single pixels, use image.masked(mask)."
         raise InputError(_INDEX, f"be whole numbers or slices of {name}s", "is an array", remedy)
     try:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from bayesunmix.data.counts import compact_counts
+from bayesunmix.data.counts import compact_counts, read_counts
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.errors import InputError, check_integer
 
@@ -31,25 +31,25 @@ class ShareMaps:
 
     @property
     def labels(self) -> xr.DataArray:
-        """Number of the phase of each pixel (y, x); where it is a mixture, of the largest share."""
+        """Number of the phase of each pixel (y, x); where it is a mixture, of the largest share; -1 where none is."""
         return self.maps["label"]
 
     @property
     def abundances(self) -> xr.DataArray:
-        """Share of each phase in a pixel's counts (phase, y, x)."""
+        """Share of each phase in a pixel's counts (phase, y, x); NaN where a pixel takes no part."""
         return self.maps["abundance"]
 
 
 @dataclass(frozen=True, eq=False)
 class PlainMap:
-    """Counts of a map in merged channels.
+    """Counts of a map in merged channels, of the pixels that take part.
 
     Parameters
     ----------
     counts
-        Counts (pixel, bin), pixels along the rows.
-    shape
-        Pixels along y and x.
+        Counts (pixel, bin) of the used pixels, along the rows.
+    used
+        Where on the map (y, x) they lie: the others are left out, or hold no counts.
     boundaries
         First channel of each bin and the number of channels (bin + 1,).
     within
@@ -59,7 +59,7 @@ class PlainMap:
     """
 
     counts: npt.NDArray[np.unsignedinteger[Any]]
-    shape: tuple[int, int]
+    used: npt.NDArray[np.bool_]
     boundaries: npt.NDArray[np.int64]
     within: FloatArray
     energy: FloatArray
@@ -86,7 +86,7 @@ class PlainMap:
         if isinstance(image, SpectrumImage):
             cube, axis = image.counts, image.energy_keV
         else:
-            cube = compact_counts(image)
+            cube = read_counts(image).counts
             if cube.ndim not in (2, 3):
                 raise InputError(
                     "image",
@@ -103,7 +103,7 @@ class PlainMap:
                     f"hold one value for each of the {cube.shape[2]} channels",
                     f"has shape {axis.shape}",
                 )
-        rows, columns, channels = cube.shape
+        channels = cube.shape[2]
         merged = -(-channels // bins)
         boundaries = np.append(np.arange(0, channels, merged), channels)
         matrix = cube.reshape(-1, channels)
@@ -114,11 +114,20 @@ class PlainMap:
         even = np.repeat(1.0 / width, width)
         spread = np.repeat(np.maximum(in_bin, 1e-300), width)
         within = np.where(np.repeat(in_bin, width) > 0, total / spread, even)
-        return cls(compact_counts(summed), (rows, columns), boundaries, within, axis)
+        used = summed.any(axis=1)
+        some = summed if used.all() else summed[used]
+        return cls(compact_counts(some), used.reshape(cube.shape[:2]), boundaries, within, axis)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Pixels along y and x."""
+        rows, columns = self.used.shape
+        return rows, columns
 
     def blocks(self, side: int) -> npt.NDArray[np.int64]:
         """Sum the counts over square blocks of pixels, (block, bin)."""
-        grid = self.counts.reshape(*self.shape, -1)
+        grid = np.zeros((*self.shape, self.counts.shape[1]), self.counts.dtype)
+        grid[self.used] = self.counts
         down = np.add.reduceat(grid, np.arange(0, self.shape[0], side), axis=0, dtype=np.int64)
         across = np.add.reduceat(down, np.arange(0, self.shape[1], side), axis=1)
         return np.asarray(across.reshape(-1, grid.shape[2]))
@@ -132,8 +141,10 @@ class PlainMap:
         return np.asarray(np.add.reduceat(spectra, self.boundaries[:-1], axis=-1))
 
     def on_grid(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Arrange values (pixel,) as (y, x), or (pixel, phase) as (phase, y, x)."""
-        grid = values.reshape(*self.shape, *values.shape[1:])
+        """Arrange values (pixel,) as (y, x), or (pixel, phase) as (phase, y, x); elsewhere NaN, or -1 for labels."""
+        nothing = -1 if values.dtype.kind == "i" else np.nan
+        grid = np.full((*self.shape, *values.shape[1:]), nothing, values.dtype)
+        grid[self.used] = values
         return np.ascontiguousarray(np.moveaxis(grid, -1, 0)) if values.ndim == 2 else grid
 
 

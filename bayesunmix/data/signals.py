@@ -136,6 +136,7 @@ def image_of_signal(
         pixel_size=grid.size,
         pixel_unit=grid.unit,
         origin=grid.origin,
+        mask=_stored_mask(metadata, data.shape[:-1]),
         images=dict(images or {}),
         name=str(metadata.get("General", {}).get("title") or name),
         warnings=(
@@ -200,6 +201,13 @@ def describe(signal: HyperSpySignal) -> str:
     kind = (_signal_type(signal) or "spectra") if is_spectra(signal) else "picture"
     title = signal.metadata.get_item("General.title") or "untitled"
     return f'{kind} "{title}" {" x ".join(str(size) for size in signal.data.shape)}'
+
+
+def _stored_mask(metadata: dict[str, Any], shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
+    """Return the pixels (y, x) that our own files leave out; None where the signal was cut since, or has none."""
+    stored = np.asarray(metadata.get("bayesunmix", {}).get("left_out", ()))
+    grid = (1,) * (2 - len(shape)) + shape
+    return stored.astype(bool) if stored.shape == grid and stored.dtype.kind in "bui" else None
 
 
 def _oddities(facts: Acquisition) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from bayesunmix.data.binning import BinnedCounts
 from bayesunmix.fit.forward import ForwardModel
+from bayesunmix.models.thickness import THICKEST
 from bayesunmix.shares import shares_of
 from bayesunmix.xray import Refinement, absorption_slope
 
@@ -28,7 +29,7 @@ class PixelThickness:
     Attributes
     ----------
     blocks : (block,)
-        Counts per pixel of each block over those of the whole map.
+        Counts per pixel of each block over those of the whole map; pixels that are left out are not counted.
     pixels : (pixel,)
         The same for the block around each pixel: a pixel's own counts are too few.
     absorption_slope : (energy,)
@@ -59,8 +60,10 @@ def pixel_thickness(
         Atom fractions of the whole map.
     """
     total = blocks.total_counts.astype(float)
-    relative = total / blocks.pixels_in_block
-    relative /= max(total.sum(), 1.0) / blocks.block_index.size
+    pixels = blocks.pixels_in_block
+    relative = total / np.maximum(pixels, 1)
+    relative /= max(total.sum(), 1.0) / pixels.sum()
+    relative = np.minimum(relative, THICKEST)
     centre = 0.5 * (blocks.edges_keV[1:] + blocks.edges_keV[:-1])
     depth = forward.film.depth(forward.elements, mean_composition, centre)
     observed = blocks.counts.sum(axis=0, dtype=np.float64)

@@ -22,6 +22,7 @@ from bayesunmix.errors import BayesUnmixWarning, InputError
 from bayesunmix.fit.energy_axis import EnergyAxis, fitted_axis, given_axis, searched_axis
 from bayesunmix.fit.forward import Film, ForwardModel, forward_model, main_family
 from bayesunmix.fit.line_shapes import line_shapes
+from bayesunmix.fit.pixel_choice import LeftOut, choose_pixels
 from bayesunmix.fit.pixel_thickness import PixelThickness, pixel_thickness
 from bayesunmix.memory import check_preparation
 from bayesunmix.phase import Phase
@@ -70,6 +71,8 @@ class Setup:
         What the map's counts say about thickness from pixel to pixel.
     warnings : tuple of str
         What the user should know; all have been given as warnings too.
+    left_out : tuple of LeftOut
+        Pixels that take no part, and why.
     """
 
     image: SpectrumImage
@@ -82,11 +85,18 @@ class Setup:
     mean_composition: FloatArray
     thickness: PixelThickness
     warnings: tuple[str, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
     @cached_property
     def pixel_counts(self) -> npt.NDArray[np.unsignedinteger[Any]]:
         """Counts of every pixel in the fitted bins, (pixel, bin): the pixels' pass and the checks share them."""
         return bin_channels(self.image, self.blocks.boundaries)
+
+    @property
+    def used_counts(self) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """The same of the pixels that take part alone, `SpectrumImage.used`."""
+        used = self.image.used
+        return self.pixel_counts if used.all() else self.pixel_counts[used.ravel()]
 
 
 def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
@@ -100,6 +110,7 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     notes = [*image.warnings, *config.assumptions()]
     image, beam = _with_instrument(image, config)
     image, sample = given_axis(image, config.map), config.sample
+    image, left_out = _chosen(image, config)
     film = _film(config, image, notes)
     detector = Detector.from_resolution(image.acquisition.resolution_eV or NOMINAL_RESOLUTION_EV)
     table = line_table(config, beam, detector)
@@ -126,7 +137,9 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     table = with_factors(refined.table, config, detector)
     lines = _line_energies((*sources, *stray), table)
     boundaries = channel_bins(edges, refined.response.fwhm_keV, lines, BIN_FRACTION)
-    blocks = bin_image(cropped, boundaries, pixel_bins(cropped.total_counts, COUNTS_PER_BLOCK))
+    blocks = bin_image(
+        cropped, boundaries, pixel_bins(cropped.total_counts, COUNTS_PER_BLOCK, mask=cropped.mask)
+    )
     forward = forward_model(
         sample.elements,
         stray,
@@ -148,7 +161,23 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     blocks = dataclasses.replace(blocks, counts=blocks.counts[blocks.total_counts > 0])
     phases = () if isinstance(config.phases, str) else config.phases
     said = tuple(dict.fromkeys(notes))
-    return Setup(cropped, image.energy_keV, axis, forward, refined, blocks, phases, mean, thickness, said)
+    left_out = (*left_out, *_empty(cropped))
+    return Setup(
+        cropped, image.energy_keV, axis, forward, refined, blocks, phases, mean, thickness, said, left_out
+    )
+
+
+def _chosen(image: SpectrumImage, config: RunConfig) -> tuple[SpectrumImage, tuple[LeftOut, ...]]:
+    """Leave out the pixels that the configuration does not want, and say which these are."""
+    mask, left_out = choose_pixels(image, config.map)
+    same = np.array_equal(mask, ~image.kept)
+    return (image if same else image.masked(mask)), left_out
+
+
+def _empty(cropped: SpectrumImage) -> list[LeftOut]:
+    """Say how many pixels hold no count at the fitted energies."""
+    empty = int(np.count_nonzero(cropped.kept & ~cropped.used))
+    return [LeftOut("without counts", empty)] if empty else []
 
 
 def _with_instrument(image: SpectrumImage, config: RunConfig) -> tuple[SpectrumImage, float]:

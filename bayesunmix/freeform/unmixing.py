@@ -157,7 +157,7 @@ def unmix_free(
         level=level,
         max_overlap=max_overlap,
         matrix=matrix,
-        neighbours=plain.shape if spatial else None,
+        neighbours=plain.used if spatial else None,
     )
     fields = {"abundance": pixels.mean} | {
         name: getattr(pixels, name) for name in ("sd", "lower", "upper", "pure_probability")
@@ -234,8 +234,10 @@ def _drawn(
     """Posterior draws of the endmembers (draw, phase, bin), and whether the abundance grid had to be coarse."""
     from bayesunmix.freeform.posterior import fit_free
 
-    totals = plain.counts.sum(axis=1, dtype=np.int64).reshape(plain.shape)
-    blocks = plain.blocks(pixel_bins(totals, COUNTS_PER_BLOCK, min_blocks=FEWEST_BLOCKS)).astype(np.float32)
+    totals = np.zeros(plain.shape, np.int64)
+    totals[plain.used] = plain.counts.sum(axis=1, dtype=np.int64)
+    side = pixel_bins(totals, COUNTS_PER_BLOCK, mask=~plain.used, min_blocks=FEWEST_BLOCKS)
+    blocks = plain.blocks(side).astype(np.float32)
     position = np.arange(blocks.shape[1], dtype=float)
     fitted = fit_free(
         blocks[blocks.any(axis=1)], matrix, position, smooth, max_overlap=max_overlap, seed=seed

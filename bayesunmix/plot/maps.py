@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+import matplotlib
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,6 +15,8 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from bayesunmix.plot.style import (
+    GREY,
+    LEFT_OUT,
     WIDTH_MM,
     FloatArray,
     hide_frame,
@@ -106,6 +110,8 @@ def show_map(
     """Draw one map, of numbers from 0 to `top` or of colours (y, x, 3), without ticks and in units of length."""
     axes.set_xticks([])
     axes.set_yticks([])
+    # What is left out has no value, and no colour of any scale.
+    axes.set_facecolor(LEFT_OUT)
     return axes.imshow(
         values,
         cmap=colours,
@@ -115,6 +121,19 @@ def show_map(
         interpolation="nearest",
         aspect="auto",
     )
+
+
+def hatch(axes: Axes, left_out: npt.NDArray[np.bool_], grid: Grid) -> None:
+    """Hatch the pixels (y, x) of a map that are left out."""
+    if not left_out.any():
+        return
+    left, right, bottom, top = map_extent(grid.shape, grid.pixel_size)
+    # Each pixel is drawn twice as wide and as high: edges of the hatching then lie on edges of pixels.
+    fine = np.kron(left_out.astype(float), np.ones((2, 2)))
+    y = (np.arange(fine.shape[0]) + 0.5) * (bottom - top) / fine.shape[0]
+    x = (np.arange(fine.shape[1]) + 0.5) * (right - left) / fine.shape[1]
+    with matplotlib.rc_context({"hatch.linewidth": 0.4, "hatch.color": GREY}):
+        axes.contourf(x, y, fine, levels=[0.5, 1.5], colors=[LEFT_OUT], hatches=["////"])
 
 
 def panel_size(grid: Grid, width: float) -> tuple[float, float]:

@@ -54,10 +54,10 @@ def misfit(result: Result) -> Figure:
     width, height = panel_size(grid, _SHARE_OF_PAGE * WIDTH_MM)
     figure = new_figure(height + _TOP_MM + 2.0, _LEFT_MM + width + _RIGHT_MM)
     axes = place_axes(figure, _LEFT_MM, _TOP_MM, width, height)
-    top = max(1.5 * threshold, min(float(sigma.max()), 4.0 * threshold))
+    top = max(1.5 * threshold, min(float(np.nanmax(sigma)), 4.0 * threshold))
     shown = show_map(axes, sigma, grid, "cividis", top)
     dy, dx = grid.pixel_size
-    if float(sigma.max()) > threshold and min(sigma.shape) > 1:
+    if float(np.nanmax(sigma)) > threshold and min(sigma.shape) > 1:
         x, y = (np.arange(sigma.shape[1]) + 0.5) * dx, (np.arange(sigma.shape[0]) + 0.5) * dy
         axes.contour(x, y, sigma, levels=[threshold], colors="white", linewidths=0.8)
     outline = [patheffects.withStroke(linewidth=1.8, foreground=INK)]
@@ -68,7 +68,7 @@ def misfit(result: Result) -> Figure:
         )
     axes.set_title("misfit", loc="left", x=0.0, pad=3.5)
     box = (_LEFT_MM + width + 2.0, _TOP_MM, _BAR_MM, height)
-    extend = "max" if float(sigma.max()) > top else "neither"
+    extend = "max" if float(np.nanmax(sigma)) > top else "neither"
     place_colourbar(figure, shown, box, "largest residual (σ)", extend=extend)
     scale_bar(axes, grid.unit, right_corner=_crowded_left(result.run["misfit"], grid))
     return figure

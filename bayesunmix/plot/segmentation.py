@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
@@ -15,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from bayesunmix.plot.maps import Grid, name_phase, panel_size, pixel_grid, show_map
 from bayesunmix.plot.style import (
     INK,
+    LEFT_OUT,
     SMALL,
     WIDTH_MM,
     FloatArray,
@@ -76,6 +78,7 @@ def label_colours(data: xr.Dataset, count: int) -> FloatArray:
     label = data["label"].values.astype(np.int64)
     pure = np.clip(data["pure_probability"].values, 0.0, 1.0)
     colours = np.ones((*label.shape, 3))
+    colours[label < 0] = to_rgb(LEFT_OUT)
     for index in range(count):
         own = label == index
         colours[own] = fade(phase_colour(index), _strength(pure[index][own]))

@@ -23,6 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from bayesunmix.chemistry.stoichiometry import SYMBOLS
 
@@ -35,6 +36,7 @@ SMALL = 6.5
 INK = "#1a1a1a"
 GREY = "#8c8c8c"
 PALE = "#f3f3f3"
+LEFT_OUT = "#d9d9d9"
 PHASE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6D31", "#4D4D4D")
 """Colours of the phases in their order: Okabe and Ito's, with umber and grey in place of their yellow and black."""
 
@@ -49,6 +51,8 @@ _SETTINGS: dict[str, Any] = {
     "axes.labelcolor": INK,
     "axes.labelpad": 2.5,
     "text.color": INK,
+    # Names are the user's, and a dollar in one is a dollar.
+    "text.parse_math": False,
     "legend.fontsize": 7.0,
     "legend.frameon": False,
     "lines.linewidth": 0.9,
@@ -68,9 +72,24 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with matplotlib.style.context(["default", _SETTINGS]):
-            return draw(*args, **kwargs)
+            figure = draw(*args, **kwargs)
+            _powers_as_formulas(figure)
+            return figure
 
     return wrapper
+
+
+def _powers_as_formulas(figure: Figure) -> None:
+    """Let the numbers of logarithmic axes be formulas, in which matplotlib writes powers of ten."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            for formatter, ticks in (
+                (axis.get_major_formatter(), axis.majorTicks),
+                (axis.get_minor_formatter(), axis.minorTicks),
+            ):
+                for tick in ticks if isinstance(formatter, LogFormatter) else ():
+                    tick.label1.set_parse_math(True)
+                    tick.label2.set_parse_math(True)
 
 
 def new_figure(height_mm: float, width_mm: float = WIDTH_MM) -> PaperFigure:

@@ -137,7 +137,10 @@ def _write_maps(result: Result, folder: Path) -> None:
     axes = [_index_axis("layer", len(layers)), *spatial]
     about = {
         **names,
-        "layers": [*(f"P(pure {name})" for name in result.phases), "label (index of the phase)"],
+        "layers": [
+            *(f"P(pure {name})" for name in result.phases),
+            "label (index of the phase, -1 where a pixel takes no part)",
+        ],
     }
     _write(folder / "segmentation.hspy", "Segmentation", layers.astype(np.float32), axes, about)
     if "mass_thickness_mean" in maps:
@@ -175,9 +178,10 @@ def _index_axis(name: str, size: int) -> dict[str, Any]:
 def _spatial_axes(result: Result, shape: tuple[int, ...]) -> list[dict[str, Any]]:
     attributes = result.tree["maps"].attrs
     scales, unit = attributes["pixel_size"], str(attributes["pixel_unit"])
+    origin = attributes.get("origin", (0.0, 0.0))
     return [
-        _axis(name, size, float(scale), 0.0, unit, navigate=False)
-        for name, size, scale in zip("yx", shape, scales, strict=True)
+        _axis(name, size, float(scale), float(offset), unit, navigate=False)
+        for name, size, scale, offset in zip("yx", shape, scales, origin, strict=True)
     ]
 
 

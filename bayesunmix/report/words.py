@@ -31,12 +31,25 @@ _MAIN = 0.02
 _WIDE_SPREAD = 1.5
 
 
+def _left_out(result: Result) -> list[str]:
+    """Say how many pixels take no part, and why."""
+    entries = result.run.get("map", {}).get("left_out", [])
+    if not entries:
+        return []
+    total = sum(entry["pixels"] for entry in entries)
+    parts = [f"{entry['pixels']} {entry['reason']}" for entry in entries]
+    verb = "takes" if total == 1 else "take"
+    return [f"{total} {'pixel' if total == 1 else 'pixels'} {verb} no part: {join(parts)}."]
+
+
 def headline(result: Result) -> list[str]:
     """Return the sentences that open the report: data, phases and method."""
     counts = result.tree["constant_data"].dataset["total_counts"].values
-    shape = result.tree["maps"].dataset["label"].shape
+    maps = result.tree["maps"].dataset
+    shape = maps["label"].shape
+    kept = ~maps["left_out"].values if "left_out" in maps else np.ones(shape, bool)
     abundance = result.tree["maps"].dataset["abundance_mean"].values
-    shares = [float(np.mean(values)) for values in abundance]
+    shares = [float(np.nanmean(values)) for values in abundance]
     count = len(result.phases)
     listed = join(
         f"{phase} ({100.0 * share:.3g}\u00a0%)" for phase, share in zip(result.phases, shares, strict=True)
@@ -46,8 +59,9 @@ def headline(result: Result) -> list[str]:
     )
     return [
         f"{_number_word(count)} {'phase' if count == 1 else 'phases'} in {where} "
-        f"({_large(float(counts.sum()))} counts, {float(counts.mean()):.3g} per pixel): {listed}. "
+        f"({_large(float(counts.sum()))} counts, {float(counts[kept].mean()):.3g} per pixel): {listed}. "
         f"The percentages are mean abundances over the pixels, in atoms.{supports_note(result)}",
+        *_left_out(result),
         f"The posterior was {_METHODS.get(result.run.get('method', ''), 'computed')}{_effort(result)}.",
     ]
 
