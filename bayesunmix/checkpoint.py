@@ -179,9 +179,10 @@ def _shown(there: str, here: str) -> str:
 
 def _write(path: Path, about: Mapping[str, Tree], arrays: Sequence[Array]) -> None:
     text = np.frombuffer(json.dumps(about).encode(), np.uint8)
-    members = {ABOUT: text, CHECKSUM: _checksum(text, arrays)}
+    members: dict[str, Any] = {ABOUT: text, CHECKSUM: _checksum(text, arrays)}
+    members |= {f"array_{place}": array for place, array in enumerate(arrays)}
     with whole_file(path) as stream:
-        np.savez(stream, **members, **{f"array_{place}": array for place, array in enumerate(arrays)})
+        np.savez(stream, **members)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[Array]]:

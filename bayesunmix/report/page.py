@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from html import escape
 from importlib import resources
@@ -147,7 +147,7 @@ def draw_figures(result: Result) -> dict[str, Figure]:
     return {name: draw(result) for name, draw in _all_figures(result).items()}
 
 
-def _all_figures(result: Result) -> dict[str, Callable[[Result], Figure]]:
+def _all_figures(result: Result) -> Mapping[str, Callable[[Result], Figure]]:
     """Return what draws each figure that a result has, by its name."""
     return FIGURES | {name: draw for name, draw in OPTIONAL_FIGURES.items() if name in result.run}
 
