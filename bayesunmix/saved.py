@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -86,7 +85,7 @@ def _record_damage(run: object) -> str:
         if not all(isinstance(sentence, str) for sentence in run.get(name, ())):
             return f"{name} of run.json are no sentences"
     level = run["config"].get("inference", {}).get("level")
-    if not isinstance(level, numbers.Real) or isinstance(level, bool) or not 0.0 < level < 1.0:
+    if not isinstance(level, float | int) or isinstance(level, bool) or not 0.0 < level < 1.0:
         return "config.inference.level of run.json is no probability"
     return _phases_damage(run["config"].get("phases"))
 
