@@ -183,7 +183,7 @@ def test_a_record_that_is_none(run: object) -> None:
     assert "run.json" in damage(saved()[0], run)
 
 
-@pytest.mark.parametrize("group", ["posterior", "maps", "endmembers", "fit", "constant_data"])
+@pytest.mark.parametrize("group", ["posterior", "maps", "endmembers", "fit"])
 def test_a_posterior_that_lacks_a_group(group: str) -> None:
     tree, run = saved()
     del tree[group]
