@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import ParamSpec, TextIO, TypeVar
 
 from bayesunmix.errors import InputError
@@ -89,7 +90,9 @@ def tell(level: int, text: str, error: BaseException | None = None) -> None:
         log.handle(record)
 
 
-def _about(error: BaseException | None) -> tuple[type[BaseException], BaseException, object] | None:
+def _about(
+    error: BaseException | None,
+) -> tuple[type[BaseException], BaseException, TracebackType | None] | None:
     return None if error is None else (type(error), error, error.__traceback__)
 
 

@@ -638,7 +638,7 @@ def test_elements_stand_by_atomic_number() -> None:
 @pytest.mark.parametrize("name", FIGURES)
 def test_names_are_drawn_as_they_are_written(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = r"a$\frac{$b"
-    renamed = {odd if phase == "Brg" else phase: amounts for phase, amounts in TRUTH.items()}
+    renamed = {odd if phase == "CaPv" else phase: amounts for phase, amounts in TRUTH.items()}
     monkeypatch.setitem(globals(), "TRUTH", renamed)
     figure = FIGURES[name](synthetic_result())
     drawn = [text for text in figure.findobj(Text) if odd in text.get_text()]
