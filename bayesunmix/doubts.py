@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from bayesunmix.severity import (
     ESS,
     MODES,
     PHOTONS,
+    PINNED,
     RESIDUALS,
     RHAT,
     STEPS,
@@ -40,12 +42,15 @@ if TYPE_CHECKING:
     from bayesunmix.fit.posterior import FittedPosterior
     from bayesunmix.fit.preparation import Setup
     from bayesunmix.fit.sampling import Drawn
+    from bayesunmix.phase import Phase
 
 WHITENED_GRADIENT_LIMIT = 0.1
 # Sites this many standard deviations off a declared formula: the counts and the declaration disagree.
 BROKEN_SDS = 2.5
 # A deviance per degree of freedom above this is more than counting noise and small change.
 MISFIT = 1.5
+# How phases are called that were asked for by their number.
+UNNAMED = re.compile(r"phase \d+")
 # An interval wider than this, in atom fractions, says nothing of an element.
 TELLS_NOTHING = 0.5
 # A fraction of one half among so many photons has a 95 % interval of plus or minus ten per cent.
@@ -97,6 +102,7 @@ def everything_said(evidence: Evidence) -> list[str]:
         *engine_doubts(config, setup, drawn),
         *evidence.misfit.warnings(),
         *loose_sentences(run["identifiability"]["loose_ends"]),
+        *declared_alike(setup.phases),
         *Overlap(**run["overlap"]).warnings(),
         *variation(evidence.robust),
         *broken_stoichiometry(setup, fitted),
@@ -159,6 +165,20 @@ def too_few_photons(photons: Mapping[str, float], summary: pd.DataFrame) -> list
         said.append(Distrust(text, PHOTONS))
     if wide:
         said.append(Reservation(f"Intervals that say next to nothing: {'; '.join(wide)}.", PHOTONS))
+    return said
+
+
+def declared_alike(phases: Sequence[Phase]) -> list[str]:
+    """Sentences on phases whose names say more than what was declared of them: the fit may have exchanged them."""
+    named = [phase for phase in phases if not UNNAMED.fullmatch(phase.name)]
+    said: list[str] = []
+    for number, phase in enumerate(named):
+        alike = [other.name for other in named[number + 1 :] if replace(other, name=phase.name) == phase]
+        told = any(replace(earlier, name=phase.name) == phase for earlier in named[:number])
+        if alike and not told:
+            names = ", ".join([phase.name, *alike])
+            text = f"The same is declared of {names}: which is which was left to chance. Compare their compositions."
+            said.append(Reservation(text, PINNED))
     return said
 
 

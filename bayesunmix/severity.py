@@ -53,9 +53,9 @@ class Doubt(str):
         made.about = about
         return made
 
-    def __getnewargs__(self) -> tuple[str, str]:
-        """Give back both parts when copied or pickled."""
-        return str(self), self.about
+    def __reduce__(self) -> tuple[type[Doubt], tuple[str, str]]:
+        """Rebuild from both parts when copied or pickled."""
+        return type(self), (str(self), self.about)
 
 
 class Reservation(Doubt):

@@ -41,6 +41,7 @@ GROUPS = {
     "measured_layout": "coverage on the abundances of the 71 GPa sample, beside the least error",
     "partition": "coverage of partition coefficients from 0.001 to 1000 and of zeros",
     "wrong_model": "coverage where the model is wrong",
+    "verdict": "levels of the verdict beside the coverage of the intervals, case by case",
     "segmentation": "abundance maps with and without neighbours",
     "freeform": "free-form endmembers beside physics-guided ones on the phantom",
     "model_checks": "unlisted grains, holes, zoned matrices, and the number of phases",

@@ -16,6 +16,7 @@ import pytest
 from bayesunmix.doubts import (
     BROKEN_SDS,
     broken_stoichiometry,
+    declared_alike,
     misfit_of_spectra,
     other_modes,
     too_few_photons,
@@ -161,3 +162,12 @@ def test_too_few_photons_are_one_sentence() -> None:
     assert "Mg in A, 10 to 90 at%" in said
     point = compositions(("A", "Mg", np.nan, np.nan, ""))
     assert too_few_photons({"A": 5000.0}, point) == []
+
+
+def test_names_that_no_declaration_tells_apart_are_told() -> None:
+    olivine, pyroxene = (Phase(name, matrix=True) for name in ("olivine", "pyroxene"))
+    (said,) = declared_alike([olivine, Phase("spinel"), pyroxene])
+    assert isinstance(said, Reservation)
+    assert "olivine, pyroxene" in said
+    assert declared_alike([olivine, Phase("pyroxene", matrix=True, absent=["Mn"])]) == []
+    assert declared_alike([Phase("phase 1"), Phase("phase 2")]) == []
