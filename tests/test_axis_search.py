@@ -42,7 +42,7 @@ def phantom() -> tuple[SpectrumImage, RunConfig]:
         ("silicate", -0.2, 1.0, False),
         ("Ni-base alloy", 0.095, 1.01, False),
         ("catalyst", 0.2, 1.0, True),
-        ("feldspar in SEM", 0.15, 0.99, False),
+        ("CdTe", 0.15, 0.99, False),
     ],
 )
 def test_axis_that_is_off(benchmark: Any, sample: str, offset_keV: float, gain: float, named: bool) -> None:
