@@ -190,7 +190,8 @@ def _proposal(reading: Reading) -> str:
         return "No elements to propose."
     known = origins(reading.image, reading.spectrum, reading.elements, reading.named)
     elements = list(reading.named)
-    stray, unsure = [], []
+    stray: list[str] = []
+    unsure: list[str] = []
     for element in reading.found:
         if element in known:
             (stray if known[element].stray else elements).append(element)

@@ -289,4 +289,4 @@ def _blocks(image: SpectrumImage, low_keV: float, high_keV: float) -> FloatArray
         return np.asarray(parts.sum(axis=(1, 3), dtype=np.float64).ravel())
 
     masked = np.zeros(picture.shape, bool) if image.mask is None else image.mask
-    return cut(picture)[cut(masked) == 0.0]
+    return np.asarray(cut(picture)[cut(masked) == 0.0])

@@ -59,7 +59,7 @@ def given_axis(image: SpectrumImage, config: MapConfig) -> SpectrumImage:
         return image
     first = float(image.energy_keV[0]) if offset is None else offset
     step = image.energy_step_keV if scale is None else scale
-    return dataclasses.replace(image, energy_keV=first + step * np.arange(image.n_channels))
+    return dataclasses.replace(image, energy_keV=first + step * np.arange(image.n_channels, dtype=np.float64))
 
 
 def searched_axis(
@@ -86,7 +86,9 @@ def searched_axis(
     if last - first < 2:
         return image, None, []
     merged = merge_channels(
-        image.sum_spectrum()[first:last], image.channel_edges_keV[first : last + 1], detector.response
+        image.sum_spectrum()[first:last].astype(np.float64),
+        image.channel_edges_keV[first : last + 1],
+        detector.response,
     )
     named = (*config.sample.elements, *config.sample.stray)
     every = dataclasses.replace(built_in, entries=entries)
