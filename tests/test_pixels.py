@@ -1,4 +1,4 @@
-"""Choosing pixels: crop, mask, rebin and sum keep position, mask, pictures and dose; ranges and masks of a configuration."""
+"""Choosing pixels: what is cropped, masked, merged and summed keeps position, mask, pictures and dose."""
 
 from __future__ import annotations
 
