@@ -31,6 +31,7 @@ THINNING_SEED = 1
 ROWS_AT_ONCE = 4096
 # Channels are pooled until a segment expects so many counts: below that the deviance is not chi-squared.
 ENOUGH_EXPECTED = 10.0
+LEAST_TILT = 0.01
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,9 @@ def pooled_tilt(thickness: ThicknessDraws, shares: FloatArray, totals: FloatArra
     excess = float(weight @ (thickness.relative * (shares @ effect.mass_per_count) - 1.0))
     log_relative = float(weight @ np.log(np.maximum(thickness.relative, THINNEST)))
     absorbed = thickness.scale[0] * excess * effect.absorption_slope
-    return np.asarray(1.0 + absorbed - thickness.exponent[0] * log_relative * effect.stray_share)
+    tilt = 1.0 + absorbed - thickness.exponent[0] * log_relative * effect.stray_share
+    # To first order a film many times thicker than the mean would emit less than nothing.
+    return np.asarray(np.maximum(tilt, LEAST_TILT))
 
 
 def expected_spectrum(
