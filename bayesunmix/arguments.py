@@ -34,7 +34,7 @@ TABLES = {
 _FORMS = "be a map: a SpectrumImage, the name of a file, a HyperSpy signal, or (counts, energy_keV)"
 
 
-def image_of(value: AnyImage, instrument: InstrumentConfig | None = None) -> SpectrumImage:
+def image_of(value: AnyImage, config: RunConfig | None = None, signal: int | None = None) -> SpectrumImage:
     """Return the map that is meant.
 
     Parameters
@@ -42,8 +42,10 @@ def image_of(value: AnyImage, instrument: InstrumentConfig | None = None) -> Spe
     value
         A `SpectrumImage`, the name of a file, a HyperSpy signal, or a pair of counts (y, x, energy) and channel centres
         in keV (energy,).
-    instrument
-        Facts that win over those of a file or signal.
+    config
+        What it says of instrument and axis wins over what a file or signal says.
+    signal
+        Which signal of a file is the map, where there is more than one.
 
     Raises
     ------
@@ -52,17 +54,22 @@ def image_of(value: AnyImage, instrument: InstrumentConfig | None = None) -> Spe
     """
     if isinstance(value, SpectrumImage):
         return value
-    given = instrument or InstrumentConfig()
-    facts = {name: getattr(given, name) for name in ("beam_energy_keV", "takeoff_angle_deg", "resolution_eV")}
-    if isinstance(value, str | os.PathLike):
-        from bayesunmix.data.io import load
-
-        return load(value, **facts)
-    if hasattr(value, "axes_manager"):
-        return SpectrumImage.from_signal(value, **facts)
+    given = InstrumentConfig() if config is None else config.instrument
+    facts: dict[str, Any] = {
+        name: getattr(given, name) for name in ("beam_energy_keV", "takeoff_angle_deg", "resolution_eV")
+    }
     if isinstance(value, tuple | list) and len(value) == 2:
         counts, energy_keV = value
         return SpectrumImage.from_array(counts, energy_keV, **facts)
+    axis = MapConfig() if config is None else config.map
+    facts |= {"microscope": given.microscope}
+    facts |= {name: getattr(axis, name) for name in ("energy_offset_keV", "energy_scale_keV")}
+    if isinstance(value, str | os.PathLike):
+        from bayesunmix.data.io import load
+
+        return load(value, signal, **facts)
+    if hasattr(value, "axes_manager"):
+        return SpectrumImage.from_signal(value, **facts)
     remedy = "Write (counts, energy_keV)." if isinstance(value, np.ndarray) else ""
     raise InputError("image", _FORMS, f"is a {type(value).__name__}", remedy)
 
@@ -85,7 +92,7 @@ def configuration(
     given = {
         key: {str(name): _plain(entry) for name, entry in table.items()} for key, table in tables.items()
     }
-    named = {"elements": _listed(elements), "stray": _listed(stray)}
+    named = {"elements": listed(elements), "stray": listed(stray)}
     data = {
         **given,
         "sample": {**given.get("sample", {}), **named},
@@ -139,7 +146,7 @@ def _phase(index: int, value: object) -> Mapping[str, Any]:
     raise InputError(f"phases[{index}]", must, f"is {shown(value)}")
 
 
-def _listed(value: object) -> object:
+def listed(value: object) -> object:
     """Return a list of what can be listed; a text stays one, and is refused as such."""
     value = _plain(value)
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else value

@@ -179,6 +179,12 @@ def _fit_facts(setup: Setup, fitted: FittedPosterior, fit: _Fit) -> dict[str, An
     return facts | residual_regions(setup, expected, fit.segments)
 
 
+def _pure(maps: xr.Dataset) -> FloatArray:
+    """Share of each phase that lies in pixels of it alone, (phase,)."""
+    alone, amount = (maps[name].sum(["y", "x"]).values for name in ("pure_probability", "abundance_mean"))
+    return np.asarray(alone / np.maximum(amount, 1e-9))
+
+
 def _photons(setup: Setup, pixels: PixelPosterior) -> dict[str, float]:
     """Add up the counts of the map that belong to each phase."""
     counts = setup.image.total_counts.ravel().astype(float) @ pixels.count_share.astype(float)
@@ -190,7 +196,7 @@ def _what_pins(
 ) -> dict[str, Any]:
     """Say what pins each composition; where the line model made the mode, add the uncertainty budget to the groups."""
     posterior = groups["posterior"]
-    pins: dict[str, Any] = {"loose_ends": loose_ends(setup.phases, posterior)}
+    pins: dict[str, Any] = {"loose_ends": loose_ends(setup.phases, posterior, _pure(groups["maps"]))}
     if known is None:
         return {"identifiability": pins}
     counting = posterior["composition_counting"]

@@ -192,7 +192,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Array]]:
     Exception
         Of whatever kind the damage of a file provokes.
     """
-    with np.load(path, allow_pickle=False) as stored:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         text, checksum = stored[ABOUT], stored[CHECKSUM]
         arrays = [stored[f"array_{place}"] for place in range(len(stored.files) - 2)]
     if checksum.tobytes() != _checksum(text, arrays).tobytes():

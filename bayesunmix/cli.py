@@ -15,6 +15,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
@@ -310,7 +311,8 @@ def report(folder: Path, formats: str) -> None:
     from bayesunmix.report.page import write_report
 
     # The formats of every run are the function's own.
-    page = write_report(folder) if kinds == FIGURE_FORMATS[:2] else write_report(folder, kinds)
+    with _stage("report"):
+        page = write_report(folder) if kinds == FIGURE_FORMATS[:2] else write_report(folder, kinds)
     click.echo(f"wrote {page}")
 
 
@@ -378,16 +380,17 @@ def compare(
 
     given = None if covariate is None else parse_covariate(covariate)
     wanted = None if phases is None else [name.strip() for name in phases.split(",")]
-    comparison = compare_results(
-        [open_result(folder) for folder in folders],
-        names=folder_names(folders),
-        phases=wanted,
-        covariate=given,
-        pool=pool,
-        scatter=scatter,
-        seed=seed or 0,
-    )
-    comparison.save(out, overwrite=overwrite)
+    with _stage("comparison"):
+        comparison = compare_results(
+            [open_result(folder) for folder in folders],
+            names=folder_names(folders),
+            phases=wanted,
+            covariate=given,
+            pool=pool,
+            scatter=scatter,
+            seed=seed or 0,
+        )
+        comparison.save(out, overwrite=overwrite)
     click.echo(f"wrote {out}")
     _say_verdict(comparison.verdict)
 
@@ -410,6 +413,13 @@ def inspect(map_path: Path, elements: str | None, signal: int | None) -> None:
     from bayesunmix.data.inspection import inspect_map
 
     click.echo(inspect_map(map_path, elements=symbols, signal=signal))
+
+
+def _stage(title: str) -> AbstractContextManager[None]:
+    """Show that a command is at work."""
+    from bayesunmix.progress import Reporter
+
+    return Reporter().stage(title, said=False)
 
 
 def _check_folder(out: Path, *, go_on: bool, remedy: str) -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from bayesunmix.output_folder import amend_record
 from bayesunmix.phantom import phantom_config
+from bayesunmix.progress import Reporter
 from bayesunmix.report.tables import ABSENT
 from bayesunmix.rounding import bound_text, round_to_uncertainty
 from bayesunmix.simulate import KnownComposition, simulate_map
@@ -54,7 +55,8 @@ def run_demo(out: Path, method: str, seed: int, overwrite: bool) -> Result:
     config = dataclasses.replace(declared, inference=dataclasses.replace(declared.inference, method=method))
     console = Console()
     console.print("Simulating a map of three minerals whose compositions are known ...", highlight=False)
-    simulated = simulate_map(config, seed)
+    with Reporter().stage("simulation", said=False):
+        simulated = simulate_map(config, seed)
     result = run_image(simulated.image, config, out, seed=seed, overwrite=overwrite, resume=False)
     table = compare(result, simulated.truth)
     table.to_csv(out / "truth.csv", index=False)

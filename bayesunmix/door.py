@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of
+from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of, listed
 from bayesunmix.chemistry.stoichiometry import check_elements
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.preparation import prepare as prepared
@@ -45,7 +45,7 @@ def inspect(image: AnyImage, elements: Sequence[str] | None = None, *, signal: i
     """
     from bayesunmix.data.inspection import describe, inspect_map
 
-    named = check_elements("elements", list(elements or ()))
+    named = check_elements("elements", listed(() if elements is None else elements))
     if isinstance(image, str | Path):
         return Text(inspect_map(image, elements=named, signal=signal))
     return Text(describe(image_of(image), named))
@@ -78,4 +78,4 @@ def prepare(
     """
     method = tables.get("inference", {}).get("method", "nuts")
     config = configuration(elements, phases, stray, method, tables)
-    return prepared(image_of(image, config.instrument), config)
+    return prepared(image_of(image, config), config)

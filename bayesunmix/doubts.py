@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesunmix.checks.identifiability import sentence_of
+from bayesunmix.checks.identifiability import loose_sentences
 from bayesunmix.checks.overlap import Overlap
 from bayesunmix.inference.importance import PARETO_K_LIMIT
-from bayesunmix.report.tables import DETECTED, NOT_DETECTED
+from bayesunmix.report.tables import ABSENT, STATED
 from bayesunmix.severity import (
     DEVIANCE,
     DIVERGENCES,
@@ -47,6 +48,8 @@ BROKEN_SDS = 2.5
 MISFIT = 1.5
 # An interval wider than this, in atom fractions, says nothing of an element.
 TELLS_NOTHING = 0.5
+# A fraction of one half among so many photons has a 95 % interval of plus or minus ten per cent.
+FEWEST_PHOTONS = 100.0
 MAIN_ELEMENT = 0.05
 
 
@@ -87,13 +90,13 @@ def everything_said(evidence: Evidence) -> list[str]:
     drawn = evidence.robust.drawn
     return [
         *(Reservation(POINT) for _ in range(config.inference.method == "map")),
-        *too_few_photons(evidence),
+        *too_few_photons(run["photons"], evidence.summary),
         *search_doubts(run["diagnostics"]),
         *other_modes(setup, fitted, config.inference.method),
         *chain_doubts(run["diagnostics"], config),
         *engine_doubts(config, setup, drawn),
         *evidence.misfit.warnings(),
-        *(sentence_of(loose) for loose in run["identifiability"]["loose_ends"]),
+        *loose_sentences(run["identifiability"]["loose_ends"]),
         *Overlap(**run["overlap"]).warnings(),
         *variation(evidence.robust),
         *broken_stoichiometry(setup, fitted),
@@ -123,23 +126,39 @@ def search_doubts(diagnostics: dict[str, Any]) -> list[str]:
     return said
 
 
-def too_few_photons(evidence: Evidence) -> list[str]:
-    """Sentences on phases of which the counts say next to nothing."""
+def too_few_photons(photons: Mapping[str, float], summary: pd.DataFrame) -> list[str]:
+    """Sentences on phases of which the counts say next to nothing.
+
+    A phase is said to be unknown where it has fewer photons than a fraction of one half is known by to within ten per
+    cent, or where none of its elements is detected.
+
+    Parameters
+    ----------
+    photons : mapping
+        Counts of each phase.
+    summary : DataFrame
+        Compositions, as in ``composition.csv``.
+    """
+    unknown, wide = [], list[str]()
+    for phase, rows in summary.groupby("phase", sort=False):
+        possible = rows[rows["detected"] != ABSENT]
+        seen = possible["detected"].isin(STATED).any()
+        counts = f"{phase} ({photons[phase]:,.0f} counts"
+        if photons[phase] < FEWEST_PHOTONS or not seen:
+            unknown.append(counts + (")" if seen else ", no element detected)"))
+            continue
+        width = possible["upper"] - possible["lower"]
+        if len(possible) > 1 and width.max() > TELLS_NOTHING:
+            row = possible.loc[width.idxmax()]
+            wide.append(
+                f"{row['element']} in {phase}, {100 * row['lower']:.2g} to {100 * row['upper']:.2g} at%"
+            )
     said: list[str] = []
-    for phase, rows in evidence.summary.groupby("phase", sort=False):
-        tested = rows[rows["detected"].isin((DETECTED, NOT_DETECTED))]
-        if len(tested) < 2:
-            continue
-        counts = evidence.run["photons"][phase]
-        opening = f"The map has too few photons to say what {phase} is made of: {counts:,.0f} counts are its"
-        if not (tested["detected"] == DETECTED).any():
-            said.append(Distrust(f"{opening}, and no element is detected in it.", PHOTONS))
-            continue
-        widest = tested.loc[(tested["upper"] - tested["lower"]).idxmax()]
-        if widest["upper"] - widest["lower"] > TELLS_NOTHING:
-            low, high = 100.0 * widest["lower"], 100.0 * widest["upper"]
-            text = f"{opening}, and the interval of {widest['element']} is {low:.2g} to {high:.2g} at%."
-            said.append(Reservation(text, PHOTONS))
+    if unknown:
+        text = f"The map has too few photons to say what a phase is made of: {', '.join(unknown)}."
+        said.append(Distrust(text, PHOTONS))
+    if wide:
+        said.append(Reservation(f"Intervals that say next to nothing: {'; '.join(wide)}.", PHOTONS))
     return said
 
 

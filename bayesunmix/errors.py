@@ -9,7 +9,9 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 # Parts of a complaint are cut to this many letters: a formula of 40 kB, or a million numbers, is still a line.
 _LONGEST_VALUE = 80
@@ -126,6 +128,21 @@ def check_integer(field: str, value: object, *, low: int | None = None, high: in
     if whole != number or (low is not None and whole < low) or (high is not None and whole > high):
         raise InputError(field, must, f"is {shown(value)}")
     return whole
+
+
+def check_path(field: str, value: object) -> Path:
+    """Return `value` as a path, or raise `InputError` if it is not the name of a file or folder."""
+    if not isinstance(value, str | os.PathLike):
+        raise InputError(field, "be the name of a file or folder", f"is a {type(value).__name__}")
+    if not str(value):
+        raise InputError(field, "be the name of a file or folder", "is empty")
+    try:
+        path = Path(value)
+        path.exists()  # refuses names with a zero character and, on some systems, long ones
+    except (OSError, TypeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(field, "be the name of a file or folder", f"is {shown(value)}: {reason}") from None
+    return path
 
 
 def check_choice(field: str, value: object, choices: Iterable[str]) -> str:

@@ -69,7 +69,9 @@ def put_together(tree: Tree, arrays: Sequence[Array]) -> object:
     kind, *inner = tree
     try:
         return _MAKERS[kind](inner, arrays)
-    except (KeyError, IndexError, TypeError) as error:
+    except PartsError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
         raise PartsError(f"a part of the kind {kind!r} is not whole: {error}") from error
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bayesunmix.errors import InputError, check_number, suggest
+from bayesunmix.errors import InputError, check_number, shown, suggest
 
 Span = tuple[int, int | None]
 
@@ -51,7 +51,7 @@ class MaskRule:
         for name, kind in (("file", (str, os.PathLike)), ("image", str)):
             value = getattr(self, name)
             if value is not None and not isinstance(value, kind):
-                raise InputError(f"{_MASK}.{name}", "be a text", f"is {value!r}")
+                raise InputError(f"{_MASK}.{name}", "be a text", f"is {shown(value)}")
         if (self.image is not None) != limits:
             lacking = "image" if limits else "below"
             raise InputError(f"{_MASK}.{lacking}", "be given with a limit on a picture", "is missing", _FORMS)
@@ -93,7 +93,7 @@ def _rule(value: object) -> MaskRule:
     if not isinstance(value, Mapping):
         given = value if isinstance(value, (bool, int, float, str)) else type(value).__name__
         remedy = _FORMS if isinstance(given, (bool, int, float)) or given == "" else "Use image.masked(mask)."
-        raise InputError(_MASK, "be the name of a file or a table", f"is {given!r}", remedy)
+        raise InputError(_MASK, "be the name of a file or a table", f"is {shown(given)}", remedy)
     known = [entry.name for entry in dataclasses.fields(MaskRule)]
     for key in value:
         if key not in known:
@@ -102,13 +102,6 @@ def _rule(value: object) -> MaskRule:
     entries: dict[str, Any] = {str(key): entry for key, entry in value.items() if entry is not None}
     rule = MaskRule(**entries)
     return rule if rule.file is None else dataclasses.replace(rule, file=Path(rule.file))
-
-
-def check_path(field: str, value: object) -> Path:
-    """Return the path of a file or folder, or raise `InputError`."""
-    if not isinstance(value, (str, os.PathLike)) or not str(value):
-        raise InputError(field, "be a path", f"is {value!r}")
-    return Path(value)
 
 
 def check_span(field: str, value: object) -> Span | None:
@@ -125,7 +118,7 @@ def check_span(field: str, value: object) -> Span | None:
     whole = [isinstance(end, int) and not isinstance(end, bool) for end in ends]
     if len(ends) != 2 or not whole[0] or not (whole[1] or ends[1] is None):
         must = "be two whole numbers, the first and one after the last"
-        raise InputError(field, must, f"is {value!r}")
+        raise InputError(field, must, f"is {shown(value)}")
     first, last = ends
     if last is not None and (first < 0) == (last < 0) and first >= last:
         raise InputError(field, "rise", f"is [{first}, {last}]")

@@ -21,11 +21,12 @@ from bayesunmix.chemistry.ratios import Amounts, amounts, exchange_rows, partiti
 from bayesunmix.chemistry.sites import site_table, vacancy_notes
 from bayesunmix.chemistry.units import convert, mg_number, with_oxygen
 from bayesunmix.data.masks import flagged_of
-from bayesunmix.errors import InputError, check_choice
+from bayesunmix.errors import InputError, check_choice, check_path
 from bayesunmix.output_folder import settle
 from bayesunmix.output_settings import UNITS, check_oxygen_unit
 from bayesunmix.report.budget_table import budget_table
 from bayesunmix.report.tables import BY_ATOMS, BY_WEIGHT, STATED, composition_table
+from bayesunmix.saved import damage
 from bayesunmix.verdict import Verdict, recorded
 
 if TYPE_CHECKING:
@@ -502,7 +503,7 @@ def open_result(folder: str | Path) -> Result:
     InputError
         If it is not one.
     """
-    path = Path(folder)
+    path = check_path("DIR", folder)
     settle(path)
     for name in ("posterior.nc", "run.json"):
         if not (path / name).is_file():
@@ -510,9 +511,12 @@ def open_result(folder: str | Path) -> Result:
     try:
         tree = xr.open_datatree(path / "posterior.nc", engine="h5netcdf").load()
         run = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        tree.close()
+    except Exception as error:  # a damaged file can make its readers stumble anywhere
         raise InputError(
             "DIR", "be the output folder of a finished run", f'"{path}" cannot be read: {error}'
-        ) from None
-    tree.close()
+        ) from error
+    wrong = damage(tree, run)
+    if wrong:
+        raise InputError("DIR", "be the output folder of a finished run", f'"{path}" is damaged: {wrong}')
     return Result(tree, run)

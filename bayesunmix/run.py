@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,11 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of
-from bayesunmix.checkpoint import Stages, difference, kept_facts
+from bayesunmix.checkpoint import FOLDER, Stages, difference, kept_facts
 from bayesunmix.chemistry.mass_thickness import electrons_per_pixel, nominal_mass_per_count
 from bayesunmix.config import RunConfig
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.data.io import load
 from bayesunmix.errors import InputError, check_integer
 from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.log import logged, settle
@@ -98,7 +98,7 @@ def unmix(
     """
     config = configuration(elements, phases, stray, method, tables)
     number = check_integer("seed", seed, low=0, high=HIGHEST_SEED)
-    return run_image(image_of(image, config.instrument), config, None, seed=number, progress=bool(progress))
+    return run_image(image_of(image, config), config, None, seed=number, progress=bool(progress))
 
 
 def run_unmix(
@@ -112,17 +112,7 @@ def run_unmix(
     resume: bool = False,
 ) -> Result:
     """Unmix a file into an output folder; see `run_image`."""
-    given = config.instrument
-    image = load(
-        map_path,
-        signal,
-        beam_energy_keV=given.beam_energy_keV,
-        takeoff_angle_deg=given.takeoff_angle_deg,
-        resolution_eV=given.resolution_eV,
-        microscope=given.microscope,
-        energy_offset_keV=config.map.energy_offset_keV,
-        energy_scale_keV=config.map.energy_scale_keV,
-    )
+    image = image_of(map_path, config, signal)
     return run_image(image, config, out, seed=seed, overwrite=overwrite, resume=resume)
 
 
@@ -194,19 +184,20 @@ def _finished(out: Path, facts: dict[str, Any]) -> Result | None:
     InputError
         If the folder belongs to another run.
     """
-    record = read_record(out)
-    begun = kept_facts(out)
-    if begun is not None and difference(begun, facts) is None:
-        # Also of a run that was to replace what is finished there.
+    record, begun = read_record(out), kept_facts(out)
+    if record is None and begun is None:
         return None
-    there = begun if record is None else record.get("depends_on", {})
-    if there is None:
+    differs = None if record is None else difference(record.get("depends_on", {}), facts)
+    if record is not None and differs is None:
+        shutil.rmtree(out / FOLDER, ignore_errors=True)
+        return open_result(out)
+    if begun is not None:
+        # It was begun in an empty folder, or to replace the finished one.
+        differs = difference(begun, facts)
+    if differs is None:
         return None
-    differs = difference(there, facts)
-    if differs is not None:
-        remedy = "Add --overwrite in place of --resume, or choose another folder."
-        raise InputError("--resume", "go on with the same run", f'"{out}" holds another ({differs})', remedy)
-    return open_result(out)
+    remedy = "Give --overwrite in place of --resume, or choose another folder."
+    raise InputError("--resume", "go on with the same run", f'"{out}" holds another ({differs})', remedy)
 
 
 def _computed(

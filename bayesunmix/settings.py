@@ -20,10 +20,11 @@ from bayesunmix.errors import (
     check_fraction,
     check_integer,
     check_number,
+    check_path,
     check_positive,
     shown,
 )
-from bayesunmix.pixel_settings import MaskRule, Span, check_path, check_span, mask_rules
+from bayesunmix.pixel_settings import MaskRule, Span, check_span, mask_rules
 
 METHODS = ("nuts", "laplace", "svi", "map")
 GUIDES = ("mean_field", "low_rank", "full_rank", "flow")
@@ -92,14 +93,14 @@ class MapConfig:
     exclude_flagged: Path | None = None
 
     def __post_init__(self) -> None:
-        _set(self, rows=check_span("map.rows", self.rows), columns=check_span("map.columns", self.columns))
-        _set(self, mask=mask_rules(self.mask))
-        if self.exclude_flagged is not None:
-            _set(self, exclude_flagged=check_path("map.exclude_flagged", self.exclude_flagged))
         # Limits in keV: they catch an axis given in eV.
         for name, low, high in (("energy_offset_keV", -100.0, 100.0), ("energy_scale_keV", 1e-4, 1.0)):
             if getattr(self, name) is not None:
                 _set(self, **{name: check_between(f"map.{name}", getattr(self, name), low, high)})
+        _set(self, rows=check_span("map.rows", self.rows), columns=check_span("map.columns", self.columns))
+        _set(self, mask=mask_rules(self.mask))
+        if self.exclude_flagged is not None:
+            _set(self, exclude_flagged=check_path("map.exclude_flagged", self.exclude_flagged))
         if self.energy_range is None:
             return
         low, high = _pair(

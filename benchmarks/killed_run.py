@@ -82,7 +82,7 @@ def _killed(command: tuple[str, ...], folder: Path, stages: Path) -> list[str]:
     with (folder / "killed.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
         begin = time.monotonic()
-        while not (stages / f"{BEFORE_NUTS[-1]}.pickle").exists() and process.poll() is None:
+        while not (stages / f"{BEFORE_NUTS[-1]}.npz").exists() and process.poll() is None:
             if time.monotonic() - begin > LONGEST_SECONDS:
                 break
             time.sleep(0.05)
@@ -91,5 +91,5 @@ def _killed(command: tuple[str, ...], folder: Path, stages: Path) -> list[str]:
             raise RuntimeError(f"the run ended with {process.returncode} before it was killed")
         process.send_signal(signal.SIGKILL)
         process.wait()
-    finished = sorted(stages.glob("*.pickle"), key=lambda path: path.stat().st_mtime_ns)
+    finished = sorted(stages.glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
     return [path.stem for path in finished]

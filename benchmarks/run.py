@@ -27,7 +27,9 @@ GROUPS = {
     "espm_speed": "a whole Laplace posterior against 20 iterations of espm",
     "vendor": "vendor files from the command line",
     "bad_input": "15 kinds of bad input",
+    "robustness": "600 odd configurations, calls, output folders and map files",
     "peaks": "sources of the peaks of simulated spectra",
+    "axis": "an energy axis that is off, found with its elements",
     "resume": "a kill during NUTS, then --resume",
     "large": "time and memory against the size of the map",
     "espm_smooth": "espm's phantoms: coverage, and maps beside espm's SmoothNMF",
@@ -50,6 +52,7 @@ PLAIN_WIDTH = 170
 MODULES = {
     "vendor": "vendor_files",
     "peaks": "peak_candidates",
+    "axis": "axis_search",
     "resume": "killed_run",
     "coverage": "phantom_coverage",
     "partition": "partition_coverage",

@@ -146,14 +146,15 @@ print(first)
 
 # %% [markdown]
 # ## 3. May it be trusted?
-# The diagnostics of the computation come first, then what the run warns of. The computation is in order. The warnings
-# say that the *model* is not: parts of the map differ by more than counting explains, so the intervals were widened;
-# there are places that no mixture of the three phases explains; and another solution fits nearly as well.
+# The verdict stands below the numbers, and is the same on the command line, in the report and in `run.json`. The
+# computation is in order. The reservations say that the *model* is not: another mode fits nearly as well; there are
+# places that no mixture of the three phases explains; three phases share a place on a part of the map; and parts of it
+# differ by more than counting explains, so the intervals were widened.
 
 # %%
-print("\n".join(first.problems) or "No problems.")
-for warning in first.run["warnings"]:
-    print(f"- {warning}")
+print(first.verdict.words)
+for finding in first.verdict.findings:
+    print(f"- {finding.line}")
 
 # %% [markdown]
 # The fit of the total spectrum is good but not perfect: with 4.4 million counts, lines that are off by a per cent show.
@@ -326,9 +327,9 @@ show_table(
 
 # %%
 result = runs["no silica rows, CaPv as ABO3"]
-print("\n".join(result.problems) or "No problems.")
-for warning in result.run["warnings"]:
-    print(f"- {warning}")
+print(result.verdict.words)
+for finding in result.verdict.findings:
+    print(f"- {finding.line}")
 
 # %%
 show_table(result.diagnostics().sort_values("ess_bulk").head(4))

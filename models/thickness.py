@@ -40,6 +40,11 @@ N_COLUMNS = 9
 # The logarithm of a relative thickness is cut off here: empty pixels tell nothing.
 THINNEST = 0.05
 STRAY_EXPONENT_SD = 1.0
+# The exponent of the stray signal is no more standard deviations of its prior away from 0.
+FARTHEST = 2.0
+# A film is taken to be at most so many times as thick as it is on average: beyond, its own absorption saturates, and
+# the slope at the mean thickness says nothing.
+THICKEST = 3.0
 
 
 class ThicknessEffect(NamedTuple):
@@ -86,14 +91,23 @@ def no_effect(n_phases: int, n_channels: int) -> ThicknessEffect:
     return ThicknessEffect(np.zeros(n_channels), np.zeros(n_channels), np.ones(n_phases), 1.0)
 
 
+def bounded(standardised: jax.Array, farthest: float) -> jax.Array:
+    """Return x (1 + (x / b)^16)^(-1/16): x itself to 1 in 10 000 up to two thirds of b, and never beyond b.
+
+    To second order in the exponent a spectrum of a single peak seems to be normalised however much it is tilted:
+    without a bound, a phase that nobody needs would be given one, and both parameters would grow without end.
+    """
+    return standardised * (1.0 + (standardised / farthest) ** 16) ** (-1.0 / 16.0)
+
+
 def absorption_scale(effect: ThicknessEffect, standardised: jax.Array) -> jax.Array:
-    """Scale lambda from its standardised value."""
-    return 1.0 + effect.scale_sd * standardised
+    """Scale lambda from its standardised value; between 0, no absorption, and 2."""
+    return 1.0 + effect.scale_sd * bounded(standardised, 1.0 / effect.scale_sd)
 
 
 def stray_exponent(standardised: jax.Array) -> jax.Array:
     """Exponent kappa from its standardised value."""
-    return STRAY_EXPONENT_SD * standardised
+    return STRAY_EXPONENT_SD * bounded(standardised, FARTHEST)
 
 
 def counted(

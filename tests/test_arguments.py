@@ -13,14 +13,17 @@ from bayesunmix.arguments import configuration, image_of
 from bayesunmix.config import RunConfig
 from bayesunmix.data.io import save
 from bayesunmix.errors import InputError
-from bayesunmix.settings import InstrumentConfig
 
 COUNTS = np.random.default_rng(0).poisson(0.2, (3, 4, 200)).astype(np.uint8)
 ENERGY = 0.5 + 0.02 * np.arange(200)
+FACTS = {"beam_energy_keV": 200.0, "takeoff_angle_deg": 20.0}
 
 
 def config(
-    elements: object = ("Mg", "Si"), phases: object = 2, stray: object = (), **tables: Any
+    elements: object = ("Mg", "Si"),
+    phases: object = 2,
+    stray: object = (),
+    **tables: Any,  # noqa: ANN401
 ) -> RunConfig:
     return configuration(elements, phases, stray, "nuts", tables)
 
@@ -90,8 +93,7 @@ def test_a_method_that_is_none() -> None:
 
 @pytest.mark.filterwarnings("ignore:The map does not say")
 def test_maps_in_every_form(tmp_path: Path) -> None:
-    facts = InstrumentConfig(beam_energy_keV=200.0, takeoff_angle_deg=20.0)
-    image = image_of((COUNTS, ENERGY), facts)
+    image = image_of((COUNTS, ENERGY), config(instrument=FACTS))
     assert image.acquisition.beam_energy_keV == 200.0
     assert image_of(image) is image
     save(image, tmp_path / "map.hspy")
@@ -124,7 +126,7 @@ def test_unmix_refuses_before_it_reads() -> None:
 
 @pytest.mark.filterwarnings("ignore:The")
 def test_inspect_and_prepare(tmp_path: Path) -> None:
-    image = image_of((COUNTS, ENERGY), InstrumentConfig(beam_energy_keV=200.0, takeoff_angle_deg=20.0))
+    image = image_of((COUNTS, ENERGY), config(instrument=FACTS))
     save(image, tmp_path / "map.hspy")
     said = bu.inspect(image, ["Mg"])
     of_file = bu.inspect(tmp_path / "map.hspy", ["Mg"])

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from bayesunmix.checks.identifiability import loose_ends, sentence_of
+from bayesunmix.checks.identifiability import loose_ends, loose_sentences, sentence_of
 from bayesunmix.phase import Phase
+from bayesunmix.severity import Distrust, Reservation
 
 
-def posterior(shares: list[list[float]]) -> xr.Dataset:
+def posterior(shares: list[list[float]], names: list[str] | None = None) -> xr.Dataset:
     """Posterior of one draw with given component shares (phase, component)."""
-    return xr.Dataset({"component_share": (("chain", "draw", "phase", "component"), np.array([[shares]]))})
+    drawn = {"component_share": (("chain", "draw", "phase", "component"), np.array([[shares]]))}
+    return xr.Dataset(drawn, {"component": names or [str(i) for i in range(len(shares[0]))]})
 
 
 def test_a_phase_that_holds_another_is_loose_by_its_scarcest_component() -> None:
@@ -27,9 +29,32 @@ def test_an_absent_element_pins_the_phase() -> None:
     assert loose_ends([Phase("A", matrix=True), Phase("B", absent=["Mg"])], posterior(shares)) == []
 
 
-def test_a_trace_that_only_the_other_phase_holds_pins_it_too() -> None:
+def test_a_trace_that_only_the_other_phase_holds_pins_it_weakly() -> None:
     shares = [[0.495, 0.3, 0.2, 0.005], [0.3, 0.4, 0.29995, 0.00005]]
-    assert loose_ends([Phase("A", matrix=True), Phase("B")], posterior(shares)) == []
+    phases = [Phase("A", matrix=True), Phase("B")]
+    (end,) = loose_ends(phases, posterior(shares, ["Mg", "Si", "Fe", "Nd"]))
+    assert end["weakly_pinned_by"] == ["Nd"]
+    assert end["share"] == pytest.approx(0.3 / 0.495)
+    said = sentence_of(end)
+    assert isinstance(said, Reservation)
+    assert "only Nd, of which A has little" in said
+    # Where the other phase would have to give up much of a main component first, the trace is not needed.
+    main = [[0.495, 0.3, 0.2, 0.005], [0.005, 0.5, 0.49495, 0.00005]]
+    assert loose_ends(phases, posterior(main, ["Mg", "Si", "Fe", "Nd"])) == []
+
+
+def test_pure_pixels_pin_a_phase() -> None:
+    phases, shares = [Phase("A"), Phase("B")], posterior([[0.5, 0.5], [0.2, 0.8]])
+    found = loose_ends(phases, shares, np.array([0.6, 0.0]))
+    assert [end["phase"] for end in found] == ["B"]
+    assert loose_ends(phases, shares, np.array([0.6, 0.4])) == []
+
+
+def test_a_phase_is_told_of_once() -> None:
+    shares = [[0.5, 0.5], [0.2, 0.8], [0.3, 0.7]]
+    said = loose_sentences(loose_ends([Phase("A"), Phase("B"), Phase("C")], posterior(shares)))
+    assert len(said) == 3
+    assert all(isinstance(sentence, Distrust) for sentence in said)
 
 
 def test_without_a_matrix_both_directions_are_looked_at_the_largest_first() -> None:

@@ -85,7 +85,7 @@ def test_refused_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         InputError, match=r"`inference.draws` must fit .* 6.4e\+06 draws|`inference.draws` must fit"
     ):
         memory.check_draws(6_400_000, 3, 12, 300)
-    with pytest.raises(InputError, match="`simulate.shape` must fit"):
+    with pytest.raises(InputError, match=r"`simulate.shape` must fit"):
         memory.check_simulation((16_384, 16_384), 4096)
     with pytest.raises(InputError, match=r"`MAP` must fit .*`map.rows`"):
         memory.check_preparation(4_000_000, 1000, 2, 50)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from bayesunmix.plot import FIGURES, ResultPlots
 from bayesunmix.plot.fit import pearson_residuals
@@ -631,3 +633,23 @@ def test_scale_bar_lengths_are_round() -> None:
 
 def test_elements_stand_by_atomic_number() -> None:
     assert element_order(["U", "Si", "Mg", "Fe"]) == ["Mg", "Si", "Fe", "U"]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_names_are_drawn_as_they_are_written(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = r"a$\frac{$b"
+    renamed = {odd if phase == "Brg" else phase: amounts for phase, amounts in TRUTH.items()}
+    monkeypatch.setitem(globals(), "TRUTH", renamed)
+    figure = FIGURES[name](synthetic_result())
+    drawn = [text for text in figure.findobj(Text) if odd in text.get_text()]
+    assert drawn or name == "partition"
+    figure.savefig(io.BytesIO(), format="png", dpi=30)
+    figure.savefig(io.BytesIO(), format="pdf")
+
+
+def test_powers_of_ten_are_formulas() -> None:
+    figure = FIGURES["fit"](synthetic_result())
+    figure.savefig(io.BytesIO(), format="png", dpi=30)
+    ticks = [text for text in figure.findobj(Text) if text.get_text().startswith("$\\mathdefault{10^")]
+    assert ticks
+    assert all(text.get_parse_math() for text in ticks)

@@ -10,7 +10,6 @@ import pytest
 import xarray as xr
 
 from bayesunmix.errors import InputError
-from bayesunmix.report.files import OUTPUTS, prepare_folder
 from bayesunmix.result import Result, open_result
 
 PHASES, ELEMENTS = ["Brg", "Fp"], ["Mg", "Si", "Fe"]
@@ -147,21 +146,3 @@ def test_what_is_no_output_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps({}))
     with pytest.raises(InputError, match=r"`DIR` must be the output folder of .* cannot be read"):
         open_result(tmp_path)
-
-
-def test_folder_is_made_emptied_or_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "a" / "b"
-    prepare_folder(folder, overwrite=False)
-    assert folder.is_dir()
-    (folder / "notes.txt").write_text("mine")
-    (folder / "composition.csv").write_text("old")
-    (folder / "figures").mkdir()
-    with pytest.raises(InputError, match=r'`--out` must be a new or empty folder, but ".*" is not empty'):
-        prepare_folder(folder, overwrite=False)
-    prepare_folder(folder, overwrite=False, resume=True)
-    assert (folder / "composition.csv").exists()
-    prepare_folder(folder, overwrite=True)
-    assert [path.name for path in folder.iterdir()] == ["notes.txt"]  # only what a run writes is removed
-    with pytest.raises(InputError, match=r'`--out` must be a folder, but ".*" is a file'):
-        prepare_folder(folder / "notes.txt", overwrite=True)
-    assert "run.json" in OUTPUTS

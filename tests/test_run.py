@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -34,12 +33,14 @@ from bayesunmix.config import RunConfig
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import save
 from bayesunmix.errors import InputError
-from bayesunmix.report.files import OUTPUTS
+from bayesunmix.output_folder import LEGACY_FILES
+from bayesunmix.report.page import report_html
 from bayesunmix.result import Result
 from bayesunmix.run import run_image
 from bayesunmix.samples.shared_calibration import nominal_draws
 from bayesunmix.settings import DEFAULT_ABSORPTION_SD
 from bayesunmix.simulate import Truth, simulate_map
+from bayesunmix.verdict import POINT
 
 SEED = 1
 ROWS, COLUMNS = 20, 26
@@ -313,8 +314,13 @@ def test_the_run_is_to_be_trusted(run: Run) -> None:
 
 def test_every_file_is_there(run: Run) -> None:
     written = {path.name for path in run.folder.iterdir()}
-    units = {name for name in OUTPUTS if name.startswith("composition_")}
-    assert written == set(OUTPUTS) - {"truth.csv", "mass_thickness.hspy", FOLDER, *units}
+    outputs = {name.split("/")[0] for name in LEGACY_FILES}
+    units = {name for name in outputs if name.startswith("composition_")}
+    assert written == outputs - {"truth.csv", "mass_thickness.hspy", *units}
+    files = [p.relative_to(run.folder).as_posix() for p in run.folder.rglob("*") if p.is_file()]
+    record = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
+    assert record["files"] == sorted(files)
+    assert record["depends_on"]["counts"] == record["hash"]
     assert any((run.folder / "figures").glob("*.png"))
     assert "<html" in (run.folder / "report.html").read_text(encoding="utf-8").lower()
 
@@ -436,6 +442,9 @@ def test_record_of_the_run(run: Run) -> None:
     assert record["binning"]["blocks"] == ROWS * COLUMNS
     assert record["map"]["shape"][:2] == [ROWS, COLUMNS]
     assert record["warnings"] == []
+    assert (record["verdict"], record["findings"]) == ("good", [])
+    assert record["photons"].keys() == {"Brg", "Fp"}
+    assert sum(record["photons"].values()) == pytest.approx(run.image.counts.sum(), rel=0.2)
     assert record["starts"][0]["objective"] == 0.0
     # The simulated detector's axis, which the run has to find.
     assert record["response"]["gain"] == pytest.approx(0.9985, abs=5e-4)
@@ -524,7 +533,7 @@ def killed(
         env=os.environ | compiled_once,
     )
     try:
-        _wait_for(out / FOLDER / "mode.pickle", process, 300)
+        _wait_for(out / FOLDER / "mode.npz", process, 300)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -536,8 +545,8 @@ def test_a_killed_run_goes_on(killed: tuple[Path, list[str]], run: Run) -> None:
     out, arguments = killed
     spent = {}
     for name in ("starts", "mode"):
-        with (out / FOLDER / f"{name}.pickle").open("rb") as stream:
-            _, spent[name], _ = pickle.load(stream)
+        with np.load(out / FOLDER / f"{name}.npz", allow_pickle=False) as stored:
+            spent[name] = json.loads(stored["about"].tobytes())["seconds"]
     assert not (out / "run.json").exists()
 
     refused = CliRunner().invoke(main, arguments)
@@ -587,3 +596,11 @@ def test_a_point_estimate_has_no_intervals(run: Run) -> None:
             laplace.loc[index, "mean"], abs=3 * laplace.loc[index, "sd"]
         )
     assert table.loc[("Fp", "Si"), "detected"] == "declared_absent"
+    assert set(table["detected"].drop(("Fp", "Si"))) == {""}
+    assert "interval" not in set(result.partition_table()["kind"])
+    assert result.verdict.level == "reservations"
+    assert result.verdict.findings[0].text == POINT
+    assert not result.problems
+    page = report_html(result)
+    assert "not tested for detection" in page
+    assert "R-hat" not in page

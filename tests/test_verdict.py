@@ -10,9 +10,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from bayesunmix.doubts import BROKEN_SDS, broken_stoichiometry, misfit_of_spectra, other_modes
+from bayesunmix.doubts import (
+    BROKEN_SDS,
+    broken_stoichiometry,
+    misfit_of_spectra,
+    other_modes,
+    too_few_photons,
+)
 from bayesunmix.errors import BayesUnmixWarning
 from bayesunmix.phase import Phase
 from bayesunmix.severity import Distrust, Doubt, Reservation
@@ -134,3 +141,23 @@ def test_spectra_that_do_not_fit_are_told() -> None:
     (said,) = misfit_of_spectra(spectra(chances=(1e-4, 1e-9, 0.2)))
     assert said.startswith("2 regions of the spectra leave the fit")
     assert "by 6 sigma at 2.00 keV in Fp" in said
+
+
+def compositions(*rows: tuple[str, str, float, float, str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["phase", "element", "lower", "upper", "detected"])
+
+
+def test_too_few_photons_are_one_sentence() -> None:
+    """By their number, and by what the posterior says of them."""
+    known = [("A", "Mg", 0.4, 0.5, "true"), ("A", "Si", 0.5, 0.6, "true")]
+    unseen = [("B", "Mg", 0.0, 0.4, "false"), ("B", "Si", 0.0, 0.0, "declared_absent")]
+    assert too_few_photons({"A": 5000.0}, compositions(*known)) == []
+    (said,) = too_few_photons({"A": 50.0, "B": 5000.0}, compositions(*known, *unseen))
+    assert isinstance(said, Distrust)
+    assert "A (50 counts), B (5,000 counts, no element detected)" in said
+    wide = compositions(("A", "Mg", 0.1, 0.9, "true"), ("A", "Si", 0.1, 0.9, "true"))
+    (said,) = too_few_photons({"A": 5000.0}, wide)
+    assert isinstance(said, Reservation)
+    assert "Mg in A, 10 to 90 at%" in said
+    point = compositions(("A", "Mg", np.nan, np.nan, ""))
+    assert too_few_photons({"A": 5000.0}, point) == []

@@ -156,3 +156,25 @@ def test_measured_map_from_a_shifted_axis(shared_data: Path) -> None:
     assert fit.converged
     assert 120.0 < 1e3 * fit.response.fwhm_keV(5.895) < 140.0
     assert fit.deviance_per_dof < 4.0
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_continuum_on_any_axis(seed: int) -> None:
+    """Axes that begin below zero, end above the beam, or have a few channels: every function is a spectrum."""
+    rng = np.random.default_rng(seed)
+    edges = rng.uniform(-2.0, 0.5) + 10.0 ** rng.uniform(-2.5, 0.0) * np.arange(
+        int(10.0 ** rng.uniform(0.4, 3.3))
+    )
+    beam = 10.0 ** rng.uniform(0.3, 2.5)
+    centre = 0.5 * (edges[1:] + edges[:-1])
+    if not np.any((centre > 0.0) & (centre < beam)):
+        with pytest.raises(InputError, match="reach between zero and the beam energy"):
+            continuum_basis(edges, beam, Detector().efficiency)
+        return
+    basis = continuum_basis(edges, beam, Detector().efficiency, int(rng.integers(2, 15)))
+    assert np.all(np.isfinite(basis))
+    assert np.all(basis >= 0.0)
+    np.testing.assert_allclose(basis.sum(axis=1), 1.0)
+    assert not basis[:, (centre <= 0.0) | (centre >= beam)].any()
+    # A detector that is blind there makes no NaN.
+    assert np.all(np.isfinite(continuum_basis(edges, beam, lambda energy: np.zeros(np.shape(energy)))))

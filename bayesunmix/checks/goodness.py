@@ -72,8 +72,8 @@ def pooled_tilt(thickness: ThicknessDraws, shares: FloatArray, totals: FloatArra
     log_relative = float(weight @ np.log(np.maximum(thickness.relative, THINNEST)))
     absorbed = thickness.scale[0] * excess * effect.absorption_slope
     tilt = 1.0 + absorbed - thickness.exponent[0] * log_relative * effect.stray_share
-    # To first order a film many times thicker than the mean would emit less than nothing.
-    return np.asarray(np.maximum(tilt, LEAST_TILT))
+    # To first order a strong effect would leave less than nothing.
+    return np.maximum(tilt, LEAST_TILT)
 
 
 def expected_spectrum(

@@ -31,12 +31,18 @@ from bayesunmix.checks.declarations import Change, given_more, taken_back
 from bayesunmix.checks.local_posterior import LocalPosterior, quadratic
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.phase import Phase, supports_of
-from bayesunmix.severity import PINNED, Reservation
+from bayesunmix.severity import PINNED, Distrust, Doubt, Reservation
 
 FloatArray = npt.NDArray[np.float64]
 
 # A share of another phase below this moves compositions by no more than their usual intervals.
 NOTICED = 0.05
+# The same, where only scarce components say no: there the fit pays little for more.
+NOTICED_OF_MAIN = 0.02
+# A component with less than this share of the other phase's counts pins a phase that is nowhere pure weakly.
+SCARCE = 0.05
+# Pure pixels that hold more than this share of a phase show its spectrum.
+PURE = 0.2
 # Components with less than this share of a phase's counts cannot tell whether the phase is in another.
 LEAST_SHARE = 1e-3
 # A declaration pins a composition when without it the composition would be so many times as uncertain.
@@ -48,8 +54,10 @@ FLAT = 0.5
 MOST_DIRECTIONS = 3
 
 
-def loose_ends(phases: Sequence[Phase], posterior: xr.Dataset) -> list[dict[str, Any]]:
-    """Pairs of phases of which the first could hold some of the second, or lose it, at no cost.
+def loose_ends(
+    phases: Sequence[Phase], posterior: xr.Dataset, pure: FloatArray | None = None
+) -> list[dict[str, Any]]:
+    """Pairs of phases of which the first could hold some of the second, or lose it, at no cost or hardly any.
 
     Parameters
     ----------
@@ -57,35 +65,70 @@ def loose_ends(phases: Sequence[Phase], posterior: xr.Dataset) -> list[dict[str,
         What was declared.
     posterior : Dataset
         `component_share` (chain, draw, phase, component).
+    pure : (phase,), optional
+        Share of each phase that lies in pixels of it alone: where there are enough, they show its spectrum.
 
     Returns
     -------
     list of dict
-        ``phase``, ``other`` and ``share``, the largest t, where it exceeds a few per cent; the largest first.
+        ``phase``, ``other``, ``share``, the largest t, where it exceeds a few per cent, the largest first; and
+        ``weakly_pinned_by``, the scarce components of the other phase that alone say no to it: empty where none does.
     """
-    weights = posterior["component_share"].mean(["chain", "draw"]).values
+    shares = posterior["component_share"].mean(["chain", "draw"])
+    weights, names = shares.values, [str(name) for name in shares["component"].values]
+    seen = np.zeros(len(phases)) if pure is None else pure
     found = []
     for k, phase in enumerate(phases):
         for j, other in enumerate(phases):
             # What a support holds is in no composition: how much of it a phase holds, changes none either.
-            if k == j or phase.matrix or phase.is_support or other.is_support:
+            if k == j or phase.matrix or phase.is_support or other.is_support or seen[k] > PURE:
                 continue
             held = weights[j] > LEAST_SHARE
-            share = float(np.min(weights[k, held] / weights[j, held]))
+            main = weights[j] > SCARCE if (weights[j] > SCARCE).any() else held
+            share, without_scarce = (
+                float(np.min(weights[k, part] / weights[j, part])) for part in (held, main)
+            )
+            scarce = [
+                names[i]
+                for i in np.flatnonzero(held & ~main)
+                if weights[k, i] < without_scarce * weights[j, i]
+            ]
             if share > NOTICED:
-                found.append({"phase": phase.name, "other": other.name, "share": min(share, 1.0)})
-    return sorted(found, key=lambda loose: -float(loose["share"]))
+                scarce = []
+            elif not (scarce and without_scarce > NOTICED_OF_MAIN):
+                continue
+            t = without_scarce if scarce else share
+            end = {"phase": phase.name, "other": other.name, "share": min(t, 1.0)}
+            found.append(end | {"weakly_pinned_by": scarce})
+    return sorted(found, key=lambda loose: (bool(loose["weakly_pinned_by"]), -float(loose["share"])))
 
 
-def sentence_of(loose: dict[str, Any]) -> str:
+def loose_sentences(loose: Sequence[dict[str, Any]]) -> list[str]:
+    """Say of every phase in `loose_ends` once what does not pin it, and what would."""
+    first: dict[str, dict[str, Any]] = {}
+    for end in loose:
+        first.setdefault(end["phase"], end)
+    return [sentence_of(end) for end in first.values()]
+
+
+def sentence_of(loose: dict[str, Any]) -> Doubt:
     """Write one loose end as a sentence that says what would mend it."""
     phase, other, share = loose["phase"], loose["other"], 100.0 * float(loose["share"])
+    remedy = (
+        f"Declare an element of {other} absent from {phase}, or `matrix = true` if {phase} has pure regions."
+    )
+    if loose["weakly_pinned_by"]:
+        scarce = " and ".join(loose["weakly_pinned_by"])
+        text = (
+            f"{phase} is nowhere alone, and only {scarce}, of which {other} has little, says that it is not partly "
+            f"{other}: {share:.0f} % of its counts could be, and its intervals may not hold that. {remedy}"
+        )
+        return Reservation(text, PINNED)
     text = (
         f"Nothing declared pins {phase} against {other}: up to {share:.0f} % of its counts could belong to {other} at "
-        f"no cost to the fit, and its intervals do not hold that. Declare an element of {other} absent from {phase}, "
-        f"or `matrix = true` if {phase} has pure regions."
+        f"no cost to the fit, and its intervals do not hold that. {remedy}"
     )
-    return Reservation(text, PINNED)
+    return Distrust(text, PINNED)
 
 
 class Known(NamedTuple):

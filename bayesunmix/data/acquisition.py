@@ -34,6 +34,8 @@ _PLACES = {
     "tilt_deg": ("Stage", "tilt_alpha"),
     "tilt_beta_deg": ("Stage", "tilt_beta"),
 }
+# Where we keep a take-off angle that does not follow from the angles.
+_TAKEOFF = ("Detector", "EDS", "takeoff_angle")
 _ANGLES = ("azimuth_deg", "elevation_deg", "tilt_deg", "tilt_beta_deg")
 # What is no number of the measurement, and not missed where it is not known.
 _NO_FACTS = ("elements", "excitation", "sources")
@@ -133,6 +135,8 @@ class Acquisition:
         for name, choices in (("microscope", ("TEM", "SEM")), ("excitation", ("electrons", "photons"))):
             if getattr(self, name) is not None:
                 check_choice(name, getattr(self, name), choices)
+        if self.excitation is None and self.microscope is not None:
+            object.__setattr__(self, "excitation", "electrons")
         known = [entry.name for entry in dataclasses.fields(self) if self._holds(entry.name)]
         sources = {name: self.sources.get(name, "configuration") for name in known}
         object.__setattr__(self, "sources", sources)
@@ -175,7 +179,7 @@ class Acquisition:
             microscope=None if photons else microscope,
             excitation="photons" if photons else cast(Excitation | None, excitation and "electrons"),
             elements=_symbols(_at(metadata, ("Sample", "elements"))),
-            takeoff_angle_deg=None if photons else _takeoff_from(facts),
+            takeoff_angle_deg=None if photons else _number_at(section, _TAKEOFF) or _takeoff_from(facts),
             **facts,
         )
         return known.from_source("file")
@@ -226,8 +230,10 @@ class Acquisition:
         tell of how many pixels the live time is.
         """
         section: dict[str, Any] = {}
-        for name, place in _PLACES.items():
-            value = getattr(self, name)
+        stored = {place: getattr(self, name) for name, place in _PLACES.items()}
+        if self.takeoff_angle_deg != _takeoff_from({name: getattr(self, name) for name in _ANGLES}):
+            stored[_TAKEOFF] = self.takeoff_angle_deg
+        for place, value in stored.items():
             if value is None:
                 continue
             node = section

@@ -72,7 +72,9 @@ def read_counts(counts: npt.ArrayLike | DaskArray) -> ReadCounts:
     if source.dtype.kind not in "uif":
         raise InputError("counts", "be numbers of photons", f"have the type {source.dtype}", _RAW_COUNTS)
     if source.size == 0 or source.ndim == 0:
-        raise InputError("counts", "hold at least one pixel and one channel", f"have shape {shown(source)}")
+        raise InputError(
+            "counts", "hold at least one pixel and one channel", f"have shape {shape_text(source)}"
+        )
     if np.ma.isMaskedArray(source) and not np.ma.is_masked(source):
         source = source.data
     if type(source) is np.ndarray and source.dtype.type in _DTYPES:
@@ -103,7 +105,7 @@ def smallest_dtype(largest: int) -> np.dtype[np.unsignedinteger[Any]]:
     return np.dtype(next(dtype for dtype in _DTYPES if largest <= np.iinfo(dtype).max))
 
 
-def shown(array: Source) -> str:
+def shape_text(array: Source) -> str:
     """Show the shape of an array in a message."""
     return " x ".join(str(size) for size in array.shape) or "() (a single number)"
 

@@ -137,9 +137,9 @@ def default_notes(facts: Acquisition, listed_deg: tuple[float, ...] = ()) -> tup
     """
     doubtful = [name for name in _WORDS if facts.sources.get(name) == "library default"]
     tilted = bool(facts.tilt_deg or facts.tilt_beta_deg)
-    if facts.sources.get("takeoff_angle_deg") in (None, "configuration") or not (
-        "elevation_deg" in doubtful or ("azimuth_deg" in doubtful and tilted and _decides(facts))
-    ):
+    source = facts.sources.get("takeoff_angle_deg")
+    by_azimuth = source == "file" and "azimuth_deg" in doubtful and tilted and _decides(facts)
+    if source != "library default" and not by_azimuth:
         return ()
     named = [_WORDS[name].format(getattr(facts, name)) for name in doubtful]
     together = " and ".join((", ".join(named[:-1]), named[-1])) if len(named) > 1 else named[0]
@@ -177,8 +177,8 @@ def listed_elevations_deg(original: Mapping[str, Any]) -> tuple[float, ...]:
 
 def _completed(facts: Acquisition, names: Iterable[str]) -> Acquisition:
     """Fill in what exSpy fills in, for the facts that only exSpy has named."""
-    defaults = {name: value for name, value in library_defaults().items() if name in names}
-    if "elevation_deg" not in defaults and facts.takeoff_angle_deg is not None:
+    defaults: dict[str, Any] = {n: value for n, value in library_defaults().items() if n in names}
+    if facts.takeoff_angle_deg is not None:
         # The take-off angle stays what is known without them.
         defaults = {**defaults, "takeoff_angle_deg": facts.takeoff_angle_deg}
         return facts.replace(source="library default", **defaults).from_source(
@@ -195,7 +195,8 @@ def _with_defaults_named(facts: Acquisition) -> Acquisition:
     equal = {name for name, value in defaults.items() if getattr(facts, name) == value}
     if "azimuth_deg" not in equal:
         equal.discard("elevation_deg")
-    if "elevation_deg" in equal:
+    follows = facts.replace(elevation_deg=facts.elevation_deg).takeoff_angle_deg
+    if "elevation_deg" in equal and facts.takeoff_angle_deg == follows:
         equal.add("takeoff_angle_deg")
     return facts.from_source("library default", equal)
 
@@ -220,8 +221,8 @@ def _with_live_time(
     if not origin.fresh or real is None or live <= _CLOCKS * real:
         return whole, None
     return whole, (
-        f"The file's live time of {live:g} s is longer than its real time of {real:g} s: check it where the dose matters,"
-        " or give live_time_s under [instrument]."
+        f"The file's live time of {live:g} s is longer than its real time of {real:g} s: check it where the dose"
+        " matters, or give live_time_s under [instrument]."
     )
 
 
@@ -233,9 +234,9 @@ def _doubtful_live_time(facts: Acquisition, live: float, n_pixels: int) -> tuple
             f" {n_pixels} pixels: it is left out. Where the dose matters, give live_time_s under [instrument]."
         )
     return facts.replace(source="assumption", live_time_s=live * n_pixels), (
-        f"The file does not say whether its live time of {live:g} s is that of one pixel or of the map: it is taken to be"
-        f" one pixel's, as exSpy does, {live * n_pixels:g} s for the map. Give live_time_s under [instrument] if that is"
-        " wrong."
+        f"The file does not say whether its live time of {live:g} s is that of one pixel or of the map: it is taken to"
+        f" be one pixel's, as exSpy does, {live * n_pixels:g} s for the map. Give live_time_s under [instrument] if"
+        " that is wrong."
     )
 
 

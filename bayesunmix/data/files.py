@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import logging
+import struct
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,15 @@ _KEPT_BY_HYPERSPY = frozenset({"HSPY", "ZSPY"})
 _LIKELIEST = "HSPY"
 # JEOL's reader stops at counts of 255 unless told otherwise.
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {"JEOL": {"SI_dtype": np.uint16}}
+# Bruker's container: magic bytes, length of the header before the chunks, and where the header keeps the size and the
+# number of the chunks (facts from RosettaSciIO's Bruker reader, checked against the sizes of real files).
+_BRUKER_MAGIC, _BRUKER_HEADER, _BRUKER_CHUNK_SIZE, _BRUKER_CHUNKS = b"AAMVHFSS", 0x118, 0x128, 0x148
 _MESSAGE_LENGTH = 160
 
 
-def read_image(file: Path, signal: int | None, given: Given) -> SpectrumImage:
+def read_image(
+    file: Path, signal: int | None, given: Given, opened: Callable[[int], None] = lambda _: None
+) -> SpectrumImage:
     """Read the map of a file, with the pictures stored beside it.
 
     Parameters
@@ -39,6 +45,8 @@ def read_image(file: Path, signal: int | None, given: Given) -> SpectrumImage:
         Which of the file's signals to take, from 0; needed only when the file holds more than one map.
     given
         What wins over the file's facts and axis.
+    opened
+        Called with the bytes of the map's array before its counts are read.
 
     Raises
     ------
@@ -52,6 +60,7 @@ def read_image(file: Path, signal: int | None, given: Given) -> SpectrumImage:
         try:
             signals, reader = _open(file)
             index = choose(signals, signal, str(file))
+            opened(int(signals[index].data.nbytes))
             image = image_of_signal(
                 signals[index],
                 given,
@@ -59,7 +68,7 @@ def read_image(file: Path, signal: int | None, given: Given) -> SpectrumImage:
                 images=pictures(signals, index),
                 name=file.stem,
             )
-        except InputError:
+        except (InputError, MemoryError):
             raise
         except Exception as error:  # readers of damaged files fail with whatever they stumble over
             raise _unreadable(file, error) from None
@@ -103,6 +112,8 @@ def _open(file: Path) -> tuple[list[HyperSpySignal], str]:
 
 
 def _signals(file: Path, reader: str, lazy: bool) -> list[HyperSpySignal]:
+    if reader == "Bruker":
+        _check_bruker_size(file)
     hyperspy = importlib.import_module("hyperspy.api")
     # A path and no text, which HyperSpy would take for a pattern of names.
     found = hyperspy.load(file, lazy=lazy, file_format=reader, **_OPTIONS.get(reader, {}))
@@ -119,6 +130,19 @@ def _check_sizes(signal: HyperSpySignal, reader: str) -> None:
         for name in ("width", "height", "depth"):
             if isinstance(header.get(name), (int, float)) and header[name] < 0:
                 raise ValueError(f"{name} is {header[name]:g}")
+
+
+def _check_bruker_size(file: Path) -> None:
+    """Raise `EOFError` for a Bruker container cut short, of which its reader may make a map with pixels missing."""
+    with file.open("rb") as stored:
+        head = stored.read(_BRUKER_CHUNKS + 4)
+    if not head.startswith(_BRUKER_MAGIC) or len(head) < _BRUKER_CHUNKS + 4:
+        return
+    (chunk_size,) = struct.unpack_from("<I", head, _BRUKER_CHUNK_SIZE)
+    (chunks,) = struct.unpack_from("<I", head, _BRUKER_CHUNKS)
+    expected, size = _BRUKER_HEADER + chunk_size * chunks, file.stat().st_size
+    if size < expected:
+        raise EOFError(f"{size} of {expected} bytes")
 
 
 def _unreadable(file: Path, error: Exception) -> InputError:

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.data.acquisition import Acquisition, Microscope
-from bayesunmix.data.counts import as_source, read_counts, shown, smallest_dtype
-from bayesunmix.errors import BayesUnmixWarning, InputError, check_number, check_positive
+from bayesunmix.data.counts import as_source, read_counts, shape_text, smallest_dtype
+from bayesunmix.errors import BayesUnmixWarning, InputError, check_number, check_positive, shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,7 +82,9 @@ class SpectrumImage:
         found = read_counts(self.counts)
         counts = found.counts
         if counts.ndim != 3:
-            raise InputError("counts", "have the dimensions y, x and energy", f"have shape {shown(counts)}")
+            raise InputError(
+                "counts", "have the dimensions y, x and energy", f"have shape {shape_text(counts)}"
+            )
         energy = uniform_axis(self.energy_keV)
         if energy.size != counts.shape[-1]:
             raise InputError(
@@ -151,17 +153,19 @@ class SpectrumImage:
             raise InputError(
                 "counts",
                 "have one to three dimensions, the last of them energy",
-                f"have shape {shown(source)}",
+                f"have shape {shape_text(source)}",
                 "Sum over frames and detectors first.",
             )
         grid = source.reshape((1,) * (3 - source.ndim) + source.shape) if source.ndim else source
         facts = _with_given(acquisition or Acquisition(), beam_energy_keV, takeoff_angle_deg, resolution_eV)
         size = (pixel_size, pixel_size) if isinstance(pixel_size, (int, float)) else pixel_size
+        if not isinstance(size, (tuple, list, np.ndarray)) or len(size) != 2:
+            raise InputError("pixel_size", "be one number or (dy, dx)", f"is {shown(size)}")
         image = cls(
             grid,
             np.asarray(energy_keV),
             acquisition=facts,
-            pixel_size=(float(size[0]), float(size[1])),
+            pixel_size=(check_number("pixel_size", size[0]), check_number("pixel_size", size[1])),
             pixel_unit=pixel_unit,
             name=name,
         )
@@ -349,7 +353,8 @@ class SpectrumImage:
 
     def replace_facts(self, **facts: float | str | tuple[str, ...] | None) -> SpectrumImage:
         """Return the map with other acquisition facts (`Acquisition.replace`); the counts are shared."""
-        return dataclasses.replace(self, acquisition=self.acquisition.replace(**facts))
+        checked: dict[str, Any] = dict(facts)
+        return dataclasses.replace(self, acquisition=self.acquisition.replace(**checked))
 
     def with_warnings(self, messages: tuple[str, ...]) -> SpectrumImage:
         """Return the map with `messages` recorded, and warn of each of them."""
@@ -416,7 +421,7 @@ def missing_facts(acquisition: Acquisition) -> tuple[str, ...]:
         return ()
     return (
         f"The map does not say its {' and '.join(lacking)}: give {'them' if len(lacking) > 1 else 'it'}"
-        " (under [instrument] in a configuration), since compositions rest on them.",
+        f" (under [instrument] in a configuration), since compositions rest on {'them' if len(lacking) > 1 else 'it'}.",
     )
 
 
@@ -434,7 +439,9 @@ def uniform_axis(energy_keV: npt.ArrayLike) -> npt.NDArray[np.float64]:
     except (TypeError, ValueError):
         raise InputError(name, "be the channel centres in keV", "is not an array of numbers") from None
     if energy.ndim != 1 or energy.size < 2:
-        raise InputError(name, "be the channel centres in keV, one per channel", f"has shape {shown(energy)}")
+        raise InputError(
+            name, "be the channel centres in keV, one per channel", f"has shape {shape_text(energy)}"
+        )
     if not np.all(np.isfinite(energy)):
         raise InputError(name, "be finite", "holds NaN or infinity")
     if energy[-1] <= energy[0]:
@@ -458,7 +465,9 @@ def _checked_mask(mask: npt.ArrayLike | None, shape: tuple[int, ...]) -> Mask | 
     if given.dtype.kind != "b":
         raise InputError("mask", "be true or false in each pixel", f"has the type {given.dtype}")
     if given.shape != shape:
-        raise InputError("mask", f"have the shape {shape[0]} x {shape[1]} of the map", f"is {shown(given)}")
+        raise InputError(
+            "mask", f"have the shape {shape[0]} x {shape[1]} of the map", f"is {shape_text(given)}"
+        )
     return _frozen(given) if given.any() else None
 
 
@@ -493,7 +502,7 @@ def _with_given(
     takeoff_angle_deg: float | None,
     resolution_eV: float | None,
 ) -> Acquisition:
-    given = {
+    given: dict[str, Any] = {
         "beam_energy_keV": beam_energy_keV,
         "takeoff_angle_deg": takeoff_angle_deg,
         "resolution_eV": resolution_eV,

@@ -16,7 +16,7 @@ from bayesunmix.data.files import FIELD, check_format, quiet
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.data.reader import read_apart
 from bayesunmix.data.signals import Given
-from bayesunmix.errors import BayesUnmixWarning, InputError
+from bayesunmix.errors import BayesUnmixWarning, InputError, check_path
 
 # One signal as RosettaSciIO's readers return it: data, axes, metadata, original_metadata, mapping.
 SignalDictionary = Mapping[str, Any]
@@ -67,7 +67,7 @@ def load(
     >>> image.total_counts.shape  # doctest: +SKIP
     (201, 201)
     """
-    file = Path(path)
+    file = check_path(FIELD, path)
     given = Given(
         beam_energy_keV, takeoff_angle_deg, resolution_eV, microscope, energy_offset_keV, energy_scale_keV
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.data.counts import shown
+from bayesunmix.data.counts import shape_text
 from bayesunmix.errors import InputError
 
 Mask = npt.NDArray[np.bool_]
@@ -77,7 +77,7 @@ def flagged_pixels(folder: str | Path, shape: tuple[int, int] | None = None, fie
         raise InputError(field, "be the output folder of a finished run", got) from None
     if shape is not None and flagged.shape != shape:
         must = f"be of a map of {shape[0]} x {shape[1]} pixels"
-        raise InputError(field, must, f'that in "{path}" has {shown(flagged)}')
+        raise InputError(field, must, f'that in "{path}" has {shape_text(flagged)}')
     return flagged
 
 
@@ -128,5 +128,5 @@ def _mask_of(values: npt.NDArray[Any], shape: tuple[int, int], field: str, file:
     if grid.shape != shape:
         remedy = "Transpose it: rows come first." if grid.shape == shape[::-1] else ""
         must = f"have the shape {shape[0]} x {shape[1]} of the map"
-        raise InputError(field, must, f'"{file}" is {shown(grid)}', remedy)
+        raise InputError(field, must, f'"{file}" is {shape_text(grid)}', remedy)
     return np.asarray(grid != 0)

@@ -31,8 +31,9 @@ from bayesunmix.severity import from_plain, to_plain
 
 # Without a file to read for this long, the reading process ends.
 _IDLE_S = 30.0
-# Processor time that a file is allowed: a floor, and what the slowest reader (pure Python) takes for its bytes.
-_LEAST_CPU_S, _CPU_S_PER_BYTE = 30.0, 2e-6
+# Processor time that a file is allowed: a floor, what the slowest reader (pure Python) takes for its bytes, and, once
+# the map's size is known, what unpacking and counting takes for the bytes of its array.
+_LEAST_CPU_S, _CPU_S_PER_BYTE, _CPU_S_PER_UNPACKED_BYTE = 20.0, 2e-6, 1e-7
 _ARRAYS = ("counts", "energy_keV", "mask")
 
 
@@ -171,8 +172,13 @@ def _served(request: dict[str, Any]) -> dict[str, Any]:
     """Return the answer to one request."""
     file = Path(request["file"])
     try:
-        _limit_cpu(file)
-        image = read_image(file, request["signal"], Given(**request["given"]))
+        _limit_cpu(_CPU_S_PER_BYTE * _size(file))
+        image = read_image(
+            file,
+            request["signal"],
+            Given(**request["given"]),
+            opened=lambda size: _limit_cpu(_CPU_S_PER_UNPACKED_BYTE * size),
+        )
         return {"image": _packed(image, Path(request["folder"]))}
     except InputError as error:
         return {"refused": [error.field, error.must, error.got, error.remedy]}
@@ -182,18 +188,22 @@ def _served(request: dict[str, Any]) -> dict[str, Any]:
         return {"failed": f"the map could not be handed over: {error}"}
 
 
-def _limit_cpu(file: Path) -> None:
-    """Let the system end this process when a file takes far longer than its size explains, where it can do so."""
+def _size(file: Path) -> int:
+    return sum(part.stat().st_size for part in ([file] if file.is_file() else file.rglob("*")))
+
+
+def _limit_cpu(seconds: float) -> None:
+    """Let the system end this process when it takes far more than `seconds` from now, where the system can do so."""
     try:
         import resource
     except ImportError:  # Windows
         return
     used = resource.getrusage(resource.RUSAGE_SELF)
-    size = sum(part.stat().st_size for part in ([file] if file.is_file() else file.rglob("*")))
-    allowed = used.ru_utime + used.ru_stime + _LEAST_CPU_S + _CPU_S_PER_BYTE * size
+    allowed = int(min(used.ru_utime + used.ru_stime + _LEAST_CPU_S + seconds, 2**31))
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    limit = int(allowed) if most == resource.RLIM_INFINITY else min(int(allowed), most)
-    resource.setrlimit(resource.RLIMIT_CPU, (limit, most))
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (allowed if most == resource.RLIM_INFINITY else min(allowed, most), most)
+    )
 
 
 def _packed(image: SpectrumImage, folder: Path) -> dict[str, Any]:

@@ -23,6 +23,9 @@ from bayesunmix.xray.response import TYPICAL_RESOLUTION_EV
 ASSUMED_BEAM_KEV = {"TEM": 200.0, "SEM": 20.0}
 # A fitted axis farther off than this, relative and in keV, is the fit's fault and not the axis'.
 MOST_GAIN, MOST_OFFSET_KEV = 0.01, 0.05
+# Charge of softer photons is collected less completely: their peaks lie too low and may not settle the axis, where at
+# least so many others are there.
+SOFT_KEV, ENOUGH_PEAKS = 0.45, 3
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,8 @@ def _detector(facts: Acquisition) -> Detector:
 
 def _fit(spectrum: SumSpectrum, elements: Sequence[str], detector: Detector) -> Calibration | None:
     """Fit the axis; None where there is nothing to fit or the answer is no plausible axis."""
-    first = int(np.searchsorted(spectrum.edges_keV, LOWEST_KEV))
+    harder = sum(peak.energy_keV > SOFT_KEV for peak in spectrum.peaks)
+    first = int(np.searchsorted(spectrum.edges_keV, SOFT_KEV if harder >= ENOUGH_PEAKS else LOWEST_KEV))
     counts, edges = spectrum.counts[first:], spectrum.edges_keV[first:]
     # Nothing is emitted above the beam energy, and all that lies there would be misfit.
     last = int(np.searchsorted(edges, spectrum.beam_energy_keV, side="right"))

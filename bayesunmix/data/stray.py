@@ -53,9 +53,13 @@ ORIGINS = {
 GRIDS = frozenset(("Cu", "Ni", "Mo", "Au"))
 # Films and compounds hold much of them whatever else the sample is: they do not count in the height of the others.
 LIGHT = frozenset(("C", "N", "O"))
-WEAK, MINOR, MAIN = 0.03, 0.15, 0.60
+# Shares up to which an element is weak, minor and major; above the last it is a main one.
+HEIGHTS = {"grid": (0.03, 0.15, 0.35), "film": (0.03, 0.15, 0.60), "other": (0.03, 0.15, 0.60)}
+MAIN = 0.60
 # Log odds of stray to sample by height: weak, minor, major, main; of grids, films, and of the other origins.
-BY_HEIGHT = {"grid": (2.0, 1.0, 0.5, -3.0), "film": (1.0, -1.0, -3.0, -4.0), "other": (1.5, -3.0, -5.0, -5.0)}
+BY_HEIGHT = {"grid": (2.0, 1.0, 1.0, -3.0), "film": (1.0, -1.0, -3.0, -4.0), "other": (1.5, -3.0, -5.0, -5.0)}
+# Most grids are of copper.
+OTHER_GRID = -1.0
 # A film may be thicker than the sample: where the sample's elements are named, its height says nothing.
 UNNAMED_FILM = -0.5
 # In a scanning microscope there is neither grid nor column near the beam.
@@ -139,7 +143,8 @@ def _origin(
 ) -> Origin:
     height = shares.get(element, 0.0)
     kind = "grid" if element in GRIDS and not scanning else "film" if element in LIGHT else "other"
-    odds = BY_HEIGHT[kind][int(np.searchsorted((WEAK, MINOR, MAIN), height))]
+    odds = BY_HEIGHT[kind][int(np.searchsorted(HEIGHTS[kind], height))]
+    odds += OTHER_GRID if kind == "grid" and element != "Cu" else 0.0
     beside = (
         " for one of the others" if element in LIGHT else " but C, N and O" if LIGHT & set(shares) else ""
     )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.data.counts import shown
+from bayesunmix.data.counts import shape_text
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.masks import flagged_pixels, read_mask
 from bayesunmix.errors import InputError, suggest
@@ -103,7 +103,7 @@ def _ruled_out(image: SpectrumImage, rule: MaskRule) -> Mask:
     picture = np.asarray(image.images[rule.image])
     if picture.shape != shape:
         must = f"name a picture of the map's shape {shape[0]} x {shape[1]}"
-        raise InputError("map.mask.image", must, f'"{rule.image}" is {shown(picture)}')
+        raise InputError("map.mask.image", must, f'"{rule.image}" is {shape_text(picture)}')
     return _beyond(picture, rule.below, rule.above)
 
 

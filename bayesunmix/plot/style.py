@@ -23,6 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from bayesunmix.chemistry.stoichiometry import SYMBOLS
 
@@ -50,6 +51,8 @@ _SETTINGS: dict[str, Any] = {
     "axes.labelcolor": INK,
     "axes.labelpad": 2.5,
     "text.color": INK,
+    # Names are the user's, and a dollar in one is a dollar.
+    "text.parse_math": False,
     "legend.fontsize": 7.0,
     "legend.frameon": False,
     "lines.linewidth": 0.9,
@@ -69,9 +72,24 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with matplotlib.style.context(["default", _SETTINGS]):
-            return draw(*args, **kwargs)
+            figure = draw(*args, **kwargs)
+            _powers_as_formulas(figure)
+            return figure
 
     return wrapper
+
+
+def _powers_as_formulas(figure: Figure) -> None:
+    """Let the numbers of logarithmic axes be formulas, in which matplotlib writes powers of ten."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            for formatter, ticks in (
+                (axis.get_major_formatter(), axis.majorTicks),
+                (axis.get_minor_formatter(), axis.minorTicks),
+            ):
+                for tick in ticks if isinstance(formatter, LogFormatter) else ():
+                    tick.label1.set_parse_math(True)
+                    tick.label2.set_parse_math(True)
 
 
 def new_figure(height_mm: float, width_mm: float = WIDTH_MM) -> PaperFigure:

@@ -253,7 +253,7 @@ def _pinned_check(run: dict[str, Any]) -> list[Check]:
         "counts to the other at no cost to the fit. A declaration, or pure pixels, prevent that."
     )
     remedy = "Declare an element absent from the phase, or `matrix = true` where it has pure regions."
-    found = f"not pinned: {pairs}" if pairs else "every phase"
+    found = f"not, or weakly: {pairs}" if pairs else "every phase, by declarations or pure pixels"
     return [Check(PINNED, found, "note" if pairs else "good", meaning, remedy)]
 
 

@@ -248,11 +248,13 @@ def _composition_table(result: Result) -> str:
         for element in element_order(result.elements)
         for line in [[rows[phase, element] for phase in result.sample_phases]]
     ]
+    stated = f"mean [{100.0 * result.level:g} % interval]; &lt;: not detected, upper bound"
+    if result.run.get("method") == "map":
+        stated = "the mode of the posterior, without intervals and not tested for detection"
     caption = (
-        f"At%, mean [{100.0 * result.level:g} % interval]; &lt;: not detected, upper bound. "
-        "All columns are in <code>composition.csv</code>."
+        f"At%, {stated}. All columns are in <code>composition.csv</code>.{escape(supports_note(result))}"
     )
-    return _table(["", *map(escape, result.sample_phases)], body, f"{caption}{escape(supports_note(result))}")
+    return _table(["", *map(escape, result.sample_phases)], body, caption)
 
 
 def _partition_table(result: Result) -> str:

@@ -8,7 +8,7 @@ the truth.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -299,7 +299,7 @@ def compare(
     >>> results = [bu.open_result(name) for name in ("40GPa", "55GPa", "71GPa")]  # doctest: +SKIP
     >>> bu.compare(results, covariate={"pressure_GPa": [40, 55, 71]}).series.trend()  # doctest: +SKIP
     """
-    results = tuple(results)
+    results = _checked_results(results)
     called = _checked_names(results, names)
     elements = _common_elements(results, called)
     held = _common_phases(results, called, phases)
@@ -494,6 +494,18 @@ def folder_names(folders: Sequence[Path]) -> list[str]:
     """
     short = [folder.resolve().name for folder in folders]
     return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+
+
+def _checked_results(results: object) -> tuple[Result, ...]:
+    """Return the results as a tuple, or refuse what is none."""
+    from bayesunmix.result import Result
+
+    given = tuple(results) if isinstance(results, Iterable) and not isinstance(results, str) else (results,)
+    for one in given:
+        if not isinstance(one, Result):
+            remedy = "Open an output folder by bayesunmix.open_result."
+            raise InputError("results", "be results of runs", f"hold a {type(one).__name__}", remedy)
+    return given
 
 
 def _checked_names(results: tuple[Result, ...], names: Sequence[str] | None) -> tuple[str, ...]:

@@ -1,0 +1,134 @@
+"""An energy axis that is off is found with its elements, a right one is left alone, and either is said."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+import tomllib
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bayesunmix.config import RunConfig
+from bayesunmix.data.axis_search import AxisFit, likely_axis, rival_axis
+from bayesunmix.data.image import SpectrumImage
+from bayesunmix.data.inspection import describe
+from bayesunmix.data.reading import read_peaks
+from bayesunmix.errors import BayesUnmixWarning, InputError
+from bayesunmix.fit.preparation import Setup, prepare
+from bayesunmix.phantom import phantom_config
+from bayesunmix.simulate import OFFSET_KEV, simulate_map
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> Any:
+    pytest.MonkeyPatch().syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    return importlib.import_module("axis_search")
+
+
+@pytest.fixture(scope="module")
+def phantom() -> tuple[SpectrumImage, RunConfig]:
+    config = phantom_config()
+    return simulate_map(config, 0).image, config
+
+
+@pytest.mark.parametrize(
+    ("sample", "offset_keV", "gain", "named"),
+    [
+        ("silicate", -0.2, 1.0, False),
+        ("Ni-base alloy", 0.095, 1.01, False),
+        ("catalyst", 0.2, 1.0, True),
+        ("feldspar in SEM", 0.15, 0.99, False),
+    ],
+)
+def test_axis_that_is_off(benchmark: Any, sample: str, offset_keV: float, gain: float, named: bool) -> None:
+    drawn = benchmark.draw(np.random.default_rng(5), sample, offset_keV, gain)
+    reading = read_peaks(drawn.image, tuple(drawn.shares) if named else ())
+    assert reading.axis.moved is not None
+    assert benchmark.judged(drawn, reading) == {
+        "found": True,
+        "moved": True,
+        "missed": False,
+        "wrong": False,
+        "doubt": False,
+    }
+
+
+@pytest.mark.parametrize("sample", ["silicate", "catalyst", "wafer"])
+@pytest.mark.parametrize("named", [True, False])
+def test_right_axis_is_left_alone(benchmark: Any, sample: str, named: bool) -> None:
+    drawn = benchmark.draw(np.random.default_rng(6), sample, 0.005, 1.001)
+    reading = read_peaks(drawn.image, tuple(drawn.shares) if named else ())
+    assert reading.axis.moved is None
+    assert benchmark.judged(drawn, reading)["found"]
+
+
+def test_inspect_says_by_how_much_and_proposes_the_axis(benchmark: Any) -> None:
+    drawn = benchmark.draw(np.random.default_rng(7), "silicate", 0.095, 1.0)
+    text = describe(drawn.image)
+    said = re.search(r"the file's axis is off by ([+-]\d+) eV at [\d.]+ keV", text)
+    assert said is not None
+    assert float(said[1]) == pytest.approx(95.0, abs=5.0)
+    (oxygen,) = [line for line in text.splitlines() if "  O Kα" in line]
+    assert float(oxygen.split()[0].strip("* ")) == pytest.approx(0.525, abs=0.01)
+    proposed = RunConfig.from_dict(tomllib.loads("phases = 2\n" + text[text.index("# A proposal") :]))
+    assert proposed.map.energy_offset_keV == pytest.approx(drawn.image.energy_keV[0] - 0.095, abs=0.005)
+    assert proposed.map.energy_scale_keV == pytest.approx(0.01, rel=1e-3)
+
+
+def test_ambiguous_axes_are_said() -> None:
+    here = AxisFit(1.0, 0.01, 100.0, ("Si",), 1.0)
+    other = AxisFit(1.0, 0.2, 110.0, ("Al",), 1.0)
+    assert likely_axis([here, other]) is None
+    assert rival_axis([here, other], None) == other
+    clear = dataclasses.replace(other, score=10.0)
+    assert likely_axis([here, clear]) == clear
+    assert rival_axis([here, clear], clear) is None
+    # An axis on which most stays unexplained is no better than the file's.
+    assert likely_axis([here, dataclasses.replace(clear, misfit=50.0)]) is None
+
+
+def prepared(image: SpectrumImage, config: RunConfig) -> tuple[Setup, list[str]]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        setup = prepare(image, config)
+    return setup, [str(one.message) for one in caught if issubclass(one.category, BayesUnmixWarning)]
+
+
+def test_run_corrects_the_axis_and_says_so(phantom: tuple[SpectrumImage, RunConfig]) -> None:
+    image, config = phantom
+    setup, said = prepared(dataclasses.replace(image, energy_keV=image.energy_keV + 0.15), config)
+    assert setup.axis.source == "found"
+    # The phantom's own axis is off by a few eV, too.
+    assert setup.axis.offset_keV == pytest.approx(OFFSET_KEV + 0.15, abs=0.005)
+    (note,) = [one for one in said if "energy axis is off" in one]
+    assert float(re.search(r"off by ([+-]\d+) eV", note)[1]) == pytest.approx(150.0, abs=10.0)  # type: ignore[index]
+    assert note in setup.warnings
+    usual, said = prepared(image, config)
+    assert usual.axis.source == "file"
+    assert not any("energy axis" in one for one in said)
+    np.testing.assert_allclose(setup.mean_composition, usual.mean_composition, atol=0.01)
+
+
+def test_axis_of_the_configuration(phantom: tuple[SpectrumImage, RunConfig]) -> None:
+    image, config = phantom
+    wrong = dataclasses.replace(image, energy_keV=0.5 + 0.005 * np.arange(image.n_channels))
+    given = {"energy_offset_keV": float(image.energy_keV[0]), "energy_scale_keV": image.energy_step_keV}
+    config = dataclasses.replace(config, map=dataclasses.replace(config.map, **given))
+    setup, said = prepared(wrong, config)
+    assert setup.axis.source == "configuration"
+    np.testing.assert_allclose(setup.axis_keV, image.energy_keV)
+    assert not any("energy axis" in one for one in said)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("energy_scale_keV", 10.0), ("energy_scale_keV", 0.0), ("energy_offset_keV", "x")]
+)
+def test_axis_that_cannot_be(key: str, value: object) -> None:
+    data = {"sample": {"elements": ["Si"]}, "phases": 2, "map": {key: value}}
+    with pytest.raises(InputError, match=f"`map.{key}` must"):
+        RunConfig.from_dict(data)

@@ -1,0 +1,357 @@
+"""Runs that are stopped, by an error, a kill or a full disk: nothing is lost, and what goes on equals what was not."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import bayesunmix.plot
+from bayesunmix.checkpoint import FOLDER, Stages
+from bayesunmix.config import RunConfig
+from bayesunmix.data.image import SpectrumImage
+from bayesunmix.data.io import save
+from bayesunmix.errors import BayesUnmixWarning, InputError
+from bayesunmix.output_folder import NEW, claimed, names_of
+from bayesunmix.report import files, page, paper
+from bayesunmix.report.page import write_report
+from bayesunmix.result import Result, open_result
+from bayesunmix.run import run_image
+from bayesunmix.run_facts import run_facts
+from bayesunmix.simulate import simulate_map
+
+pytestmark = pytest.mark.slow
+
+TOML = """
+[sample]
+elements = ["Mg", "Si", "Fe"]
+thickness_nm = [100, 30]
+density_g_cm3 = [4.5, 0.3]
+[simulate]
+shape = [24, 24]
+counts_per_pixel = 150.0
+[[phases]]
+name = "A"
+matrix = true
+composition = {Mg = 0.5, Si = 0.5}
+fraction = 0.8
+[[phases]]
+name = "B"
+absent = ["Si"]
+composition = {Mg = 0.8, Fe = 0.2}
+fraction = 0.2
+[inference]
+method = "laplace"
+draws = 40
+warmup = 40
+starts = 1
+"""
+STAGES = ("starts", "mode", "draws", "tiles", "pixels")
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run that nothing stopped."""
+
+    image: SpectrumImage
+    config: RunConfig
+    folder: Path
+    result: Result
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_figures() -> Iterator[None]:
+    """Draw two figures: the others fail and are kept in the same way, and take their time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            page, "_all_figures", lambda _: {name: bayesunmix.plot.FIGURES[name] for name in ("fit", "maps")}
+        )
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, few_figures: None) -> Undisturbed:
+    toml = tmp_path_factory.mktemp("run") / "run.toml"
+    toml.write_text(TOML)
+    config = RunConfig.from_toml(toml)
+    image = simulate_map(config, 1).image
+    folder = toml.parent / "out"
+    result = _run(image, config, folder)
+    return Undisturbed(image, config, folder, result)
+
+
+def _run(image: SpectrumImage, config: RunConfig, folder: Path | None, **options: Any) -> Result:  # noqa: ANN401
+    return run_image(image, config, folder, progress=False, **options)
+
+
+def assert_the_same(folder: Path, other: Path) -> None:
+    """Compare tables, and every array of the posterior, bit for bit."""
+    assert names_of(folder) == names_of(other)
+    for name in names_of(other):
+        if name.endswith((".csv", ".md", ".tex")):
+            assert (folder / name).read_bytes() == (other / name).read_bytes(), name
+    trees = [xr.open_datatree(path / "posterior.nc", engine="h5netcdf").load() for path in (folder, other)]
+    for group in trees[1].children:
+        one, two = (tree[group].to_dataset() for tree in trees)
+        assert set(one.variables) == set(two.variables)
+        for name in one.variables:
+            assert one[name].values.tobytes() == two[name].values.tobytes(), (group, name)
+    for tree in trees:
+        tree.close()
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    """Fail when a stage has been kept."""
+    real = Stages.run
+
+    def run(self: Stages, name: str, *args: Any) -> Any:  # noqa: ANN401
+        result = real(self, name, *args)
+        if name == stage:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(Stages, "run", run)
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
+# -- go on ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", ["mode", "pixels"])
+def test_a_resumed_run_equals_the_undisturbed_one(
+    whole: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    folder = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        stop_after(patch, stage)
+        with pytest.raises(KeyboardInterrupt):
+            _run(whole.image, whole.config, folder)
+    kept = STAGES[: STAGES.index(stage) + 1]
+    assert {path.stem for path in (folder / FOLDER).glob("*.npz")} == set(kept)
+    assert _run(whole.image, whole.config, folder, resume=True).run["resumed"] == list(kept)
+    assert_the_same(folder, whole.folder)
+
+
+def test_a_finished_run_is_not_done_again(whole: Undisturbed, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {name: (whole.folder / name).stat().st_mtime_ns for name in names_of(whole.folder)}
+    monkeypatch.setattr(Stages, "run", raising(AssertionError("a stage was run")))
+    again = _run(whole.image, whole.config, whole.folder, resume=True)
+    xr.testing.assert_identical(again.composition(), whole.result.composition())
+    assert again.problems == whole.result.problems
+    assert before == {name: (whole.folder / name).stat().st_mtime_ns for name in names_of(whole.folder)}
+
+
+def test_another_run_is_refused_and_what_differs_is_named(whole: Undisturbed) -> None:
+    image, config = whole.image, whole.config
+    more = dataclasses.replace(config, inference=dataclasses.replace(config.inference, draws=50))
+    counts = image.counts.copy()
+    counts[0, 0, 100] += 1
+    changed = dataclasses.replace(image, counts=counts)
+    other = dataclasses.replace(image, acquisition=image.acquisition.replace(tilt_deg=3.0))
+    for asked, seed, said in (
+        ((image, config), 5, "seed: 0 there, 5 here"),
+        ((image, more), 0, "configuration.inference.draws: 40 there, 50 here"),
+        ((changed, config), 0, "counts: not the same"),
+        ((other, config), 0, "acquisition.takeoff_angle_deg: 22.0 there, 24.1"),
+    ):
+        with pytest.raises(InputError, match=rf"`--resume` must go on with the same run, .*{said}"):
+            _run(*asked, whole.folder, seed=seed, resume=True)
+    assert open_result(whole.folder).run["seed"] == 0
+
+
+def test_another_line_table_is_another_run(whole: Undisturbed, tmp_path: Path) -> None:
+    table = tmp_path / "lines.json"
+    xray = dataclasses.replace(whole.config.xray)
+    object.__setattr__(xray, "table", table)
+    config = dataclasses.replace(whole.config, xray=xray)
+    keys = set()
+    for text in ("{}", "{ }"):
+        table.write_text(text)
+        keys.add(Stages(None, run_facts(whole.image, config, 0), resume=False).key)
+    assert len(keys) == 2
+
+
+def test_a_second_run_in_a_folder_is_refused(whole: Undisturbed, tmp_path: Path) -> None:
+    with claimed(tmp_path), pytest.raises(InputError, match="another run is writing"):
+        _run(whole.image, whole.config, tmp_path)
+
+
+def test_a_stopped_run_that_was_to_replace_another_leaves_it(
+    whole: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = whole.result.save(tmp_path / "out")
+    (folder / "notes.txt").write_text("mine")
+    before = (folder / "composition.csv").read_bytes()
+    with monkeypatch.context() as patch:
+        stop_after(patch, "mode")
+        with pytest.raises(KeyboardInterrupt):
+            _run(whole.image, whole.config, folder, seed=5, overwrite=True)
+    assert (folder / "composition.csv").read_bytes() == before
+    assert open_result(folder).run["seed"] == 0
+    assert _run(whole.image, whole.config, folder, seed=5, resume=True).run["resumed"] == ["starts", "mode"]
+    assert open_result(folder).run["seed"] == 5
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert not (folder / FOLDER).exists()
+
+
+# -- what cannot be written -------------------------------------------------------------------------------------------
+
+
+def test_a_figure_that_fails_takes_nothing_with_it(
+    whole: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setitem(bayesunmix.plot.FIGURES, "maps", raising(ValueError("no\nsuch font")))
+        said = r"The figure `maps` could not be written \(ValueError: no such font\)"
+        with pytest.warns(BayesUnmixWarning, match=said):
+            whole.result.save(folder)
+    missing = {"figures/maps.png", "figures/maps.pdf"}
+    assert set(names_of(folder)) == set(names_of(whole.folder)) - missing
+    record = json.loads((folder / "run.json").read_text())
+    assert any("The figure `maps`" in warning for warning in record["warnings"])
+    assert "The figure maps could not be made" in (folder / "report.html").read_text(encoding="utf-8")
+    write_report(folder)
+    assert names_of(folder) == names_of(whole.folder)
+    record = json.loads((folder / "run.json").read_text())
+    assert record["files"] == names_of(folder)
+    assert record["warnings"] == whole.result.run["warnings"]
+
+
+@pytest.mark.parametrize("failing", ["page", "tables for a paper", "a table of numbers"])
+def test_no_other_step_takes_the_numbers_with_it(
+    whole: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    place: tuple[Any, str] = {
+        "page": (page, "_page"),
+        "tables for a paper": (paper, "write_tables"),
+        "a table of numbers": (Result, "uncertainty_budget"),
+    }[failing]
+    monkeypatch.setattr(*place, raising(KeyError("nothing")))
+    with pytest.warns(BayesUnmixWarning, match="could not be written .KeyError"):
+        whole.result.save(tmp_path / "out")
+    again = open_result(tmp_path / "out")
+    xr.testing.assert_identical(again.composition(), whole.result.composition())
+    assert {"composition.csv", "partition.csv", "abundances.hspy"} <= set(names_of(tmp_path / "out"))
+
+
+def test_a_full_disk_keeps_the_numbers_without_figures(
+    whole: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    monkeypatch.setattr(page, "png_bytes", raising(FULL))
+    with (
+        pytest.warns(BayesUnmixWarning, match=r"The figure `\w+` could not be written"),
+        pytest.raises(OSError, match=r"the numbers are in .*No space left on device; `bayesunmix report`"),
+    ):
+        whole.result.save(folder)
+    assert open_result(folder).phases == ["A", "B"]
+    assert (folder / "partition.csv").read_bytes() == (whole.folder / "partition.csv").read_bytes()
+
+
+def test_a_full_disk_leaves_the_old_result_and_the_stages(
+    whole: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = whole.result.save(tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_write_posterior", raising(FULL))
+        with pytest.raises(
+            OSError, match=r"`posterior.nc` could not be written: No space left .*composition.csv"
+        ):
+            _run(whole.image, whole.config, folder, seed=5, overwrite=True)
+    assert open_result(folder).run["seed"] == 0
+    assert (folder / NEW / "composition.csv").is_file()
+    assert _run(whole.image, whole.config, folder, seed=5, resume=True).run["resumed"] == list(STAGES)
+    assert open_result(folder).run["seed"] == 5
+    assert not (folder / NEW).exists()
+
+
+def test_a_disk_that_takes_no_stages_ends_no_run(
+    whole: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(np, "savez", raising(FULL))
+    with pytest.warns(BayesUnmixWarning, match="Finished stages cannot be kept any more"):
+        _run(whole.image, whole.config, tmp_path / "out")
+    assert_the_same(tmp_path / "out", whole.folder)
+
+
+# -- kills ------------------------------------------------------------------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+stage, inside, arguments = sys.argv[1], sys.argv[2] == "in", sys.argv[3:]
+from bayesunmix import output_folder
+from bayesunmix.checkpoint import Stages
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+real = Stages.run
+def run(self, name, compute, *kind):
+    if name == stage and inside:
+        return real(self, name, lambda: die(compute()), *kind)
+    result = real(self, name, compute, *kind)
+    if name == stage:
+        die()
+    return result
+Stages.run = run
+if stage == "files":
+    if inside:
+        output_folder.os.replace = die
+    else:
+        output_folder._settle = lambda folder: die() if (folder / output_folder.COMPLETE).is_dir() else None
+from bayesunmix.cli import main
+sys.argv = ["bayesunmix", *arguments]
+main()
+"""
+
+
+@pytest.mark.calibration
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal here")
+@pytest.mark.parametrize("method", ["laplace", "nuts", "svi"])
+def test_a_kill_in_or_after_any_stage_loses_nothing(
+    whole: Undisturbed, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, method: str
+) -> None:
+    map_file, toml = tmp_path / "map.hspy", tmp_path / "run.toml"
+    save(whole.image, map_file)
+    toml.write_text(TOML)
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.getbasetemp() / "compiled")}
+    arguments = ["unmix", str(map_file), "--config", str(toml), "--method", method, "--out"]
+
+    def program(*command: str) -> int:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.run(
+            [sys.executable, "-P", *command], env=environment, check=False, **quiet
+        ).returncode  # type: ignore[call-overload,no-any-return]
+
+    undisturbed = tmp_path / "whole"
+    assert program("-m", "bayesunmix", *arguments, str(undisturbed)) in (0, 3)
+    for stage in (*STAGES, "files"):
+        for moment in ("in", "after"):
+            folder = tmp_path / f"{stage}_{moment}"
+            assert program("-c", KILLED, stage, moment, *arguments, str(folder)) == -signal.SIGKILL
+            done = STAGES if stage == "files" else STAGES[: STAGES.index(stage) + (moment == "after")]
+            assert program("-m", "bayesunmix", *arguments, str(folder), "--resume") in (0, 3)
+            assert_the_same(folder, undisturbed)
+            assert open_result(folder).run["resumed"] == (
+                [] if stage == "files" and moment == "after" else list(done)
+            )

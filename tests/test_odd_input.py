@@ -1,0 +1,197 @@
+"""Odd configurations and damaged folders, of the kinds that once ended in a traceback, a hang or a page of text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from bayesunmix.config import RunConfig
+from bayesunmix.errors import InputError
+from bayesunmix.result import open_result
+from bayesunmix.saved import damage
+from bayesunmix.xray import LineTable
+
+GOOD = """
+[sample]
+elements = ["Mg", "Si", "Fe"]
+[[phases]]
+name = "A"
+[[phases]]
+name = "B"
+"""
+
+
+def refusal(path: Path, content: str | bytes) -> str:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError) as caught:
+        RunConfig.from_toml(path)
+    text = str(caught.value)
+    assert len(text) < 900
+    assert text.isprintable()
+    return text
+
+
+@pytest.mark.parametrize(
+    ("content", "field"),
+    [
+        ("a=" + "[" * 5000, "`config`"),
+        ("x=" + "9" * 5000, "`config`"),
+        ("d = 2026-02-31", "`config`"),
+        (GOOD.encode("utf-16"), "`config`"),
+        (b"\x00" * 1000, "`config`"),
+        ("#" * 1_000_000, "`config`"),
+        (GOOD + '[sample]\nelements = ["Mg"]', "`config`"),
+        (GOOD.replace('"A"', '""'), "`phases.name`"),
+        (GOOD.replace('"A"', f'"{"é" * 300}"'), "`phases.name`"),
+        (GOOD.replace('"A"', '"\\u202eabc"'), "`phases.name`"),
+        (GOOD.replace('"A"', '"a\\nb"'), "`phases.name`"),
+        (GOOD.replace('"A"', "2026-11-28"), "`phases.name`"),
+        (GOOD.replace('"A"', "9" * 4000), "`phases.name`"),
+        (GOOD.replace('"Fe"]', '"H"]'), "`sample.elements`"),
+        (GOOD.replace('"Fe"]', '"Fe"' + ', "Mg"' * 20_000 + "]"), "`sample.elements`"),
+        (GOOD + f'stoichiometry = "{"A1" * 20_000}"', "`phases.B.stoichiometry`"),
+        (GOOD + f'stoichiometry = "A{"9" * 150}BO3"', "`phases.B.stoichiometry`"),
+        (GOOD.replace('"A"', '"A"\nabsent = ["Mg"]') + 'absent = ["Mg"]', "`phases.absent`"),
+        (
+            '[sample]\nelements = ["Mg", "Fe"]\n'
+            '[[phases]]\nname = "A"\nabsent = ["Mg"]\n[[phases]]\nname = "C"\n[[phases]]\nname = "B"\nabsent = ["Mg"]\n',
+            "`phases.B.absent`",
+        ),
+        ("phases = 21\n[sample]\nelements = ['Mg']", "`phases`"),
+        ("phases = 1\n[sample]\nelements = ['Mg']\nthickness_nm = [1e300, 1]", "`sample.thickness_nm`"),
+        ("phases = 1\n[sample]\nelements = ['Mg']\nthickness_nm = [nan, 1]", "`sample.thickness_nm`"),
+        (
+            f"phases = 1\n[sample]\nelements = ['Mg']\nthickness_nm = [{'9' * 400}, 1]",
+            "`sample.thickness_nm`",
+        ),
+        (
+            "phases = 1\n[sample]\nelements = ['Mg']\n[xray]\nk_factors = {Fe_K = [1e300, 1]}",
+            "`xray.k_factors.Fe_K`",
+        ),
+        (
+            "phases = 1\n[sample]\nelements = ['Mg']\n[xray]\nk_factors = {Fe_K = [1, 2]}",
+            r"`xray.k_factors.Fe_K (sd)`",
+        ),
+        ("phases = 1\n[sample]\nelements = ['Mg']\n[map]\nenergy_range = [6.39, 6.41]", "`map.energy_range`"),
+        *(
+            (f"phases = 1\n[sample]\nelements = ['Mg']\n[inference]\n{key} = {value}", f"`inference.{key}`")
+            for key in ("starts", "draws", "chains", "warmup", "max_overlap")
+            for value in ("1_000_000_000", "9" * 400, "nan", "true", '"x"', "[1]", "2026-11-28")
+        ),
+    ],
+)
+def test_one_short_line_that_names_the_field(tmp_path: Path, content: str | bytes, field: str) -> None:
+    assert refusal(tmp_path / "run.toml", content).startswith(field)
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbf" + GOOD.encode(), GOOD.replace("\n", "\r\n").encode()])
+def test_what_editors_add_is_taken(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "run.toml").write_bytes(content)
+    assert RunConfig.from_toml(tmp_path / "run.toml").sample.elements == ("Mg", "Si", "Fe")
+
+
+LINE = {"line": "KL3", "family": "K", "energy_keV": 1.25, "strength": 1e-22}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "[" * 100_000,
+        '{"Mg": [{"line": "KL3", "family": "K", "energy_keV": 1e999, "strength": 1}]}',
+        f'{{"Mg": [{{"line": "KL3", "family": "K", "energy_keV": {"9" * 4000}, "strength": 1}}]}}',
+        *(
+            json.dumps({"Mg": [{**LINE, key: value}]})
+            for key, values in {
+                "strength": [float("nan"), -1, 1e300, None, True, [1], "x"],
+                "energy_keV": [float("nan"), 0, -1, 1e6, None, "1.25"],
+                "family": [None, ["K"], {"K": 1}, "N", 1],
+                "line": [None, "", 3, []],
+            }.items()
+            for value in values
+        ),
+    ],
+)
+def test_line_tables_that_cannot_be_used(tmp_path: Path, table: str) -> None:
+    (tmp_path / "lines.json").write_text(table)
+    with pytest.raises(InputError, match=r"`xray.table") as caught:
+        LineTable.from_json(tmp_path / "lines.json")
+    assert len(str(caught.value)) < 900
+
+
+def saved() -> tuple[xr.DataTree, dict[str, Any]]:
+    """What a folder holds, as far as is looked at."""
+    dims = ("chain", "draw", "phase", "element")
+    draws = np.full((1, 4, 2, 2), 0.5)
+    posterior = xr.Dataset(
+        {"composition": (dims, draws), "composition_counting": (dims, draws)},
+        {"phase": ["A", "B"], "element": ["Mg", "Si"]},
+    )
+    groups = {
+        "maps": xr.Dataset({"abundance_mean": ("phase", [0.5, 0.5])}),
+        "endmembers": xr.Dataset({"mean": ("phase", [0.5, 0.5])}),
+        "fit": xr.Dataset({"observed": ("energy", [1.0])}),
+        "constant_data": xr.Dataset({"calibration_sd": ("element", [0.1, 0.1])}),
+    }
+    run: dict[str, Any] = {
+        "method": "laplace",
+        "problems": [],
+        "config": {"inference": {"level": 0.95}, "phases": [{"name": "A"}, {"name": "B", "absent": ["Si"]}]},
+    }
+    return xr.DataTree.from_dict({"posterior": posterior, **groups}), run
+
+
+def test_what_is_whole_is_not_damaged() -> None:
+    assert damage(*saved()) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"problems": None}, "problems of run.json is not a list"),
+        ({"problems": [1]}, "problems of run.json are no sentences"),
+        ({"method": 3}, "method of run.json is not a text"),
+        ({"config": []}, "config of run.json is not a table"),
+        ({"config": {}}, "no probability"),
+        ({"config": {"inference": {"level": True}}}, "no probability"),
+        (
+            {"config": {"inference": {"level": 0.9}, "phases": "auto"}},
+            "config.phases of run.json is not a list",
+        ),
+        ({"config": {"inference": {"level": 0.9}, "phases": [{}]}}, "has no name"),
+        (
+            {"config": {"inference": {"level": 0.9}, "phases": [{"name": "A", "absent": 3}]}},
+            "no list of symbols",
+        ),
+        ({"config": {"inference": {"level": 0.9}, "phases": [{"name": "A"}]}}, "name different phases"),
+        ({"starts": {}}, "starts of run.json is not a list"),
+        ({"diagnostics": []}, "diagnostics of run.json is not a table"),
+    ],
+)
+def test_a_damaged_record_is_told_as_such(change: dict[str, Any], said: str) -> None:
+    tree, run = saved()
+    assert said in damage(tree, {**run, **change})
+
+
+@pytest.mark.parametrize("run", [[], 1, None, "x", {}])
+def test_a_record_that_is_none(run: object) -> None:
+    assert "run.json" in damage(saved()[0], run)
+
+
+@pytest.mark.parametrize("group", ["posterior", "maps", "endmembers", "fit", "constant_data"])
+def test_a_posterior_that_lacks_a_group(group: str) -> None:
+    tree, run = saved()
+    del tree[group]
+    assert group in damage(tree, run)
+
+
+@pytest.mark.parametrize("content", [b"", b"no file of this kind", b"\x89HDF\r\n\x1a\n" + bytes(500)])
+def test_files_that_are_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "posterior.nc").write_bytes(content)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(InputError, match=f"`DIR` must .*{tmp_path.name}.* cannot be read"):
+        open_result(tmp_path)
