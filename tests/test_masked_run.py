@@ -33,8 +33,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::bayesunmix.errors.BayesUnmixWar
 CUT = 24
 
 
-def configured(**pixels: object) -> RunConfig:
-    return RunConfig.from_dict({**DECLARED, "map": {**DECLARED["map"], **pixels}})  # type: ignore[dict-item]
+def configured(method: str = "laplace", **pixels: object) -> RunConfig:
+    tables = {"map": {**DECLARED["map"], **pixels}, "inference": {**DECLARED["inference"], "method": method}}  # type: ignore[dict-item]
+    return RunConfig.from_dict({**DECLARED, **tables})
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +109,13 @@ def test_written_maps_keep_position_and_grid(masked: Result, tmp_path: Path) -> 
 
 def test_flagged_places_are_left_out_in_one_step(spoilt: SpectrumImage, tmp_path: Path) -> None:
     """A run over everything flags the rubbish; the next leaves it out."""
-    run_image(spoilt, configured(), tmp_path / "first", progress=False)
+    run_image(spoilt, configured("map"), tmp_path / "first", progress=False)
     first = open_result(tmp_path / "first")
     flagged = first.flagged_mask()
     assert flagged[CUT:].any()
-    second = run_image(spoilt, configured(exclude_flagged=str(tmp_path / "first")), None, progress=False)
+    second = run_image(
+        spoilt, configured("map", exclude_flagged=str(tmp_path / "first")), None, progress=False
+    )
     np.testing.assert_array_equal(second.tree["maps"]["left_out"].values, flagged)
     assert second.run["map"]["left_out"][0]["pixels"] == flagged.sum()
 

@@ -288,7 +288,9 @@ def test_methods_paragraph(result: Result) -> None:
     )
     assert "R-hat at most 1.004, effective sample size at least 512" in methods_paragraph(nuts)
     doubted = Result(result.tree, {**result.run, "problems": ["The chains disagree."]})
-    assert "own verdict on this result is “not to be trusted”: The chains disagree." in methods_paragraph(doubted)
+    assert "own verdict on this result is “not to be trusted”: The chains disagree." in methods_paragraph(
+        doubted
+    )
 
 
 def test_command_refuses_what_it_cannot_use(tmp_path: Path) -> None:
