@@ -27,7 +27,9 @@ def prediction_probability(number: int, deviations: float) -> float:
     """
     mean, sd = _moments(number)
     # The next value is integrated over; only the estimates are drawn.
-    return float(-np.expm1(-np.exp(-(mean + deviations * sd))).mean())
+    # Far below what is usual the probability is 1: a larger exponent would only overflow.
+    exponent = np.minimum(-(mean + deviations * sd), 700.0)
+    return float(-np.expm1(-np.exp(exponent)).mean())
 
 
 def prediction_limit(number: int, probability: float) -> float:

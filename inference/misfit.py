@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -112,7 +113,7 @@ class Scan:
 
     def placed(self, box: tuple[slice, slice], shape: tuple[int, int]) -> Scan:
         """Return the scan of a part of a map on the grid of all of it; elsewhere no residual is."""
-        whole = {}
+        whole: dict[str, Any] = {}
         for name in ("sigma", "direction", "side", "sign"):
             values = getattr(self, name)
             whole[name] = np.ones(shape, values.dtype) if name == "sign" else np.zeros(shape, values.dtype)

@@ -1,4 +1,4 @@
-"""Choosing pixels: crop, mask, rebin and sum keep position, mask, pictures and dose; ranges and masks of a configuration."""
+"""Choosing pixels: what is cropped, masked, merged and summed keeps position, mask, pictures and dose."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def corner() -> np.ndarray:
 
 
 def dose(image: SpectrumImage) -> float:
-    """Counts per second and exposed pixel stay what they are."""
+    """Return counts per second and exposed pixel, which stay what they are."""
     assert image.acquisition.live_time_s is not None
     exposed = np.count_nonzero(image.kept) / image.n_pixels
     return float(image.total_counts.sum()) / (image.acquisition.live_time_s * exposed)
@@ -203,7 +203,7 @@ def test_masks_are_read_from_arrays_and_pictures(tmp_path: Path) -> None:
     (tmp_path / "broken.npy").write_bytes(b"nothing")
     for name in ("mask.npz", "mask.png"):
         np.testing.assert_array_equal(read_mask(tmp_path / name, (6, 8)), corner())
-    with pytest.raises(InputError, match="is 8 x 6. Transpose it"):
+    with pytest.raises(InputError, match=r"is 8 x 6\. Transpose it"):
         read_mask(tmp_path / "flipped.npy", (6, 8))
     with pytest.raises(InputError, match="must be a readable file"):
         read_mask(tmp_path / "broken.npy", (6, 8))

@@ -109,7 +109,8 @@ def _values(file: Path) -> npt.NDArray[Any]:
 
         picture = np.asarray(imageio.v3.imread(file))
         # Of a colour picture what is not black; how opaque it is does not matter.
-        return picture[..., :3].any(axis=-1) if picture.ndim == 3 and picture.shape[-1] in (3, 4) else picture
+        coloured = picture.ndim == 3 and picture.shape[-1] in (3, 4)
+        return np.asarray(picture[..., :3].any(axis=-1)) if coloured else picture
     import hyperspy.api
 
     signal = hyperspy.api.load(str(file))

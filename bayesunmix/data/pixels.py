@@ -80,7 +80,7 @@ def rebin(image: SpectrumImage, factor: int | tuple[int, int]) -> SpectrumImage:
         inside = values[whole]
         return inside.reshape(rows, down, columns, across, *inside.shape[2:])
 
-    mask = None if image.mask is None else blocks(image.mask).any(axis=(1, 3))
+    mask = None if image.mask is None else np.asarray(blocks(image.mask).any(axis=(1, 3)))
     counts = blocks(image.counts).sum(axis=(1, 3), dtype=np.uint64)
     kept = rows * down * columns * across / image.n_pixels
     if not counts.any() or (mask is not None and not counts[~mask].any()):
@@ -104,7 +104,7 @@ def total(image: SpectrumImage) -> SpectrumImage:
     kept = 1.0 if image.mask is None else 1.0 - float(image.mask.mean())
     return dataclasses.replace(
         image,
-        counts=image.sum_spectrum()[None, None],
+        counts=image.sum_spectrum()[None, None].astype(np.uint64),
         mask=None,
         origin=_moved(image, ((rows - 1) / 2, (columns - 1) / 2)),
         pixel_size=(rows * image.pixel_size[0], columns * image.pixel_size[1]),

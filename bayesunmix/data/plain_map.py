@@ -114,7 +114,7 @@ class PlainMap:
         even = np.repeat(1.0 / width, width)
         spread = np.repeat(np.maximum(in_bin, 1e-300), width)
         within = np.where(np.repeat(in_bin, width) > 0, total / spread, even)
-        used = summed.any(axis=1)
+        used = np.asarray(summed.any(axis=1))
         some = summed if used.all() else summed[used]
         return cls(compact_counts(some), used.reshape(cube.shape[:2]), boundaries, within, axis)
 
