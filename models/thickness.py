@@ -40,11 +40,11 @@ N_COLUMNS = 9
 # The logarithm of a relative thickness is cut off here: empty pixels tell nothing.
 THINNEST = 0.05
 STRAY_EXPONENT_SD = 1.0
-# The exponent of the stray signal is no more standard deviations of its prior away from 0.
-FARTHEST = 2.0
-# A film is taken to be at most so many times as thick as it is on average: beyond, its own absorption saturates, and
-# the slope at the mean thickness says nothing.
-THICKEST = 3.0
+# The exponent of the stray signal is within this of 0: at 1 it is the same everywhere, and nothing makes it more.
+FARTHEST = 1.0
+# Relative thickness for which the second order is good: beyond, the normaliser is so far off that a map would be fitted
+# through its error. Places of a map are taken to lie within, and so is what a count of a phase stands for.
+VALID = (0.3, 2.2)
 
 
 class ThicknessEffect(NamedTuple):

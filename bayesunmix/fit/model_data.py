@@ -18,7 +18,7 @@ from bayesunmix.inference.density import MOST_PROGRAMS, FlatModel, flatten_model
 from bayesunmix.inference.sharding import over_devices
 from bayesunmix.models.abundance import AbundancePrior
 from bayesunmix.models.endmember import family_counts
-from bayesunmix.models.thickness import THICKEST, ThicknessEffect, answered
+from bayesunmix.models.thickness import VALID, ThicknessEffect, answered
 from bayesunmix.models.unmixing import (
     SiteBalance,
     Sites,
@@ -118,7 +118,8 @@ class Blocks:
         )
         normal = float(ratio_of((thickness.blocks * mixed).sum(), present.sum()))
         sd = float(np.hypot(self.forward.film.relative_sd, COUNTS_AS_THICKNESS_SD))
-        relative = np.minimum(ratio_of(mass, normal), THICKEST)
+        # A phase without atoms has no mass; none has more than the expansion bears.
+        relative = np.minimum(ratio_of(mass, normal), VALID[1])
         return ThicknessEffect(thickness.absorption_slope, thickness.stray_share, relative, sd)
 
     @property

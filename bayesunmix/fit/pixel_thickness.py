@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from bayesunmix.data.binning import BinnedCounts
 from bayesunmix.fit.forward import ForwardModel
-from bayesunmix.models.thickness import THICKEST
+from bayesunmix.models.thickness import VALID
 from bayesunmix.shares import shares_of
 from bayesunmix.xray import Refinement, absorption_slope
 
@@ -63,7 +63,7 @@ def pixel_thickness(
     pixels = blocks.pixels_in_block
     relative = total / np.maximum(pixels, 1)
     relative /= max(total.sum(), 1.0) / pixels.sum()
-    relative = np.minimum(relative, THICKEST)
+    relative = np.clip(relative, *VALID)
     centre = 0.5 * (blocks.edges_keV[1:] + blocks.edges_keV[:-1])
     depth = forward.film.depth(forward.elements, mean_composition, centre)
     observed = blocks.counts.sum(axis=0, dtype=np.float64)
