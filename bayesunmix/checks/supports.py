@@ -24,6 +24,7 @@ import numpy.typing as npt
 from bayesunmix.chemistry.quantify import detect
 from bayesunmix.chemistry.ratios import resolved_beyond
 from bayesunmix.phase import Phase, supports_of
+from bayesunmix.severity import Distrust, Doubt, Reservation
 from bayesunmix.shares import ratio_of
 
 if TYPE_CHECKING:
@@ -97,10 +98,10 @@ def find_supports(setup: Setup, drawn: Drawn, level: float) -> Setup:
     phases = tuple(
         phase.as_support() if new else phase for phase, new in zip(setup.phases, found, strict=True)
     )
-    said = [_sentence(setup.phases, lines, int(k), richest) for k in np.flatnonzero(found)]
+    said: list[Doubt] = [_sentence(setup.phases, lines, int(k), richest) for k in np.flatnonzero(found)]
     nothing = "No declared element is detected in any phase: the map says nothing about their compositions."
     if not lines.resolved.any() or not lines.share.any():
-        said.append(nothing)
+        said.append(Distrust(nothing))
     return replace(setup, phases=phases, warnings=(*setup.warnings, *said))
 
 
@@ -117,17 +118,17 @@ def without_supports(
     return replace(fitted, modes=modes), replace(drawn, trust=trust)
 
 
-def _sentence(phases: tuple[Phase, ...], lines: Lines, k: int, richest: int) -> str:
+def _sentence(phases: tuple[Phase, ...], lines: Lines, k: int, richest: int) -> Reservation:
     """Say what a phase was taken for, and why."""
     name, other = phases[k].name, phases[richest].name
     left_out = "It is in no composition and no partition coefficient, and its abundance is a share of counts."
     if not lines.resolved[k]:
-        return (
+        return Reservation(
             f"No declared element is detected in {name}: it was taken for a support, a hole, or a phase of elements "
             f"that were not declared. {left_out}"
         )
     share, beside = (100.0 * float(lines.share[place]) for place in (k, richest))
-    return (
+    return Reservation(
         f"The declared elements make up {share:.2g} % of the counts of {name} and {beside:.2g} % of those of {other}: "
         f"{name} was taken for a support. {left_out} If it is a phase of the sample, declare its main elements."
     )
