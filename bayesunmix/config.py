@@ -129,7 +129,7 @@ class RunConfig:
                     "be left out with free-form endmembers, which know no elements",
                     "is given",
                 )
-        _check_together(self.phases, self.sample.elements)
+        _check_together([phase for phase in self.phases if not phase.is_support], self.sample.elements)
         for truth in self.simulated_phases:
             self._check_truth(truth)
 
