@@ -129,7 +129,7 @@ class RunConfig:
                     "be left out with free-form endmembers, which know no elements",
                     "is given",
                 )
-        _check_together([phase for phase in self.phases if not phase.is_support], self.sample.elements)
+        _check_together(self.phases, self.sample.elements)
         for truth in self.simulated_phases:
             self._check_truth(truth)
 
@@ -307,7 +307,11 @@ def _check_declared(phase: Phase, elements: Sequence[str]) -> None:
 
 
 def _check_together(phases: Sequence[Phase], elements: Sequence[str]) -> None:
-    """Refuse declarations that contradict each other: an element that no phase has, two phases that cannot differ."""
+    """Refuse declarations that contradict each other: an element that no phase has, two phases that cannot differ.
+
+    Of a single element all phases are made, but for those that turn out to be supports.
+    """
+    phases = [phase for phase in phases if not phase.is_support]
     nowhere = [element for element in elements if all(element in phase.absent for phase in phases)]
     if nowhere:
         raise InputError(
@@ -317,7 +321,7 @@ def _check_together(phases: Sequence[Phase], elements: Sequence[str]) -> None:
             "Remove what no phase holds from `sample.elements`; name it in `sample.stray` if the map shows its lines.",
         )
     pure: dict[str, Phase] = {}
-    for phase in phases:
+    for phase in phases if len(elements) > 1 else ():
         present = [element for element in elements if element not in phase.absent]
         if len(present) != 1:
             continue
