@@ -256,6 +256,10 @@ def with_phases(*phases: dict[str, Any], **inference: Any) -> RunConfig:  # noqa
             "phases.film.stoichiometry must be left out for a support",
         ),
         ([{"name": "a", "absent": ELEMENTS}], 'kind = "support"'),
+        (
+            [{"name": "a", "absent": ["Al"]}, {"name": "film", "kind": "support"}],
+            "phases.absent must leave every element of sample.elements in a phase, but Al is absent",
+        ),
     ],
 )
 def test_what_a_support_may_not_declare(phases: list[dict[str, Any]], must: str) -> None:
