@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
 from bayesunmix.errors import InputError
 
@@ -63,16 +61,6 @@ def leading_singular(
     _, vectors = eigh(gram, subset_by_index=(n_energy - n_components, n_energy - 1))
     right = np.ascontiguousarray(vectors[:, ::-1].T)
     return (matrix @ right.T.astype(np.float32)).astype(np.float64), right
-
-
-def single_thread() -> AbstractContextManager[object]:
-    """Context in which matrix products run on one core.
-
-    Products with a handful of phases are too small to share: on a busy machine, waiting for the other thread was
-    measured to cost two to ten times the product itself.
-    """
-    limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
-    return limits
 
 
 def _checked_matrix(field: str, values: npt.ArrayLike, dims: str) -> npt.NDArray[np.number]:

@@ -31,7 +31,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.errors import check_integer, check_positive
-from bayesunmix.inference.arrays import FLOOR, checked_counts, leading_singular, single_thread
+from bayesunmix.inference.arrays import FLOOR, checked_counts, leading_singular
+from bayesunmix.threads import single_thread
 
 #: EM steps of each start before the best one is chosen.
 _SHORT_RUN = 8

@@ -39,8 +39,8 @@ from bayesunmix.inference.arrays import (
     checked_spectra,
     leading_singular,
     pixel_blocks,
-    single_thread,
 )
+from bayesunmix.threads import single_thread
 
 #: Cycles over which the decrease of D is averaged before the fit is called converged: single cycles are uneven.
 _PATIENCE = 5

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.errors import InputError, check_integer
-from bayesunmix.inference.arrays import FLOOR, checked_counts, single_thread
+from bayesunmix.inference.arrays import FLOOR, checked_counts
 from bayesunmix.inference.clustering import cluster
+from bayesunmix.threads import single_thread
 
 #: Clusters to choose vertices from, where the number of sets allows it.
 _MOST_CLUSTERS = 12

@@ -25,7 +25,6 @@ from bayesunmix.fit.draws import Draws, read_draws
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn
-from bayesunmix.inference.arrays import single_thread
 from bayesunmix.inference.laplace import SMALLEST, CutGaussian, cut_gaussian, softplus_slope
 from bayesunmix.inference.mixture import atom_weights, relative_likelihood, responsibilities
 from bayesunmix.inference.sandwich import Stretch, stretch_of, tile_labels
@@ -34,6 +33,7 @@ from bayesunmix.models.abundance import log_weights
 from bayesunmix.models.thickness import THINNEST, answered, counted
 from bayesunmix.models.unmixing import UnmixingData, spectra, thickness_parameters
 from bayesunmix.phase import supports_of
+from bayesunmix.threads import single_thread
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from bayesunmix.data.peak_sources import presence_prior
+from bayesunmix.threads import single_thread
 from bayesunmix.xray import LineTable, Response, continuum_basis
 from bayesunmix.xray.atomic import FAMILIES
 from bayesunmix.xray.calibration import nonnegative_minimum
@@ -179,6 +180,11 @@ class AxisSearch:
         """Return the best axes that differ, the most probable first; none where there is nothing to go by."""
         if not self._values.any() or not self._templates.elements:
             return ()
+        with single_thread():
+            return self._searched()
+
+    def _searched(self) -> tuple[AxisFit, ...]:
+        """Try a grid of axes, and move the best to where they fit best."""
         grid = [(1.0 + gain, offset) for gain in GRID_GAIN.tolist() for offset in GRID_OFFSET_KEV.tolist()]
         coarse = sorted((self._fit(*axis) for axis in grid), key=_score)
         best = self._different(coarse)[:FOLLOWED]

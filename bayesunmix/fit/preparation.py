@@ -27,6 +27,7 @@ from bayesunmix.fit.pixel_thickness import PixelThickness, pixel_thickness
 from bayesunmix.memory import check_preparation
 from bayesunmix.phase import Phase
 from bayesunmix.severity import UNDECLARED, Reservation
+from bayesunmix.threads import single_thread
 from bayesunmix.xray import Detector, LineTable, Refinement, calibrate, refine, thin_film_factor
 from bayesunmix.xray.atomic import FAMILIES
 from bayesunmix.xray.refinement import merge_channels
@@ -107,6 +108,11 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
     InputError
         If they do not go together.
     """
+    with single_thread():
+        return _prepared(image, config)
+
+
+def _prepared(image: SpectrumImage, config: RunConfig) -> Setup:
     notes = [*image.warnings, *config.assumptions()]
     image, beam = _with_instrument(image, config)
     image, sample = given_axis(image, config.map), config.sample
