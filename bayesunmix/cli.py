@@ -23,7 +23,14 @@ import click
 
 from bayesunmix import __version__
 from bayesunmix.config import METHODS, RunConfig
-from bayesunmix.errors import BayesUnmixWarning, InputError, check_choice, one_line
+from bayesunmix.errors import (
+    BayesUnmixWarning,
+    InputError,
+    check_choice,
+    check_number,
+    check_positive,
+    one_line,
+)
 from bayesunmix.log import keeping, log_uncaught, tell
 from bayesunmix.output_settings import FIGURE_FORMATS, UNITS
 from bayesunmix.severity import Doubt
@@ -401,18 +408,47 @@ def compare(
     "--elements", metavar="Mg,Si,...", help="Elements whose lines are looked for in the sum spectrum."
 )
 @_signal_option
-def inspect(map_path: Path, elements: str | None, signal: int | None) -> None:
+@click.option(
+    "--energy-offset-keV",
+    "energy_offset_keV",
+    type=float,
+    help="Centre of the first channel, for the file's. As `map.energy_offset_keV`.",
+)
+@click.option(
+    "--energy-scale-keV",
+    "energy_scale_keV",
+    type=float,
+    help="Width of a channel, in place of the file's. As `map.energy_scale_keV`.",
+)
+def inspect(
+    map_path: Path,
+    elements: str | None,
+    signal: int | None,
+    energy_offset_keV: float | None,
+    energy_scale_keV: float | None,
+) -> None:
     """Say what the file MAP holds: signals, energy axis, acquisition, counts, lines."""
     from bayesunmix.chemistry.stoichiometry import check_elements
 
     named = [symbol.strip() for symbol in elements.split(",")] if elements else []
     symbols = check_elements("--elements", named)
+    if energy_offset_keV is not None:
+        check_number("--energy-offset-keV", energy_offset_keV)
+    if energy_scale_keV is not None:
+        check_positive("--energy-scale-keV", energy_scale_keV)
     from bayesunmix.data.reader import start_reader
 
     start_reader()
     from bayesunmix.data.inspection import inspect_map
 
-    click.echo(inspect_map(map_path, elements=symbols, signal=signal))
+    text = inspect_map(
+        map_path,
+        symbols,
+        signal,
+        energy_offset_keV=energy_offset_keV,
+        energy_scale_keV=energy_scale_keV,
+    )
+    click.echo(text)
 
 
 def _stage(title: str) -> AbstractContextManager[None]:

@@ -21,6 +21,7 @@ from bayesunmix.data.acquisition import (
     filled_with_nan,
     same_key,
 )
+from bayesunmix.severity import Reservation
 
 # exSpy's preferences as they come (exspy._defaults_parser): it fills them in for a file that says nothing.
 _EXSPY_DEFAULTS = {"elevation_deg": 35.0, "azimuth_deg": 0.0, "tilt_deg": 0.0, "resolution_eV": 130.0}
@@ -150,10 +151,11 @@ def default_notes(facts: Acquisition, listed_deg: tuple[float, ...] = ()) -> tup
         else ""
     )
     verb = "are" if len(named) > 1 else "is"
-    return (
+    text = (
         f"The {together} {verb} what exSpy fills in for a file that says nothing: check, or"
-        f" give takeoff_angle_deg (under [instrument] in a configuration).{found}",
+        f" give takeoff_angle_deg (under [instrument] in a configuration).{found}"
     )
+    return (Reservation(text),)
 
 
 def _decides(facts: Acquisition) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesunmix.data.contents import Held, contents
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.data.signals import Given, choose, image_of_signal, pictures
 from bayesunmix.errors import BayesUnmixWarning, InputError
@@ -73,6 +74,26 @@ def read_image(
         except Exception as error:  # readers of damaged files fail with whatever they stumble over
             raise _unreadable(file, error) from None
     return dataclasses.replace(image, warnings=(*said, *image.warnings))
+
+
+def read_contents(file: Path, opened: Callable[[int], None] = lambda _: None) -> tuple[Held, ...]:
+    """Describe every signal of a file; see `read_image`.
+
+    Raises
+    ------
+    InputError
+        With the field ``MAP``, if the file is unreadable.
+    """
+    importlib.import_module("hyperspy.api")
+    with quiet(), _nothing_filled_in():
+        try:
+            signals, _ = _open(file)
+            opened(sum(int(signal.data.nbytes) for signal in signals))
+            return contents(signals)
+        except (InputError, MemoryError):
+            raise
+        except Exception as error:  # as above
+            raise _unreadable(file, error) from None
 
 
 def check_format(file: Path) -> None:

@@ -6,17 +6,20 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.axis_search import ORDINARY_KEV
+from bayesunmix.data.contents import contents_text
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import load
 from bayesunmix.data.peaks import Peak
+from bayesunmix.data.reader import contents_apart
 from bayesunmix.data.reading import Reading, read_peaks
 from bayesunmix.data.stray import ORIGINS, Origin, origins
-from bayesunmix.errors import BayesUnmixWarning
+from bayesunmix.errors import BayesUnmixWarning, InputError, check_path
 from bayesunmix.xray.response import MN_K_ALPHA_KEV
 
 # Candidates of a peak are listed down to this probability, at most so many.
@@ -27,7 +30,12 @@ _UNITS = {"keV": "keV", "deg": "°", "eV": "eV", "s": "s", "nA": "nA"}
 
 
 def inspect_map(
-    path: str | os.PathLike[str], elements: Sequence[str] | None = None, signal: int | None = None
+    path: str | os.PathLike[str],
+    elements: Sequence[str] | None = None,
+    signal: int | None = None,
+    *,
+    energy_offset_keV: float | None = None,
+    energy_scale_keV: float | None = None,
 ) -> str:
     """Describe a file: map, axes, counts, facts and the peaks of the sum spectrum with candidate elements.
 
@@ -38,7 +46,9 @@ def inspect_map(
     elements
         Elements whose lines are looked for first; those that the file names when left out.
     signal
-        Which signal of the file is the map, where there is more than one.
+        Which signal of the file is the map, where there is more than one; all are listed when left out.
+    energy_offset_keV, energy_scale_keV
+        Energy of the first channel's centre and width of a channel, in place of the file's.
 
     Returns
     -------
@@ -48,18 +58,33 @@ def inspect_map(
     Raises
     ------
     InputError
-        If the file cannot be read as a map.
+        If the file holds no spectra, or such without a photon or with negative counts, or cannot be read.
 
     Notes
     -----
     Probabilities are those of `bayesunmix.data.peak_sources`: they follow from the positions and relative heights of
     peaks and from how often an element is met, and are not identifications.
     """
+    file = check_path("MAP", path)
     with warnings.catch_warnings():
         # The text itself holds what is odd about the map.
         warnings.simplefilter("ignore", BayesUnmixWarning)
-        image = load(path, signal)
+        try:
+            image = load(file, signal, energy_offset_keV=energy_offset_keV, energy_scale_keV=energy_scale_keV)
+        except InputError as refused:
+            return _what_is_there(file, signal, refused)
     return f"File      {path}\n{describe(image, elements)}"
+
+
+def _what_is_there(file: Path, signal: int | None, refused: InputError) -> str:
+    """Describe a file that holds no map, or several, as far as it can be."""
+    if not file.exists():
+        raise refused
+    try:
+        held = contents_apart(file)
+    except InputError:
+        raise refused from None
+    return contents_text(file, held, signal, refused)
 
 
 def describe(image: SpectrumImage, elements: Sequence[str] | None = None) -> str:

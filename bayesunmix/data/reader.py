@@ -23,7 +23,8 @@ from typing import IO, Any
 import numpy as np
 
 from bayesunmix.data.acquisition import Acquisition
-from bayesunmix.data.files import FIELD, broken, read_image
+from bayesunmix.data.contents import Held
+from bayesunmix.data.files import FIELD, broken, read_contents, read_image
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.signals import Given
 from bayesunmix.errors import InputError
@@ -114,24 +115,38 @@ def read_apart(file: Path, signal: int | None, given: Given) -> SpectrumImage:
         As `read_image`, and if the reader crashes or never ends.
     """
     with _lock, tempfile.TemporaryDirectory(prefix="bayesunmix-", ignore_cleanup_errors=True) as folder:
-        request = {
-            "file": str(file.absolute()),
-            "signal": signal,
-            "given": dataclasses.asdict(given),
-            "folder": folder,
-        }
-        try:
-            answer = _answer(request, file)
-        except BaseException:
-            # A process that was interrupted in the middle is of no more use.
-            stop_reader()
-            raise
-        if "refused" in answer:
-            field, must, got, remedy = answer["refused"]
-            raise InputError(field, must, got.replace(request["file"], str(file)), remedy)
-        if "failed" in answer:
-            raise OSError(answer["failed"])
+        answer = _asked(file, {"signal": signal, "given": dataclasses.asdict(given), "folder": folder})
         return _unpacked(answer["image"], Path(folder))
+
+
+def contents_apart(file: Path) -> tuple[Held, ...]:
+    """Describe the signals of a file in the reading process; see `bayesunmix.data.files.read_contents`.
+
+    Raises
+    ------
+    InputError
+        As `read_contents`, and if the reader crashes or never ends.
+    """
+    with _lock:
+        answer = _asked(file, {})
+    return tuple(Held(**{**one, "shape": tuple(one["shape"])}) for one in answer["contents"])
+
+
+def _asked(file: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Ask for a map, or for the contents where no folder is given for one; raise what the answer holds of errors."""
+    request = {"file": str(file.absolute()), **wanted}
+    try:
+        answer = _answer(request, file)
+    except BaseException:
+        # A process that was interrupted in the middle is of no more use.
+        stop_reader()
+        raise
+    if "refused" in answer:
+        field, must, got, remedy = answer["refused"]
+        raise InputError(field, must, got.replace(request["file"], str(file)), remedy)
+    if "failed" in answer:
+        raise OSError(answer["failed"])
+    return answer
 
 
 def _answer(request: dict[str, Any], file: Path) -> dict[str, Any]:
@@ -173,12 +188,9 @@ def _served(request: dict[str, Any]) -> dict[str, Any]:
     file = Path(request["file"])
     try:
         _limit_cpu(_CPU_S_PER_BYTE * _size(file))
-        image = read_image(
-            file,
-            request["signal"],
-            Given(**request["given"]),
-            opened=lambda size: _limit_cpu(_CPU_S_PER_UNPACKED_BYTE * size),
-        )
+        if "folder" not in request:
+            return {"contents": [dataclasses.asdict(one) for one in read_contents(file, _opened)]}
+        image = read_image(file, request["signal"], Given(**request["given"]), _opened)
         return {"image": _packed(image, Path(request["folder"]))}
     except InputError as error:
         return {"refused": [error.field, error.must, error.got, error.remedy]}
@@ -186,6 +198,10 @@ def _served(request: dict[str, Any]) -> dict[str, Any]:
         return {"refused": [FIELD, "fit into memory", f'"{file}" does not ({error})', ""]}
     except OSError as error:  # the temporary folder: no space, not writable
         return {"failed": f"the map could not be handed over: {error}"}
+
+
+def _opened(size: int) -> None:
+    _limit_cpu(_CPU_S_PER_UNPACKED_BYTE * size)
 
 
 def _size(file: Path) -> int:

@@ -32,7 +32,7 @@ _NM_PER_UNIT = {
 }
 _CALIBRATE = (
     "Set units, scale and offset in HyperSpy (s.axes_manager[-1].units = 'keV' ...), or give energy_offset_keV and"
-    " energy_scale_keV (under [map] in a configuration)."
+    " energy_scale_keV (under [map] in a configuration; --energy-offset-keV and --energy-scale-keV of `inspect`)."
 )
 
 
@@ -170,16 +170,21 @@ def choose(signals: Sequence[HyperSpySignal], wanted: int | None, file: str) -> 
                 "signal", "be a spectrum image", f"{wanted} is {describe(signals[wanted])}", listed
             )
         return wanted
-    spectra = [i for i, signal in enumerate(signals) if is_spectra(signal)]
-    maps = [i for i in spectra if signals[i].axes_manager.navigation_dimension > 0] or spectra
-    # Beside an EDS map there may be an EELS one, which is no rival.
-    chosen = [i for i in maps if _signal_type(signals[i]).startswith("EDS")] or maps
+    chosen = rivals(signals)
     if not chosen:
         raise InputError("MAP", "hold a spectrum image", f'"{file}" holds {listed or "nothing"}')
     if len(chosen) > 1:
         remedy = "Choose one with --signal N (signal=N in Python)."
         raise InputError("MAP", "hold one EDS map", f'"{file}" holds {len(chosen)} among {listed}', remedy)
     return chosen[0]
+
+
+def rivals(signals: Sequence[HyperSpySignal]) -> list[int]:
+    """Return the indices of the signals that the map is chosen from."""
+    spectra = [i for i, signal in enumerate(signals) if is_spectra(signal)]
+    maps = [i for i in spectra if signals[i].axes_manager.navigation_dimension > 0] or spectra
+    # Beside an EDS map there may be an EELS one, which is no rival.
+    return [i for i in maps if _signal_type(signals[i]).startswith("EDS")] or maps
 
 
 def pictures(signals: Sequence[HyperSpySignal], chosen: int) -> dict[str, npt.NDArray[Any]]:
@@ -198,9 +203,16 @@ def pictures(signals: Sequence[HyperSpySignal], chosen: int) -> dict[str, npt.ND
 
 def describe(signal: HyperSpySignal) -> str:
     """Say in a few words what a signal is: kind, title and shape."""
-    kind = (_signal_type(signal) or "spectra") if is_spectra(signal) else "picture"
+    kind = kind_of(signal)
     title = signal.metadata.get_item("General.title") or "untitled"
     return f'{kind} "{title}" {" x ".join(str(size) for size in signal.data.shape)}'
+
+
+def kind_of(signal: HyperSpySignal) -> str:
+    """Name the kind of a signal in a word."""
+    if is_spectra(signal):
+        return _signal_type(signal) or "spectra"
+    return "picture" if signal.data.ndim > 1 else "numbers"
 
 
 def _stored_mask(metadata: dict[str, Any], shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
@@ -243,7 +255,7 @@ def _grid(axes: Sequence[Axis]) -> tuple[_Grid, tuple[str, ...]]:
     """Return the grid of up to two navigation axes, rows first, and what is odd about it."""
     if not axes:
         return _Grid(), ()
-    units = [_unit(axis) for axis in axes]
+    units = [unit_of(axis) for axis in axes]
     factors = [1.0] * len(axes)
     if units[0] != units[-1]:
         if not all(unit.lower() in _NM_PER_UNIT for unit in units):
@@ -270,17 +282,12 @@ def _energy_centres(axis: Axis, given: Given) -> npt.NDArray[np.float64]:
     channels = np.arange(axis.size, dtype=np.float64)
     if offset is not None and scale is not None:
         return uniform_axis(offset + scale * channels)
-    unit = _unit(axis)
+    unit = unit_of(axis)
     if unit.lower() not in _KEV_PER_UNIT:
         got = f"has the unit {unit}" if unit else "has no unit: it is not calibrated"
         raise InputError("energy axis", "be calibrated in eV or keV", got, _CALIBRATE)
     kev = _KEV_PER_UNIT[unit.lower()]
-    if (
-        axis.is_uniform
-        and scale is None
-        and unit.lower() == "kev"
-        and (axis.scale, axis.offset) == (1.0, 0.0)
-    ):
+    if scale is None and not is_calibrated(axis):
         raise InputError("energy axis", "be calibrated", "has scale 1 and offset 0", _CALIBRATE)
     own = uniform_axis(kev * np.asarray(axis.axis, dtype=np.float64))
     if offset is None and scale is None:
@@ -290,10 +297,18 @@ def _energy_centres(axis: Axis, given: Given) -> npt.NDArray[np.float64]:
     return uniform_axis(start + (step if scale is None else scale) * channels)
 
 
+def is_calibrated(axis: Axis) -> bool:
+    """Whether an axis is one of energies, and not of channel numbers that are called keV."""
+    unit = unit_of(axis).lower()
+    counted = unit == "kev" and axis.is_uniform and (axis.scale, axis.offset) == (1.0, 0.0)
+    return unit in _KEV_PER_UNIT and not counted
+
+
 def _signal_type(signal: HyperSpySignal) -> str:
     return str(signal.metadata.get_item("Signal.signal_type") or "")
 
 
-def _unit(axis: Axis) -> str:
+def unit_of(axis: Axis) -> str:
+    """Return the unit of an axis as the file writes it, empty where it has none."""
     unit = axis.units
     return "" if unit is None or str(unit) in ("<undefined>", "None") else str(unit).strip()

@@ -12,6 +12,7 @@ from bayesunmix.config import RunConfig
 from bayesunmix.data.axis_search import ORDINARY_KEV, AxisFit, AxisSearch, likely_axis, rival_axis
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.settings import MapConfig
+from bayesunmix.severity import Reservation
 from bayesunmix.xray import Detector, LineTable, Refinement
 from bayesunmix.xray.refinement import merge_channels
 
@@ -45,7 +46,7 @@ class EnergyAxis:
         if abs(self.shift_keV) <= ORDINARY_KEV:
             return None
         whose = "The configuration's" if self.source == "configuration" else "The file's"
-        return (
+        return Reservation(
             f"{whose} energy axis is off by {1e3 * self.shift_keV:+.0f} eV at {self.at_keV:.2f} keV (offset"
             f" {1e3 * self.offset_keV:+.0f} eV, gain {self.gain:.4f}) and was corrected. To settle it, set"
             f" `map.energy_offset_keV` = {self.first_keV:.5f} and `map.energy_scale_keV` = {self.step_keV:.7f}."
@@ -102,7 +103,7 @@ def searched_axis(
 
 
 def _doubt(rival: AxisFit) -> str:
-    return (
+    return Reservation(
         f"Another energy axis, offset {1e3 * rival.offset_keV:+.0f} eV and gain {rival.gain:.4f}, explains the total"
         f" spectrum nearly as well, with {', '.join(rival.elements)}: check the axis, and set `map.energy_offset_keV`"
         " and `map.energy_scale_keV`."
