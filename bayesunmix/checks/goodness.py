@@ -87,13 +87,15 @@ def expected_spectrum(
         Counts of each phase.
     spectra : (phase, energy)
         Unit sum, on bins or on channels.
-    tilt : (bin,)
-        From `pooled_tilt`.
+    tilt : (bin,) or (phase, bin)
+        From `pooled_tilt`, of all pixels or of those of each phase; in the latter case each keeps its counts.
     starts : (bin + 1,), optional
         First channel of each bin, where the spectra are on channels.
     """
-    factor = tilt if starts is None else np.repeat(tilt, np.diff(starts))
+    factor = tilt if starts is None else np.repeat(tilt, np.diff(starts), axis=-1)
     tilted = spectra * factor
+    if tilt.ndim == 2:
+        return amounts[:, None] * shares_of(tilted)
     kept = (amounts @ tilted).sum() / max(amounts.sum(), 1e-300)
     return np.asarray(amounts[:, None] * tilted / max(kept, 1e-300))
 
@@ -227,9 +229,13 @@ def total_expected(
 
 
 def _whole(setup: Setup, pixels: PixelPosterior, thickness: ThicknessDraws) -> tuple[FloatArray, FloatArray]:
-    """Sum the counts of each phase over the map, and find the tilt of its total spectrum."""
+    """Sum the counts of each phase over the map, and find the tilt of what it adds to the total spectrum.
+
+    A film is thin where grains are thick: one tilt for all would be that of neither.
+    """
     totals, shares = setup.image.total_counts.ravel().astype(float), pixels.count_share.astype(float)
-    return totals @ shares, pooled_tilt(thickness, shares, totals)
+    counts = totals[:, None] * shares
+    return counts.sum(axis=0), np.stack([pooled_tilt(thickness, shares, own) for own in counts.T])
 
 
 def _filled(expected: FloatArray) -> npt.NDArray[np.intp]:

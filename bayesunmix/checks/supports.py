@@ -1,14 +1,16 @@
 """Which phases hold no element of the sample: carbon films, holes, and phases of elements that nobody declared.
 
 A phase's counts are lines of the declared elements, stray lines and continuum. With S_k the share of the first in the
-counts of phase k, and S the largest S_k of the map, a phase is taken for a support when
+counts of phase k, T_k the counts of a place where it is, and S and S T the largest of the map, a phase is taken for a
+support when
 
     S_k < 0.1 S                                                 traces at most, whatever their origin
+    S_k < 0.25 S, and S_k T_k < 0.05 S T                        a haze of lines where the map is thin
     S_k < 0.5 S, and no declared element is resolved in k       nothing, as far as few counts can tell
 
-The first is what a film beside bright grains looks like: electrons beside the beam, and X-rays of the column, put a few
-per cent of the sample's lines into every spectrum, which many counts then resolve. The second allows for what a hole of
-few counts leaves open. *Resolved* is what `bayesunmix.chemistry.ratios` calls an amount whose interval leaves zero out
+The first two are what a film beside bright grains looks like: electrons beside the beam, and X-rays of the column, put
+some of the sample's lines into every spectrum, which many counts then resolve. The third allows for what a hole of few
+counts leaves open. *Resolved* is what `bayesunmix.chemistry.ratios` calls an amount whose interval leaves zero out
 although it was looked at because it was seen. A phase that holds most lines, or a map in which no phase holds any, is
 never a support: something must be left to have a composition.
 """
@@ -23,9 +25,10 @@ import numpy.typing as npt
 
 from bayesunmix.chemistry.quantify import detect
 from bayesunmix.chemistry.ratios import resolved_beyond
+from bayesunmix.inference.misfit import pooled_amounts
 from bayesunmix.phase import Phase, supports_of
 from bayesunmix.severity import Distrust, Doubt, Reservation
-from bayesunmix.shares import ratio_of
+from bayesunmix.shares import ratio_of, shares_of
 
 if TYPE_CHECKING:
     from bayesunmix.fit.draws import Draws
@@ -35,9 +38,16 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-# Shares of the declared elements' lines, relative to the phase that has most: of traces, and of what is not resolved.
+# Shares of the declared elements' lines, relative to the phase that has most: of traces, of a haze, and of what is not
+# resolved.
 TRACES = 0.1
+HAZE = 0.25
 UNRESOLVED = 0.5
+# Lines of a haze in a place, relative to those where there are most.
+THIN = 0.05
+# Blocks that tell, evenly spread, and rounds of the descent in each.
+MOST_BLOCKS = 2000
+SWEEPS = 100
 
 
 @dataclass(frozen=True)
@@ -50,13 +60,32 @@ class Lines:
         Their mean share of the phase's counts.
     resolved : (phase,) bool
         Whether any declared element is resolved from zero; all True for a single point, which cannot tell.
+    place : (phase,)
+        Counts of a place where the phase is, in any unit.
     """
 
     share: FloatArray
     resolved: npt.NDArray[np.bool_]
+    place: FloatArray
 
 
-def declared_lines(draws: Draws, owner: npt.NDArray[np.int64], n_elements: int, level: float) -> Lines:
+def counts_of_places(counts: npt.NDArray[np.generic], spectra: FloatArray) -> FloatArray:
+    """Mean counts of the blocks in which each phase is, weighted by its share of them, shape (phase,).
+
+    Parameters
+    ----------
+    counts : (block, energy)
+    spectra : (phase, energy)
+        Endmembers, unit sum.
+    """
+    part = np.asarray(counts[:: -(-len(counts) // MOST_BLOCKS)], np.float64)
+    share = shares_of(pooled_amounts(part, spectra, SWEEPS))
+    return ratio_of(part.sum(axis=1) @ share, share.sum(axis=0))
+
+
+def declared_lines(
+    draws: Draws, owner: npt.NDArray[np.int64], n_elements: int, level: float, place: FloatArray
+) -> Lines:
     """Measure the lines of the declared elements in the draws.
 
     Parameters
@@ -68,16 +97,18 @@ def declared_lines(draws: Draws, owner: npt.NDArray[np.int64], n_elements: int, 
         Number of declared elements.
     level : float
         Probability of the intervals.
+    place : (phase,)
+        From `counts_of_places`.
     """
     total = draws.total
     share = ratio_of(draws.family_counts[..., owner < n_elements].sum(axis=-1), total).mean(axis=(0, 1))
     amounts = ratio_of(draws.weights[..., :n_elements], total[..., None])
     flat = amounts.reshape(-1, *amounts.shape[2:])
     if len(flat) == 1:
-        return Lines(share, np.ones(len(share), bool))
+        return Lines(share, np.ones(len(share), bool), place)
     found = detect(flat)
     clear = (found.uncertainty > 0.0) & (found.estimate > resolved_beyond(level) * found.uncertainty)
-    return Lines(share, clear.any(axis=-1))
+    return Lines(share, clear.any(axis=-1), place)
 
 
 def bare(lines: Lines) -> npt.NDArray[np.bool_]:
@@ -86,13 +117,16 @@ def bare(lines: Lines) -> npt.NDArray[np.bool_]:
     richest = int(lines.share.argmax())
     if not (relative[richest] > 0.0 and lines.resolved[richest]):
         return np.zeros(len(relative), bool)
-    return (relative < TRACES) | ((relative < UNRESOLVED) & ~lines.resolved)
+    amount = lines.share * lines.place
+    haze = (relative < HAZE) & (ratio_of(amount, amount.max()) < THIN)
+    return (relative < TRACES) | haze | ((relative < UNRESOLVED) & ~lines.resolved)
 
 
 def find_supports(setup: Setup, drawn: Drawn, level: float) -> Setup:
     """Return the setup in which the phases that turned out to be supports are declared so, with a sentence on each."""
     forward = setup.forward
-    lines = declared_lines(drawn.draws, forward.owner, len(forward.elements), level)
+    place = counts_of_places(setup.blocks.counts, drawn.draws.spectra.mean(axis=(0, 1)))
+    lines = declared_lines(drawn.draws, forward.owner, len(forward.elements), level, place)
     found = bare(lines) & ~supports_of(setup.phases)
     richest = int(lines.share.argmax())
     phases = tuple(
