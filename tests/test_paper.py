@@ -332,7 +332,7 @@ def test_configuration_of_the_output() -> None:
             {"output": {"oxygens": {"Ol": 4}}},
             r"`output.oxygens` must name phases of the sample: Brg, Fp, but holds \"Ol\"",
         ),
-        ({"output": {"oxygens": 0}}, r"`output.oxygens` must be positive"),
+        ({"output": {"oxygens": 0}}, r"`output.oxygens` must lie between 0.1 and 1000, but is 0"),
         ({"output": {"ferric": 2}}, r"`output.ferric` must lie between 0 and 1"),
         ({"output": {"ferric": {"Ol": 0.1}}}, r"`output.ferric` must name phases of the sample"),
         ({"output": {"valences": {"Fe": 0}}}, r"`output.valences.Fe` must lie between 0.5 and 8"),

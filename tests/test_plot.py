@@ -99,6 +99,14 @@ class StandIn:
     def verdict(self) -> Verdict:
         return judge(self.said)
 
+    @property
+    def supports(self) -> list[str]:
+        return [name for name in self.phases if name in self.run.get("supports", [])]
+
+    @property
+    def sample_phases(self) -> list[str]:
+        return [name for name in self.phases if name not in self.supports]
+
     def summary(self) -> pd.DataFrame:
         return self.tables["composition"]
 
