@@ -78,7 +78,7 @@ def _axes(image: SpectrumImage, offset: float, scale: float, named: tuple[str, .
     facts = image.acquisition
     beam = facts.beam_energy_keV or ASSUMED_BEAM_KEV[facts.microscope or "TEM"]
     table, detector = LineTable.built_in(beam), nominal_detector(facts)
-    edges = offset + scale * (np.arange(image.n_channels + 1) - 0.5)
+    edges = offset + scale * (np.arange(image.n_channels + 1, dtype=np.float64) - 0.5)
     merged = merge_channels(image.sum_spectrum().astype(np.float64), edges, detector.response)
     search = AxisSearch(*merged, detector.response, table, beam, detector.efficiency, named)
     return [_guessed(fit, offset, scale) for fit in search.fits()]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -84,8 +86,8 @@ def _held(signal: HyperSpySignal, rival: bool) -> Held:
     shape = tuple(int(size) for size in signal.data.shape)
     if not is_spectra(signal):
         return Held(kind_of(signal), title, shape)
-    import dask.array as da
-
+    # dask ships no types.
+    da: Any = importlib.import_module("dask.array")
     axis = signal.axes_manager.signal_axes[0]
     # In blocks, whatever the size.
     values = da.asarray(signal.data)

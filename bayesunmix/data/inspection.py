@@ -100,12 +100,12 @@ def _what_is_there(
     if chosen is None or not chosen.counts or chosen.calibrated:
         return text
     # Any axis will do to get at the counts.
-    image = load(file, signal, energy_offset_keV=0.0, energy_scale_keV=0.01)
+    image = load(file, signal, energy_offset_keV=0.0, energy_scale_keV=0.001)
     axis = guess_axis(image, tuple(elements or ()))
     if axis is None:
         return f"{text}\n{_NO_AXIS}"
     known = dataclasses.replace(
-        image, energy_keV=axis.offset_keV + axis.scale_keV * np.arange(image.n_channels)
+        image, energy_keV=axis.offset_keV + axis.scale_keV * np.arange(image.n_channels, dtype=np.float64)
     )
     return (
         f"{text}\n{_AN_AXIS}\n[map]\nenergy_offset_keV = {axis.offset_keV:.4f}\n"
