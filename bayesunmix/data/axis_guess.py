@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
 from bayesunmix.data.axis_search import AxisFit, AxisSearch
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.data.reading import ASSUMED_BEAM_KEV, nominal_detector
+from bayesunmix.data.reading import ASSUMED_BEAM_KEV, nominal_detector, read_peaks
 from bayesunmix.xray import LineTable
 from bayesunmix.xray.refinement import merge_channels
 
@@ -19,8 +20,8 @@ LEAST_END_KEV = 4.0
 # An axis is certain where it leaves nearly nothing, and any other clearly more (mean squares, in errors). Of the real
 # maps at hand the right axis leaves 1.5 or less, and the next one half as much again.
 MOST_LEFT, NEXT_LEFT = 2.0, 1.25
-# One amount of one element can be put on any single peak.
-LEAST_ELEMENTS = 3
+# One amount of one element can be put on any single peak, and a continuum lies on any axis.
+LEAST_ELEMENTS, LEAST_PEAKS = 3, 3
 SAME_OFFSET_KEV, SAME_SCALE = 0.03, 0.01
 
 
@@ -70,7 +71,11 @@ def guess_axis(image: SpectrumImage, elements: tuple[str, ...] = ()) -> GuessedA
     if best is None or best.misfit > MOST_LEFT or len(best.elements) < LEAST_ELEMENTS:
         return None
     others = (axis.misfit for axis in found if not axis.same_as(best))
-    return best if min(others, default=np.inf) > NEXT_LEFT * best.misfit else None
+    if min(others, default=np.inf) <= NEXT_LEFT * best.misfit:
+        return None
+    energy = best.offset_keV + best.scale_keV * np.arange(image.n_channels, dtype=np.float64)
+    reading = read_peaks(dataclasses.replace(image, energy_keV=energy), best.elements)
+    return best if len(reading.spectrum.peaks) >= LEAST_PEAKS else None
 
 
 def _axes(image: SpectrumImage, offset: float, scale: float, named: tuple[str, ...]) -> list[GuessedAxis]:
