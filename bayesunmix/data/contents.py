@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -84,8 +86,8 @@ def _held(signal: HyperSpySignal, rival: bool) -> Held:
     shape = tuple(int(size) for size in signal.data.shape)
     if not is_spectra(signal):
         return Held(kind_of(signal), title, shape)
-    import dask.array as da
-
+    # dask ships no types.
+    da: Any = importlib.import_module("dask.array")
     axis = signal.axes_manager.signal_axes[0]
     # In blocks, whatever the size.
     values = da.asarray(signal.data)
@@ -125,8 +127,8 @@ def contents_text(file: Path, held: Sequence[Held], signal: int | None, refused:
     InputError
         As `refused`, where there are no spectra, or such without a photon or with negative counts.
     """
-    among = [n for n, one in enumerate(held) if one.rival] if signal is None else [signal]
-    chosen = [held[n] for n in among if n < len(held) and held[n].spectra]
+    among = _among(held, signal)
+    chosen = [held[n] for n in among]
     if not chosen or (len(chosen) == 1 and not _worth_describing(chosen[0])):
         raise refused
     several = sum(one.spectra for one in held) > 1
@@ -138,6 +140,16 @@ def contents_text(file: Path, held: Sequence[Held], signal: int | None, refused:
     else:
         lines.append(f"No map    {refused}")
     return "\n".join(lines)
+
+
+def the_map(held: Sequence[Held], signal: int | None) -> Held | None:
+    """Return the only signal that may be meant, None where there is none or more than one."""
+    among = _among(held, signal)
+    return held[among[0]] if len(among) == 1 else None
+
+
+def _among(held: Sequence[Held], signal: int | None) -> list[int]:
+    return [n for n, one in enumerate(held) if (one.rival if signal is None else n == signal and one.spectra)]
 
 
 def _worth_describing(one: Held) -> bool:

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.axis_guess import guess_axis
 from bayesunmix.data.axis_search import ORDINARY_KEV
-from bayesunmix.data.contents import contents_text
+from bayesunmix.data.contents import contents_text, the_map
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import load
 from bayesunmix.data.peaks import Peak
@@ -26,6 +27,14 @@ from bayesunmix.xray.response import MN_K_ALPHA_KEV
 LEAST_SHOWN, MOST_SHOWN = 0.02, 4
 # An element that nobody named is proposed for the sample from this probability on.
 CERTAIN = 0.9
+_NO_AXIS = (
+    "Axis      looked for in the sum spectrum and not found: no calibration that is usual explains it alone. Give the"
+    " energy of the first channel and the width of a channel (--energy-offset-keV, --energy-scale-keV)."
+)
+_AN_AXIS = (
+    "Axis      one usual calibration alone explains the sum spectrum. What follows is on it; check it, and put it into"
+    " the configuration:"
+)
 _UNITS = {"keV": "keV", "deg": "°", "eV": "eV", "s": "s", "nA": "nA"}
 
 
@@ -72,11 +81,13 @@ def inspect_map(
         try:
             image = load(file, signal, energy_offset_keV=energy_offset_keV, energy_scale_keV=energy_scale_keV)
         except InputError as refused:
-            return _what_is_there(file, signal, refused)
+            return _what_is_there(file, elements, signal, refused)
     return f"File      {path}\n{describe(image, elements)}"
 
 
-def _what_is_there(file: Path, signal: int | None, refused: InputError) -> str:
+def _what_is_there(
+    file: Path, elements: Sequence[str] | None, signal: int | None, refused: InputError
+) -> str:
     """Describe a file that holds no map, or several, as far as it can be."""
     if not file.exists():
         raise refused
@@ -84,7 +95,22 @@ def _what_is_there(file: Path, signal: int | None, refused: InputError) -> str:
         held = contents_apart(file)
     except InputError:
         raise refused from None
-    return contents_text(file, held, signal, refused)
+    text = contents_text(file, held, signal, refused)
+    chosen = the_map(held, signal)
+    if chosen is None or not chosen.counts or chosen.calibrated:
+        return text
+    # Any axis will do to get at the counts.
+    image = load(file, signal, energy_offset_keV=0.0, energy_scale_keV=0.001)
+    axis = guess_axis(image, tuple(elements or ()))
+    if axis is None:
+        return f"{text}\n{_NO_AXIS}"
+    known = dataclasses.replace(
+        image, energy_keV=axis.offset_keV + axis.scale_keV * np.arange(image.n_channels, dtype=np.float64)
+    )
+    return (
+        f"{text}\n{_AN_AXIS}\n[map]\nenergy_offset_keV = {axis.offset_keV:.4f}\n"
+        f"energy_scale_keV = {axis.scale_keV:.7f}\n\n{describe(known, elements)}"
+    )
 
 
 def describe(image: SpectrumImage, elements: Sequence[str] | None = None) -> str:

@@ -137,7 +137,7 @@ def read_peaks(image: SpectrumImage, given: tuple[str, ...] = ()) -> Reading:
     facts = image.acquisition
     beam = facts.beam_energy_keV or ASSUMED_BEAM_KEV[facts.microscope or "TEM"]
     table = LineTable.built_in(beam)
-    detector = _detector(facts)
+    detector = nominal_detector(facts)
     wanted = tuple(given or facts.elements)
     spectrum = _spectrum(image, table, beam, detector)
     fits: tuple[AxisFit, ...] = ()
@@ -187,7 +187,8 @@ def _spectrum(image: SpectrumImage, table: LineTable, beam: float, detector: Det
     return SumSpectrum(*merged, detector.response, table, beam, detector.efficiency)
 
 
-def _detector(facts: Acquisition) -> Detector:
+def nominal_detector(facts: Acquisition) -> Detector:
+    """Return a detector as the facts, or habit, have it."""
     try:
         response = Response.from_resolution(facts.resolution_eV or TYPICAL_RESOLUTION_EV)
     except InputError:
