@@ -39,4 +39,4 @@ def ratio_of(above: npt.ArrayLike, below: npt.ArrayLike) -> FloatArray:
     [0.5, 0.0]
     """
     top, bottom = np.broadcast_arrays(np.asarray(above, np.float64), np.asarray(below, np.float64))
-    return np.divide(top, bottom, out=np.zeros(top.shape), where=bottom > NOTHING)
+    return np.asarray(np.divide(top, bottom, out=np.zeros(top.shape), where=bottom > NOTHING))

@@ -80,7 +80,7 @@ def cut_gaussian(z: FloatArray, hessian: FloatArray, positive: slice) -> CutGaus
 
 def softplus_slope(z: FloatArray) -> FloatArray:
     """Slope dy / dz of y = softplus(z), kept above the smallest number whose inverse squared still is one."""
-    return np.maximum(expit(z), LEAST_SLOPE)
+    return np.asarray(np.maximum(expit(z), LEAST_SLOPE))
 
 
 def laplace_draws(

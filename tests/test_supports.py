@@ -134,7 +134,7 @@ def test_the_support_is_where_it_was_drawn(declared: Result, truth: SimulatedMap
 
 
 def test_what_a_support_cannot_be_asked(declared: Result) -> None:
-    with pytest.raises(InputError, match="numerator. must be one of the phases gamma, eta.*film.*a support"):
+    with pytest.raises(InputError, match=r"numerator. must be one of the phases gamma, eta.*film.*a support"):
         declared.partition("film", "gamma")
     with pytest.raises(InputError, match="formulas"):
         dataclasses.replace(declared, run={**declared.run, "config": _with_oxygen(declared)}).sites(
@@ -224,14 +224,39 @@ def test_one_phase_on_a_support(tmp_path: Path) -> None:
     ("share", "resolved", "place", "expected"),
     [
         ([0.6, 0.5, 0.0], [True, True, False], [1, 1, 1], [False, False, True]),  # nothing
-        ([0.6, 0.5, 0.02], [True, True, True], [1, 1, 1], [False, False, True]),  # traces beside bright grains
-        ([0.6, 0.5, 0.1], [True, True, True], [1, 1, 0.2], [False, False, True]),  # a haze where the map is thin
-        ([0.6, 0.5, 0.1], [True, True, True], [1, 1, 0.9], [False, False, False]),  # dilute, in a thick matrix
+        (
+            [0.6, 0.5, 0.02],
+            [True, True, True],
+            [1, 1, 1],
+            [False, False, True],
+        ),  # traces beside bright grains
+        (
+            [0.6, 0.5, 0.1],
+            [True, True, True],
+            [1, 1, 0.2],
+            [False, False, True],
+        ),  # a haze where the map is thin
+        (
+            [0.6, 0.5, 0.1],
+            [True, True, True],
+            [1, 1, 0.9],
+            [False, False, False],
+        ),  # dilute, in a thick matrix
         ([0.6, 0.5, 0.5], [True, True, True], [1, 1, 0.02], [False, False, False]),  # thin, but of the sample
-        ([0.6, 0.5, 0.2], [True, True, False], [1, 1, 1], [False, False, True]),  # few counts, nothing resolved
+        (
+            [0.6, 0.5, 0.2],
+            [True, True, False],
+            [1, 1, 1],
+            [False, False, True],
+        ),  # few counts, nothing resolved
         ([0.6, 0.5, 0.2], [True, True, True], [1, 1, 1], [False, False, False]),  # dilute, but there
         ([0.6, 0.5, 0.4], [True, True, False], [1, 1, 1], [False, False, False]),  # most lines, badly known
-        ([0.0, 0.0, 0.0], [True, True, True], [1, 1, 1], [False, False, False]),  # nothing anywhere: none left out
+        (
+            [0.0, 0.0, 0.0],
+            [True, True, True],
+            [1, 1, 1],
+            [False, False, False],
+        ),  # nothing anywhere: none left out
         ([0.02, 0.01, 0.01], [False, False, False], [1, 1, 1], [False, False, False]),
     ],
 )
@@ -280,7 +305,7 @@ def test_what_a_support_may_not_declare(phases: list[dict[str, Any]], must: str)
 
 
 def test_free_endmembers_know_no_support() -> None:
-    with pytest.raises(InputError, match="film.kind.*free-form"):
+    with pytest.raises(InputError, match=r"film.kind.*free-form"):
         with_phases({"name": "a"}, {"name": "film", "kind": "support"}, endmembers="free", method="map")
 
 

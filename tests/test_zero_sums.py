@@ -48,7 +48,7 @@ def amounts(*shape: int, largest: float = 1e6) -> st.SearchStrategy[FloatArray]:
 
 
 def counts(*shape: int) -> st.SearchStrategy[npt.NDArray[np.float32]]:
-    """Counts in which whole rows and whole columns are empty."""
+    """Draw counts in which whole rows and whole columns are empty."""
 
     def emptied(parts: tuple[Any, Any, Any]) -> npt.NDArray[np.float32]:
         values, rows, columns = parts

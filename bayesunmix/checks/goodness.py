@@ -73,7 +73,7 @@ def pooled_tilt(thickness: ThicknessDraws, shares: FloatArray, totals: FloatArra
     absorbed = thickness.scale[0] * excess * effect.absorption_slope
     tilt = 1.0 + absorbed - thickness.exponent[0] * log_relative * effect.stray_share
     # To first order a strong effect would leave less than nothing.
-    return np.maximum(tilt, LEAST_TILT)
+    return np.asarray(np.maximum(tilt, LEAST_TILT))
 
 
 def expected_spectrum(

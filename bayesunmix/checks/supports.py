@@ -108,7 +108,7 @@ def declared_lines(
         return Lines(share, np.ones(len(share), bool), place)
     found = detect(flat)
     clear = (found.uncertainty > 0.0) & (found.estimate > resolved_beyond(level) * found.uncertainty)
-    return Lines(share, clear.any(axis=-1), place)
+    return Lines(share, np.asarray(clear.any(axis=-1)), place)
 
 
 def bare(lines: Lines) -> npt.NDArray[np.bool_]:

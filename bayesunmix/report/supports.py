@@ -15,4 +15,5 @@ def supports_note(result: Result) -> str:
         return ""
     listed = " and ".join(filter(None, [", ".join(supports[:-1]), supports[-1]]))
     verb, pronoun = ("is a support", "its") if len(supports) == 1 else ("are supports", "their")
-    return f" {listed} {verb}, in no composition and no partition coefficient; {pronoun} abundance is a share of counts."
+    left_out = f"{verb}, in no composition and no partition coefficient"
+    return f" {listed} {left_out}; {pronoun} abundance is a share of counts."
