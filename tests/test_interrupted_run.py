@@ -24,7 +24,8 @@ from bayesunmix.config import RunConfig
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import save
 from bayesunmix.errors import BayesUnmixWarning, InputError
-from bayesunmix.output_folder import NEW, claimed, names_of
+from bayesunmix.output_folder import LOG, NEW, claimed
+from bayesunmix.output_folder import names_of as all_names_of
 from bayesunmix.report import files, page, paper
 from bayesunmix.report.page import write_report
 from bayesunmix.result import Result, open_result
@@ -70,6 +71,11 @@ class Undisturbed:
     config: RunConfig
     folder: Path
     result: Result
+
+
+def names_of(folder: Path) -> list[str]:
+    """Files of a result; the log of what was said grows from run to run."""
+    return [name for name in all_names_of(folder) if name != LOG]
 
 
 @pytest.fixture(scope="module", autouse=True)
