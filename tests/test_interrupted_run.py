@@ -303,7 +303,7 @@ def test_a_disk_that_takes_no_stages_ends_no_run(
 # -- kills ------------------------------------------------------------------------------------------------------------
 
 KILLED = """
-import os, signal, sys
+import os, signal, sys, types
 stage, inside, arguments = sys.argv[1], sys.argv[2] == "in", sys.argv[3:]
 from bayesunmix import output_folder
 from bayesunmix.checkpoint import Stages
@@ -322,7 +322,8 @@ def run(self, name, compute, *kind):
 Stages.run = run
 if stage == "files":
     if inside:
-        output_folder.os.replace = die
+        # Of this module alone: stages are kept by the same call.
+        output_folder.os = types.SimpleNamespace(**{**vars(os), "replace": die})
     else:
         output_folder._settle = lambda folder: die() if (folder / output_folder.COMPLETE).is_dir() else None
 from bayesunmix.cli import main
