@@ -24,7 +24,7 @@ from bayesunmix.config import RunConfig
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import save
 from bayesunmix.errors import BayesUnmixWarning, InputError
-from bayesunmix.output_folder import NEW, claimed, names_of
+from bayesunmix.output_folder import LOG, NEW, claimed, names_of
 from bayesunmix.report import files, page, paper
 from bayesunmix.report.page import write_report
 from bayesunmix.result import Result, open_result
@@ -97,6 +97,13 @@ def _run(image: SpectrumImage, config: RunConfig, folder: Path | None, **options
     return run_image(image, config, folder, progress=False, **options)
 
 
+def result_files(folder: Path) -> list[str]:
+    """Names of the files of a result; the log is that of the run, and a result that is saved later has none."""
+    names = names_of(folder)
+    names.remove(LOG)
+    return names
+
+
 def assert_the_same(folder: Path, other: Path) -> None:
     """Compare tables, and every array of the posterior, bit for bit."""
     assert names_of(folder) == names_of(other)
@@ -152,12 +159,15 @@ def test_a_resumed_run_equals_the_undisturbed_one(
 
 
 def test_a_finished_run_is_not_done_again(whole: Undisturbed, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {name: (whole.folder / name).stat().st_mtime_ns for name in names_of(whole.folder)}
+    before = {name: (whole.folder / name).stat().st_mtime_ns for name in result_files(whole.folder)}
+    logged = (whole.folder / LOG).read_text(encoding="utf-8")
     monkeypatch.setattr(Stages, "run", raising(AssertionError("a stage was run")))
     again = _run(whole.image, whole.config, whole.folder, resume=True)
     xr.testing.assert_identical(again.composition(), whole.result.composition())
     assert again.problems == whole.result.problems
-    assert before == {name: (whole.folder / name).stat().st_mtime_ns for name in names_of(whole.folder)}
+    assert before == {name: (whole.folder / name).stat().st_mtime_ns for name in result_files(whole.folder)}
+    # The log goes on: what was said before is not lost.
+    assert (whole.folder / LOG).read_text(encoding="utf-8").startswith(logged)
 
 
 def test_another_run_is_refused_and_what_differs_is_named(whole: Undisturbed) -> None:
@@ -226,12 +236,12 @@ def test_a_figure_that_fails_takes_nothing_with_it(
         with pytest.warns(BayesUnmixWarning, match=said):
             whole.result.save(folder)
     missing = {"figures/maps.png", "figures/maps.pdf"}
-    assert set(names_of(folder)) == set(names_of(whole.folder)) - missing
+    assert set(names_of(folder)) == set(result_files(whole.folder)) - missing
     record = json.loads((folder / "run.json").read_text())
     assert any("The figure `maps`" in warning for warning in record["warnings"])
     assert "The figure maps could not be made" in (folder / "report.html").read_text(encoding="utf-8")
     write_report(folder)
-    assert names_of(folder) == names_of(whole.folder)
+    assert names_of(folder) == result_files(whole.folder)
     record = json.loads((folder / "run.json").read_text())
     assert record["files"] == names_of(folder)
     assert record["warnings"] == whole.result.run["warnings"]
