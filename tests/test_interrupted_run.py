@@ -24,7 +24,8 @@ from bayesunmix.config import RunConfig
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import save
 from bayesunmix.errors import BayesUnmixWarning, InputError
-from bayesunmix.output_folder import LOG, NEW, claimed, names_of
+from bayesunmix.output_folder import LOG, NEW, claimed
+from bayesunmix.output_folder import names_of as all_names_of
 from bayesunmix.report import files, page, paper
 from bayesunmix.report.page import write_report
 from bayesunmix.result import Result, open_result
@@ -72,6 +73,11 @@ class Undisturbed:
     result: Result
 
 
+def names_of(folder: Path) -> list[str]:
+    """Files of a result; the log of what was said grows from run to run."""
+    return [name for name in all_names_of(folder) if name != LOG]
+
+
 @pytest.fixture(scope="module", autouse=True)
 def few_figures() -> Iterator[None]:
     """Draw two figures: the others fail and are kept in the same way, and take their time."""
@@ -95,13 +101,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory, few_figures: None) -> Undist
 
 def _run(image: SpectrumImage, config: RunConfig, folder: Path | None, **options: Any) -> Result:  # noqa: ANN401
     return run_image(image, config, folder, progress=False, **options)
-
-
-def result_files(folder: Path) -> list[str]:
-    """Names of the files of a result; the log is that of the run, and a result that is saved later has none."""
-    names = names_of(folder)
-    names.remove(LOG)
-    return names
 
 
 def assert_the_same(folder: Path, other: Path) -> None:
@@ -159,14 +158,13 @@ def test_a_resumed_run_equals_the_undisturbed_one(
 
 
 def test_a_finished_run_is_not_done_again(whole: Undisturbed, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {name: (whole.folder / name).stat().st_mtime_ns for name in result_files(whole.folder)}
+    before = {name: (whole.folder / name).stat().st_mtime_ns for name in names_of(whole.folder)}
     logged = (whole.folder / LOG).read_text(encoding="utf-8")
     monkeypatch.setattr(Stages, "run", raising(AssertionError("a stage was run")))
     again = _run(whole.image, whole.config, whole.folder, resume=True)
     xr.testing.assert_identical(again.composition(), whole.result.composition())
     assert again.problems == whole.result.problems
-    assert before == {name: (whole.folder / name).stat().st_mtime_ns for name in result_files(whole.folder)}
-    # The log goes on: what was said before is not lost.
+    assert before == {name: (whole.folder / name).stat().st_mtime_ns for name in names_of(whole.folder)}
     assert (whole.folder / LOG).read_text(encoding="utf-8").startswith(logged)
 
 
@@ -236,12 +234,12 @@ def test_a_figure_that_fails_takes_nothing_with_it(
         with pytest.warns(BayesUnmixWarning, match=said):
             whole.result.save(folder)
     missing = {"figures/maps.png", "figures/maps.pdf"}
-    assert set(names_of(folder)) == set(result_files(whole.folder)) - missing
+    assert set(names_of(folder)) == set(names_of(whole.folder)) - missing
     record = json.loads((folder / "run.json").read_text())
     assert any("The figure `maps`" in warning for warning in record["warnings"])
     assert "The figure maps could not be made" in (folder / "report.html").read_text(encoding="utf-8")
     write_report(folder)
-    assert names_of(folder) == result_files(whole.folder)
+    assert names_of(folder) == names_of(whole.folder)
     record = json.loads((folder / "run.json").read_text())
     assert record["files"] == names_of(folder)
     assert record["warnings"] == whole.result.run["warnings"]

@@ -33,7 +33,7 @@ from bayesunmix.config import RunConfig
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import save
 from bayesunmix.errors import InputError
-from bayesunmix.output_folder import LEGACY_FILES, LOG
+from bayesunmix.output_folder import LEGACY_FILES
 from bayesunmix.report.page import report_html
 from bayesunmix.result import Result
 from bayesunmix.run import run_image
@@ -316,10 +316,10 @@ def test_every_file_is_there(run: Run) -> None:
     written = {path.name for path in run.folder.iterdir()}
     outputs = {name.split("/")[0] for name in LEGACY_FILES}
     units = {name for name in outputs if name.startswith("composition_")}
-    assert written == outputs - {"truth.csv", "mass_thickness.hspy", *units} | {LOG}
+    assert written == outputs - {"truth.csv", "mass_thickness.hspy", *units} | {"run.log"}
     files = [p.relative_to(run.folder).as_posix() for p in run.folder.rglob("*") if p.is_file()]
-    # What replaces a result removes the files of its record, and must not take the log that is being written.
-    files.remove(LOG)
+    # What was said in a folder is kept from run to run.
+    files.remove("run.log")
     record = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
     assert record["files"] == sorted(files)
     assert record["depends_on"]["counts"] == record["hash"]
