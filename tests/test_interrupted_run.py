@@ -159,11 +159,13 @@ def test_a_resumed_run_equals_the_undisturbed_one(
 
 def test_a_finished_run_is_not_done_again(whole: Undisturbed, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {name: (whole.folder / name).stat().st_mtime_ns for name in names_of(whole.folder)}
+    logged = (whole.folder / LOG).read_text(encoding="utf-8")
     monkeypatch.setattr(Stages, "run", raising(AssertionError("a stage was run")))
     again = _run(whole.image, whole.config, whole.folder, resume=True)
     xr.testing.assert_identical(again.composition(), whole.result.composition())
     assert again.problems == whole.result.problems
     assert before == {name: (whole.folder / name).stat().st_mtime_ns for name in names_of(whole.folder)}
+    assert (whole.folder / LOG).read_text(encoding="utf-8").startswith(logged)
 
 
 def test_another_run_is_refused_and_what_differs_is_named(whole: Undisturbed) -> None:

@@ -190,7 +190,7 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
 
 def _image(name: str, picture: bytes | None, phases: str) -> str:
     if picture is None:
-        return f"<p>The figure {escape(name)} could not be made; <code>run.log</code> says why.</p>"
+        return f"<p>The figure {escape(name)} could not be made; the warnings of <code>run.json</code> say why.</p>"
     letters = base64.b64encode(picture).decode("ascii")
     text = escape(f"Figure {name} of {phases}", quote=True)
     return f'<img alt="{text}" src="data:image/png;base64,{letters}">'
