@@ -317,7 +317,8 @@ def test_interrupt_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_warning_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def inspect_map(path: Path, *, elements: tuple[str, ...], signal: int | None) -> str:
+    def inspect_map(path: Path, elements: tuple[str, ...], signal: int | None, **axis: float | None) -> str:
+        assert axis == {"energy_offset_keV": None, "energy_scale_keV": None}
         warnings.simplefilter("always")
         warnings.warn("the beam energy is not in the file", BayesUnmixWarning, stacklevel=1)
         return f"{path} {elements} {signal}"
