@@ -26,7 +26,7 @@ from bayesunmix.output_folder import settle
 from bayesunmix.output_settings import UNITS, check_oxygen_unit
 from bayesunmix.report.budget_table import budget_table
 from bayesunmix.report.tables import BY_ATOMS, BY_WEIGHT, STATED, composition_table
-from bayesunmix.saved import damage
+from bayesunmix.saved import damage, renewed
 from bayesunmix.verdict import Verdict, recorded
 
 if TYPE_CHECKING:
@@ -510,7 +510,7 @@ def open_result(folder: str | Path) -> Result:
             raise InputError("DIR", "be the output folder of a finished run", f'"{path}" holds no {name}')
     try:
         tree = xr.open_datatree(path / "posterior.nc", engine="h5netcdf").load()
-        run = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        run: Any = renewed(json.loads((path / "run.json").read_text(encoding="utf-8")))
         tree.close()
     except Exception as error:  # a damaged file can make its readers stumble anywhere
         raise InputError(

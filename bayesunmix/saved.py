@@ -55,6 +55,14 @@ _GROUPS = {"maps": "abundance_mean", "endmembers": "mean", "fit": "observed"}
 _WORDS = {dict: "a table", list: "a list", str: "a text", int: "a whole number"}
 
 
+def renewed(run: object) -> object:
+    """Give a record that an earlier version wrote the form of today; anything else comes back as it is."""
+    if not isinstance(run, Mapping) or not isinstance(run.get("identifiability"), list):
+        return run
+    # It was the list alone of phases that nothing pins.
+    return {**run, "identifiability": {"loose_ends": run["identifiability"]}}
+
+
 def damage(tree: xr.DataTree, run: object) -> str:
     """Say in a few words what is wrong with the posterior and the record of an output folder; empty when all is well.
 

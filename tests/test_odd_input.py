@@ -150,6 +150,14 @@ def test_what_is_whole_is_not_damaged() -> None:
     assert damage(*saved()) == ""
 
 
+def test_a_folder_of_an_earlier_version_opens(tmp_path: Path) -> None:
+    tree, run = saved()
+    loose = [{"phase": "B", "other": "A", "share": 0.4}]
+    tree.to_netcdf(tmp_path / "posterior.nc", engine="h5netcdf")
+    (tmp_path / "run.json").write_text(json.dumps({**run, "identifiability": loose}))
+    assert open_result(tmp_path).run["identifiability"] == {"loose_ends": loose}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -171,6 +179,7 @@ def test_what_is_whole_is_not_damaged() -> None:
         ({"config": {"inference": {"level": 0.9}, "phases": [{"name": "A"}]}}, "name different phases"),
         ({"starts": {}}, "starts of run.json is not a list"),
         ({"diagnostics": []}, "diagnostics of run.json is not a table"),
+        ({"identifiability": 3}, "identifiability of run.json is not a table"),
     ],
 )
 def test_a_damaged_record_is_told_as_such(change: dict[str, Any], said: str) -> None:
