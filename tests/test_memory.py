@@ -99,7 +99,8 @@ def test_leaving_pixels_out_asks_for_the_copy_that_it_takes(monkeypatch: pytest.
     monkeypatch.setattr("bayesunmix.data.image.check_mask", asked.append)
     counts = np.ones((4, 4, 50), np.uint8)
     counts[0] = 0
-    image = SpectrumImage.from_array(counts, 0.5 + 0.02 * np.arange(50))
+    energy = 0.5 + 0.02 * np.arange(50)
+    image = SpectrumImage.from_array(counts, energy, beam_energy_keV=200.0, takeoff_angle_deg=20.0)
     mask = np.zeros((4, 4), bool)
     mask[0] = True
     image.masked(mask)
