@@ -13,6 +13,7 @@ Files that no record lists stay where they are.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -31,6 +32,7 @@ from bayesunmix.output_settings import FIGURE_FORMATS, UNITS
 from bayesunmix.whole_file import whole_file
 
 RECORD, COMPARISON_RECORD = "run.json", "comparison.json"
+CHECKSUM = "checksum"
 LOG = "run.log"
 LOCK, NEW, COMPLETE = ".lock", ".new", ".complete"
 # What makes no folder a used one.
@@ -189,14 +191,30 @@ def read_record(folder: Path, name: str = RECORD) -> dict[str, Any] | None:
         record = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) else None
+    return without_checksum(record) if isinstance(record, dict) else None
 
 
 def write_record(folder: Path, record: dict[str, Any], name: str = RECORD) -> None:
-    """Write the record of a result, whole or not at all."""
-    text = json.dumps(record, indent=2, default=_plain, allow_nan=True)
+    """Write the record of a result, whole or not at all, with a checksum of what it says."""
+    said = json.loads(json.dumps(record, default=_plain))
+    text = json.dumps({**said, CHECKSUM: _checksum(said)}, indent=2)
     with whole_file(folder / name) as stream:
         stream.write(f"{text}\n".encode())
+
+
+def was_changed(record: dict[str, Any]) -> bool:
+    """Whether a record says something else than when it was written; unknown, and False, without a checksum."""
+    return CHECKSUM in record and record[CHECKSUM] != _checksum(without_checksum(record))
+
+
+def without_checksum(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what a record says."""
+    return {key: value for key, value in record.items() if key != CHECKSUM}
+
+
+def _checksum(said: dict[str, Any]) -> str:
+    """Return the same for the same values, however their text is laid out."""
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def amend_record(folder: Path, warnings: Iterable[str] | None, names: Iterable[str]) -> None:
