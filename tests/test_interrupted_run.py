@@ -139,7 +139,7 @@ def other_kind(config: RunConfig, kind: str) -> RunConfig:
     """Return a run that takes other stages, or fewer pixels."""
     inference = dataclasses.replace(config.inference, method="map")
     if kind == "auto":
-        return dataclasses.replace(config, phases="auto", inference=inference)
+        return dataclasses.replace(config, phases="auto", inference=inference, simulated_phases=())
     if kind == "free":
         inference = dataclasses.replace(inference, method="laplace", endmembers="free")
         return dataclasses.replace(config, phases=(Phase("A"), Phase("B")), inference=inference)
@@ -171,6 +171,7 @@ def test_a_resumed_run_equals_the_undisturbed_one(
     assert_the_same(folder, whole.folder)
 
 
+@pytest.mark.calibration
 @pytest.mark.parametrize("kind", ["auto", "free", "mask"])
 def test_so_does_one_of_another_kind(
     whole: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
