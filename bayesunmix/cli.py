@@ -314,7 +314,7 @@ def report(folder: Path, formats: str) -> None:
     kinds = tuple(name.strip() for name in formats.split(","))
     for name in kinds:
         check_choice("--format", name, FIGURE_FORMATS)
-    _check_output(folder)
+    _check_output(folder, written=True)
     from bayesunmix.report.page import write_report
 
     # The formats of every run are the function's own.
@@ -331,9 +331,9 @@ def tables(folder: Path, units: tuple[str, ...], out: Path | None) -> None:
     """Write the tables of the output folder DIR for a paper: CSV, LaTeX, Markdown, and the methods paragraph."""
     for unit in units:
         check_choice("--unit", unit, UNITS)
-    _check_output(folder)
-    if out is not None and out.exists() and not out.is_dir():
-        raise InputError("--out", "be a folder", f'"{out}" is a file')
+    _check_output(folder, written=out is None)
+    if out is not None:
+        _check_folder(out, go_on=True, remedy="")
     from bayesunmix.output_folder import amend_record
     from bayesunmix.report.paper import write_tables
     from bayesunmix.result import open_result
@@ -344,12 +344,14 @@ def tables(folder: Path, units: tuple[str, ...], out: Path | None) -> None:
         click.echo(f"wrote {path}")
 
 
-def _check_output(folder: Path) -> None:
+def _check_output(folder: Path, *, written: bool) -> None:
     from bayesunmix.output_folder import settle
 
     settle(folder)
     if not (folder / "run.json").is_file():
         raise InputError("DIR", "be an output folder of `bayesunmix unmix`", f'"{folder}" holds no run.json')
+    if written and not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError("DIR", "be a folder that can be written", f'"{folder}" is not yours to write')
 
 
 @main.command()

@@ -14,9 +14,9 @@ from bayesunmix.errors import InputError
 
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
-FEWER_PIXELS = (
-    "Use fewer pixels or channels: `map.rows`, `map.columns`, `map.energy_range`, or a map binned before."
-)
+# Rows and columns that a run leaves out stay in memory: its outputs have the full grid.
+SMALLER_MAP = "Cut or bin the map before."
+FEWER_PIXELS = "Use fewer pixels or channels: cut or bin the map before, or narrow `map.energy_range`."
 FEWER_DRAWS = "Use fewer draws or chains."
 # What arrays of a run hold of each posterior draw besides endmembers, in numbers for each phase and element.
 _NUMBERS_PER_AMOUNT = 6
@@ -103,10 +103,15 @@ def check_room(field: str, needed: float, purpose: str, remedy: str) -> None:
         )
 
 
-def check_counts(shape: tuple[int, ...], field: str = "MAP") -> None:
+def check_counts(shape: tuple[int, ...]) -> None:
     """Refuse a map whose counts will not fit even at one byte each."""
     what = f"its {' x '.join(str(size) for size in shape)} counts"
-    check_room(field, math.prod(float(size) for size in shape), what, FEWER_PIXELS)
+    check_room("MAP", math.prod(float(size) for size in shape), what, SMALLER_MAP)
+
+
+def check_mask(n_bytes: int) -> None:
+    """Refuse to leave pixels out of a map of whose counts there is no room for a copy."""
+    check_room("MAP", float(n_bytes), "its counts without the pixels left out", SMALLER_MAP)
 
 
 def check_preparation(n_pixels: int, n_channels: int, bytes_per_count: int, n_bins: int) -> None:
@@ -142,4 +147,6 @@ def check_draws(n_draws: int, n_phases: int, n_components: int, n_bins: int) -> 
 
 def check_simulation(shape: tuple[int, int], n_channels: int) -> None:
     """Refuse to draw a map that will not fit."""
-    check_counts((*shape, n_channels), "simulate.shape")
+    what = f"its {' x '.join(str(size) for size in (*shape, n_channels))} counts"
+    needed = math.prod(float(size) for size in (*shape, n_channels))
+    check_room("simulate.shape", needed, what, "Simulate fewer pixels or channels.")

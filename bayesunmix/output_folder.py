@@ -1,5 +1,7 @@
 """An output folder as one thing: one run at a time writes it, and it holds the old result or the new one, whole.
 
+The same holds for a comparison of results.
+
 Files are written aside, in a hidden folder. When the last one is complete, the hidden folder gets another name: from
 then on the new result is the one that counts. Then the files that the old one's record lists are removed, the record
 last, and the new ones move to their places, the record last. Whoever comes next goes on where a kill stopped this.
@@ -11,12 +13,14 @@ Files that no record lists stay where they are.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,7 +31,8 @@ from bayesunmix.errors import InputError
 from bayesunmix.output_settings import FIGURE_FORMATS, UNITS
 from bayesunmix.whole_file import whole_file
 
-RECORD = "run.json"
+RECORD, COMPARISON_RECORD = "run.json", "comparison.json"
+CHECKSUM = "checksum"
 LOG = "run.log"
 LOCK, NEW, COMPLETE = ".lock", ".new", ".complete"
 # What makes no folder a used one.
@@ -54,6 +59,39 @@ LEGACY_FILES = (
     *(f"tables/{name}.{kind}" for name in _TABLES for kind in ("csv", "tex", "md")),
     "tables/methods.md",
 )
+
+_COMPARED = (
+    "compositions",
+    "partitions",
+    "composition_differences",
+    "partition_ratios",
+    "trend",
+    "trend_maps",
+)
+LEGACY_COMPARISON = (
+    *(f"{name}.csv" for name in _COMPARED),
+    "comparison.html",
+    *(f"figures/{name}.{kind}" for name in ("comparison", "trend") for kind in ("png", "pdf")),
+)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What is put into a folder as a whole.
+
+    Parameters
+    ----------
+    record
+        The file that lists the others. It moves last, and its presence says that all is there.
+    legacy
+        What a record without a list stands for.
+    """
+
+    record: str
+    legacy: tuple[str, ...]
+
+
+_KINDS = (_Kind(RECORD, LEGACY_FILES), _Kind(COMPARISON_RECORD, LEGACY_COMPARISON))
 
 
 def check_folder(folder: Path, *, go_on: bool) -> None:
@@ -147,20 +185,36 @@ def settle(folder: Path) -> None:
             _release(lock)
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
+def read_record(folder: Path, name: str = RECORD) -> dict[str, Any] | None:
     """Return the record of the result that a folder holds, or None where there is none to be read."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) else None
+    return without_checksum(record) if isinstance(record, dict) else None
 
 
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write the record of a result, whole or not at all."""
-    text = json.dumps(record, indent=2, default=_plain, allow_nan=True)
-    with whole_file(folder / RECORD) as stream:
+def write_record(folder: Path, record: dict[str, Any], name: str = RECORD) -> None:
+    """Write the record of a result, whole or not at all, with a checksum of what it says."""
+    said = json.loads(json.dumps(record, default=_plain))
+    text = json.dumps({**said, CHECKSUM: _checksum(said)}, indent=2)
+    with whole_file(folder / name) as stream:
         stream.write(f"{text}\n".encode())
+
+
+def was_changed(record: dict[str, Any]) -> bool:
+    """Whether a record says something else than when it was written; unknown, and False, without a checksum."""
+    return CHECKSUM in record and record[CHECKSUM] != _checksum(without_checksum(record))
+
+
+def without_checksum(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what a record says."""
+    return {key: value for key, value in record.items() if key != CHECKSUM}
+
+
+def _checksum(said: dict[str, Any]) -> str:
+    """Return the same for the same values, however their text is laid out."""
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def amend_record(folder: Path, warnings: Iterable[str] | None, names: Iterable[str]) -> None:
@@ -185,10 +239,10 @@ def _settle(folder: Path) -> None:
     complete = folder / COMPLETE
     if not complete.is_dir():
         return
-    if (complete / RECORD).is_file():
-        if (folder / RECORD).exists():
-            _remove_old(folder)
-        for name in sorted(names_of(complete), key=lambda name: (name == RECORD, name)):
+    for kind in (kind for kind in _KINDS if (complete / kind.record).is_file()):
+        if (folder / kind.record).exists():
+            _remove_old(folder, kind)
+        for name in sorted(names_of(complete), key=lambda name: (name == kind.record, name)):
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists():
@@ -198,18 +252,18 @@ def _settle(folder: Path) -> None:
     shutil.rmtree(complete)
 
 
-def _remove_old(folder: Path) -> None:
+def _remove_old(folder: Path, kind: _Kind) -> None:
     """Remove the files that the record of a folder lists, the record last, and folders that are empty then."""
-    files = (read_record(folder) or {}).get("files")
-    names = LEGACY_FILES if not isinstance(files, list) else [name for name in files if isinstance(name, str)]
-    paths = [folder / name for name in names if name != RECORD and _is_inside(folder, name)]
+    files = (read_record(folder, kind.record) or {}).get("files")
+    names = kind.legacy if not isinstance(files, list) else [name for name in files if isinstance(name, str)]
+    paths = [folder / name for name in names if name != kind.record and _is_inside(folder, name)]
     for path in paths:
         if path.is_file() or path.is_symlink():
             path.unlink()
     for parent in {path.parent for path in paths} - {folder}:
         with suppress(OSError):
             parent.rmdir()
-    (folder / RECORD).unlink()
+    (folder / kind.record).unlink()
 
 
 def _is_inside(folder: Path, name: str) -> bool:

@@ -22,7 +22,7 @@ from bayesunmix.chemistry.sites import site_table, vacancy_notes
 from bayesunmix.chemistry.units import convert, mg_number, with_oxygen
 from bayesunmix.data.masks import flagged_of
 from bayesunmix.errors import InputError, check_choice, check_path
-from bayesunmix.output_folder import settle
+from bayesunmix.output_folder import CHECKSUM, settle, was_changed, without_checksum
 from bayesunmix.output_settings import UNITS, check_oxygen_unit
 from bayesunmix.report.budget_table import budget_table
 from bayesunmix.report.tables import BY_ATOMS, BY_WEIGHT, STATED, composition_table
@@ -519,4 +519,8 @@ def open_result(folder: str | Path) -> Result:
     wrong = damage(tree, run)
     if wrong:
         raise InputError("DIR", "be the output folder of a finished run", f'"{path}" is damaged: {wrong}')
-    return Result(tree, run)
+    if was_changed(run):
+        got = f'run.json in "{path}" was changed after it was written'
+        remedy = f"Where that was meant, delete its {CHECKSUM}."
+        raise InputError("DIR", "be the output folder of a finished run", got, remedy)
+    return Result(tree, without_checksum(run))

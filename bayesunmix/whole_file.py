@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,3 +30,30 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
         raise
+
+
+def check_space(path: Path, n_bytes: int) -> None:
+    """Make sure that the disk takes a file, before HDF5 writes it: out of space in the middle, it ends the process.
+
+    Parameters
+    ----------
+    path
+        File that will be written.
+    n_bytes
+        At most so many; they are asked of the disk and given back, so that quotas and limits count.
+
+    Raises
+    ------
+    OSError
+        If it does not.
+    """
+    probe = path.with_name(f"{path.name}.room")
+    try:
+        with probe.open("wb") as stream:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(stream.fileno(), 0, n_bytes)
+            elif shutil.disk_usage(path.parent).free < n_bytes:  # macOS, Windows
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)

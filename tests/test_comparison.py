@@ -16,6 +16,7 @@ from scipy.stats import norm, truncnorm
 import bayesunmix as bu
 from bayesunmix.cli import main
 from bayesunmix.errors import BayesUnmixWarning, InputError
+from bayesunmix.output_folder import names_of
 from bayesunmix.result import Result
 from bayesunmix.samples.comparison import ratio_kind
 from bayesunmix.samples.shared_calibration import nominal_draws
@@ -269,6 +270,26 @@ def test_command_writes_tables_figures_and_a_page(made_result: Maker, tmp_path: 
     assert again.exit_code == 2
     assert "is not empty" in again.stderr
     assert CliRunner().invoke(main, ["compare", *folders, "--out", str(out), "--overwrite"]).exit_code == 0
+
+
+def test_a_comparison_that_cannot_be_written_leaves_the_old_one(
+    made_result: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = [made_result(drawn(TRUE, 0.05, seed), PHASES, ELEMENTS, sd=SD, seed=seed) for seed in (0, 1)]
+    out = bu.compare(results).save(tmp_path / "out")
+    (out / "notes.txt").write_text("mine")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bayesunmix.samples.comparison_files._write_figures", full)
+        with pytest.raises(OSError, match="No space left"):
+            bu.compare(results[::-1]).save(out, overwrite=True)
+    assert {path: path.read_bytes() for path in before} == before
+    bu.compare(results[::-1]).save(out, overwrite=True)
+    assert set(names_of(out)) == {str(path.relative_to(out)) for path in before}
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,18 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from click.testing import CliRunner
 
 import bayesunmix.plot
 from bayesunmix.checkpoint import FOLDER, Stages
+from bayesunmix.cli import main
 from bayesunmix.config import RunConfig
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import save
 from bayesunmix.errors import BayesUnmixWarning, InputError
 from bayesunmix.output_folder import LOG, NEW, claimed
 from bayesunmix.output_folder import names_of as all_names_of
+from bayesunmix.phase import Phase
 from bayesunmix.report import files, page, paper
 from bayesunmix.report.page import write_report
 from bayesunmix.result import Result, open_result
@@ -132,6 +135,17 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     monkeypatch.setattr(Stages, "run", run)
 
 
+def other_kind(config: RunConfig, kind: str) -> RunConfig:
+    """Return a run that takes other stages, or fewer pixels."""
+    inference = dataclasses.replace(config.inference, method="map")
+    if kind == "auto":
+        return dataclasses.replace(config, phases="auto", inference=inference, simulated_phases=())
+    if kind == "free":
+        inference = dataclasses.replace(inference, method="laplace", endmembers="free")
+        return dataclasses.replace(config, phases=(Phase("A"), Phase("B")), inference=inference)
+    return dataclasses.replace(config, inference=inference, map=dataclasses.replace(config.map, rows=(2, 22)))
+
+
 def raising(error: BaseException) -> Callable[..., Any]:
     def fail(*_: object, **__: object) -> None:
         raise error
@@ -155,6 +169,25 @@ def test_a_resumed_run_equals_the_undisturbed_one(
     assert {path.stem for path in (folder / FOLDER).glob("*.npz")} == set(kept)
     assert _run(whole.image, whole.config, folder, resume=True).run["resumed"] == list(kept)
     assert_the_same(folder, whole.folder)
+
+
+@pytest.mark.calibration
+@pytest.mark.parametrize("kind", ["auto", "free", "mask"])
+def test_so_does_one_of_another_kind(
+    whole: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The number of phases from the map, endmembers without physics, and rows that are left out."""
+    config = other_kind(whole.config, kind)
+    undisturbed = tmp_path / "whole"
+    _run(whole.image, config, undisturbed)
+    for stage in {"auto": ("phase_number", "mode"), "free": ("mode",), "mask": ("starts", "pixels")}[kind]:
+        folder = tmp_path / stage
+        with monkeypatch.context() as patch:
+            stop_after(patch, stage)
+            with pytest.raises(KeyboardInterrupt):
+                _run(whole.image, config, folder)
+        assert stage in _run(whole.image, config, folder, resume=True).run["resumed"]
+        assert_the_same(folder, undisturbed)
 
 
 def test_a_finished_run_is_not_done_again(whole: Undisturbed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,6 +324,36 @@ def test_a_full_disk_leaves_the_old_result_and_the_stages(
     assert _run(whole.image, whole.config, folder, seed=5, resume=True).run["resumed"] == list(STAGES)
     assert open_result(folder).run["seed"] == 5
     assert not (folder / NEW).exists()
+
+
+def test_a_disk_without_room_for_arrays_is_asked_before_they_are_written(
+    whole: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 that finds the disk full in the middle may end the process."""
+    asked: list[int] = []
+
+    def full(_: int, start: int, size: int) -> None:
+        asked.append(start + size)
+        raise FULL
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(
+        OSError, match=r"`posterior.nc` could not be written: No space left .*composition.csv"
+    ):
+        whole.result.save(tmp_path / "out")
+    assert min(asked) >= (whole.folder / "endmembers.hspy").stat().st_size
+    assert max(asked) >= (whole.folder / "posterior.nc").stat().st_size
+    assert not list(tmp_path.rglob("*.hspy")) + list(tmp_path.rglob("*.nc")) + list(tmp_path.rglob("*.room"))
+
+
+@pytest.mark.parametrize("command", ["report", "tables"])
+def test_a_folder_that_cannot_be_written_is_told_before(
+    whole: Undisturbed, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    done = CliRunner().invoke(main, [command, str(whole.folder)])
+    assert done.exit_code == 2
+    assert "`DIR` must be a folder that can be written" in done.stderr
 
 
 def test_a_disk_that_takes_no_stages_ends_no_run(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bayesunmix import memory
+from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import write_signal
 from bayesunmix.errors import InputError
 
@@ -87,8 +88,26 @@ def test_refused_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         memory.check_draws(6_400_000, 3, 12, 300)
     with pytest.raises(InputError, match=r"`simulate.shape` must fit"):
         memory.check_simulation((16_384, 16_384), 4096)
-    with pytest.raises(InputError, match=r"`MAP` must fit .*`map.rows`"):
+    with pytest.raises(InputError, match=r"`MAP` must fit .*`map.energy_range`"):
         memory.check_preparation(4_000_000, 1000, 2, 50)
+    with pytest.raises(InputError, match=r"`MAP` must fit .* its counts without the pixels left out"):
+        memory.check_mask(4_200_000_000)
+
+
+def test_leaving_pixels_out_asks_for_the_copy_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("bayesunmix.data.image.check_mask", asked.append)
+    counts = np.ones((4, 4, 50), np.uint8)
+    counts[0] = 0
+    energy = 0.5 + 0.02 * np.arange(50)
+    image = SpectrumImage.from_array(counts, energy, beam_energy_keV=200.0, takeoff_angle_deg=20.0)
+    mask = np.zeros((4, 4), bool)
+    mask[0] = True
+    image.masked(mask)
+    assert asked == []
+    mask[1, 2] = True
+    assert not image.masked(mask).counts[1, 2].any()
+    assert asked == [counts.nbytes]
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +137,7 @@ def large_map(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 NEEDED = (
     r"`MAP` must fit into the memory that is left, [\d.]+ GB, but needs at least 4.3 GB for its 2048 x 2048 x 1024 "
-    r"counts\. Use fewer pixels"
+    r"counts\. Cut or bin the map before"
 )
 
 

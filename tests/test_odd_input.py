@@ -12,6 +12,7 @@ import xarray as xr
 
 from bayesunmix.config import RunConfig
 from bayesunmix.errors import InputError
+from bayesunmix.output_folder import write_record
 from bayesunmix.result import open_result
 from bayesunmix.saved import damage
 from bayesunmix.xray import LineTable
@@ -205,3 +206,30 @@ def test_files_that_are_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(InputError, match=f"`DIR` must .*{tmp_path.name}.* cannot be read"):
         open_result(tmp_path)
+
+
+CHANGES: list[dict[str, Any]] = [
+    {"overlap": {"share": 0.1}},
+    {"supports": -1.5},
+    {"findings": [{}]},
+    {"fit": {}},
+    {"warnings": ["another sentence"]},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_record_that_was_changed_is_told_as_such(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Whatever was changed: what reads the record relies on all of it."""
+    tree, run = saved()
+    tree.to_netcdf(tmp_path / "posterior.nc", engine="h5netcdf")
+    parts = {"overlap": {"share": 0.1, "nats_per_block": 0.0}, "fit": {"residual_regions": 1}, "supports": []}
+    write_record(tmp_path, {**run, **parts})
+    record = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert open_result(tmp_path).run == {**run, **parts}
+    (tmp_path / "run.json").write_text(json.dumps({**record, **change}))
+    with pytest.raises(InputError, match=r"was changed after it was written. Where .* delete its checksum"):
+        open_result(tmp_path)
+    del record["checksum"]
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert open_result(tmp_path).run == {**run, **parts}

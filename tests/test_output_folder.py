@@ -16,6 +16,7 @@ import pytest
 from bayesunmix import output_folder
 from bayesunmix.errors import InputError
 from bayesunmix.output_folder import (
+    COMPARISON_RECORD,
     COMPLETE,
     LEGACY_FILES,
     LOCK,
@@ -231,6 +232,19 @@ def test_a_file_of_the_users_own_that_has_the_name_of_a_new_one_is_kept(tmp_path
     first = {"composition.csv.before": "mine 0", "composition.csv.before1": "mine 1"}
     assert first.items() <= held(tmp_path).items()
     assert held(tmp_path)["composition.csv"] == "new"
+
+
+def test_a_comparison_is_replaced_in_the_same_way(folder: Path) -> None:
+    """Beside a result, of which nothing is touched."""
+    fill(folder, {"trend.csv": "old", "figures/trend.png": "old", COMPARISON_RECORD: "{}"})
+    new = {"compositions.csv": "new", "figures/comparison.png": "new"}
+    for files in (new, {"partitions.csv": "newer"}):
+        with claimed(folder), written_aside(folder) as aside:
+            fill(aside, files)
+            write_record(aside, {"files": [*files, COMPARISON_RECORD]}, COMPARISON_RECORD)
+        found = held(folder)
+        assert json.loads(found.pop(COMPARISON_RECORD))["files"] == [*files, COMPARISON_RECORD]
+        assert found == OLD | OWN | files
 
 
 def test_of_a_record_without_a_list_the_known_names_are_removed(tmp_path: Path) -> None:

@@ -178,3 +178,13 @@ def test_continuum_on_any_axis(seed: int) -> None:
     assert not basis[:, (centre <= 0.0) | (centre >= beam)].any()
     # A detector that is blind there makes no NaN.
     assert np.all(np.isfinite(continuum_basis(edges, beam, lambda energy: np.zeros(np.shape(energy)))))
+
+
+def test_a_line_that_moved_off_the_axis_ends_no_fit() -> None:
+    """Counts that are no spectrum draw the axis far away, so that a family with a weight reaches no channel."""
+    table = LineTable.built_in(200.0)
+    rng = np.random.default_rng(7)
+    counts = np.where(rng.random(200) < 0.5, 0, rng.integers(0, 2**32, 200)).astype(float)
+    elements = [str(element) for element in rng.choice(list(table.elements), 15, replace=False)]
+    fit = calibrate(counts, channel_edges(1.0 + 0.01 * np.arange(200)), table, elements)
+    assert np.isfinite(fit.covariance).all()

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from bayesunmix.data.acquisition import Acquisition, Microscope
 from bayesunmix.data.counts import as_source, read_counts, shape_text, smallest_dtype
 from bayesunmix.errors import BayesUnmixWarning, InputError, check_number, check_positive, shown
+from bayesunmix.memory import check_mask
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -488,8 +489,10 @@ def _without(
     counts: npt.NDArray[np.unsignedinteger[Any]], mask: Mask | None
 ) -> npt.NDArray[np.unsignedinteger[Any]]:
     """Return the counts with zeros at the pixels that are left out."""
-    if mask is None or not counts[mask].any():
+    # Row by row, since all the pixels that are left out may be most of a large map.
+    if mask is None or not any(counts[row, mask[row]].any() for row in np.flatnonzero(mask.any(axis=1))):
         return counts
+    check_mask(counts.nbytes)
     kept = np.where(mask[..., None], counts.dtype.type(0), counts)
     if not kept.any():
         raise InputError("mask", "leave at least one pixel with counts", "leaves out all of them")

@@ -197,7 +197,9 @@ def _served(request: dict[str, Any]) -> dict[str, Any]:
     except MemoryError as error:
         return {"refused": [FIELD, "fit into memory", f'"{file}" does not ({error})', ""]}
     except OSError as error:  # the temporary folder: no space, not writable
-        return {"failed": f"the map could not be handed over: {error}"}
+        where = Path(request["folder"]).parent
+        remedy = "TMPDIR names another folder"
+        return {"failed": f'the map could not be handed over in "{where}" ({remedy}): {error}'}
 
 
 def _opened(size: int) -> None:

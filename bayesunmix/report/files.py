@@ -16,6 +16,7 @@ from bayesunmix.errors import BayesUnmixWarning
 from bayesunmix.output_folder import RECORD, check_folder, claimed, names_of, write_record, written_aside
 from bayesunmix.report.steps import Step, disk_error, sentences, take
 from bayesunmix.result import Result
+from bayesunmix.whole_file import check_space
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 STATISTICS = ("mean", "sd", "lower", "upper")
 ENDMEMBER_STATISTICS = ("mean", "lower", "upper")
 POSTERIOR = "`posterior.nc`"
+# What HDF5 adds to the numbers in bytes: names, attributes and the trees that find them.
+_HDF5_OVERHEAD = 500_000
 
 
 def save_result(result: Result, folder: Path, *, overwrite: bool) -> None:
@@ -114,6 +117,7 @@ def _write_table(name: str, table: Callable[[], pd.DataFrame], folder: Path) -> 
 
 def _write_posterior(result: Result, folder: Path) -> None:
     encoding = {f"/{group}": _compressed(result, group) for group in result.tree.children}
+    check_space(folder / "posterior.nc", result.tree.nbytes + _HDF5_OVERHEAD)
     result.tree.to_netcdf(folder / "posterior.nc", engine="h5netcdf", encoding=encoding)
 
 
@@ -168,6 +172,7 @@ def _write(
     path: Path, title: str, data: npt.NDArray[Any], axes: list[dict[str, Any]], about: dict[str, Any]
 ) -> None:
     metadata = {"General": {"title": title}, "Signal": {"signal_type": ""}, "bayesunmix": about}
+    check_space(path, data.nbytes + _HDF5_OVERHEAD)
     write_signal(path, {"data": data, "axes": axes, "metadata": metadata})
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import base64
-import json
-import shutil
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bayesunmix.errors import InputError
+from bayesunmix.output_folder import (
+    COMPARISON_RECORD,
+    check_folder,
+    claimed,
+    names_of,
+    write_record,
+    written_aside,
+)
 from bayesunmix.plot.style import png_bytes
 from bayesunmix.report.page import verdict_html
 
@@ -30,7 +35,6 @@ TABLES = {
 }
 """Every table by the name of its file, with what it holds."""
 
-OUTPUTS = (*(f"{name}.csv" for name in TABLES), "comparison.html", "comparison.json", "figures")
 _STYLE = (
     "body{font:14px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}"
     "img{max-width:100%}table{border-collapse:collapse;font-size:12px}td,th{padding:.1rem .5rem;text-align:right;"
@@ -45,36 +49,22 @@ def write_comparison(comparison: Comparison, folder: Path, *, overwrite: bool = 
     Raises
     ------
     InputError
-        If `folder` is a file, or holds something and `overwrite` is not set.
+        If `folder` is a file, cannot be written, or holds something and `overwrite` is not set; what it holds of an
+        earlier comparison is replaced when all is there.
     """
-    _prepare(folder, overwrite)
-    tables = _tables(comparison)
-    for name, table in tables.items():
-        table.to_csv(folder / f"{name}.csv", index=False)
-    figures = {"comparison": comparison.plot()}
-    if comparison.series is not None:
-        figures["trend"] = comparison.series.plot()
-    pictures = _write_figures(figures, folder / "figures")
-    (folder / "comparison.html").write_text(_page(comparison, tables, pictures), encoding="utf-8")
-    text = json.dumps(_record(comparison), indent=2)
-    (folder / "comparison.json").write_text(text + "\n", encoding="utf-8")
+    check_folder(folder, go_on=overwrite)
+    with claimed(folder), written_aside(folder) as aside:
+        tables = _tables(comparison)
+        for name, table in tables.items():
+            table.to_csv(aside / f"{name}.csv", index=False)
+        figures = {"comparison": comparison.plot()}
+        if comparison.series is not None:
+            figures["trend"] = comparison.series.plot()
+        pictures = _write_figures(figures, aside / "figures")
+        (aside / "comparison.html").write_text(_page(comparison, tables, pictures), encoding="utf-8")
+        files = [*names_of(aside), COMPARISON_RECORD]
+        write_record(aside, {**_record(comparison), "files": files}, COMPARISON_RECORD)
     return folder
-
-
-def _prepare(folder: Path, overwrite: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise InputError("--out", "be a folder", f'"{folder}" is a file')
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise InputError(
-            "--out", "be a new or empty folder", f'"{folder}" is not empty', "Allow to overwrite it."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in OUTPUTS:
-        path = folder / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _tables(comparison: Comparison) -> dict[str, pd.DataFrame]:

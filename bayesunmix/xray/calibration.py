@@ -301,7 +301,8 @@ def _summarise(
     """Add standard errors and the figures of merit to the optimum."""
     phi = columns(theta)
     mean = np.maximum(weights @ phi, LEAST_MEAN)
-    free = weights > 0.0
+    # A line far outside of the axis may have been given a weight, of which the counts know nothing.
+    free = (weights > 0.0) & ((phi**2 / mean).sum(axis=1) > 0.0)
     slope = columns.derivative(theta, weights)
     jacobian = np.vstack([slope, phi[free]]) / np.sqrt(mean)
     information = jacobian @ jacobian.T
