@@ -180,7 +180,7 @@ class Infer:
         """Return draws of every composition and partition coefficient."""
         from bayesunmix.fit.sampling import sample
         from bayesunmix.inference.map_estimate import find_map
-        from bayesunmix.verdict import WHITENED_GRADIENT_LIMIT
+        from bayesunmix.doubts import WHITENED_GRADIENT_LIMIT
 
         pilot = self.pilot
         both = np.concatenate([pilot.counts, counts])
