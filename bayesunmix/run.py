@@ -22,6 +22,7 @@ from bayesunmix.checkpoint import FOLDER, Stages, difference, kept_facts
 from bayesunmix.chemistry.mass_thickness import electrons_per_pixel, nominal_mass_per_count
 from bayesunmix.config import RunConfig
 from bayesunmix.data.image import SpectrumImage
+from bayesunmix.data.reader import start_reader
 from bayesunmix.errors import InputError, check_integer
 from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.log import logged, settle
@@ -112,6 +113,9 @@ def run_unmix(
     resume: bool = False,
 ) -> Result:
     """Unmix a file into an output folder; see `run_image`."""
+    # HyperSpy is imported in the reading process while the numerics are imported here.
+    start_reader()
+    _import_stages()
     image = image_of(map_path, config, signal)
     return run_image(image, config, out, seed=seed, overwrite=overwrite, resume=resume)
 
@@ -164,10 +168,16 @@ def run_image(
         return _computed(setup, config, out, seed, resume, reporter)
 
 
+def _import_stages() -> None:
+    """Import what the stages need, with JAX, scikit-learn and Matplotlib."""
+    for stage in ("fit.posterior", "fit.starts", "fit.sampling", "checks.robust", "assemble", "report.page"):
+        importlib.import_module(f"bayesunmix.{stage}")
+
+
 def _prepared(image: SpectrumImage, config: RunConfig, reporter: Reporter) -> Setup:
     """Check map against configuration and prepare it, while JAX is imported, which takes seconds."""
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(importlib.import_module, "bayesunmix.fit.posterior")
+        pool.submit(_import_stages)
         with reporter.stage("preparation", said=False):
             setup = prepare(image, config)
     inference = config.inference

@@ -178,9 +178,9 @@ class Infer:
 
     def __call__(self, counts: npt.NDArray[np.float32], seed: int) -> dict[str, FloatArray]:
         """Return draws of every composition and partition coefficient."""
+        from bayesunmix.doubts import WHITENED_GRADIENT_LIMIT
         from bayesunmix.fit.sampling import sample
         from bayesunmix.inference.map_estimate import find_map
-        from bayesunmix.doubts import WHITENED_GRADIENT_LIMIT
 
         pilot = self.pilot
         both = np.concatenate([pilot.counts, counts])

@@ -27,6 +27,8 @@ Hessian = Callable[[Any, Any], Any]
 
 # Directions flatter than this are no wider than four prior units: a whitening step may not run away along them.
 MIN_CURVATURE = 0.06
+# A round that lowers the potential (in nats) by less, and does not halve the distance to the mode, was the last.
+LEAST_FALL = 0.01
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ def find_map(
         Whitened gradient norm to reach, in posterior standard deviations.
     """
     potential, evaluations = float(value_and_gradient(jnp.asarray(z), data)[0]), 1
+    reached = np.inf, np.inf
     for round_ in range(max_rounds):
         curvature = np.asarray(hessian(jnp.asarray(z), data))
         transform = whitening(curvature)
@@ -127,8 +130,11 @@ def find_map(
         norm = float(np.linalg.norm(transform.T @ gradient))
         if progress is not None:
             progress(f"round {round_ + 1}: potential {potential:.2f}, {norm:.3g} sd from the mode")
-        if norm < tolerance:
+        # Single precision has an end, too, at which further rounds find the same point again.
+        stalled = potential > reached[0] - LEAST_FALL and norm > 0.5 * reached[1]
+        if norm < tolerance or stalled:
             break
+        reached = potential, norm
         z, potential, count = descend(value_and_gradient, data, z, transform)
         evaluations += count
     else:
