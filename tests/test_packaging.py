@@ -1,5 +1,8 @@
 """The wheel equals the checkout, and the package stays light to import."""
 
+import ast
+import importlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -33,6 +36,27 @@ def test_every_data_file_is_declared() -> None:
         declared = {path for pattern in patterns for path in folder.glob(pattern)}
         present = {path for path in folder.iterdir() if path.is_file() and path.suffix not in (".py", ".pyc")}
         assert present <= declared, f"{package} ships without {present - declared}"
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "docs", "examples", "tests"])
+def test_scripts_import_what_is_there(folder: str) -> None:
+    """Imports inside functions run only where the function does, in benchmarks of hours."""
+    missing = [
+        f"{file.name}: {statement.module}.{name.name}"
+        for file in sorted((ROOT / folder).glob("**/*.py"))
+        for statement in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith("bayesunmix")
+        for name in statement.names
+        if not _is_there(str(statement.module), name.name)
+    ]
+    assert not missing
+
+
+def _is_there(module: str, name: str) -> bool:
+    found = importlib.import_module(module)
+    return hasattr(found, name) or (
+        hasattr(found, "__path__") and importlib.util.find_spec(f"{module}.{name}") is not None
+    )
 
 
 def test_import_loads_nothing_heavy() -> None:
