@@ -218,7 +218,7 @@ def test_moves_are_in_half_widths(load) -> None:  # noqa: ANN001
     assert thickness.move_rows("partition", table.reset_index())[0].measured.startswith("none")
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 def test_every_kind_of_bad_input_is_refused_in_one_line(tmp_path: Path) -> None:
     out = tmp_path / "rows.json"
     command = [sys.executable, FOLDER / "run.py", "--only", "bad_input", "--out", out]

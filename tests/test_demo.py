@@ -125,7 +125,7 @@ def test_demo_runs_the_phantom_and_writes_the_truth(
     assert "Partition coefficient D" in said
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 @pytest.mark.filterwarnings("ignore::bayesunmix.errors.BayesUnmixWarning")
 def test_whole_demo(tmp_path: Path) -> None:
     result = demo.run_demo(tmp_path / "out", "laplace", 0, False)

@@ -119,7 +119,7 @@ def test_the_example_configuration_is_the_one_of_the_phantom() -> None:
     assert config.inference == phantom.inference
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 def test_file_to_table_writes_its_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["map.hspy", "--out", "tables", "--crop", "16", "--method", "laplace", "--draws", "50"]
     example("file_to_table.py")["main"](arguments)

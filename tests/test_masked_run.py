@@ -107,6 +107,7 @@ def test_written_maps_keep_position_and_grid(masked: Result, tmp_path: Path) -> 
     assert f"{32 * (32 - CUT)} outside rows 0:{CUT}" in (folder / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.calibration
 def test_flagged_places_are_left_out_in_one_step(spoilt: SpectrumImage, tmp_path: Path) -> None:
     """A run over everything flags the rubbish; the next leaves it out."""
     run_image(spoilt, configured("map"), tmp_path / "first", progress=False)

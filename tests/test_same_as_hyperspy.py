@@ -76,6 +76,7 @@ def test_a_difference_is_found(tmp_path: Path, check: ModuleType) -> None:
     assert all(word in said for word in ("sum of counts", "position", "elevation_deg"))
 
 
+@pytest.mark.calibration
 def test_vendor_files_load_as_in_hyperspy(shared_data: Path, check: ModuleType) -> None:
     cases = shared_data.parent / "cases" / "files"
     folders = [folder for folder in sorted(cases.glob("*")) if folder.name != "damaged"]

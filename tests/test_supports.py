@@ -160,6 +160,7 @@ def test_all_outputs_of_a_run_with_a_support(found: Result, tmp_path: Path) -> N
     assert "nan" not in (folder / "composition.csv").read_text().lower()
 
 
+@pytest.mark.calibration
 def test_a_hole_is_found_as_a_support(truth: SimulatedMap) -> None:
     hole = truth.truth.abundances[..., 2] > 0.5
     generator = np.random.default_rng(0)
@@ -189,6 +190,7 @@ def test_free_endmembers_find_a_support(truth: SimulatedMap) -> None:
     assert np.corrcoef(where.ravel(), truth.truth.abundances[..., 2].ravel())[0, 1] > 0.8
 
 
+@pytest.mark.calibration
 def test_a_phase_of_undeclared_elements_is_left_out_with_a_sentence() -> None:
     data = configuration()
     data["sample"] = {**data["sample"], "elements": [*ELEMENTS, "Zn"]}
@@ -200,6 +202,7 @@ def test_a_phase_of_undeclared_elements_is_left_out_with_a_sentence() -> None:
     without_numbers_that_are_none(result)
 
 
+@pytest.mark.calibration
 def test_one_phase_on_a_support(tmp_path: Path) -> None:
     """One element in one phase: there is no composition to be uncertain about, and no ratio."""
     data = configuration()
