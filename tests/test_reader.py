@@ -86,16 +86,36 @@ def test_one_process_reads_many_files_and_starts_again_where_it_has_ended(stored
 )
 def test_a_reader_that_crashes_is_one_line(own_reader: Path, stored: Path, number: str, why: str) -> None:
     own_reader.write_text(
-        f"import os, signal, sys\nsys.stdin.readline()\nos.kill(os.getpid(), signal.{number})\n"
+        "import os, signal, sys\nprint('ready', flush=True)\nsys.stdin.readline()\n"
+        f"os.kill(os.getpid(), signal.{number})\n"
     )
     with pytest.raises(InputError, match=rf"`MAP` must be a whole \.hspy file, but .*{why}"):
         load(stored)
 
 
 def test_a_reader_that_ends_by_itself_is_one_line(own_reader: Path, stored: Path) -> None:
-    own_reader.write_text("import sys\nsys.stdin.readline()\nsys.exit(7)\n")
+    own_reader.write_text("import sys\nprint('ready', flush=True)\nsys.stdin.readline()\nsys.exit(7)\n")
     with pytest.raises(InputError, match="the reader ended with status 7"):
         load(stored)
+
+
+def test_a_reader_that_does_not_start_is_no_damaged_file(own_reader: Path, stored: Path) -> None:
+    own_reader.write_text("raise ImportError('no HyperSpy here')\n")
+    with pytest.raises(OSError, match=r"does not start \(status 1\): ImportError: no HyperSpy here"):
+        load(stored)
+    assert not reader._running
+
+
+@unix
+def test_a_file_opens_in_a_folder_that_is_gone(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader.stop_reader()
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert load(stored).counts.shape == COUNTS.shape
 
 
 @unix

@@ -36,6 +36,8 @@ _IDLE_S = 30.0
 # the map's size is known, what unpacking and counting takes for the bytes of its array.
 _LEAST_CPU_S, _CPU_S_PER_BYTE, _CPU_S_PER_UNPACKED_BYTE = 20.0, 2e-6, 1e-7
 _ARRAYS = ("counts", "energy_keV", "mask")
+# What the process says once it has imported what it needs.
+READY = "ready\n"
 
 
 class Reader:
@@ -43,13 +45,17 @@ class Reader:
 
     def __init__(self) -> None:
         # Without the current folder, in which a user may keep a numpy.py; with all that this process imports from.
-        paths = os.pathsep.join(entry for entry in sys.path if entry)
+        paths = os.pathsep.join(os.path.abspath(entry) for entry in sys.path if entry)
+        self._ready = False
+        self._said = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._said,
             env={**os.environ, "PYTHONPATH": paths},
+            # The current folder may be gone by now.
+            cwd=tempfile.gettempdir(),
             text=True,
             encoding="utf-8",
         )
@@ -60,6 +66,7 @@ class Reader:
         assert pipes[0] is not None
         assert pipes[1] is not None
         try:
+            self._ready = self._ready or pipes[1].readline() == READY
             pipes[0].write(json.dumps(request) + "\n")
             pipes[0].flush()
             line = pipes[1].readline()
@@ -69,8 +76,18 @@ class Reader:
         return answer
 
     def why_ended(self) -> str:
-        """Say why the process ended, from its exit status."""
+        """Say why the process ended, from its exit status.
+
+        Raises
+        ------
+        OSError
+            If that was before it had seen a file, which is then no reason.
+        """
         status = self._process.wait()
+        if not self._ready:
+            self._said.seek(0)
+            last = self._said.read().decode("utf-8", "replace").strip().splitlines()[-1:]
+            raise OSError(f"the process that reads files does not start (status {status}): {''.join(last)}")
         if status >= 0:
             return f"the reader ended with status {status}"
         name = signals.Signals(-status).name
@@ -84,7 +101,7 @@ class Reader:
         """End the process."""
         self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
+        for pipe in (self._process.stdin, self._process.stdout, self._said):
             with contextlib.suppress(OSError):
                 pipe.close() if pipe is not None else None
 
@@ -170,6 +187,8 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
     import exspy.signals  # noqa: F401 - what takes long, before the first file is asked for
     import hyperspy.api  # noqa: F401
 
+    answers.write(READY)
+    answers.flush()
     while True:
         # Threads that NumPy keeps do not end by themselves: no clean-up.
         idle = threading.Timer(_IDLE_S, os._exit, args=[0])
