@@ -293,8 +293,10 @@ def simulate(config: Path, out: Path, seed: int | None, overwrite: bool) -> None
     if not out.parent.is_dir():
         raise InputError("--out", "lie in an existing folder", f'"{out.parent}" is not one')
     from bayesunmix.simulate import simulate_map
+    from bayesunmix.whole_file import check_space
 
     image = simulate_map(run_config, plan.seed if seed is None else seed)
+    check_space(out, image.image.counts.nbytes)
     image.to_signal().save(str(out), overwrite=True)
     click.echo(f"wrote {out}")
 

@@ -10,6 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+# What HDF5 adds to the numbers in bytes: names, attributes and the trees that find them.
+HDF5_OVERHEAD = 500_000
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
@@ -40,19 +43,20 @@ def check_space(path: Path, n_bytes: int) -> None:
     path
         File that will be written.
     n_bytes
-        At most so many; they are asked of the disk and given back, so that quotas and limits count.
+        Numbers in it; with what HDF5 adds they are asked of the disk and given back, so that quotas and limits count.
 
     Raises
     ------
     OSError
         If it does not.
     """
+    needed = n_bytes + HDF5_OVERHEAD
     probe = path.with_name(f"{path.name}.room")
     try:
         with probe.open("wb") as stream:
             if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(stream.fileno(), 0, n_bytes)
-            elif shutil.disk_usage(path.parent).free < n_bytes:  # macOS, Windows
+                os.posix_fallocate(stream.fileno(), 0, needed)
+            elif shutil.disk_usage(path.parent).free < needed:  # macOS, Windows
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         with suppress(OSError):

@@ -1,3 +1,5 @@
+import errno
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -170,6 +172,17 @@ def test_saving_needs_a_name_and_a_folder(tmp_path: Path) -> None:
         save(image, tmp_path / "map.bcf")
     with pytest.raises(InputError, match=r"`MAP` must be written to a folder that exists"):
         save(image, tmp_path / "none" / "map.hspy")
+
+
+def test_a_full_disk_is_asked_before_a_map_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    image = SpectrumImage.from_array(COUNTS, ENERGY, **FACTS)
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match="No space left"):
+        save(image, tmp_path / "map.hspy")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_reader_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.data.reader import read_apart
 from bayesunmix.data.signals import Given
 from bayesunmix.errors import BayesUnmixWarning, InputError, check_path
+from bayesunmix.whole_file import check_space
 
 # One signal as RosettaSciIO's readers return it: data, axes, metadata, original_metadata, mapping.
 SignalDictionary = Mapping[str, Any]
@@ -85,6 +86,8 @@ def save(image: SpectrumImage, path: str | os.PathLike[str]) -> None:
     ------
     InputError
         If the name does not end in ``.hspy`` or its folder does not exist.
+    OSError
+        If the disk has no room for it.
     """
     write_signal(path, _dictionary_of_image(image), package="exspy")
 
@@ -106,6 +109,8 @@ def write_signal(path: str | os.PathLike[str], entry: SignalDictionary, *, packa
     ------
     InputError
         If the name does not end in ``.hspy`` or its folder does not exist.
+    OSError
+        If the disk has no room for it.
     """
     file = Path(path)
     if file.suffix.lower() != ".hspy":
@@ -121,6 +126,7 @@ def write_signal(path: str | os.PathLike[str], entry: SignalDictionary, *, packa
         "attributes": {"_lazy": False, "ragged": False},
         "package_info": {"package": package, "package_version": ""},
     }
+    check_space(file, entry["data"].nbytes)
     writer(str(file), {**entry, **whole}, show_progressbar=False)
 
 

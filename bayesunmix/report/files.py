@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 STATISTICS = ("mean", "sd", "lower", "upper")
 ENDMEMBER_STATISTICS = ("mean", "lower", "upper")
 POSTERIOR = "`posterior.nc`"
-# What HDF5 adds to the numbers in bytes: names, attributes and the trees that find them.
-_HDF5_OVERHEAD = 500_000
 
 
 def save_result(result: Result, folder: Path, *, overwrite: bool) -> None:
@@ -117,7 +115,7 @@ def _write_table(name: str, table: Callable[[], pd.DataFrame], folder: Path) -> 
 
 def _write_posterior(result: Result, folder: Path) -> None:
     encoding = {f"/{group}": _compressed(result, group) for group in result.tree.children}
-    check_space(folder / "posterior.nc", result.tree.nbytes + _HDF5_OVERHEAD)
+    check_space(folder / "posterior.nc", result.tree.nbytes)
     result.tree.to_netcdf(folder / "posterior.nc", engine="h5netcdf", encoding=encoding)
 
 
@@ -172,7 +170,6 @@ def _write(
     path: Path, title: str, data: npt.NDArray[Any], axes: list[dict[str, Any]], about: dict[str, Any]
 ) -> None:
     metadata = {"General": {"title": title}, "Signal": {"signal_type": ""}, "bayesunmix": about}
-    check_space(path, data.nbytes + _HDF5_OVERHEAD)
     write_signal(path, {"data": data, "axes": axes, "metadata": metadata})
 
 
