@@ -284,21 +284,31 @@ def simulate(config: Path, out: Path, seed: int | None, overwrite: bool) -> None
     """
     run_config = RunConfig.from_toml(config)
     plan, _ = run_config.truth()
+    _check_new_map(out, overwrite=overwrite)
+    from bayesunmix.data.files import quiet
+    from bayesunmix.simulate import simulate_map
+    from bayesunmix.whole_file import swapped_in
+
+    image = simulate_map(run_config, plan.seed if seed is None else seed)
+    with quiet(), swapped_in(out, image.image.counts.nbytes) as new:
+        image.to_signal().save(str(new))
+    click.echo(f"wrote {out}")
+
+
+def _check_new_map(out: Path, *, overwrite: bool) -> None:
+    """Refuse a name that no map can have, or that is taken, before anything is computed."""
     if out.suffix not in (".hspy", ".zspy"):
         raise InputError("--out", "end in .hspy or .zspy", f'is "{out}"')
     if out.exists() and not overwrite:
         raise InputError(
             "--out", "be a new file", f'"{out}" is there already', "Add --overwrite to replace it."
         )
+    if out.is_dir() and not (out / ".zattrs").is_file():
+        raise InputError("--out", "be the name of a map", f'"{out}" is a folder of other things')
     if not out.parent.is_dir():
         raise InputError("--out", "lie in an existing folder", f'"{out.parent}" is not one')
-    from bayesunmix.simulate import simulate_map
-    from bayesunmix.whole_file import check_space
-
-    image = simulate_map(run_config, plan.seed if seed is None else seed)
-    check_space(out, image.image.counts.nbytes)
-    image.to_signal().save(str(out), overwrite=True)
-    click.echo(f"wrote {out}")
+    if not os.access(out.parent, os.W_OK | os.X_OK):
+        raise InputError("--out", "lie in a folder that can be written", f'"{out.parent}" cannot')
 
 
 @main.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,6 +34,30 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def swapped_in(path: Path, n_bytes: int) -> Iterator[Path]:
+    """Give a name for what a library writes, a file or a folder, which takes the place of `path` at the end.
+
+    An error, a kill or a full disk leave what was there before.
+
+    Parameters
+    ----------
+    path
+        File or folder to be replaced, or new.
+    n_bytes
+        Numbers in it, at most: see `check_space`.
+    """
+    with tempfile.TemporaryDirectory(
+        prefix=".bayesunmix-", dir=path.parent, ignore_cleanup_errors=True
+    ) as aside:
+        new = Path(aside) / path.name
+        check_space(new, n_bytes)
+        yield new
+        if path.is_dir():
+            os.replace(path, Path(aside) / "old")
+        os.replace(new, path)
 
 
 def check_space(path: Path, n_bytes: int) -> None:

@@ -1,5 +1,6 @@
 """Command line: exit status, one-line complaints, and nothing written where something is refused."""
 
+import errno
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -166,12 +168,45 @@ def test_existing_simulation_is_kept() -> None:
 @pytest.mark.parametrize(("extra", "seed"), [([], 7), (["--seed", "0"], 0)])
 def test_simulate_saves_the_map(monkeypatch: pytest.MonkeyPatch, extra: list[str], seed: int) -> None:
     Path("run.toml").write_text(simulation())
-    saved: list[object] = []
-    signal = types.SimpleNamespace(save=lambda *arguments, **options: saved.append((arguments, options)))
-    image = types.SimpleNamespace(to_signal=lambda: signal)
-    install(monkeypatch, "simulate", simulate_map=lambda config, seed: saved.append(seed) or image)
+    asked: list[int] = []
+    signal = types.SimpleNamespace(save=lambda name: Path(name).write_text("a map"))
+    image = types.SimpleNamespace(
+        to_signal=lambda: signal, image=types.SimpleNamespace(counts=np.zeros(3, np.uint8))
+    )
+    install(monkeypatch, "simulate", simulate_map=lambda config, seed: asked.append(seed) or image)
     assert run("simulate", "--config", "run.toml", "--out", "map.hspy", *extra).exit_code == 0
-    assert saved == [seed, (("map.hspy",), {"overwrite": True})]
+    assert asked == [seed]
+    assert Path("map.hspy").read_text() == "a map"
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["map.hspy", "run.toml"]
+
+
+def test_a_simulation_that_fails_on_saving_leaves_the_earlier_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("run.toml").write_text(simulation())
+    Path("map.hspy").write_text("precious")
+
+    def save(name: str) -> None:
+        Path(name).write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    image = types.SimpleNamespace(
+        to_signal=lambda: types.SimpleNamespace(save=save),
+        image=types.SimpleNamespace(counts=np.zeros(3, np.uint8)),
+    )
+    install(monkeypatch, "simulate", simulate_map=lambda config, seed: image)
+    result = run("simulate", "--config", "run.toml", "--out", "map.hspy", "--overwrite")
+    assert result.exit_code == 1
+    assert Path("map.hspy").read_text() == "precious"
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["map.hspy", "run.toml"]
+
+
+def test_a_folder_that_is_no_map_is_not_replaced() -> None:
+    Path("run.toml").write_text(simulation())
+    Path("map.zspy").mkdir()
+    Path("map.zspy/own.txt").write_text("precious")
+    result = run("simulate", "--config", "run.toml", "--out", "map.zspy", "--overwrite")
+    assert result.exit_code == 2
+    assert "`--out` must be the name of a map" in result.stderr
+    assert Path("map.zspy/own.txt").read_text() == "precious"
 
 
 def test_unmix_hands_over_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:

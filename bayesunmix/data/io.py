@@ -17,7 +17,7 @@ from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.data.reader import read_apart
 from bayesunmix.data.signals import Given
 from bayesunmix.errors import BayesUnmixWarning, InputError, check_path
-from bayesunmix.whole_file import check_space
+from bayesunmix.whole_file import swapped_in
 
 # One signal as RosettaSciIO's readers return it: data, axes, metadata, original_metadata, mapping.
 SignalDictionary = Mapping[str, Any]
@@ -126,8 +126,8 @@ def write_signal(path: str | os.PathLike[str], entry: SignalDictionary, *, packa
         "attributes": {"_lazy": False, "ragged": False},
         "package_info": {"package": package, "package_version": ""},
     }
-    check_space(file, entry["data"].nbytes)
-    writer(str(file), {**entry, **whole}, show_progressbar=False)
+    with swapped_in(file, entry["data"].nbytes) as new:
+        writer(str(new), {**entry, **whole}, show_progressbar=False)
 
 
 def signal_of_image(image: SpectrumImage) -> HyperSpySignal:
