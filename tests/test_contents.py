@@ -17,7 +17,7 @@ from bayesunmix.cli import main
 from bayesunmix.data import axis_guess
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.axis_guess import GuessedAxis, guess_axis
-from bayesunmix.data.contents import Held
+from bayesunmix.data.contents import Held, contents
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.inspection import inspect_map
 from bayesunmix.errors import BayesUnmixWarning, InputError
@@ -189,3 +189,21 @@ def test_doubts_of_facts_and_axis_survive_the_reading_process(tmp_path: Path) ->
         image = bu.load(tmp_path / "map.hspy")
     (doubt,) = [one for one in image.warnings if "exSpy fills in" in one]
     assert getattr(doubt, "severity", "") == "reservation"
+
+
+def test_values_of_an_enormous_map_are_not_read() -> None:
+    """A small compressed file may declare more than a day of reading."""
+    import dask.array as da
+    import hyperspy.api as hs
+
+    def never(_: Untyped) -> Untyped:
+        raise AssertionError("read")
+
+    zeros = da.zeros((20_000, 20_000, 2048), np.uint16, chunks=(2000, 2000, 2048))
+    data = zeros.map_blocks(never, meta=np.zeros((0, 0, 0), np.uint16))
+    signal = hs.signals.Signal1D(data).as_lazy()
+    signal.axes_manager[-1].units = "keV"
+    signal.axes_manager[-1].scale = 0.01
+    (held,) = contents([signal])
+    assert not held.looked_at
+    assert "20000 x 20000 x 2048, axis 0 to 20.47 keV, too large" in held.line()

@@ -17,6 +17,8 @@ from bayesunmix.errors import InputError
 CHOOSE = "`--signal N` (signal=N in Python) chooses one."
 # Values are whole where none is farther from a whole number than this.
 _WHOLE = 1e-3
+# Values of a signal larger than this, in bytes, are not looked at: some minutes of reading.
+MOST_READ = 3e10
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Held:
         Smallest value and sum of the finite ones; None where they are no real numbers over an axis.
     whole
         Whether all values are whole numbers.
+    looked_at
+        Whether the values were read; the three before say nothing where they were not.
     """
 
     kind: str
@@ -48,6 +52,7 @@ class Held:
     least: float | None = None
     total: float | None = None
     whole: bool = True
+    looked_at: bool = True
 
     @property
     def spectra(self) -> bool:
@@ -67,6 +72,7 @@ class Held:
             return text
         axis = f"{self.first:.4g} to {self.last:.4g} {self.unit or '(no unit)'}"
         held = f"{self.total:,.0f} counts" if self.counts else f"no counts: {self._fault}"
+        held = held if self.looked_at else "too large to be read through"
         return f"{text}, axis {axis}{'' if self.calibrated else ', not calibrated'}, {held}"
 
     @property
@@ -86,15 +92,9 @@ def _held(signal: HyperSpySignal, rival: bool) -> Held:
     shape = tuple(int(size) for size in signal.data.shape)
     if not is_spectra(signal):
         return Held(kind_of(signal), title, shape)
-    # dask ships no types.
-    da: Any = importlib.import_module("dask.array")
     axis = signal.axes_manager.signal_axes[0]
-    # In blocks, whatever the size.
-    values = da.asarray(signal.data)
-    finite = da.where(da.isfinite(values), values, 0) if values.dtype.kind == "f" else values
-    off = abs(finite - da.rint(finite)).max() if values.dtype.kind == "f" else da.zeros(())
-    total = finite.sum(dtype=np.float64 if values.dtype.kind == "f" else None)
-    least, total, off = (float(value) for value in da.compute(finite.min(), total, off))
+    looked_at = signal.data.nbytes <= MOST_READ
+    least, total, whole = _looked_at(signal.data) if looked_at else (0.0, 0.0, True)
     return Held(
         kind_of(signal),
         title,
@@ -106,8 +106,21 @@ def _held(signal: HyperSpySignal, rival: bool) -> Held:
         is_calibrated(axis),
         least,
         total,
-        off <= _WHOLE,
+        whole,
+        looked_at,
     )
+
+
+def _looked_at(data: Any) -> tuple[float, float, bool]:  # noqa: ANN401 - NumPy's or dask's
+    """Return the smallest value, the sum, and whether all values are whole, in blocks."""
+    # dask ships no types.
+    da: Any = importlib.import_module("dask.array")
+    values = da.asarray(data)
+    finite = da.where(da.isfinite(values), values, 0) if values.dtype.kind == "f" else values
+    off = abs(finite - da.rint(finite)).max() if values.dtype.kind == "f" else da.zeros(())
+    total = finite.sum(dtype=np.float64 if values.dtype.kind == "f" else None)
+    least, total, off = (float(value) for value in da.compute(finite.min(), total, off))
+    return least, total, off <= _WHOLE
 
 
 def contents_text(file: Path, held: Sequence[Held], signal: int | None, refused: InputError) -> str:
@@ -153,4 +166,4 @@ def _among(held: Sequence[Held], signal: int | None) -> list[int]:
 
 
 def _worth_describing(one: Held) -> bool:
-    return bool(one.total) and (one.counts or not one.whole)
+    return not one.looked_at or (bool(one.total) and (one.counts or not one.whole))

@@ -97,7 +97,7 @@ def _what_is_there(
         raise refused from None
     text = contents_text(file, held, signal, refused)
     chosen = the_map(held, signal)
-    if chosen is None or not chosen.counts or chosen.calibrated:
+    if chosen is None or not (chosen.counts and chosen.looked_at) or chosen.calibrated:
         return text
     # Any axis will do to get at the counts.
     image = load(file, signal, energy_offset_keV=0.0, energy_scale_keV=0.001)
