@@ -147,3 +147,31 @@ def test_axis_that_cannot_be(key: str, value: object) -> None:
     data = {"sample": {"elements": ["Si"]}, "phases": 2, "map": {key: value}}
     with pytest.raises(InputError, match=f"`map.{key}` must"):
         RunConfig.from_dict(data)
+
+
+def test_soft_lines_whose_energies_are_wrong_move_no_axis(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """M lines of rare earths are known least: others, and all that is harder, say where the axis lies."""
+    ceria = ({"Ce": 1, "Zr": 0.6, "O": 3, "Pd": 0.5, "Cu": 0.5}, 200.0, 0.0)
+    monkeypatch.setitem(benchmark.SAMPLES, "ceria", ceria)
+    drawn = benchmark.draw(np.random.default_rng(2), "ceria", 0.0, 1.0)
+    counts = 10 * drawn.image.counts
+    counts[..., 70:120] = np.roll(counts[..., 70:120], -5, axis=-1)
+    reading = read_peaks(dataclasses.replace(drawn.image, counts=counts))
+    assert abs(reading.axis.shift_keV(5.0)) < 0.01
+    assert abs(reading.axis.shift_keV(0.8)) < 0.01
+    assert {"Ce", "Zr", "O", "Pd", "Cu"} <= set(reading.elements)
+    assert not any(reading.doubt(element) for element in drawn.shares)
+
+
+def test_an_element_whose_peak_may_be_another_is_in_doubt(benchmark: ModuleType) -> None:
+    image = benchmark.draw(np.random.default_rng(1), "GaAs", 0.0, 1.0).image
+    # Between O and F, where no element of harder lines that are missing can be meant.
+    soft = 0.05 * image.counts.sum() * np.exp(-0.5 * ((image.energy_keV - 0.637) / 0.03) ** 2) / 7.5
+    counts = image.counts + np.random.default_rng(0).poisson(soft).astype(np.uint32)
+    reading = read_peaks(dataclasses.replace(image, counts=counts))
+    unsure = {element: why for element in reading.found if (why := reading.doubt(element))}
+    assert list(unsure) == ["F"]
+    assert re.fullmatch(r"\d\d %, else none of these", unsure["F"])
+    assert f"copied: F ({unsure['F']})." in describe(dataclasses.replace(image, counts=counts))

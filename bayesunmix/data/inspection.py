@@ -18,15 +18,13 @@ from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import load
 from bayesunmix.data.peaks import Peak
 from bayesunmix.data.reader import contents_apart
-from bayesunmix.data.reading import Reading, read_peaks
+from bayesunmix.data.reading import CERTAIN, Reading, read_peaks
 from bayesunmix.data.stray import ORIGINS, Origin, origins
 from bayesunmix.errors import BayesUnmixWarning, InputError, check_path
 from bayesunmix.xray.response import MN_K_ALPHA_KEV
 
 # Candidates of a peak are listed down to this probability, at most so many.
 LEAST_SHOWN, MOST_SHOWN = 0.02, 4
-# An element that nobody named is proposed for the sample from this probability on.
-CERTAIN = 0.9
 _NO_AXIS = (
     "Axis      looked for in the sum spectrum and not found: no calibration that is usual explains it alone. Give the"
     " energy of the first channel and the width of a channel (--energy-offset-keV, --energy-scale-keV)."
@@ -264,6 +262,10 @@ def _proposal(reading: Reading) -> str:
         notes.append(
             f"# Not named, and seldom stray: {' '.join(unsure)}. Move them to elements if they are of the sample."
         )
+    doubts = {element: reading.doubt(element) for element in reading.found}
+    said = [f"{element} ({why})" for element, why in doubts.items() if why]
+    if said:
+        notes.append(f"# In doubt, check before they are copied: {', '.join(said)}.")
     if "O" in elements:
         notes.append(
             "# O is measured from its own line; left out here, it would follow from the cations' valences."

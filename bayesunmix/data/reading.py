@@ -26,6 +26,14 @@ MOST_GAIN, MOST_OFFSET_KEV = 0.01, 0.05
 # Charge of softer photons is collected less completely: their peaks lie too low and may not settle the axis, where at
 # least so many others are there.
 SOFT_KEV, ENOUGH_PEAKS = 0.45, 3
+# L and M lines of low energy are known least well. Where a fit with them is this poor, it is tried without those below
+# the next energy, and the better one settles the axis.
+POOR, HARDER_KEV = 8.0, (1.4, 3.0)
+
+
+# An element that nobody named is certain from this probability on; one with harder lines is not on peaks below this
+# energy alone, where the strengths of L and M lines are known least.
+CERTAIN, LIGHT_KEV = 0.9, 1.0
 
 
 @dataclass(frozen=True)
@@ -115,8 +123,24 @@ class Reading:
 
     def certainty(self, element: str) -> float:
         """Probability of the element in the peak where it is likeliest; 0 without one."""
-        found = [one for several in self.candidates.values() for one in several if one.name == element]
-        return max((one.probability for one in found), default=0.0)
+        return max((self._probability(element, peak) for peak in self.candidates), default=0.0)
+
+    def doubt(self, element: str) -> str | None:
+        """Say why the peaks of an element that nobody named may be something else; None where they hardly can."""
+        likeliest = max(self.candidates, key=lambda peak: self._probability(element, peak), default=None)
+        if likeliest is None:
+            return None
+        if self.certainty(element) < CERTAIN:
+            others = [one.label for one in self.candidates[likeliest] if one.name != element]
+            return f"{100.0 * self.certainty(element):.0f} %, else {others[0] if others else 'none of these'}"
+        own = [peak.energy_keV for peak, group in self.made_by.items() if group and group.element == element]
+        harder = self.spectrum.table.families(element, LIGHT_KEV, float(self.spectrum.edges_keV[-1]))
+        if own and max(own) < LIGHT_KEV and harder:
+            return f"no peak of its own above {LIGHT_KEV:.0f} keV"
+        return None
+
+    def _probability(self, element: str, peak: Peak) -> float:
+        return sum(one.probability for one in self.candidates[peak] if one.name == element)
 
     def unexplained(self, peak: Peak) -> bool:
         """Whether named elements, their pile-up and escape peaks are together less likely than all else."""
@@ -199,8 +223,25 @@ def nominal_detector(facts: Acquisition) -> Detector:
 
 def _fit(spectrum: SumSpectrum, elements: Sequence[str], detector: Detector) -> Calibration | None:
     """Fit the axis; None where there is nothing to fit or the answer is no plausible axis."""
-    harder = sum(peak.energy_keV > SOFT_KEV for peak in spectrum.peaks)
-    first = int(np.searchsorted(spectrum.edges_keV, SOFT_KEV if harder >= ENOUGH_PEAKS else LOWEST_KEV))
+
+    def enough(low_keV: float) -> bool:
+        return sum(peak.energy_keV > low_keV for peak in spectrum.peaks) >= ENOUGH_PEAKS
+
+    best = _fit_from(SOFT_KEV if enough(SOFT_KEV) else LOWEST_KEV, spectrum, elements, detector)
+    for low_keV in filter(enough, HARDER_KEV):
+        if best is not None and best.deviance_per_dof < POOR:
+            break
+        fit = _fit_from(low_keV, spectrum, elements, detector)
+        if fit is not None and (best is None or fit.deviance_per_dof < best.deviance_per_dof):
+            best = fit
+    return best
+
+
+def _fit_from(
+    low_keV: float, spectrum: SumSpectrum, elements: Sequence[str], detector: Detector
+) -> Calibration | None:
+    """Fit the axis to the spectrum above an energy."""
+    first = int(np.searchsorted(spectrum.edges_keV, low_keV))
     counts, edges = spectrum.counts[first:], spectrum.edges_keV[first:]
     # Nothing is emitted above the beam energy, and all that lies there would be misfit.
     last = int(np.searchsorted(edges, spectrum.beam_energy_keV, side="right"))
