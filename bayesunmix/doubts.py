@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from bayesunmix.checks.misfit import Misfit
     from bayesunmix.checks.robust import Robust
     from bayesunmix.config import RunConfig
-    from bayesunmix.fit.posterior import FittedPosterior
+    from bayesunmix.fit.posterior import FittedPosterior, Mode
     from bayesunmix.fit.preparation import Setup
     from bayesunmix.fit.sampling import Drawn
     from bayesunmix.phase import Phase
@@ -49,6 +49,8 @@ WHITENED_GRADIENT_LIMIT = 0.1
 BROKEN_SDS = 2.5
 # A deviance per degree of freedom above this is more than counting noise and small change.
 MISFIT = 1.5
+# Modes whose compositions differ by less, in atom fractions, are told as one.
+SAME_FRACTIONS = 0.01
 # How phases are called that were asked for by their number.
 UNNAMED = re.compile(r"phase \d+")
 # An interval wider than this, in atom fractions, says nothing of an element.
@@ -207,10 +209,15 @@ def unknown_absorption(config: RunConfig, setup: Setup, budget: xr.Dataset | Non
 def other_modes(setup: Setup, fitted: FittedPosterior, method: str) -> list[str]:
     """Sentence on the other mode that fits best, with the composition that differs most, and on how many there are."""
     best = fitted.modes[0]
-    near = [m for m in fitted.modes[1:] if m.followed and not m.same_mode and m.objective < NEAR_NATS]
+    near: list[Mode] = []
+    for found in sorted(fitted.modes[1:], key=lambda other: other.objective):
+        # Starts that ended in one place are one mode.
+        known = any(np.abs(found.atom_fractions - one.atom_fractions).max() < SAME_FRACTIONS for one in near)
+        if found.followed and not found.same_mode and found.objective < NEAR_NATS and not known:
+            near.append(found)
     if not near:
         return []
-    mode = min(near, key=lambda other: other.objective)
+    mode = near[0]
     change = np.abs(mode.atom_fractions - best.atom_fractions)
     k, i = np.unravel_index(int(change.argmax()), change.shape)
     phase, element = setup.phases[k].name, setup.forward.elements[i]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from bayesunmix.fit import model_data, posterior
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.inference.density import compiled
 from bayesunmix.inference.map_estimate import find_map
+from bayesunmix.phase import Phase
 
 
 def mode_of(data: Any, sites: dict[str, jax.Array]) -> float:  # noqa: ANN401
@@ -59,3 +61,28 @@ def test_mass_does_not_depend_on_padding(small_fit: FittedPosterior) -> None:
     assert mode_of(padded.data, padded.sites) == pytest.approx(
         posterior._log_mass(data, small_fit.estimate), abs=0.1
     )
+
+
+def test_other_modes_have_their_phases_where_the_best_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Phases that were declared alike come in any order, and what differs is not their order."""
+    monkeypatch.setattr(posterior, "compiled_spectra", lambda data, _: data)
+    monkeypatch.setattr(posterior, "atom_fractions", lambda _, sites: sites)
+    spectra = np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.1, 0.2, 0.7]])
+    fractions = np.array([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]])
+
+    def candidate(potential: float, order: list[int], change: float) -> Any:  # noqa: ANN401 - a stand-in
+        turned = spectra * [1.0, 1.0, 1.0 + 8.0 * change]
+        return SimpleNamespace(
+            data=(turned / turned.sum(axis=1, keepdims=True))[order],
+            sites=(fractions + np.array([change, -change]))[order],
+            potential=potential,
+            followed=True,
+        )
+
+    settled = [candidate(0.0, [0, 1, 2], 0.0), candidate(8.0, [2, 0, 1], 0.05)]
+    others = [candidate(60.0, [1, 2, 0], 0.05), candidate(90.0, [1, 0, 2], 0.3)]
+    found = posterior._modes(settled, others, (Phase("a"), Phase("b"), Phase("c")))
+    assert [mode.objective for mode in found] == [0.0, 8.0, 8.0, 90.0]
+    assert [mode.same_mode for mode in found] == [True, False, False, False]
+    for mode, change in zip(found, (0.0, 0.05, 0.05, 0.3), strict=True):
+        np.testing.assert_allclose(mode.atom_fractions, fractions + np.array([change, -change]))

@@ -124,6 +124,13 @@ def test_the_nearest_other_mode_is_told_once(nats: tuple[float, ...], kind: type
     assert other_modes(SETUP, modes(150.0), "laplace") == []
 
 
+def test_starts_that_end_in_one_place_are_one_mode() -> None:
+    fit = modes(3.0, 4.0, 20.0)
+    fit.modes[2].atom_fractions = fit.modes[1].atom_fractions + np.array([0.004, -0.004])
+    (doubt,) = other_modes(SETUP, fit, "laplace")
+    assert "1 more fit nearly as well" in doubt
+
+
 def spectra(total: float = 1.0, segments: float = 1.0, chances: tuple[float, ...] = ()) -> dict[str, Any]:
     regions = [
         {"chance": chance, "sigma": -5.0 - i, "energy_keV": 2.0, "spectrum": "Fp", "cause": "line Si"}

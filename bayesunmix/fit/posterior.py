@@ -338,12 +338,19 @@ def _modes(settled: list[Candidate], others: list[Candidate], phases: tuple[Phas
     ranked = sorted(settled, key=lambda candidate: candidate.potential)
     alike = _alike_declared(phases)
     endmembers = [np.asarray(compiled_spectra(c.data, c.sites)) for c in ranked]
+
+    def in_order(of: Candidate, own: FloatArray) -> FloatArray:
+        """Compositions with each phase where the best mode has it, so that they can be compared."""
+        return np.asarray(
+            atom_fractions(of.data, of.sites)[np.argsort(_matched(own, endmembers[0], alike)[1])]
+        )
+
     modes = [
         Mode(
             c.potential,
             number == 0 or _matched(own, endmembers[0], alike)[0] < SAME_MODE,
             True,
-            atom_fractions(c.data, c.sites),
+            in_order(c, own),
         )
         for number, (c, own) in enumerate(zip(ranked, endmembers, strict=True))
     ]
@@ -351,10 +358,11 @@ def _modes(settled: list[Candidate], others: list[Candidate], phases: tuple[Phas
         own = np.asarray(compiled_spectra(other.data, other.sites))
         apart = [_matched(own, found, alike)[0] for found in endmembers]
         nearest = int(np.argmin(apart))
-        known = other.followed and apart[nearest] < SAME_BASIN
-        objective = ranked[nearest].potential if known else other.potential
-        fractions = atom_fractions(other.data, other.sites)
-        modes.append(Mode(objective, known and modes[nearest].same_mode, other.followed, fractions))
+        # One that ends where a settled mode is would have settled there, too.
+        if other.followed and apart[nearest] < SAME_BASIN:
+            modes.append(modes[nearest])
+        else:
+            modes.append(Mode(other.potential, False, other.followed, in_order(other, own)))
     return (modes[0], *sorted(modes[1:], key=lambda mode: mode.objective))
 
 
