@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -17,6 +19,7 @@ from bayesunmix.inference.misfit import (
     window_sides,
     window_sums,
 )
+from bayesunmix.severity import Distrust, Reservation
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -197,9 +200,16 @@ def test_words_name_what_is_there() -> None:
         "around row 54, column 53 (150 pixels), 66 sigma: too much Si (1.8 times), Ti; too little Mg (0.05 times)"
     )
     nowhere = np.zeros((2, 2), bool)
-    found = Misfit(np.zeros((2, 2)), 6.0, 0.01, 1.0, (region,) * 5, nowhere)
+    found = Misfit(np.zeros((2, 2)), 6.0, 0.01, 1.0, (region,) * 5, nowhere, 150_000)
     (warning,) = found.warnings()
     assert "There are 2 more places." in warning
     assert "A phase may be missing" in warning
-    assert Misfit(np.zeros((2, 2)), 6.0, 0.01, 1.0, (), nowhere).warnings() == []
+    assert isinstance(warning, Reservation)
+    (much,) = replace(found, n_pixels=100_000).warnings()
+    assert isinstance(much, Distrust)
+    assert "They are 0.75 % of the map" in much
+    hollow = replace(region, kind="hole")
+    (holes,) = replace(found, regions=(hollow,) * 5, n_pixels=1000).warnings()
+    assert isinstance(holes, Reservation)
+    assert Misfit(np.zeros((2, 2)), 6.0, 0.01, 1.0, (), nowhere, 4).warnings() == []
     assert Region(**region.to_dict()) == region
