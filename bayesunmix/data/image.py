@@ -180,14 +180,12 @@ class SpectrumImage:
         if not isinstance(known, Acquisition):
             raise InputError("acquisition", "be an Acquisition", f"is {shown(known)}")
         facts = _with_given(known, beam_energy_keV, takeoff_angle_deg, resolution_eV)
-        one = isinstance(pixel_size, numbers.Real) or (
-            isinstance(pixel_size, np.ndarray) and pixel_size.ndim == 0
-        )
+        size = pixel_size.tolist() if isinstance(pixel_size, np.ndarray) else pixel_size
         image = cls(
             grid,
             energy_keV,  # type: ignore[arg-type]
             acquisition=facts,
-            pixel_size=(pixel_size, pixel_size) if one else pixel_size,  # type: ignore[arg-type]
+            pixel_size=(size, size) if isinstance(size, numbers.Real) else size,  # type: ignore[arg-type]
             pixel_unit=pixel_unit,
             name=name,
         )
