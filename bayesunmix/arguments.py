@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from bayesunmix.config import RunConfig
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
-from bayesunmix.errors import InputError, shown, suggest
+from bayesunmix.errors import InputError, shown, unknown_keyword
 from bayesunmix.output_settings import OutputConfig
 from bayesunmix.phase import Phase
 from bayesunmix.settings import InferenceConfig, InstrumentConfig, MapConfig, SampleConfig, XrayConfig
@@ -107,7 +107,7 @@ def _unknown(key: str, value: object) -> InputError:
     homes = [name for name, table in TABLES.items() if key in {one.name for one in dataclasses.fields(table)}]
     if not homes:
         names = ["elements", "phases", "stray", "method", "seed", "progress", *TABLES]
-        return InputError(key, f"be one of {', '.join(names)}", "is an unknown keyword", suggest(key, names))
+        return unknown_keyword(key, names)
     example = shown(value) if isinstance(value, int | float | str | list | tuple | dict) else "..."
     return InputError(
         key,

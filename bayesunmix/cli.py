@@ -26,9 +26,8 @@ from bayesunmix.config import METHODS, RunConfig
 from bayesunmix.errors import (
     BayesUnmixWarning,
     InputError,
+    check_between,
     check_choice,
-    check_number,
-    check_positive,
     one_line,
 )
 from bayesunmix.log import keeping, log_uncaught, tell
@@ -443,13 +442,14 @@ def inspect(
 ) -> None:
     """Say what the file MAP holds: signals, energy axis, acquisition, counts, lines."""
     from bayesunmix.chemistry.stoichiometry import check_elements
+    from bayesunmix.data.image import AXIS_LIMITS_KEV
 
     named = [symbol.strip() for symbol in elements.split(",")] if elements else []
     symbols = check_elements("--elements", named)
     if energy_offset_keV is not None:
-        check_number("--energy-offset-keV", energy_offset_keV)
+        check_between("--energy-offset-keV", energy_offset_keV, *AXIS_LIMITS_KEV["energy_offset_keV"])
     if energy_scale_keV is not None:
-        check_positive("--energy-scale-keV", energy_scale_keV)
+        check_between("--energy-scale-keV", energy_scale_keV, *AXIS_LIMITS_KEV["energy_scale_keV"])
     from bayesunmix.data.reader import start_reader
 
     start_reader()

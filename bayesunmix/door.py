@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of, listed
@@ -46,7 +46,7 @@ def inspect(image: AnyImage, elements: Sequence[str] | None = None, *, signal: i
     from bayesunmix.data.inspection import describe, inspect_map
 
     named = check_elements("elements", listed(() if elements is None else elements))
-    if isinstance(image, str | Path):
+    if isinstance(image, str | os.PathLike):
         return Text(inspect_map(image, elements=named, signal=signal))
     return Text(describe(image_of(image), named))
 
@@ -76,6 +76,7 @@ def prepare(
     InputError
         If something cannot be used: the message names it.
     """
-    method = tables.get("inference", {}).get("method", "nuts")
+    inference = tables.get("inference")
+    method = inference.get("method", "nuts") if isinstance(inference, Mapping) else "nuts"
     config = configuration(elements, phases, stray, method, tables)
     return prepared(image_of(image, config), config)

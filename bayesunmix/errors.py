@@ -10,12 +10,15 @@ import difflib
 import math
 import numbers
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 # Parts of a complaint are cut to this many letters: a formula of 40 kB, or a million numbers, is still a line.
 _LONGEST_VALUE = 80
 _LONGEST_PART = 400
+
+HIGHEST_SEED = 2**32 - 1
 
 
 class InputError(ValueError):
@@ -130,6 +133,33 @@ def check_integer(field: str, value: object, *, low: int | None = None, high: in
     return whole
 
 
+def check_flag(field: str, value: object) -> bool:
+    """Return `value` as a bool, or raise `InputError` unless it is one, of Python or NumPy, or a number."""
+    # An array has no truth, and that of a text or a list is not what it says.
+    if not isinstance(value, int) and type(value).__name__ not in ("bool", "bool_"):
+        raise InputError(field, "be true or false", f"is {shown(value)}")
+    return bool(value)
+
+
+def check_text(field: str, value: object) -> str:
+    """Return `value`, or raise `InputError` unless it is a text."""
+    if not isinstance(value, str):
+        raise InputError(field, "be a text", f"is {shown(value)}")
+    return value
+
+
+def check_mapping(field: str, value: object, example: str) -> Mapping[Any, Any]:
+    """Return `value`, or raise `InputError` unless it is a dictionary such as `example`."""
+    if not isinstance(value, Mapping):
+        raise InputError(field, f"be a dictionary such as {example}", f"is {shown(value)}")
+    return value
+
+
+def check_seed(value: object) -> int:
+    """Return the seed as an int, or raise `InputError` unless it is a whole number that every generator takes."""
+    return check_integer("seed", value, low=0, high=HIGHEST_SEED)
+
+
 def check_path(field: str, value: object) -> Path:
     """Return `value` as a path, or raise `InputError` if it is not the name of a file or folder."""
     if not isinstance(value, str | os.PathLike):
@@ -138,7 +168,9 @@ def check_path(field: str, value: object) -> Path:
         raise InputError(field, "be the name of a file or folder", "is empty")
     try:
         path = Path(value)
-        path.exists()  # refuses names with a zero character and, on some systems, long ones
+        if b"\0" in os.fsencode(path):  # what no file system can write is refused here, too
+            raise ValueError("it holds a zero character")
+        path.exists()  # refuses, on some systems, long ones
     except (OSError, TypeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(field, "be the name of a file or folder", f"is {shown(value)}: {reason}") from None
@@ -152,6 +184,12 @@ def check_choice(field: str, value: object, choices: Iterable[str]) -> str:
         return value
     listed = ", ".join(f'"{choice}"' for choice in allowed)
     raise InputError(field, f"be one of {listed}", f"is {shown(value)}", suggest(value, allowed))
+
+
+def unknown_keyword(key: str, known: Iterable[str]) -> InputError:
+    """Return the complaint about a keyword that is none of those `known`."""
+    names = tuple(known)
+    return InputError(key, f"be one of {', '.join(names)}", "is an unknown keyword", suggest(key, names))
 
 
 def suggest(value: object, choices: Iterable[str]) -> str:
@@ -177,7 +215,9 @@ def shown(value: object) -> str:
             text = f"{value}"
         else:
             text = repr(value)
-    except (ValueError, RecursionError):  # whole numbers of thousands of digits, lists in lists in lists
+    except (
+        Exception
+    ):  # whole numbers of thousands of digits, lists in lists in lists, objects of whatever make
         kind = "a whole number of thousands of digits" if isinstance(value, int) else type(value).__name__
         text = f"{kind} that cannot be shown"
     return one_line(text, _LONGEST_VALUE)

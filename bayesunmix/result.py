@@ -21,7 +21,15 @@ from bayesunmix.chemistry.ratios import Amounts, amounts, exchange_rows, partiti
 from bayesunmix.chemistry.sites import site_table, vacancy_notes
 from bayesunmix.chemistry.units import convert, mg_number, with_oxygen
 from bayesunmix.data.masks import flagged_of
-from bayesunmix.errors import InputError, check_choice, check_path
+from bayesunmix.errors import (
+    InputError,
+    check_choice,
+    check_flag,
+    check_mapping,
+    check_path,
+    shown,
+    unknown_keyword,
+)
 from bayesunmix.output_folder import CHECKSUM, settle, was_changed, without_checksum
 from bayesunmix.output_settings import UNITS, check_oxygen_unit
 from bayesunmix.report.budget_table import budget_table
@@ -146,6 +154,7 @@ class Result:
             If the unit is unknown, or asks for the oxide of an element that has none.
         """
         chemistry = self.chemistry.changed(oxygens, ferric, valences)
+        oxygen = check_flag("oxygen", oxygen)
         return self._converted(self._sample["composition"], unit, chemistry, oxygen)
 
     def _converted(self, draws: xr.DataArray, unit: str, chemistry: Chemistry, oxygen: bool) -> xr.DataArray:
@@ -209,21 +218,23 @@ class Result:
 
     def _check_phases(self, numerator: str, denominator: str) -> None:
         for field, name in (("numerator", numerator), ("denominator", denominator)):
-            if name not in self.sample_phases:
+            if not isinstance(name, str) or name not in self.sample_phases:
                 must = f"be one of the phases {', '.join(self.sample_phases)}"
-                support = ", a support: it has no composition" if name in self.supports else ""
-                raise InputError(field, must, f"is {name!r}{support}")
+                support = isinstance(name, str) and name in self.supports
+                why = ", a support: it has no composition" if support else ""
+                raise InputError(field, must, f"is {shown(name)}{why}")
 
     def _check_pair(self, first: str, second: str) -> None:
         for field, element in (("first", first), ("second", second)):
-            if element not in self.elements:
+            if not isinstance(element, str) or element not in self.elements:
                 must = f"be one of the elements {', '.join(self.elements)}"
-                raise InputError(field, must, f"is {element!r}")
+                raise InputError(field, must, f"is {shown(element)}")
         if first == second:
-            raise InputError("second", "differ from `first`", f"is {second!r}, too")
+            raise InputError("second", "differ from `first`", f"is {shown(second)}, too")
 
     def summary(self, unit: str = "at_frac") -> pd.DataFrame:
         """Composition of every phase and element, the columns of ``composition.csv``."""
+        check_choice("unit", unit, UNITS)
         if unit not in self._summaries:
             self._summaries[unit] = self._summary(unit)
         return self._summaries[unit].copy()
@@ -253,6 +264,7 @@ class Result:
         by
             ``atoms`` or ``weight``; see `partition`.
         """
+        check_choice("by", by, (BY_ATOMS, BY_WEIGHT))
         if by not in self._partitions:
             self._partitions[by] = partition_rows(self._amounts(by)).assign(by=by)
         return self._partitions[by].copy()
@@ -312,11 +324,12 @@ class Result:
         """
         check_oxygen_unit("apfu", self.chemistry.oxygen, "sample.oxygen")
         chemistry = self.chemistry.changed(None, ferric, None)
-        given = chemistry.formulas if formulas is None else dict(formulas)
+        example = '{"CaPv": "ABO3"}'
+        given = chemistry.formulas if formulas is None else dict(check_mapping("formulas", formulas, example))
         for name in given:
             if name not in self.sample_phases:
                 must = f"name phases of the result: {', '.join(self.sample_phases)}"
-                raise InputError("formulas", must, f'holds "{name}"')
+                raise InputError("formulas", must, f"holds {shown(name)}")
         draws = self._sample["composition"]
         share = draw_ferric(chemistry.ferric, draws, int(self.run.get("seed", 0)))
         about: dict[str, Any] = {"valences": chemistry.valences}
@@ -408,8 +421,11 @@ class Result:
 
     def onuma(self, numerator: str, denominator: str, **options: Any) -> Onuma:  # noqa: ANN401
         """Partition coefficients over ionic radius: see `bayesunmix.chemistry.onuma.onuma` for the options."""
-        from bayesunmix.chemistry.onuma import onuma
+        from bayesunmix.chemistry.onuma import OPTIONS, onuma
 
+        for name in options:
+            if name not in OPTIONS:
+                raise unknown_keyword(name, OPTIONS)
         return onuma(self, numerator, denominator, **options)
 
     def mass_thickness(self) -> pd.DataFrame:
@@ -468,7 +484,8 @@ class Result:
         """
         from bayesunmix.report.files import save_result
 
-        path = Path(folder)
+        path = check_path("folder", folder)
+        overwrite = check_flag("overwrite", overwrite)
         save_result(self, path, overwrite=overwrite)
         return path
 

@@ -23,7 +23,7 @@ from bayesunmix.chemistry.mass_thickness import electrons_per_pixel, nominal_mas
 from bayesunmix.config import RunConfig
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.reader import start_reader
-from bayesunmix.errors import InputError, check_integer
+from bayesunmix.errors import InputError, check_flag, check_seed
 from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.log import logged, settle
 from bayesunmix.memory import check_draws
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from bayesunmix.fit.posterior import FittedPosterior
     from bayesunmix.inference.pixel_posterior import PixelPosterior
 
-HIGHEST_SEED = 2**32 - 1
 # The search for the mode is the same whatever the seed of the draws: a mode is a property of the map.
 SEARCH_SEED = 0
 # With many phases a start more often lies in the wrong valley: at least so many for each phase beyond the second.
@@ -98,8 +97,10 @@ def unmix(
     >>> result = bu.unmix(image, elements=["Mg", "Si", "Fe"], phases=phases, stray=["Cu"])  # doctest: +SKIP
     """
     config = configuration(elements, phases, stray, method, tables)
-    number = check_integer("seed", seed, low=0, high=HIGHEST_SEED)
-    return run_image(image_of(image, config), config, None, seed=number, progress=bool(progress))
+    number = check_seed(seed)
+    return run_image(
+        image_of(image, config), config, None, seed=number, progress=check_flag("progress", progress)
+    )
 
 
 def run_unmix(

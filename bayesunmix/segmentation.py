@@ -21,9 +21,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from bayesunmix.data.counts import as_numbers
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.plain_map import BINS, PlainMap, ShareMaps, phase_names
-from bayesunmix.errors import InputError, check_choice, check_fraction
+from bayesunmix.errors import InputError, check_choice, check_flag, check_fraction, check_seed
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -121,7 +122,7 @@ def segment(
     [0, 0, 0, 1, 1, 1]
     """
     check_choice("method", method, METHODS)
-    level = check_fraction("level", level)
+    level, seed, spatial = check_fraction("level", level), check_seed(seed), check_flag("spatial", spatial)
     if spatial and method not in COUPLED:
         raise InputError(
             "spatial",
@@ -155,7 +156,7 @@ _Found = tuple[FloatArray, dict[str, npt.NDArray[Any]]]
 
 def _known(plain: PlainMap, endmembers: npt.ArrayLike, method: str) -> FloatArray:
     """Given endmembers in bins, (draw, phase, bin), unit sum."""
-    spectra = np.asarray(endmembers, dtype=float)
+    spectra = as_numbers("endmembers", endmembers)
     if method in ("clustering", "nmf"):
         raise InputError(
             "endmembers", "be left out for a method that finds its own", f'are given for "{method}"'

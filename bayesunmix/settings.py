@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Literal, TypeGuard
 
 from bayesunmix.chemistry.stoichiometry import SYMBOLS, check_elements
+from bayesunmix.data.acquisition import check_fact
+from bayesunmix.data.image import AXIS_LIMITS_KEV
 from bayesunmix.errors import (
     InputError,
     check_between,
@@ -93,10 +95,9 @@ class MapConfig:
     exclude_flagged: Path | None = None
 
     def __post_init__(self) -> None:
-        # Limits in keV: they catch an axis given in eV.
-        for name, low, high in (("energy_offset_keV", -100.0, 100.0), ("energy_scale_keV", 1e-4, 1.0)):
+        for name, limits in AXIS_LIMITS_KEV.items():
             if getattr(self, name) is not None:
-                _set(self, **{name: check_between(f"map.{name}", getattr(self, name), low, high)})
+                _set(self, **{name: check_between(f"map.{name}", getattr(self, name), *limits)})
         _set(self, rows=check_span("map.rows", self.rows), columns=check_span("map.columns", self.columns))
         _set(self, mask=mask_rules(self.mask))
         if self.exclude_flagged is not None:
@@ -203,7 +204,7 @@ class InstrumentConfig:
         Full width at half maximum of the detector at Mn K-alpha, in eV, from 1 to 1000.
     beam_current_nA, live_time_s
         Current of the beam in nA and live time of the whole map in s: the dose, which zeta-factors need. From 1e-6 to
-        1e6 nA, and from 1e-6 to 1e9 s.
+        1e6 nA, and from 1e-9 to 1e9 s.
     microscope
         ``"TEM"`` or ``"SEM"``, where the file's reader takes one for the other or for X-ray fluorescence.
     """
@@ -218,17 +219,10 @@ class InstrumentConfig:
     def __post_init__(self) -> None:
         if self.microscope is not None:
             check_choice("instrument.microscope", self.microscope, ("TEM", "SEM"))
-        # The limits are wide; they catch a beam energy in eV and a resolution in keV.
-        limits = {
-            "beam_energy_keV": (1.0, 3000.0),
-            "takeoff_angle_deg": (0.0, 90.0),
-            "resolution_eV": (1.0, 1000.0),
-            "beam_current_nA": (1e-6, 1e6),
-            "live_time_s": (1e-6, 1e9),
-        }
-        for name, (low, high) in limits.items():
+        names = ("beam_energy_keV", "takeoff_angle_deg", "resolution_eV", "beam_current_nA", "live_time_s")
+        for name in names:
             if getattr(self, name) is not None:
-                _set(self, **{name: check_between(f"instrument.{name}", getattr(self, name), low, high)})
+                _set(self, **{name: check_fact(name, getattr(self, name), f"instrument.{name}")})
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from bench import BAYESUNMIX, Options, Row, run_program
 # Seconds in which a case must have answered, and letters that a complaint may have.
 LIMIT = 180.0
 LONGEST = 1500
-NUMBERS = {"configs": 200, "calls": 60, "folders": 40, "files": 300}
+NUMBERS = {"configs": 200, "calls": 200, "folders": 40, "files": 300}
 # What the help of a command may take, beside other programs.
 HELP_SECONDS = 1.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import fractions
 import json
 import math
 import random
@@ -160,7 +161,8 @@ def prepare(work: Path, files: Path | None, kinds: tuple[str, ...]) -> None:
     for path in sorted(files.rglob("*")) if files is not None else ():
         if path.is_file() and path.stat().st_size < 2_000_000:
             shutil.copy(path, work / "maps" / path.name)
-    if "folders" in kinds:
+    # Calls need a result, too.
+    if {"folders", "calls"} & set(kinds):
         run_image(image, config, work / "out", seed=0, progress=False)
 
 
@@ -365,6 +367,41 @@ def _value(value: object) -> str:
 # -- Python calls -----------------------------------------------------------------------------------------------------
 
 
+class Speechless:
+    """An object that cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+_PAIR = {"numerator": "A", "denominator": "B"}
+# Method of a result, arguments that are fine, and those of which one is made odd.
+_RESULT_CALLS: tuple[tuple[str, dict[str, Any], tuple[str, ...]], ...] = (
+    ("composition", {}, ("unit", "oxygens", "ferric", "valences", "oxygen")),
+    ("partition", _PAIR, ("numerator", "denominator", "by")),
+    ("exchange", _PAIR, ("numerator", "denominator", "first", "second")),
+    ("summary", {}, ("unit",)),
+    ("partition_table", {}, ("by",)),
+    ("exchange_table", {}, ("first", "second")),
+    ("mg_number", {}, ("ferric",)),
+    ("sites", {}, ("formulas", "ferric")),
+    ("mass_balance", {}, ("bulk",)),
+    ("onuma", _PAIR, ("numerator", "coordination", "valences", "radii_A", "elements", "host", "seed", "zz")),
+)
+_FACTS = (
+    "beam_energy_keV",
+    "takeoff_angle_deg",
+    "resolution_eV",
+    "live_time_s",
+    "tilt_deg",
+    "elements",
+    "zz",
+)
+_IMAGE_FIELDS = ("acquisition", "pixel_size", "pixel_unit", "origin", "mask", "images", "name", "warnings")
+_LOAD_OPTIONS = ("signal", "beam_energy_keV", "resolution_eV", "microscope", "energy_scale_keV")
+_COMPARE_OPTIONS = ("results", "names", "phases", "covariate", "level", "seed")
+
+
 def call_case(draw: random.Random, folder: Path, work: Path) -> tuple[int, str]:
     """Call a public function with odd arguments."""
     import warnings
@@ -395,6 +432,12 @@ def call_case(draw: random.Random, folder: Path, work: Path) -> tuple[int, str]:
         (1, 2, 3),
         bu.Phase,
         bu.Phase("A"),
+        Speechless(),
+        np.array("x"),
+        np.array(3),
+        np.float32(1),
+        np.int64(1),
+        fractions.Fraction(1, 2),
     ]
     one: Callable[[], Any] = lambda: draw.choice(odd)  # noqa: E731
     counts = np.random.default_rng(0).poisson(5.0, (4, 4, 300)).astype(np.uint8)
@@ -421,7 +464,41 @@ def call_case(draw: random.Random, folder: Path, work: Path) -> tuple[int, str]:
         )
         return bu.unmix(image, **{**good, name: one()})
 
+    def plain(function: Callable[..., Any], **fixed: object) -> object:
+        arguments = {"image": counts, "phases": 2, "bins": 10, **fixed}
+        names = [*arguments, "energy", "level", "seed", "spatial"]
+        return function(**{**arguments, draw.choice(names): one()})
+
+    def of_result() -> object:
+        """Ask a result for something odd."""
+        name, given, names = draw.choice(_RESULT_CALLS)
+        arguments = {**given, draw.choice(names): one()}
+        return getattr(bu.open_result(work / "out"), name)(**arguments)
+
+    def of_image() -> object:
+        """Change a map, or make one, in an odd way; it must be possible to show what comes out."""
+        made = {"counts": counts, "energy_keV": energy, draw.choice(_IMAGE_FIELDS): one()}
+        ways: list[Callable[[], Any]] = [
+            lambda: image.masked(one()),
+            lambda: image.rebin(one()),
+            lambda: image.crop_energy(one(), 5.0),
+            lambda: image.replace_facts(**{draw.choice(_FACTS): one()}),
+            lambda: bu.SpectrumImage(**made),
+            lambda: bu.load(work / "maps" / "map.hspy", **{draw.choice(_LOAD_OPTIONS): one()}),
+            lambda: bu.inspect(work / "maps" / "map.hspy", signal=one()),
+        ]
+        return repr(draw.choice(ways)())
+
     calls: list[Callable[[], Any]] = [
+        *[of_result] * 6,
+        *[of_image] * 8,
+        *[lambda: plain(bu.segment, method=draw.choice(["clustering", "nmf", "fcls"]))] * 3,
+        lambda: plain(bu.segment, method="fcls", endmembers=one()),
+        lambda: plain(bu.unmix_free, draws=4),
+        lambda: bu.compare(
+            **{"results": [bu.open_result(work / "out")] * 2, draw.choice(_COMPARE_OPTIONS): one()}
+        ),
+        lambda: bu.prepare(image, elements=["Mg"], phases=["A"], **{draw.choice([*KEYS][:5]): one()}),
         unmix,
         unmix,
         unmix,

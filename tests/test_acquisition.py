@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,14 +148,20 @@ def test_replacing_an_angle_gives_a_new_takeoff_angle_unless_given() -> None:
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({"beam_energy_keV": -200}, "`beam_energy_keV` must be positive, but is -200"),
-        ({"beam_energy_keV": 200e3}, "`beam_energy_keV` must be given in keV, but is 200000"),
+        ({"beam_energy_keV": -200}, "`beam_energy_keV` must lie between 1 and 3000, but is -200"),
+        ({"beam_energy_keV": 200e3}, "`beam_energy_keV` must lie between 1 and 3000, but is 200000"),
         ({"takeoff_angle_deg": 95}, "`takeoff_angle_deg` must lie between 0 and 90, but is 95"),
         ({"takeoff_angle_deg": 0}, "`takeoff_angle_deg` must lie above 0"),
-        ({"resolution_eV": 0}, "`resolution_eV` must be positive, but is 0"),
-        ({"tilt_deg": float("nan")}, "`tilt_deg` must be a finite number, but is nan"),
+        ({"resolution_eV": 0}, "`resolution_eV` must lie between 1 and 1000, but is 0"),
+        ({"resolution_eV": 1e5}, "`resolution_eV` must lie between 1 and 1000, but is 100000"),
+        ({"live_time_s": 1e300}, "`live_time_s` must lie between 1e-09 and 1e\\+09"),
+        ({"elements": ("Xx",)}, "`elements` must be a chemical symbol"),
+        ({"elements": np.arange(3)}, "`elements` must be a list of chemical symbols"),
+        ({"beam_energy_keV": np.arange(3)}, "`beam_energy_keV` must lie between 1 and 3000"),
+        ({"sources": 3}, "`sources` must be a dictionary"),
+        ({"tilt_deg": float("nan")}, "`tilt_deg` must lie between -360 and 360, but is nan"),
     ],
 )
-def test_impossible_facts_are_refused(facts: dict[str, float], message: str) -> None:
+def test_impossible_facts_are_refused(facts: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Acquisition(**facts)

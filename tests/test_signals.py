@@ -108,7 +108,7 @@ def test_an_offset_or_a_scale_alone_replaces_its_own(hyperspy: Untyped) -> None:
     np.testing.assert_allclose(moved.energy_keV, ENERGY + 0.1)
     wide = SpectrumImage.from_signal(signal, energy_scale_keV=0.02, **FACTS)
     np.testing.assert_allclose(wide.energy_keV, 1.0 + 0.02 * np.arange(50))
-    with pytest.raises(InputError, match="`energy_scale_keV` must be positive"):
+    with pytest.raises(InputError, match=r"`energy_scale_keV` must lie between 0\.0001 and 1"):
         SpectrumImage.from_signal(signal, energy_scale_keV=-0.01, **FACTS)
 
 

@@ -8,11 +8,12 @@ denominator, a description rather than a property of the crystal.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,16 @@ import pandas as pd
 
 from bayesunmix.chemistry.ionic_radii import GIVEN, Radius, check_coordination, ionic_radius, usual_valence
 from bayesunmix.chemistry.quantify import health, interval
-from bayesunmix.chemistry.stoichiometry import AMPHOTERIC, NEITHER, SMALL
-from bayesunmix.errors import BayesUnmixWarning, InputError, check_integer, check_positive
+from bayesunmix.chemistry.stoichiometry import AMPHOTERIC, NEITHER, SMALL, check_elements
+from bayesunmix.errors import (
+    BayesUnmixWarning,
+    InputError,
+    check_integer,
+    check_mapping,
+    check_positive,
+    check_seed,
+    shown,
+)
 from bayesunmix.samples.comparison import check_phase
 
 if TYPE_CHECKING:
@@ -182,17 +191,18 @@ def onuma(
     check_phase("numerator", numerator, result.sample_phases)
     check_phase("denominator", denominator, result.sample_phases)
     if numerator == denominator:
-        raise InputError("denominator", "be another phase than the numerator", f"is {denominator!r}")
+        raise InputError("denominator", "be another phase than the numerator", f"is {shown(denominator)}")
     temperature = None if temperature_K is None else check_positive("temperature_K", temperature_K)
-    shown = _shown(result, elements)
+    seed = check_seed(seed)
+    chosen = _chosen(result, elements)
     site = _host(result, numerator, host)
-    charges = _charges(result, shown, site, valences or {})
+    charges = _charges(result, chosen, site, _given(result, "valences", valences))
     number = (
         _usual_coordination(result, numerator, site, charges[site])
         if coordination is None
         else check_coordination(coordination)
     )
-    radii, notes = _radii(shown, charges, number, _checked_radii(result, radii_A or {}))
+    radii, notes = _radii(chosen, charges, number, _checked_radii(result, radii_A))
     table = _table(result, numerator, denominator, radii, charges, number)
     fits: tuple[StrainFit, ...] = ()
     if temperature is not None:
@@ -204,10 +214,14 @@ def onuma(
     return Onuma(numerator, denominator, site, number, temperature, table, fits, tuple(notes), result.level)
 
 
-def _shown(result: Result, elements: Sequence[str] | None) -> list[str]:
+# Names of its options.
+OPTIONS = tuple(inspect.signature(onuma).parameters)[3:]
+
+
+def _chosen(result: Result, elements: Sequence[str] | None) -> list[str]:
     if elements is None:
         return [element for element in result.elements if element not in NEITHER]
-    for element in elements:
+    for element in check_elements("elements", elements):
         if element not in result.elements:
             raise InputError(
                 "elements", f"be among those of the result ({', '.join(result.elements)})", f"holds {element}"
@@ -218,8 +232,10 @@ def _shown(result: Result, elements: Sequence[str] | None) -> list[str]:
 def _host(result: Result, phase: str, host: str | None) -> str:
     """Return the most abundant large cation of a phase, or the one that the user says."""
     if host is not None:
-        if host not in result.elements:
-            raise InputError("host", f"be one of the elements {', '.join(result.elements)}", f"is {host!r}")
+        if not isinstance(host, str) or host not in result.elements:
+            raise InputError(
+                "host", f"be one of the elements {', '.join(result.elements)}", f"is {shown(host)}"
+            )
         return host
     mean = result.composition().sel(phase=phase).mean(["chain", "draw"])
     large = [e for e in result.elements if e not in SMALL | AMPHOTERIC | NEITHER]
@@ -229,11 +245,6 @@ def _host(result: Result, phase: str, host: str | None) -> str:
 
 
 def _charges(result: Result, shown: Sequence[str], host: str, given: Mapping[str, int]) -> dict[str, int]:
-    for element in given:
-        if element not in result.elements:
-            raise InputError(
-                "valences", f"name elements of the result ({', '.join(result.elements)})", f"has {element}"
-            )
     return {
         element: check_integer(f"valences.{element}", given[element], low=1, high=8)
         if element in given
@@ -242,13 +253,20 @@ def _charges(result: Result, shown: Sequence[str], host: str, given: Mapping[str
     }
 
 
-def _checked_radii(result: Result, given: Mapping[str, float]) -> dict[str, float]:
+def _checked_radii(result: Result, radii_A: object) -> dict[str, float]:
+    given = _given(result, "radii_A", radii_A)
+    return {element: check_positive(f"radii_A.{element}", value) for element, value in given.items()}
+
+
+def _given(result: Result, field: str, value: object) -> Mapping[str, Any]:
+    """Return a table by element of what the user says, or raise `InputError`."""
+    given = {} if value is None else check_mapping(field, value, '{"Fe": 3}')
     for element in given:
         if element not in result.elements:
             raise InputError(
-                "radii_A", f"name elements of the result ({', '.join(result.elements)})", f"has {element}"
+                field, f"name elements of the result ({', '.join(result.elements)})", f"has {shown(element)}"
             )
-    return {element: check_positive(f"radii_A.{element}", value) for element, value in given.items()}
+    return given
 
 
 def _usual_coordination(result: Result, phase: str, host: str, charge: int) -> int:
@@ -264,7 +282,7 @@ def _usual_coordination(result: Result, phase: str, host: str, charge: int) -> i
 def _site_radius(host: str, charge: int, coordination: int, radii: Mapping[str, Radius]) -> float:
     radius = radii.get(host) or ionic_radius(host, charge, coordination)
     if radius is None:
-        raise InputError("host", f"have a radius in {coordination}-fold coordination", f"is {host!r}")
+        raise InputError("host", f"have a radius in {coordination}-fold coordination", f"is {shown(host)}")
     return radius.value_A
 
 

@@ -11,16 +11,30 @@ import math
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
-from bayesunmix.errors import InputError, check_between, check_choice, check_number, check_positive
+from bayesunmix.chemistry.stoichiometry import SYMBOLS, check_elements
+from bayesunmix.errors import InputError, check_between, check_choice, check_mapping, unknown_keyword
 
 Microscope = Literal["TEM", "SEM"]
 Excitation = Literal["electrons", "photons"]
 Source = Literal["file", "configuration", "library default", "assumption"]
 
-# Above this a "beam energy in keV" was surely given in eV: the strongest microscopes ever built ran at 3 MeV.
-_MAX_BEAM_ENERGY_KEV = 3000.0
+# Limits of what is accepted, whoever says it: far beyond what is sensible, they catch slips of unit and what is broken.
+# The strongest microscopes ever built ran at 3 MeV; of a short map one pixel's time may be left.
+FACT_LIMITS = {
+    "beam_energy_keV": (1.0, 3000.0),
+    "takeoff_angle_deg": (0.0, 90.0),
+    "resolution_eV": (1.0, 1000.0),
+    "beam_current_nA": (1e-6, 1e6),
+    "live_time_s": (1e-9, 1e9),
+    "real_time_s": (1e-9, 1e9),
+    "azimuth_deg": (-360.0, 360.0),
+    "elevation_deg": (-360.0, 360.0),
+    "tilt_deg": (-360.0, 360.0),
+    "tilt_beta_deg": (-360.0, 360.0),
+}
+_REMEDIES = {"beam_energy_keV": "Give 200 for a beam of 200 keV.", "resolution_eV": "Give 130 for 130 eV."}
 
 # Where HyperSpy's metadata convention keeps each fact, below Acquisition_instrument.TEM or .SEM.
 _PLACES = {
@@ -36,6 +50,7 @@ _PLACES = {
 }
 # Where we keep a take-off angle that does not follow from the angles.
 _TAKEOFF = ("Detector", "EDS", "takeoff_angle")
+_WITH_TAKEOFF = {**_PLACES, "takeoff_angle_deg": _TAKEOFF}
 _ANGLES = ("azimuth_deg", "elevation_deg", "tilt_deg", "tilt_beta_deg")
 # What is no number of the measurement, and not missed where it is not known.
 _NO_FACTS = ("elements", "excitation", "sources")
@@ -132,54 +147,42 @@ class Acquisition:
     sources: Mapping[str, Source] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
+        for name in FACT_LIMITS:
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check_fact(name, getattr(self, name)))
+        object.__setattr__(
+            self, "elements", check_elements("elements", () if self.elements is None else self.elements)
+        )
         for name, choices in (("microscope", ("TEM", "SEM")), ("excitation", ("electrons", "photons"))):
             if getattr(self, name) is not None:
                 check_choice(name, getattr(self, name), choices)
         if self.excitation is None and self.microscope is not None:
             object.__setattr__(self, "excitation", "electrons")
         known = [entry.name for entry in dataclasses.fields(self) if self._holds(entry.name)]
-        sources = {name: self.sources.get(name, "configuration") for name in known}
+        given = check_mapping("sources", self.sources, '{"beam_energy_keV": "file"}')
+        sources = {name: given.get(name, "configuration") for name in known}
         object.__setattr__(self, "sources", sources)
-        if self.beam_energy_keV is not None:
-            energy = check_positive("beam_energy_keV", self.beam_energy_keV)
-            if energy > _MAX_BEAM_ENERGY_KEV:
-                raise InputError(
-                    "beam_energy_keV", "be given in keV", f"is {energy:g}", "Give 200 for a beam of 200 keV."
-                )
-        if (
-            self.takeoff_angle_deg is not None
-            and check_between("takeoff_angle_deg", self.takeoff_angle_deg, 0.0, 90.0) == 0.0
-        ):
-            raise InputError("takeoff_angle_deg", "lie above 0 and at most at 90 degrees", "is 0")
-        for name in ("resolution_eV", "live_time_s", "real_time_s", "beam_current_nA"):
-            if getattr(self, name) is not None:
-                check_positive(name, getattr(self, name))
-        for name in _ANGLES:
-            if getattr(self, name) is not None:
-                check_number(name, getattr(self, name))
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Acquisition:
         """Read the facts from HyperSpy metadata given as nested dictionaries.
 
-        Keys are compared as HyperSpy compares them. Values that cannot be (a beam energy of 0, a text) count as
-        missing. The take-off angle follows from detector direction and tilt by `takeoff_angle`; see
-        `Acquisition.assumes_untilted` for a file without a stage tilt. A live time without a word on whose it is counts
-        as that of the whole map; `bayesunmix.data.facts` knows more of where facts come from.
+        Keys are compared as HyperSpy compares them. Values that cannot be (a beam energy of 0, a text, what lies
+        outside `FACT_LIMITS`) count as missing. The take-off angle follows from detector direction and tilt by
+        `takeoff_angle`; see `Acquisition.assumes_untilted` for a file without a stage tilt. A live time without a word
+        on whose it is counts as that of the whole map; `bayesunmix.data.facts` knows more of where facts come from.
         """
         microscope, section = _microscope_section(metadata)
-        facts: dict[str, Any] = {}
-        for name, place in _PLACES.items():
-            value = _number_at(section, place)
-            if value is not None and (name in _ANGLES or value > 0.0):
-                facts[name] = value
+        stored = _stored(section)
+        facts: dict[str, Any] = {name: value for name, value in stored.items() if can_be(name, value)}
+        takeoff = facts.pop("takeoff_angle_deg", None) or _takeoff_from(facts)
         excitation = _at(section, ("excitation",)) or (None if microscope is None else "electrons")
         photons = excitation == "photons"
         known = cls(
             microscope=None if photons else microscope,
             excitation="photons" if photons else cast(Excitation | None, excitation and "electrons"),
             elements=_symbols(_at(metadata, ("Sample", "elements"))),
-            takeoff_angle_deg=None if photons else _number_at(section, _TAKEOFF) or _takeoff_from(facts),
+            takeoff_angle_deg=None if photons else takeoff,
             **facts,
         )
         return known.from_source("file")
@@ -209,8 +212,13 @@ class Acquisition:
 
         New angles give a new take-off angle unless it is given too. A microscope works with electrons.
         """
+        check_choice("source", source, get_args(Source))
+        known = [entry.name for entry in dataclasses.fields(self) if entry.name != "sources"]
+        for name in changes:
+            if name not in known:
+                raise unknown_keyword(name, known)
         if "takeoff_angle_deg" not in changes and any(name in changes for name in _ANGLES):
-            facts: dict[str, Any] = {name: changes.get(name, getattr(self, name)) for name in _ANGLES}
+            facts = {name: _angle(name, changes.get(name, getattr(self, name))) for name in _ANGLES}
             changes["takeoff_angle_deg"] = _takeoff_from(facts)
         if changes.get("microscope") is not None:
             changes.setdefault("excitation", "electrons")
@@ -253,6 +261,36 @@ class Acquisition:
         return name != "sources" and getattr(self, name) not in (None, ())
 
 
+def check_fact(name: str, value: object, field: str = "") -> float:
+    """Return a fact that is a number, or raise `InputError` with its name unless it lies within `FACT_LIMITS`."""
+    number = check_between(field or name, value, *FACT_LIMITS[name], remedy=_REMEDIES.get(name, ""))
+    if name == "takeoff_angle_deg" and number == 0.0:
+        raise InputError(field or name, "lie above 0 and at most at 90 degrees", "is 0")
+    return number
+
+
+def can_be(name: str, value: float) -> bool:
+    """Whether a fact may have this value."""
+    low, high = FACT_LIMITS[name]
+    return low <= value <= high and (name != "takeoff_angle_deg" or value > 0.0)
+
+
+def left_out(metadata: Mapping[str, Any]) -> dict[str, float]:
+    """Return the facts that HyperSpy metadata hold and that cannot be; a zero only says that one is not known."""
+    stored = _stored(_microscope_section(metadata)[1])
+    return {name: value for name, value in stored.items() if value != 0.0 and not can_be(name, value)}
+
+
+def _stored(section: Mapping[str, Any]) -> dict[str, float]:
+    """Return every number that a microscope's section holds."""
+    found = {name: _number_at(section, place) for name, place in _WITH_TAKEOFF.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _angle(name: str, value: object) -> float | None:
+    return None if value is None else check_fact(name, value)
+
+
 def _microscope_section(metadata: Mapping[str, Any]) -> tuple[Microscope | None, Mapping[str, Any]]:
     """Return which microscope the metadata speak of and its section."""
     signal_type = str(_at(metadata, ("Signal", "signal_type")) or "")
@@ -289,7 +327,7 @@ def _symbols(listed: object) -> tuple[str, ...]:
     if not isinstance(listed, Iterable) or isinstance(listed, Mapping):
         return ()
     texts = (one.decode(errors="replace") if isinstance(one, bytes) else str(one) for one in listed)
-    return tuple(text.strip() for text in texts if text.strip())
+    return tuple(dict.fromkeys(symbol for text in texts if (symbol := text.strip()) in SYMBOLS))
 
 
 def filled_with_nan(metadata: Mapping[str, Any]) -> tuple[str, ...]:
@@ -304,7 +342,7 @@ def _number_at(node: object, place: tuple[str, ...]) -> float | None:
     value: Any = _at(node, place)
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.errors import InputError
+from bayesunmix.errors import InputError, shown
 from bayesunmix.memory import check_counts
 
 # dask ships no types.
@@ -55,7 +55,26 @@ class ReadCounts:
 def as_source(counts: npt.ArrayLike | DaskArray) -> Source:
     """Return what counts are read from: dask and masked arrays as they are, anything else as a NumPy array."""
     lazy = hasattr(counts, "chunks") and hasattr(counts, "compute")
-    return counts if lazy or np.ma.isMaskedArray(counts) else np.asarray(counts)
+    return counts if lazy or np.ma.isMaskedArray(counts) else as_array("counts", counts)
+
+
+def as_array(field: str, value: object) -> npt.NDArray[Any]:
+    """Return a NumPy array of what is one, or raise `InputError`."""
+    try:
+        return np.asarray(value)
+    except Exception:  # an object may say anything when it is asked for its array; lists may be ragged
+        raise InputError(field, "be an array", f"is {shown(value)}") from None
+
+
+def as_numbers(field: str, value: object, must: str = "be an array of numbers") -> npt.NDArray[np.float64]:
+    """Return what can be an array of real numbers as one, or raise `InputError`; texts are none."""
+    array = as_array(field, value)
+    try:
+        if array.dtype.kind not in "buifO":
+            raise TypeError
+        return np.asarray(array, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(field, must, "is not an array of numbers") from None
 
 
 def read_counts(counts: npt.ArrayLike | DaskArray) -> ReadCounts:

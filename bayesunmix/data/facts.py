@@ -16,9 +16,12 @@ from typing import Any
 import numpy as np
 
 from bayesunmix.data.acquisition import (
+    FACT_LIMITS,
     LIVE_TIME_PIXELS,
     Acquisition,
+    can_be,
     filled_with_nan,
+    left_out,
     same_key,
 )
 from bayesunmix.severity import Reservation
@@ -93,7 +96,13 @@ def facts_of(
         facts = facts.from_source("assumption", ["takeoff_angle_deg"])
     facts = _completed(facts, filled_with_nan(metadata))
     facts, note = _with_live_time(facts, metadata, n_pixels, origin)
-    return facts, (note,) if note else ()
+    senseless = tuple(_impossible(name, value) for name, value in left_out(metadata).items())
+    return facts, (*senseless, note) if note else senseless
+
+
+def _impossible(name: str, value: float) -> str:
+    low, high = FACT_LIMITS[name]
+    return f"The map's {name} of {value:g} does not lie between {low:g} and {high:g}: it is left out."
 
 
 def is_excited_by_photons(original: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:
@@ -123,7 +132,9 @@ def library_defaults() -> Mapping[str, float]:
     preferred = {
         fact: float(getattr(exspy.preferences.EDS, name)) for fact, name in _EXSPY_PREFERENCES.items()
     }
-    return {fact: value if np.isfinite(value) else _EXSPY_DEFAULTS[fact] for fact, value in preferred.items()}
+    return {
+        fact: value if can_be(fact, value) else _EXSPY_DEFAULTS[fact] for fact, value in preferred.items()
+    }
 
 
 def default_notes(facts: Acquisition, listed_deg: tuple[float, ...] = ()) -> tuple[str, ...]:
@@ -219,7 +230,10 @@ def _with_live_time(
     fits = real is not None and live * n_pixels <= _CLOCKS * real
     if belongs_to is None and not fits and n_pixels > 1:
         return _doubtful_live_time(facts, live, n_pixels)
-    whole = facts.replace(source="file", live_time_s=live * (n_pixels / (belongs_to or 1)))
+    total = live * (n_pixels / (belongs_to or 1))
+    if not can_be("live_time_s", total):
+        return facts.replace(live_time_s=None), _impossible("live_time_s", total)
+    whole = facts.replace(source="file", live_time_s=total)
     if not origin.fresh or real is None or live <= _CLOCKS * real:
         return whole, None
     return whole, (

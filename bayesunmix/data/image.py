@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import numbers
 import warnings as python_warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.data.acquisition import Acquisition, Microscope
-from bayesunmix.data.counts import as_source, read_counts, shape_text, smallest_dtype
-from bayesunmix.errors import BayesUnmixWarning, InputError, check_number, check_positive, shown
+from bayesunmix.data.counts import as_array, as_numbers, as_source, read_counts, shape_text, smallest_dtype
+from bayesunmix.errors import (
+    BayesUnmixWarning,
+    InputError,
+    check_mapping,
+    check_number,
+    check_positive,
+    check_text,
+    shown,
+)
 from bayesunmix.memory import check_mask
 
 if TYPE_CHECKING:
@@ -29,6 +38,8 @@ Mask = npt.NDArray[np.bool_]
 _UNIFORMITY = 0.01
 # An EDS axis that ends above this many keV is surely in eV.
 _MAX_ENERGY_KEV = 1000.0
+AXIS_LIMITS_KEV = {"energy_offset_keV": (-100.0, 100.0), "energy_scale_keV": (1e-4, 1.0)}
+"""Limits of the first channel's centre and of a channel's width: they catch an axis in eV or MeV called keV."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,6 +91,8 @@ class SpectrumImage:
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.acquisition, Acquisition):
+            raise InputError("acquisition", "be an Acquisition", f"is {shown(self.acquisition)}")
         found = read_counts(self.counts)
         counts = found.counts
         if counts.ndim != 3:
@@ -100,10 +113,15 @@ class SpectrumImage:
         object.__setattr__(self, "counts", view)
         object.__setattr__(self, "energy_keV", energy)
         object.__setattr__(self, "mask", mask)
-        sizes = tuple(check_positive("pixel_size", float(size)) for size in self.pixel_size)
+        sizes = tuple(check_positive("pixel_size", size) for size in _pair("pixel_size", self.pixel_size))
         object.__setattr__(self, "pixel_size", sizes)
-        place = tuple(check_number("origin", float(position)) for position in self.origin)
+        place = tuple(check_number("origin", position) for position in _pair("origin", self.origin))
         object.__setattr__(self, "origin", place)
+        check_text("pixel_unit", self.pixel_unit)
+        check_text("name", self.name)
+        for name in check_mapping("images", self.images, '{"HAADF": picture}'):
+            check_text("images", name)
+        object.__setattr__(self, "warnings", _sentences(self.warnings))
         if found.n_nan:
             note = f"{found.n_nan} of {self.n_pixels} pixels hold NaN: they are left out."
             python_warnings.warn(note, BayesUnmixWarning, stacklevel=3)
@@ -158,15 +176,16 @@ class SpectrumImage:
                 "Sum over frames and detectors first.",
             )
         grid = source.reshape((1,) * (3 - source.ndim) + source.shape) if source.ndim else source
-        facts = _with_given(acquisition or Acquisition(), beam_energy_keV, takeoff_angle_deg, resolution_eV)
-        size = (pixel_size, pixel_size) if isinstance(pixel_size, (int, float)) else pixel_size
-        if not isinstance(size, (tuple, list, np.ndarray)) or len(size) != 2:
-            raise InputError("pixel_size", "be one number or (dy, dx)", f"is {shown(size)}")
+        known = Acquisition() if acquisition is None else acquisition
+        if not isinstance(known, Acquisition):
+            raise InputError("acquisition", "be an Acquisition", f"is {shown(known)}")
+        facts = _with_given(known, beam_energy_keV, takeoff_angle_deg, resolution_eV)
+        size = pixel_size.tolist() if isinstance(pixel_size, np.ndarray) else pixel_size
         image = cls(
             grid,
-            np.asarray(energy_keV),
+            energy_keV,  # type: ignore[arg-type]
             acquisition=facts,
-            pixel_size=(check_number("pixel_size", size[0]), check_number("pixel_size", size[1])),
+            pixel_size=(size, size) if isinstance(size, numbers.Real) else size,  # type: ignore[arg-type]
             pixel_unit=pixel_unit,
             name=name,
         )
@@ -435,10 +454,7 @@ def uniform_axis(energy_keV: npt.ArrayLike) -> npt.NDArray[np.float64]:
         If the axis is missing, not finite, reversed, not uniform, or in eV.
     """
     name = "energy_keV"
-    try:
-        energy = np.asarray(energy_keV, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(name, "be the channel centres in keV", "is not an array of numbers") from None
+    energy = as_numbers(name, energy_keV, "be the channel centres in keV")
     if energy.ndim != 1 or energy.size < 2:
         raise InputError(
             name, "be the channel centres in keV, one per channel", f"has shape {shape_text(energy)}"
@@ -454,15 +470,38 @@ def uniform_axis(energy_keV: npt.ArrayLike) -> npt.NDArray[np.float64]:
         raise InputError(name, "have channels of equal width", "is not uniform", remedy)
     if energy[-1] > _MAX_ENERGY_KEV:
         raise InputError(name, "be in keV", f"ends at {energy[-1]:g}", "Divide an axis in eV by 1000.")
+    lowest, (narrowest, widest) = AXIS_LIMITS_KEV["energy_offset_keV"][0], AXIS_LIMITS_KEV["energy_scale_keV"]
+    if energy[0] < lowest:
+        raise InputError(name, f"begin at {lowest:g} keV or above", f"begins at {energy[0]:g}")
+    step = float(line[1] - line[0])
+    if not narrowest <= step * (1.0 + 1e-9) <= widest * (1.0 + 1e-6):
+        must = f"have channels of {narrowest:g} to {widest:g} keV"
+        remedy = "Multiply an axis in MeV by 1000." if step < narrowest else "Divide an axis in eV by 1000."
+        raise InputError(name, must, f"has channels of {step:g} keV", remedy)
     line.flags.writeable = False
     return line
+
+
+def _pair(name: str, value: object) -> tuple[object, object]:
+    """Return two numbers of an array, a list or a tuple, rows first; what they are is for others to check."""
+    given = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        one = "one number or " if name == "pixel_size" else ""
+        raise InputError(name, f"be {one}two numbers (y, x)", f"is {shown(value)}")
+    return given[0], given[1]
+
+
+def _sentences(value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InputError("warnings", "be a tuple of sentences", f"is {shown(value)}")
+    return tuple(check_text("warnings", sentence) for sentence in value)
 
 
 def _checked_mask(mask: npt.ArrayLike | None, shape: tuple[int, ...]) -> Mask | None:
     """Return a mask of the grid, or None where it leaves nothing out."""
     if mask is None:
         return None
-    given = np.asarray(mask)
+    given = as_array("mask", mask)
     if given.dtype.kind != "b":
         raise InputError("mask", "be true or false in each pixel", f"has the type {given.dtype}")
     if given.shape != shape:

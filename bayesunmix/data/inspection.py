@@ -20,7 +20,7 @@ from bayesunmix.data.peaks import Peak
 from bayesunmix.data.reader import contents_apart
 from bayesunmix.data.reading import CERTAIN, Reading, read_peaks
 from bayesunmix.data.stray import ORIGINS, Origin, origins
-from bayesunmix.errors import BayesUnmixWarning, InputError, check_path
+from bayesunmix.errors import BayesUnmixWarning, InputError, check_integer, check_path
 from bayesunmix.xray.response import MN_K_ALPHA_KEV
 
 # Candidates of a peak are listed down to this probability, at most so many.
@@ -73,6 +73,7 @@ def inspect_map(
     peaks and from how often an element is met, and are not identifications.
     """
     file = check_path("MAP", path)
+    signal = None if signal is None else check_integer("signal", signal)
     with warnings.catch_warnings():
         # The text itself holds what is odd about the map.
         warnings.simplefilter("ignore", BayesUnmixWarning)

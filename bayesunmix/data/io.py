@@ -6,7 +6,6 @@ import importlib
 import os
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from bayesunmix.data.files import FIELD, check_format, quiet
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.data.reader import read_apart
 from bayesunmix.data.signals import Given
-from bayesunmix.errors import BayesUnmixWarning, InputError, check_path
+from bayesunmix.errors import BayesUnmixWarning, InputError, check_integer, check_path
 from bayesunmix.whole_file import swapped_in
 
 # One signal as RosettaSciIO's readers return it: data, axes, metadata, original_metadata, mapping.
@@ -73,7 +72,8 @@ def load(
         beam_energy_keV, takeoff_angle_deg, resolution_eV, microscope, energy_offset_keV, energy_scale_keV
     )
     check_format(file)
-    image = read_apart(file, signal, given)
+    wanted = None if signal is None else check_integer("signal", signal)
+    image = read_apart(file, wanted, given)
     for message in image.warnings:
         warnings.warn(message, BayesUnmixWarning, stacklevel=2)
     return image
@@ -112,7 +112,7 @@ def write_signal(path: str | os.PathLike[str], entry: SignalDictionary, *, packa
     OSError
         If the disk has no room for it.
     """
-    file = Path(path)
+    file = check_path(FIELD, path)
     if file.suffix.lower() != ".hspy":
         raise InputError(FIELD, "be written to a file that ends in .hspy", f'is "{file}"')
     if not file.absolute().parent.is_dir():

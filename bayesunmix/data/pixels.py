@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.errors import InputError, check_integer
+from bayesunmix.errors import InputError, check_integer, shown
 
 Span = tuple[int, int]
 Picture = npt.NDArray[Any]
@@ -135,7 +135,7 @@ def _span(index: object, size: int, name: str) -> Span:
 
 
 def _whole(value: object, name: str) -> int:
-    if isinstance(value, list) or np.ndim(value) > 0:  # type: ignore[arg-type]
+    if isinstance(value, list | np.ndarray) and np.ndim(value) > 0:
         remedy = "To leave out single pixels, use image.masked(mask)."
         raise InputError(_INDEX, f"be whole numbers or slices of {name}s", "is an array", remedy)
     try:
@@ -143,17 +143,20 @@ def _whole(value: object, name: str) -> int:
             raise TypeError
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise InputError(_INDEX, f"be whole numbers or slices of {name}s", f"has {value!r}", _HOW) from None
+        raise InputError(
+            _INDEX, f"be whole numbers or slices of {name}s", f"has {shown(value)}", _HOW
+        ) from None
 
 
 def _factors(factor: int | tuple[int, int], shape: tuple[int, ...]) -> Span:
     """Return how many rows and columns make one."""
-    pair = tuple(factor) if isinstance(factor, (tuple, list, np.ndarray)) else (factor, factor)
+    given: Any = factor.tolist() if isinstance(factor, np.ndarray) else factor
+    pair = tuple(given) if isinstance(given, tuple | list) else (given, given)
     if len(pair) != 2:
-        raise InputError("factor", "be a whole number or a pair (rows, columns)", f"is {factor!r}")
-    if not isinstance(factor, (tuple, list, np.ndarray)) and 1 in shape:
+        raise InputError("factor", "be a whole number or a pair (rows, columns)", f"is {shown(factor)}")
+    if not isinstance(given, tuple | list) and 1 in shape:
         # A line scan has one row: it is merged along the other.
-        pair = tuple(1 if size == 1 else factor for size in shape)
+        pair = tuple(1 if size == 1 else given for size in shape)
     down, across = (
         check_integer("factor", value, low=1, high=size) for value, size in zip(pair, shape, strict=True)
     )

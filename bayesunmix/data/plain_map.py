@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from bayesunmix.data.counts import compact_counts, read_counts
+from bayesunmix.data.counts import as_numbers, compact_counts, read_counts
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.errors import InputError, check_integer
+from bayesunmix.errors import InputError, check_integer, shown
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -96,7 +96,7 @@ class PlainMap:
             cube = cube.reshape((1,) * (3 - cube.ndim) + cube.shape)
             axis = np.arange(cube.shape[2], dtype=float)
         if energy is not None:
-            axis = np.asarray(energy, dtype=float)
+            axis = as_numbers("energy", energy)
             if axis.shape != cube.shape[2:]:
                 raise InputError(
                     "energy",
@@ -172,7 +172,7 @@ def phase_names(phases: int | Sequence[str] | None, given: int | None = None) ->
     else:
         names = tuple(f"phase {k + 1}" for k in range(check_integer("phases", phases, low=1, high=8)))
     if not names or len(set(names)) < len(names):
-        raise InputError("phases", "be a number or different names", f"is {phases!r}")
+        raise InputError("phases", "be a number or different names", f"is {shown(phases)}")
     if given is not None and len(names) != given:
         raise InputError("phases", f"be as many as the {given} endmembers", f"are {len(names)}")
     return names

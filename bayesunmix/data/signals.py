@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.data.acquisition import Acquisition, Microscope
+from bayesunmix.data.acquisition import Acquisition, Microscope, check_fact
 from bayesunmix.data.facts import Origin, default_notes, facts_of, listed_elevations_deg
-from bayesunmix.data.image import HyperSpySignal, SpectrumImage, missing_facts, uniform_axis
-from bayesunmix.errors import InputError, check_number, check_positive
+from bayesunmix.data.image import AXIS_LIMITS_KEV, HyperSpySignal, SpectrumImage, missing_facts, uniform_axis
+from bayesunmix.errors import InputError, check_between, check_choice
 from bayesunmix.severity import Reservation
 
 # HyperSpy ships no types.
@@ -56,10 +56,15 @@ class Given:
     energy_scale_keV: float | None = None
 
     def __post_init__(self) -> None:
-        if self.energy_offset_keV is not None:
-            check_number("energy_offset_keV", self.energy_offset_keV)
-        if self.energy_scale_keV is not None:
-            check_positive("energy_scale_keV", self.energy_scale_keV)
+        # As plain numbers, which can be handed to the reading process.
+        for name in ("beam_energy_keV", "takeoff_angle_deg", "resolution_eV"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check_fact(name, getattr(self, name)))
+        if self.microscope is not None:
+            check_choice("microscope", self.microscope, ("TEM", "SEM"))
+        for name, limits in AXIS_LIMITS_KEV.items():
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check_between(name, getattr(self, name), *limits))
 
     def onto(self, facts: Acquisition) -> Acquisition:
         """Return facts in which these replace those of the file."""

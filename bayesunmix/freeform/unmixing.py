@@ -22,7 +22,15 @@ import xarray as xr
 from bayesunmix.data.binning import pixel_bins
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.plain_map import BINS, PlainMap, ShareMaps, phase_names
-from bayesunmix.errors import BayesUnmixWarning, InputError, check_fraction, check_integer, check_positive
+from bayesunmix.errors import (
+    BayesUnmixWarning,
+    InputError,
+    check_flag,
+    check_fraction,
+    check_integer,
+    check_positive,
+    check_seed,
+)
 from bayesunmix.phase import Phase
 
 FloatArray = npt.NDArray[np.float64]
@@ -30,6 +38,8 @@ FloatArray = npt.NDArray[np.float64]
 COUNTS_PER_BLOCK = 1000.0
 # Fewer blocks than a run with physics keeps: extreme spectra are sought among them, and need counts.
 FEWEST_BLOCKS = 300
+# Longest correlation of the contrasts, in bins.
+LONGEST_SMOOTH = 1e6
 # Posterior draws of the endmembers that the per-pixel pass averages over.
 PIXEL_DRAWS = 24
 # Bands in which a phase must hold something of another to hide it: each with this share of the other's counts.
@@ -143,7 +153,10 @@ def unmix_free(
     (2, 12, 12)
     """
     level, draws = check_fraction("level", level), check_integer("draws", draws, low=2)
-    smooth, max_overlap = check_positive("smooth", smooth), check_integer("max_overlap", max_overlap, low=1)
+    # Contrasts that hang together over far more bins than there are cannot be told from each other.
+    smooth = check_positive("smooth", smooth, high=LONGEST_SMOOTH)
+    max_overlap = check_integer("max_overlap", max_overlap, low=1)
+    seed, spatial = check_seed(seed), check_flag("spatial", spatial)
     names, matrix = _declared(phases)
     plain = PlainMap.of(image, bins=bins, energy=energy)
     from bayesunmix.inference.pixel_posterior import pixel_posterior

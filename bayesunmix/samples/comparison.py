@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,16 @@ import xarray as xr
 
 from bayesunmix.chemistry.quantify import interval, ordered_pairs
 from bayesunmix.chemistry.ratios import NOTHING, RESOLVED, amounts
-from bayesunmix.errors import InputError, check_fraction, check_number, suggest
+from bayesunmix.errors import (
+    InputError,
+    check_flag,
+    check_fraction,
+    check_number,
+    check_path,
+    check_seed,
+    shown,
+    suggest,
+)
 from bayesunmix.report.tables import DETECTED, NOT_DETECTED, detection_states
 from bayesunmix.samples.shared_calibration import (
     DRAWS,
@@ -252,7 +261,9 @@ class Comparison:
         """
         from bayesunmix.samples.comparison_files import write_comparison
 
-        return write_comparison(self, Path(folder), overwrite=overwrite)
+        return write_comparison(
+            self, check_path("folder", folder), overwrite=check_flag("overwrite", overwrite)
+        )
 
 
 def compare(
@@ -300,7 +311,7 @@ def compare(
     >>> bu.compare(results, covariate={"pressure_GPa": [40, 55, 71]}).series.trend()  # doctest: +SKIP
     """
     results = _checked_results(results)
-    called = _checked_names(results, names)
+    called, seed = _checked_names(results, names), check_seed(seed)
     elements = _common_elements(results, called)
     held = _common_phases(results, called, phases)
     given = check_covariate(covariate, len(results))
@@ -420,9 +431,9 @@ def _difference_row(values: FloatArray, kinds: tuple[str, str], level: float) ->
 
 def check_phase(field: str, name: str, phases: Sequence[str]) -> str:
     """Return a phase's name, or raise `InputError` if it is none."""
-    if name not in phases:
+    if not isinstance(name, str) or name not in phases:
         raise InputError(
-            field, f"be one of the phases {', '.join(phases)}", f"is {name!r}", suggest(name, phases)
+            field, f"be one of the phases {', '.join(phases)}", f"is {shown(name)}", suggest(name, phases)
         )
     return name
 
@@ -439,6 +450,8 @@ def check_covariate(
         name, values = next(iter(covariate.items()))
     else:
         name, values = "covariate", covariate
+    if not _is_listed(values):
+        raise InputError("covariate", "be numbers, or one name with them", f"is {shown(values)}")
     numbers = tuple(check_number(f"covariate.{name}", value) for value in values)
     if len(numbers) != n_results:
         raise InputError(
@@ -500,12 +513,17 @@ def _checked_results(results: object) -> tuple[Result, ...]:
     """Return the results as a tuple, or refuse what is none."""
     from bayesunmix.result import Result
 
-    given = tuple(results) if isinstance(results, Iterable) and not isinstance(results, str) else (results,)
+    given = tuple(results) if _is_listed(results) else (results,)
     for one in given:
         if not isinstance(one, Result):
             remedy = "Open an output folder by bayesunmix.open_result."
             raise InputError("results", "be results of runs", f"hold a {type(one).__name__}", remedy)
     return given
+
+
+def _is_listed(value: object) -> TypeGuard[Iterable[Any]]:
+    """Whether something holds one thing after the other; an array of no dimension only seems to."""
+    return isinstance(value, Iterable) and not isinstance(value, str) and getattr(value, "ndim", 1) > 0
 
 
 def _checked_names(results: tuple[Result, ...], names: Sequence[str] | None) -> tuple[str, ...]:
@@ -516,8 +534,10 @@ def _checked_names(results: tuple[Result, ...], names: Sequence[str] | None) -> 
     if names is None:
         found = [str(result.run.get("map", {}).get("name", "")) for result in results]
         called = found if all(found) and len(set(found)) == len(found) else numbers
-    else:
+    elif _is_listed(names):
         called = [str(name) for name in names]
+    else:
+        raise InputError("names", "be a list of names", f"is {shown(names)}")
     if len(called) != len(results):
         raise InputError("names", f"be {len(results)}, one for each result", f"there are {len(called)}")
     if len(set(called)) < len(called):
@@ -552,6 +572,8 @@ def _common_phases(
 ) -> tuple[str, ...]:
     """Return the phases to compare, which every result must hold."""
     if wanted is not None:
+        if not _is_listed(wanted):
+            raise InputError("phases", "be a list of names", f"is {shown(wanted)}")
         for name, result in zip(names, results, strict=True):
             for phase in wanted:
                 check_phase(f"phases ({name})", phase, result.sample_phases)
