@@ -339,21 +339,37 @@ def report(folder: Path, formats: str) -> None:
 @click.argument("folder", metavar="DIR", type=Path)
 @click.option("--unit", "units", multiple=True, metavar="UNIT", help=f"{', '.join(UNITS)}; may be repeated.")
 @click.option("--out", type=Path, metavar="FOLDER", help="Where the tables go (default DIR/tables).")
-def tables(folder: Path, units: tuple[str, ...], out: Path | None) -> None:
+@_overwrite_option
+def tables(folder: Path, units: tuple[str, ...], out: Path | None, overwrite: bool) -> None:
     """Write the tables of the output folder DIR for a paper: CSV, LaTeX, Markdown, and the methods paragraph."""
     for unit in units:
         check_choice("--unit", unit, UNITS)
+    own = folder / "tables"
+    if out is not None and _same(out, own):
+        out = None
     _check_output(folder, written=out is None)
     if out is not None:
-        _check_folder(out, go_on=True, remedy="")
+        if _same(out, folder):
+            raise InputError(
+                "--out", "be another folder than DIR", f'is "{out}"', "Left out, it is DIR/tables."
+            )
+        _check_folder(out, go_on=overwrite, remedy="Add --overwrite to replace it.")
     from bayesunmix.output_folder import amend_record
-    from bayesunmix.report.paper import write_tables
+    from bayesunmix.report.paper import save_tables, write_tables
     from bayesunmix.result import open_result
 
-    written = write_tables(open_result(folder), out or folder / "tables", units)
-    amend_record(folder, None, (path.relative_to(folder).as_posix() for path in written if out is None))
+    result = open_result(folder)
+    if out is not None:
+        written = save_tables(result, out, units, overwrite=overwrite)
+    else:
+        written = write_tables(result, own, units)
+        amend_record(folder, None, (path.relative_to(folder).as_posix() for path in written))
     for path in written:
         click.echo(f"wrote {path}")
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _check_output(folder: Path, *, written: bool) -> None:
