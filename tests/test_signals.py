@@ -145,7 +145,7 @@ def test_what_is_no_map_is_refused(hyperspy: Untyped) -> None:
         SpectrumImage.from_signal(plain_signal(hyperspy, COUNTS[None]), **FACTS)
     with pytest.raises(
         InputError,
-        match="`signal` must be a spectrum image, .* it has 2 signal axes, where the",
+        match=r"`signal` must be a spectrum image, .* it has 2 signal axes, where the",
     ):
         SpectrumImage.from_signal(hyperspy.signals.Signal2D(np.ones((3, 3))), **FACTS)
     with pytest.raises(InputError, match="`signal` must be a HyperSpy signal, but is a ndarray"):
