@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
@@ -28,6 +28,7 @@ from bayesunmix.errors import (
     InputError,
     check_between,
     check_choice,
+    check_path,
     one_line,
 )
 from bayesunmix.log import keeping, log_uncaught, tell
@@ -225,7 +226,9 @@ def unmix(
         run_config = dataclasses.replace(
             run_config, inference=dataclasses.replace(run_config.inference, method=method)
         )
-    run_config, fields = _with_pixels(run_config, rows, columns, mask, exclude_flagged)
+    fields = _options(run_config, rows=rows, columns=columns, mask=mask, exclude_flagged=exclude_flagged)
+    with _said_as(fields):
+        run_config = _with_pixels(run_config, rows, columns, mask, exclude_flagged)
     if overwrite and resume:
         raise InputError("--resume", "stand without --overwrite", "both are given")
     remedy = "Add --overwrite to replace it, or --resume to finish an interrupted run."
@@ -236,14 +239,28 @@ def unmix(
     start_reader()
     from bayesunmix.run import run_unmix
 
-    try:
+    with _said_as({**fields, "signal": "--signal"}):
         result = run_unmix(
             map_path, run_config, out, seed=seed or 0, signal=signal, overwrite=overwrite, resume=resume
         )
-    except InputError as error:
-        # Say what the user wrote.
-        raise InputError(fields.get(error.field, error.field), error.must, error.got, error.remedy) from None
     _finish(result, out)
+
+
+@contextlib.contextmanager
+def _said_as(fields: dict[str, str]) -> Iterator[None]:
+    """Let complaints name what the user wrote: the option behind each field."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(fields.get(error.field, error.field), error.must, error.got, error.remedy) from None
+
+
+def _options(config: RunConfig, **given: object) -> dict[str, str]:
+    """Return the option behind each field of ``[map]`` that the command line gives."""
+    names = [name for name, value in given.items() if value is not None]
+    # A mask adds to the configuration's: either may be at fault.
+    own = [name for name in names if name != "mask" or not config.map.mask]
+    return {f"map.{name}": f"--{name.replace('_', '-')}" for name in own}
 
 
 def _with_pixels(
@@ -252,8 +269,8 @@ def _with_pixels(
     columns: str | None,
     mask: Path | None,
     exclude_flagged: Path | None,
-) -> tuple[RunConfig, dict[str, str]]:
-    """Let the command line choose pixels; return the option behind each field of the configuration, too."""
+) -> RunConfig:
+    """Let the command line choose pixels."""
     from bayesunmix.pixel_settings import MaskRule, parse_span
 
     given: dict[str, Any] = {}
@@ -265,10 +282,7 @@ def _with_pixels(
         given["mask"] = (*config.map.mask, MaskRule(file=mask))
     if exclude_flagged is not None:
         given["exclude_flagged"] = exclude_flagged
-    fields = {f"map.{name}": f"--{name.replace('_', '-')}" for name in given}
-    if config.map.mask:
-        fields.pop("map.mask", None)
-    return dataclasses.replace(config, map=dataclasses.replace(config.map, **given)), fields
+    return dataclasses.replace(config, map=dataclasses.replace(config.map, **given))
 
 
 @main.command()
@@ -338,26 +352,43 @@ def report(folder: Path, formats: str) -> None:
 @click.argument("folder", metavar="DIR", type=Path)
 @click.option("--unit", "units", multiple=True, metavar="UNIT", help=f"{', '.join(UNITS)}; may be repeated.")
 @click.option("--out", type=Path, metavar="FOLDER", help="Where the tables go (default DIR/tables).")
-def tables(folder: Path, units: tuple[str, ...], out: Path | None) -> None:
+@_overwrite_option
+def tables(folder: Path, units: tuple[str, ...], out: Path | None, overwrite: bool) -> None:
     """Write the tables of the output folder DIR for a paper: CSV, LaTeX, Markdown, and the methods paragraph."""
     for unit in units:
         check_choice("--unit", unit, UNITS)
+    own = folder / "tables"
+    if out is not None and _same(out, own):
+        out = None
     _check_output(folder, written=out is None)
     if out is not None:
-        _check_folder(out, go_on=True, remedy="")
+        if _same(out, folder):
+            raise InputError(
+                "--out", "be another folder than DIR", f'is "{out}"', "Left out, it is DIR/tables."
+            )
+        _check_folder(out, go_on=overwrite, remedy="Add --overwrite to replace it.")
     from bayesunmix.output_folder import amend_record
-    from bayesunmix.report.paper import write_tables
+    from bayesunmix.report.paper import save_tables, write_tables
     from bayesunmix.result import open_result
 
-    written = write_tables(open_result(folder), out or folder / "tables", units)
-    amend_record(folder, None, (path.relative_to(folder).as_posix() for path in written if out is None))
+    result = open_result(folder)
+    if out is not None:
+        written = save_tables(result, out, units, overwrite=overwrite)
+    else:
+        written = write_tables(result, own, units)
+        amend_record(folder, None, (path.relative_to(folder).as_posix() for path in written))
     for path in written:
         click.echo(f"wrote {path}")
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _check_output(folder: Path, *, written: bool) -> None:
     from bayesunmix.output_folder import settle
 
+    check_path("DIR", folder)
     settle(folder)
     if not (folder / "run.json").is_file():
         raise InputError("DIR", "be an output folder of `bayesunmix unmix`", f'"{folder}" holds no run.json')
@@ -393,6 +424,9 @@ def compare(
     """Put output folders of `unmix` side by side: differences, ratios, and the trend of a series."""
     if len(folders) < 2:
         raise InputError("DIR", "be at least two output folders", f"there is {len(folders) or 'none'}")
+    for place, folder in enumerate(folders):
+        if any(_same(folder, other) for other in folders[:place]):
+            raise InputError("DIR", "be different output folders", f'"{folder}" is given twice')
     _check_folder(out, go_on=overwrite, remedy="Add --overwrite to replace it.")
     from bayesunmix.result import open_result
     from bayesunmix.samples.comparison import compare as compare_results
@@ -455,13 +489,14 @@ def inspect(
     start_reader()
     from bayesunmix.data.inspection import inspect_map
 
-    text = inspect_map(
-        map_path,
-        symbols,
-        signal,
-        energy_offset_keV=energy_offset_keV,
-        energy_scale_keV=energy_scale_keV,
-    )
+    with _said_as({"signal": "--signal"}):
+        text = inspect_map(
+            map_path,
+            symbols,
+            signal,
+            energy_offset_keV=energy_offset_keV,
+            energy_scale_keV=energy_scale_keV,
+        )
     click.echo(text)
 
 

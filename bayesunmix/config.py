@@ -98,6 +98,7 @@ class RunConfig:
         if self.phases != "auto":
             names = [phase.name for phase in self.phases if not phase.is_support]
         self.output.check(self.sample.elements, self.sample.oxygen, names)
+        _check_factors(self.xray, self.sample)
         if self.phases == "auto":
             return
         object.__setattr__(self, "phases", tuple(self.phases))
@@ -283,6 +284,18 @@ def _phase(index: int, values: dict[str, Any]) -> tuple[Phase, SimulatedPhase | 
     if missing:
         raise InputError(f"{path}.{missing[0]}", "be given with the other simulation key", "is missing")
     return phase, SimulatedPhase(phase.name, **{key: values[key] for key in _TRUTH_KEYS})
+
+
+def _check_factors(xray: XrayConfig, sample: SampleConfig) -> None:
+    """Refuse measured factors of elements that the map does not hold: they would have no effect."""
+    known = [*sample.elements, *sample.stray]
+    for field_name in ("k_factors", "zeta_factors"):
+        for key in getattr(xray, field_name):
+            # Silicon is the reference, in the sample or not.
+            if key.split("_")[0] not in [*known, "Si"]:
+                must = f"be of the elements declared ({', '.join(known)})"
+                remedy = "Declare it in `sample.elements`, or take the factor out."
+                raise InputError(f"xray.{field_name}.{key}", must, "is of another", remedy)
 
 
 def _check_declared(phase: Phase, elements: Sequence[str]) -> None:

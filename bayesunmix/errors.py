@@ -170,10 +170,13 @@ def check_path(field: str, value: object) -> Path:
         path = Path(value)
         if b"\0" in os.fsencode(path):  # what no file system can write is refused here, too
             raise ValueError("it holds a zero character")
-        path.exists()  # refuses, on some systems, long ones
+        # Refuses, on some systems, long names, and what lies in a folder without access.
+        path.exists()
     except (OSError, TypeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(field, "be the name of a file or folder", f"is {shown(value)}: {reason}") from None
+    if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+        raise InputError(field, "be a folder that can be opened", f'"{path}" is not yours to open')
     return path
 
 
@@ -209,6 +212,7 @@ def shown(value: object) -> str:
     ('"a b"', '0.5', '[1, 2]')
     """
     try:
+        value = str(value) if isinstance(value, Path) else value
         if isinstance(value, str):
             text = f'"{value[: 2 * _LONGEST_VALUE]}"'
         elif isinstance(value, numbers.Real) and not isinstance(value, bool):

@@ -1,6 +1,6 @@
 """An output folder as one thing: one run at a time writes it, and it holds the old result or the new one, whole.
 
-The same holds for a comparison of results.
+The same holds for a comparison of results, and for the tables of one in a folder of their own.
 
 Files are written aside, in a hidden folder. When the last one is complete, the hidden folder gets another name: from
 then on the new result is the one that counts. Then the files that the old one's record lists are removed, the record
@@ -31,7 +31,7 @@ from bayesunmix.errors import InputError
 from bayesunmix.output_settings import FIGURE_FORMATS, UNITS
 from bayesunmix.whole_file import whole_file
 
-RECORD, COMPARISON_RECORD = "run.json", "comparison.json"
+RECORD, COMPARISON_RECORD, TABLES_RECORD = "run.json", "comparison.json", "tables.json"
 CHECKSUM = "checksum"
 LOG = "run.log"
 LOCK, NEW, COMPLETE = ".lock", ".new", ".complete"
@@ -91,7 +91,11 @@ class _Kind:
     legacy: tuple[str, ...]
 
 
-_KINDS = (_Kind(RECORD, LEGACY_FILES), _Kind(COMPARISON_RECORD, LEGACY_COMPARISON))
+_KINDS = (
+    _Kind(RECORD, LEGACY_FILES),
+    _Kind(COMPARISON_RECORD, LEGACY_COMPARISON),
+    _Kind(TABLES_RECORD, ()),
+)
 
 
 def check_folder(folder: Path, *, go_on: bool) -> None:

@@ -7,52 +7,30 @@ from typing import Any
 
 import xarray as xr
 
-# What every version has written into run.json, and of which type; parts that came later may be missing, not of another
-# type.
-_NEEDED: dict[str, type] = {"method": str, "config": dict, "problems": list}
-_TYPES: dict[str, type] = {
-    **_NEEDED,
-    "version": str,
-    "versions": dict,
-    "seed": int,
-    "hash": str,
-    "lines": str,
-    "map": dict,
-    "timings": dict,
-    "binning": dict,
-    "response": dict,
-    "line_ratios": dict,
-    "undeclared": dict,
-    "film": dict,
-    "components": list,
-    "starts": list,
-    "diagnostics": dict,
-    "warnings": list,
-    "assumptions": list,
-    "fit": dict,
-    "misfit": list,
-    "misfit_search": dict,
-    "robust": dict,
-    "identifiability": dict,
-    "mass_thickness": dict,
-    "phase_number": dict,
-}
-_CONFIG_TYPES: dict[str, type] = {
-    "sample": dict,
-    "map": dict,
-    "instrument": dict,
-    "xray": dict,
-    "output": dict,
-    "inference": dict,
-    "phases": list,
-}
-_SENTENCES = ("problems", "warnings", "assumptions")
+from bayesunmix.record_shape import RECORD, misshapen
+
 _COMPOSITIONS = ("composition", "composition_counting")
 _DIMENSIONS = ("chain", "draw", "phase", "element")
-# Groups of posterior.nc that a run writes, and a variable that each has always had. A result that was put together from
-# draws alone, for a comparison, has none of them.
-_GROUPS = {"maps": "abundance_mean", "endmembers": "mean", "fit": "observed"}
-_WORDS = {dict: "a table", list: "a list", str: "a text", int: "a whole number"}
+# Groups of posterior.nc that a run writes, and the variables that each has always had with their dimensions. A result
+# that was put together from draws alone, for a comparison, has none of them.
+_BY_PHASE, _GRID = ("phase", "y", "x"), ("y", "x")
+_GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
+    "maps": {
+        **{f"abundance_{name}": _BY_PHASE for name in ("mean", "sd", "lower", "upper")},
+        "pure_probability": _BY_PHASE,
+        "label": _GRID,
+    },
+    "endmembers": {name: ("phase", "energy") for name in ("mean", "lower", "upper")},
+    "fit": {
+        **{name: ("energy_bin",) for name in ("energy_low", "energy_high", "observed", "expected")},
+        **{name: ("phase", "energy_bin") for name in ("segment_observed", "segment_expected")},
+    },
+    "constant_data": {"total_counts": _GRID},
+}
+# What the maps hold where the record has a part of this name.
+_MAPS_OF = {"misfit": ("misfit",), "mass_thickness": ("mass_thickness_mean", "mass_thickness_sd")}
+# Parts of the record that are read together.
+_TOGETHER = (("misfit", "misfit_search"), ("misfit_search", "misfit"), ("verdict", "findings"))
 
 
 def renewed(run: object) -> object:
@@ -73,47 +51,26 @@ def damage(tree: xr.DataTree, run: object) -> str:
     run
         What ``run.json`` holds.
     """
-    return _record_damage(run) or _tree_damage(tree, run["config"]["phases"])  # type: ignore[index]
+    return _record_damage(run) or _tree_damage(tree, run)  # type: ignore[arg-type]
 
 
 def _record_damage(run: object) -> str:
-    if not isinstance(run, Mapping):
-        return "run.json holds no table"
-    lacking = next((name for name in _NEEDED if name not in run), None)
-    if lacking:
-        return f"run.json has no {lacking}"
-    wrong = _wrong_type(run, _TYPES, "") or _wrong_type(run["config"], _CONFIG_TYPES, "config.")
+    wrong = misshapen(run, RECORD)
     if wrong:
         return wrong
-    for name in _SENTENCES:
-        if not all(isinstance(sentence, str) for sentence in run.get(name, ())):
-            return f"{name} of run.json are no sentences"
-    level = run["config"].get("inference", {}).get("level")
-    if not isinstance(level, float | int) or isinstance(level, bool) or not 0.0 < level < 1.0:
+    assert isinstance(run, Mapping)
+    if not 0.0 < run["config"]["inference"]["level"] < 1.0:
         return "config.inference.level of run.json is no probability"
-    return _phases_damage(run["config"].get("phases"))
-
-
-def _wrong_type(table: Mapping[str, Any], types: Mapping[str, type], prefix: str) -> str:
-    for name, kind in types.items():
-        if name in table and (not isinstance(table[name], kind) or isinstance(table[name], bool)):
-            return f"{prefix}{name} of run.json is not {_WORDS[kind]}"
-    return ""
-
-
-def _phases_damage(phases: object) -> str:
-    if not isinstance(phases, list) or not phases:
+    if not run["config"]["phases"]:
         return "config.phases of run.json names no phase"
-    for phase in phases:
-        if not isinstance(phase, Mapping) or not isinstance(phase.get("name"), str):
-            return "a phase of run.json has no name"
-        absent = phase.get("absent", [])
-        if not isinstance(absent, list) or not all(isinstance(element, str) for element in absent):
-            return "absent elements of a phase of run.json are no list of symbols"
-    return ""
+    fit = run.get("fit", {})
+    parts = [*((run, pair) for pair in _TOGETHER), (fit, ("residual_scan", "residual_regions"))]
+    return next(
+        (f"run.json has no {b} beside {a}" for part, (a, b) in parts if a in part and b not in part), ""
+    )
 
 
-def _tree_damage(tree: xr.DataTree, phases: Sequence[Mapping[str, Any]]) -> str:
+def _tree_damage(tree: xr.DataTree, run: Mapping[str, Any]) -> str:
     if "posterior" not in tree.children:
         return "posterior.nc has no group posterior"
     posterior = tree["posterior"].to_dataset()
@@ -124,10 +81,35 @@ def _tree_damage(tree: xr.DataTree, phases: Sequence[Mapping[str, Any]]) -> str:
             return f"{name} of posterior.nc is no array of numbers ({', '.join(_DIMENSIONS)})"
     if not set(_DIMENSIONS[2:]) <= set(posterior.coords):
         return "posterior.nc names no phases or elements"
-    named = [str(name) for name in posterior["phase"].values]
-    if named != [phase["name"] for phase in phases]:
-        return f"run.json and posterior.nc name different phases ({', '.join(named)} in the latter)"
-    for group, variable in _GROUPS.items() if set(_GROUPS) & set(tree.children) else ():
-        if group not in tree.children or variable not in tree[group].dataset:
-            return f"posterior.nc has no {variable} in a group {group}"
+    config = run["config"]
+    said = {"phase": [phase["name"] for phase in config["phases"]]}
+    said |= {"element": config["sample"]["elements"]} if "elements" in config.get("sample", {}) else {}
+    for kind, names in said.items():
+        named = [str(name) for name in posterior[kind].values]
+        if named != names:
+            return f"run.json and posterior.nc name different {kind}s ({', '.join(named)} in the latter)"
+    return _groups_damage(tree, run) or _starts_damage(run.get("starts", ()), posterior.sizes)
+
+
+def _groups_damage(tree: xr.DataTree, run: Mapping[str, Any]) -> str:
+    """Look for what a whole run writes; anything goes where none of it is there."""
+    if not {"maps", "endmembers", "fit"} & set(tree.children):
+        return ""
+    for group, variables in _GROUPS.items():
+        held = tree[group].dataset if group in tree.children else xr.Dataset()
+        for name, dimensions in variables.items():
+            if name not in held:
+                return f"posterior.nc has no {name} in a group {group}"
+            if held[name].dims != dimensions or held[name].dtype.kind not in "fiub":
+                return f"{group}/{name} of posterior.nc is no array of numbers ({', '.join(dimensions)})"
+    wanted = (name for part, names in _MAPS_OF.items() if part in run for name in names)
+    lacking = next((name for name in wanted if name not in tree["maps"].dataset), None)
+    return f"posterior.nc has no {lacking} in a group maps" if lacking else ""
+
+
+def _starts_damage(starts: Sequence[Mapping[str, Any]], sizes: Mapping[Any, int]) -> str:
+    for start in starts:
+        rows = start.get("composition", ())
+        if rows and [len(row) for row in rows] != [sizes["element"]] * sizes["phase"]:
+            return "a composition in starts of run.json is not one of all phases and elements"
     return ""

@@ -539,24 +539,29 @@ def folder_case(draw: random.Random, folder: Path, work: Path) -> tuple[int, str
     out = folder / "out"
     shutil.copytree(work / "out", out)
     _damage_folder(draw, out)
-    what = draw.randrange(4)
+    what = draw.randrange(5)
     if what == 0:
         return command(["report", str(out)])
     if what == 1:
         return command(["tables", str(out)])
+    if what == 3:
+        where = draw.choice([out, out / "figures", out / "tables", folder / "new"])
+        return command(["tables", str(out), "--out", str(where), *draw.choice([[], ["--overwrite"]])])
     if what == 2:
         return command(["compare", str(out), str(work / "out"), "--out", str(folder / "compared")])
     import bayesunmix as bu
 
     result = bu.open_result(out)
     repr(result)
-    result.summary()
-    result.partition_table()
+    result._repr_html_()
+    looks = (result.summary, result.partition_table, result.abundances, result.flagged_mask, result.sites)
+    for look in (*looks, result.diagnostics, result.element_budget, result.plot.maps, result.plot.fit):
+        look()
     return 0, ""
 
 
 def _damage_folder(draw: random.Random, out: Path) -> None:
-    what = draw.randrange(8)
+    what = draw.randrange(10)
     path = out / draw.choice(["run.json", "posterior.nc"])
     if what == 0:
         path.unlink()
@@ -570,13 +575,27 @@ def _damage_folder(draw: random.Random, out: Path) -> None:
         path.mkdir()
     elif what == 4:
         (out / "run.json").write_text(draw.choice(["[]", "1", "null", "{", "{}", '"x"', "[" * 9000, "\x00"]))
+    elif what == 5:
+        _remove_variable(draw, out / "posterior.nc")
     else:
         _change_record(draw, out / "run.json")
 
 
+def _remove_variable(draw: random.Random, path: Path) -> None:
+    """Remove an array of the posterior, and leave the file a sound one."""
+    import h5py
+
+    with h5py.File(path, "a") as held:
+        names: list[str] = []
+        held.visititems(lambda name, what: names.append(name) if isinstance(what, h5py.Dataset) else None)
+        del held[draw.choice(names)]
+
+
 def _change_record(draw: random.Random, path: Path) -> None:
-    """Remove or change a value somewhere in the record."""
+    """Remove or change a value somewhere in the record, mostly without the checksum, as is allowed."""
     record = json.loads(path.read_text(encoding="utf-8"))
+    if draw.random() < 0.8:
+        record.pop("checksum", None)
     place: Any = record
     while True:
         keys = list(place) if isinstance(place, dict) else list(range(len(place)))

@@ -120,6 +120,7 @@ def test_help_imports_nothing_heavy() -> None:
         (["inspect"], "Missing argument 'MAP'"),
         (["inspect", "map.hspy", "--elements", "Mg,Xx"], '`--elements` must be a chemical symbol.*"Xx"'),
         (["report", "."], "holds no run.json"),
+        (["compare", "a", "b", "./a", "--out", "new"], '`DIR` must be different .* "a" is given twice'),
         (["unmixx"], "No such command 'unmixx'"),
         (["--nonsense"], "No such option.*nonsense"),
     ],

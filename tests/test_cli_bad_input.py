@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -157,7 +158,40 @@ def test_axis_without_unit() -> None:
 
 
 def test_signal_that_is_not_there() -> None:
-    assert_refused("`signal` must be one of the file's signals .* but is 4", "--signal", "4")
+    assert_refused("`--signal` must be one of the file's signals .* but is 4", "--signal", "4")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--exclude-flagged", "x" * 300), ("--mask", "x" * 300), ("--rows", "9:12")]
+)
+def test_the_option_is_named(option: str, value: str) -> None:
+    assert_refused(f"`{option}` must", option, value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_as_a_map() -> None:
+    os.mkfifo("pipe.hspy")
+    assert_refused("`MAP` must be a file, .* is a pipe, a socket or a device", name="pipe.hspy")
+
+
+def test_what_is_not_the_users_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file, and of what lies in a folder without access."""
+    monkeypatch.setattr(os, "access", lambda path, *_: Path(path).name != "map.hspy")
+    assert_refused("`MAP` must be a file that can be read, .* is not yours to read")
+    exists = Path.exists
+
+    def locked(path: Path) -> bool:
+        if path.parent.name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", locked)
+    assert_refused('`MAP` .* "locked/map.hspy": Permission denied', name="locked/map.hspy")
+    found = CliRunner().invoke(main, ["report", "locked/out"])
+    assert found.exit_code == 2
+    assert (
+        '`DIR` must be the name of a file or folder, but is "locked/out": Permission denied' in found.stderr
+    )
 
 
 def rewrite(old: str, new: str) -> None:

@@ -186,6 +186,8 @@ BAD = [
     ),
     ("xray.absorption_sd", 6, "`xray.absorption_sd` must lie between 0 and 1"),
     ("xray.k_factors", [1], "`xray.k_factors` must be a table such as"),
+    ("xray.k_factors", {"Zn_Ka": [1.2, 0.1]}, "`xray.k_factors.Zn_Ka` must be of the elements declared"),
+    ("xray.k_factors", {"H_Ka": [500, 9]}, "`xray.k_factors.H_Ka` must be of the elements declared"),
     ("xray.k_factors", {"Fe": [1.2, 0.1]}, '`xray.k_factors` must name an element and a family.*holds "Fe"'),
     ("xray.k_factors", {"Xx_K": [1.2, 0.1]}, "`xray.k_factors` must name an element and a family"),
     ("xray.k_factors", {"Fe_Kb": [1.2, 0.1]}, "or its alpha line, such as Fe_Ka, but holds"),

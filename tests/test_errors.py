@@ -1,4 +1,5 @@
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from bayesunmix.errors import (
     check_integer,
     check_number,
     check_positive,
+    shown,
     suggest,
 )
 
@@ -92,3 +94,7 @@ def test_long_values_are_cut_in_messages() -> None:
     with pytest.raises(InputError) as caught:
         check_number("x", "y" * 1000)
     assert len(str(caught.value)) < 200
+
+
+def test_a_path_is_shown_as_its_name() -> None:
+    assert shown(Path("a/b")) == '"a/b"'

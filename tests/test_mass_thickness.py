@@ -30,6 +30,7 @@ from bayesunmix.data.image import SpectrumImage
 from bayesunmix.errors import InputError
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.forward import Film, ForwardModel, forward_model
+from bayesunmix.fit.preparation import with_factors
 from bayesunmix.result import Result
 from bayesunmix.run import run_image
 from bayesunmix.xray import Detector, LineTable, atomic_weight, bremsstrahlung
@@ -308,12 +309,12 @@ def test_zeta_factors_need_the_dose(name: str) -> None:
 
 def test_zeta_factors_of_other_elements_do_not_do() -> None:
     config = RunConfig.from_dict(
-        {"sample": {"elements": list(ELEMENTS)}, "phases": 1, "xray": {"zeta_factors": {"U_Ma": [900, 30]}}}
+        {"sample": {"elements": ["Mg", "Fe"]}, "phases": 1, "xray": {"zeta_factors": {"Si_Ka": [900, 30]}}}
     )
     with pytest.raises(
         InputError, match=r"`xray.zeta_factors` must hold a factor of an element of the sample"
     ):
-        run_image(simulated(), config, None, progress=False)
+        with_factors(LineTable.built_in(200.0, ["Mg", "Fe"]), config, DETECTOR)
 
 
 @pytest.mark.parametrize(

@@ -133,11 +133,19 @@ def saved() -> tuple[xr.DataTree, dict[str, Any]]:
         {"composition": (dims, draws), "composition_counting": (dims, draws)},
         {"phase": ["A", "B"], "element": ["Mg", "Si"]},
     )
+    by_phase, grid = (("phase", "y", "x"), np.full((2, 1, 1), 0.5)), (("y", "x"), np.zeros((1, 1)))
+    bins, by_bin = ("energy_bin", [1.0]), (("phase", "energy_bin"), np.ones((2, 1)))
+    abundances = {f"abundance_{name}": by_phase for name in ("mean", "sd", "lower", "upper")}
     groups = {
-        "maps": xr.Dataset({"abundance_mean": ("phase", [0.5, 0.5])}),
-        "endmembers": xr.Dataset({"mean": ("phase", [0.5, 0.5])}),
-        "fit": xr.Dataset({"observed": ("energy", [1.0])}),
-        "constant_data": xr.Dataset({"calibration_sd": ("element", [0.1, 0.1])}),
+        "maps": xr.Dataset({**abundances, "pure_probability": by_phase, "label": grid}),
+        "endmembers": xr.Dataset(
+            {name: (("phase", "energy"), np.ones((2, 3))) for name in ("mean", "lower", "upper")}
+        ),
+        "fit": xr.Dataset(
+            {name: bins for name in ("energy_low", "energy_high", "observed", "expected")}
+            | {name: by_bin for name in ("segment_observed", "segment_expected")}
+        ),
+        "constant_data": xr.Dataset({"calibration_sd": ("element", [0.1, 0.1]), "total_counts": grid}),
     }
     run: dict[str, Any] = {
         "method": "laplace",
@@ -145,6 +153,11 @@ def saved() -> tuple[xr.DataTree, dict[str, Any]]:
         "config": {"inference": {"level": 0.95}, "phases": [{"name": "A"}, {"name": "B", "absent": ["Si"]}]},
     }
     return xr.DataTree.from_dict({"posterior": posterior, **groups}), run
+
+
+def config(**parts: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return a record's configuration with some parts of another kind."""
+    return {"config": {**saved()[1]["config"], **parts}}
 
 
 def test_what_is_whole_is_not_damaged() -> None:
@@ -163,24 +176,42 @@ def test_a_folder_of_an_earlier_version_opens(tmp_path: Path) -> None:
     ("change", "said"),
     [
         ({"problems": None}, "problems of run.json is not a list"),
-        ({"problems": [1]}, "problems of run.json are no sentences"),
+        ({"problems": [1]}, "problems[1] of run.json is not a text"),
         ({"method": 3}, "method of run.json is not a text"),
         ({"config": []}, "config of run.json is not a table"),
-        ({"config": {}}, "no probability"),
-        ({"config": {"inference": {"level": True}}}, "no probability"),
-        (
-            {"config": {"inference": {"level": 0.9}, "phases": "auto"}},
-            "config.phases of run.json is not a list",
-        ),
-        ({"config": {"inference": {"level": 0.9}, "phases": [{}]}}, "has no name"),
-        (
-            {"config": {"inference": {"level": 0.9}, "phases": [{"name": "A", "absent": 3}]}},
-            "no list of symbols",
-        ),
-        ({"config": {"inference": {"level": 0.9}, "phases": [{"name": "A"}]}}, "name different phases"),
+        ({"config": {}}, "config of run.json has no inference"),
+        (config(inference={"level": True}), "config.inference.level of run.json is not a number"),
+        (config(inference={"level": 1.5}), "no probability"),
+        (config(phases="auto"), "config.phases of run.json is not a list"),
+        (config(phases=[]), "names no phase"),
+        (config(phases=[{}]), "config.phases[1] of run.json has no name"),
+        (config(phases=[{"name": "A", "absent": 3}]), "config.phases[1].absent of run.json is not a list"),
+        (config(phases=[{"name": "A"}]), "name different phases"),
+        (config(sample={"elements": ["Mg"]}), "name different elements"),
+        (config(sample={"thickness_nm": [1.0]}), "config.sample.thickness_nm of run.json is not a list of 2"),
+        (config(xray={"k_factors": {"Fe_Ka": [1.0, "x"]}}), "k_factors.Fe_Ka[2] of run.json is not a number"),
         ({"starts": {}}, "starts of run.json is not a list"),
+        ({"starts": [{"objective": 0.0}]}, "starts[1] of run.json has no same_mode"),
+        (
+            {"starts": [{"objective": 0.0, "same_mode": True, "composition": [[1.0]]}]},
+            "not one of all phases and elements",
+        ),
         ({"diagnostics": []}, "diagnostics of run.json is not a table"),
         ({"identifiability": 3}, "identifiability of run.json is not a table"),
+        ({"binning": {"bins": 3}}, "binning of run.json has no block_side"),
+        ({"rival_share": [None]}, "rival_share of run.json is not a number"),
+        ({"supports": None}, "supports of run.json is not a list"),
+        ({"seed": -1}, "seed of run.json is not a whole number"),
+        ({"verdict": "fine", "findings": []}, "verdict of run.json is not one of distrust, good"),
+        ({"verdict": "good"}, "has no findings beside verdict"),
+        ({"verdict": "good", "findings": [{}]}, "findings[1] of run.json has no severity"),
+        (
+            {"verdict": "good", "findings": [{"severity": "distrust", "text": "x", "more": 1}]},
+            "findings[1] of run.json has an unknown more",
+        ),
+        ({"fit": {"residual_scan": {}}}, "fit.residual_scan of run.json has no threshold_sigma"),
+        ({"misfit": []}, "has no misfit_search beside misfit"),
+        ({"misfit": [], "misfit_search": {"threshold": 4.0}}, "posterior.nc has no misfit in a group maps"),
     ],
 )
 def test_a_damaged_record_is_told_as_such(change: dict[str, Any], said: str) -> None:
@@ -200,6 +231,19 @@ def test_a_posterior_that_lacks_a_group(group: str) -> None:
     assert group in damage(tree, run)
 
 
+@pytest.mark.parametrize(
+    "name", ["maps/abundance_sd", "maps/abundance_lower", "maps/label", "fit/expected", "endmembers/upper"]
+)
+def test_a_posterior_that_lacks_a_variable_or_holds_words(name: str) -> None:
+    tree, run = saved()
+    group, variable = name.split("/")
+    held = tree[group].to_dataset()
+    tree[group] = xr.DataTree(held.drop_vars(variable))
+    assert f"has no {variable} in a group {group}" in damage(tree, run)
+    tree[group] = xr.DataTree(held.assign({variable: held[variable].astype(str)}))
+    assert f"{name} of posterior.nc is no array of numbers" in damage(tree, run)
+
+
 @pytest.mark.parametrize("content", [b"", b"no file of this kind", b"\x89HDF\r\n\x1a\n" + bytes(500)])
 def test_files_that_are_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "posterior.nc").write_bytes(content)
@@ -209,9 +253,9 @@ def test_files_that_are_none(tmp_path: Path, content: bytes) -> None:
 
 
 CHANGES: list[dict[str, Any]] = [
-    {"overlap": {"share": 0.1}},
-    {"supports": -1.5},
-    {"findings": [{}]},
+    {"overlap": {"share": 0.2, "nats_per_block": 0.0}},
+    {"supports": ["A"]},
+    {"findings": []},
     {"fit": {}},
     {"warnings": ["another sentence"]},
 ]
@@ -222,7 +266,11 @@ def test_a_record_that_was_changed_is_told_as_such(tmp_path: Path, change: dict[
     """Whatever was changed: what reads the record relies on all of it."""
     tree, run = saved()
     tree.to_netcdf(tmp_path / "posterior.nc", engine="h5netcdf")
-    parts = {"overlap": {"share": 0.1, "nats_per_block": 0.0}, "fit": {"residual_regions": 1}, "supports": []}
+    parts = {
+        "overlap": {"share": 0.1, "nats_per_block": 0.0},
+        "fit": {"residual_regions": []},
+        "supports": [],
+    }
     write_record(tmp_path, {**run, **parts})
     record = json.loads((tmp_path / "run.json").read_text())
     (tmp_path / "run.json").write_text(json.dumps(record))

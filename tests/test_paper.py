@@ -16,7 +16,7 @@ from bayesunmix.cli import main
 from bayesunmix.config import RunConfig
 from bayesunmix.errors import InputError
 from bayesunmix.report.methods import methods_paragraph
-from bayesunmix.report.paper import PaperTable, field_order, paper_tables, write_tables
+from bayesunmix.report.paper import PaperTable, field_order, paper_tables, save_tables, write_tables
 from bayesunmix.result import Result
 from bayesunmix.xray.atomic import atomic_weight
 
@@ -291,6 +291,33 @@ def test_methods_paragraph(result: Result) -> None:
     assert "own verdict on this result is “not to be trusted”: The chains disagree." in methods_paragraph(
         doubted
     )
+
+
+def test_tables_in_a_folder_of_their_own_replace_their_own_files_alone(
+    result: Result, tmp_path: Path
+) -> None:
+    folder = tmp_path / "paper"
+    folder.mkdir()
+    (folder / "methods.md").write_text("mine")
+    with pytest.raises(InputError, match="`--out` must be a new or empty folder"):
+        save_tables(result, folder)
+    assert (folder / "methods.md").read_text() == "mine"
+    written = save_tables(result, folder, ["wt_pct"], overwrite=True)
+    assert all(path.is_file() for path in written)
+    assert (folder / "methods.md.before").read_text() == "mine"
+    save_tables(result, folder, ["apfu"], overwrite=True)
+    assert not (folder / "composition_wt_pct.csv").exists()
+    assert (folder / "methods.md.before").read_text() == "mine"
+    assert not (folder / "methods.md.before1").exists()
+
+
+def test_tables_go_into_no_output_folder(result: Result, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(InputError, match="`--out` must be no output folder of a run"):
+        save_tables(result, tmp_path, overwrite=True)
+    found = CliRunner().invoke(main, ["tables", str(tmp_path), "--out", f"{tmp_path}/."])
+    assert found.exit_code == 2
+    assert "`--out` must be another folder than DIR" in found.stderr
 
 
 def test_command_refuses_what_it_cannot_use(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import SpectrumImage
+from bayesunmix.data.signals import choose
 from bayesunmix.errors import BayesUnmixWarning, InputError
 
 # HyperSpy, dask and pytest's module fixtures hand out untyped objects.
@@ -142,10 +143,36 @@ def test_what_is_no_map_is_refused(hyperspy: Untyped) -> None:
         InputError, match=r"`signal` must have at most two navigation axes, .* 1 x 4 x 5 x 50. Sum"
     ):
         SpectrumImage.from_signal(plain_signal(hyperspy, COUNTS[None]), **FACTS)
-    with pytest.raises(InputError, match="`signal` must have one signal axis, the energy, but is picture"):
+    with pytest.raises(
+        InputError,
+        match=r"`signal` must be a spectrum image, .* it has 2 signal axes, where the",
+    ):
         SpectrumImage.from_signal(hyperspy.signals.Signal2D(np.ones((3, 3))), **FACTS)
     with pytest.raises(InputError, match="`signal` must be a HyperSpy signal, but is a ndarray"):
         SpectrumImage.from_signal(COUNTS)
+
+
+@pytest.mark.parametrize(
+    ("counts", "why"),
+    [
+        (COUNTS.astype(complex), "complex"),
+        (COUNTS > 0, "true or false"),
+        (COUNTS.astype(object), "the type object"),
+    ],
+)
+def test_why_a_signal_is_no_map(hyperspy: Untyped, counts: Untyped, why: str) -> None:
+    signal = hyperspy.signals.BaseSignal(counts).transpose(signal_axes=1)
+    with pytest.raises(InputError, match=f"0: picture .* its data are .*{why}, not counts"):
+        choose([signal], None, "map.hspy")
+    with pytest.raises(InputError, match=f"`signal` .* its data are .*{why}, not counts"):
+        choose([signal], 0, "map.hspy")
+
+
+def test_a_mask_of_its_own_that_leaves_nothing(hyperspy: Untyped) -> None:
+    signal = plain_signal(hyperspy)
+    signal.metadata.set_item("bayesunmix.left_out", np.ones((4, 5), np.uint8))
+    with pytest.raises(InputError, match="`signal` must hold a pixel with counts that its own mask"):
+        SpectrumImage.from_signal(signal, **FACTS)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import logging
+import os
 import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -69,7 +70,10 @@ def read_image(
                 images=pictures(signals, index),
                 name=file.stem,
             )
-        except (InputError, MemoryError):
+        except InputError as error:
+            # Who chose no signal knows the map alone.
+            raise _about(error, FIELD) if signal is None and error.field == "signal" else error from None
+        except MemoryError:
             raise
         except Exception as error:  # readers of damaged files fail with whatever they stumble over
             raise _unreadable(file, error) from None
@@ -102,6 +106,10 @@ def check_format(file: Path) -> None:
         raise InputError(FIELD, "be an existing file", f'"{file}" does not exist')
     if file.is_dir() and file.suffix.lower() != ".zspy":
         raise InputError(FIELD, "be a file", f'"{file}" is a folder')
+    if not file.is_dir() and not file.is_file():
+        raise InputError(FIELD, "be a file", f'"{file}" is a pipe, a socket or a device')
+    if not os.access(file, os.R_OK):
+        raise InputError(FIELD, "be a file that can be read", f'"{file}" is not yours to read')
     if not _readers(file):
         raise InputError(FIELD, "be a spectrum image in a format HyperSpy reads", f'is "{file}"', _FORMATS)
 
@@ -164,6 +172,10 @@ def _check_bruker_size(file: Path) -> None:
     expected, size = _BRUKER_HEADER + chunk_size * chunks, file.stat().st_size
     if size < expected:
         raise EOFError(f"{size} of {expected} bytes")
+
+
+def _about(error: InputError, field: str) -> InputError:
+    return InputError(field, error.must, error.got, error.remedy)
 
 
 def _unreadable(file: Path, error: Exception) -> InputError:

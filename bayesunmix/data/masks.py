@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.data.counts import shape_text
-from bayesunmix.errors import InputError
+from bayesunmix.errors import InputError, check_path
 
 Mask = npt.NDArray[np.bool_]
 
@@ -40,7 +40,7 @@ def read_mask(path: str | Path, shape: tuple[int, int], field: str = "mask") -> 
     InputError
         If the file cannot be read, or does not hold one number for each pixel of the map.
     """
-    file = Path(path)
+    file = check_path(field, path)
     if not file.is_file() and not (file.suffix == ".zspy" and file.is_dir()):
         raise InputError(field, "be a file", f'"{file}" is none')
     try:
@@ -64,7 +64,7 @@ def flagged_pixels(folder: str | Path, shape: tuple[int, int] | None = None, fie
     """
     import xarray as xr
 
-    path = Path(folder)
+    path = check_path(field, folder)
     for name in ("posterior.nc", "run.json"):
         if not (path / name).is_file():
             raise InputError(field, "be the output folder of a finished run", f'"{path}" holds no {name}')

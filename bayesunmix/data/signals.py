@@ -110,9 +110,8 @@ def image_of_signal(
     if not is_spectra(signal):
         raise InputError(
             "signal",
-            "have one signal axis, the energy",
-            f"is {describe(signal)}",
-            "Give a spectrum image, a line scan or a spectrum.",
+            "be a spectrum image, a line scan or a spectrum",
+            f"is {describe(signal)}: {why_no_spectra(signal)}",
         )
     manager = signal.axes_manager
     if manager.navigation_dimension > 2:
@@ -134,14 +133,16 @@ def image_of_signal(
     origin = Origin(signal.original_metadata.as_dictionary(), fresh)
     facts, fact_notes = facts_of(metadata, n_pixels, origin)
     facts = given.onto(facts)
-    return SpectrumImage(
+    mask = _stored_mask(metadata, data.shape[:-1])
+    make = SpectrumImage if mask is None else _masked_by_itself
+    return make(
         data.reshape((1,) * (3 - data.ndim) + data.shape),
         energy,
         acquisition=facts,
         pixel_size=grid.size,
         pixel_unit=grid.unit,
         origin=grid.origin,
-        mask=_stored_mask(metadata, data.shape[:-1]),
+        mask=mask,
         images=dict(images or {}),
         name=str(metadata.get("General", {}).get("title") or name),
         warnings=(
@@ -153,9 +154,29 @@ def image_of_signal(
     )
 
 
+def _masked_by_itself(*parts: Any, **facts: Any) -> SpectrumImage:  # noqa: ANN401 - those of a map
+    """Make a map with the mask that its signal holds; a complaint about it is one about the signal."""
+    try:
+        return SpectrumImage(*parts, **facts)
+    except InputError as error:
+        if error.field != "mask":
+            raise
+        must = "hold a pixel with counts that its own mask does not leave out"
+        raise InputError("signal", must, "holds none") from None
+
+
 def is_spectra(signal: HyperSpySignal) -> bool:
     """Whether a signal has real numbers over one signal axis."""
     return bool(signal.axes_manager.signal_dimension == 1 and signal.data.dtype.kind in "uif")
+
+
+def why_no_spectra(signal: HyperSpySignal) -> str:
+    """Say why a signal is none of spectra: its numbers, or its axes."""
+    kinds = {"c": "complex", "b": "true or false"}
+    dtype, axes = signal.data.dtype, signal.axes_manager.signal_dimension
+    if dtype.kind not in "uif":
+        return f"its data are {kinds.get(dtype.kind, f'of the type {dtype}')}, not counts"
+    return f"it has {axes or 'no'} signal axes, where the energy must be the only one"
 
 
 def choose(signals: Sequence[HyperSpySignal], wanted: int | None, file: str) -> int:
@@ -171,13 +192,13 @@ def choose(signals: Sequence[HyperSpySignal], wanted: int | None, file: str) -> 
         if wanted not in range(len(signals)):
             raise InputError("signal", f"be one of the file's signals ({listed})", f"is {wanted}")
         if not is_spectra(signals[wanted]):
-            raise InputError(
-                "signal", "be a spectrum image", f"{wanted} is {describe(signals[wanted])}", listed
-            )
+            got = f"{wanted} is {describe(signals[wanted])}: {why_no_spectra(signals[wanted])}"
+            raise InputError("signal", "be a spectrum image", got, listed)
         return wanted
     chosen = rivals(signals)
     if not chosen:
-        raise InputError("MAP", "hold a spectrum image", f'"{file}" holds {listed or "nothing"}')
+        held = "; ".join(f"{i}: {describe(one)}, {why_no_spectra(one)}" for i, one in enumerate(signals))
+        raise InputError("MAP", "hold a spectrum image", f'"{file}" holds {held or "nothing"}')
     if len(chosen) > 1:
         remedy = "Choose one with --signal N (signal=N in Python)."
         raise InputError("MAP", "hold one EDS map", f'"{file}" holds {len(chosen)} among {listed}', remedy)

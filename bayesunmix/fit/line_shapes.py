@@ -38,7 +38,8 @@ def line_shapes(
         forward = dataclasses.replace(forward, edges_keV=edges_keV)
     directions = refinement.directions
     if not len(directions.mean):
-        return KNOWN_RESPONSE
+        none = np.zeros((0, len(forward.families), len(forward.edges_keV) - 1))
+        return KNOWN_RESPONSE._replace(slopes=none)
     by_theta = _by_response(forward, refinement, atom_fractions)
     by_ratio = _by_ratio(forward, directions.ratios, atom_fractions)
     slopes = np.einsum("mp,pfc->mfc", directions.theta, by_theta)

@@ -118,7 +118,7 @@ def _declared(name: Any, sd: Any) -> str:  # noqa: ANN401
     """Write a declaration with the sd that goes with it; empty for none."""
     if not isinstance(name, str) or not name:
         return ""
-    phase, declaration = name.rsplit(": ", 1)
+    phase, _, declaration = name.rpartition(": ")
     known = f" ({100.0 * sd:.2g})" if sd == sd and sd < 1.0 else " (unknown)"
     return f"{escape(phase)}: <code>{escape(declaration)}</code>{known}"
 
@@ -139,17 +139,21 @@ def _directions(run: dict[str, Any]) -> str:
 def _modes_table(result: Result, table: Table) -> str:
     """Write the best mode and the others, each once, with the compositions in which they differ."""
     starts = result.run.get("starts", [])
-    if not starts:
+    if not all("composition" in mode for mode in starts) or not starts:
         return ""
     best = starts[0]
     others = [mode for mode in starts[1:] if not mode["same_mode"]]
     shown = [
         best,
-        *sorted(others, key=lambda mode: (not mode["followed"], mode["objective"]))[: MOST_MODES - 1],
+        *sorted(others, key=lambda mode: (not mode.get("followed", True), mode["objective"]))[
+            : MOST_MODES - 1
+        ],
     ]
     elements = list(result.run["config"]["sample"]["elements"])
     body = [["nats worse", *(_number(_nats(mode["objective"])) for mode in shown)]]
-    body.append(["", *(f"<td>{'followed' if mode['followed'] else 'not followed'}</td>" for mode in shown)])
+    body.append(
+        ["", *(f"<td>{'followed' if mode.get('followed', True) else 'not followed'}</td>" for mode in shown)]
+    )
     for k, phase in enumerate(result.phases):
         for element in element_order(elements) if phase in result.sample_phases else ():
             values = [100.0 * mode["composition"][k][elements.index(element)] for mode in shown]

@@ -17,6 +17,16 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bayesunmix.chemistry.stoichiometry import SYMBOLS
+from bayesunmix.errors import InputError
+from bayesunmix.output_folder import (
+    FIELD,
+    RECORD,
+    TABLES_RECORD,
+    check_folder,
+    claimed,
+    write_record,
+    written_aside,
+)
 from bayesunmix.report.supports import supports_note
 from bayesunmix.rounding import bound_text, interval_text, partition_text
 
@@ -343,6 +353,27 @@ def write_tables(
     methods = folder / "methods.md"
     methods.write_text(methods_paragraph(result) + "\n", encoding="utf-8")
     return [*written, methods]
+
+
+def save_tables(
+    result: Result, folder: Path, units: Sequence[str] = (), *, overwrite: bool = False
+) -> list[Path]:
+    """Write every table and the methods paragraph into a folder of their own, with a record of which they are.
+
+    Raises
+    ------
+    InputError
+        If `folder` is a file, cannot be written, is the output folder of a run, or holds something and `overwrite` is
+        not set; what it holds of earlier tables is replaced when all is there, and other files are kept.
+    """
+    check_folder(folder, go_on=overwrite)
+    if (folder / RECORD).exists():
+        got = f'"{folder}" holds a {RECORD}'
+        raise InputError(FIELD, "be no output folder of a run", got, "Choose another.")
+    with claimed(folder), written_aside(folder) as aside:
+        names = [path.relative_to(aside).as_posix() for path in write_tables(result, aside, units)]
+        write_record(aside, {"files": [*names, TABLES_RECORD]}, TABLES_RECORD)
+    return [folder / name for name in names]
 
 
 _LATEX = {
