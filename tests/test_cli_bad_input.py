@@ -285,3 +285,13 @@ def test_a_real_process_says_it_too() -> None:
     assert done.stdout == ""
     assert re.fullmatch(r"bayesunmix: error: `MAP` must be a whole \.hspy file, .*\n", done.stderr)
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--energy-scale-keV", "1e-5"), ("--energy-scale-keV", "10"), ("--energy-offset-keV", "1e5")],
+)
+def test_an_axis_given_to_inspect_has_the_configurations_limits(option: str, value: str) -> None:
+    done = CliRunner().invoke(main, ["inspect", "map.hspy", option, value])
+    assert done.exit_code == 2
+    assert done.output.startswith(f"bayesunmix: error: `{option}` must lie between ")

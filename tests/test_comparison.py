@@ -204,7 +204,7 @@ def simple(made_result: Maker, **changes: object) -> Result:
         ({"covariate": {"P": [1, 1, 1]}}, "`covariate.P` must vary between the results, but is 1 for all"),
         ({"covariate": {"P": [1, 2, None]}}, "`covariate.P` must be a finite number"),
         ({"covariate": {"P": [1, 2, 3], "T": [1, 2, 3]}}, "`covariate` must be one name with its values"),
-        ({"phases": ["Fp"]}, r"`phases \(1\)` must be one of the phases Brg, CaPv, but is 'Fp'"),
+        ({"phases": ["Fp"]}, r"`phases \(1\)` must be one of the phases Brg, CaPv, but is \"Fp\""),
         ({"names": ["a", "b"]}, "`names` must be 3, one for each result, but there are 2"),
         ({"names": ["a", "b", "a"]}, "`names` must differ from each other"),
         ({"level": 95}, "`level` must lie between 0 and 1"),
@@ -297,7 +297,7 @@ def test_a_comparison_that_cannot_be_written_leaves_the_old_one(
     [
         (["--covariate", "P=1,2"], "`covariate.P` must have one value for each of the 3 results"),
         (["--covariate", "P=1,x,3"], '`--covariate` must be a name and numbers .* but is "P=1,x,3"'),
-        (["--phases", "Brg,Fp"], "must be one of the phases Brg, CaPv, but is 'Fp'"),
+        (["--phases", "Brg,Fp"], 'must be one of the phases Brg, CaPv, but is "Fp"'),
     ],
 )
 def test_command_refuses(made_result: Maker, tmp_path: Path, extra: list[str], message: str) -> None:

@@ -166,7 +166,7 @@ def test_mass_balance_of_a_result(result: Result) -> None:
         ),
         (
             lambda r: r.partition("Brg", "Ol"),
-            r"`denominator` must be one of the phases Brg, Fp, CaPv, but is 'Ol'",
+            r"`denominator` must be one of the phases Brg, Fp, CaPv, but is \"Ol\"",
         ),
         (
             lambda r: r.partition("Brg", "Fp", by="mole"),
@@ -174,9 +174,9 @@ def test_mass_balance_of_a_result(result: Result) -> None:
         ),
         (
             lambda r: r.exchange("Brg", "Fp", "Fe", "Mn"),
-            r"`second` must be one of the elements Mg, .* but is 'Mn'",
+            r"`second` must be one of the elements Mg, .* but is \"Mn\"",
         ),
-        (lambda r: r.exchange_table("Fe", "Fe"), r"`second` must differ from `first`, but is 'Fe', too"),
+        (lambda r: r.exchange_table("Fe", "Fe"), r"`second` must differ from `first`, but is \"Fe\", too"),
         (lambda r: r.sites({"Ol": "A2BO4"}), r"`formulas` must name phases of the result: .* holds \"Ol\""),
         (
             lambda r: made().mass_balance(),
