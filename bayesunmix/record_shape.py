@@ -93,7 +93,7 @@ _DIAGNOSTICS = {
 }
 _PHASE_NUMBER = {
     "chosen": int,
-    "curve": [{"k": int, "score": float, "se": float}],
+    "curve": [{"k": float, "score": float, "se": float}],
     "rule": str,
     "next_phase": (
         {"composition": Each(float), **{name: float for name in ("share", "gain", "gain_se")}},
