@@ -22,7 +22,7 @@ from bayesunmix.chemistry.ionic_radii import GIVEN, Radius, check_coordination, 
 from bayesunmix.chemistry.quantify import health, interval
 from bayesunmix.chemistry.stoichiometry import AMPHOTERIC, NEITHER, SMALL
 from bayesunmix.errors import BayesUnmixWarning, InputError, check_integer, check_positive
-from bayesunmix.samples.comparison import check_phase
+from bayesunmix.samples.matching import check_phase
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
