@@ -8,7 +8,6 @@ denominator, a description rather than a property of the crystal.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +20,7 @@ import pandas as pd
 from bayesunmix.chemistry.ionic_radii import GIVEN, Radius, check_coordination, ionic_radius, usual_valence
 from bayesunmix.chemistry.quantify import health, interval
 from bayesunmix.chemistry.stoichiometry import AMPHOTERIC, NEITHER, SMALL
-from bayesunmix.errors import BayesUnmixWarning, InputError, check_integer, check_positive
+from bayesunmix.errors import InputError, check_integer, check_positive, warn
 from bayesunmix.samples.matching import check_phase
 
 if TYPE_CHECKING:
@@ -200,7 +199,7 @@ def onuma(
         fits, said = _fit_all(result, (numerator, denominator), table, radii, site_radius, temperature, seed)
         notes += said
     for note in notes:
-        warnings.warn(note, BayesUnmixWarning, stacklevel=3)
+        warn(note)
     return Onuma(numerator, denominator, site, number, temperature, table, fits, tuple(notes), result.level)
 
 

@@ -11,7 +11,6 @@ the band of feasible solutions). `FreeUnmixing.room` is the largest e: a lack of
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ import xarray as xr
 from bayesunmix.data.binning import pixel_bins
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.plain_map import BINS, PlainMap, ShareMaps, phase_names
-from bayesunmix.errors import BayesUnmixWarning, InputError, check_fraction, check_integer, check_positive
+from bayesunmix.errors import InputError, check_fraction, check_integer, check_positive, warn
 from bayesunmix.phase import Phase
 
 FloatArray = npt.NDArray[np.float64]
@@ -167,7 +166,7 @@ def unmix_free(
     room = np.where(matrix[:, None], 0.0, hidden_room(spectra, level))
     notes = _notes(names, room, pixels.pure_probability.sum(axis=0), matrix, coarse)
     for note in notes:
-        warnings.warn(note, BayesUnmixWarning, stacklevel=2)
+        warn(note)
     phase = {"phase": list(names)}
     return FreeUnmixing(
         _endmembers(plain, spectra, level, names),
