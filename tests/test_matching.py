@@ -150,3 +150,9 @@ def test_every_result_is_matched_with_the_first(made_result: Maker) -> None:
 
 def test_one_phase_of_each_needs_no_match(made_result: Maker) -> None:
     assert bu.compare([result(made_result, TRUE[:1], seed) for seed in (1, 2)]).matching == ()
+
+
+def test_numbers_beside_names_are_refused_with_a_remedy(made_result: Maker) -> None:
+    pair = [result(made_result, TRUE[:2], 1, ("gamma'", "gamma")), result(made_result, TRUE[:2], 2)]
+    with pytest.raises(InputError, match="have a phase in common, but have none .* name them in every run"):
+        bu.compare(pair)

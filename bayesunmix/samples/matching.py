@@ -87,7 +87,9 @@ def common_phases(
         listed = "; ".join(
             f"{name}: {', '.join(result.phases)}" for name, result in zip(names, results, strict=True)
         )
-        raise InputError("results", "have a phase in common", f"have none ({listed})")
+        numbered = any(UNNAMED.fullmatch(phase) for result in results for phase in result.sample_phases)
+        remedy = "Phases that the program numbered match no names: name them in every run." if numbered else ""
+        raise InputError("results", "have a phase in common", f"have none ({listed})", remedy)
     return common, [tuple(held[phase] for phase in common) for held in pairs], list(dict.fromkeys(said))
 
 
@@ -130,7 +132,7 @@ def _mapping(found: dict[str, str], numbered: Sequence[Sequence[str]], names: tu
     if moved:
         text = f"{names[1]}: its phases were numbered by the program and are matched by composition"
         said.append(Reservation(f"{text} with those of {names[0]}: {', '.join(moved)}."))
-    for name, phases, taken in zip(names, numbered, (found.keys(), found.values()), strict=True):
+    for name, phases, taken in zip(names, numbered, (list(found), list(found.values())), strict=True):
         alone = [phase for phase in phases if phase not in taken]
         if alone:
             other = names[0] if name == names[1] else names[1]
