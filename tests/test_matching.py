@@ -154,5 +154,5 @@ def test_one_phase_of_each_needs_no_match(made_result: Maker) -> None:
 
 def test_numbers_beside_names_are_refused_with_a_remedy(made_result: Maker) -> None:
     pair = [result(made_result, TRUE[:2], 1, ("gamma'", "gamma")), result(made_result, TRUE[:2], 2)]
-    with pytest.raises(InputError, match="have a phase in common, but have none .* name them in every run"):
+    with pytest.raises(InputError, match=r"have a phase in common, but have none .* name them in every run"):
         bu.compare(pair)

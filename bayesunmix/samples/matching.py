@@ -88,7 +88,9 @@ def common_phases(
             f"{name}: {', '.join(result.phases)}" for name, result in zip(names, results, strict=True)
         )
         numbered = any(UNNAMED.fullmatch(phase) for result in results for phase in result.sample_phases)
-        remedy = "Phases that the program numbered match no names: name them in every run." if numbered else ""
+        remedy = (
+            "Phases that the program numbered match no names: name them in every run." if numbered else ""
+        )
         raise InputError("results", "have a phase in common", f"have none ({listed})", remedy)
     return common, [tuple(held[phase] for phase in common) for held in pairs], list(dict.fromkeys(said))
 
