@@ -13,7 +13,6 @@ import json
 import logging
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bayesunmix.errors import BayesUnmixWarning
+from bayesunmix.errors import warn
 from bayesunmix.parts import Array, PartsError, Tree, declared, put_together, take_apart
 from bayesunmix.whole_file import whole_file
 
@@ -84,7 +83,7 @@ class Stages:
             # What goes on is what is kept, in the same order of memory, so that a resumed run rounds alike.
             result = put_together(tree, arrays)
         except PartsError as error:
-            _warn(f"The stage `{name}` cannot be kept: {error}.")
+            warn(f"The stage `{name}` cannot be kept: {error}.")
             return computed
         about = {"key": self.key, "seconds": self.timings[name], "tree": tree}
         self._keep(f"{name}.npz", lambda path: _write(path, about, arrays))
@@ -111,7 +110,7 @@ class Stages:
         except Exception as error:
             # Whatever is wrong with a file, its stage can be computed anew.
             logger.debug("%s cannot be used", path, exc_info=True)
-            _warn(f"The kept stage `{name}` is not used but computed anew: {error or type(error).__name__}.")
+            warn(f"The kept stage `{name}` is not used but computed anew: {error or type(error).__name__}.")
             return None
 
     def _keep(self, name: str, write: Callable[[Path], None]) -> None:
@@ -126,7 +125,7 @@ class Stages:
             with suppress(OSError):
                 (self._folder / name).unlink(missing_ok=True)
             reason = error.strerror or str(error)
-            _warn(
+            warn(
                 f"Finished stages cannot be kept any more ({reason}): the run goes on, but could not be resumed."
             )
 
@@ -217,7 +216,3 @@ def _checksum(text: Array, arrays: Sequence[Array]) -> Array:
 def _write_text(path: Path, text: str) -> None:
     with whole_file(path) as stream:
         stream.write(text.encode())
-
-
-def _warn(sentence: str) -> None:
-    warnings.warn(sentence, BayesUnmixWarning, stacklevel=3)

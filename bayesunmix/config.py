@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeVar
 from bayesunmix.chemistry.stoichiometry import site_weights
 from bayesunmix.errors import InputError, check_integer, shown, suggest
 from bayesunmix.output_settings import OutputConfig
-from bayesunmix.phase import Phase
+from bayesunmix.phase import Phase, unnamed
 from bayesunmix.pixel_settings import resolve_files
 from bayesunmix.settings import (
     DEFAULT_DENSITY_G_CM3,
@@ -260,7 +260,7 @@ def _phases(value: object) -> tuple[tuple[Phase, ...] | Literal["auto"], tuple[S
         return "auto", ()
     if isinstance(value, int) and not isinstance(value, bool):
         number = check_integer("phases", value, low=1, high=MOST_PHASES)
-        return tuple(Phase(f"phase {index + 1}") for index in range(number)), ()
+        return unnamed(number), ()
     tables = [table for table in value if isinstance(table, Mapping)] if is_list(value) else []
     if not is_list(value) or len(tables) < len(value):
         raise InputError("phases", 'be [[phases]] tables, a number or "auto"', f"is {shown(value)}")

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import numpy as np
 from bayesunmix.checks.identifiability import loose_sentences
 from bayesunmix.checks.overlap import Overlap
 from bayesunmix.inference.importance import PARETO_K_LIMIT
+from bayesunmix.phase import UNNAMED
 from bayesunmix.report.tables import ABSENT, STATED
 from bayesunmix.severity import (
     DEVIANCE,
@@ -51,8 +51,6 @@ BROKEN_SDS = 2.5
 MISFIT = 1.5
 # Modes whose compositions differ by less, in atom fractions, are told as one.
 SAME_FRACTIONS = 0.01
-# How phases are called that were asked for by their number.
-UNNAMED = re.compile(r"phase \d+")
 # An interval wider than this, in atom fractions, says nothing of an element.
 TELLS_NOTHING = 0.5
 # A fraction of one half among so many photons has a 95 % interval of plus or minus ten per cent.

@@ -10,6 +10,8 @@ import difflib
 import math
 import numbers
 import os
+import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,18 @@ class InputError(ValueError):
 
 class BayesUnmixWarning(UserWarning):
     """A recoverable oddity that the user should know about; the result records it too."""
+
+
+def warn(text: str) -> None:
+    """Warn of an oddity, showing the line outside this package from which it was called."""
+    # The caller of our outermost frame: dataclasses and decorators lie between our own.
+    frame, level, shown_level = sys._getframe(), 1, 2
+    while frame.f_back is not None:
+        level += 1
+        if f"{frame.f_globals.get('__name__', '')}.".startswith("bayesunmix."):
+            shown_level = level
+        frame = frame.f_back
+    warnings.warn(text, BayesUnmixWarning, stacklevel=shown_level)
 
 
 def check_number(field: str, value: object, *, must: str = "be a finite number", remedy: str = "") -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,8 @@ from bayesunmix.errors import InputError, check_choice, shown
 KINDS = ("phase", "support")
 # Names stand in figures and at the head of columns.
 LONGEST_NAME = 80
+# Names that the program gives where only the number of phases is declared; they say nothing of the phases.
+UNNAMED = re.compile(r"phase \d+")
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,11 @@ class Phase:
     def as_support(self) -> Phase:
         """Return the phase as a support: what was declared of its elements falls away."""
         return Phase(self.name, matrix=self.matrix, kind="support")
+
+
+def unnamed(count: int) -> tuple[Phase, ...]:
+    """Phases of which nothing is declared, not even a name."""
+    return tuple(Phase(f"phase {index + 1}") for index in range(count))
 
 
 def hosts(phases: Sequence[Phase]) -> npt.NDArray[np.bool_]:

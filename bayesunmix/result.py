@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from bayesunmix.chemistry.onuma import Onuma
     from bayesunmix.plot import ResultPlots
 
+# Elements of an exchange coefficient where none are named.
+FIRST, SECOND = "Fe", "Mg"
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
@@ -198,7 +201,7 @@ class Result:
         return found.assign_attrs(by=by)
 
     def exchange(
-        self, numerator: str, denominator: str, first: str = "Fe", second: str = "Mg"
+        self, numerator: str, denominator: str, first: str = FIRST, second: str = SECOND
     ) -> xr.DataArray:
         """Draws of K_D = (first / second)(numerator) / (first / second)(denominator), (chain, draw).
 
@@ -225,9 +228,12 @@ class Result:
                 raise InputError(field, must, f"is {shown(name)}{why}")
 
     def _check_pair(self, first: str, second: str) -> None:
-        for field, element in (("first", first), ("second", second)):
+        for field, element, default in (("first", first, FIRST), ("second", second, SECOND)):
             if not isinstance(element, str) or element not in self.elements:
                 must = f"be one of the elements {', '.join(self.elements)}"
+                if isinstance(element, str) and element == default:
+                    remedy = "Name the two elements of the exchange by `first` and `second`."
+                    raise InputError(field, must, f"is {shown(element)}, the default", remedy)
                 raise InputError(field, must, f"is {shown(element)}")
         if first == second:
             raise InputError("second", "differ from `first`", f"is {shown(second)}, too")
@@ -277,7 +283,7 @@ class Result:
         draws, counting = (self._fractions(name, by) for name in ("composition", "composition_counting"))
         return amounts(draws, counting, self._absent, self.level, self._sample["composition_counting"])
 
-    def exchange_table(self, first: str = "Fe", second: str = "Mg") -> pd.DataFrame:
+    def exchange_table(self, first: str = FIRST, second: str = SECOND) -> pd.DataFrame:
         """Exchange coefficients of every ordered pair of phases, with the columns of the partition table.
 
         Raises

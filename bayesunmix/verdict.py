@@ -64,7 +64,7 @@ class Finding:
         return f"{'not to be trusted' if self.severity == 'distrust' else 'reservation'}: {self.text}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict:
     """What the answer of a run is worth.
 
@@ -98,6 +98,14 @@ class Verdict:
 
     def __str__(self) -> str:
         return "\n  ".join(self.lines())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        from bayesunmix.report.page import notebook_html, verdict_html
+
+        return notebook_html(verdict_html(self))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what run.json holds."""

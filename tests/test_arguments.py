@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import bayesunmix as bu
 from bayesunmix.arguments import configuration, image_of
 from bayesunmix.config import RunConfig
 from bayesunmix.data.io import save
-from bayesunmix.errors import InputError
+from bayesunmix.errors import BayesUnmixWarning, InputError
+from bayesunmix.result import Result
 
 COUNTS = np.random.default_rng(0).poisson(0.2, (3, 4, 200)).astype(np.uint8)
 ENERGY = 0.5 + 0.02 * np.arange(200)
@@ -139,3 +142,26 @@ def test_inspect_and_prepare(tmp_path: Path) -> None:
         bu.prepare((COUNTS, ENERGY), elements=["Mg", "Si"], phases=2)
     with pytest.raises(InputError, match="`elements` must be a chemical symbol"):
         bu.inspect(image, ["Xx"])
+
+
+def test_a_warning_shows_the_line_of_the_user(made_result: Callable[..., Result], tmp_path: Path) -> None:
+    """However deep it arose, and through whatever of other libraries it went."""
+    file = tmp_path / "map.hspy"
+    holed = COUNTS.astype(float)
+    holed[0, 0] = np.nan
+    old = [made_result(np.full((1, 9, 1, 2), 0.5), ("a",), ("Mg", "Si")) for _ in range(2)]
+    for result in old:
+        result.tree["posterior"] = result.tree["posterior"].to_dataset().drop_vars("log_calibration")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        image = bu.SpectrumImage.from_array(holed, ENERGY).replace_facts(**FACTS)
+        bu.SpectrumImage.from_array(COUNTS, ENERGY).rebin(3)
+        save(image, file)
+        bu.load(file)
+        bu.prepare(file, elements=["Mg", "Si"], phases=2)
+        bu.compare(old)
+    texts = [str(one.message) for one in said if one.category is BayesUnmixWarning]
+    for part in ("hold NaN", "are cut off", "film thickness was not given", "no calibration factors"):
+        assert any(part in text for text in texts), part
+    assert {one.filename for one in said if one.category is BayesUnmixWarning} == {__file__}
+    assert len({one.lineno for one in said if one.category is BayesUnmixWarning}) >= 4

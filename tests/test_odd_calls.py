@@ -216,7 +216,7 @@ def test_numbers_of_every_kind_are_numbers(image: bu.SpectrumImage) -> None:
     facts = image.replace_facts(resolution_eV=fractions.Fraction(261, 2), tilt_deg=np.float16(1.0))
     assert facts.acquisition.resolution_eV == 130.5
     assert "130.5 eV" in repr(facts)
-    assert image.rebin(np.array(2)).shape == (2, 2, 40)
+    assert image[:, :4].rebin(np.array(2)).shape == (2, 2, 40)
     sized = bu.SpectrumImage.from_array(COUNTS, ENERGY, acquisition=image.acquisition, pixel_size=np.array(3))
     assert sized.pixel_size == (3.0, 3.0)
 

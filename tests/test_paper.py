@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,21 @@ def test_partition_by_weight(result: Result) -> None:
     assert table["kind"].tolist() == result.partition_table()["kind"].tolist()
     metal = made(sample={"oxygen": "none"}).partition("CaPv", "Brg", by="weight")
     assert abs(float(metal.sel(element="Si").mean() / weight.sel(element="Si").mean()) - 1) > 1e-3
+
+
+def test_an_exchange_of_the_default_elements_says_that_they_are(
+    made_result: Callable[..., Result],
+) -> None:
+    amounts = np.random.default_rng(1).uniform(0.2, 0.3, (2, 20, 2, 2))
+    alloy = made_result(amounts, ("a", "b"), ("Ni", "Cr"))
+    said = r"`first` must be one of .* Ni, Cr, but is 'Fe', the default\. Name the two .* by `first` and `second`"
+    for ask in (lambda: alloy.exchange("a", "b"), alloy.exchange_table):
+        with pytest.raises(InputError, match=said):
+            ask()
+    with pytest.raises(InputError, match=r"`second` .* but is 'Mg', the default"):
+        alloy.exchange("a", "b", first="Ni")
+    with pytest.raises(InputError, match=r"`second` must be one of the elements Ni, Cr, but is 'Nn'\.$"):
+        alloy.exchange("a", "b", first="Ni", second="Nn")
 
 
 def test_exchange(result: Result) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from bayesunmix.config import RunConfig
-from bayesunmix.fit.phase_number import PhaseNumber, chosen_number, difference, infer_phase_number, unnamed
+from bayesunmix.fit.phase_number import PhaseNumber, chosen_number, difference, infer_phase_number
 from bayesunmix.fit.preparation import prepare
+from bayesunmix.phase import unnamed
 from bayesunmix.report.words import phase_number_words
 from bayesunmix.simulate import simulate_map
 

@@ -106,7 +106,8 @@ def test_masks_add_up_and_take_counts_away() -> None:
 
 def test_merged_pixels_keep_position_and_dose() -> None:
     image = make(corner())
-    merged = image.rebin((2, 3))
+    with pytest.warns(BayesUnmixWarning, match="12 pixels at the lower and right edge are cut off"):
+        merged = image.rebin((2, 3))
     assert merged.shape == (3, 2, 30)
     assert merged.mask is not None
     assert merged.mask.tolist() == [[True, False], [False, False], [False, False]]
@@ -122,6 +123,18 @@ def test_merged_pixels_keep_position_and_dose() -> None:
     for factor in (0, 7, 1.5, (2, 2, 2)):
         with pytest.raises(InputError, match="`factor` must be"):
             plain.rebin(factor)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("factor", "pixels"), [(4, 16), ((1, 3), 12), ((5, 8), 8)])
+def test_pixels_that_fill_no_block_are_told(factor: int | tuple[int, int], pixels: int) -> None:
+    image = make()
+    with pytest.warns(
+        BayesUnmixWarning, match=f": {pixels} pixels at the lower and right edge are cut off"
+    ) as caught:
+        merged = image.rebin(factor)
+    lost = int(image.counts.sum()) - int(merged.counts.sum())
+    assert f"with {lost:,} of {int(image.counts.sum()):,} counts" in str(caught[0].message)
+    assert merged.warnings == (*image.warnings, str(caught[0].message))
 
 
 def test_the_sum_is_one_pixel_with_the_dose_of_what_is_summed() -> None:

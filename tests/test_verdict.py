@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import html
 import json
 import pickle
 import warnings
@@ -74,6 +75,31 @@ def test_the_most_serious_finding_decides_and_stands_first() -> None:
 def test_a_verdict_is_what_was_recorded() -> None:
     verdict = judge([Reservation("A grain.", "Places that do not fit"), Distrust("Two modes.")])
     assert recorded(json.loads(json.dumps({"method": "map", **verdict.to_dict()}))) == verdict
+
+
+@pytest.mark.parametrize(
+    ("said", "words", "lead"),
+    [
+        ([], "verdict: good", "Good."),
+        (
+            [Reservation("A <grain>.")],
+            "verdict: with reservations\n  reservation: A <grain>.",
+            "With reservations:",
+        ),
+        (
+            [Distrust("Two modes.")],
+            "verdict: not to be trusted\n  not to be trusted: Two modes.",
+            "Not to be trusted:",
+        ),
+    ],
+)
+def test_a_verdict_shows_itself_in_words(said: list[str], words: str, lead: str) -> None:
+    verdict = judge(said)
+    assert repr(verdict) == str(verdict) == words
+    page = verdict._repr_html_()
+    assert lead in page
+    assert all(html.escape(text) in page for text in said)
+    assert f'class="verdict {verdict.level}"' in page
 
 
 @pytest.mark.parametrize("kind", [Reservation, Distrust])

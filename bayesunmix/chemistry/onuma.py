@@ -9,7 +9,6 @@ denominator, a description rather than a property of the crystal.
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,15 +22,15 @@ from bayesunmix.chemistry.ionic_radii import GIVEN, Radius, check_coordination, 
 from bayesunmix.chemistry.quantify import health, interval
 from bayesunmix.chemistry.stoichiometry import AMPHOTERIC, NEITHER, SMALL, check_elements
 from bayesunmix.errors import (
-    BayesUnmixWarning,
     InputError,
     check_integer,
     check_mapping,
     check_positive,
     check_seed,
     shown,
+    warn,
 )
-from bayesunmix.samples.comparison import check_phase
+from bayesunmix.samples.matching import check_phase
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -210,7 +209,7 @@ def onuma(
         fits, said = _fit_all(result, (numerator, denominator), table, radii, site_radius, temperature, seed)
         notes += said
     for note in notes:
-        warnings.warn(note, BayesUnmixWarning, stacklevel=3)
+        warn(note)
     return Onuma(numerator, denominator, site, number, temperature, table, fits, tuple(notes), result.level)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import numbers
-import warnings as python_warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,13 +16,13 @@ import numpy.typing as npt
 from bayesunmix.data.acquisition import Acquisition, Microscope
 from bayesunmix.data.counts import as_array, as_numbers, as_source, read_counts, shape_text, smallest_dtype
 from bayesunmix.errors import (
-    BayesUnmixWarning,
     InputError,
     check_mapping,
     check_number,
     check_positive,
     check_text,
     shown,
+    warn,
 )
 from bayesunmix.memory import check_mask
 
@@ -124,7 +123,7 @@ class SpectrumImage:
         object.__setattr__(self, "warnings", _sentences(self.warnings))
         if found.n_nan:
             note = f"{found.n_nan} of {self.n_pixels} pixels hold NaN: they are left out."
-            python_warnings.warn(note, BayesUnmixWarning, stacklevel=3)
+            warn(note)
             object.__setattr__(self, "warnings", (*self.warnings, note))
 
     @classmethod
@@ -315,7 +314,8 @@ class SpectrumImage:
         """Return the map with the counts of blocks of pixels summed.
 
         A block of which a pixel is left out is left out: its dose would not be that of the others. Rows and columns at
-        the lower and right edge that fill no block are cut off. Pictures on the map's grid are averaged.
+        the lower and right edge that fill no block are cut off, with a warning that is recorded. Pictures on the map's
+        grid are averaged.
 
         Parameters
         ----------
@@ -379,7 +379,7 @@ class SpectrumImage:
     def with_warnings(self, messages: tuple[str, ...]) -> SpectrumImage:
         """Return the map with `messages` recorded, and warn of each of them."""
         for message in messages:
-            python_warnings.warn(message, BayesUnmixWarning, stacklevel=3)
+            warn(message)
         return dataclasses.replace(self, warnings=self.warnings + messages) if messages else self
 
     def count_hash(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from bayesunmix.data.files import FIELD, check_format, quiet
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.data.reader import read_apart
 from bayesunmix.data.signals import Given
-from bayesunmix.errors import BayesUnmixWarning, InputError, check_integer, check_path
+from bayesunmix.errors import InputError, check_integer, check_path, warn
 from bayesunmix.whole_file import swapped_in
 
 # One signal as RosettaSciIO's readers return it: data, axes, metadata, original_metadata, mapping.
@@ -75,7 +74,7 @@ def load(
     wanted = None if signal is None else check_integer("signal", signal)
     image = read_apart(file, wanted, given)
     for message in image.warnings:
-        warnings.warn(message, BayesUnmixWarning, stacklevel=2)
+        warn(message)
     return image
 
 

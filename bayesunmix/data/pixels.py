@@ -87,7 +87,7 @@ def rebin(image: SpectrumImage, factor: int | tuple[int, int]) -> SpectrumImage:
         raise InputError(
             "factor", "leave a pixel with counts", f"{down} x {across} pixels have one left out in each block"
         )
-    return dataclasses.replace(
+    merged = dataclasses.replace(
         image,
         counts=counts,
         mask=mask,
@@ -95,6 +95,21 @@ def rebin(image: SpectrumImage, factor: int | tuple[int, int]) -> SpectrumImage:
         pixel_size=(down * image.pixel_size[0], across * image.pixel_size[1]),
         images=_pictures(image, lambda picture: blocks(picture).mean(axis=(1, 3))),
         acquisition=_scaled(image.acquisition, kept),
+    )
+    return merged.with_warnings(_cut_off(image, (down, across), whole))
+
+
+def _cut_off(image: SpectrumImage, factors: tuple[int, int], whole: tuple[slice, slice]) -> tuple[str, ...]:
+    """Say which pixels at the edge fill no block, with the counts that they take along; nothing where all do."""
+    totals = image.total_counts
+    inside = totals[whole]
+    if inside.size == totals.size:
+        return ()
+    size, block = (" x ".join(map(str, pair)) for pair in (totals.shape, factors))
+    counts = int(totals.sum()) - int(inside.sum())
+    return (
+        f"{size} pixels are no whole number of blocks of {block}: {totals.size - inside.size} pixels at the lower and "
+        f"right edge are cut off, with {counts:,} of {int(totals.sum()):,} counts.",
     )
 
 

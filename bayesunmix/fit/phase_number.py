@@ -33,7 +33,7 @@ from bayesunmix.inference.map_estimate import descend
 from bayesunmix.inference.mixture import atom_weights, relative_likelihood
 from bayesunmix.inference.sandwich import tile_labels
 from bayesunmix.models.abundance import simplex_atoms
-from bayesunmix.phase import Phase
+from bayesunmix.phase import Phase, unnamed
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -96,11 +96,6 @@ class PhaseNumber:
         """Return what run.json holds."""
         rule = "the smallest number within one standard error of the best held-out score"
         return {**vars(self), "rule": rule}
-
-
-def unnamed(count: int) -> tuple[Phase, ...]:
-    """Phases of which nothing is declared."""
-    return tuple(Phase(f"phase {index + 1}") for index in range(count))
 
 
 def infer_phase_number(

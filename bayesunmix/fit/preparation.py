@@ -7,7 +7,6 @@ blocks
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from bayesunmix.config import RunConfig
 from bayesunmix.data.binning import BinnedCounts, bin_channels, bin_image, channel_bins, pixel_bins
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.errors import BayesUnmixWarning, InputError
+from bayesunmix.errors import InputError, warn
 from bayesunmix.fit.energy_axis import EnergyAxis, fitted_axis, given_axis, searched_axis
 from bayesunmix.fit.forward import Film, ForwardModel, forward_model, main_family
 from bayesunmix.fit.line_shapes import line_shapes
@@ -160,7 +159,7 @@ def _prepared(image: SpectrumImage, config: RunConfig) -> Setup:
         continuum=refined.continuum,
     )
     for note in notes[len(image.warnings) :]:
-        warnings.warn(note, BayesUnmixWarning, stacklevel=2)
+        warn(note)
     mean = mean_composition(refined.counts, sample.elements, table, detector)
     forward = dataclasses.replace(forward, response_uncertainty=line_shapes(forward, refined, mean))
     thickness = pixel_thickness(blocks, forward, refined, mean)

@@ -11,7 +11,6 @@ the band of feasible solutions). `FreeUnmixing.room` is the largest e: a lack of
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,13 +22,13 @@ from bayesunmix.data.binning import pixel_bins
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.plain_map import BINS, PlainMap, ShareMaps, phase_names
 from bayesunmix.errors import (
-    BayesUnmixWarning,
     InputError,
     check_flag,
     check_fraction,
     check_integer,
     check_positive,
     check_seed,
+    warn,
 )
 from bayesunmix.phase import Phase
 
@@ -180,7 +179,7 @@ def unmix_free(
     room = np.where(matrix[:, None], 0.0, hidden_room(spectra, level))
     notes = _notes(names, room, pixels.pure_probability.sum(axis=0), matrix, coarse)
     for note in notes:
-        warnings.warn(note, BayesUnmixWarning, stacklevel=2)
+        warn(note)
     phase = {"phase": list(names)}
     return FreeUnmixing(
         _endmembers(plain, spectra, level, names),

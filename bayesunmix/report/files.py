@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.data.io import write_signal
-from bayesunmix.errors import BayesUnmixWarning
+from bayesunmix.errors import warn
 from bayesunmix.output_folder import RECORD, check_folder, claimed, names_of, write_record, written_aside
 from bayesunmix.report.steps import Step, disk_error, sentences, take
 from bayesunmix.result import Result
@@ -73,7 +72,7 @@ def write_result(result: Result, folder: Path) -> Result:
         run = {**run, "warnings": [*run["warnings"], *sentences(later)], "files": names_of(aside)}
         write_record(aside, run)
     for sentence in sentences(failed):
-        warnings.warn(sentence, BayesUnmixWarning, stacklevel=2)
+        warn(sentence)
     error = disk_error(failed)
     if error is not None:
         said = f'the numbers are in "{folder}", but not {", ".join(failed)}: {error.strerror or error}'

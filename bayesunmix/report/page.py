@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from html import escape
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from bayesunmix.chemistry.mass_thickness import WHOLE_MAP
-from bayesunmix.errors import BayesUnmixWarning
+from bayesunmix.errors import warn
 from bayesunmix.output_folder import amend_record, names_of
 from bayesunmix.plot import FIGURES, OPTIONAL_FIGURES
 from bayesunmix.plot.partition import phase_pairs, table_rows
@@ -99,7 +98,7 @@ def picture_steps(result: Result, formats: Sequence[str] = ("png", "pdf")) -> li
 def _page_of(failed: dict[str, Exception], directory: Path) -> Path:
     """Say which figures could not be made, and return the page, or raise why there is none."""
     for sentence in sentences(failed):
-        warnings.warn(sentence, BayesUnmixWarning, stacklevel=3)
+        warn(sentence)
     error = failed.get(PAGE) or disk_error(failed)
     if error is not None:
         raise error
@@ -217,11 +216,13 @@ def verdict_html(verdict: Verdict, after: str = "") -> str:
 def result_html(result: Result) -> str:
     """Return what a notebook shows of a result: the verdict and the compositions."""
     title = f"{len(result.phases)} phases, {len(result.elements)} elements, {result.run['method']}"
-    return (
-        f"<style>{_NOTEBOOK_STYLE}</style>"
-        f'<div class="bayesunmix"><p><strong>{escape(title)}</strong></p>{verdict_html(result.verdict)}'
-        f"{_composition_table(result)}</div>"
-    )
+    head = f"<p><strong>{escape(title)}</strong></p>"
+    return notebook_html(f"{head}{verdict_html(result.verdict)}{_composition_table(result)}")
+
+
+def notebook_html(body: str) -> str:
+    """Put finished HTML into what a notebook shows, with the colours of the verdict."""
+    return f'<style>{_NOTEBOOK_STYLE}</style><div class="bayesunmix">{body}</div>'
 
 
 def _verdict(result: Result) -> str:

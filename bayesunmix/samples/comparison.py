@@ -29,9 +29,9 @@ from bayesunmix.errors import (
     check_path,
     check_seed,
     shown,
-    suggest,
 )
 from bayesunmix.report.tables import DETECTED, NOT_DETECTED, detection_states
+from bayesunmix.samples.matching import check_phase, common_phases
 from bayesunmix.samples.shared_calibration import (
     DRAWS,
     common_factors,
@@ -40,7 +40,7 @@ from bayesunmix.samples.shared_calibration import (
     shuffled,
     with_factors,
 )
-from bayesunmix.severity import Distrust, Reservation
+from bayesunmix.severity import Distrust, Doubt, Reservation
 from bayesunmix.verdict import Verdict, judge
 
 if TYPE_CHECKING:
@@ -82,7 +82,11 @@ class Comparison:
         Name of each result.
     results : tuple of Result
     phases, elements : tuple of str
-        What all results hold.
+        What all results hold, as the first result calls it.
+    own_phases : tuple of tuple of str
+        What each result calls these phases: other numbers where the program numbered them.
+    matching : tuple of str
+        How phases that the program numbered were matched (`bayesunmix.samples.matching`).
     nominal : list of (draw, phase, element)
         Atom fractions at nominal calibration factors, own draws of each result.
     factors : list of (draw, element)
@@ -107,6 +111,8 @@ class Comparison:
     results: tuple[Result, ...]
     phases: tuple[str, ...]
     elements: tuple[str, ...]
+    own_phases: tuple[tuple[str, ...], ...]
+    matching: tuple[str, ...]
     nominal: tuple[FloatArray, ...]
     factors: tuple[FloatArray, ...]
     draws: xr.DataArray
@@ -153,11 +159,15 @@ class Comparison:
         return self._stacked([result.partition_table() for result in self.results])
 
     def _stacked(self, tables: list[pd.DataFrame]) -> pd.DataFrame:
-        named = [table.assign(result=name) for name, table in zip(self.names, tables, strict=True)]
+        named = []
+        for name, own, table in zip(self.names, self.own_phases, tables, strict=True):
+            called = dict(zip(own, self.phases, strict=True))
+            for column in ("phase", "numerator", "denominator"):
+                if column in table:
+                    table = table[table[column].isin(own)]
+                    table = table.assign(**{column: table[column].map(called)})
+            named.append(table.assign(result=name))
         table = pd.concat(named, ignore_index=True)
-        for column in ("phase", "numerator", "denominator"):
-            if column in table:
-                table = table[table[column].isin(self.phases)]
         first = ["result", *(column for column in table.columns if column != "result")]
         return table[first].reset_index(drop=True)
 
@@ -225,20 +235,25 @@ class Comparison:
             lines.append(f"    {name}, {row.first} over {row.second}: {text}")
         lines += ["    ..."] if len(differ) > _PRINTED else []
         lines += [f"  {line}" for line in str(self.series).splitlines()] if self.series is not None else []
+        lines += [f"  {note}" for note in self.notes]
         return "\n".join([*lines, *(f"  {line}" for line in self.verdict.lines())])
 
     @cached_property
     def verdict(self) -> Verdict:
-        """What the comparison is worth: no more than the worst of its results, and than the sampler of the series."""
+        """What the comparison is worth: no more than its results, the match of phases, the sampler."""
         weights = {"distrust": Distrust, "reservation": Reservation}
-        said: list[str] = [
-            Distrust(text) for text in (self.series.problems if self.series is not None else ())
-        ]
+        said: list[str] = list(self.matching)
+        said += [Distrust(text) for text in (self.series.problems if self.series is not None else ())]
         for name, result in zip(self.names, self.results, strict=True):
             said += [
                 weights[finding.severity](f"{name}: {finding.text}") for finding in result.verdict.findings
             ]
         return judge(said)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was taken for granted, and speaks against nothing."""
+        return tuple(text for text in self.matching if not isinstance(text, Doubt))
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -286,7 +301,8 @@ def compare(
     names
         One for each; the names of their maps when left out.
     phases
-        Phases to compare; those that all results hold when left out.
+        Phases to compare, as the first result calls them; those that all results hold when left out. Phases that the
+        program numbered (``phase 1``) are matched by composition with those of the first result.
     covariate
         ``{"pressure_GPa": [40, 55, 71, 90]}``, or the values alone: partial pooling of the partition coefficients with
         a trend, see `bayesunmix.models.series`.
@@ -313,20 +329,21 @@ def compare(
     results = _checked_results(results)
     called, seed = _checked_names(results, names), check_seed(seed)
     elements = _common_elements(results, called)
-    held = _common_phases(results, called, phases)
+    places = [[result.elements.index(element) for element in elements] for result in results]
+    drawn = [nominal_draws(result)[:, :, place] for result, place in zip(results, places, strict=True)]
+    held, own_phases, said = common_phases(results, called, drawn, phases)
     given = check_covariate(covariate, len(results))
     probability = results[0].level if level is None else check_fraction("level", level)
     own, kinds, detected = [], [], []
-    for result in results:
-        places = [result.elements.index(element) for element in elements]
-        rows = [result.phases.index(phase) for phase in held]
-        own.append(nominal_draws(result)[:, rows][:, :, places])
+    for result, place, nominal, there in zip(results, places, drawn, own_phases, strict=True):
+        rows = [result.phases.index(phase) for phase in there]
+        own.append(nominal[:, rows])
         posterior, absent = result.tree["posterior"].to_dataset(), declared_absent(result)
         counting = posterior["composition_counting"]
         states = detection_states(counting, absent)
         words = amounts(posterior["composition"], counting, absent, probability).words
-        detected.append(np.vectorize(amount_kind)(states[rows][:, places]))
-        kinds.append(np.vectorize(resolved_kind)(words[rows][:, places]))
+        detected.append(np.vectorize(amount_kind)(states[rows][:, place]))
+        kinds.append(np.vectorize(resolved_kind)(words[rows][:, place]))
     keys = []
     for result in results:
         by_element = dict(zip(result.elements, factor_keys(result), strict=True))
@@ -348,6 +365,8 @@ def compare(
         results,
         held,
         elements,
+        tuple(own_phases),
+        tuple(said),
         tuple(own),
         tuple(factors),
         draws,
@@ -427,15 +446,6 @@ def _difference_row(values: FloatArray, kinds: tuple[str, str], level: float) ->
         return dict.fromkeys(names, np.nan)
     lower, upper = interval(values, level)
     return dict(zip(names, (float(np.median(values)), float(lower), float(upper)), strict=True))
-
-
-def check_phase(field: str, name: str, phases: Sequence[str]) -> str:
-    """Return a phase's name, or raise `InputError` if it is none."""
-    if not isinstance(name, str) or name not in phases:
-        raise InputError(
-            field, f"be one of the phases {', '.join(phases)}", f"is {shown(name)}", suggest(name, phases)
-        )
-    return name
 
 
 def check_covariate(
@@ -565,27 +575,3 @@ def _common_elements(results: tuple[Result, ...], names: tuple[str, ...]) -> tup
             )
             raise InputError("results", must + ", ".join(first), " and ".join(got))
     return tuple(first)
-
-
-def _common_phases(
-    results: tuple[Result, ...], names: tuple[str, ...], wanted: Sequence[str] | None
-) -> tuple[str, ...]:
-    """Return the phases to compare, which every result must hold."""
-    if wanted is not None:
-        if not _is_listed(wanted):
-            raise InputError("phases", "be a list of names", f"is {shown(wanted)}")
-        for name, result in zip(names, results, strict=True):
-            for phase in wanted:
-                check_phase(f"phases ({name})", phase, result.sample_phases)
-        return tuple(dict.fromkeys(wanted))
-    common = [
-        phase
-        for phase in results[0].sample_phases
-        if all(phase in result.sample_phases for result in results)
-    ]
-    if not common:
-        said = "; ".join(
-            f"{name}: {', '.join(result.phases)}" for name, result in zip(names, results, strict=True)
-        )
-        raise InputError("results", "have a phase in common", f"have none ({said})")
-    return tuple(common)

@@ -93,9 +93,11 @@ def _record(comparison: Comparison) -> dict[str, object]:
     series, covariate = comparison.series, comparison.covariate
     return {
         "results": [
-            {"name": name, "verdict": result.verdict.level}
+            {"name": name, "verdict": result.verdict.level, "phases": list(own)}
             | {key: result.run.get(key) for key in ("version", "method", "seed", "hash")}
-            for name, result in zip(comparison.names, comparison.results, strict=True)
+            for name, result, own in zip(
+                comparison.names, comparison.results, comparison.own_phases, strict=True
+            )
         ],
         "phases": list(comparison.phases),
         "elements": list(comparison.elements),
@@ -119,6 +121,7 @@ def _page(comparison: Comparison, tables: dict[str, pd.DataFrame], pictures: dic
         "<p>Calibration factors that the results share are drawn once for all of them, so that they cancel in "
         f"differences. Intervals hold {100 * comparison.level:g} %.</p>"
     )
+    parts += [f"<p>{escape(note)}</p>" for note in comparison.notes]
     for name, picture in pictures.items():
         letters = base64.b64encode(picture).decode("ascii")
         parts.append(f'<img alt="Figure {name}" src="data:image/png;base64,{letters}">')

@@ -13,7 +13,6 @@ counts, unmixing and film thickness belong to one map each and stay independent:
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ import numpy.typing as npt
 from scipy.special import ndtri
 from scipy.stats.qmc import Sobol
 
-from bayesunmix.errors import BayesUnmixWarning
+from bayesunmix.errors import warn
 from bayesunmix.shares import shares_of
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def factor_keys(result: Result) -> list[tuple[Hashable, float]]:
         note = (
             "A result holds no calibration factors (written by an older version): its calibration errors are "
         )
-        warnings.warn(note + "taken as independent of the others'.", BayesUnmixWarning, stacklevel=2)
+        warn(note + "taken as independent of the others'.")
         return [(None, 0.0) for _ in result.elements]
     xray = run["config"].get("xray", {})
     measured = {**(xray.get("k_factors") or {}), **(xray.get("zeta_factors") or {})}
