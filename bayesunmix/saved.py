@@ -22,8 +22,14 @@ _GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "endmembers": {name: ("phase", "energy") for name in ("mean", "lower", "upper")},
     "fit": {
-        **{name: ("energy_bin",) for name in ("energy_low", "energy_high", "observed", "expected")},
-        **{name: ("phase", "energy_bin") for name in ("segment_observed", "segment_expected")},
+        **{
+            name: ("energy_bin",)
+            for name in ("energy_low", "energy_high", "observed", "expected", "continuum")
+        },
+        **{
+            name: ("phase", "energy_bin")
+            for name in ("expected_by_phase", "segment_observed", "segment_expected")
+        },
     },
     "constant_data": {"total_counts": _GRID},
 }
