@@ -115,6 +115,12 @@ class Reading:
         """Elements that were added to the named ones."""
         return tuple(element for element in self.elements if element not in self.named)
 
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Named elements that make no peak."""
+        own = {group.element for group in self.made_by.values() if group is not None}
+        return tuple(element for element in self.named if element not in own)
+
     @cached_property
     def candidates(self) -> dict[Peak, list[Candidate]]:
         """Possible sources of each peak, likeliest first, with probabilities that add up to 1."""
