@@ -119,7 +119,8 @@ def _judged_own(image: SpectrumImage, named: tuple[str, ...]) -> GuessedAxis | N
     axis = _guessed(fit, first, step) if moved else GuessedAxis(first, step, fit.misfit, fit.elements)
     enough = len(axis.elements) >= LEAST_ELEMENTS and _peaks_on(image, axis) >= LEAST_PEAKS
     certain = enough and axis.misfit <= MOST_OWN_LEFT and rival_axis(fits, moved) is None
-    return dataclasses.replace(axis, certain=certain)
+    # Numbers that need to be corrected are no sign of an axis by themselves.
+    return dataclasses.replace(axis, certain=certain) if certain or not moved else None
 
 
 def _usual_axis(image: SpectrumImage, named: tuple[str, ...]) -> GuessedAxis | None:
