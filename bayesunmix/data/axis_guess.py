@@ -13,10 +13,7 @@ import numpy as np
 
 from bayesunmix.data.axis_search import MOST_MISFIT, AxisFit, AxisSearch, likely_axis, rival_axis
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.data.peaks import SumSpectrum
-from bayesunmix.data.reading import ASSUMED_BEAM_KEV, ENOUGH_PEAKS, HARDER_KEV, nominal_detector
-from bayesunmix.xray import LineTable
-from bayesunmix.xray.refinement import merge_channels
+from bayesunmix.data.reading import ENOUGH_PEAKS, HARDER_KEV, total_spectrum
 
 # Channels as wide as acquisition programs make them, and where they begin; a search covers what lies between.
 SCALES_KEV, OFFSETS_KEV = (0.005, 0.01, 0.02), (0.0, -0.48, -0.96)
@@ -109,7 +106,7 @@ def _judged_own(image: SpectrumImage, named: tuple[str, ...]) -> GuessedAxis | N
     fits = _fits(image, named)
     if min((fit.misfit for fit in fits), default=0.0) > MOST_OWN_LEFT:
         low_keV = HARDER_KEV[0]
-        if sum(peak.energy_keV > low_keV for peak in _total(image).peaks) >= ENOUGH_PEAKS:
+        if sum(peak.energy_keV > low_keV for peak in total_spectrum(image).peaks) >= ENOUGH_PEAKS:
             fits = _fits(image, named, low_keV)
     moved = likely_axis(fits)
     fit = moved or next((fit for fit in fits if fit.near), None)
@@ -144,7 +141,7 @@ def _usual_axis(image: SpectrumImage, named: tuple[str, ...]) -> GuessedAxis | N
 
 def _peaks_on(image: SpectrumImage, axis: GuessedAxis) -> int:
     """Count the peaks of a map on an axis."""
-    return len(_total(_on_axis(image, axis.offset_keV, axis.scale_keV)).peaks)
+    return len(total_spectrum(_on_axis(image, axis.offset_keV, axis.scale_keV)).peaks)
 
 
 def _on_axis(image: SpectrumImage, offset: float, scale: float) -> SpectrumImage:
@@ -159,21 +156,11 @@ def _axes(image: SpectrumImage, offset: float, scale: float, named: tuple[str, .
 
 def _fits(image: SpectrumImage, named: tuple[str, ...], low_keV: float = -np.inf) -> tuple[AxisFit, ...]:
     """Fit the axis of a map to what lies above an energy."""
-    total = _total(image)
+    total = total_spectrum(image)
     first = int(np.searchsorted(total.edges_keV, low_keV))
     counts, edges = total.counts[first:], total.edges_keV[first:]
     how = (total.response, total.table, total.beam_energy_keV, total.efficiency)
     return AxisSearch(counts, edges, *how, named).fits()
-
-
-def _total(image: SpectrumImage) -> SumSpectrum:
-    """Return the sum spectrum of a map on its axis as it is."""
-    facts = image.acquisition
-    beam = facts.beam_energy_keV or ASSUMED_BEAM_KEV[facts.microscope or "TEM"]
-    detector = nominal_detector(facts)
-    counts = image.sum_spectrum().astype(np.float64)
-    merged = merge_channels(counts, image.channel_edges_keV, detector.response)
-    return SumSpectrum(*merged, detector.response, LineTable.built_in(beam), beam, detector.efficiency)
 
 
 def _guessed(fit: AxisFit, offset: float, scale: float) -> GuessedAxis:
