@@ -282,18 +282,8 @@ def _proposal(reading: Reading) -> str:
     said = [f"{element} ({why})" for element, why in doubts.items() if why]
     if said:
         notes.append(f"# In doubt, check before they are copied: {', '.join(said)}.")
-    if absent:
-        notes.append(absent)
-    elif "O" in elements:
-        notes.append(
-            "# O is measured from its own line; left out here, it would follow from the cations' valences."
-        )
-    elif bound:
-        notes.append(
-            '# O has a line, and follows from the cations\' valences: oxygen = "measured" reads it from the line.'
-        )
-    elif "O" in reading.off_axis:
-        notes.append("# O has no line on the axis: it follows from the cations' valences.")
+    if oxygen := absent or _oxygen_note(reading, elements):
+        notes.append(oxygen)
     listed = {"elements": elements, "stray": [*stray, *unsure]}
     rows = [f"{name} = [{', '.join(_quoted(symbols))}]" for name, symbols in listed.items()]
     if "O" in elements:
@@ -301,6 +291,17 @@ def _proposal(reading: Reading) -> str:
     elif absent:
         rows.append('oxygen = "none"')
     return "\n".join(["For a configuration", *notes, *_axis_lines(reading), "[sample]", *rows])
+
+
+def _oxygen_note(reading: Reading, proposed: Sequence[str]) -> str:
+    """Say where the oxygen of a sample that may be an oxide comes from; empty where it has no line in the spectrum."""
+    if "O" in proposed:
+        return "# O is measured from its own line; left out here, it would follow from the cations' valences."
+    if reading.named and "O" in reading.found:
+        return '# O has a line, and follows from the cations\' valences: oxygen = "measured" reads it from the line.'
+    if "O" in reading.off_axis:
+        return "# O has no line on the axis: it follows from the cations' valences."
+    return ""
 
 
 def _no_oxygen_note(reading: Reading, sample: Sequence[str]) -> str:
