@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from bayesunmix.config import RunConfig
+from bayesunmix.data import axis_guess
+from bayesunmix.data.axis_guess import GuessedAxis, guess_axis
 from bayesunmix.data.axis_search import AxisFit, likely_axis, rival_axis
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.inspection import describe
@@ -163,6 +165,76 @@ def test_soft_lines_whose_energies_are_wrong_move_no_axis(
     assert abs(reading.axis.shift_keV(0.8)) < 0.01
     assert {"Ce", "Zr", "O", "Pd", "Cu"} <= set(reading.elements)
     assert not any(reading.doubt(element) for element in drawn.shares)
+
+
+def without_unit(
+    drawn_image: SpectrumImage, factor: float, shift: float = 0.0
+) -> tuple[SpectrumImage, tuple[float, float]]:
+    """Return a map that has lost its axis, and the numbers that its file keeps of it."""
+    lost = dataclasses.replace(drawn_image, energy_keV=0.001 * np.arange(drawn_image.n_channels))
+    first = float(drawn_image.energy_keV[0]) + shift
+    return lost, (factor * first, factor * drawn_image.energy_step_keV)
+
+
+@pytest.mark.parametrize(("factor", "unit"), [(1.0, "keV"), (1000.0, "eV")])
+def test_numbers_without_a_unit_are_tried_first(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, factor: float, unit: str
+) -> None:
+    monkeypatch.setattr(axis_guess, "SCALES_KEV", ())
+    image = benchmark.draw(np.random.default_rng(2), "silicate", 0.0, 1.0).image
+    lost, numbers = without_unit(image, factor)
+    found = guess_axis(lost, (), numbers)
+    assert found is not None
+    assert (found.certain, found.unit) == (True, unit)
+    assert found.offset_keV == pytest.approx(float(image.energy_keV[0]))
+    assert found.scale_keV == pytest.approx(image.energy_step_keV)
+    assert guess_axis(lost) is None
+
+
+def test_numbers_that_the_lines_gainsay_are_no_axis(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(axis_guess, "SCALES_KEV", ())
+    image = benchmark.draw(np.random.default_rng(2), "silicate", 0.0, 1.0).image
+    lost, (first, step) = without_unit(image, 1.0, shift=0.7)
+    for numbers in ((first, 1.3 * step), (first, 1e3), (0.0, 1e-4)):
+        assert guess_axis(lost, (), numbers) is None
+
+
+@pytest.mark.parametrize("enough", [3, 100])
+def test_numbers_are_judged_by_the_harder_lines_where_the_soft_ones_are_wrong(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, enough: int
+) -> None:
+    monkeypatch.setattr(axis_guess, "SCALES_KEV", ())
+    monkeypatch.setattr(axis_guess, "ENOUGH_PEAKS", enough)
+    image = benchmark.draw(np.random.default_rng(2), "titanate", 0.0, 1.0).image
+    # Peaks that no line of the tables can make.
+    counts = image.counts.copy()
+    counts[..., 20:110:10] += np.uint32(0.05 * counts.sum())
+    lost, numbers = without_unit(dataclasses.replace(image, counts=counts), 1.0)
+    found = guess_axis(lost, (), numbers)
+    assert (found is not None and found.certain) == (enough == 3)
+
+
+def test_numbers_with_too_few_lines_are_in_doubt(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(axis_guess, "SCALES_KEV", ())
+    lost, numbers = without_unit(benchmark.draw(np.random.default_rng(0), "wafer", 0.0, 1.0).image, 1.0)
+    found = guess_axis(lost, (), numbers)
+    assert found is not None
+    assert (found.certain, found.unit, found.elements) == (False, "keV", ("Si", "O"))
+
+
+def test_a_certain_usual_axis_beats_numbers_in_doubt(
+    phantom: tuple[SpectrumImage, RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = GuessedAxis(0.0, 0.01, 1.0, ("Fe", "Si", "Mg"))
+    own = GuessedAxis(-0.1, 0.01, 3.0, ("Fe",), False, "keV")
+    monkeypatch.setattr(axis_guess, "_usual_axis", lambda *_: usual)
+    for numbers, expected in ((own, usual), (dataclasses.replace(own, misfit=1.1), None)):
+        monkeypatch.setattr(axis_guess, "_own_axis", lambda *_, numbers=numbers: numbers)
+        assert guess_axis(phantom[0], (), (-0.1, 0.01)) == (expected or numbers)
 
 
 def test_an_element_whose_peak_may_be_another_is_in_doubt(benchmark: ModuleType) -> None:

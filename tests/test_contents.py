@@ -177,6 +177,57 @@ def test_an_axis_with_a_rival_is_not_certain(monkeypatch: pytest.MonkeyPatch) ->
         assert guess_axis(image) == expected
 
 
+def test_a_usual_axis_that_leaves_more_is_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = SpectrumImage.from_array(np.ones((1, 1, 2048), dtype=np.uint8), 0.01 * np.arange(2048))
+    monkeypatch.setattr(axis_guess, "LEAST_PEAKS", 0)
+    for left, expected in ((1.0, True), (5.0, False), (9.0, None)):
+        axis = GuessedAxis(0.0, 0.01, left, ("Fe", "Si", "Mg"))
+        monkeypatch.setattr(axis_guess, "_axes", lambda *_, axis=axis: [axis])
+        found = guess_axis(image)
+        assert (found and found.certain) == expected
+
+
+@pytest.mark.parametrize(
+    ("unit", "certain", "words"),
+    [
+        ("keV", True, "only the unit is missing: in keV"),
+        ("eV", False, "in doubt: only the unit may be missing, eV (with Fe Si"),
+        ("", True, "one usual calibration alone"),
+        ("", False, "in doubt: one usual calibration explains more than all others (with Fe Si"),
+    ],
+)
+def test_an_axis_is_printed_with_what_speaks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str, certain: bool, words: str
+) -> None:
+    asked = []
+
+    def found(image: SpectrumImage, elements: tuple[str, ...], numbers: Untyped) -> GuessedAxis:
+        asked.append(numbers)
+        return GuessedAxis(0.5, 0.02, 3.0, ("Fe", "Si"), certain, unit)
+
+    monkeypatch.setattr("bayesunmix.data.inspection.guess_axis", found)
+    said = inspect_map(stored(tmp_path / "map.hspy", COUNTS, scale=0.02))
+    assert words in said
+    assert "[map]\nenergy_offset_keV = 0.5000\nenergy_scale_keV = 0.0200000\n" in said
+    assert "60 channels of 20 eV, 0.5 to 1.68 keV" in said
+    assert asked == [(0.0, pytest.approx(0.02))]
+
+
+@pytest.mark.parametrize(
+    ("unit", "first", "last", "numbers"),
+    [
+        ("", 0.0, 20.0, (0.0, 10.0)),
+        ("", -1.0, 1.0, (-1.0, 1.0)),
+        ("", 0.0, 2.0, None),
+        ("nm", 0.0, 20.0, None),
+    ],
+)
+def test_channel_numbers_are_no_energies(
+    unit: str, first: float, last: float, numbers: tuple[float, float] | None
+) -> None:
+    assert Held("spectra", "a", (2, 3), True, unit, first, last, total=5.0).numbers == numbers
+
+
 def test_doubts_of_facts_and_axis_survive_the_reading_process(tmp_path: Path) -> None:
     import exspy.signals
 

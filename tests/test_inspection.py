@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from bayesunmix.config import RunConfig
+from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.data.inspection import inspect_map
+from bayesunmix.data.inspection import describe, inspect_map
 from bayesunmix.data.io import save
+from bayesunmix.data.oxygen import oxygen_counts
 from bayesunmix.data.peak_sources import PeakSources
 from bayesunmix.data.peaks import SumSpectrum, siegbahn
 from bayesunmix.errors import InputError
@@ -163,6 +165,75 @@ def test_map_without_facts_or_elements(tmp_path: Path) -> None:
     assert "Named     none" in text
     assert "beam energy" in text.split("Missing")[1].splitlines()[0]
     assert 'elements = ["Ti"]\nstray = ["Cu"]' in text
+
+
+ALLOY = {"Ni": 3e5, "Co": 5e4, "Al": 2e4}
+SILICATE = {"O": 2e5, "Si": 2e5, "Mg": 1e5}
+
+
+def proposed(
+    amounts: dict[str, float], first_keV: float = 0.1, blind_keV: float = 0.0, named: tuple[str, ...] = ()
+) -> tuple[RunConfig, str]:
+    """Return the proposal for a drawn spectrum whose axis begins, and whose window opens, at given energies."""
+    drawn = spectrum(amounts, continuum=5e4)
+    there = drawn.centres_keV >= first_keV
+    counts = np.where(drawn.centres_keV > blind_keV, drawn.counts, 0.0)[there]
+    facts = Acquisition(200.0, elements=named)
+    image = SpectrumImage(
+        counts.astype(np.uint32).reshape(1, 1, -1), drawn.centres_keV[there], acquisition=facts
+    )
+    text = describe(image)
+    return RunConfig.from_dict(tomllib.loads("phases = 2\n" + text[text.index("# A proposal") :])), text
+
+
+@pytest.mark.parametrize("named", [(), ("Ni", "Co", "Al")])
+@pytest.mark.parametrize("film", [0.0, 3e3])
+def test_a_metal_is_no_oxide(film: float, named: tuple[str, ...]) -> None:
+    config, text = proposed({**ALLOY, **({"O": film} if film else {})}, named=named)
+    assert config.sample.oxygen == "none"
+    assert ("O" in config.sample.stray) == bool(film)
+    assert re.search(r"# No oxides: O Kα has at most [\d,]+ counts where oxides .* about [\d,]+\.", text)
+
+
+@pytest.mark.parametrize(
+    ("amounts", "first_keV", "blind_keV", "named", "expected"),
+    [
+        (SILICATE, 0.1, 0.0, (), "measured"),
+        (SILICATE, 0.1, 0.0, ("Si", "Mg"), "stoichiometry"),
+        # Neither an axis nor a window that leaves the line out shows that it is missing.
+        (ALLOY, 0.62, 0.0, (), "stoichiometry"),
+        (ALLOY, 0.1, 0.62, (), "stoichiometry"),
+    ],
+)
+def test_an_oxide_and_what_may_be_one_keep_their_oxygen(
+    amounts: dict[str, float], first_keV: float, blind_keV: float, named: tuple[str, ...], expected: str
+) -> None:
+    config, text = proposed(amounts, first_keV, blind_keV, named)
+    assert config.sample.oxygen == expected
+    assert "No oxides" not in text
+
+
+def test_oxygen_of_oxides_is_estimated() -> None:
+    """The strengths of the table, with which the spectrum is drawn, give the counts of oxygen of SiO2 and MgO."""
+    strength = {
+        (line.element, line.family): 0.0 for line in TABLE.entries if line.element in ("O", "Mg", "Si")
+    }
+    for line in TABLE.entries:
+        if (line.element, line.family) in strength:
+            strength[line.element, line.family] += line.strength * float(DETECTOR.efficiency(line.energy_keV))
+    atoms = {"Si": 2e5 / strength["Si", "K"], "Mg": 1e5 / strength["Mg", "K"]}
+    oxide = (2.0 * atoms["Si"] + atoms["Mg"]) * strength["O", "K"]
+    counts = oxygen_counts(spectrum({**SILICATE, "O": oxide}), ["O", "Si", "Mg"], ["Si", "Mg"])
+    assert counts is not None
+    assert counts.asked == pytest.approx(oxide, rel=0.02)
+    assert counts.most == pytest.approx(oxide, rel=0.05)
+
+
+def test_elements_that_only_the_file_names_are_said() -> None:
+    _, text = proposed(ALLOY, named=("Ni", "Co", "Al", "Pd"))
+    assert "# Named by the file alone, without a peak of their own: Pd. Leave out" in text
+    _, text = proposed(ALLOY, named=("Ni", "Co", "Al"))
+    assert "Named by the file alone" not in text
 
 
 def test_dark_map(tmp_path: Path) -> None:

@@ -64,6 +64,16 @@ class Held:
         """Whether these may be numbers of photons."""
         return self.whole and (self.least or 0.0) >= 0.0
 
+    @property
+    def numbers(self) -> tuple[float, float] | None:
+        """Number of the first channel and width of one, where only their unit is missing; None for channel numbers."""
+        channels = self.shape[-1] if self.shape else 0
+        if self.unit or not self.spectra or channels < 2:
+            return None
+        step = (self.last - self.first) / (channels - 1)
+        counted = self.first == 0.0 and abs(step - 1.0) < 1e-9
+        return None if counted or not step > 0.0 else (self.first, step)
+
     def line(self) -> str:
         """Say what it is."""
         shape = " x ".join(str(size) for size in self.shape)

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from bayesunmix.data.acquisition import Acquisition
-from bayesunmix.data.axis_guess import guess_axis
+from bayesunmix.data.axis_guess import GuessedAxis, guess_axis
 from bayesunmix.data.axis_search import ORDINARY_KEV
 from bayesunmix.data.contents import contents_text, the_map
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import load
+from bayesunmix.data.oxygen import MOST_ABSORBED, oxygen_counts
 from bayesunmix.data.peaks import Peak
 from bayesunmix.data.reader import contents_apart
 from bayesunmix.data.reading import CERTAIN, Reading, read_peaks
@@ -29,10 +30,7 @@ _NO_AXIS = (
     "Axis      looked for in the sum spectrum and not found: no calibration that is usual explains it alone. Give the"
     " energy of the first channel and the width of a channel (--energy-offset-keV, --energy-scale-keV)."
 )
-_AN_AXIS = (
-    "Axis      one usual calibration alone explains the sum spectrum. What follows is on it; check it, and put it into"
-    " the configuration:"
-)
+_COPY_AXIS = "What follows is on it; check it, and put it into the configuration:"
 _UNITS = {"keV": "keV", "deg": "°", "eV": "eV", "s": "s", "nA": "nA"}
 
 
@@ -100,16 +98,28 @@ def _what_is_there(
         return text
     # Any axis will do to get at the counts.
     image = load(file, signal, energy_offset_keV=0.0, energy_scale_keV=0.001)
-    axis = guess_axis(image, tuple(elements or ()))
+    axis = guess_axis(image, tuple(elements or ()), chosen.numbers)
     if axis is None:
         return f"{text}\n{_NO_AXIS}"
     known = dataclasses.replace(
         image, energy_keV=axis.offset_keV + axis.scale_keV * np.arange(image.n_channels, dtype=np.float64)
     )
     return (
-        f"{text}\n{_AN_AXIS}\n[map]\nenergy_offset_keV = {axis.offset_keV:.4f}\n"
+        f"{text}\nAxis      {_why_axis(axis)} {_COPY_AXIS}\n[map]\nenergy_offset_keV = {axis.offset_keV:.4f}\n"
         f"energy_scale_keV = {axis.scale_keV:.7f}\n\n{describe(known, elements)}"
     )
+
+
+def _why_axis(axis: GuessedAxis) -> str:
+    """Say in a sentence what speaks for an axis."""
+    doubt = f"with {' '.join(axis.elements)} and a misfit of {axis.misfit:.2g}"
+    if axis.unit and axis.certain:
+        return f"only the unit is missing: in {axis.unit}, the file's numbers explain the sum spectrum."
+    if axis.unit:
+        return f"a candidate in doubt: only the unit may be missing, {axis.unit} ({doubt})."
+    if axis.certain:
+        return "one usual calibration alone explains the sum spectrum."
+    return f"a candidate in doubt: one usual calibration explains more than all others ({doubt})."
 
 
 def describe(image: SpectrumImage, elements: Sequence[str] | None = None) -> str:
@@ -187,10 +197,8 @@ def _peaks_text(reading: Reading) -> str:
         )
     lines.append(f"  {'keV':>7}  {'net counts':>11}  {'sigma':>6}  candidates")
     lines += [_peak_line(reading, peak) for peak in spectrum.peaks]
-    own = {group.element for group in reading.made_by.values() if group is not None}
-    hidden = [element for element in reading.named if element not in own]
-    if hidden:
-        lines.append(f"Without a peak of their own, hidden or not there: {' '.join(hidden)}")
+    if reading.hidden:
+        lines.append(f"Without a peak of their own, hidden or not there: {' '.join(reading.hidden)}")
     if reading.off_axis:
         lines.append(f"Without a line on this energy axis: {' '.join(reading.off_axis)}")
     return "\n".join(lines)
@@ -248,10 +256,13 @@ def _proposal(reading: Reading) -> str:
         else:
             certain = not reading.named or reading.certainty(element) >= CERTAIN
             (elements if certain else unsure).append(element)
+    absent = _no_oxygen_note(reading, elements) if "O" not in reading.named else ""
     # Where the sample's elements are named, oxygen follows from their valences unless it is said to be measured.
-    bound = reading.named and "O" in reading.found
-    if bound:
+    bound = reading.named and "O" in reading.found and not absent
+    if absent or bound:
         elements, stray = ([element for element in part if element != "O"] for part in (elements, stray))
+    if absent and "O" in reading.found:
+        stray.append("O")
     # Something must be the sample.
     elements, stray = elements or stray, stray if elements else []
     notes = ["# A proposal to check: move to stray what belongs to grid, holder, column or ion beam."]
@@ -259,6 +270,11 @@ def _proposal(reading: Reading) -> str:
     added = [element for element in elements if element not in reading.named]
     if reading.named and added:
         notes.append(f"# Not named, but their peaks are there: {' '.join(added)}.")
+    if reading.hidden and not reading.given:
+        notes.append(
+            f"# Named by the file alone, without a peak of their own: {' '.join(reading.hidden)}. Leave out what is not"
+            " there."
+        )
     if unsure:
         notes.append(
             f"# Not named, and seldom stray: {' '.join(unsure)}. Move them to elements if they are of the sample."
@@ -267,21 +283,38 @@ def _proposal(reading: Reading) -> str:
     said = [f"{element} ({why})" for element, why in doubts.items() if why]
     if said:
         notes.append(f"# In doubt, check before they are copied: {', '.join(said)}.")
-    if "O" in elements:
-        notes.append(
-            "# O is measured from its own line; left out here, it would follow from the cations' valences."
-        )
-    elif bound:
-        notes.append(
-            '# O has a line, and follows from the cations\' valences: oxygen = "measured" reads it from the line.'
-        )
-    elif "O" in reading.off_axis:
-        notes.append("# O has no line on the axis: it follows from the cations' valences.")
+    if oxygen := absent or _oxygen_note(reading, elements):
+        notes.append(oxygen)
     listed = {"elements": elements, "stray": [*stray, *unsure]}
     rows = [f"{name} = [{', '.join(_quoted(symbols))}]" for name, symbols in listed.items()]
     if "O" in elements:
         rows.append('oxygen = "measured"')
+    elif absent:
+        rows.append('oxygen = "none"')
     return "\n".join(["For a configuration", *notes, *_axis_lines(reading), "[sample]", *rows])
+
+
+def _oxygen_note(reading: Reading, proposed: Sequence[str]) -> str:
+    """Say where the oxygen of a sample that may be an oxide comes from; empty where it has no line in the spectrum."""
+    if "O" in proposed:
+        return "# O is measured from its own line; left out here, it would follow from the cations' valences."
+    if reading.named and "O" in reading.found:
+        return '# O has a line, and follows from the cations\' valences: oxygen = "measured" reads it from the line.'
+    if "O" in reading.off_axis:
+        return "# O has no line on the axis: it follows from the cations' valences."
+    return ""
+
+
+def _no_oxygen_note(reading: Reading, sample: Sequence[str]) -> str:
+    """Say that the sample is no oxide, where its line of oxygen is missing; empty where it may be one."""
+    counts = oxygen_counts(reading.spectrum, reading.elements, [one for one in sample if one != "O"])
+    absorbed = MOST_ABSORBED[reading.image.acquisition.microscope or "TEM"]
+    if counts is None or counts.most * absorbed >= counts.asked:
+        return ""
+    return (
+        f"# No oxides: O Kα has at most {counts.most:,.0f} counts where oxides of these elements would show about"
+        f" {counts.asked:,.0f}."
+    )
 
 
 def _origin_note(origin: Origin, stray: bool) -> str:

@@ -115,6 +115,12 @@ class Reading:
         """Elements that were added to the named ones."""
         return tuple(element for element in self.elements if element not in self.named)
 
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Named elements that make no peak."""
+        own = {group.element for group in self.made_by.values() if group is not None}
+        return tuple(element for element in self.named if element not in own)
+
     @cached_property
     def candidates(self) -> dict[Peak, list[Candidate]]:
         """Possible sources of each peak, likeliest first, with probabilities that add up to 1."""
@@ -158,24 +164,17 @@ def read_peaks(image: SpectrumImage, given: tuple[str, ...] = ()) -> Reading:
     given
         Elements whose lines are looked for first; those that the map names when left out.
     """
-    facts = image.acquisition
-    beam = facts.beam_energy_keV or ASSUMED_BEAM_KEV[facts.microscope or "TEM"]
-    table = LineTable.built_in(beam)
-    detector = nominal_detector(facts)
-    wanted = tuple(given or facts.elements)
-    spectrum = _spectrum(image, table, beam, detector)
+    detector = nominal_detector(image.acquisition)
+    wanted = tuple(given or image.acquisition.elements)
+    spectrum = total_spectrum(image)
     fits: tuple[AxisFit, ...] = ()
     if spectrum.peaks:
-        search = AxisSearch(
-            spectrum.counts, spectrum.edges_keV, detector.response, table, beam, detector.efficiency, wanted
-        )
-        fits = search.fits()
+        how = (detector.response, spectrum.table, spectrum.beam_energy_keV, detector.efficiency)
+        fits = AxisSearch(spectrum.counts, spectrum.edges_keV, *how, wanted).fits()
     moved = likely_axis(fits)
     if moved is not None:
         there = dataclasses.replace(image, energy_keV=moved.corrected(image.energy_keV))
-        reading = _read(
-            there, _spectrum(there, table, beam, detector), detector, wanted, bool(given), fits, moved
-        )
+        reading = _read(there, total_spectrum(there), detector, wanted, bool(given), fits, moved)
         # Without elements that explain it, nothing is known of an axis.
         if reading.fit is not None:
             return reading
@@ -205,10 +204,14 @@ def _read(
     return Reading(image, spectrum, named, given, off_axis, chosen, spectrum.explained(chosen), axis)
 
 
-def _spectrum(image: SpectrumImage, table: LineTable, beam: float, detector: Detector) -> SumSpectrum:
+def total_spectrum(image: SpectrumImage) -> SumSpectrum:
+    """Return the sum spectrum of a map on its axis as it is, with the nominal detector."""
+    facts = image.acquisition
+    beam = facts.beam_energy_keV or ASSUMED_BEAM_KEV[facts.microscope or "TEM"]
+    detector = nominal_detector(facts)
     total = image.sum_spectrum().astype(np.float64)
     merged = merge_channels(total, image.channel_edges_keV, detector.response)
-    return SumSpectrum(*merged, detector.response, table, beam, detector.efficiency)
+    return SumSpectrum(*merged, detector.response, LineTable.built_in(beam), beam, detector.efficiency)
 
 
 def nominal_detector(facts: Acquisition) -> Detector:

@@ -194,14 +194,19 @@ def atom_shares(spectrum: SumSpectrum, elements: Collection[str]) -> dict[str, f
 
     Absorption is left out.
     """
+    atoms = rough_atoms(spectrum, elements)
+    total = sum(amount for element, amount in atoms.items() if element not in LIGHT) or sum(atoms.values())
+    return {element: amount / total for element, amount in atoms.items()} if total > 0.0 else {}
+
+
+def rough_atoms(spectrum: SumSpectrum, elements: Collection[str]) -> dict[str, float]:
+    """Return the atoms of each element: counts of its family with the most over those that an atom makes."""
     parts = spectrum.decompose(elements)
     best: dict[str, tuple[float, float]] = {}
     for (element, family), counts in zip(parts.families, parts.line_counts.tolist(), strict=True):
         atoms = counts / spectrum.detected_strength(element, family)
         best[element] = max(best.get(element, (0.0, 0.0)), (counts, atoms))
-    total = sum(atoms for element, (_, atoms) in best.items() if element not in LIGHT)
-    total = total or sum(atoms for _, atoms in best.values())
-    return {element: atoms / total for element, (_, atoms) in best.items()} if total > 0.0 else {}
+    return {element: atoms for element, (_, atoms) in best.items()}
 
 
 def _soft_ratio(spectrum: SumSpectrum, elements: Collection[str], element: str) -> float | None:
