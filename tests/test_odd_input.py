@@ -142,8 +142,8 @@ def saved() -> tuple[xr.DataTree, dict[str, Any]]:
             {name: (("phase", "energy"), np.ones((2, 3))) for name in ("mean", "lower", "upper")}
         ),
         "fit": xr.Dataset(
-            {name: bins for name in ("energy_low", "energy_high", "observed", "expected")}
-            | {name: by_bin for name in ("segment_observed", "segment_expected")}
+            {name: bins for name in ("energy_low", "energy_high", "observed", "expected", "continuum")}
+            | {name: by_bin for name in ("expected_by_phase", "segment_observed", "segment_expected")}
         ),
         "constant_data": xr.Dataset({"calibration_sd": ("element", [0.1, 0.1]), "total_counts": grid}),
     }
