@@ -69,7 +69,7 @@ def test_what_is_given_of_an_axis_is_checked(tmp_path: Path) -> None:
     file = stored(tmp_path / "plain.hspy", COUNTS)
     run = CliRunner().invoke(main, ["inspect", str(file), "--energy-scale-keV", "-1"])
     assert run.exit_code == 2
-    assert "`--energy-scale-keV` must be positive" in run.output
+    assert "`--energy-scale-keV` must lie between 0.0001 and 1" in run.output
 
 
 def test_a_run_takes_the_axis_of_an_uncalibrated_file_from_the_configuration(tmp_path: Path) -> None:

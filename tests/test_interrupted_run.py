@@ -350,7 +350,7 @@ def test_a_disk_without_room_for_arrays_is_asked_before_they_are_written(
 def test_a_folder_that_cannot_be_written_is_told_before(
     whole: Undisturbed, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda _, mode, **__: not mode & os.W_OK)
     done = CliRunner().invoke(main, [command, str(whole.folder)])
     assert done.exit_code == 2
     assert "`DIR` must be a folder that can be written" in done.stderr

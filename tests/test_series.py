@@ -152,7 +152,7 @@ def amounts(relative: float) -> list[FloatArray]:
 def comparison(made_result: Maker) -> Comparison:
     results = [made_result(x, PHASES, ELEMENTS, sd=SD, seed=s) for s, x in enumerate(amounts(0.05))]
     # Almost no scatter is allowed: what remains is weighted least squares.
-    return bu.compare(results, covariate={"pressure_GPa": PRESSURE}, scatter=1e-3, names="abcd")
+    return bu.compare(results, covariate={"pressure_GPa": PRESSURE}, scatter=1e-3, names=[*"abcd"])
 
 
 def test_without_scatter_it_is_least_squares(comparison: Comparison) -> None:
@@ -202,7 +202,9 @@ def test_a_sampler_with_problems_gets_more_time_and_keeps_those_that_stay(
     monkeypatch.setattr(series, "PATIENCE", (1, 2))
     # 2000 draws can never be worth as many as this.
     monkeypatch.setattr(series, "ESS_LEAST", 1e5)
-    problems = bu.compare(results, covariate={"pressure_GPa": PRESSURE}, scatter=1e-3, names="abcd").problems
+    problems = bu.compare(
+        results, covariate={"pressure_GPa": PRESSURE}, scatter=1e-3, names=[*"abcd"]
+    ).problems
     assert asked == [1, 2]
     assert len(problems) == 1
     assert "effective draws" in problems[0]
