@@ -131,13 +131,13 @@ def test_an_exchange_of_the_default_elements_says_that_they_are(
 ) -> None:
     amounts = np.random.default_rng(1).uniform(0.2, 0.3, (2, 20, 2, 2))
     alloy = made_result(amounts, ("a", "b"), ("Ni", "Cr"))
-    said = r"`first` must be one of .* Ni, Cr, but is 'Fe', the default\. Name the two .* by `first` and `second`"
+    said = r'`first` must be one of .* Ni, Cr, but is "Fe", the default\. Name the two .* by `first` and `second`'
     for ask in (lambda: alloy.exchange("a", "b"), alloy.exchange_table):
         with pytest.raises(InputError, match=said):
             ask()
-    with pytest.raises(InputError, match=r"`second` .* but is 'Mg', the default"):
+    with pytest.raises(InputError, match=r'`second` .* but is "Mg", the default'):
         alloy.exchange("a", "b", first="Ni")
-    with pytest.raises(InputError, match=r"`second` must be one of the elements Ni, Cr, but is 'Nn'\.$"):
+    with pytest.raises(InputError, match=r'`second` must be one of the elements Ni, Cr, but is "Nn"\.$'):
         alloy.exchange("a", "b", first="Ni", second="Nn")
 
 
