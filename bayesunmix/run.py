@@ -116,7 +116,7 @@ def run_unmix(
     """Unmix a file into an output folder; see `run_image`."""
     # HyperSpy is imported in the reading process while the numerics are imported here.
     start_reader()
-    _import_stages()
+    _import_stages(files=True)
     image = image_of(map_path, config, signal)
     return run_image(image, config, out, seed=seed, overwrite=overwrite, resume=resume)
 
@@ -157,9 +157,9 @@ def run_image(
     """
     reporter = Reporter(progress)
     if out is None:
-        return _computed(_prepared(image, config, reporter), config, None, seed, False, reporter)
+        return _computed(_prepared(image, config, reporter, files=False), config, None, seed, False, reporter)
     check_folder(out, go_on=overwrite or resume)
-    setup = _prepared(image, config, reporter)
+    setup = _prepared(image, config, reporter, files=True)
     with claimed(out):
         settle(out, versions())
         if resume:
@@ -169,16 +169,17 @@ def run_image(
         return _computed(setup, config, out, seed, resume, reporter)
 
 
-def _import_stages() -> None:
-    """Import what the stages need, with JAX, scikit-learn and Matplotlib."""
-    for stage in ("fit.posterior", "fit.starts", "fit.sampling", "checks.robust", "assemble", "report.page"):
+def _import_stages(*, files: bool) -> None:
+    """Import what the stages need, with JAX and scikit-learn, and with Matplotlib where there are figures to draw."""
+    stages = ("fit.posterior", "fit.starts", "fit.sampling", "checks.robust", "assemble")
+    for stage in (*stages, "report.page") if files else stages:
         importlib.import_module(f"bayesunmix.{stage}")
 
 
-def _prepared(image: SpectrumImage, config: RunConfig, reporter: Reporter) -> Setup:
+def _prepared(image: SpectrumImage, config: RunConfig, reporter: Reporter, *, files: bool) -> Setup:
     """Check map against configuration and prepare it, while JAX is imported, which takes seconds."""
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(_import_stages)
+        pool.submit(_import_stages, files=files)
         with reporter.stage("preparation", said=False):
             setup = prepare(image, config)
     inference = config.inference
@@ -224,7 +225,7 @@ def _computed(
     facts = run_facts(setup.image, config, seed)
     stages = Stages(out, facts, resume=resume)
     setup, config, number = _with_phases(setup, config, stages, reporter)
-    fitted = _mode(setup, config, stages, reporter, files=out is not None)
+    fitted = _mode(setup, config, stages, reporter)
     inference = config.inference
     with reporter.stage(f"draws ({inference.method})"):
         drawn = stages.run("draws", lambda: sample(fitted, inference, seed, reporter.advance), Drawn)
@@ -266,9 +267,7 @@ def _with_phases(
     return dataclasses.replace(setup, phases=phases), dataclasses.replace(config, phases=phases), number
 
 
-def _mode(
-    setup: Setup, config: RunConfig, stages: Stages, reporter: Reporter, *, files: bool
-) -> FittedPosterior:
+def _mode(setup: Setup, config: RunConfig, stages: Stages, reporter: Reporter) -> FittedPosterior:
     """Find starting points and the best mode."""
     from bayesunmix.fit.model_data import Blocks
     from bayesunmix.fit.posterior import FittedPosterior, fit_posterior
@@ -308,10 +307,7 @@ def _mode(
 
     with reporter.stage("starting points"):
         starts = [] if free else stages.run("starts", search, list[Start])
-    with reporter.stage("mode"), ThreadPoolExecutor(1) as pool:
-        if files:
-            # Matplotlib, too, is slow to import, and the compiler leaves time for it.
-            pool.submit(importlib.import_module, "bayesunmix.report.page")
+    with reporter.stage("mode"):
         return stages.run("mode", fit, FreeFitted if free else FittedPosterior)
 
 
