@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayesunmix.data.axis_search import MOST_MISFIT, AxisFit, AxisSearch, likely_axis, rival_axis
-from bayesunmix.data.image import SpectrumImage
-from bayesunmix.data.reading import ENOUGH_PEAKS, HARDER_KEV, total_spectrum
+from bayesunmix.data.axis_search import MOST_MISFIT, AxisFit, likely_axis, rival_axis
+from bayesunmix.data.image import SpectrumImage, on_axis
+from bayesunmix.data.reading import ENOUGH_PEAKS, HARDER_KEV, axis_fits, total_spectrum
 
 # Channels as wide as acquisition programs make them, and where they begin; a search covers what lies between.
 SCALES_KEV, OFFSETS_KEV = (0.005, 0.01, 0.02), (0.0, -0.48, -0.96)
@@ -96,18 +96,19 @@ def _own_axis(
     for unit, kev in KEV_PER_NUMBER.items():
         first, step = (kev * number for number in numbers)
         if step <= MOST_STEP_KEV and first + step * image.n_channels >= LEAST_END_KEV:
-            axis = _judged_own(_on_axis(image, first, step), named)
+            axis = _judged_own(on_axis(image, first, step), named)
             found += [] if axis is None else [dataclasses.replace(axis, unit=unit)]
     return min(found, key=lambda axis: axis.misfit, default=None)
 
 
 def _judged_own(image: SpectrumImage, named: tuple[str, ...]) -> GuessedAxis | None:
     """Judge the axis that a map has been put on, by its harder lines where the soft ones fit poorly."""
-    fits = _fits(image, named)
+    total = total_spectrum(image)
+    fits = axis_fits(total, named)
     if min((fit.misfit for fit in fits), default=0.0) > MOST_OWN_LEFT:
         low_keV = HARDER_KEV[0]
-        if sum(peak.energy_keV > low_keV for peak in total_spectrum(image).peaks) >= ENOUGH_PEAKS:
-            fits = _fits(image, named, low_keV)
+        if sum(peak.energy_keV > low_keV for peak in total.peaks) >= ENOUGH_PEAKS:
+            fits = axis_fits(total, named, low_keV)
     moved = likely_axis(fits)
     fit = moved or next((fit for fit in fits if fit.near), None)
     if fit is None or not fit.elements or fit.misfit > MOST_MISFIT:
@@ -141,26 +142,13 @@ def _usual_axis(image: SpectrumImage, named: tuple[str, ...]) -> GuessedAxis | N
 
 def _peaks_on(image: SpectrumImage, axis: GuessedAxis) -> int:
     """Count the peaks of a map on an axis."""
-    return len(total_spectrum(_on_axis(image, axis.offset_keV, axis.scale_keV)).peaks)
-
-
-def _on_axis(image: SpectrumImage, offset: float, scale: float) -> SpectrumImage:
-    energy = offset + scale * np.arange(image.n_channels, dtype=np.float64)
-    return dataclasses.replace(image, energy_keV=energy)
+    return len(total_spectrum(on_axis(image, axis.offset_keV, axis.scale_keV)).peaks)
 
 
 def _axes(image: SpectrumImage, offset: float, scale: float, named: tuple[str, ...]) -> list[GuessedAxis]:
     """Return the axes near a given one that explain most."""
-    return [_guessed(fit, offset, scale) for fit in _fits(_on_axis(image, offset, scale), named)]
-
-
-def _fits(image: SpectrumImage, named: tuple[str, ...], low_keV: float = -np.inf) -> tuple[AxisFit, ...]:
-    """Fit the axis of a map to what lies above an energy."""
-    total = total_spectrum(image)
-    first = int(np.searchsorted(total.edges_keV, low_keV))
-    counts, edges = total.counts[first:], total.edges_keV[first:]
-    how = (total.response, total.table, total.beam_energy_keV, total.efficiency)
-    return AxisSearch(counts, edges, *how, named).fits()
+    fits = axis_fits(total_spectrum(on_axis(image, offset, scale)), named)
+    return [_guessed(fit, offset, scale) for fit in fits]
 
 
 def _guessed(fit: AxisFit, offset: float, scale: float) -> GuessedAxis:

@@ -445,6 +445,12 @@ def missing_facts(acquisition: Acquisition) -> tuple[str, ...]:
     )
 
 
+def on_axis(image: SpectrumImage, first_keV: float, step_keV: float) -> SpectrumImage:
+    """Return a map with the first channel centred at an energy and channels of a width, whatever its axis was."""
+    energy = first_keV + step_keV * np.arange(image.n_channels, dtype=np.float64)
+    return dataclasses.replace(image, energy_keV=energy)
+
+
 def uniform_axis(energy_keV: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return channel centres as a read-only, exactly uniform float64 axis.
 

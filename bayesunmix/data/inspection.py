@@ -14,7 +14,7 @@ from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.axis_guess import GuessedAxis, guess_axis
 from bayesunmix.data.axis_search import ORDINARY_KEV
 from bayesunmix.data.contents import contents_text, the_map
-from bayesunmix.data.image import SpectrumImage
+from bayesunmix.data.image import SpectrumImage, on_axis
 from bayesunmix.data.io import load
 from bayesunmix.data.oxygen import MOST_ABSORBED, oxygen_counts
 from bayesunmix.data.peaks import Peak
@@ -101,9 +101,7 @@ def _what_is_there(
     axis = guess_axis(image, tuple(elements or ()), chosen.numbers)
     if axis is None:
         return f"{text}\n{_NO_AXIS}"
-    known = dataclasses.replace(
-        image, energy_keV=axis.offset_keV + axis.scale_keV * np.arange(image.n_channels, dtype=np.float64)
-    )
+    known = on_axis(image, axis.offset_keV, axis.scale_keV)
     return (
         f"{text}\nAxis      {_why_axis(axis)} {_COPY_AXIS}\n[map]\nenergy_offset_keV = {axis.offset_keV:.4f}\n"
         f"energy_scale_keV = {axis.scale_keV:.7f}\n\n{describe(known, elements)}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayesunmix.data.peaks import SumSpectrum
+from bayesunmix.data.peaks import Decomposition, SumSpectrum
 from bayesunmix.data.stray import LIGHT, rough_atoms
 from bayesunmix.xray import bremsstrahlung
 from bayesunmix.xray.absorption import oxygen_per_cation
@@ -71,12 +71,12 @@ def oxygen_counts(
     # Lines of others there are not subtracted: soft lines take what is oxygen's.
     above = max(there - float(parts.continuum[inside].sum()), 0.0) + ERRORS * np.sqrt(there)
     share = parts.line_columns[parts.families.index(("O", "K"))][inside].sum()
-    return OxygenCounts(_asked(spectrum, elements, sample), float(above / share))
+    return OxygenCounts(_asked(spectrum, parts, sample), float(above / share))
 
 
-def _asked(spectrum: SumSpectrum, elements: Sequence[str], sample: Sequence[str]) -> float:
+def _asked(spectrum: SumSpectrum, parts: Decomposition, sample: Sequence[str]) -> float:
     """Return the counts of oxygen of a thin film of the sample's oxides."""
-    atoms = rough_atoms(spectrum, [*elements, "O"])
+    atoms = rough_atoms(spectrum, parts)
     cations = [element for element in sample if element not in LIGHT]
     bound = sum(atoms.get(element, 0.0) * oxygen_per_cation(element) for element in cations)
     return bound * spectrum.detected_strength("O", "K")

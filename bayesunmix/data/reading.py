@@ -29,8 +29,6 @@ SOFT_KEV, ENOUGH_PEAKS = 0.45, 3
 # L and M lines of low energy are known least well. Where a fit with them is this poor, it is tried without those below
 # the next energy, and the better one settles the axis.
 POOR, HARDER_KEV = 8.0, (1.4, 3.0)
-
-
 # An element that nobody named is certain from this probability on; one with harder lines is not on peaks below this
 # energy alone, where the strengths of L and M lines are known least.
 CERTAIN, LIGHT_KEV = 0.9, 1.0
@@ -167,10 +165,7 @@ def read_peaks(image: SpectrumImage, given: tuple[str, ...] = ()) -> Reading:
     detector = nominal_detector(image.acquisition)
     wanted = tuple(given or image.acquisition.elements)
     spectrum = total_spectrum(image)
-    fits: tuple[AxisFit, ...] = ()
-    if spectrum.peaks:
-        how = (detector.response, spectrum.table, spectrum.beam_energy_keV, detector.efficiency)
-        fits = AxisSearch(spectrum.counts, spectrum.edges_keV, *how, wanted).fits()
+    fits = axis_fits(spectrum, wanted) if spectrum.peaks else ()
     moved = likely_axis(fits)
     if moved is not None:
         there = dataclasses.replace(image, energy_keV=moved.corrected(image.energy_keV))
@@ -212,6 +207,13 @@ def total_spectrum(image: SpectrumImage) -> SumSpectrum:
     total = image.sum_spectrum().astype(np.float64)
     merged = merge_channels(total, image.channel_edges_keV, detector.response)
     return SumSpectrum(*merged, detector.response, LineTable.built_in(beam), beam, detector.efficiency)
+
+
+def axis_fits(spectrum: SumSpectrum, named: tuple[str, ...], low_keV: float = -np.inf) -> tuple[AxisFit, ...]:
+    """Look for the axis of what lies above an energy on a spectrum's own axis; see `AxisSearch`."""
+    first = int(np.searchsorted(spectrum.edges_keV, low_keV))
+    how = (spectrum.response, spectrum.table, spectrum.beam_energy_keV, spectrum.efficiency)
+    return AxisSearch(spectrum.counts[first:], spectrum.edges_keV[first:], *how, named).fits()
 
 
 def nominal_detector(facts: Acquisition) -> Detector:

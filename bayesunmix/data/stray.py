@@ -24,7 +24,7 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.data.peaks import LineGroup, SumSpectrum
+from bayesunmix.data.peaks import Decomposition, LineGroup, SumSpectrum
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -194,14 +194,13 @@ def atom_shares(spectrum: SumSpectrum, elements: Collection[str]) -> dict[str, f
 
     Absorption is left out.
     """
-    atoms = rough_atoms(spectrum, elements)
+    atoms = rough_atoms(spectrum, spectrum.decompose(elements))
     total = sum(amount for element, amount in atoms.items() if element not in LIGHT) or sum(atoms.values())
     return {element: amount / total for element, amount in atoms.items()} if total > 0.0 else {}
 
 
-def rough_atoms(spectrum: SumSpectrum, elements: Collection[str]) -> dict[str, float]:
+def rough_atoms(spectrum: SumSpectrum, parts: Decomposition) -> dict[str, float]:
     """Return the atoms of each element: counts of its family with the most over those that an atom makes."""
-    parts = spectrum.decompose(elements)
     best: dict[str, tuple[float, float]] = {}
     for (element, family), counts in zip(parts.families, parts.line_counts.tolist(), strict=True):
         atoms = counts / spectrum.detected_strength(element, family)

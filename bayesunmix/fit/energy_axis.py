@@ -10,7 +10,7 @@ import numpy as np
 
 from bayesunmix.config import RunConfig
 from bayesunmix.data.axis_search import ORDINARY_KEV, AxisFit, AxisSearch, likely_axis, rival_axis
-from bayesunmix.data.image import SpectrumImage
+from bayesunmix.data.image import SpectrumImage, on_axis
 from bayesunmix.settings import MapConfig
 from bayesunmix.severity import Reservation
 from bayesunmix.xray import Detector, LineTable, Refinement
@@ -60,7 +60,7 @@ def given_axis(image: SpectrumImage, config: MapConfig) -> SpectrumImage:
         return image
     first = float(image.energy_keV[0]) if offset is None else offset
     step = image.energy_step_keV if scale is None else scale
-    return dataclasses.replace(image, energy_keV=first + step * np.arange(image.n_channels, dtype=np.float64))
+    return on_axis(image, first, step)
 
 
 def searched_axis(
