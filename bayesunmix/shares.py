@@ -1,4 +1,4 @@
-"""Shares of a sum that may be zero."""
+"""Shares of a sum that may be zero, and how far apart two sets of them are."""
 
 from __future__ import annotations
 
@@ -40,3 +40,8 @@ def ratio_of(above: npt.ArrayLike, below: npt.ArrayLike) -> FloatArray:
     """
     top, bottom = np.broadcast_arrays(np.asarray(above, np.float64), np.asarray(below, np.float64))
     return np.asarray(np.divide(top, bottom, out=np.zeros(top.shape), where=bottom > NOTHING))
+
+
+def hellinger(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Hellinger distance of shares (..., n) that add up to 1, e.g. of spectra or compositions, shape (...)."""
+    return np.asarray(np.sqrt(0.5 * ((np.sqrt(first) - np.sqrt(second)) ** 2).sum(axis=-1)))

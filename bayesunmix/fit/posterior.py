@@ -38,7 +38,7 @@ from bayesunmix.fit.search import (
     regular_information,
     unit_whitening,
 )
-from bayesunmix.fit.starts import Start, hellinger
+from bayesunmix.fit.starts import Start
 from bayesunmix.inference.density import FlatModel, compiling
 from bayesunmix.inference.map_estimate import MapEstimate, descend, find_map
 from bayesunmix.inference.mixture import (
@@ -53,6 +53,7 @@ from bayesunmix.models.abundance import abundance_prior, padded_prior, simplex_a
 from bayesunmix.models.thickness import ThicknessEffect, counted
 from bayesunmix.models.unmixing import Sites, UnmixingData, thickness_parameters
 from bayesunmix.phase import Phase
+from bayesunmix.shares import hellinger
 
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[str], None]
@@ -339,30 +340,24 @@ def _modes(settled: list[Candidate], others: list[Candidate], phases: tuple[Phas
     alike = _alike_declared(phases)
     endmembers = [np.asarray(compiled_spectra(c.data, c.sites)) for c in ranked]
 
-    def in_order(of: Candidate, own: FloatArray) -> FloatArray:
-        """Compositions with each phase where the best mode has it, so that they can be compared."""
-        return np.asarray(
-            atom_fractions(of.data, of.sites)[np.argsort(_matched(own, endmembers[0], alike)[1])]
-        )
+    def beside_best(of: Candidate, own: FloatArray) -> tuple[float, FloatArray]:
+        """Distance to the best mode, and compositions with each phase where that has it, to be compared."""
+        apart, order = _matched(own, endmembers[0], alike)
+        return apart, np.asarray(atom_fractions(of.data, of.sites)[np.argsort(order)])
 
-    modes = [
-        Mode(
-            c.potential,
-            number == 0 or _matched(own, endmembers[0], alike)[0] < SAME_MODE,
-            True,
-            in_order(c, own),
-        )
-        for number, (c, own) in enumerate(zip(ranked, endmembers, strict=True))
-    ]
+    modes = []
+    for number, (c, own) in enumerate(zip(ranked, endmembers, strict=True)):
+        apart, fractions = beside_best(c, own)
+        modes.append(Mode(c.potential, number == 0 or apart < SAME_MODE, True, fractions))
     for other in others:
         own = np.asarray(compiled_spectra(other.data, other.sites))
-        apart = [_matched(own, found, alike)[0] for found in endmembers]
-        nearest = int(np.argmin(apart))
+        distances = [_matched(own, found, alike)[0] for found in endmembers]
+        nearest = int(np.argmin(distances))
         # One that ends where a settled mode is would have settled there, too.
-        if other.followed and apart[nearest] < SAME_BASIN:
+        if other.followed and distances[nearest] < SAME_BASIN:
             modes.append(modes[nearest])
         else:
-            modes.append(Mode(other.potential, False, other.followed, in_order(other, own)))
+            modes.append(Mode(other.potential, False, other.followed, beside_best(other, own)[1]))
     return (modes[0], *sorted(modes[1:], key=lambda mode: mode.objective))
 
 

@@ -22,7 +22,7 @@ from bayesunmix.fit.model_data import (
     flat_model,
     sites_at,
 )
-from bayesunmix.fit.starts import Start, component_templates, hellinger, rotated_starts
+from bayesunmix.fit.starts import Start, component_templates, rotated_starts
 from bayesunmix.inference.density import FlatModel, compiled
 from bayesunmix.inference.map_estimate import ValueAndGradient, descend
 from bayesunmix.inference.mixture import atom_weights, one_group, relative_likelihood
@@ -31,6 +31,7 @@ from bayesunmix.models.abundance import abundance_prior, simplex_atoms
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.thickness import N_COLUMNS, counted
 from bayesunmix.models.unmixing import Sites, UnmixingData
+from bayesunmix.shares import hellinger
 
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[str], None]

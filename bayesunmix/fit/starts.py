@@ -18,6 +18,7 @@ from bayesunmix.inference.clustering import cluster
 from bayesunmix.inference.guided_nmf import GuidedFactorisation, guided_nmf
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.unmixing import SiteBalance
+from bayesunmix.shares import hellinger
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -184,11 +185,6 @@ def _distinct(starts: list[Start], most: int) -> list[Start]:
         if len(kept) < most and all(_distance(start, other) > SAME_START for other in kept):
             kept.append(start)
     return kept
-
-
-def hellinger(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Hellinger distance of spectra (..., energy) of unit sum, shape (...)."""
-    return np.asarray(np.sqrt(0.5 * ((np.sqrt(first) - np.sqrt(second)) ** 2).sum(axis=-1)))
 
 
 def _distance(first: Start, second: Start) -> float:

@@ -20,6 +20,7 @@ from bayesunmix.errors import InputError, shown, suggest
 from bayesunmix.phase import UNNAMED
 from bayesunmix.samples.shared_calibration import shuffled
 from bayesunmix.severity import Distrust, Reservation
+from bayesunmix.shares import hellinger
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result
@@ -72,8 +73,7 @@ def common_phases(
     """
     pairs, said = [dict(zip(results[0].sample_phases, results[0].sample_phases, strict=True))], list[str]()
     for r in range(1, len(results)):
-        two = (0, r)
-        found, words = _pairs((results[0], results[r]), (names[0], names[r]), [draws[i] for i in two], seed=r)
+        found, words = _pairs((results[0], results[r]), (names[0], names[r]), (draws[0], draws[r]), seed=r)
         pairs.append(found)
         said += words
     if wanted is not None:
@@ -119,14 +119,18 @@ def _pairs(
         values[:, [result.phases.index(name) for name in phases]]
         for result, values, phases in zip(two, draws, numbered, strict=True)
     ]
-    rows, columns = _assigned(_distances(*(values.mean(axis=0) for values in drawn)))
+    distances = _distances(*(values.mean(axis=0) for values in drawn))
+    rows, columns = _assigned(distances)
     found = {numbered[0][k]: numbered[1][m] for k, m in zip(rows, columns, strict=True)}
     pairs |= found
     # In the order of the first result, whichever way they were matched.
     pairs = {name: pairs[name] for name in first if name in pairs}
     if max(map(len, numbered)) == 1:
         return pairs, []
-    return pairs, [*_mapping(found, numbered, names), *_doubts(drawn, (rows, columns), numbered, names, seed)]
+    return pairs, [
+        *_mapping(found, numbered, names),
+        *_doubts(drawn, distances, (rows, columns), numbered, names, seed),
+    ]
 
 
 def _mapping(found: dict[str, str], numbered: Sequence[Sequence[str]], names: tuple[str, str]) -> list[str]:
@@ -147,6 +151,7 @@ def _mapping(found: dict[str, str], numbered: Sequence[Sequence[str]], names: tu
 
 def _doubts(
     drawn: Sequence[FloatArray],
+    distances: FloatArray,
     best: tuple[IntArray, IntArray],
     numbered: Sequence[Sequence[str]],
     names: tuple[str, str],
@@ -154,7 +159,7 @@ def _doubts(
 ) -> list[str]:
     """Say where another assignment is nearly as near, in view of the draws or of what the best one leaves."""
     share = _share_of_others(drawn, best, seed)
-    unlike = _rival(_distances(*(values.mean(axis=0) for values in drawn)), best)
+    unlike = _rival(distances, best)
     if share < UNCLEAR_SHARE and not unlike:
         return []
     why = f"another assignment is nearer in {100.0 * share:.2g} % of the draws"
@@ -169,8 +174,8 @@ def _doubts(
 
 def _distances(first: FloatArray, second: FloatArray) -> FloatArray:
     """Squared Hellinger distances of compositions (..., phase, element), shape (..., phase, phase)."""
-    roots = [np.sqrt(np.maximum(values, 0.0)) for values in (first, second)]
-    return np.asarray(np.maximum(1.0 - roots[0] @ np.swapaxes(roots[1], -1, -2), 0.0))
+    here, there = (np.maximum(values, 0.0) for values in (first, second))
+    return hellinger(here[..., :, None, :], there[..., None, :, :]) ** 2
 
 
 def _assigned(distances: FloatArray) -> tuple[IntArray, IntArray]:
