@@ -18,6 +18,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 
+from bayesunmix.inference.compilation import Program
+
 Sites = dict[str, jax.Array]
 
 # Potentials whose programs are kept: those of a run, and a few more for maps of the same shape.
@@ -94,7 +96,7 @@ def compiled(model: FlatModel) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 @lru_cache(maxsize=MOST_PROGRAMS)
 def _programs(potential: Callable[..., jax.Array]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    return jax.jit(jax.value_and_grad(potential)), jax.jit(partial(hessian_by_columns, potential))
+    return Program(jax.value_and_grad(potential)), Program(partial(hessian_by_columns, potential))
 
 
 class Compiling(NamedTuple):

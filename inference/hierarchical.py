@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from numpyro.infer import MCMC, NUTS, init_to_uniform
 
+from bayesunmix.inference.compilation import Program
+
 FloatArray = npt.NDArray[np.float64]
 
 TARGET_ACCEPT = 0.9
@@ -84,7 +86,7 @@ class ModelSampler:
             return mcmc.get_samples(group_by_chain=True), mcmc.get_extra_fields()
 
         # NumPyro compiles anew at every run; inside one program it is compiled once.
-        self._run = jax.jit(run)
+        self._run = Program(run)
 
     def sample(self, data: Any, seed: int) -> ModelDraws:  # noqa: ANN401 - any pytree
         """Draw from the posterior given the data."""

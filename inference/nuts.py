@@ -29,6 +29,7 @@ import numpy.typing as npt
 from numpyro.infer.hmc import hmc
 from scipy.special import ndtri
 
+from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.sharding import n_devices
 
 FloatArray = npt.NDArray[np.float64]
@@ -169,7 +170,7 @@ class _Sampler:
             "target_accept_prob": target_accept,
             "max_tree_depth": depth,
         }
-        self._initialise = jax.jit(
+        self._initialise = Program(
             lambda v, key, target: initialise(v, model_args=(target,), rng_key=key, **settings)
         )
 
@@ -202,7 +203,8 @@ class _Sampler:
 
             return jax.lax.scan(step, state, None, length=CHUNK)
 
-        return jax.jit(chunk).lower(state, target).compile()
+        compiled: Callable[[Any, _Target], Any] = Program(chunk).lower(state, target).compile()
+        return compiled
 
 
 def _run_chain(

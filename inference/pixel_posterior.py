@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
-import jax
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.mixture import atom_weights, relative_likelihood, responsibilities
 from bayesunmix.inference.spatial import neighbour_weights
 from bayesunmix.models.abundance import simplex_atoms
@@ -37,7 +37,7 @@ BIN_HIGH = np.concatenate(([0.0], _INNER[1:], [1.0]))
 # Atoms at half the step of the prior's grid: intervals of single pixels are read off them.
 FINER = 4.0
 BATCH_PIXELS = 16384
-_answered = jax.jit(answered)
+_answered = Program(answered)
 
 
 @dataclass(frozen=True)

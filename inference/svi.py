@@ -36,6 +36,7 @@ import numpy as np
 import numpy.typing as npt
 from numpyro.optim import Adam
 
+from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.cut_normal import Coordinates, to_z
 from bayesunmix.inference.guides import Guide, Parameters
 from bayesunmix.inference.minibatch import PixelData, batch_sizes, draw_batch, is_whole
@@ -139,7 +140,7 @@ class Variational:
         """Independent draws: z, shape (draw, dim), and the normal draws that they were transported from."""
         noise = jax.random.normal(jax.random.PRNGKey(seed), (n_draws, len(self.at.mean)))
         at, guide = self.at, self.guide
-        z = jax.jit(jax.vmap(lambda n: to_z(at, guide.transport(parameters, n)[0])[0]))(noise)
+        z = Program(jax.vmap(lambda n: to_z(at, guide.transport(parameters, n)[0])[0]))(noise)
         return np.asarray(z), np.asarray(noise)
 
     def log_ratios(self, parameters: Parameters, noise: jax.Array | FloatArray) -> FloatArray:
@@ -156,11 +157,11 @@ class Variational:
     @cached_property
     def _climb(self) -> Callable[..., Parameters]:
         sizes = batch_sizes(self.data)
-        return jax.jit(partial(_round, self.potential, self.guide, sizes, is_whole(self.data, sizes)))
+        return Program(partial(_round, self.potential, self.guide, sizes, is_whole(self.data, sizes)))
 
     @cached_property
     def _ratios(self) -> Callable[..., jax.Array]:
-        return jax.jit(partial(_log_ratios, self.potential, self.guide))
+        return Program(partial(_log_ratios, self.potential, self.guide))
 
 
 def _log_ratios(
@@ -187,7 +188,7 @@ def _potential_at(potential: Potential) -> Callable[..., tuple[jax.Array, jax.Ar
         z, log_jacobian = to_z(at, e)
         return potential(z, data) - log_jacobian
 
-    return jax.jit(jax.value_and_grad(value))
+    return Program(jax.value_and_grad(value))
 
 
 def _round(

@@ -41,6 +41,7 @@ from bayesunmix.checks.local_posterior import LocalPosterior, balance_slopes, co
 from bayesunmix.chemistry.stoichiometry import site_weights
 from bayesunmix.errors import InputError
 from bayesunmix.fit.model_data import SITE_BALANCE_SD, flat_model
+from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.laplace import cut_normal_draws, softplus_slope
 from bayesunmix.models.abundance import MATRIX_LOG_ODDS
 from bayesunmix.phase import Phase
@@ -214,9 +215,8 @@ def _freed(local: LocalPosterior, places: npt.NDArray[np.int64]) -> _Freed:
         along: tuple[jax.Array, jax.Array] = jax.lax.map(lambda t: jax.jvp(gradient, (z,), (t,)), tangents)
         return along
 
-    # Run once: the compiler's own time is most of it.
-    quick = jax.jit(products, compiler_options={"xla_backend_optimization_level": 0})
-    gradients, columns = (np.asarray(part) for part in quick(jnp.asarray(z), more))
+    along = Program(products, once=True)(jnp.asarray(z), more)
+    gradients, columns = (np.asarray(part) for part in along)
     gradient = gradients[0]
     # From z to the weights themselves, as in `bayesunmix.inference.laplace`: w = scale softplus(z).
     slope = np.ones(len(z))

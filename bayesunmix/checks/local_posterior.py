@@ -23,6 +23,7 @@ from scipy.special import softmax
 from bayesunmix.fit.model_data import fisher_information, nominal_fractions
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.starts import component_templates
+from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.laplace import cut_gaussian
 from bayesunmix.models.endmember import EndmemberBasis, continuum_shape
 from bayesunmix.models.response import template_change
@@ -171,7 +172,7 @@ def balance_slopes(a_site: FloatArray, b_site: FloatArray, atom_fractions: Float
     return ratio_of(a_site, a_site @ atom_fractions) - ratio_of(b_site, b_site @ atom_fractions)
 
 
-@jax.jit
+@Program
 def _at_mode(data: UnmixingData, sites: Sites) -> tuple[jax.Array, ...]:
     """Weights, log family ratios, shapes of the continuum, change of the templates, and spectra."""
     continuum = continuum_shape(data.basis, *continuum_corrections(sites))

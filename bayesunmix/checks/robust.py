@@ -25,6 +25,7 @@ from bayesunmix.fit.draws import Draws, read_draws
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn
+from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.laplace import SMALLEST, CutGaussian, cut_gaussian, softplus_slope
 from bayesunmix.inference.mixture import atom_weights, relative_likelihood, responsibilities
 from bayesunmix.inference.sandwich import Stretch, stretch_of, tile_labels
@@ -274,8 +275,8 @@ class Tiles:
             back: jax.Array = jax.lax.map(lambda one: pull(one)[0], summed)
             return back
 
-        compiled = jax.jit(transposed)
-        answers, mixed = (np.asarray(part) for part in jax.jit(log_mixed)(z, data))
+        compiled = Program(transposed)
+        answers, mixed = (np.asarray(part) for part in Program(log_mixed)(z, data))
         odds = model.constrain(z, data)["abundance_xi"]
         everywhere = np.exp(np.asarray(log_weights(data.prior, odds)))
         return cls(

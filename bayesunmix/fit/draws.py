@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.fit.posterior import FittedPosterior
+from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.density import MOST_PROGRAMS
 from bayesunmix.models.endmember import continuum_shape, family_counts
 from bayesunmix.models.unmixing import (
@@ -94,4 +95,4 @@ def _reader(
             sites["response"],
         )
 
-    return jax.jit(jax.vmap(one, in_axes=(0, None)))
+    return Program(jax.vmap(one, in_axes=(0, None)))

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from bayesunmix.chemistry.stoichiometry import site_weights
 from bayesunmix.fit.forward import ForwardModel
 from bayesunmix.fit.pixel_thickness import PixelThickness
+from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.density import MOST_PROGRAMS, FlatModel, flatten_model
 from bayesunmix.inference.sharding import over_devices
 from bayesunmix.models.abundance import AbundancePrior
@@ -38,9 +39,9 @@ FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 
 # Run operation by operation, these would compile each operation by itself.
-compiled_spectra = jax.jit(spectra)
-compiled_weights = jax.jit(component_weights)
-compiled_answered = jax.jit(answered)
+compiled_spectra = Program(spectra)
+compiled_weights = Program(component_weights)
+compiled_answered = Program(answered)
 
 # Counts are an imperfect measure of mass thickness (dose, diffraction, shadows of the holder): this joins the relative
 # sd of the film's mass thickness in the prior of the scale between them.

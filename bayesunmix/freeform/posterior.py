@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.fit.model_data import log_odds_at
+from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.density import FlatModel, compiled, compiling, flatten_model
 from bayesunmix.inference.laplace import laplace_draws
 from bayesunmix.inference.map_estimate import MapEstimate, ValueAndGradient, descend, find_map
@@ -92,7 +93,7 @@ class FreePosterior:
             return free_endmembers(data, model.constrain(flat, data))
 
         flat = jnp.asarray(z.reshape(-1, z.shape[-1]))
-        mapped = jax.jit(lambda flat, data: jax.lax.map(lambda v: one(v, data), flat, batch_size=64))(
+        mapped = Program(lambda flat, data: jax.lax.map(lambda v: one(v, data), flat, batch_size=64))(
             flat, self.data
         )
         return np.asarray(mapped).reshape(*z.shape[:-1], *mapped.shape[1:])
