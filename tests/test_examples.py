@@ -61,6 +61,7 @@ def example(name: str) -> dict[str, Any]:
     return runpy.run_path(str(EXAMPLES / name), run_name="example")
 
 
+@pytest.mark.calibration
 @pytest.mark.slow
 def test_the_readme_code_unmixes_a_file(
     simulated: SimulatedMap, folder: Path, capsys: pytest.CaptureFixture[str]

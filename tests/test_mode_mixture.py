@@ -151,6 +151,7 @@ def runs() -> tuple[Result, Result, float]:
     return alone, both, apart[0]
 
 
+@pytest.mark.calibration
 def test_intervals_hold_both_modes(runs: tuple[Result, Result, float]) -> None:
     alone, both, apart = runs
     own, found = (
@@ -169,6 +170,7 @@ def test_intervals_hold_both_modes(runs: tuple[Result, Result, float]) -> None:
     assert high[1] - low[1] > high[0] - low[0] + 0.5 * apart
 
 
+@pytest.mark.calibration
 def test_the_fit_is_judged_by_the_best_mode_alone(runs: tuple[Result, Result, float]) -> None:
     alone, both, _ = runs
     for result in runs[:2]:

@@ -542,6 +542,7 @@ def killed(
     return out, arguments
 
 
+@pytest.mark.calibration
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal here")
 def test_a_killed_run_goes_on(killed: tuple[Path, list[str]], run: Run) -> None:
     out, arguments = killed

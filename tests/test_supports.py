@@ -181,6 +181,7 @@ def test_a_mode_alone_has_supports_too(truth: SimulatedMap) -> None:
     assert not [note for note in result.run["warnings"] if "is detected in" in note]
 
 
+@pytest.mark.calibration
 def test_free_endmembers_find_a_support(truth: SimulatedMap) -> None:
     phases = [{"name": name} for name in ("one", "two", "three")]
     result = unmixed(truth.image, phases, endmembers="free")
