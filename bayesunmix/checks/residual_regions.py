@@ -183,8 +183,9 @@ def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> 
     Returns
     -------
     dict
-        ``residual_regions``: a list of regions with spectrum, range, residual, excess counts, cause and the
-        probability of an accident anywhere in the scan; ``residual_scan``: threshold and what to expect of noise.
+        ``residual_regions``: a list of regions with spectrum, range, residual, excess counts, cause, the
+        elements whose main lines lie there and the probability of an accident anywhere in the scan;
+        ``residual_scan``: threshold and what to expect of noise.
     """
     edges = setup.image.channel_edges_keV
     fwhm = np.asarray(setup.forward.response.fwhm_keV(setup.image.energy_keV))
@@ -196,7 +197,7 @@ def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> 
         if segments.expected[k].sum() > 0.0
     ]
     windows = np.tile(2.0 * _half(edges, fwhm) + 1.0, len(spectra))
-    known = causes(setup)
+    known, main = causes(setup), main_lines(setup)
     rows = []
     for name, counts, mean in spectra:
         share = float(mean.sum() / max(observed.sum(), 1.0))
@@ -212,6 +213,7 @@ def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> 
                     "sign": "above the fit" if region.sigma > 0 else "below the fit",
                     "excess_counts": region.excess,
                     "cause": likeliest(region, known, width, share),
+                    "elements": [e for e, at in main if region.low_keV < at < region.high_keV],
                     "chance": float(-np.expm1(-expected_accidents(windows, abs(region.sigma)))),
                 }
             )
@@ -222,6 +224,20 @@ def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> 
         "global_threshold_sigma": global_threshold(windows),
     }
     return {"residual_regions": rows, "residual_scan": scan}
+
+
+def main_lines(setup: Setup) -> list[tuple[str, float]]:
+    """Return each of the sample's elements with the energy, on the axis, of its main family's strongest line."""
+    forward = setup.forward
+    found = []
+    for family in forward.families:
+        if family.main and not family.stray and family.element in forward.elements:
+            lines = forward.table.lines(family.element, family.family)
+            energy = np.array([line.energy_keV for line in lines])
+            detected = np.array([line.strength for line in lines]) * forward.detector.efficiency(energy)
+            at = float(forward.response.apparent_keV(energy[int(detected.argmax())]))
+            found.append((family.element, at))
+    return found
 
 
 def likeliest(region: Region, known: Sequence[Cause], fwhm_keV: float, share: float = 1.0) -> str:
