@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from bench import Options, Row
+from rich.progress import track
 
 from bayesunmix.xray import (
     Detector,
@@ -41,6 +43,8 @@ LINE_SD, LINE_KEV, ESCAPE_SD = {"K": 0.05, "L": 0.05, "M": 0.05}, 0.002, 0.3
 # A line is an element's own where no other line that matters beside it lies so near, in widths.
 APART_FWHM, MATTERS = 1.5, 0.05
 OWN_COUNTS = 500.0
+TOTALS, SHARES = (3e5, 3e6), (0.01, 0.001)
+SEEDS = range(4)
 
 
 @dataclass(frozen=True)
@@ -124,3 +128,39 @@ def read(sample: str, counts: FloatArray) -> Refinement:
         detector=DETECTOR,
         transmission=np.ones_like,
     )
+
+
+def rows(options: Options) -> list[Row]:
+    """Rows of spectra that hold nothing undeclared, and of those that do."""
+    seeds = SEEDS[:1] if options.quick else SEEDS
+    plain = [(sample, total, seed) for sample in SAMPLES for total in TOTALS for seed in seeds]
+    false = [
+        bool(read(sample, draw(sample, None, 0.0, total, seed).counts).shown)
+        for sample, total, seed in track(plain, description="nothing undeclared")
+    ]
+    held, others = [], []
+    every = [
+        (sample, added, total, share)
+        for sample in SAMPLES
+        for added in OTHERS[:: 3 if options.quick else 1]
+        for total in TOTALS
+        for share in SHARES
+        if added not in SAMPLES[sample]
+    ]
+    for number, (sample, added, total, share) in enumerate(track(every, description="an element more")):
+        drawn = draw(sample, added, share, total, 100 + number)
+        if drawn.own >= OWN_COUNTS:
+            shown = read(sample, drawn.counts).shown
+            held.append(added in shown)
+            others.append(bool(set(shown) - {added}))
+    return [
+        _row("spectra said to show an element, none being there", "at most 0.05", false),
+        _row("elements shown that have 500 counts on a line of their own", "at least 0.9", held),
+        _row("of these spectra, said to show another one, too", "at most 0.05", others),
+    ]
+
+
+def _row(what: str, asked: str, found: list[bool]) -> Row:
+    share, limit = float(np.mean(found)), float(asked.split()[-1])
+    holds = share <= limit if "most" in asked else share >= limit
+    return Row(what, asked, f"{share:.3f} ({sum(found)} of {len(found)})", holds)

@@ -14,7 +14,7 @@ A what was fitted, with its slopes by response and line ratios, and E_k one stan
     width of each line      2 %
     tail of each line       1 % of it from one to 2.5 and from 2.5 to 4 widths below
     escape peak             30 % of theory
-    sums of strong lines    0.3 % of the weaker one
+    sums of strong lines    0.3 % of the weaker one; with photons of C, N and O K 0.05 % of each line beside the fit
     absorption edges        a step of 5 % of the continuum
 
 So an element under lines of others is not shown, however many counts a fit gives it; one with a line of its own is, and
@@ -104,33 +104,32 @@ def evidence_for(
     mean = np.maximum(state.weights @ design, LEAST_MEAN)
     root = np.sqrt(mean)
     free = np.flatnonzero(state.weights > 0.0)
+    fitted, prior = np.concatenate([design[free], slopes]) / root, _prior(fit, free)
+    places = {columns[n][0][0]: place for place, n in enumerate(free.tolist()) if n < len(columns)}
+    places = {element: places[element] for element in found if element in places}
+    spectra = {
+        element: _families(fit, state, columns[free[place]], state.weights[free[place]], sources) / root
+        for element, place in places.items()
+    }
+    kept = np.delete(np.arange(len(fitted)), list(places.values()))
+    owner, errors = _errors(fit, state, columns, sources)
+    large = (errors**2 / mean).sum(axis=1) > LEAST_DEVIANCE
+    whose = tuple(columns[number][0][0] if number >= 0 else "" for number in owner[large])
+    residual = (fit.counts - mean) / root
+    rest = _Rest(fitted[kept], prior[np.ix_(kept, kept)], residual, whose, errors[large] / root)
+    sigmas, information = _sigmas(rest, spectra), fitted @ fitted.T + prior
+    return {
+        element: Evidence(sigmas[element], _swayed(information, state.weights, free, place, columns))
+        for element, place in places.items()
+    }
+
+
+def _prior(fit: Problem, free: npt.NDArray[np.intp]) -> Array:
+    """Information of the priors about free weights and smooth parameters."""
     sd = np.concatenate([np.minimum(fit.box.sd, SURER_SD), fit.columns.ratio_sd[fit.columns.adjustable]])
     prior = np.diag(np.concatenate([np.zeros(len(free)), sd**-2.0]))
     prior[: len(free), : len(free)] += fit.prior_information[np.ix_(free, free)]
-    fitted = np.concatenate([design[free], slopes]) / root
-    numbers = {columns[number][0][0]: number for number in free.tolist() if number < len(columns)}
-    numbers = {element: numbers[element] for element in found if element in numbers}
-    spectra = {
-        element: _families(fit, state, columns[number], state.weights[number], sources) / root
-        for element, number in numbers.items()
-    }
-    places = [int(np.searchsorted(free, number)) for number in numbers.values()]
-    kept = np.delete(np.arange(len(fitted)), places)
-    owner, errors = _errors(fit, state, columns, sources)
-    large = (errors**2 / mean).sum(axis=1) > LEAST_DEVIANCE
-    rest = _Rest(
-        fitted[kept],
-        prior[np.ix_(kept, kept)],
-        (fit.counts - mean) / root,
-        tuple(columns[number][0][0] if number >= 0 else "" for number in owner[large]),
-        errors[large] / root,
-    )
-    sigmas = _sigmas(rest, spectra)
-    information = fitted @ fitted.T + prior
-    return {
-        element: Evidence(sigmas[element], _swayed(information, state.weights, free, place, columns))
-        for element, place in zip(numbers, places, strict=True)
-    }
+    return prior
 
 
 @dataclass(frozen=True)
