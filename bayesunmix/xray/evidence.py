@@ -56,8 +56,8 @@ EDGES = ("K", "L3", "M5")
 # A soft partner piles up with all lines: each of them tells of it, and little is left open.
 SOFT_PILE_UP_SD = 5e-4
 SURER_SD = np.array([SOFT_PILE_UP_SD if name.startswith("pile_up_0") else np.inf for name in NAMES])
-# Errors that add less than this to the deviance change nothing.
-LEAST_DEVIANCE = 0.01
+# Errors that add less than this to the deviance change nothing, and of very many lines the largest are enough.
+LEAST_DEVIANCE, MOST_ERRORS = 0.01, 2000
 LEAST_COUNTS = 3.0
 # Share of a spectrum that everything else must leave to an element.
 LEAST_OWN = 1e-3
@@ -113,7 +113,8 @@ def evidence_for(
     }
     kept = np.delete(np.arange(len(fitted)), list(places.values()))
     owner, errors = _errors(fit, state, columns, sources)
-    large = (errors**2 / mean).sum(axis=1) > LEAST_DEVIANCE
+    deviance = (errors**2 / mean).sum(axis=1)
+    large = np.argsort(-deviance)[: min(MOST_ERRORS, int((deviance > LEAST_DEVIANCE).sum()))]
     whose = tuple(columns[number][0][0] if number >= 0 else "" for number in owner[large])
     residual = (fit.counts - mean) / root
     rest = _Rest(fitted[kept], prior[np.ix_(kept, kept)], residual, whose, errors[large] / root)
