@@ -144,6 +144,7 @@ def test_a_region_names_the_elements_whose_main_lines_lie_there(setup: Setup) ->
     lacking = observed * (1.0 - 0.5 * np.exp(-0.5 * ((setup.image.energy_keV - at) / 0.03) ** 2))
     rows = residual_regions(setup, lacking, Segments(observed[None], observed[None]))["residual_regions"]
     assert [row["elements"] for row in rows if row["low_keV"] < at < row["high_keV"]] == [[element]]
+    assert all(abs(row["energy_keV"] - at) < 0.3 for row in rows if element in row["elements"])
     assert {name for name, _ in main_lines(setup)} == set(setup.forward.elements)
 
 

@@ -61,6 +61,8 @@ TAIL_REACH = 4.0
 LINE, ESCAPE, PILE_UP, TAIL, EDGE = 1.0, 0.5, 0.5, 0.3, 0.3
 WEAKEST_LINE = 0.01
 STRONG_LINES = 8
+# Lines with this share of an element's main family decide how much of it there is.
+MAIN_LINE = 0.2
 # Below this score (log) no cause is named.
 LEAST_SCORE = -6.0
 
@@ -213,7 +215,7 @@ def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> 
                     "sign": "above the fit" if region.sigma > 0 else "below the fit",
                     "excess_counts": region.excess,
                     "cause": likeliest(region, known, width, share),
-                    "elements": [e for e, at in main if region.low_keV < at < region.high_keV],
+                    "elements": _touched(region, main, width),
                     "chance": float(-np.expm1(-expected_accidents(windows, abs(region.sigma)))),
                 }
             )
@@ -227,7 +229,7 @@ def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> 
 
 
 def main_lines(setup: Setup) -> list[tuple[str, float]]:
-    """Return each of the sample's elements with the energy, on the axis, of its main family's strongest line."""
+    """Return the sample's elements with the energies, on the axis, of the strong lines of their main families."""
     forward = setup.forward
     found = []
     for family in forward.families:
@@ -235,9 +237,15 @@ def main_lines(setup: Setup) -> list[tuple[str, float]]:
             lines = forward.table.lines(family.element, family.family)
             energy = np.array([line.energy_keV for line in lines])
             detected = np.array([line.strength for line in lines]) * forward.detector.efficiency(energy)
-            at = float(forward.response.apparent_keV(energy[int(detected.argmax())]))
-            found.append((family.element, at))
+            strong = energy[detected >= MAIN_LINE * detected.sum()]
+            found += [(family.element, float(at)) for at in forward.response.apparent_keV(strong)]
     return found
+
+
+def _touched(region: Region, main: Sequence[tuple[str, float]], fwhm_keV: float) -> list[str]:
+    """Elements with a main line within half a width of a region: the counts there are partly its own."""
+    low, high = region.low_keV - 0.5 * fwhm_keV, region.high_keV + 0.5 * fwhm_keV
+    return list(dict.fromkeys(element for element, at in main if low < at < high))
 
 
 def likeliest(region: Region, known: Sequence[Cause], fwhm_keV: float, share: float = 1.0) -> str:
