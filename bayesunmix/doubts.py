@@ -29,6 +29,7 @@ from bayesunmix.severity import (
     VARIATION,
     Distrust,
     Reservation,
+    join,
 )
 from bayesunmix.verdict import ESS_PER_CHAIN, NEAR_NATS, NOISE_CHANCE, POINT, RHAT_LIMIT, RIVAL_NATS
 
@@ -310,11 +311,13 @@ def misfit_of_spectra(fit: dict[str, Any]) -> list[str]:
     beyond = [region for region in fit["residual_regions"] if region["chance"] < NOISE_CHANCE]
     if beyond:
         worst = max(beyond, key=lambda region: abs(region["sigma"]))
+        touched = dict.fromkeys(element for region in beyond for element in region.get("elements", ()))
+        whose = f"the intervals of {join(touched)}" if touched else "intervals"
         many = "One region" if len(beyond) == 1 else f"{len(beyond)} regions"
         text = (
             f"{many} of the spectra leave{'s' if len(beyond) == 1 else ''} the fit by more than noise explains, the "
             f"largest by {abs(worst['sigma']):.0f} sigma at {worst['energy_keV']:.2f} keV in {worst['spectrum']} "
-            f"(perhaps {worst['cause']}): intervals do not hold that."
+            f"(perhaps {worst['cause']}): {whose} do not hold that."
         )
         said.append(Reservation(text, RESIDUALS))
     return said

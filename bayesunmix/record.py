@@ -81,6 +81,7 @@ def record(
         },
         "line_ratios": {"_".join(key): factor for key, factor in setup.spectrum.line_ratios.items()},
         "undeclared": setup.spectrum.found,
+        "undeclared_shown": list(setup.spectrum.shown),
         "lines": setup.forward.table.source,
         "film": {
             "thickness_nm": list(setup.forward.film.thickness_nm),

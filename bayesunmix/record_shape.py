@@ -50,6 +50,7 @@ _REGION = Exactly(
 _RESIDUAL_REGION = {
     **{name: str for name in ("spectrum", "cause")},
     **{name: float for name in ("low_keV", "high_keV", "energy_keV", "sigma", "excess_counts", "chance")},
+    "elements?": [str],
 }
 _RESIDUAL_SCAN = {
     name: float for name in ("threshold_sigma", "regions_expected_of_noise", "global_threshold_sigma")
@@ -134,6 +135,7 @@ RECORD = {
     "response?": {f"{name}?": _NUMBER_OR_NONE for name in ("gain", "offset_keV", "noise_eV", "fano")},
     "line_ratios?": dict,
     "undeclared?": Each(float),
+    "undeclared_shown?": [str],
     "film?": dict,
     "components?": [str],
     "supports?": [str],

@@ -7,6 +7,7 @@ verdict (`bayesunmix.verdict`) is made of them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 Severity = Literal["distrust", "reservation"]
@@ -84,3 +85,15 @@ def from_plain(parts: tuple[str, str, str]) -> str:
     severity, about, text = parts
     kinds = {kind.severity: kind for kind in (Reservation, Distrust)}
     return kinds[severity](text, about) if severity in kinds else text
+
+
+def join(parts: Iterable[str]) -> str:
+    """Join words as in a sentence.
+
+    Examples
+    --------
+    >>> join(["Nd", "Sm", "U"])
+    'Nd, Sm and U'
+    """
+    words = list(parts)
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""

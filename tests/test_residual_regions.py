@@ -18,6 +18,7 @@ from bayesunmix.checks.residual_regions import (
     find_regions,
     global_threshold,
     likeliest,
+    main_lines,
     pooled_residuals,
     residual_regions,
 )
@@ -135,6 +136,16 @@ def test_regions_of_a_map_have_their_spectrum_and_cause(setup: Setup) -> None:
     assert scan["threshold_sigma"] == THRESHOLD
     assert 0.0 < scan["regions_expected_of_noise"] < 1.0
     assert residual_regions(setup, observed, segments)["residual_regions"] == []
+
+
+def test_a_region_names_the_elements_whose_main_lines_lie_there(setup: Setup) -> None:
+    observed = setup.image.sum_spectrum().astype(float)
+    element, at = main_lines(setup)[-1]
+    lacking = observed * (1.0 - 0.5 * np.exp(-0.5 * ((setup.image.energy_keV - at) / 0.03) ** 2))
+    rows = residual_regions(setup, lacking, Segments(observed[None], observed[None]))["residual_regions"]
+    assert [row["elements"] for row in rows if row["low_keV"] < at < row["high_keV"]] == [[element]]
+    assert all(abs(row["energy_keV"] - at) < 0.3 for row in rows if element in row["elements"])
+    assert {name for name, _ in main_lines(setup)} == set(setup.forward.elements)
 
 
 def test_causes_are_those_of_the_map(setup: Setup) -> None:

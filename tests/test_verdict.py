@@ -175,6 +175,15 @@ def test_spectra_that_do_not_fit_are_told() -> None:
     (said,) = misfit_of_spectra(spectra(chances=(1e-4, 1e-9, 0.2)))
     assert said.startswith("2 regions of the spectra leave the fit")
     assert "by 6 sigma at 2.00 keV in Fp" in said
+    assert said.endswith(": intervals do not hold that.")
+
+
+def test_residuals_name_the_elements_whose_main_lines_they_touch() -> None:
+    fit = spectra(chances=(1e-4, 1e-9, 0.2))
+    for region, elements in zip(fit["residual_regions"], (["Al"], ["Re", "Al"], ["Ni"]), strict=True):
+        region["elements"] = elements
+    (said,) = misfit_of_spectra(fit)
+    assert said.endswith(": the intervals of Al and Re do not hold that.")
 
 
 def compositions(*rows: tuple[str, str, float, float, str]) -> pd.DataFrame:

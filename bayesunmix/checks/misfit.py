@@ -274,9 +274,9 @@ def _named(
 
 
 def _names(setup: Setup, component: int) -> list[str]:
-    """Elements of a component: of the undeclared ones all that were found."""
+    """Elements of a component: of the undeclared ones those that the total spectrum shows."""
     name = setup.forward.components[component]
-    return sorted(setup.spectrum.found) if name == "undeclared" else [name]
+    return sorted(setup.spectrum.shown) or ["undeclared signal"] if name == "undeclared" else [name]
 
 
 def _undeclared(setup: Setup, counts: FloatArray, templates: FloatArray) -> list[str]:

@@ -61,6 +61,8 @@ TAIL_REACH = 4.0
 LINE, ESCAPE, PILE_UP, TAIL, EDGE = 1.0, 0.5, 0.5, 0.3, 0.3
 WEAKEST_LINE = 0.01
 STRONG_LINES = 8
+# Lines with this share of an element's main family decide how much of it there is.
+MAIN_LINE = 0.2
 # Below this score (log) no cause is named.
 LEAST_SCORE = -6.0
 
@@ -183,8 +185,9 @@ def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> 
     Returns
     -------
     dict
-        ``residual_regions``: a list of regions with spectrum, range, residual, excess counts, cause and the
-        probability of an accident anywhere in the scan; ``residual_scan``: threshold and what to expect of noise.
+        ``residual_regions``: a list of regions with spectrum, range, residual, excess counts, cause, the
+        elements whose main lines lie there and the probability of an accident anywhere in the scan;
+        ``residual_scan``: threshold and what to expect of noise.
     """
     edges = setup.image.channel_edges_keV
     fwhm = np.asarray(setup.forward.response.fwhm_keV(setup.image.energy_keV))
@@ -196,7 +199,7 @@ def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> 
         if segments.expected[k].sum() > 0.0
     ]
     windows = np.tile(2.0 * _half(edges, fwhm) + 1.0, len(spectra))
-    known = causes(setup)
+    known, main = causes(setup), main_lines(setup)
     rows = []
     for name, counts, mean in spectra:
         share = float(mean.sum() / max(observed.sum(), 1.0))
@@ -212,6 +215,7 @@ def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> 
                     "sign": "above the fit" if region.sigma > 0 else "below the fit",
                     "excess_counts": region.excess,
                     "cause": likeliest(region, known, width, share),
+                    "elements": _touched(region, main, width),
                     "chance": float(-np.expm1(-expected_accidents(windows, abs(region.sigma)))),
                 }
             )
@@ -222,6 +226,26 @@ def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> 
         "global_threshold_sigma": global_threshold(windows),
     }
     return {"residual_regions": rows, "residual_scan": scan}
+
+
+def main_lines(setup: Setup) -> list[tuple[str, float]]:
+    """Return the sample's elements with the energies, on the axis, of the strong lines of their main families."""
+    forward = setup.forward
+    found = []
+    for family in forward.families:
+        if family.main and not family.stray and family.element in forward.elements:
+            lines = forward.table.lines(family.element, family.family)
+            energy = np.array([line.energy_keV for line in lines])
+            detected = np.array([line.strength for line in lines]) * forward.detector.efficiency(energy)
+            strong = energy[detected >= MAIN_LINE * detected.sum()]
+            found += [(family.element, float(at)) for at in forward.response.apparent_keV(strong)]
+    return found
+
+
+def _touched(region: Region, main: Sequence[tuple[str, float]], fwhm_keV: float) -> list[str]:
+    """Elements with a main line within half a width of a region: the counts there are partly its own."""
+    low, high = region.low_keV - 0.5 * fwhm_keV, region.high_keV + 0.5 * fwhm_keV
+    return list(dict.fromkeys(element for element, at in main if low < at < high))
 
 
 def likeliest(region: Region, known: Sequence[Cause], fwhm_keV: float, share: float = 1.0) -> str:

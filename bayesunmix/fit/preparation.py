@@ -25,7 +25,7 @@ from bayesunmix.fit.pixel_choice import LeftOut, choose_pixels
 from bayesunmix.fit.pixel_thickness import PixelThickness, pixel_thickness
 from bayesunmix.memory import check_preparation
 from bayesunmix.phase import Phase
-from bayesunmix.severity import UNDECLARED, Reservation
+from bayesunmix.severity import UNDECLARED, Reservation, join
 from bayesunmix.threads import single_thread
 from bayesunmix.xray import Detector, LineTable, Refinement, calibrate, refine, thin_film_factor
 from bayesunmix.xray.atomic import FAMILIES
@@ -137,7 +137,7 @@ def _prepared(image: SpectrumImage, config: RunConfig) -> Setup:
     off = axis.note()
     notes += [*doubts, *([off] if off else [])]
     if refined.found:
-        notes.append(_undeclared_note(refined.found))
+        notes += _undeclared_notes(refined, _main_families(refined.counts, sample.elements, table, detector))
     # Refined ratios inside a family keep its total; a factor of the alpha line is one of that line.
     table = with_factors(refined.table, config, detector)
     lines = _line_energies((*sources, *stray), table)
@@ -368,14 +368,45 @@ def _has_lines(element: str, table: LineTable, low: float, high: float, notes: l
     return False
 
 
-def _undeclared_note(found: dict[str, float]) -> str:
-    """Say which elements were found that nobody declared, and what to do."""
-    names = ", ".join(f"{element} ({counts:.0f} counts)" for element, counts in found.items())
-    text = (
-        f"The total spectrum shows lines of elements that were not declared: {names}. They were fitted together as "
-        "stray signal; name them in `sample.elements` if the sample holds them, else in `sample.stray`."
-    )
-    return Reservation(text, UNDECLARED)
+def _undeclared_notes(refined: Refinement, mains: dict[str, str]) -> list[str]:
+    """Say which elements were found that nobody declared: those that are there, and those that may not be.
+
+    Parameters
+    ----------
+    refined
+        What was found, and what speaks for it.
+    mains
+        Main family of each element of the sample.
+    """
+    counted = {element: f"{element} ({counts:.0f} counts)" for element, counts in refined.found.items()}
+    shown = [text for element, text in counted.items() if element in refined.shown]
+    unsure = [element for element in counted if element not in refined.shown]
+    said: list[str] = []
+    if shown:
+        text = (
+            f"The total spectrum shows lines of elements that were not declared: {', '.join(shown)}. They were fitted "
+            "together as stray signal; name them in `sample.elements` if the sample holds them, else in `sample.stray`."
+        )
+        said.append(Reservation(text, UNDECLARED))
+    if unsure:
+        text = (
+            "What the declared elements leave of the total spectrum was fitted with stray lines of "
+            f"{join(counted[element] for element in unsure)}; errors of line shapes and ratios can look the same, so "
+            "none of these need be there."
+        )
+        swayed = {family for element in unsure for family in refined.evidence[element].sways}
+        moved = [element for element, family in mains.items() if f"{element}_{family}" in swayed]
+        doubt = f"{text} The counts of {join(moved)} depend on it by more than their error."
+        said.append(Reservation(doubt, UNDECLARED) if moved else text)
+    return said
+
+
+def _main_families(
+    counts: dict[str, float], elements: Sequence[str], table: LineTable, detector: Detector
+) -> dict[str, str]:
+    """Return the main family of each element that has one among the counts, which are keyed ``Fe_K``."""
+    seen = {e: [family for family in FAMILIES if f"{e}_{family}" in counts] for e in elements}
+    return {e: main_family(e, families, table, detector) for e, families in seen.items() if families}
 
 
 def mean_composition(
@@ -393,9 +424,9 @@ def mean_composition(
         As declared.
     """
     atoms = []
+    mains = _main_families(counts, elements, table, detector)
     for element in elements:
-        found = [family for family in FAMILIES if f"{element}_{family}" in counts]
-        main = main_family(element, found, table, detector) if found else None
+        main = mains.get(element)
         strength = table.detected_strength(element, main, detector.efficiency) if main else 1.0
         atoms.append(counts.get(f"{element}_{main}", 0.0) / strength)
     # Every element absorbs a little: none is known to be missing.

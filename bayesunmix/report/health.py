@@ -260,11 +260,19 @@ def _pinned_check(run: dict[str, Any]) -> list[Check]:
 def _undeclared_check(run: dict[str, Any]) -> list[Check]:
     if "undeclared" not in run:
         return []
-    elements = run["undeclared"]
-    found = ", ".join(f"{element} {_counts(number)}" for element, number in elements.items()) or "none"
-    meaning = "Elements that nobody declared and whose lines the total spectrum shows, with their counts."
-    remedy = "Declare them in `sample.elements`, or in `sample.stray`."
-    return [Check(UNDECLARED, found, "reservation" if elements else "good", meaning, remedy)]
+    elements = {element: f"{element} {_counts(number)}" for element, number in run["undeclared"].items()}
+    # Earlier versions took all of them as shown.
+    shown = run.get("undeclared_shown", list(elements))
+    sure = ", ".join(text for element, text in elements.items() if element in shown)
+    unsure = ", ".join(text for element, text in elements.items() if element not in shown)
+    found = "; ".join(part for part in (sure, unsure and f"perhaps {unsure}") if part) or "none"
+    meaning = (
+        "Elements that nobody declared and whose lines the total spectrum shows, with their counts; perhaps: their "
+        "lines were fitted, and errors of line shapes and ratios can look the same."
+    )
+    remedy = "Declare those that are there in `sample.elements`, or in `sample.stray`."
+    mark = "reservation" if sure else "note" if unsure else "good"
+    return [Check(UNDECLARED, found, mark, meaning, remedy)]
 
 
 def _places_check(run: dict[str, Any]) -> list[Check]:

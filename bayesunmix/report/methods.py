@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bayesunmix.report.words import join
+from bayesunmix.severity import join
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result

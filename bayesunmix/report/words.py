@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from bayesunmix.plot.style import element_order
 from bayesunmix.report.supports import supports_note
 from bayesunmix.report.tables import STATED, UNTESTED
 from bayesunmix.rounding import composition_text
+from bayesunmix.severity import join
 
 if TYPE_CHECKING:
     from bayesunmix.result import Result
@@ -160,18 +160,6 @@ def phase_number_words(facts: dict[str, Any]) -> list[str]:
             f"score by {after['gain']:+.1f} ± {after['gain_se']:.1f} nats."
         )
     return said
-
-
-def join(parts: Iterable[str]) -> str:
-    """Join words as in a sentence.
-
-    Examples
-    --------
-    >>> join(["Nd", "Sm", "U"])
-    'Nd, Sm and U'
-    """
-    words = list(parts)
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
 
 
 def _declared(phase: dict[str, Any]) -> list[str]:

@@ -37,6 +37,7 @@ from bayesunmix.shares import ratio_of
 from bayesunmix.xray.calibration import Calibration, poisson_deviance
 from bayesunmix.xray.continuum import ContinuumCorrection, ThickPart
 from bayesunmix.xray.detector import Detector
+from bayesunmix.xray.evidence import Evidence, evidence_for
 from bayesunmix.xray.lines import LineTable, line_group
 from bayesunmix.xray.response import Response
 from bayesunmix.xray.scoring import LEAST_MEAN, Box, Problem, State
@@ -90,6 +91,8 @@ class Refinement:
         Correction of the physical continuum.
     found
         Counts of elements that nobody declared, strongest first.
+    evidence
+        What speaks for each of these.
     counts
         Counts of each family, keyed ``Fe_K``.
     bonded_k_beta_eV
@@ -108,6 +111,7 @@ class Refinement:
     line_ratios: dict[tuple[str, str, str], float]
     continuum: ContinuumCorrection
     found: dict[str, float]
+    evidence: dict[str, Evidence]
     counts: dict[str, float]
     bonded_k_beta_eV: float
     deviance: float
@@ -119,6 +123,11 @@ class Refinement:
     def response_at(self, theta: Array) -> Response:
         """Response of other parameters, in the order of `NAMES`."""
         return response_of(theta, self.partners)
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Elements found that errors of everything else cannot look like."""
+        return tuple(element for element in self.found if self.evidence[element].shown)
 
     @property
     def deviance_per_dof(self) -> float:
@@ -282,6 +291,7 @@ def _summary(
         ratios,
         correction,
         undeclared,
+        evidence_for(undeclared, fit, state, columns, sources),
         counts,
         float(state.theta[-1]),
         deviance,
