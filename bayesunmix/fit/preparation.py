@@ -389,14 +389,15 @@ def _undeclared_notes(refined: Refinement, mains: dict[str, str]) -> list[str]:
         )
         said.append(Reservation(text, UNDECLARED))
     if unsure:
+        they, them = ("it", "it") if len(unsure) == 1 else ("they", "them")
         text = (
-            "What the declared elements leave of the total spectrum was fitted with stray lines of "
-            f"{join(counted[element] for element in unsure)}; errors of line shapes and ratios can look the same, so "
-            "none of these need be there."
+            "What the declared elements leave of the total spectrum was fitted as stray signal of "
+            f"{join(counted[element] for element in unsure)}. Errors of line shapes and line ratios can look the same: "
+            f"{they} need not be there."
         )
         swayed = {family for element in unsure for family in refined.evidence[element].sways}
         moved = [element for element, family in mains.items() if f"{element}_{family}" in swayed]
-        doubt = f"{text} The counts of {join(moved)} depend on it by more than their error."
+        doubt = f"{text} Without {them}, the counts of {join(moved)} change by more than their error."
         said.append(Reservation(doubt, UNDECLARED) if moved else text)
     return said
 
