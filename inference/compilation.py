@@ -19,7 +19,7 @@ UNOPTIMISED: dict[str, bool | int] = {"xla_backend_optimization_level": 0}
 
 
 class Program:
-    """A function compiled for each new shape of its arguments, as by `jax.jit`; it may not be called inside another.
+    """A function compiled for each new shape of its arguments, as by `jax.jit`; called inside another, a part of that.
 
     Parameters
     ----------
@@ -39,7 +39,9 @@ class Program:
 
     def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401
         """Call the program; compile it first where it has not been for these shapes."""
-        return self._compiled(*arguments)
+        # JAX takes options for outermost programs alone.
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
+        return self._function(*arguments) if traced else self._compiled(*arguments)
 
     def lower(self, *arguments: Any) -> Any:  # noqa: ANN401
         """Trace the function without compiling it, see `jax.stages.Lowered`."""

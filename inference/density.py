@@ -76,7 +76,7 @@ def flatten_model(model: Callable[..., None], data: object, example: Sites) -> F
         return sites
 
     # Compiled, both maps shed the likelihood, on which their results do not depend.
-    return FlatModel(potential, jax.jit(to_sites), jax.jit(to_vector), int(vector.size), _blocks(structure))
+    return FlatModel(potential, Program(to_sites), Program(to_vector), int(vector.size), _blocks(structure))
 
 
 def _blocks(structure: Sites) -> dict[str, slice]:

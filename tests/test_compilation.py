@@ -48,3 +48,12 @@ def test_this_jax_knows_the_option_or_is_older() -> None:
 
 def test_traced_program_has_text() -> None:
     assert "add" in Program(lambda x: x + 1.0).lower(jnp.ones(2)).as_text()
+
+
+def test_program_inside_others_is_a_part_of_them() -> None:
+    square = Program(lambda x, power: (x ** power["of"]).sum())
+    x, power = jnp.arange(1.0, 4.0), {"of": 2.0}
+    assert float(Program(lambda x: 2.0 * square(x, power))(x)) == 28.0
+    np.testing.assert_allclose(jax.jit(jax.grad(square))(x, power), 2.0 * x)
+    mapped = Program(lambda x: jax.lax.map(lambda one: square(one, power), x))(x[:, None])
+    np.testing.assert_allclose(mapped, x**2)
