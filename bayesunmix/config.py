@@ -164,6 +164,7 @@ class RunConfig:
         """
         if not isinstance(data, Mapping):
             raise InputError("config", "be a table of tables", f"is {shown(data)}")
+        data = _python(data)
         _check_keys(
             "", data, ("map", "sample", "instrument", "xray", "phases", "inference", "output", "simulate")
         )
@@ -411,6 +412,16 @@ def _resolve_path(values: dict[str, Any], folder: Path | None) -> dict[str, Any]
     if isinstance(values.get("table"), str):
         values["table"] = (folder or Path()) / values["table"]
     return values
+
+
+def _python(value: object) -> Any:  # noqa: ANN401 - a tree of whatever is given
+    """Turn NumPy's arrays and numbers, wherever they stand, into Python's."""
+    if isinstance(value, Mapping):
+        return {key: _python(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [_python(entry) for entry in value]
+    # Nothing of NumPy's is here that has not been imported: `--help` must be instant.
+    return value.tolist() if type(value).__module__ == "numpy" and hasattr(value, "tolist") else value
 
 
 def _plain(value: object) -> Any:  # noqa: ANN401 - a tree of whatever TOML holds

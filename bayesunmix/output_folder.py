@@ -32,7 +32,7 @@ from bayesunmix.output_settings import FIGURE_FORMATS, UNITS
 from bayesunmix.whole_file import whole_file
 
 RECORD, COMPARISON_RECORD, TABLES_RECORD = "run.json", "comparison.json", "tables.json"
-CHECKSUM = "checksum"
+CHECKSUM, CHECKSUMS = "checksum", "checksums"
 LOG = "run.log"
 LOCK, NEW, COMPLETE = ".lock", ".new", ".complete"
 # What makes no folder a used one.
@@ -219,6 +219,41 @@ def without_checksum(record: dict[str, Any]) -> dict[str, Any]:
 def _checksum(said: dict[str, Any]) -> str:
     """Return the same for the same values, however their text is laid out."""
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def checksums_of(folder: Path, *names: str) -> dict[str, str]:
+    """Return the SHA-256 of files of a folder, for its record."""
+    sums = {}
+    for name in names:
+        with (folder / name).open("rb") as stored:
+            sums[name] = hashlib.file_digest(stored, "sha256").hexdigest()
+    return sums
+
+
+def check_unchanged(field: str, folder: Path, record: dict[str, Any]) -> None:
+    """Refuse a folder whose record, or a file that it has a checksum of, is not as it was written.
+
+    Parameters
+    ----------
+    field
+        Name of the folder's field as the user knows it.
+    folder
+        That of a result.
+    record
+        As read from it, checksums included.
+
+    Raises
+    ------
+    InputError
+    """
+    known = record.get(CHECKSUMS, {})
+    changed = [name for name in known if checksums_of(folder, name)[name] != known[name]]
+    if was_changed(record):
+        changed.insert(0, RECORD)
+    if changed:
+        got = f'{changed[0]} in "{folder}" was changed after it was written'
+        remedy = f"Where that was meant, delete {CHECKSUM} and {CHECKSUMS} in {RECORD}."
+        raise InputError(field, "be the output folder of a finished run", got, remedy)
 
 
 def amend_record(folder: Path, warnings: Iterable[str] | None, names: Iterable[str]) -> None:

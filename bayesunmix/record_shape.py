@@ -158,6 +158,7 @@ RECORD = {
     "problems": [str],
     "warnings?": [str],
     "assumptions?": [str],
+    "checksums?": Exactly({"posterior.nc?": str}),
 }
 """The shape of ``run.json``."""
 

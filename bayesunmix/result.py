@@ -30,7 +30,7 @@ from bayesunmix.errors import (
     shown,
     unknown_keyword,
 )
-from bayesunmix.output_folder import CHECKSUM, settle, was_changed, without_checksum
+from bayesunmix.output_folder import check_unchanged, settle, without_checksum
 from bayesunmix.output_settings import UNITS, check_oxygen_unit
 from bayesunmix.report.budget_table import budget_table
 from bayesunmix.report.tables import BY_ATOMS, BY_WEIGHT, STATED, composition_table
@@ -542,8 +542,5 @@ def open_result(folder: str | Path) -> Result:
     wrong = damage(tree, run)
     if wrong:
         raise InputError("DIR", "be the output folder of a finished run", f'"{path}" is damaged: {wrong}')
-    if was_changed(run):
-        got = f'run.json in "{path}" was changed after it was written'
-        remedy = f"Where that was meant, delete its {CHECKSUM}."
-        raise InputError("DIR", "be the output folder of a finished run", got, remedy)
+    check_unchanged("DIR", path, run)
     return Result(tree, without_checksum(run))

@@ -33,6 +33,7 @@ from bayesunmix.progress import Reporter
 from bayesunmix.report.files import write_result
 from bayesunmix.result import Result, open_result
 from bayesunmix.run_facts import run_facts, versions
+from bayesunmix.threads import ONE_MODEL
 
 if TYPE_CHECKING:
     from bayesunmix.checks.identifiability import Known
@@ -157,7 +158,9 @@ def run_image(
     """
     reporter = Reporter(progress)
     if out is None:
-        return _computed(_prepared(image, config, reporter, files=False), config, None, seed, False, reporter)
+        setup = _prepared(image, config, reporter, files=False)
+        with ONE_MODEL:
+            return _computed(setup, config, None, seed, False, reporter)
     check_folder(out, go_on=overwrite or resume)
     setup = _prepared(image, config, reporter, files=True)
     with claimed(out):
@@ -166,7 +169,8 @@ def run_image(
             found = _finished(out, run_facts(setup.image, config, seed))
             if found is not None:
                 return found
-        return _computed(setup, config, out, seed, resume, reporter)
+        with ONE_MODEL:
+            return _computed(setup, config, out, seed, resume, reporter)
 
 
 def _import_stages(*, files: bool) -> None:

@@ -253,9 +253,10 @@ class XrayConfig:
         if self.table is not None:
             if not isinstance(self.table, str | Path):
                 raise InputError("xray.table", "be the name of a JSON file", f"is {shown(self.table)}")
-            if not Path(self.table).is_file():
-                raise InputError("xray.table", "be an existing JSON file", f'"{self.table}" is not there')
-            _set(self, table=Path(self.table))
+            table = check_path("xray.table", self.table)
+            if not table.is_file():
+                raise InputError("xray.table", "be an existing JSON file", f'"{table}" is not there')
+            _set(self, table=table)
         for name, limits in (("k_factors", K_FACTOR_LIMITS), ("zeta_factors", ZETA_FACTOR_LIMITS)):
             _set(self, **{name: _factors(f"xray.{name}", getattr(self, name), *limits)})
         for key in ("Si_K", "Si_Ka"):
@@ -491,4 +492,4 @@ def _set(config: object, **values: object) -> None:
 
 
 def is_list(value: object) -> TypeGuard[Sequence[object]]:
-    return isinstance(value, Sequence) and not isinstance(value, str)
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)

@@ -1,10 +1,14 @@
-"""How many cores matrix products use."""
+"""What threads of a process share: the cores of matrix products, and NumPyro's place for the model that is traced."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from threading import RLock
 
 from threadpoolctl import threadpool_limits
+
+# NumPyro keeps the handlers of a model in one stack for the whole process: models of two threads would mix in it.
+ONE_MODEL = RLock()
 
 
 def single_thread() -> AbstractContextManager[object]:

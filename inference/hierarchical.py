@@ -16,6 +16,7 @@ import numpy.typing as npt
 from numpyro.infer import MCMC, NUTS, init_to_uniform
 
 from bayesunmix.inference.compilation import Program
+from bayesunmix.threads import ONE_MODEL
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -90,6 +91,7 @@ class ModelSampler:
 
     def sample(self, data: Any, seed: int) -> ModelDraws:  # noqa: ANN401 - any pytree
         """Draw from the posterior given the data."""
-        sites, fields = self._run(jax.random.PRNGKey(seed), data)
+        with ONE_MODEL:
+            sites, fields = self._run(jax.random.PRNGKey(seed), data)
         draws = {name: np.asarray(value) for name, value in sites.items()}
         return ModelDraws(draws, int(fields["diverging"].sum()), float(fields["num_steps"].mean()))

@@ -11,8 +11,9 @@ import pytest
 import xarray as xr
 
 from bayesunmix.config import RunConfig
+from bayesunmix.data.masks import flagged_pixels
 from bayesunmix.errors import InputError
-from bayesunmix.output_folder import write_record
+from bayesunmix.output_folder import checksums_of, write_record
 from bayesunmix.result import open_result
 from bayesunmix.saved import damage
 from bayesunmix.xray import LineTable
@@ -276,8 +277,25 @@ def test_a_record_that_was_changed_is_told_as_such(tmp_path: Path, change: dict[
     (tmp_path / "run.json").write_text(json.dumps(record))
     assert open_result(tmp_path).run == {**run, **parts}
     (tmp_path / "run.json").write_text(json.dumps({**record, **change}))
-    with pytest.raises(InputError, match=r"was changed after it was written. Where .* delete its checksum"):
+    with pytest.raises(
+        InputError, match=r"run.json .* was changed after it was written. Where .* delete checksum"
+    ):
         open_result(tmp_path)
     del record["checksum"]
     (tmp_path / "run.json").write_text(json.dumps(record))
     assert open_result(tmp_path).run == {**run, **parts}
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+def test_a_posterior_that_was_changed_is_told_as_such(tmp_path: Path, place: float) -> None:
+    tree, run = saved()
+    tree.to_netcdf(tmp_path / "posterior.nc", engine="h5netcdf")
+    sums = checksums_of(tmp_path, "posterior.nc")
+    write_record(tmp_path, {**run, "checksums": sums})
+    assert open_result(tmp_path).run["checksums"] == sums
+    content = bytearray((tmp_path / "posterior.nc").read_bytes())
+    content[int(place * len(content))] ^= 0x10
+    (tmp_path / "posterior.nc").write_bytes(content)
+    for read in (open_result, flagged_pixels):
+        with pytest.raises(InputError, match=r"was changed after it was written|cannot be read|is damaged"):
+            read(tmp_path)

@@ -11,6 +11,7 @@ import pytest
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.counts import read_counts
 from bayesunmix.data.image import SpectrumImage
+from bayesunmix.data.io import save
 from bayesunmix.data.masks import read_mask
 from bayesunmix.errors import BayesUnmixWarning, InputError
 from bayesunmix.fit.pixel_choice import choose_pixels
@@ -220,6 +221,26 @@ def test_masks_are_read_from_arrays_and_pictures(tmp_path: Path) -> None:
         read_mask(tmp_path / "flipped.npy", (6, 8))
     with pytest.raises(InputError, match="must be a readable file"):
         read_mask(tmp_path / "broken.npy", (6, 8))
+
+
+@pytest.mark.parametrize("name", ["cut.hspy", "cut.tif", "cut.bcf", "cut.dm4", "words.toml"])
+def test_a_mask_that_cannot_be_read_is_one_line(
+    tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Readers run in a process of their own for masks, too: a damaged file may end it."""
+    (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(200))
+    with pytest.raises(InputError, match=rf"^`map.mask` must be .*{name}"):
+        read_mask(tmp_path / name, (6, 8), "map.mask")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_mask_in_a_file_of_hyperspy(tmp_path: Path) -> None:
+    save(make(corner()), tmp_path / "map.hspy")
+    with pytest.raises(InputError, match=r"must have the shape 6 x 8 of the map"):
+        read_mask(tmp_path / "map.hspy", (6, 8))
+    hyperspy = pytest.importorskip("hyperspy.api")
+    hyperspy.signals.Signal2D(corner().astype(np.uint8)).save(tmp_path / "mask.hspy")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.hspy", (6, 8)), corner())
 
 
 def test_ranges_of_the_command_line() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bayesunmix.data.contents import Held, contents
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
@@ -32,6 +33,7 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {"JEOL": {"SI_dtype": np.uint16}}
 # number of the chunks (facts from RosettaSciIO's Bruker reader, checked against the sizes of real files).
 _BRUKER_MAGIC, _BRUKER_HEADER, _BRUKER_CHUNK_SIZE, _BRUKER_CHUNKS = b"AAMVHFSS", 0x118, 0x128, 0x148
 _MESSAGE_LENGTH = 160
+PICTURES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")
 
 
 def read_image(
@@ -100,6 +102,38 @@ def read_contents(file: Path, opened: Callable[[int], None] = lambda _: None) ->
             raise _unreadable(file, error) from None
 
 
+def read_array(file: Path, opened: Callable[[int], None] = lambda _: None) -> npt.NDArray[Any]:
+    """Read the one array of a picture, or of a file with one signal; see `read_image`.
+
+    Of a colour picture it is what is not black; how opaque it is does not matter.
+
+    Raises
+    ------
+    InputError
+        With the field ``MAP``, if the file is unreadable or holds several signals.
+    """
+    with quiet():
+        try:
+            if file.suffix.lower() in PICTURES:
+                picture = np.asarray(importlib.import_module("imageio.v3").imread(file))
+                coloured = picture.ndim == 3 and picture.shape[-1] in (3, 4)
+                return np.asarray(picture[..., :3].any(axis=-1)) if coloured else picture
+            if not _readers(file):
+                raise InputError(
+                    FIELD, "be an array, a picture or a file that HyperSpy reads", f'is "{file}"'
+                )
+            signals, _ = _open(file)
+            if len(signals) != 1:
+                got = f'"{file}" holds {len(signals)} signals'
+                raise InputError(FIELD, "hold one signal", got)
+            opened(int(signals[0].data.nbytes))
+            return np.asarray(signals[0].data)
+        except (InputError, MemoryError):
+            raise
+        except Exception as error:  # as above
+            raise _unreadable(file, error) from None
+
+
 def check_format(file: Path) -> None:
     """Raise `InputError` unless `file` exists and HyperSpy reads files of its kind."""
     if not file.exists():
@@ -130,9 +164,11 @@ def _open(file: Path) -> tuple[list[HyperSpySignal], str]:
     """Return the signals of a file and the name of the reader: the first for its extension that can read it."""
     failures: list[Exception] = []
     for reader in _readers(file):
-        for lazy in (True, False):
+        try:
+            return _signals(file, reader, lazy=True), reader
+        except Exception:  # a reader that is never lazy, or a file that it cannot read
             try:
-                return _signals(file, reader, lazy), reader
+                return _signals(file, reader, lazy=False), reader
             except Exception as error:
                 failures.append(error)
     # A reader that is not installed might have read what the others could not.

@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from bayesunmix.data.counts import shape_text
 from bayesunmix.errors import InputError, check_path
+from bayesunmix.output_folder import check_unchanged
 
 Mask = npt.NDArray[np.bool_]
-
-_PICTURES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")
 
 
 def bounding_box(mask: Mask) -> tuple[slice, slice]:
@@ -45,8 +44,8 @@ def read_mask(path: str | Path, shape: tuple[int, int], field: str = "mask") -> 
         raise InputError(field, "be a file", f'"{file}" is none')
     try:
         values = _values(file)
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(field, error.must, error.got, error.remedy) from None
     except Exception as error:
         # Readers raise whatever they like about a damaged file.
         reason = str(error) or type(error).__name__
@@ -70,9 +69,12 @@ def flagged_pixels(folder: str | Path, shape: tuple[int, int] | None = None, fie
             raise InputError(field, "be the output folder of a finished run", f'"{path}" holds no {name}')
     try:
         run = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        check_unchanged(field, path, run)
         with xr.open_dataset(path / "posterior.nc", group="maps", engine="h5netcdf") as maps:
             flagged = flagged_of(maps.load(), run)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can make its readers stumble anywhere
         got = f'"{path}" cannot be read: {error}'
         raise InputError(field, "be the output folder of a finished run", got) from None
     if shape is not None and flagged.shape != shape:
@@ -104,19 +106,9 @@ def _values(file: Path) -> npt.NDArray[Any]:
             if len(names) != 1:
                 raise ValueError(f"holds {len(names)} arrays, where one is needed")
             return np.asarray(arrays[names[0]])
-    if suffix in _PICTURES:
-        import imageio.v3
+    from bayesunmix.data.reader import array_apart
 
-        picture = np.asarray(imageio.v3.imread(file))
-        # Of a colour picture what is not black; how opaque it is does not matter.
-        coloured = picture.ndim == 3 and picture.shape[-1] in (3, 4)
-        return np.asarray(picture[..., :3].any(axis=-1)) if coloured else picture
-    import hyperspy.api
-
-    signal = hyperspy.api.load(str(file))
-    if isinstance(signal, list):
-        raise ValueError(f"holds {len(signal)} signals, where one is needed")
-    return np.asarray(signal.data)
+    return array_apart(file)
 
 
 def _mask_of(values: npt.NDArray[Any], shape: tuple[int, int], field: str, file: Path) -> Mask:

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.contents import Held
-from bayesunmix.data.files import FIELD, broken, read_contents, read_image
+from bayesunmix.data.files import FIELD, broken, read_array, read_contents, read_image
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.signals import Given
 from bayesunmix.errors import InputError
@@ -74,6 +75,10 @@ class Reader:
             line = ""
         answer: dict[str, Any] | None = json.loads(line) if line.endswith("\n") else None
         return answer
+
+    def took_too_long(self) -> bool:
+        """Whether the process, which has ended, did so over the processor time that a file is allowed."""
+        return self._process.wait() == -getattr(signals, "SIGXCPU", 1)
 
     def why_ended(self) -> str:
         """Say why the process ended, from its exit status.
@@ -149,8 +154,21 @@ def contents_apart(file: Path) -> tuple[Held, ...]:
     return tuple(Held(**{**one, "shape": tuple(one["shape"])}) for one in answer["contents"])
 
 
+def array_apart(file: Path) -> npt.NDArray[Any]:
+    """Read the one array of a picture or a signal in the reading process; see `bayesunmix.data.files.read_array`.
+
+    Raises
+    ------
+    InputError
+        As `read_array`, and if the reader crashes or never ends.
+    """
+    with _lock, tempfile.TemporaryDirectory(prefix="bayesunmix-", ignore_cleanup_errors=True) as folder:
+        _asked(file, {"array": f"{folder}/array.npy"})
+        return np.asarray(np.load(f"{folder}/array.npy", allow_pickle=False))
+
+
 def _asked(file: Path, wanted: dict[str, Any]) -> dict[str, Any]:
-    """Ask for a map, or for the contents where no folder is given for one; raise what the answer holds of errors."""
+    """Ask for an array, a map, or the contents where no place is given for either; raise what the answer holds."""
     request = {"file": str(file.absolute()), **wanted}
     try:
         answer = _answer(request, file)
@@ -173,9 +191,10 @@ def _answer(request: dict[str, Any], file: Path) -> dict[str, Any]:
         answer = _running[0].ask(request)
         if answer is not None:
             return answer
-        why = _running[0].why_ended()
+        why, over = _running[0].why_ended(), _running[0].took_too_long()
         stop_reader()
-        if fresh:
+        # Another process would take as long over it again.
+        if fresh or over:
             raise broken(file, why)
     raise AssertionError("unreachable")
 
@@ -207,6 +226,9 @@ def _served(request: dict[str, Any]) -> dict[str, Any]:
     file = Path(request["file"])
     try:
         _limit_cpu(_CPU_S_PER_BYTE * _size(file))
+        if "array" in request:
+            np.save(request["array"], read_array(file, _opened), allow_pickle=False)
+            return {}
         if "folder" not in request:
             return {"contents": [dataclasses.asdict(one) for one in read_contents(file, _opened)]}
         image = read_image(file, request["signal"], Given(**request["given"]), _opened)
@@ -216,9 +238,9 @@ def _served(request: dict[str, Any]) -> dict[str, Any]:
     except MemoryError as error:
         return {"refused": [FIELD, "fit into memory", f'"{file}" does not ({error})', ""]}
     except OSError as error:  # the temporary folder: no space, not writable
-        where = Path(request["folder"]).parent
         remedy = "TMPDIR names another folder"
-        return {"failed": f'the map could not be handed over in "{where}" ({remedy}): {error}'}
+        where = tempfile.gettempdir()
+        return {"failed": f'what it holds could not be handed over in "{where}" ({remedy}): {error}'}
 
 
 def _opened(size: int) -> None:

@@ -31,6 +31,7 @@ from bayesunmix.errors import (
     warn,
 )
 from bayesunmix.phase import Phase
+from bayesunmix.threads import ONE_MODEL
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -160,7 +161,8 @@ def unmix_free(
     plain = PlainMap.of(image, bins=bins, energy=energy)
     from bayesunmix.inference.pixel_posterior import pixel_posterior
 
-    spectra, coarse = _drawn(plain, matrix, smooth, max_overlap, draws, seed)
+    with ONE_MODEL:
+        spectra, coarse = _drawn(plain, matrix, smooth, max_overlap, draws, seed)
     chosen = spectra[np.unique(np.linspace(0, draws - 1, PIXEL_DRAWS).astype(int))]
     pixels = pixel_posterior(
         plain.counts,

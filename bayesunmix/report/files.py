@@ -12,7 +12,16 @@ import numpy.typing as npt
 
 from bayesunmix.data.io import write_signal
 from bayesunmix.errors import warn
-from bayesunmix.output_folder import RECORD, check_folder, claimed, names_of, write_record, written_aside
+from bayesunmix.output_folder import (
+    CHECKSUMS,
+    RECORD,
+    check_folder,
+    checksums_of,
+    claimed,
+    names_of,
+    write_record,
+    written_aside,
+)
 from bayesunmix.report.steps import Step, disk_error, sentences, take
 from bayesunmix.result import Result
 from bayesunmix.whole_file import check_space
@@ -67,6 +76,7 @@ def write_result(result: Result, folder: Path) -> Result:
         failed = take(_numbers(result), aside)
         _check_numbers(failed, aside)
         run = {**result.run, "warnings": [*result.run.get("warnings", ()), *sentences(failed)]}
+        run[CHECKSUMS] = checksums_of(aside, "posterior.nc")
         write_record(aside, run | {"files": [*names_of(aside), RECORD]})
         failed |= (later := take(picture_steps(Result(result.tree, run)), aside))
         run = {**run, "warnings": [*run["warnings"], *sentences(later)], "files": names_of(aside)}
