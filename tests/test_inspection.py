@@ -17,6 +17,7 @@ from bayesunmix.data.io import save
 from bayesunmix.data.oxygen import oxygen_counts
 from bayesunmix.data.peak_sources import PeakSources
 from bayesunmix.data.peaks import SumSpectrum, siegbahn
+from bayesunmix.data.reading import Reading
 from bayesunmix.errors import InputError
 from bayesunmix.phantom import phantom_config
 from bayesunmix.simulate import GAIN, OFFSET_KEV, simulate_map
@@ -193,6 +194,29 @@ def test_a_metal_is_no_oxide(film: float, named: tuple[str, ...]) -> None:
     assert config.sample.oxygen == "none"
     assert ("O" in config.sample.stray) == bool(film)
     assert re.search(r"# No oxides: O Kα has at most [\d,]+ counts where oxides .* about [\d,]+\.", text)
+
+
+def test_oxygen_of_a_part_of_the_map_is_measured() -> None:
+    """Far too little for an oxide everywhere, but one grain of the metal is one."""
+    metal, oxide = spectrum(ALLOY, continuum=5e4), spectrum({**ALLOY, "O": 6e4}, continuum=5e4)
+    rng = np.random.default_rng(3)
+    counts = rng.poisson(metal.counts / 400.0, (20, 20, metal.counts.size))
+    counts[5:9, 5:9] = rng.poisson(oxide.counts / 400.0, (4, 4, metal.counts.size))
+    facts = Acquisition(200.0)
+    image = SpectrumImage(counts.astype(np.uint32), metal.centres_keV, acquisition=facts)
+    text = describe(image)
+    assert "No oxides" not in text
+    config = RunConfig.from_dict(tomllib.loads("phases = 2\n" + text[text.index("# A proposal") :]))
+    assert config.sample.oxygen == "measured"
+    assert "O" in config.sample.elements
+
+
+def test_an_element_with_soft_peaks_alone_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Reading, "only_soft", lambda _, element: element == "Al")
+    config, text = proposed(ALLOY)
+    assert "# Left out, since they have no peak of their own above 1 keV: Al." in text
+    assert config.sample.elements == ("Ni", "Co")
+    assert "Al" not in config.sample.stray
 
 
 @pytest.mark.parametrize(

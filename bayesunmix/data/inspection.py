@@ -19,7 +19,7 @@ from bayesunmix.data.io import load
 from bayesunmix.data.oxygen import MOST_ABSORBED, oxygen_counts
 from bayesunmix.data.peaks import Peak
 from bayesunmix.data.reader import contents_apart
-from bayesunmix.data.reading import CERTAIN, Reading, read_peaks
+from bayesunmix.data.reading import CERTAIN, LIGHT_KEV, Reading, read_peaks
 from bayesunmix.data.stray import ORIGINS, Origin, origins
 from bayesunmix.errors import BayesUnmixWarning, InputError, check_integer, check_path
 from bayesunmix.xray.response import MN_K_ALPHA_KEV
@@ -248,15 +248,21 @@ def _proposal(reading: Reading) -> str:
     elements = list(reading.named)
     stray: list[str] = []
     unsure: list[str] = []
+    soft = [element for element in reading.found if reading.only_soft(element)]
     for element in reading.found:
+        if element in soft:
+            continue
         if element in known:
             (stray if known[element].stray else elements).append(element)
         else:
             certain = not reading.named or reading.certainty(element) >= CERTAIN
             (elements if certain else unsure).append(element)
     absent = _no_oxygen_note(reading, elements) if "O" not in reading.named else ""
+    # Too little for oxides everywhere, but not as stray signal lies: a part of the map is an oxide.
+    partly = bool(absent) and "O" in elements and known["O"].varies
+    absent = "" if partly else absent
     # Where the sample's elements are named, oxygen follows from their valences unless it is said to be measured.
-    bound = reading.named and "O" in reading.found and not absent
+    bound = reading.named and "O" in reading.found and not absent and not partly
     if absent or bound:
         elements, stray = ([element for element in part if element != "O"] for part in (elements, stray))
     if absent and "O" in reading.found:
@@ -278,9 +284,13 @@ def _proposal(reading: Reading) -> str:
             f"# Not named, and seldom stray: {' '.join(unsure)}. Move them to elements if they are of the sample."
         )
     doubts = {element: reading.doubt(element) for element in reading.found}
-    said = [f"{element} ({why})" for element, why in doubts.items() if why]
+    said = [f"{element} ({why})" for element, why in doubts.items() if why and element not in soft]
     if said:
         notes.append(f"# In doubt, check before they are copied: {', '.join(said)}.")
+    if soft:
+        notes.append(
+            f"# Left out, since they have no peak of their own above {LIGHT_KEV:.0f} keV: {' '.join(soft)}."
+        )
     if oxygen := absent or _oxygen_note(reading, elements):
         notes.append(oxygen)
     listed = {"elements": elements, "stray": [*stray, *unsure]}

@@ -137,11 +137,13 @@ class Reading:
         if self.certainty(element) < CERTAIN:
             others = [one.label for one in self.candidates[likeliest] if one.name != element]
             return f"{100.0 * self.certainty(element):.0f} %, else {others[0] if others else 'none of these'}"
+        return f"no peak of its own above {LIGHT_KEV:.0f} keV" if self.only_soft(element) else None
+
+    def only_soft(self, element: str) -> bool:
+        """Whether an element has soft peaks alone, though its harder lines would lie on the axis."""
         own = [peak.energy_keV for peak, group in self.made_by.items() if group and group.element == element]
         harder = self.spectrum.table.families(element, LIGHT_KEV, float(self.spectrum.edges_keV[-1]))
-        if own and max(own) < LIGHT_KEV and harder:
-            return f"no peak of its own above {LIGHT_KEV:.0f} keV"
-        return None
+        return bool(own and max(own) < LIGHT_KEV and harder)
 
     def _probability(self, element: str, peak: Peak) -> float:
         return sum(one.probability for one in self.candidates[peak] if one.name == element)

@@ -88,11 +88,14 @@ class Origin:
         Of stray to sample.
     reason
         In words, without the element.
+    varies
+        Its counts vary over the map otherwise than the total counts, as those of a phase do.
     """
 
     element: str
     log_odds: float
     reason: str
+    varies: bool = False
 
     @property
     def stray(self) -> bool:
@@ -164,7 +167,7 @@ def _origin(
         odds += next(change for limit, change in L_ODDS if soft_ratio <= limit)
         if soft_ratio <= L_ODDS[1][0]:
             reasons.append(f"L lines {soft_ratio:.2g} of a thin film's beside K, as of a thick piece")
-    return Origin(element, odds, "; ".join(reasons))
+    return Origin(element, odds, "; ".join(reasons), change == FOLLOWS)
 
 
 def _by_variation(element: str, variations: dict[str, Variation]) -> tuple[float, list[str]]:

@@ -15,7 +15,7 @@ A what was fitted, with its slopes by response and line ratios, and E_k one stan
     tail of each line       1 % of it from one to 2.5 and from 2.5 to 4 widths below
     escape peak             30 % of theory
     sums of strong lines    0.3 % of the weaker one; with photons of C, N and O K 0.05 % of each line beside the fit
-    absorption edges        a step of 5 % of the continuum
+    absorption edges        a step of 5 % of the continuum, of 50 % at those of C, N and O, which windows are made of
 
 So an element under lines of others is not shown, however many counts a fit gives it; one with a line of its own is, and
 so is one whose lines in several places could be errors in each of them, but not together.
@@ -53,6 +53,8 @@ TAIL_ERROR, TAIL_WIDTHS = 0.01, ((1.0, 2.5), (2.5, 4.0))
 PILE_UP_ERROR, STRONG_LINES = 0.003, 8
 EDGE_ERROR, EDGE_WIDTHS = 0.05, 6.0
 EDGES = ("K", "L3", "M5")
+# Edges of the sensor's dead layer and contact, and of windows, which are there or not, whatever the sample holds.
+IN_FRONT, WINDOW, WINDOW_ERROR = ("Al", "Si"), ("C", "N", "O"), 0.5
 # A soft partner piles up with all lines: each of them tells of it, and little is left open.
 SOFT_PILE_UP_SD = 5e-4
 SURER_SD = np.array([SOFT_PILE_UP_SD if name.startswith("pile_up_0") else np.inf for name in NAMES])
@@ -165,15 +167,15 @@ def _sigmas(rest: _Rest, spectra: dict[str, Array]) -> dict[str, float]:
     rest
         Everything else.
     spectra
-        Of each element, (family, energy), as fitted.
+        Of each element, (family, energy), as fitted, the hardest first.
     """
     sigmas: dict[str, float] = {}
     shown: list[str] = []
     while len(shown) < len(spectra):
         allowed = np.array([whose not in spectra or whose in shown for whose in rest.whose], bool)
         left = [element for element in spectra if element not in shown]
-        # Lines of one shell need not go with those of another: thick parts absorb the soft ones.
-        patterns = [np.concatenate([spectra[e].sum(axis=0)[None], spectra[e]]) for e in left]
+        # Softer lines may be lacking, which thick parts absorb, but never the harder ones.
+        patterns = [np.cumsum(spectra[e], axis=0) for e in left]
         z = _scores(rest, rest.errors[allowed], spectra, shown, np.concatenate(patterns))
         best = [float(part.max()) for part in np.split(z, np.cumsum([len(p) for p in patterns])[:-1])]
         sigmas |= dict(zip(left, best, strict=True))
@@ -286,7 +288,8 @@ def _errors(
         (lines.owner, _line_errors(lines, response, edges)),
         (lines.owner, _satellite_errors(lines, response, edges)),
         _pile_up_errors(lines, strong, response, edges),
-        _edge_errors((*elements, "Si", "Al"), continuum, response, edges),
+        _edge_errors((*elements, *IN_FRONT), EDGE_ERROR * continuum, response, edges),
+        _edge_errors(WINDOW, WINDOW_ERROR * continuum, response, edges),
     ]
     owner = [np.resize(own, len(rows)) for own, rows in parts]
     return np.concatenate(owner), np.concatenate([rows for _, rows in parts])
@@ -336,7 +339,7 @@ def _pile_up_errors(
 
 
 def _edge_errors(
-    elements: Iterable[str], continuum: Array, response: Response, edges: Array
+    elements: Iterable[str], step: Array, response: Response, edges: Array
 ) -> tuple[npt.NDArray[np.intp], Array]:
     """Errors of the continuum's steps at absorption edges."""
     centre, rows = 0.5 * (edges[1:] + edges[:-1]), []
@@ -347,5 +350,5 @@ def _edge_errors(
                 width = float(response.fwhm_keV(at))
                 beyond = np.maximum(centre - at, 0.0) / (EDGE_WIDTHS * width)
                 sigma = width / np.sqrt(FWHM2_PER_VARIANCE)
-                rows.append(EDGE_ERROR * continuum * ndtr((centre - at) / sigma) * np.exp(-beyond))
+                rows.append(step * ndtr((centre - at) / sigma) * np.exp(-beyond))
     return np.full(len(rows), -1), np.reshape(rows, (-1, len(centre)))
