@@ -170,7 +170,10 @@ class RunConfig:
         )
         for required in ("sample", "phases"):
             if required not in data:
-                raise InputError(required, "be given", "is missing")
+                inside = next((name for name in data if required in _keys(data[name])), None)
+                got = "is missing" if inside is None else f"stands in [{inside}]"
+                remedy = "" if inside is None else f"Write it above the first table, [{next(iter(data))}]."
+                raise InputError(required, "be given", got, remedy)
         phases, truths = _phases(data["phases"])
         return cls(
             sample=_table(SampleConfig, "sample", data, _resolve_oxygen),
@@ -262,9 +265,10 @@ def _phases(value: object) -> tuple[tuple[Phase, ...] | Literal["auto"], tuple[S
     if isinstance(value, int) and not isinstance(value, bool):
         number = check_integer("phases", value, low=1, high=MOST_PHASES)
         return unnamed(number), ()
-    tables = [table for table in value if isinstance(table, Mapping)] if is_list(value) else []
+    listed = [{"name": one} if isinstance(one, str) else one for one in value] if is_list(value) else []
+    tables = [table for table in listed if isinstance(table, Mapping)]
     if not is_list(value) or len(tables) < len(value):
-        raise InputError("phases", 'be [[phases]] tables, a number or "auto"', f"is {shown(value)}")
+        raise InputError("phases", 'be [[phases]] tables, names, a number or "auto"', f"is {shown(value)}")
     pairs = [_phase(index, dict(table)) for index, table in enumerate(tables, start=1)]
     return tuple(phase for phase, _ in pairs), tuple(truth for _, truth in pairs if truth is not None)
 
@@ -412,6 +416,10 @@ def _resolve_path(values: dict[str, Any], folder: Path | None) -> dict[str, Any]
     if isinstance(values.get("table"), str):
         values["table"] = (folder or Path()) / values["table"]
     return values
+
+
+def _keys(value: object) -> tuple[str, ...]:
+    return tuple(value) if isinstance(value, Mapping) else ()
 
 
 def _python(value: object) -> Any:  # noqa: ANN401 - a tree of whatever is given

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from bayesunmix.checks.identifiability import loose_sentences
 from bayesunmix.checks.overlap import Overlap
 from bayesunmix.inference.importance import PARETO_K_LIMIT
 from bayesunmix.phase import UNNAMED
-from bayesunmix.report.tables import ABSENT, STATED
+from bayesunmix.report.tables import ABSENT, DETECTED, STATED, UNTESTED
 from bayesunmix.severity import (
     DEVIANCE,
     DIVERGENCES,
@@ -57,6 +58,8 @@ TELLS_NOTHING = 0.5
 # A fraction of one half among so many photons has a 95 % interval of plus or minus ten per cent.
 FEWEST_PHOTONS = 100.0
 MAIN_ELEMENT = 0.05
+# Atom fraction up to which a mode alone, without a test of detection, does not say that an element is there.
+LITTLE = 0.01
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def everything_said(evidence: Evidence) -> list[str]:
         *engine_doubts(config, setup, drawn),
         *evidence.misfit.warnings(),
         *loose_sentences(run["identifiability"]["loose_ends"]),
-        *declared_alike(setup.phases),
+        *exchangeable(setup.phases, evidence.summary),
         *Overlap(**run["overlap"]).warnings(),
         *variation(evidence.robust),
         *broken_stoichiometry(setup, fitted),
@@ -169,18 +172,48 @@ def too_few_photons(photons: Mapping[str, float], summary: pd.DataFrame) -> list
     return said
 
 
-def declared_alike(phases: Sequence[Phase]) -> list[str]:
-    """Sentences on phases whose names say more than what was declared of them: the fit may have exchanged them."""
+def exchangeable(phases: Sequence[Phase], summary: pd.DataFrame) -> list[str]:
+    """Sentences on phases whose names say more than what was declared of them: the fit may have exchanged them.
+
+    Parameters
+    ----------
+    phases : sequence of Phase
+    summary : DataFrame
+        Compositions, as in ``composition.csv``.
+    """
     named = [phase for phase in phases if not UNNAMED.fullmatch(phase.name)]
+    if not named:
+        return []
+    holds = (summary["detected"] == DETECTED) | (
+        (summary["detected"] == UNTESTED) & (summary["mean"] > LITTLE)
+    )
+    held = {
+        phase.name: set(summary.loc[holds & (summary["phase"] == phase.name), "element"]) for phase in named
+    }
+    # Which phase could bear which name: those that can be exchanged round about are one group.
+    could = np.array([[_could_be(held[phase.name], phase, other) for other in named] for phase in named])
+    count, group = connected_components(could, connection="strong")
     said: list[str] = []
-    for number, phase in enumerate(named):
-        alike = [other.name for other in named[number + 1 :] if replace(other, name=phase.name) == phase]
-        told = any(replace(earlier, name=phase.name) == phase for earlier in named[:number])
-        if alike and not told:
-            names = ", ".join([phase.name, *alike])
-            text = f"The same is declared of {names}: which is which was left to chance. Compare their compositions."
-            said.append(Reservation(text, PINNED))
+    for number in range(count):
+        members = [phase for phase, own in zip(named, group.tolist(), strict=True) if own == number]
+        if len(members) < 2:
+            continue
+        names = join(phase.name for phase in members)
+        alike = all(replace(phase, name=members[0].name) == members[0] for phase in members)
+        text = (
+            f"The same is declared of {names}: which is which was left to chance. Compare their compositions."
+            if alike
+            else f"What is declared of {names} would be as true with their names exchanged: see from their "
+            "compositions which is which."
+        )
+        said.append(Reservation(text, PINNED))
     return said
+
+
+def _could_be(held: set[str], phase: Phase, other: Phase) -> bool:
+    """Whether a phase that holds some elements is all that was declared of another one."""
+    same = phase.kind == other.kind and phase.stoichiometry == other.stoichiometry
+    return same and held.isdisjoint(other.absent)
 
 
 def unknown_absorption(config: RunConfig, setup: Setup, budget: xr.Dataset | None) -> list[str]:

@@ -250,7 +250,7 @@ def test_configuration_that_does_not_fit(old: str, new: str, message: str) -> No
 
 def test_phases_that_are_no_number() -> None:
     Path("run.toml").write_text('phases = "many"\n[sample]\nelements = ["Mg", "Si"]\n')
-    assert_refused('`phases` must be \\[\\[phases\\]\\] tables, a number or "auto", but is "many"')
+    assert_refused('`phases` must be \\[\\[phases\\]\\] tables, names, a number or "auto", but is "many"')
 
 
 @pytest.mark.filterwarnings("always:The map does not say its beam_energy_keV")

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bayesunmix.config import (
@@ -341,3 +342,22 @@ def test_tables_built_in_python_are_checked_too() -> None:
         SampleConfig(elements=("Mg",), stray=("Mg",))
     with pytest.raises(InputError, match=r"`phases.Fp.absent`"):
         Phase("Fp", absent=["Si", "Si"])
+
+
+def test_phases_may_be_names_and_must_stand_above_the_tables(tmp_path: Path) -> None:
+    names = RunConfig.from_dict({"sample": {"elements": ["Mg"]}, "phases": ["Brg", {"name": "Fp"}]}).phases
+    assert [phase.name for phase in names if not isinstance(phase, str)] == ["Brg", "Fp"]
+    (tmp_path / "run.toml").write_text('[sample]\nelements = ["Mg"]\nphases = 2\n')
+    with pytest.raises(
+        InputError, match=r"`phases` must be given, but stands in \[sample\]\. Write it above"
+    ):
+        RunConfig.from_toml(tmp_path / "run.toml")
+
+
+def test_arrays_are_lists_and_bytes_are_none() -> None:
+    given = {"sample": {"elements": np.array(["Mg", "Si"])}, "phases": np.int64(2)}
+    assert RunConfig.from_dict(given).sample.elements == ("Mg", "Si")
+    with pytest.raises(InputError, match=r"`sample.elements` must"):
+        RunConfig.from_dict({"sample": {"elements": b"abc"}, "phases": 1})
+    with pytest.raises(InputError, match=r"`xray.table` must be the name of a file"):
+        RunConfig.from_dict({"sample": {"elements": ["Mg"]}, "phases": 1, "xray": {"table": 300 * "a"}})

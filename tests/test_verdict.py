@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import html
 import json
 import pickle
@@ -17,7 +18,7 @@ import pytest
 from bayesunmix.doubts import (
     BROKEN_SDS,
     broken_stoichiometry,
-    declared_alike,
+    exchangeable,
     misfit_of_spectra,
     other_modes,
     too_few_photons,
@@ -206,10 +207,32 @@ def test_too_few_photons_are_one_sentence() -> None:
     assert too_few_photons({"A": 5000.0}, point) == []
 
 
+def named_apart(held: dict[str, str], **phases: Phase) -> list[str]:
+    """Return what is said of phases in which so many elements are detected, as ``name: "Fe S"``."""
+    rows = [(name, element, 0.3, 0.2, 0.4) for name, elements in held.items() for element in elements.split()]
+    table = pd.DataFrame(rows, columns=["phase", "element", "mean", "lower", "upper"]).assign(detected="true")
+    return exchangeable([dataclasses.replace(phase, name=name) for name, phase in phases.items()], table)
+
+
 def test_names_that_no_declaration_tells_apart_are_told() -> None:
-    olivine, pyroxene = (Phase(name, matrix=True) for name in ("olivine", "pyroxene"))
-    (said,) = declared_alike([olivine, Phase("spinel"), pyroxene])
+    matrix, other = Phase("any", matrix=True), Phase("any", matrix=True, absent=["Mn"])
+    held = {"olivine": "Mg Fe Mn", "pyroxene": "Ca Mg"}
+    (said,) = named_apart(held, olivine=matrix, pyroxene=matrix)
     assert isinstance(said, Reservation)
-    assert "olivine, pyroxene" in said
-    assert declared_alike([olivine, Phase("pyroxene", matrix=True, absent=["Mn"])]) == []
-    assert declared_alike([Phase("phase 1"), Phase("phase 2")]) == []
+    assert "The same is declared of olivine and pyroxene" in said
+    assert named_apart(held, olivine=matrix, pyroxene=other) == []
+    assert exchangeable([Phase("phase 1"), Phase("phase 2")], pd.DataFrame()) == []
+
+
+def test_names_that_fit_as_well_exchanged_are_told() -> None:
+    """Three names may go round although no two of them can change places."""
+    metal, sulfide, phosphide = Phase("any", matrix=True), Phase("any"), Phase("any", absent=["S"])
+    (said,) = named_apart(
+        {"metal": "Fe S", "sulfide": "Fe Ni P", "phosphide": "Fe Ni"},
+        metal=metal,
+        sulfide=sulfide,
+        phosphide=phosphide,
+    )
+    assert "What is declared of metal, sulfide and phosphide would be as true" in said
+    formula = dataclasses.replace(phosphide, stoichiometry="ABO3", absent=())
+    assert named_apart({"a": "Fe S", "b": "Mg Si"}, a=metal, b=formula) == []
