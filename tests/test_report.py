@@ -106,7 +106,10 @@ def test_regions_of_misfit_are_listed(page: str, result: Any) -> None:  # noqa: 
     assert "tail of &lt;Si&gt; Kα" in page
     assert "Noise alone makes 0.12 such regions" in page
     (found,) = [check for check in checks(result) if check.name == "Residuals"]
-    assert "2; the largest +5.6 σ at 8.34 keV in whole map (perhaps line Pt L)" in found.found
+    assert (
+        "2, 1 of them beyond noise; the largest +5.6 σ at 8.34 keV in whole map (perhaps line Pt L)"
+        in found.found
+    )
     scan = {**result.run["fit"], "residual_regions": []}
     without = dataclasses.replace(result, run=result.run | {"fit": scan})
     assert "There is none." in report_html(without)

@@ -46,8 +46,10 @@ PARTICLES = {
 }
 
 
-# A trace of aluminium, which nobody declared, is found in the spectrum.
-ALUMINIUM = pytest.mark.filterwarnings("ignore:The total spectrum shows:bayesunmix.errors.BayesUnmixWarning")
+# What looks like a trace of aluminium, which nobody declared, is found in the spectrum.
+ALUMINIUM = pytest.mark.filterwarnings(
+    "ignore:What the declared elements leave:bayesunmix.errors.BayesUnmixWarning"
+)
 
 
 @functools.cache

@@ -214,19 +214,19 @@ def _regions_check(fit: dict[str, Any]) -> list[Check]:
     if "residual_scan" not in fit:
         return []
     scan, regions = fit["residual_scan"], fit["residual_regions"]
-    found = "none"
+    found, beyond = "none", 0
     if regions:
         worst = max(regions, key=lambda region: abs(region["sigma"]))
+        beyond = sum(region["chance"] < NOISE_CHANCE for region in regions)
         found = (
-            f"{len(regions)}; the largest {worst['sigma']:+.1f} σ at {worst['energy_keV']:.2f} keV in "
-            f"{worst['spectrum']} (perhaps {worst['cause']})"
+            f"{len(regions)}, {beyond} of them beyond noise; the largest {worst['sigma']:+.1f} σ at "
+            f"{worst['energy_keV']:.2f} keV in {worst['spectrum']} (perhaps {worst['cause']})"
         )
     meaning = (
         f"Places where counts pooled over one width of the detector leave the fit by more than "
         f"{scan['threshold_sigma']:g} σ; noise alone makes {scan['regions_expected_of_noise']:.2g} of them."
     )
     remedy = "Declare the element that is named, or cut the region off with `energy_range`."
-    beyond = any(region["chance"] < NOISE_CHANCE for region in regions)
     mark = "reservation" if beyond else "note" if regions else "good"
     return [Check(RESIDUALS, found, mark, meaning, remedy)]
 
