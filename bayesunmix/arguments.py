@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.config import RunConfig
+from bayesunmix.config import RunConfig, python_values
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.errors import InputError, shown, unknown_keyword
 from bayesunmix.output_settings import OutputConfig
@@ -89,9 +89,7 @@ def configuration(
             raise _unknown(key, table)
         if not isinstance(table, Mapping):
             raise InputError(key, "be a dictionary of the table's keys", f"is {shown(table)}")
-    given = {
-        key: {str(name): _plain(entry) for name, entry in table.items()} for key, table in tables.items()
-    }
+    given = {key: {str(name): entry for name, entry in table.items()} for key, table in tables.items()}
     named = {"elements": listed(elements), "stray": listed(stray)}
     data = {
         **given,
@@ -119,7 +117,7 @@ def _unknown(key: str, value: object) -> InputError:
 
 def _phases(value: object) -> object:
     """Return the phases as the configuration holds them: a number, ``auto``, or tables."""
-    value = _plain(value)
+    value = python_values(value)
     if isinstance(value, str):
         if value == "auto":
             return value
@@ -141,17 +139,12 @@ def _phase(index: int, value: object) -> Mapping[str, Any]:
     if isinstance(value, str):
         return {"name": value}
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): entry for key, entry in value.items()}
     must = "be a name, a dictionary or a Phase"
     raise InputError(f"phases[{index}]", must, f"is {shown(value)}")
 
 
 def listed(value: object) -> object:
     """Return a list of what can be listed; a text stays one, and is refused as such."""
-    value = _plain(value)
+    value = python_values(value)
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else value
-
-
-def _plain(value: object) -> object:
-    """Return NumPy's arrays and numbers as Python's."""
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

@@ -252,7 +252,7 @@ def _said_as(fields: dict[str, str]) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(fields.get(error.field, error.field), error.must, error.got, error.remedy) from None
+        raise error.about(fields.get(error.field, error.field)) from None
 
 
 def _options(config: RunConfig, **given: object) -> dict[str, str]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
+import numpy as np
+
 from bayesunmix.chemistry.stoichiometry import site_weights
 from bayesunmix.errors import InputError, check_integer, shown, suggest
 from bayesunmix.output_settings import OutputConfig
@@ -164,7 +166,7 @@ class RunConfig:
         """
         if not isinstance(data, Mapping):
             raise InputError("config", "be a table of tables", f"is {shown(data)}")
-        data = _python(data)
+        data = python_values(data)
         _check_keys(
             "", data, ("map", "sample", "instrument", "xray", "phases", "inference", "output", "simulate")
         )
@@ -422,14 +424,13 @@ def _keys(value: object) -> tuple[str, ...]:
     return tuple(value) if isinstance(value, Mapping) else ()
 
 
-def _python(value: object) -> Any:  # noqa: ANN401 - a tree of whatever is given
-    """Turn NumPy's arrays and numbers, wherever they stand, into Python's."""
+def python_values(value: object) -> Any:  # noqa: ANN401 - a tree of whatever is given
+    """Return NumPy's arrays and numbers, wherever they stand, as Python's."""
     if isinstance(value, Mapping):
-        return {key: _python(entry) for key, entry in value.items()}
+        return {key: python_values(entry) for key, entry in value.items()}
     if isinstance(value, tuple | list):
-        return [_python(entry) for entry in value]
-    # Nothing of NumPy's is here that has not been imported: `--help` must be instant.
-    return value.tolist() if type(value).__module__ == "numpy" and hasattr(value, "tolist") else value
+        return [python_values(entry) for entry in value]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def _plain(value: object) -> Any:  # noqa: ANN401 - a tree of whatever TOML holds

@@ -51,6 +51,10 @@ class InputError(ValueError):
         message = f"`{self.field}` must {self.must}, but {self.got}."
         super().__init__(f"{message} {self.remedy}" if self.remedy else message)
 
+    def about(self, field: str) -> InputError:
+        """Return the same complaint about the field by which the user knows it."""
+        return InputError(field, self.must, self.got, self.remedy)
+
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str, str]]:
         """Rebuild from the four parts, so that the error survives a process pool."""
         return type(self), (self.field, self.must, self.got, self.remedy)

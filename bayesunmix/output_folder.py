@@ -206,11 +206,6 @@ def write_record(folder: Path, record: dict[str, Any], name: str = RECORD) -> No
         stream.write(f"{text}\n".encode())
 
 
-def was_changed(record: dict[str, Any]) -> bool:
-    """Whether a record says something else than when it was written; unknown, and False, without a checksum."""
-    return CHECKSUM in record and record[CHECKSUM] != _checksum(without_checksum(record))
-
-
 def without_checksum(record: dict[str, Any]) -> dict[str, Any]:
     """Return what a record says."""
     return {key: value for key, value in record.items() if key != CHECKSUM}
@@ -248,7 +243,7 @@ def check_unchanged(field: str, folder: Path, record: dict[str, Any]) -> None:
     """
     known = record.get(CHECKSUMS, {})
     changed = [name for name in known if checksums_of(folder, name)[name] != known[name]]
-    if was_changed(record):
+    if CHECKSUM in record and record[CHECKSUM] != _checksum(without_checksum(record)):
         changed.insert(0, RECORD)
     if changed:
         got = f'{changed[0]} in "{folder}" was changed after it was written'

@@ -74,7 +74,7 @@ def read_image(
             )
         except InputError as error:
             # Who chose no signal knows the map alone.
-            raise _about(error, FIELD) if signal is None and error.field == "signal" else error from None
+            raise error.about(FIELD) if signal is None and error.field == "signal" else error from None
         except MemoryError:
             raise
         except Exception as error:  # readers of damaged files fail with whatever they stumble over
@@ -208,10 +208,6 @@ def _check_bruker_size(file: Path) -> None:
     expected, size = _BRUKER_HEADER + chunk_size * chunks, file.stat().st_size
     if size < expected:
         raise EOFError(f"{size} of {expected} bytes")
-
-
-def _about(error: InputError, field: str) -> InputError:
-    return InputError(field, error.must, error.got, error.remedy)
 
 
 def _unreadable(file: Path, error: Exception) -> InputError:

@@ -45,7 +45,7 @@ def read_mask(path: str | Path, shape: tuple[int, int], field: str = "mask") -> 
     try:
         values = _values(file)
     except InputError as error:
-        raise InputError(field, error.must, error.got, error.remedy) from None
+        raise error.about(field) from None
     except Exception as error:
         # Readers raise whatever they like about a damaged file.
         reason = str(error) or type(error).__name__

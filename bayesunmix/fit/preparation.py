@@ -266,7 +266,7 @@ def _checked_crop(image: SpectrumImage, low_keV: float, high_keV: float) -> Spec
     try:
         return image.crop_energy(low_keV, high_keV)
     except InputError as error:
-        raise InputError("map.energy_range", error.must, error.got, error.remedy) from None
+        raise error.about("map.energy_range") from None
 
 
 def _film(config: RunConfig, image: SpectrumImage, notes: list[str]) -> Film:

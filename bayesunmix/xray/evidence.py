@@ -102,13 +102,15 @@ def evidence_for(
     columns, sources
         Its families in order, and their lines.
     """
+    free = np.flatnonzero(state.weights > 0.0)
+    places = {columns[n][0][0]: place for place, n in enumerate(free.tolist()) if n < len(columns)}
+    places = {element: places[element] for element in found if element in places}
+    if not places:
+        return {}
     design, slopes = fit.slopes(state)
     mean = np.maximum(state.weights @ design, LEAST_MEAN)
     root = np.sqrt(mean)
-    free = np.flatnonzero(state.weights > 0.0)
     fitted, prior = np.concatenate([design[free], slopes]) / root, _prior(fit, free)
-    places = {columns[n][0][0]: place for place, n in enumerate(free.tolist()) if n < len(columns)}
-    places = {element: places[element] for element in found if element in places}
     spectra = {
         element: _families(fit, state, columns[free[place]], state.weights[free[place]], sources) / root
         for element, place in places.items()
