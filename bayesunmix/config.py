@@ -51,6 +51,8 @@ __all__ = [
 ]
 
 MOST_PHASES = 20
+# No value stands in more tables and lists, one inside the other, than this.
+DEEPEST = 6
 # A configuration with everything in it has some 20 kB.
 LARGEST_FILE = 200_000
 # Keys of a phase table that only a simulation reads.
@@ -424,12 +426,12 @@ def _keys(value: object) -> tuple[str, ...]:
     return tuple(value) if isinstance(value, Mapping) else ()
 
 
-def python_values(value: object) -> Any:  # noqa: ANN401 - a tree of whatever is given
-    """Return NumPy's arrays and numbers, wherever they stand, as Python's."""
-    if isinstance(value, Mapping):
-        return {key: python_values(entry) for key, entry in value.items()}
-    if isinstance(value, tuple | list):
-        return [python_values(entry) for entry in value]
+def python_values(value: object, depth: int = DEEPEST) -> Any:  # noqa: ANN401 - a tree of whatever is given
+    """Return NumPy's arrays and numbers, down to a depth below which no value has a place, as Python's."""
+    if depth and isinstance(value, Mapping):
+        return {key: python_values(entry, depth - 1) for key, entry in value.items()}
+    if depth and isinstance(value, tuple | list):
+        return [python_values(entry, depth - 1) for entry in value]
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 

@@ -354,6 +354,14 @@ def test_phases_may_be_names_and_must_stand_above_the_tables(tmp_path: Path) -> 
         RunConfig.from_toml(tmp_path / "run.toml")
 
 
+def test_lists_in_thousands_of_lists_are_refused() -> None:
+    nested: list[Any] = []
+    for _ in range(5000):
+        nested = [nested]
+    with pytest.raises(InputError, match=r"`sample.elements` must"):
+        RunConfig.from_dict({"sample": {"elements": nested}, "phases": 1})
+
+
 def test_arrays_are_lists_and_bytes_are_none() -> None:
     given = {"sample": {"elements": np.array(["Mg", "Si"])}, "phases": np.int64(2)}
     assert RunConfig.from_dict(given).sample.elements == ("Mg", "Si")
