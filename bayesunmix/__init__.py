@@ -10,18 +10,20 @@ The names below load on first use, so that ``import bayesunmix`` and the command
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from bayesunmix.core.attached import attach
+
 if TYPE_CHECKING:
-    from bayesunmix import simulate
+    from bayesunmix.analysis.comparison import compare
+    from bayesunmix.analysis.free_unmixing import FreeUnmixing, unmix_free
+    from bayesunmix.analysis.segmentation import Segmentation, segment
+    from bayesunmix.config.phase import Phase
+    from bayesunmix.core.errors import InputError
     from bayesunmix.data.image import SpectrumImage
     from bayesunmix.data.io import load
     from bayesunmix.door import inspect, prepare
-    from bayesunmix.errors import InputError
-    from bayesunmix.freeform.unmixing import FreeUnmixing, unmix_free
-    from bayesunmix.phase import Phase
-    from bayesunmix.result import Result, open_result
-    from bayesunmix.run import unmix
-    from bayesunmix.samples.comparison import compare
-    from bayesunmix.segmentation import Segmentation, segment
+    from bayesunmix.pipeline import unmix
+    from bayesunmix.results.result import Result, open_result
+    from bayesunmix.simulation import simulate
 
 __version__ = "0.1.0"
 
@@ -45,26 +47,52 @@ __all__ = [
 ]
 
 _HOME = {
-    "FreeUnmixing": "bayesunmix.freeform.unmixing",
-    "compare": "bayesunmix.samples.comparison",
-    "InputError": "bayesunmix.errors",
-    "Phase": "bayesunmix.phase",
-    "Result": "bayesunmix.result",
-    "Segmentation": "bayesunmix.segmentation",
+    "FreeUnmixing": "bayesunmix.analysis.free_unmixing",
+    "compare": "bayesunmix.analysis.comparison",
+    "InputError": "bayesunmix.core.errors",
+    "Phase": "bayesunmix.config.phase",
+    "Result": "bayesunmix.results.result",
+    "Segmentation": "bayesunmix.analysis.segmentation",
     "SpectrumImage": "bayesunmix.data.image",
     "inspect": "bayesunmix.door",
     "load": "bayesunmix.data.io",
-    "open_result": "bayesunmix.result",
+    "open_result": "bayesunmix.results.result",
     "prepare": "bayesunmix.door",
-    "segment": "bayesunmix.segmentation",
-    "unmix": "bayesunmix.run",
-    "unmix_free": "bayesunmix.freeform.unmixing",
+    "segment": "bayesunmix.analysis.segmentation",
+    "unmix": "bayesunmix.pipeline",
+    "unmix_free": "bayesunmix.analysis.free_unmixing",
 }
+
+# What draws, writes and shows objects that are made in the layers below it.
+attach(
+    "SpectrumImage",
+    from_signal="bayesunmix.data.signals:map_of_signal",
+    to_signal="bayesunmix.data.io:signal_of_image",
+    __getitem__="bayesunmix.data.pixels:crop",
+    rebin="bayesunmix.data.pixels:rebin",
+    sum="bayesunmix.data.pixels:total",
+    plot="bayesunmix.plot.image:image_figure",
+)
+attach(
+    "Result",
+    plot="bayesunmix.plot:ResultPlots",
+    save="bayesunmix.report.files:save_result",
+    onuma="bayesunmix.analysis.onuma:result_onuma",
+    _repr_html_="bayesunmix.report.page:result_html",
+)
+attach("Verdict", _repr_html_="bayesunmix.report.page:verdict_notebook_html")
+attach(
+    "Comparison",
+    plot="bayesunmix.plot.comparison:comparison",
+    save="bayesunmix.report.comparison_files:save_comparison",
+)
+attach("Series", plot="bayesunmix.plot.trend:trend")
+attach("Onuma", plot="bayesunmix.plot.onuma:onuma")
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - each name has its own type, declared above
     if name == "simulate":
-        return import_module("bayesunmix.simulate")
+        return import_module("bayesunmix.simulation.simulate")
     if name not in _HOME:
         raise AttributeError(f"module 'bayesunmix' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

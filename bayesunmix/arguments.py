@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.config import RunConfig, python_values
+from bayesunmix.config.output_settings import OutputConfig
+from bayesunmix.config.phase import Phase
+from bayesunmix.config.run_config import RunConfig, python_values
+from bayesunmix.config.settings import InferenceConfig, InstrumentConfig, MapConfig, SampleConfig, XrayConfig
+from bayesunmix.core.errors import InputError, shown, unknown_keyword
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
-from bayesunmix.errors import InputError, shown, unknown_keyword
-from bayesunmix.output_settings import OutputConfig
-from bayesunmix.phase import Phase
-from bayesunmix.settings import InferenceConfig, InstrumentConfig, MapConfig, SampleConfig, XrayConfig
 
 # A map in any of these forms is as good as a SpectrumImage: a file's name, a HyperSpy signal, counts with energies.
 AnyImage = SpectrumImage | str | os.PathLike[str] | tuple[npt.ArrayLike, npt.ArrayLike] | HyperSpySignal
@@ -69,7 +69,9 @@ def image_of(value: AnyImage, config: RunConfig | None = None, signal: int | Non
 
         return load(value, signal, **facts)
     if hasattr(value, "axes_manager"):
-        return SpectrumImage.from_signal(value, **facts)
+        from bayesunmix.data.signals import map_of_signal
+
+        return map_of_signal(value, **facts)
     remedy = "Write (counts, energy_keV)." if isinstance(value, np.ndarray) else ""
     raise InputError("image", _FORMS, f"is a {type(value).__name__}", remedy)
 

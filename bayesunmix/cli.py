@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 import click
 
 from bayesunmix import __version__
-from bayesunmix.config import METHODS, RunConfig
-from bayesunmix.errors import (
+from bayesunmix.chemistry.unit_names import UNITS
+from bayesunmix.config.output_settings import FIGURE_FORMATS
+from bayesunmix.config.run_config import METHODS, RunConfig
+from bayesunmix.core.errors import (
     BayesUnmixWarning,
     InputError,
     check_between,
@@ -31,13 +33,12 @@ from bayesunmix.errors import (
     check_path,
     one_line,
 )
-from bayesunmix.log import keeping, log_uncaught, tell
-from bayesunmix.output_settings import FIGURE_FORMATS, UNITS
-from bayesunmix.severity import Doubt
+from bayesunmix.core.log import keeping, log_uncaught, tell
+from bayesunmix.core.severity import Doubt
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
-    from bayesunmix.verdict import Verdict
+    from bayesunmix.results.result import Result
+    from bayesunmix.results.verdict import Verdict
 
 FAILED = 1
 BAD_INPUT = 2
@@ -237,7 +238,7 @@ def unmix(
     from bayesunmix.data.reader import start_reader
 
     start_reader()
-    from bayesunmix.run import run_unmix
+    from bayesunmix.pipeline import run_unmix
 
     with _said_as({**fields, "signal": "--signal"}):
         result = run_unmix(
@@ -271,7 +272,7 @@ def _with_pixels(
     exclude_flagged: Path | None,
 ) -> RunConfig:
     """Let the command line choose pixels."""
-    from bayesunmix.pixel_settings import MaskRule, parse_span
+    from bayesunmix.config.pixel_settings import MaskRule, parse_span
 
     given: dict[str, Any] = {}
     if rows is not None:
@@ -298,9 +299,9 @@ def simulate(config: Path, out: Path, seed: int | None, overwrite: bool) -> None
     run_config = RunConfig.from_toml(config)
     plan, _ = run_config.truth()
     _check_new_map(out, overwrite=overwrite)
+    from bayesunmix.core.whole_file import swapped_in
     from bayesunmix.data.files import quiet
-    from bayesunmix.simulate import simulate_map
-    from bayesunmix.whole_file import swapped_in
+    from bayesunmix.simulation.simulate import simulate_map
 
     image = simulate_map(run_config, plan.seed if seed is None else seed)
     with quiet(), swapped_in(out, image.image.counts.nbytes) as new:
@@ -367,9 +368,9 @@ def tables(folder: Path, units: tuple[str, ...], out: Path | None, overwrite: bo
                 "--out", "be another folder than DIR", f'is "{out}"', "Left out, it is DIR/tables."
             )
         _check_folder(out, go_on=overwrite, remedy="Add --overwrite to replace it.")
-    from bayesunmix.output_folder import amend_record
+    from bayesunmix.core.output_folder import amend_record
     from bayesunmix.report.paper import save_tables, write_tables
-    from bayesunmix.result import open_result
+    from bayesunmix.results.result import open_result
 
     result = open_result(folder)
     if out is not None:
@@ -386,7 +387,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _check_output(folder: Path, *, written: bool) -> None:
-    from bayesunmix.output_folder import settle
+    from bayesunmix.core.output_folder import settle
 
     check_path("DIR", folder)
     settle(folder)
@@ -428,9 +429,9 @@ def compare(
         if any(_same(folder, other) for other in folders[:place]):
             raise InputError("DIR", "be different output folders", f'"{folder}" is given twice')
     _check_folder(out, go_on=overwrite, remedy="Add --overwrite to replace it.")
-    from bayesunmix.result import open_result
-    from bayesunmix.samples.comparison import compare as compare_results
-    from bayesunmix.samples.comparison import folder_names, parse_covariate
+    from bayesunmix.analysis.comparison import compare as compare_results
+    from bayesunmix.analysis.comparison import folder_names, parse_covariate
+    from bayesunmix.results.result import open_result
 
     given = None if covariate is None else parse_covariate(covariate)
     wanted = None if phases is None else [name.strip() for name in phases.split(",")]
@@ -487,7 +488,7 @@ def inspect(
     from bayesunmix.data.reader import start_reader
 
     start_reader()
-    from bayesunmix.data.inspection import inspect_map
+    from bayesunmix.inspection.description import inspect_map
 
     with _said_as({"signal": "--signal"}):
         text = inspect_map(
@@ -502,7 +503,7 @@ def inspect(
 
 def _stage(title: str) -> AbstractContextManager[None]:
     """Show that a command is at work."""
-    from bayesunmix.progress import Reporter
+    from bayesunmix.core.progress import Reporter
 
     return Reporter().stage(title, said=False)
 

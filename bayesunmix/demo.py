@@ -11,15 +11,15 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from bayesunmix.output_folder import amend_record
-from bayesunmix.phantom import phantom_config
-from bayesunmix.progress import Reporter
-from bayesunmix.report.tables import ABSENT
-from bayesunmix.rounding import bound_text, round_to_uncertainty
-from bayesunmix.simulate import KnownComposition, simulate_map
+from bayesunmix.core.output_folder import amend_record
+from bayesunmix.core.progress import Reporter
+from bayesunmix.core.rounding import bound_text, round_to_uncertainty
+from bayesunmix.results.tables import ABSENT
+from bayesunmix.simulation.phantom import phantom_config
+from bayesunmix.simulation.simulate import KnownComposition, simulate_map
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
 MISS = "outside"
 _COLUMNS = ["quantity", "phase", "element", "truth", "median", "lower", "upper", "inside"]
@@ -33,7 +33,7 @@ def run_demo(out: Path, method: str, seed: int, overwrite: bool) -> Result:
     out
         Output folder; ``truth.csv`` is added to what every run writes.
     method
-        How the posterior is computed, one of `bayesunmix.config.METHODS`.
+        How the posterior is computed, one of `bayesunmix.config.run_config.METHODS`.
     seed
         Seed of the simulation and of the run.
     overwrite
@@ -49,7 +49,7 @@ def run_demo(out: Path, method: str, seed: int, overwrite: bool) -> Result:
     InputError
         If `out` holds something and `overwrite` is false.
     """
-    from bayesunmix.run import run_image
+    from bayesunmix.pipeline import run_image
 
     declared = phantom_config()
     config = dataclasses.replace(declared, inference=dataclasses.replace(declared.inference, method=method))

@@ -43,7 +43,7 @@ def inspect(image: AnyImage, elements: Sequence[str] | None = None, *, signal: i
     InputError
         If it cannot be read as a map.
     """
-    from bayesunmix.data.inspection import describe, inspect_map
+    from bayesunmix.inspection.description import describe, inspect_map
 
     named = check_elements("elements", listed(() if elements is None else elements))
     if isinstance(image, str | os.PathLike):

@@ -11,10 +11,10 @@ import pandas as pd
 from bench import Options, Row
 from rich.progress import track
 
+from bayesunmix.core.errors import BayesUnmixWarning
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.data.reading import Reading, read_peaks
-from bayesunmix.errors import BayesUnmixWarning
+from bayesunmix.inspection.peak_reading import Reading, read_peaks
 from bayesunmix.xray import Detector, LineTable, Response, bremsstrahlung
 
 FloatArray = npt.NDArray[np.float64]

@@ -19,12 +19,12 @@ import numpy.typing as npt
 import pandas as pd
 from bench import Options, Row, told
 
-from bayesunmix.config import RunConfig
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.config.settings import SimulatedPhase
 from bayesunmix.inference.calibration_lab import Calibration, decisions, judge
 from bayesunmix.inference.coverage import CENTRAL, LEVELS, LOWER, NONE, UPPER, share_limits
 from bayesunmix.inference.replicates import Replicate, Study, run_study
-from bayesunmix.settings import SimulatedPhase
-from bayesunmix.simulate import SimulatedMap
+from bayesunmix.simulation.simulate import SimulatedMap
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -54,7 +54,7 @@ class Simulate:
 
     def config(self, seed: int) -> RunConfig:
         """Return the configuration of one map, its truth included."""
-        from bayesunmix.phantom import phantom_config
+        from bayesunmix.simulation.phantom import phantom_config
 
         declared = phantom_config()
         # Offsets are drawn anew for every run through the levels.
@@ -74,7 +74,7 @@ class Simulate:
 
     def __call__(self, seed: int) -> tuple[dict[str, float], tuple[SimulatedMap, RunConfig]]:
         """Return the truth by quantity, and the map."""
-        from bayesunmix.simulate import simulate_map
+        from bayesunmix.simulation.simulate import simulate_map
 
         config = self.config(seed)
         simulated = simulate_map(config, seed)
@@ -101,8 +101,8 @@ class Infer:
 
     def __call__(self, data: tuple[SimulatedMap, RunConfig], seed: int) -> dict[str, FloatArray]:
         """Return draws of every composition, with and without calibration, and partition coefficient."""
-        from bayesunmix.errors import BayesUnmixWarning
-        from bayesunmix.run import run_image
+        from bayesunmix.core.errors import BayesUnmixWarning
+        from bayesunmix.pipeline import run_image
 
         simulated, config = data
         with warnings.catch_warnings():
@@ -132,7 +132,7 @@ class Infer:
 
 def reported(replicate: Replicate) -> npt.NDArray[np.str_]:
     """Kind of interval that a run reports of each quantity: what is not detected has an upper bound."""
-    from bayesunmix.chemistry.quantify import detect
+    from bayesunmix.chemistry.detection import detect
 
     draws = dict(zip(replicate.names, replicate.draws, strict=True))
     counting = [name for name in draws if name.startswith(COUNTING)]

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from bench import Options, Row
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
-    from bayesunmix.simulate import KnownComposition
+    from bayesunmix.results.result import Result
+    from bayesunmix.simulation.simulate import KnownComposition
 
 FloatArray = npt.NDArray[np.float64]
 NAME = "espm_spheres_N293"
@@ -120,10 +120,10 @@ def nmf_fcls(phantom: Phantom) -> Errors:
 
 def bayesunmix_laplace(phantom: Phantom, options: Options, absent: Mapping[str, Sequence[str]]) -> Result:
     """Unmix the phantom with what is declared of it."""
-    from bayesunmix.config import RunConfig
+    from bayesunmix.config.run_config import RunConfig
     from bayesunmix.data.acquisition import Acquisition
     from bayesunmix.data.image import SpectrumImage
-    from bayesunmix.run import run_image
+    from bayesunmix.pipeline import run_image
 
     phases = [
         {"name": name, "matrix": name == "Brg", "absent": list(absent[name])} for name in phantom.phases
@@ -191,7 +191,7 @@ def _rows(title: str, phases: Sequence[str], ours: Errors, theirs: Errors) -> li
 
 def known_composition(options: Options, name: str = NAME) -> KnownComposition:
     """Return atom fractions of a phantom among the declared elements."""
-    from bayesunmix.simulate import KnownComposition
+    from bayesunmix.simulation.simulate import KnownComposition
 
     facts = json.loads(options.file(f"{name}.json").read_text(encoding="utf-8"))
     atoms = np.array([[given.get(e, 0.0) for e in ELEMENTS] for given in facts["elements_at_fraction"]])

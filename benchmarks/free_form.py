@@ -16,9 +16,9 @@ from bench import Options, Row
 from phantom_coverage import one_run, phantom, with_calibration
 
 if TYPE_CHECKING:
-    from bayesunmix.config import RunConfig
-    from bayesunmix.result import Result
-    from bayesunmix.simulate import Truth
+    from bayesunmix.config.run_config import RunConfig
+    from bayesunmix.results.result import Result
+    from bayesunmix.simulation.simulate import Truth
 
 FloatArray = npt.NDArray[np.float64]
 

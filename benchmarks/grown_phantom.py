@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.config import RunConfig
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.config.settings import SimulateConfig
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.phantom import grain_layout, smooth_field
-from bayesunmix.settings import SimulateConfig
-from bayesunmix.simulate import Source
+from bayesunmix.simulation.phantom import grain_layout, smooth_field
+from bayesunmix.simulation.simulate import Source
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -167,7 +167,7 @@ def _image(
     config: RunConfig, plan: SimulateConfig, counts: npt.NDArray[np.uint16], seed: int
 ) -> SpectrumImage:
     """Wrap counts in the image of the same axis and facts as a simulated map."""
-    from bayesunmix.simulate import simulate_map
+    from bayesunmix.simulation.simulate import simulate_map
 
     small = dataclasses.replace(config, simulate=dataclasses.replace(plan, shape=(2, 2)))
     like = simulate_map(small, seed).image

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from bayesunmix.simulate import Source, Truth
+    from bayesunmix.simulation.simulate import Source, Truth
 
 FloatArray = npt.NDArray[np.float64]
 

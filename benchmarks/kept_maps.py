@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayesunmix.core.whole_file import whole_file
 from bayesunmix.inference.processes import claim_folder, over_processes
-from bayesunmix.whole_file import whole_file
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def measure(side: int, folder: Path) -> Measured:
 
 def phantom(side: int) -> dict[str, Any]:
     """Return the embedded phantom's configuration on a grid of this side."""
-    from bayesunmix.phantom import phantom_config
+    from bayesunmix.simulation.phantom import phantom_config
 
     declared = phantom_config()
     plan = dataclasses.replace(

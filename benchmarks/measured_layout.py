@@ -27,9 +27,9 @@ from phantom_coverage import gathered, overall_row, phantom, shares, show, with_
 from bayesunmix.inference.coverage import share_limits
 
 if TYPE_CHECKING:
-    from bayesunmix.config import RunConfig
-    from bayesunmix.result import Result
-    from bayesunmix.simulate import SimulatedMap, Source
+    from bayesunmix.config.run_config import RunConfig
+    from bayesunmix.results.result import Result
+    from bayesunmix.simulation.simulate import SimulatedMap, Source
 
 LEAST_PPM, MOST_PPM = 30.0, 1000.0
 REPLICATES = (100, 4)
@@ -73,9 +73,9 @@ class Look:
 
     def __call__(self, seed: int) -> Looked:
         """Return intervals, widths and what the checks say."""
-        from bayesunmix.errors import BayesUnmixWarning
-        from bayesunmix.run import run_image
-        from bayesunmix.simulate import simulate_map
+        from bayesunmix.core.errors import BayesUnmixWarning
+        from bayesunmix.pipeline import run_image
+        from bayesunmix.simulation.simulate import simulate_map
 
         config = drawn_traces(phantom("laplace"), seed)
         sources: list[Source] = []

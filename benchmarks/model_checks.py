@@ -22,8 +22,8 @@ from grown_phantom import ZONED, Departures, GrownMap, grow, measured_abundances
 from kept_maps import Looked, kept_maps
 from phantom_coverage import gathered, phantom
 
-from bayesunmix.config import RunConfig
-from bayesunmix.result import Result
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.results.result import Result
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -93,8 +93,8 @@ def one_run(
     config: RunConfig | None = None,
 ) -> tuple[GrownMap, Result]:
     """Draw one map and unmix it as if it were what the phantom declares."""
-    from bayesunmix.errors import BayesUnmixWarning
-    from bayesunmix.run import run_image
+    from bayesunmix.core.errors import BayesUnmixWarning
+    from bayesunmix.pipeline import run_image
 
     drawn = phantom("laplace")
     with warnings.catch_warnings():

@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from bayesunmix.config import RunConfig
-    from bayesunmix.result import Result
-    from bayesunmix.simulate import KnownComposition, Source, Truth
+    from bayesunmix.config.run_config import RunConfig
+    from bayesunmix.results.result import Result
+    from bayesunmix.simulation.simulate import KnownComposition, Source, Truth
 
 LEAST_OVERALL = 0.92
 LEAST_PAIR = 0.75
@@ -108,7 +108,7 @@ def gathered(maps: list[KeptMap]) -> tuple[pd.DataFrame, list[str]]:
 
 def phantom(method: str, *, calibration_error: bool = True) -> RunConfig:
     """Return the configuration of the embedded phantom."""
-    from bayesunmix.phantom import phantom_config
+    from bayesunmix.simulation.phantom import phantom_config
 
     declared = phantom_config()
     return dataclasses.replace(
@@ -136,11 +136,11 @@ def one_run(
         What the map is drawn from; as `config` says when left out.
     departure
         Physics that no configuration can say, given the nominal physics and the seed, see
-        `bayesunmix.simulate.simulate_map`.
+        `bayesunmix.simulation.simulate.simulate_map`.
     """
-    from bayesunmix.errors import BayesUnmixWarning
-    from bayesunmix.run import run_image
-    from bayesunmix.simulate import simulate_map
+    from bayesunmix.core.errors import BayesUnmixWarning
+    from bayesunmix.pipeline import run_image
+    from bayesunmix.simulation.simulate import simulate_map
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BayesUnmixWarning)

@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.config import RunConfig
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.config.settings import InferenceConfig
+from bayesunmix.core.whole_file import whole_file
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.inference.replicates import Study
-from bayesunmix.settings import InferenceConfig
-from bayesunmix.whole_file import whole_file
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -70,7 +70,7 @@ class Pilot:
 
 def pilot(config: RunConfig, replicates: int, seed: int = 0) -> Pilot:
     """Simulate and fit a map, and draw truths from its posterior by NUTS."""
-    from bayesunmix.errors import BayesUnmixWarning
+    from bayesunmix.core.errors import BayesUnmixWarning
     from bayesunmix.fit.model_data import Blocks
     from bayesunmix.fit.posterior import fit_posterior
     from bayesunmix.fit.preparation import prepare
@@ -78,8 +78,8 @@ def pilot(config: RunConfig, replicates: int, seed: int = 0) -> Pilot:
     from bayesunmix.inference.density import compiled
     from bayesunmix.inference.map_estimate import find_map, whitening
     from bayesunmix.inference.nuts import sample_nuts
-    from bayesunmix.run import SEARCH_SEED
-    from bayesunmix.simulate import simulate_map
+    from bayesunmix.pipeline import SEARCH_SEED
+    from bayesunmix.simulation.simulate import simulate_map
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BayesUnmixWarning)
@@ -178,9 +178,9 @@ class Infer:
 
     def __call__(self, counts: npt.NDArray[np.float32], seed: int) -> dict[str, FloatArray]:
         """Return draws of every composition and partition coefficient."""
-        from bayesunmix.doubts import WHITENED_GRADIENT_LIMIT
         from bayesunmix.fit.sampling import sample
         from bayesunmix.inference.map_estimate import find_map
+        from bayesunmix.results.doubts import WHITENED_GRADIENT_LIMIT
 
         pilot = self.pilot
         both = np.concatenate([pilot.counts, counts])
@@ -257,7 +257,7 @@ def named(pilot: Pilot, weights: FloatArray) -> dict[str, FloatArray]:
 
 def small_map(side: int) -> RunConfig:
     """Return the embedded phantom on a small map."""
-    from bayesunmix.phantom import phantom_config
+    from bayesunmix.simulation.phantom import phantom_config
 
     declared = phantom_config()
     return dataclasses.replace(

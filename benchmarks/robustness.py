@@ -95,16 +95,16 @@ def _serve(pipe: Connection, work: Path) -> None:
 
 def _stop_before_the_search() -> None:
     """Let a run end where the search for the mode would begin."""
-    from bayesunmix import run
+    from bayesunmix import pipeline
 
     def enough(*_: object, **__: object) -> None:
         raise cases.EnoughError
 
-    run._mode = run._with_phases = enough  # type: ignore[assignment]
+    pipeline._mode = pipeline._with_phases = enough  # type: ignore[assignment]
 
 
 def _judged(case: Callable[..., Any], draw: random.Random, folder: Path, work: Path) -> tuple[str, str]:
-    from bayesunmix.errors import InputError
+    from bayesunmix.core.errors import InputError
 
     try:
         status, said = case(draw, folder, work)

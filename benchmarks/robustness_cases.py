@@ -147,10 +147,10 @@ class EnoughError(click.exceptions.Exit):
 
 def prepare(work: Path, files: Path | None, kinds: tuple[str, ...]) -> None:
     """Write a small map, and an output folder where one is needed."""
-    from bayesunmix.config import RunConfig
+    from bayesunmix.config.run_config import RunConfig
     from bayesunmix.data.io import save
-    from bayesunmix.run import run_image
-    from bayesunmix.simulate import simulate_map
+    from bayesunmix.pipeline import run_image
+    from bayesunmix.simulation.simulate import simulate_map
 
     config = RunConfig.from_dict(BASE)
     image = simulate_map(config, 0).image

@@ -17,7 +17,7 @@ from bench import Options, Row
 from real_map import CONFIG, MAP
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
 MATRIX, FORMULA = "Brg", "ABO3"
 SITE_RATIO = (0.95, 1.05)
@@ -53,10 +53,10 @@ def rows(options: Options) -> list[Row]:
 
 def unmix(options: Options, overlap: int, *, thickness: bool) -> Result:
     """Unmix the map without telling the matrix's stoichiometry."""
-    from bayesunmix.config import RunConfig
+    from bayesunmix.config.run_config import RunConfig
+    from bayesunmix.core.errors import BayesUnmixWarning
     from bayesunmix.data.io import load
-    from bayesunmix.errors import BayesUnmixWarning
-    from bayesunmix.run import run_image
+    from bayesunmix.pipeline import run_image
 
     example = RunConfig.from_toml(CONFIG)
     config = dataclasses.replace(

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.data.acquisition import same_key
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import load
-from bayesunmix.errors import BayesUnmixWarning, InputError
 
 # HyperSpy ships no types, and files hold anything.
 Untyped = Any

@@ -16,9 +16,9 @@ from bench import Options, Row
 from phantom_coverage import one_run, phantom
 
 if TYPE_CHECKING:
-    from bayesunmix.config import RunConfig
-    from bayesunmix.result import Result
-    from bayesunmix.simulate import SimulatedMap
+    from bayesunmix.config.run_config import RunConfig
+    from bayesunmix.results.result import Result
+    from bayesunmix.simulation.simulate import SimulatedMap
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -112,7 +112,7 @@ def _with_and_without(kind: str, seed: int) -> tuple[Judged, Judged]:
 
 def _drawn(kind: str, seed: int) -> tuple[npt.NDArray[np.uint16], FloatArray, FloatArray]:
     """Binned counts (pixel, bin), true endmembers and true shares of counts (pixel, phase)."""
-    from bayesunmix.simulate import simulate_map
+    from bayesunmix.simulation.simulate import simulate_map
 
     config = _config(spatial=False)
     if kind == "grains that fill the map":

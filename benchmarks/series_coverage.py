@@ -18,8 +18,8 @@ from bench import Options, Row
 from scipy.stats import truncnorm
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
-    from bayesunmix.samples.comparison import Comparison
+    from bayesunmix.analysis.comparison import Comparison
+    from bayesunmix.results.result import Result
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -108,7 +108,7 @@ def made_result(counted: FloatArray, log_factor: FloatArray) -> Result:
     """Make a result of amounts (chain, draw, phase, element) and log calibration factors (chain, draw, element)."""
     import xarray as xr
 
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
     dims = ("chain", "draw", "phase", "element")
     amounts = {"composition_counting": counted, "composition": counted * np.exp(-log_factor)[:, :, None, :]}

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
 # Mean and sd; relative to the mean, the sd is that of the example.
 PRIORS_NM = ((50.0, 15.0), (100.0, 30.0), (150.0, 45.0))
@@ -44,10 +44,10 @@ def rows(options: Options) -> list[Row]:
 
 def unmix(options: Options, thickness_nm: tuple[float, float]) -> Result:
     """Unmix the map with a prior of the thickness, by Laplace's approximation."""
-    from bayesunmix.config import RunConfig
+    from bayesunmix.config.run_config import RunConfig
+    from bayesunmix.core.errors import BayesUnmixWarning
     from bayesunmix.data.io import load
-    from bayesunmix.errors import BayesUnmixWarning
-    from bayesunmix.run import run_image
+    from bayesunmix.pipeline import run_image
 
     example = RunConfig.from_toml(CONFIG)
     config = dataclasses.replace(

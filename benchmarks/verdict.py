@@ -23,12 +23,12 @@ from kept_maps import KeptMap, Looked, kept_maps
 from phantom_coverage import phantom, with_calibration
 from wrong_model import k_factor_errors, other_table
 
-from bayesunmix.config import RunConfig
-from bayesunmix.simulate import KnownComposition, simulate_map
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.simulation.simulate import KnownComposition, simulate_map
 
 if TYPE_CHECKING:
     from bayesunmix.data.image import SpectrumImage
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
 SHAPE = (32, 32)
 COUNTS = 400.0
@@ -261,8 +261,8 @@ class Look:
 
     def run(self, seed: int) -> tuple[Result, KnownComposition]:
         """Draw and unmix."""
-        from bayesunmix.errors import BayesUnmixWarning
-        from bayesunmix.run import run_image
+        from bayesunmix.core.errors import BayesUnmixWarning
+        from bayesunmix.pipeline import run_image
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", BayesUnmixWarning)

@@ -17,8 +17,8 @@ import pandas as pd
 from bench import Options, Row
 from phantom_coverage import judged, one_run, overall_row, phantom, show, with_calibration
 
-from bayesunmix.config import RunConfig
-from bayesunmix.simulate import Source
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.simulation.simulate import Source
 from bayesunmix.xray import Response
 
 LEAST = {"composition": 0.85, "partition": 0.90}

@@ -22,8 +22,8 @@ from scipy.optimize import linear_sum_assignment
 import bayesunmix as bu
 from bayesunmix.inference.fcls import fcls
 from bayesunmix.inference.nmf import kl_nmf
-from bayesunmix.phantom import phantom_config
-from bayesunmix.simulate import SimulatedMap
+from bayesunmix.simulation.phantom import phantom_config
+from bayesunmix.simulation.simulate import SimulatedMap
 
 FloatArray = npt.NDArray[np.float64]
 

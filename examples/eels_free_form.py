@@ -22,7 +22,7 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 
 import bayesunmix as bu
-from bayesunmix.phantom import grain_layout
+from bayesunmix.simulation.phantom import grain_layout
 
 FloatArray = npt.NDArray[np.float64]
 

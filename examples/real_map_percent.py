@@ -29,11 +29,11 @@ import xarray as xr
 import bayesunmix as bu
 from bayesunmix.chemistry.stoichiometry import site_weights
 from bayesunmix.chemistry.units import convert, with_oxygen
-from bayesunmix.config import SimulatedPhase
-from bayesunmix.data.inspection import inspect_map
-from bayesunmix.phantom import phantom_config
+from bayesunmix.config.run_config import SimulatedPhase
+from bayesunmix.core.rounding import interval_text
+from bayesunmix.inspection.description import inspect_map
 from bayesunmix.report.paper import paper_tables
-from bayesunmix.rounding import interval_text
+from bayesunmix.simulation.phantom import phantom_config
 
 # %% tags=["remove-cell"]
 parser = argparse.ArgumentParser(allow_abbrev=False)

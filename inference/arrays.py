@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.errors import InputError
+from bayesunmix.core.errors import InputError
 
 #: Values that one working block holds: 1 MB of float32, so that a block stays in the processor's cache.
 _BLOCK_VALUES = 250_000

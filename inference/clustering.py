@@ -30,9 +30,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.errors import check_integer, check_positive
+from bayesunmix.core.errors import check_integer, check_positive
+from bayesunmix.core.threads import single_thread
 from bayesunmix.inference.arrays import FLOOR, checked_counts, leading_singular
-from bayesunmix.threads import single_thread
 
 #: EM steps of each start before the best one is chosen.
 _SHORT_RUN = 8

@@ -12,9 +12,9 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.errors import InputError, check_integer
+from bayesunmix.core.errors import InputError, check_integer
+from bayesunmix.core.threads import single_thread
 from bayesunmix.inference.arrays import checked_counts, checked_spectra, pixel_blocks
-from bayesunmix.threads import single_thread
 
 #: Most phases: the exact solution visits all 2^K - 1 sets of present phases.
 _MOST_PHASES = 10

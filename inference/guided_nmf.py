@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.shares import shares_of
+from bayesunmix.core.shares import shares_of
 
 FloatArray = npt.NDArray[np.float64]
 TINY = 1e-12

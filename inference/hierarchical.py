@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from numpyro.infer import MCMC, NUTS, init_to_uniform
 
+from bayesunmix.core.threads import ONE_MODEL
 from bayesunmix.inference.compilation import Program
-from bayesunmix.threads import ONE_MODEL
 
 FloatArray = npt.NDArray[np.float64]
 

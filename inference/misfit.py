@@ -32,8 +32,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.threads import single_thread
 from bayesunmix.inference.extremes import prediction_limit
-from bayesunmix.threads import single_thread
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

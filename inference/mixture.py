@@ -15,8 +15,8 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.shares import shares_of
 from bayesunmix.models.unmixing import PixelGroup
-from bayesunmix.shares import shares_of
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]

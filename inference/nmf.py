@@ -32,7 +32,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.errors import InputError, check_choice, check_integer, check_positive
+from bayesunmix.core.errors import InputError, check_choice, check_integer, check_positive
+from bayesunmix.core.threads import single_thread
 from bayesunmix.inference.arrays import (
     FLOOR,
     checked_counts,
@@ -40,7 +41,6 @@ from bayesunmix.inference.arrays import (
     leading_singular,
     pixel_blocks,
 )
-from bayesunmix.threads import single_thread
 
 #: Cycles over which the decrease of D is averaged before the fit is called converged: single cycles are uneven.
 _PATIENCE = 5

@@ -19,12 +19,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.shares import NOTHING, shares_of
 from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.mixture import atom_weights, relative_likelihood, responsibilities
 from bayesunmix.inference.spatial import neighbour_weights
 from bayesunmix.models.abundance import simplex_atoms
 from bayesunmix.models.thickness import ThicknessDraws, answered, counted
-from bayesunmix.shares import NOTHING, shares_of
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]

@@ -15,7 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bayesunmix.errors import InputError
+from bayesunmix.core.errors import InputError
 
 Found = TypeVar("Found")
 

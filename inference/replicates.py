@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.whole_file import whole_file
 from bayesunmix.inference.processes import claim_folder, over_processes
-from bayesunmix.whole_file import whole_file
 
 FloatArray = npt.NDArray[np.float64]
 Simulate = Callable[[int], tuple[Mapping[str, float], Any]]

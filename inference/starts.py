@@ -16,10 +16,10 @@ from math import comb
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.errors import InputError, check_integer
+from bayesunmix.core.errors import InputError, check_integer
+from bayesunmix.core.threads import single_thread
 from bayesunmix.inference.arrays import FLOOR, checked_counts
 from bayesunmix.inference.clustering import cluster
-from bayesunmix.threads import single_thread
 
 #: Clusters to choose vertices from, where the number of sets allows it.
 _MOST_CLUSTERS = 12

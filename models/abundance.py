@@ -28,7 +28,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.shares import ratio_of
+from bayesunmix.core.shares import ratio_of
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.shares import NOTHING
+from bayesunmix.core.shares import NOTHING
 
 FloatArray = npt.NDArray[np.float64]
 

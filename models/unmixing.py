@@ -38,6 +38,7 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
+from bayesunmix.core.shares import NOTHING
 from bayesunmix.models.abundance import AbundancePrior, log_weights
 from bayesunmix.models.endmember import (
     CONTINUUM_PHASE_SD,
@@ -48,7 +49,6 @@ from bayesunmix.models.endmember import (
 )
 from bayesunmix.models.response import KNOWN_RESPONSE, ResponseUncertainty, template_change
 from bayesunmix.models.thickness import ThicknessEffect, absorption_scale, answered, stray_exponent
-from bayesunmix.shares import NOTHING
 
 FloatArray = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64] | jax.Array

@@ -15,7 +15,7 @@ import pytest
 import xarray as xr
 from hypothesis import settings
 
-from bayesunmix.result import Result
+from bayesunmix.results.result import Result
 
 if TYPE_CHECKING:
     from bayesunmix.fit.posterior import FittedPosterior
@@ -52,8 +52,8 @@ def small_fit() -> FittedPosterior:
     from bayesunmix.fit.posterior import fit_posterior
     from bayesunmix.fit.preparation import prepare
     from bayesunmix.fit.starts import find_starts
-    from bayesunmix.phantom import phantom_config
-    from bayesunmix.simulate import simulate_map
+    from bayesunmix.simulation.phantom import phantom_config
+    from bayesunmix.simulation.simulate import simulate_map
 
     config = phantom_config()
     assert config.simulate is not None

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bayesunmix.core.errors import InputError
 from bayesunmix.data.acquisition import Acquisition, takeoff_angle
-from bayesunmix.errors import InputError
 
 STORED = {
     "Acquisition_instrument": {

@@ -12,10 +12,10 @@ import pytest
 
 import bayesunmix as bu
 from bayesunmix.arguments import configuration, image_of
-from bayesunmix.config import RunConfig
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.data.io import save
-from bayesunmix.errors import BayesUnmixWarning, InputError
-from bayesunmix.result import Result
+from bayesunmix.results.result import Result
 
 COUNTS = np.random.default_rng(0).poisson(0.2, (3, 4, 200)).astype(np.uint8)
 ENERGY = 0.5 + 0.02 * np.arange(200)

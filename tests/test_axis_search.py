@@ -13,17 +13,17 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from bayesunmix.config import RunConfig
-from bayesunmix.data import axis_guess
-from bayesunmix.data.axis_guess import GuessedAxis, guess_axis
-from bayesunmix.data.axis_search import AxisFit, likely_axis, rival_axis
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.data.inspection import describe
-from bayesunmix.data.reading import read_peaks
-from bayesunmix.errors import BayesUnmixWarning, InputError
 from bayesunmix.fit.preparation import Setup, prepare
-from bayesunmix.phantom import phantom_config
-from bayesunmix.simulate import OFFSET_KEV, simulate_map
+from bayesunmix.inspection import axis_guess
+from bayesunmix.inspection.axis_guess import GuessedAxis, guess_axis
+from bayesunmix.inspection.axis_search import AxisFit, likely_axis, rival_axis
+from bayesunmix.inspection.description import describe
+from bayesunmix.inspection.peak_reading import read_peaks
+from bayesunmix.simulation.phantom import phantom_config
+from bayesunmix.simulation.simulate import OFFSET_KEV, simulate_map
 
 
 @pytest.fixture(scope="module")

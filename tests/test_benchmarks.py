@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bayesunmix.config import RunConfig
-from bayesunmix.simulate import Source, Truth, simulate_map
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.simulation.simulate import Source, Truth, simulate_map
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 

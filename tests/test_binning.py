@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bayesunmix.core.errors import InputError
 from bayesunmix.data.binning import bin_channels, bin_image, channel_bins, pixel_bins
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.errors import InputError
 
 EDGES = 0.1 + 0.01 * np.arange(2001)
 

@@ -11,12 +11,13 @@ import pytest
 import xarray as xr
 
 from bayesunmix.checks import budget, declarations
+from bayesunmix.checks.budget import SOURCES
 from bayesunmix.checks.declarations import given_more, taken_back
 from bayesunmix.checks.identifiability import flat_directions, rotated_range
 from bayesunmix.checks.local_posterior import LocalPosterior, balance_slopes, composition_slopes, quadratic
+from bayesunmix.config.phase import Phase
 from bayesunmix.models.unmixing import SiteBalance
-from bayesunmix.phase import Phase
-from bayesunmix.report.budget_table import SOURCES, budget_table
+from bayesunmix.results.budget_table import budget_table
 
 ELEMENTS = ("Mg", "Si", "Fe")
 # Two phases, three elements and the continuum; Si is absent from the second phase.

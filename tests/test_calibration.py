@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from bayesunmix.demo import compare
-from bayesunmix.phantom import phantom_config
-from bayesunmix.run import run_image
-from bayesunmix.simulate import simulate_map
+from bayesunmix.pipeline import run_image
+from bayesunmix.simulation.phantom import phantom_config
+from bayesunmix.simulation.simulate import simulate_map
 
 SEEDS = range(8)
 SHAPE = (64, 64)
@@ -46,14 +46,14 @@ def share_held(table: pd.DataFrame) -> float:
 
 
 @pytest.mark.parametrize("quantity", ["composition", "partition"])
-@pytest.mark.filterwarnings("ignore::bayesunmix.errors.BayesUnmixWarning")
+@pytest.mark.filterwarnings("ignore::bayesunmix.core.errors.BayesUnmixWarning")
 def test_intervals_hold_the_truth(quantity: str) -> None:
     table = compared()
     chosen = table[table.quantity == quantity]
     assert share_held(chosen) >= LEAST_SHARE, chosen.groupby(["phase", "element"]).inside.mean().to_string()
 
 
-@pytest.mark.filterwarnings("ignore::bayesunmix.errors.BayesUnmixWarning")
+@pytest.mark.filterwarnings("ignore::bayesunmix.core.errors.BayesUnmixWarning")
 def test_half_as_wide_intervals_would_be_noticed() -> None:
     table = compared()
     present = table[(table.quantity == "composition") & (table.truth > 0) & (table.lower > 0)]

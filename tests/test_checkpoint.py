@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bayesunmix import checkpoint
-from bayesunmix.checkpoint import FACTS, FOLDER, Stages, difference, kept_facts
-from bayesunmix.errors import BayesUnmixWarning
+from bayesunmix.core import checkpoint
+from bayesunmix.core.checkpoint import FACTS, FOLDER, Stages, difference, kept_facts
+from bayesunmix.core.errors import BayesUnmixWarning
 from bayesunmix.fit.starts import Start
 
 FRESH = {"counts": "abc", "seed": 1}

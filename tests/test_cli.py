@@ -17,10 +17,10 @@ from click.testing import CliRunner, Result
 
 from bayesunmix import __version__
 from bayesunmix.cli import main
-from bayesunmix.errors import BayesUnmixWarning, InputError
-from bayesunmix.log import settle
-from bayesunmix.severity import Distrust, Reservation
-from bayesunmix.verdict import judge
+from bayesunmix.core.errors import BayesUnmixWarning, InputError
+from bayesunmix.core.log import settle
+from bayesunmix.core.severity import Distrust, Reservation
+from bayesunmix.results.verdict import judge
 
 TOML = """
 phases = 2
@@ -174,7 +174,7 @@ def test_simulate_saves_the_map(monkeypatch: pytest.MonkeyPatch, extra: list[str
     image = types.SimpleNamespace(
         to_signal=lambda: signal, image=types.SimpleNamespace(counts=np.zeros(3, np.uint8))
     )
-    install(monkeypatch, "simulate", simulate_map=lambda config, seed: asked.append(seed) or image)
+    install(monkeypatch, "simulation.simulate", simulate_map=lambda config, seed: asked.append(seed) or image)
     assert run("simulate", "--config", "run.toml", "--out", "map.hspy", *extra).exit_code == 0
     assert asked == [seed]
     assert Path("map.hspy").read_text() == "a map"
@@ -193,7 +193,7 @@ def test_a_simulation_that_fails_on_saving_leaves_the_earlier_one(monkeypatch: p
         to_signal=lambda: types.SimpleNamespace(save=save),
         image=types.SimpleNamespace(counts=np.zeros(3, np.uint8)),
     )
-    install(monkeypatch, "simulate", simulate_map=lambda config, seed: image)
+    install(monkeypatch, "simulation.simulate", simulate_map=lambda config, seed: image)
     result = run("simulate", "--config", "run.toml", "--out", "map.hspy", "--overwrite")
     assert result.exit_code == 1
     assert Path("map.hspy").read_text() == "precious"
@@ -212,7 +212,7 @@ def test_a_folder_that_is_no_map_is_not_replaced() -> None:
 
 def test_unmix_hands_over_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     run_unmix = Recorder()
-    install(monkeypatch, "run", run_unmix=run_unmix)
+    install(monkeypatch, "pipeline", run_unmix=run_unmix)
     result = unmix("--method", "laplace", "--seed", "3", "--signal", "1")
     assert result.exit_code == 0
     assert result.stdout == "wrote out\n"
@@ -224,7 +224,7 @@ def test_unmix_hands_over_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_unmix_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     run_unmix = Recorder()
-    install(monkeypatch, "run", run_unmix=run_unmix)
+    install(monkeypatch, "pipeline", run_unmix=run_unmix)
     Path("out").mkdir()  # an empty folder is as good as none
     assert unmix().exit_code == 0
     assert run_unmix.options == {"seed": 0, "signal": None, "overwrite": False, "resume": False}
@@ -234,7 +234,7 @@ def test_unmix_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("flag", ["overwrite", "resume"])
 def test_full_folder_needs_a_flag(monkeypatch: pytest.MonkeyPatch, flag: str) -> None:
     run_unmix = Recorder()
-    install(monkeypatch, "run", run_unmix=run_unmix)
+    install(monkeypatch, "pipeline", run_unmix=run_unmix)
     Path("out").mkdir()
     Path("out/composition.csv").touch()
     assert unmix().exit_code == 2
@@ -244,7 +244,7 @@ def test_full_folder_needs_a_flag(monkeypatch: pytest.MonkeyPatch, flag: str) ->
 
 
 def test_untrusted_result_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, "run", run_unmix=Recorder(failed=("R-hat of x is 1.2.", "3 divergences.")))
+    install(monkeypatch, "pipeline", run_unmix=Recorder(failed=("R-hat of x is 1.2.", "3 divergences.")))
     result = unmix()
     assert result.exit_code == 3
     assert result.stdout == "wrote out\n"
@@ -265,7 +265,7 @@ def test_reservations_are_printed_once_and_end_well(monkeypatch: pytest.MonkeyPa
             warnings.warn(text, BayesUnmixWarning, stacklevel=1)
         return types.SimpleNamespace(verdict=judge([grain, assumed]))
 
-    install(monkeypatch, "run", run_unmix=run_unmix)
+    install(monkeypatch, "pipeline", run_unmix=run_unmix)
     result = unmix()
     assert result.exit_code == 0
     assert result.stderr.splitlines() == [
@@ -277,7 +277,9 @@ def test_reservations_are_printed_once_and_end_well(monkeypatch: pytest.MonkeyPa
 
 def test_bad_map_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     install(
-        monkeypatch, "run", run_unmix=Recorder(error=InputError("MAP", "be a spectrum image", "is a text"))
+        monkeypatch,
+        "pipeline",
+        run_unmix=Recorder(error=InputError("MAP", "be a spectrum image", "is a text")),
     )
     assert_refused(unmix(), "`MAP` must be a spectrum image, but is a text.")
 
@@ -297,7 +299,7 @@ def test_bad_map_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_fault_of_ours_is_one_line_and_a_log(
     monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
-    install(monkeypatch, "run", run_unmix=Recorder(error=error))
+    install(monkeypatch, "pipeline", run_unmix=Recorder(error=error))
     result = unmix()
     assert result.exit_code == 1
     found = re.fullmatch(
@@ -317,7 +319,7 @@ def test_fault_after_the_folder_was_made_is_in_its_log(monkeypatch: pytest.Monke
         warnings.warn("odd", BayesUnmixWarning, stacklevel=1)
         raise ZeroDivisionError("ours")
 
-    install(monkeypatch, "run", run_unmix=run_unmix)
+    install(monkeypatch, "pipeline", run_unmix=run_unmix)
     result = unmix()
     assert result.exit_code == 1
     assert result.stderr.splitlines()[0] == "bayesunmix: warning: odd"
@@ -331,13 +333,13 @@ def test_fault_after_the_folder_was_made_is_in_its_log(monkeypatch: pytest.Monke
 
 
 def test_a_reader_that_has_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, "data.inspection", inspect_map=Recorder(error=BrokenPipeError()))
+    install(monkeypatch, "inspection.description", inspect_map=Recorder(error=BrokenPipeError()))
     result = run("inspect", "map.hspy")
     assert (result.exit_code, result.stderr) == (0, "")
 
 
 def test_interrupt_tells_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, "run", run_unmix=Recorder(error=KeyboardInterrupt()))
+    install(monkeypatch, "pipeline", run_unmix=Recorder(error=KeyboardInterrupt()))
     result = unmix()
     assert result.exit_code == 130
     assert result.stderr == (
@@ -346,7 +348,7 @@ def test_interrupt_tells_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_interrupt_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, "data.inspection", inspect_map=Recorder(error=KeyboardInterrupt()))
+    install(monkeypatch, "inspection.description", inspect_map=Recorder(error=KeyboardInterrupt()))
     result = run("inspect", "map.hspy")
     assert result.exit_code == 130
     assert result.stderr.endswith("bayesunmix: interrupted\n")
@@ -359,7 +361,7 @@ def test_warning_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         warnings.warn("the beam energy is not in the file", BayesUnmixWarning, stacklevel=1)
         return f"{path} {elements} {signal}"
 
-    install(monkeypatch, "data.inspection", inspect_map=inspect_map)
+    install(monkeypatch, "inspection.description", inspect_map=inspect_map)
     result = run("inspect", "map.hspy", "--elements", "Mg, Si", "--signal", "2")
     assert result.exit_code == 0
     assert result.stdout == "map.hspy ('Mg', 'Si') 2\n"

@@ -19,9 +19,9 @@ import pytest
 from click.testing import CliRunner
 
 from bayesunmix.cli import main
-from bayesunmix.config import RunConfig
+from bayesunmix.config.run_config import RunConfig
 from bayesunmix.data.io import save, write_signal
-from bayesunmix.simulate import simulate_map
+from bayesunmix.simulation.simulate import simulate_map
 
 TOML = """
 [sample]

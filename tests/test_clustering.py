@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bayesunmix.errors import InputError
+from bayesunmix.core.errors import InputError
 from bayesunmix.inference import clustering
 from bayesunmix.inference.clustering import cluster
 from bayesunmix.inference.starts import extreme_spectra

@@ -14,12 +14,12 @@ from click.testing import CliRunner
 from scipy.stats import norm, truncnorm
 
 import bayesunmix as bu
+from bayesunmix.analysis.common_draws import ratio_kind
+from bayesunmix.analysis.shared_calibration import nominal_draws
 from bayesunmix.cli import main
-from bayesunmix.errors import BayesUnmixWarning, InputError
-from bayesunmix.output_folder import names_of
-from bayesunmix.result import Result
-from bayesunmix.samples.comparison import ratio_kind
-from bayesunmix.samples.shared_calibration import nominal_draws
+from bayesunmix.core.errors import BayesUnmixWarning, InputError
+from bayesunmix.core.output_folder import names_of
+from bayesunmix.results.result import Result
 
 FloatArray = npt.NDArray[np.float64]
 Maker = Callable[..., Result]
@@ -284,7 +284,7 @@ def test_a_comparison_that_cannot_be_written_leaves_the_old_one(
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("bayesunmix.samples.comparison_files._write_figures", full)
+        patch.setattr("bayesunmix.report.comparison_files._write_figures", full)
         with pytest.raises(OSError, match="No space left"):
             bu.compare(results[::-1]).save(out, overwrite=True)
     assert {path: path.read_bytes() for path in before} == before

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bayesunmix.config import (
+from bayesunmix.config.phase import Phase
+from bayesunmix.config.run_config import (
     DEFAULT_DENSITY_G_CM3,
     DEFAULT_THICKNESS_NM,
     InferenceConfig,
@@ -18,9 +19,8 @@ from bayesunmix.config import (
     SampleConfig,
     SimulatedPhase,
 )
-from bayesunmix.errors import InputError
-from bayesunmix.phase import Phase
-from bayesunmix.settings import DEFAULT_ABSORPTION_SD
+from bayesunmix.config.settings import DEFAULT_ABSORPTION_SD
+from bayesunmix.core.errors import InputError
 
 TOML = """
 [map]

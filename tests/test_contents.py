@@ -14,15 +14,15 @@ from click.testing import CliRunner
 
 import bayesunmix as bu
 from bayesunmix.cli import main
-from bayesunmix.data import axis_guess
+from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.data.acquisition import Acquisition
-from bayesunmix.data.axis_guess import GuessedAxis, guess_axis
 from bayesunmix.data.contents import Held, contents
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.data.inspection import inspect_map
-from bayesunmix.errors import BayesUnmixWarning, InputError
-from bayesunmix.phantom import phantom_config
-from bayesunmix.simulate import simulate_map
+from bayesunmix.inspection import axis_guess
+from bayesunmix.inspection.axis_guess import GuessedAxis, guess_axis
+from bayesunmix.inspection.description import inspect_map
+from bayesunmix.simulation.phantom import phantom_config
+from bayesunmix.simulation.simulate import simulate_map
 
 # HyperSpy ships no types.
 Untyped = Any
@@ -205,7 +205,7 @@ def test_an_axis_is_printed_with_what_speaks_for_it(
         asked.append(numbers)
         return GuessedAxis(0.5, 0.02, 3.0, ("Fe", "Si"), certain, unit)
 
-    monkeypatch.setattr("bayesunmix.data.inspection.guess_axis", found)
+    monkeypatch.setattr("bayesunmix.inspection.description.guess_axis", found)
     said = inspect_map(stored(tmp_path / "map.hspy", COUNTS, scale=0.02))
     assert words in said
     assert "[map]\nenergy_offset_keV = 0.5000\nenergy_scale_keV = 0.0200000\n" in said

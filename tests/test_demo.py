@@ -14,8 +14,8 @@ import pytest
 from rich.console import Console
 
 from bayesunmix import demo
-from bayesunmix.phantom import phantom_config
-from bayesunmix.simulate import SimulatedMap, Truth, simulate_map
+from bayesunmix.simulation.phantom import phantom_config
+from bayesunmix.simulation.simulate import SimulatedMap, Truth, simulate_map
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_demo_runs_the_phantom_and_writes_the_truth(
         asked.update(options, method=config.inference.method, image=image, out=out)
         return answer(simulated.truth)
 
-    monkeypatch.setattr("bayesunmix.run.run_image", run_image)
+    monkeypatch.setattr("bayesunmix.pipeline.run_image", run_image)
     monkeypatch.setattr(demo, "simulate_map", lambda config, seed: simulated)
     result = demo.run_demo(tmp_path, "laplace", 3, True)
     assert result.level == 0.95
@@ -126,7 +126,7 @@ def test_demo_runs_the_phantom_and_writes_the_truth(
 
 
 @pytest.mark.calibration
-@pytest.mark.filterwarnings("ignore::bayesunmix.errors.BayesUnmixWarning")
+@pytest.mark.filterwarnings("ignore::bayesunmix.core.errors.BayesUnmixWarning")
 def test_whole_demo(tmp_path: Path) -> None:
     result = demo.run_demo(tmp_path / "out", "laplace", 0, False)
     assert result.diagnostics_failed == ()

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from bayesunmix.errors import (
+from bayesunmix.core.errors import (
     InputError,
     check_between,
     check_choice,

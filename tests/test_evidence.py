@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from bayesunmix.core.severity import UNDECLARED, Reservation
 from bayesunmix.fit.preparation import _undeclared_notes
-from bayesunmix.severity import UNDECLARED, Reservation
 from bayesunmix.xray.evidence import SHOWN_SIGMAS, Evidence
 
 Load = Callable[[str], ModuleType]

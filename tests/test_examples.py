@@ -15,17 +15,17 @@ import pandas as pd
 import pytest
 
 import bayesunmix as bu
-from bayesunmix.config import RunConfig
+from bayesunmix.config.run_config import RunConfig
 from bayesunmix.data.io import save
-from bayesunmix.phantom import phantom_config
-from bayesunmix.simulate import SimulatedMap, simulate_map
+from bayesunmix.simulation.phantom import phantom_config
+from bayesunmix.simulation.simulate import SimulatedMap, simulate_map
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # Examples leave the density to the program where a newcomer would, and are told so.
-pytestmark = pytest.mark.filterwarnings("ignore::bayesunmix.errors.BayesUnmixWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::bayesunmix.core.errors.BayesUnmixWarning")
 
 
 def blocks(language: str) -> list[str]:

@@ -4,11 +4,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bayesunmix.chemistry.mass_thickness import electrons_per_pixel
+from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.facts import Origin, default_notes, facts_of, is_excited_by_photons
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.errors import BayesUnmixWarning, InputError
+from bayesunmix.results.mass_thickness import electrons_per_pixel
 
 # HyperSpy ships no types.
 Untyped = Any
@@ -212,7 +212,7 @@ def test_photons_are_told_from_electrons(original: dict[str, Any], photons: bool
 
 
 def test_photon_excitation_is_said_and_refused(exspy: Untyped) -> None:
-    from bayesunmix.config import RunConfig
+    from bayesunmix.config.run_config import RunConfig
     from bayesunmix.fit.preparation import prepare
 
     signal = eds_signal(exspy, beam_energy=50.0, elevation_angle=90.0, azimuth_angle=45.0)

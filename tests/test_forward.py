@@ -12,8 +12,15 @@ import pytest
 import xraylib
 from scipy.special import ndtr
 
-from bayesunmix.errors import InputError
-from bayesunmix.fit.forward import MAIN_SHARE, THICKNESS_GRID, Film, ForwardModel, forward_model, main_family
+from bayesunmix.core.errors import InputError
+from bayesunmix.forward.spectra import (
+    MAIN_SHARE,
+    THICKNESS_GRID,
+    Film,
+    ForwardModel,
+    forward_model,
+    main_family,
+)
 from bayesunmix.xray import Detector, LineTable
 from bayesunmix.xray.continuum import ContinuumCorrection, bremsstrahlung
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import bayesunmix as bu
-from bayesunmix.errors import BayesUnmixWarning
-from bayesunmix.phantom import phantom_config
-from bayesunmix.run import run_image
-from bayesunmix.simulate import simulate_map
+from bayesunmix.core.errors import BayesUnmixWarning
+from bayesunmix.pipeline import run_image
+from bayesunmix.simulation.phantom import phantom_config
+from bayesunmix.simulation.simulate import simulate_map
 
 
 @pytest.mark.slow

@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pytest
 
 import bayesunmix as bu
-from bayesunmix.config import RunConfig
-from bayesunmix.errors import BayesUnmixWarning
-from bayesunmix.freeform import posterior as free_posterior
-from bayesunmix.freeform.posterior import FreePosterior, fit_free
-from bayesunmix.freeform.run_stage import read_spectra
-from bayesunmix.freeform.unmixing import FreeUnmixing, hidden_room, open_rotations
+from bayesunmix.analysis.free_unmixing import FreeUnmixing, hidden_room, open_rotations
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.core.errors import BayesUnmixWarning
+from bayesunmix.fit import free_posterior
+from bayesunmix.fit.free_endmembers import read_spectra
+from bayesunmix.fit.free_posterior import FreePosterior, fit_free
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.freeform import FreeData, correlation_factor, free_endmembers, mean_spectrum
 

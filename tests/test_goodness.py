@@ -21,13 +21,13 @@ from bayesunmix.checks.goodness import (
     held_out_segments,
     pooled_tilt,
 )
-from bayesunmix.config import RunConfig
+from bayesunmix.config.phase import Phase
+from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
 from bayesunmix.models.thickness import ThicknessDraws, no_effect
-from bayesunmix.phase import Phase
-from bayesunmix.simulate import simulate_map
+from bayesunmix.simulation.simulate import simulate_map
 
 FloatArray = npt.NDArray[np.float64]
 

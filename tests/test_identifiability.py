@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 
 from bayesunmix.checks.identifiability import loose_ends, loose_sentences, sentence_of
-from bayesunmix.phase import Phase
-from bayesunmix.severity import Distrust, Reservation
+from bayesunmix.config.phase import Phase
+from bayesunmix.core.severity import Distrust, Reservation
 
 
 def posterior(shares: list[list[float]], names: list[str] | None = None) -> xr.Dataset:

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.counts import compact_counts
 from bayesunmix.data.image import SpectrumImage, uniform_axis
-from bayesunmix.errors import BayesUnmixWarning, InputError
 
 ENERGY = 1.0 + 0.01 * np.arange(50)
 FACTS = {"beam_energy_keV": 200.0, "takeoff_angle_deg": 22.0}

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bayesunmix.config import RunConfig
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.core.errors import InputError
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.data.inspection import describe, inspect_map
 from bayesunmix.data.io import save
-from bayesunmix.data.oxygen import oxygen_counts
-from bayesunmix.data.peak_sources import PeakSources
-from bayesunmix.data.peaks import SumSpectrum, siegbahn
-from bayesunmix.data.reading import Reading
-from bayesunmix.errors import InputError
-from bayesunmix.phantom import phantom_config
-from bayesunmix.simulate import GAIN, OFFSET_KEV, simulate_map
+from bayesunmix.inspection.description import describe, inspect_map
+from bayesunmix.inspection.oxygen import oxygen_counts
+from bayesunmix.inspection.peak_reading import Reading
+from bayesunmix.inspection.peak_sources import PeakSources
+from bayesunmix.inspection.peaks import SumSpectrum, siegbahn
+from bayesunmix.simulation.phantom import phantom_config
+from bayesunmix.simulation.simulate import GAIN, OFFSET_KEV, simulate_map
 from bayesunmix.xray import Detector, LineTable, Response, bremsstrahlung
 
 EDGES = np.linspace(0.1, 20.1, 2001)

@@ -20,21 +20,21 @@ import xarray as xr
 from click.testing import CliRunner
 
 import bayesunmix.plot
-from bayesunmix.checkpoint import FOLDER, Stages
 from bayesunmix.cli import main
-from bayesunmix.config import RunConfig
+from bayesunmix.config.phase import Phase
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.core.checkpoint import FOLDER, Stages
+from bayesunmix.core.errors import BayesUnmixWarning, InputError
+from bayesunmix.core.output_folder import LOG, NEW, claimed
+from bayesunmix.core.output_folder import names_of as all_names_of
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import save
-from bayesunmix.errors import BayesUnmixWarning, InputError
-from bayesunmix.output_folder import LOG, NEW, claimed
-from bayesunmix.output_folder import names_of as all_names_of
-from bayesunmix.phase import Phase
+from bayesunmix.pipeline import run_image
 from bayesunmix.report import files, page, paper
 from bayesunmix.report.page import write_report
-from bayesunmix.result import Result, open_result
-from bayesunmix.run import run_image
-from bayesunmix.run_facts import run_facts
-from bayesunmix.simulate import simulate_map
+from bayesunmix.results.result import Result, open_result
+from bayesunmix.results.run_facts import run_facts
+from bayesunmix.simulation.simulate import simulate_map
 
 pytestmark = pytest.mark.slow
 
@@ -370,8 +370,8 @@ def test_a_disk_that_takes_no_stages_ends_no_run(
 KILLED = """
 import os, signal, sys, types
 stage, inside, arguments = sys.argv[1], sys.argv[2] == "in", sys.argv[3:]
-from bayesunmix import output_folder
-from bayesunmix.checkpoint import Stages
+from bayesunmix.core import output_folder
+from bayesunmix.core.checkpoint import Stages
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -10,12 +10,12 @@ import h5py
 import numpy as np
 import pytest
 
+from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.files import read_image
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import load, save, write_signal
 from bayesunmix.data.signals import Given
-from bayesunmix.errors import BayesUnmixWarning, InputError
 
 # HyperSpy, dask and pytest's module fixtures hand out untyped objects.
 Untyped = Any

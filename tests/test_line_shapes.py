@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bayesunmix.config import RunConfig
-from bayesunmix.fit.line_shapes import line_shapes
+from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit.preparation import Setup, prepare
+from bayesunmix.forward.line_shapes import line_shapes
 from bayesunmix.models.endmember import endmember_spectra
 from bayesunmix.models.response import KNOWN_RESPONSE, template_change
-from bayesunmix.simulate import simulate_map
+from bayesunmix.simulation.simulate import simulate_map
 from bayesunmix.xray.shape_directions import INFORMED, NO_DIRECTIONS, shape_directions
 from bayesunmix.xray.spectrometer import HIGHEST, LOWEST, NAMES
 

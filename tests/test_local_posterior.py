@@ -10,6 +10,7 @@ from numpyro.infer.util import log_density
 
 from bayesunmix.checks import declarations
 from bayesunmix.checks.local_posterior import LocalPosterior, known_abundances
+from bayesunmix.config.phase import Phase
 from bayesunmix.fit.model_data import flat_model, sites_at
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.inference.density import compiled
@@ -19,7 +20,6 @@ from bayesunmix.models.abundance import abundance_prior, simplex_atoms
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.thickness import N_COLUMNS, counted, no_effect
 from bayesunmix.models.unmixing import SiteBalance, UnmixingData, spectra, unmixing_model
-from bayesunmix.phase import Phase
 
 N_PIXELS, N_COUNTS, N_CHANNELS = 400, 300, 14
 ELEMENTS = ("Mg", "Si", "Ca")

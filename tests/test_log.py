@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bayesunmix.errors import InputError
-from bayesunmix.log import LOGGER, RunLog, keeping, logged, settle, tell
+from bayesunmix.core.errors import InputError
+from bayesunmix.core.log import LOGGER, RunLog, keeping, logged, settle, tell
 
 
 def test_it_settles_with_what_was_said_before(tmp_path: Path) -> None:
@@ -84,6 +84,6 @@ def test_a_file_for_what_has_no_folder() -> None:
 
 
 def test_nothing_is_shown_where_logging_is_not_set_up() -> None:
-    script = "from bayesunmix.log import tell; tell(40, 'an error'); tell(20, 'a word')"
+    script = "from bayesunmix.core.log import tell; tell(40, 'an error'); tell(20, 'a word')"
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")

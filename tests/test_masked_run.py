@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bayesunmix.config import RunConfig
+from bayesunmix.config.run_config import RunConfig
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import load, save
-from bayesunmix.result import Result, open_result
-from bayesunmix.run import run_image
-from bayesunmix.simulate import simulate_map
+from bayesunmix.pipeline import run_image
+from bayesunmix.results.result import Result, open_result
+from bayesunmix.simulation.simulate import simulate_map
 
 DECLARED = {
     "map": {"energy_range": [1.0, 12.0]},
@@ -27,7 +27,7 @@ DECLARED = {
     "simulate": {"shape": [32, 32], "counts_per_pixel": 150},
 }
 # What the declaration leaves to defaults is said; that is not the point here.
-pytestmark = pytest.mark.filterwarnings("ignore::bayesunmix.errors.BayesUnmixWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::bayesunmix.core.errors.BayesUnmixWarning")
 
 # Rows from here on are rubbish: whole blocks, since the side of a block divides it.
 CUT = 24

@@ -14,7 +14,7 @@ from bayesunmix.chemistry.mass_balance import (
     count_shares,
     element_budget_table,
 )
-from bayesunmix.errors import InputError
+from bayesunmix.core.errors import InputError
 from bayesunmix.xray.atomic import atomic_weight
 
 FloatArray = npt.NDArray[np.float64]

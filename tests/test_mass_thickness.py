@@ -14,25 +14,24 @@ import xarray as xr
 
 import bayesunmix
 from bayesunmix import Phase, open_result
-from bayesunmix.chemistry.mass_thickness import (
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.core.errors import InputError
+from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.image import WHOLE_MAP, SpectrumImage
+from bayesunmix.fit.draws import Draws
+from bayesunmix.forward.line_table import with_factors
+from bayesunmix.forward.quantify import draw_calibration
+from bayesunmix.forward.spectra import Film, ForwardModel, forward_model
+from bayesunmix.pipeline import run_image
+from bayesunmix.results.mass_thickness import (
     ELEMENTARY_CHARGE_C,
     UNIT,
-    WHOLE_MAP,
     contradiction,
     electrons_per_pixel,
     mass_per_count,
     mass_thickness,
 )
-from bayesunmix.chemistry.quantify import draw_calibration
-from bayesunmix.config import RunConfig
-from bayesunmix.data.acquisition import Acquisition
-from bayesunmix.data.image import SpectrumImage
-from bayesunmix.errors import InputError
-from bayesunmix.fit.draws import Draws
-from bayesunmix.fit.forward import Film, ForwardModel, forward_model
-from bayesunmix.fit.preparation import with_factors
-from bayesunmix.result import Result
-from bayesunmix.run import run_image
+from bayesunmix.results.result import Result
 from bayesunmix.xray import Detector, LineTable, atomic_weight, bremsstrahlung
 
 FloatArray = npt.NDArray[np.float64]

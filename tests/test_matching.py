@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pytest
 
 import bayesunmix as bu
-from bayesunmix.errors import InputError
-from bayesunmix.result import Result
+from bayesunmix.core.errors import InputError
+from bayesunmix.results.result import Result
 
 FloatArray = npt.NDArray[np.float64]
 Maker = Callable[..., Result]

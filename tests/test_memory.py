@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 import pytest
 
-from bayesunmix import memory
+from bayesunmix.core import memory
+from bayesunmix.core.errors import InputError
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import write_signal
-from bayesunmix.errors import InputError
 
 resource = pytest.importorskip("resource")
 
@@ -37,7 +37,7 @@ runpy.run_module("bayesunmix", run_name="__main__")
 
 def test_what_is_left_is_less_under_a_limit() -> None:
     script = (
-        "import resource; from bayesunmix.memory import available_bytes; free = available_bytes();"
+        "import resource; from bayesunmix.core.memory import available_bytes; free = available_bytes();"
         "import psutil; used = psutil.Process().memory_info().vms;"
         "resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000,) * 2); print(free, available_bytes())"
     )

@@ -10,6 +10,7 @@ import pytest
 
 from bayesunmix.checks.misfit import Misfit, _core, _described, _holes
 from bayesunmix.checks.regions import Region
+from bayesunmix.core.severity import Distrust, Reservation
 from bayesunmix.inference.misfit import (
     pooled_amounts,
     residual_windows,
@@ -19,7 +20,6 @@ from bayesunmix.inference.misfit import (
     window_sides,
     window_sums,
 )
-from bayesunmix.severity import Distrust, Reservation
 
 FloatArray = npt.NDArray[np.float64]
 

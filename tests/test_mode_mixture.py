@@ -10,19 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bayesunmix import run as run_module
-from bayesunmix.config import RunConfig
+from bayesunmix import pipeline
+from bayesunmix.config.phase import Phase
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.config.settings import InferenceConfig
 from bayesunmix.fit import posterior
 from bayesunmix.fit.draws import read_draws
 from bayesunmix.fit.mode_mixture import BY_PHASE, in_units_of, mixed, places
 from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.fit.posterior import SHARED_NATS, FittedPosterior, Rival
 from bayesunmix.fit.sampling import Drawn, sample
-from bayesunmix.phase import Phase
 from bayesunmix.report.methods import methods_paragraph
-from bayesunmix.result import Result
-from bayesunmix.settings import InferenceConfig
-from bayesunmix.simulate import simulate_map
+from bayesunmix.results.result import Result
+from bayesunmix.simulation.simulate import simulate_map
 
 LAPLACE = InferenceConfig(method="laplace", chains=2, draws=40)
 SHARE = 0.3
@@ -129,8 +129,8 @@ def runs() -> tuple[Result, Result, float]:
         }
     )
     image = simulate_map(config, 1).image
-    alone = run_module.run_image(image, config, None, seed=1, progress=False)
-    whole = run_module._mode
+    alone = pipeline.run_image(image, config, None, seed=1, progress=False)
+    whole = pipeline._mode
     apart = []
 
     def with_another(*args: Any, **settings: Any) -> FittedPosterior:  # noqa: ANN401
@@ -146,8 +146,8 @@ def runs() -> tuple[Result, Result, float]:
         return dataclasses.replace(fitted, rival=rival, modes=modes)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "_mode", with_another)
-        both = run_module.run_image(image, config, None, seed=1, progress=False)
+        patch.setattr(pipeline, "_mode", with_another)
+        both = pipeline.run_image(image, config, None, seed=1, progress=False)
     return alone, both, apart[0]
 
 

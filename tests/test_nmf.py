@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayesunmix.errors import InputError
+from bayesunmix.core.errors import InputError
 from bayesunmix.inference.nmf import kl_divergence, kl_nmf
 
 Array = npt.NDArray[Any]

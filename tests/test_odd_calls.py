@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import bayesunmix as bu
+from bayesunmix.core.errors import BayesUnmixWarning, InputError, check_flag, shown
 from bayesunmix.data.io import save
-from bayesunmix.errors import BayesUnmixWarning, InputError, check_flag, shown
-from bayesunmix.result import Result
+from bayesunmix.results.result import Result
 
 COUNTS = np.random.default_rng(0).poisson(4.0, (4, 5, 40))
 ENERGY = 0.5 + 0.05 * np.arange(40)

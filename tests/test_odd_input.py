@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from bayesunmix.config import RunConfig
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.core.errors import InputError
+from bayesunmix.core.output_folder import checksums_of, write_record
 from bayesunmix.data.masks import flagged_pixels
-from bayesunmix.errors import InputError
-from bayesunmix.output_folder import checksums_of, write_record
-from bayesunmix.result import open_result
-from bayesunmix.saved import damage
+from bayesunmix.results.result import open_result
+from bayesunmix.results.saved import damage
 from bayesunmix.xray import LineTable
 
 GOOD = """

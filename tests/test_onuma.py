@@ -9,11 +9,11 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import truncnorm
 
+from bayesunmix.analysis.onuma import onuma
 from bayesunmix.chemistry.ionic_radii import ionic_radius, usual_valence
-from bayesunmix.chemistry.onuma import onuma
-from bayesunmix.errors import BayesUnmixWarning, InputError
+from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.models.lattice_strain import log_strain_ratio, modulus_prior_GPa
-from bayesunmix.result import Result
+from bayesunmix.results.result import Result
 
 FloatArray = npt.NDArray[np.float64]
 Maker = Callable[..., Result]

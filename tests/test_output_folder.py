@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from bayesunmix import output_folder
-from bayesunmix.errors import InputError
-from bayesunmix.output_folder import (
+from bayesunmix.core import output_folder
+from bayesunmix.core.errors import InputError
+from bayesunmix.core.output_folder import (
     COMPARISON_RECORD,
     COMPLETE,
     LEGACY_FILES,
@@ -143,7 +143,7 @@ def test_a_second_run_is_refused(tmp_path: Path) -> None:
 HOLD_AND_DIE = """
 import os, sys
 from pathlib import Path
-from bayesunmix.output_folder import claimed
+from bayesunmix.core.output_folder import claimed
 with claimed(Path(sys.argv[1])):
     os._exit(9)
 """

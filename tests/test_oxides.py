@@ -15,7 +15,7 @@ from bayesunmix.chemistry.oxides import (
     oxygen_atoms,
     oxygen_per_atom,
 )
-from bayesunmix.errors import InputError
+from bayesunmix.core.errors import InputError
 
 
 def draws(chains: int = 2, n: int = 4000, phases: tuple[str, ...] = ("Brg", "Fp")) -> xr.DataArray:

@@ -14,11 +14,11 @@ import xarray as xr
 from click.testing import CliRunner
 
 from bayesunmix.cli import main
-from bayesunmix.config import RunConfig
-from bayesunmix.errors import InputError
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.core.errors import InputError
 from bayesunmix.report.methods import methods_paragraph
 from bayesunmix.report.paper import PaperTable, field_order, paper_tables, save_tables, write_tables
-from bayesunmix.result import Result
+from bayesunmix.results.result import Result
 from bayesunmix.xray.atomic import atomic_weight
 
 PHASES, ELEMENTS = ["Brg", "Fp", "CaPv"], ["Mg", "Al", "Si", "Ca", "Fe", "Nd"]

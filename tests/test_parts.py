@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from bayesunmix import Phase
+from bayesunmix.core.parts import PartsError, declared, put_together, take_apart
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.starts import Start
 from bayesunmix.inference.map_estimate import MapEstimate
 from bayesunmix.models.thickness import ThicknessEffect
-from bayesunmix.parts import PartsError, declared, put_together, take_apart
 
 START = Start(np.ones((2, 3)), np.full((2, 4), 0.25), 1.5)
 NAME = "bayesunmix.fit.starts:Start"
@@ -145,9 +145,9 @@ def _tree(**changed: object) -> list[object]:
         ["record", "bayesunmix.fit.starts:find_starts"],
         ["record", "bayesunmix.fit.starts:np"],
         ["record", "bayesunmix.fit.starts:dataclass"],
-        ["record", "bayesunmix.checkpoint:Stages", ["folder", None], ["facts", None], ["resume", True]],
+        ["record", "bayesunmix.core.checkpoint:Stages", ["folder", None], ["facts", None], ["resume", True]],
         ["record", "bayesunmix.__main__:main"],
-        ["record", "bayesunmix.result:Result.posterior"],
+        ["record", "bayesunmix.results.result:Result.posterior"],
         ["record", None],
         ["record", NAME],
         _tree()[:-1],

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bayesunmix.data.peak_sources import NAMED, Candidate, PeakSources, presence_prior
-from bayesunmix.data.peaks import Peak, SumSpectrum
+from bayesunmix.inspection.peak_sources import NAMED, Candidate, PeakSources, presence_prior
+from bayesunmix.inspection.peaks import Peak, SumSpectrum
 from bayesunmix.xray import Detector, LineTable, Response, bremsstrahlung
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bayesunmix.config import RunConfig
+from bayesunmix.config.phase import unnamed
+from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit.phase_number import PhaseNumber, chosen_number, difference, infer_phase_number
 from bayesunmix.fit.preparation import prepare
-from bayesunmix.phase import unnamed
 from bayesunmix.report.words import phase_number_words
-from bayesunmix.simulate import simulate_map
+from bayesunmix.simulation.simulate import simulate_map
 
 CONFIG: dict[str, Any] = {
     "map": {"energy_range": [1.0, 8.0]},

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bayesunmix.config.pixel_settings import parse_span
+from bayesunmix.config.settings import MapConfig
+from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.counts import read_counts
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import save
 from bayesunmix.data.masks import read_mask
-from bayesunmix.errors import BayesUnmixWarning, InputError
 from bayesunmix.fit.pixel_choice import choose_pixels
-from bayesunmix.pixel_settings import parse_span
-from bayesunmix.settings import MapConfig
 
 ENERGY = 1.0 + 0.01 * np.arange(30)
 FACTS = Acquisition(beam_energy_keV=200.0, takeoff_angle_deg=22.0, live_time_s=120.0, beam_current_nA=1.0)

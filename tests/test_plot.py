@@ -35,7 +35,7 @@ from bayesunmix.plot.style import (
     nice_length,
     phase_colour,
 )
-from bayesunmix.verdict import Verdict, judge
+from bayesunmix.results.verdict import Verdict, judge
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bayesunmix.config.phase import Phase
 from bayesunmix.fit import model_data, posterior
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.inference.density import compiled
 from bayesunmix.inference.map_estimate import find_map
-from bayesunmix.phase import Phase
 
 
 def mode_of(data: Any, sites: dict[str, jax.Array]) -> float:  # noqa: ANN401

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bayesunmix.config import RunConfig
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.errors import BayesUnmixWarning, InputError
 from bayesunmix.fit.preparation import Setup, mean_composition, prepare
-from bayesunmix.simulate import simulate_map
+from bayesunmix.simulation.simulate import simulate_map
 from bayesunmix.xray import Detector, LineTable
 
 DECLARED: dict[str, Any] = {

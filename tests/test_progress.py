@@ -11,9 +11,9 @@ import warnings
 
 import pytest
 
-from bayesunmix import progress
-from bayesunmix.log import keeping
-from bayesunmix.progress import Reporter
+from bayesunmix.core import progress
+from bayesunmix.core.log import keeping
+from bayesunmix.core.progress import Reporter
 
 
 class Terminal(io.StringIO):

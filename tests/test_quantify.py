@@ -9,18 +9,11 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import norm, truncnorm
 
-from bayesunmix.chemistry.quantify import (
-    FALSE_DECISIONS_K,
-    CalibrationDraws,
-    atoms_at,
-    compositions,
-    detect,
-    draw_calibration,
-    health,
-    interval,
-    ordered_pairs,
-)
-from bayesunmix.fit.forward import Film, ForwardModel, forward_model
+from bayesunmix.chemistry.detection import FALSE_DECISIONS_K, detect
+from bayesunmix.chemistry.ratios import ordered_pairs
+from bayesunmix.core.credible import health, interval
+from bayesunmix.forward.quantify import CalibrationDraws, atoms_at, compositions, draw_calibration
+from bayesunmix.forward.spectra import Film, ForwardModel, forward_model
 from bayesunmix.xray import Detector, LineTable, thin_film_factor
 
 FloatArray = npt.NDArray[np.float64]

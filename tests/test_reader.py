@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.data import reader
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import load, save
 from bayesunmix.data.signals import Given
-from bayesunmix.errors import BayesUnmixWarning, InputError
 
 COUNTS = np.random.default_rng(3).poisson(0.4, (4, 5, 50))
 ENERGY = 1.0 + 0.01 * np.arange(50)

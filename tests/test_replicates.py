@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from bayesunmix.errors import InputError
+from bayesunmix.core.errors import InputError
 from bayesunmix.inference.replicates import run_study
 
 

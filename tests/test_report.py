@@ -16,12 +16,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from bayesunmix.core.rounding import bound_text, interval_text, round_to_uncertainty
+from bayesunmix.core.severity import Distrust, Doubt, Reservation
 from bayesunmix.report import page as report
 from bayesunmix.report.health import checks
 from bayesunmix.report.page import report_html, save_report
 from bayesunmix.report.words import findings, headline
-from bayesunmix.rounding import bound_text, interval_text, round_to_uncertainty
-from bayesunmix.severity import Distrust, Doubt, Reservation
 
 synthetic_result: Callable[..., Any] = runpy.run_path(str(Path(__file__).with_name("test_plot.py")))[
     "synthetic_result"

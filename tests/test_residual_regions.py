@@ -22,9 +22,9 @@ from bayesunmix.checks.residual_regions import (
     pooled_residuals,
     residual_regions,
 )
-from bayesunmix.config import RunConfig
+from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit.preparation import Setup, prepare
-from bayesunmix.simulate import simulate_map
+from bayesunmix.simulation.simulate import simulate_map
 
 FloatArray = npt.NDArray[np.float64]
 

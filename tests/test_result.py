@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from bayesunmix.errors import InputError
-from bayesunmix.result import Result, open_result
+from bayesunmix.core.errors import InputError
+from bayesunmix.results.result import Result, open_result
 
 PHASES, ELEMENTS = ["Brg", "Fp"], ["Mg", "Si", "Fe"]
 

@@ -27,20 +27,20 @@ from scipy import stats
 
 import bayesunmix
 from bayesunmix import Phase, open_result
-from bayesunmix.checkpoint import FOLDER
+from bayesunmix.analysis.shared_calibration import nominal_draws
 from bayesunmix.cli import main
-from bayesunmix.config import RunConfig
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.config.settings import DEFAULT_ABSORPTION_SD
+from bayesunmix.core.checkpoint import FOLDER
+from bayesunmix.core.errors import InputError
+from bayesunmix.core.output_folder import LEGACY_FILES
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import save
-from bayesunmix.errors import InputError
-from bayesunmix.output_folder import LEGACY_FILES
+from bayesunmix.pipeline import run_image
 from bayesunmix.report.page import report_html
-from bayesunmix.result import Result
-from bayesunmix.run import run_image
-from bayesunmix.samples.shared_calibration import nominal_draws
-from bayesunmix.settings import DEFAULT_ABSORPTION_SD
-from bayesunmix.simulate import Truth, simulate_map
-from bayesunmix.verdict import POINT
+from bayesunmix.results.result import Result
+from bayesunmix.results.verdict import POINT
+from bayesunmix.simulation.simulate import Truth, simulate_map
 
 SEED = 1
 ROWS, COLUMNS = 20, 26

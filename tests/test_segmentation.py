@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 
 import bayesunmix as bu
+from bayesunmix.analysis.segmentation import METHODS
 from bayesunmix.data.plain_map import PlainMap
-from bayesunmix.segmentation import METHODS
 
 FloatArray = npt.NDArray[np.float64]
 SHAPE = (24, 30)
@@ -136,6 +136,6 @@ def test_what_cannot_be_used_is_refused(
 
 
 def test_methods_are_documented_in_the_table() -> None:
-    import bayesunmix.segmentation as module
+    import bayesunmix.analysis.segmentation as module
 
     assert all(f"``{method}``" in str(module.__doc__) for method in METHODS)

@@ -14,14 +14,14 @@ from click.testing import CliRunner
 from scipy.stats import truncnorm
 
 import bayesunmix as bu
+from bayesunmix.analysis import series
+from bayesunmix.analysis.comparison import Comparison
+from bayesunmix.analysis.series import measured_ratios, shift_factor
 from bayesunmix.cli import main
 from bayesunmix.inference.hierarchical import ModelSampler
 from bayesunmix.models.ratio import MeasuredRatios, log_likelihood, pivots
 from bayesunmix.models.series import residual_basis
-from bayesunmix.result import Result
-from bayesunmix.samples import series
-from bayesunmix.samples.comparison import Comparison
-from bayesunmix.samples.series import measured_ratios, shift_factor
+from bayesunmix.results.result import Result
 
 FloatArray = npt.NDArray[np.float64]
 Maker = Callable[..., Result]

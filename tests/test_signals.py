@@ -5,10 +5,10 @@ import dask.array as da
 import numpy as np
 import pytest
 
+from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.signals import choose
-from bayesunmix.errors import BayesUnmixWarning, InputError
 
 # HyperSpy, dask and pytest's module fixtures hand out untyped objects.
 Untyped = Any

@@ -13,10 +13,10 @@ import pytest
 
 import bayesunmix as bu
 from bayesunmix.chemistry.stoichiometry import site_weights
-from bayesunmix.config import RunConfig, SimulateConfig
-from bayesunmix.errors import InputError
-from bayesunmix.phantom import grain_layout, phantom_config
-from bayesunmix.simulate import SimulatedMap, Source, Truth, load_truth, simulate_map
+from bayesunmix.config.run_config import RunConfig, SimulateConfig
+from bayesunmix.core.errors import InputError
+from bayesunmix.simulation.phantom import grain_layout, phantom_config
+from bayesunmix.simulation.simulate import SimulatedMap, Source, Truth, load_truth, simulate_map
 from bayesunmix.xray import LineTable, calibrate
 
 PLAIN: dict[str, Any] = {

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayesunmix.chemistry.sites import site_quantities, site_table, vacancy_notes
-from bayesunmix.errors import InputError
+from bayesunmix.core.errors import InputError
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
 

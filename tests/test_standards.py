@@ -19,10 +19,10 @@ from scipy.optimize import curve_fit
 
 import bayesunmix
 from bayesunmix import Phase
-from bayesunmix.config import RunConfig
+from bayesunmix.config.run_config import RunConfig
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.fit.preparation import prepare
-from bayesunmix.result import Result
+from bayesunmix.results.result import Result
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -48,7 +48,7 @@ PARTICLES = {
 
 # What looks like a trace of aluminium, which nobody declared, is found in the spectrum.
 ALUMINIUM = pytest.mark.filterwarnings(
-    "ignore:What the declared elements leave:bayesunmix.errors.BayesUnmixWarning"
+    "ignore:What the declared elements leave:bayesunmix.core.errors.BayesUnmixWarning"
 )
 
 
@@ -115,7 +115,7 @@ def test_the_particles_are_fitted_fairly() -> None:
 @pytest.fixture(scope="module")
 def layer() -> SpectrumImage:
     """Carbon, Al, Mn, Cu and Zr, 6 µm on silicon: standard EDS-TM002 of the BAM, 10 kV."""
-    with pytest.warns(bayesunmix.errors.BayesUnmixWarning, match="thin film"):
+    with pytest.warns(bayesunmix.core.errors.BayesUnmixWarning, match="thin film"):
         return SpectrumImage.from_signal(exspy.data.EDS_SEM_TM002())
 
 
@@ -130,7 +130,7 @@ def manganese(
     return np.asarray(area * sum(peaks) + level + slope * (energy - centre))
 
 
-@pytest.mark.filterwarnings("ignore::bayesunmix.errors.BayesUnmixWarning")
+@pytest.mark.filterwarnings("ignore::bayesunmix.core.errors.BayesUnmixWarning")
 def test_axis_and_resolution_of_an_sem_detector(layer: SpectrumImage) -> None:
     """Fitted to the whole spectrum, they agree with a fit of the Mn Kα peak alone, by which resolution is defined."""
     config = RunConfig.from_dict(

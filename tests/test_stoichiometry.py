@@ -11,7 +11,7 @@ from bayesunmix.chemistry.stoichiometry import (
     parse_formula,
     site_weights,
 )
-from bayesunmix.errors import InputError
+from bayesunmix.core.errors import InputError
 
 
 @pytest.mark.parametrize(

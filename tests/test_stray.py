@@ -8,7 +8,7 @@ import pytest
 
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.data.inspection import describe
+from bayesunmix.inspection.description import describe
 from bayesunmix.xray import Detector, LineTable, bremsstrahlung
 
 EDGES = np.linspace(0.0, 20.0, 2001)

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from bayesunmix.checks.supports import Lines, bare, counts_of_places
-from bayesunmix.config import RunConfig
+from bayesunmix.config.phase import Phase, hosts
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.core.errors import InputError
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.errors import InputError
-from bayesunmix.phase import Phase, hosts
-from bayesunmix.result import Result, open_result
-from bayesunmix.run import run_image
-from bayesunmix.simulate import SimulatedMap, simulate_map
+from bayesunmix.pipeline import run_image
+from bayesunmix.results.result import Result, open_result
+from bayesunmix.simulation.simulate import SimulatedMap, simulate_map
 
 # Maps of few counts show lines of this and that.
-pytestmark = pytest.mark.filterwarnings("ignore::bayesunmix.errors.BayesUnmixWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::bayesunmix.core.errors.BayesUnmixWarning")
 
 SHAPE = (22, 24)
 ELEMENTS = ["Al", "Ti", "Ni"]

@@ -13,13 +13,13 @@ import pytest
 from scipy.stats import truncnorm
 
 import bayesunmix.models  # noqa: F401 - importing it switches JAX to 64 bits
+from bayesunmix.config.settings import GUIDES
 from bayesunmix.inference import svi
 from bayesunmix.inference.cut_normal import Coordinates, coordinates, to_z
 from bayesunmix.inference.guides import NAMES, guide
 from bayesunmix.inference.laplace import CutGaussian, cut_gaussian, laplace_draws, laplace_log_density
 from bayesunmix.inference.minibatch import batch_sizes, draw_batch, is_whole
 from bayesunmix.inference.svi import FittedGuide, Potential, Variational
-from bayesunmix.settings import GUIDES
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 from scipy.stats import truncnorm
 
-from bayesunmix.chemistry.quantify import detect
-from bayesunmix.report.tables import composition_table, detection_states, partition_table
+from bayesunmix.chemistry.detection import detect
+from bayesunmix.results.tables import composition_table, detection_states, partition_table
 
 FloatArray = npt.NDArray[np.float64]
 

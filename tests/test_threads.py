@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from bayesunmix import run
-from bayesunmix.config import RunConfig
+from bayesunmix import pipeline
+from bayesunmix.config.run_config import RunConfig
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import SpectrumImage
 
@@ -25,12 +25,12 @@ def test_models_of_several_threads_come_one_after_the_other(monkeypatch: pytest.
         most.append(len(inside))
         inside.pop()
 
-    monkeypatch.setattr(run, "_computed", computed)
-    monkeypatch.setattr(run, "_prepared", lambda *_, **__: None)
+    monkeypatch.setattr(pipeline, "_computed", computed)
+    monkeypatch.setattr(pipeline, "_prepared", lambda *_, **__: None)
     facts = Acquisition(beam_energy_keV=200.0, takeoff_angle_deg=22.0)
     energy = 1.0 + 0.1 * np.arange(30)
     image = SpectrumImage.from_array(np.ones((2, 2, 30), np.uint8), energy, acquisition=facts)
     config = RunConfig.from_dict({"sample": {"elements": ["Fe"]}, "phases": 1})
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda seed: run.run_image(image, config, None, seed=seed), range(3)))
+        list(pool.map(lambda seed: pipeline.run_image(image, config, None, seed=seed), range(3)))
     assert most == [1, 1, 1]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bayesunmix.chemistry.oxides import oxygen_per_atom
 from bayesunmix.chemistry.units import UNITS, atom_fractions, convert, mg_number, oxide_formula, with_oxygen
-from bayesunmix.errors import InputError
+from bayesunmix.core.errors import InputError
 from bayesunmix.xray.atomic import atomic_weight
 
 

@@ -15,7 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bayesunmix.doubts import (
+from bayesunmix.config.phase import Phase
+from bayesunmix.core.errors import BayesUnmixWarning
+from bayesunmix.core.severity import Distrust, Doubt, Reservation
+from bayesunmix.results.doubts import (
     BROKEN_SDS,
     broken_stoichiometry,
     exchangeable,
@@ -23,10 +26,7 @@ from bayesunmix.doubts import (
     other_modes,
     too_few_photons,
 )
-from bayesunmix.errors import BayesUnmixWarning
-from bayesunmix.phase import Phase
-from bayesunmix.severity import Distrust, Doubt, Reservation
-from bayesunmix.verdict import Verdict, judge, recorded
+from bayesunmix.results.verdict import Verdict, judge, recorded
 
 SD = 0.07
 

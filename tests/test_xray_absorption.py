@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bayesunmix.errors import InputError
+from bayesunmix.core.errors import InputError
 from bayesunmix.xray.absorption import (
     absorption_depth,
     mass_absorption_coefficient,

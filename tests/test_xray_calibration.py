@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from bayesunmix.errors import InputError
+from bayesunmix.core.errors import InputError
 from bayesunmix.xray.calibration import PARAMETERS, calibrate
 from bayesunmix.xray.continuum import continuum_basis
 from bayesunmix.xray.detector import Detector, Response, channel_edges

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bayesunmix.errors import InputError
+from bayesunmix.core.errors import InputError
 from bayesunmix.xray.continuum import bremsstrahlung, continuum_basis, hat_functions
 from bayesunmix.xray.detector import POLYMER_WINDOW, Detector, Layer, channel_edges
 from bayesunmix.xray.response import MN_K_ALPHA_KEV

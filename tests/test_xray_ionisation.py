@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bayesunmix.errors import InputError
+from bayesunmix.core.errors import InputError
 from bayesunmix.xray.atomic import SHELLS, atomic_number, atomic_symbol, atomic_weight
 from bayesunmix.xray.ionisation import (
     BOHR_RADIUS_CM,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bayesunmix.errors import InputError
+from bayesunmix.core.errors import InputError
 from bayesunmix.xray.atomic import atomic_weight
 from bayesunmix.xray.detector import Detector
 from bayesunmix.xray.lines import Line, LineTable

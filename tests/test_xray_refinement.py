@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from bayesunmix.errors import InputError
+from bayesunmix.core.errors import InputError
 from bayesunmix.xray.absorption import absorption_depth, mixture_absorption_coefficient, thin_film_factor
 from bayesunmix.xray.calibration import Calibration, calibrate
 from bayesunmix.xray.continuum import (

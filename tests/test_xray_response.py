@@ -8,7 +8,7 @@ import pytest
 import xraylib
 from scipy.special import ndtr
 
-from bayesunmix.errors import InputError
+from bayesunmix.core.errors import InputError
 from bayesunmix.xray.detector import channel_edges
 from bayesunmix.xray.response import (
     BEND_KNOTS_KEV,

@@ -17,11 +17,12 @@ from hypothesis.extra.numpy import arrays
 from bayesunmix.checks.goodness import expected_spectrum
 from bayesunmix.checks.local_posterior import balance_slopes
 from bayesunmix.chemistry.mass_balance import count_shares
-from bayesunmix.chemistry.quantify import CalibrationDraws, compositions
-from bayesunmix.fit.forward import Film, ForwardModel, forward_model
+from bayesunmix.core.shares import ratio_of, shares_of
 from bayesunmix.fit.model_data import log_odds_at, nominal_fractions
 from bayesunmix.fit.preparation import mean_composition
 from bayesunmix.fit.starts import Start, component_templates, rotated_starts
+from bayesunmix.forward.quantify import CalibrationDraws, compositions
+from bayesunmix.forward.spectra import Film, ForwardModel, forward_model
 from bayesunmix.inference.guided_nmf import guided_nmf
 from bayesunmix.inference.laplace import cut_gaussian
 from bayesunmix.inference.map_estimate import descend
@@ -31,7 +32,6 @@ from bayesunmix.inference.pixel_posterior import atom_shares, pixel_posterior
 from bayesunmix.models.abundance import abundance_prior, edge_positions, simplex_atoms
 from bayesunmix.models.endmember import composition, continuum_shape
 from bayesunmix.models.unmixing import SiteBalance, site_balance_log_density
-from bayesunmix.shares import ratio_of, shares_of
 from bayesunmix.xray import Detector, LineTable
 from bayesunmix.xray.continuum import continuum_basis, hat_functions
 

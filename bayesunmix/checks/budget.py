@@ -26,11 +26,12 @@ import numpy.typing as npt
 import xarray as xr
 
 from bayesunmix.checks.local_posterior import LocalPosterior, known_abundances
-from bayesunmix.chemistry.quantify import compositions, draw_calibration
-from bayesunmix.fit.forward import ForwardModel
-from bayesunmix.report.budget_table import SOURCES
+from bayesunmix.forward.quantify import compositions, draw_calibration
+from bayesunmix.forward.spectra import ForwardModel
 
 FloatArray = npt.NDArray[np.float64]
+
+SOURCES = ("counting", "unmixing", "calibration", "absorption", "continuum")
 
 ORDER = (
     "counting, unmixing, line ratios and response (calibration), fitted absorption, continuum; then the drawn "

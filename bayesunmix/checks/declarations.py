@@ -39,13 +39,13 @@ import numpy.typing as npt
 
 from bayesunmix.checks.local_posterior import LocalPosterior, balance_slopes, composition_slopes, quadratic
 from bayesunmix.chemistry.stoichiometry import site_weights
-from bayesunmix.errors import InputError
+from bayesunmix.config.phase import Phase
+from bayesunmix.core.errors import InputError
+from bayesunmix.core.shares import NOTHING
 from bayesunmix.fit.model_data import SITE_BALANCE_SD, flat_model
 from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.laplace import cut_normal_draws, softplus_slope
 from bayesunmix.models.abundance import MATRIX_LOG_ODDS
-from bayesunmix.phase import Phase
-from bayesunmix.shares import NOTHING
 
 FloatArray = npt.NDArray[np.float64]
 

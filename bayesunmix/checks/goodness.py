@@ -16,13 +16,13 @@ import numpy.typing as npt
 import xarray as xr
 from scipy import sparse
 
+from bayesunmix.config.phase import hosts
+from bayesunmix.core.shares import shares_of
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
 from bayesunmix.models.thickness import THINNEST, ThicknessDraws
-from bayesunmix.phase import hosts
-from bayesunmix.shares import shares_of
 from bayesunmix.xray.calibration import poisson_deviance
 
 FloatArray = npt.NDArray[np.float64]

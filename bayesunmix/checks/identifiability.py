@@ -29,9 +29,9 @@ from scipy.special import softmax
 
 from bayesunmix.checks.declarations import Change, given_more, taken_back
 from bayesunmix.checks.local_posterior import LocalPosterior, quadratic
+from bayesunmix.config.phase import Phase, supports_of
+from bayesunmix.core.severity import PINNED, Distrust, Doubt, Reservation
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.phase import Phase, supports_of
-from bayesunmix.severity import PINNED, Distrust, Doubt, Reservation
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
+from bayesunmix.core.shares import NOTHING, ratio_of
 from bayesunmix.fit.model_data import fisher_information, nominal_fractions
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.starts import component_templates
@@ -36,7 +37,6 @@ from bayesunmix.models.unmixing import (
     log_ratios,
     spectra,
 )
-from bayesunmix.shares import NOTHING, ratio_of
 
 FloatArray = npt.NDArray[np.float64]
 

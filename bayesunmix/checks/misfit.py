@@ -18,6 +18,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from bayesunmix.checks.regions import Region
+from bayesunmix.core.severity import PLACES, Distrust, Reservation
+from bayesunmix.core.shares import shares_of
 from bayesunmix.data.masks import bounding_box
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.preparation import Setup
@@ -25,8 +27,6 @@ from bayesunmix.fit.starts import component_templates
 from bayesunmix.inference.misfit import Scan, pooled_amounts, scan, scores
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.models.endmember import EndmemberBasis
-from bayesunmix.severity import PLACES, Distrust, Reservation
-from bayesunmix.shares import shares_of
 from bayesunmix.xray import LineTable
 from bayesunmix.xray.atomic import USUAL
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.severity import OVERLAP, Reservation
 from bayesunmix.inference.mixture import atom_weights
 from bayesunmix.models.abundance import face_positions, overlapping, simplex_atoms
-from bayesunmix.severity import OVERLAP, Reservation
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -35,10 +35,10 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from bayesunmix.checks.goodness import Segments
-from bayesunmix.chemistry.mass_thickness import WHOLE_MAP
-from bayesunmix.data.peak_sources import presence_prior
-from bayesunmix.data.peaks import siegbahn
+from bayesunmix.data.image import WHOLE_MAP
 from bayesunmix.fit.preparation import Setup
+from bayesunmix.inspection.peak_sources import presence_prior
+from bayesunmix.inspection.peaks import siegbahn
 from bayesunmix.xray import LineTable, atomic_number
 from bayesunmix.xray.atomic import USUAL, lookup
 from bayesunmix.xray.satellites import SILICON_K_ALPHA_KEV, escape_probability

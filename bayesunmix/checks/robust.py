@@ -21,9 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.checks.local_posterior import composition_slopes
+from bayesunmix.config.phase import supports_of
+from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws, read_draws
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.fit.preparation import Setup
+from bayesunmix.fit.preparation import Setup, block_positions
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.laplace import SMALLEST, CutGaussian, cut_gaussian, softplus_slope
@@ -33,8 +35,6 @@ from bayesunmix.inference.sharding import n_threads
 from bayesunmix.models.abundance import log_weights
 from bayesunmix.models.thickness import THINNEST, answered, counted
 from bayesunmix.models.unmixing import UnmixingData, spectra, thickness_parameters
-from bayesunmix.phase import supports_of
-from bayesunmix.threads import single_thread
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -167,14 +167,6 @@ def _tiles_of_blocks(setup: Setup, n_tiles: int) -> npt.NDArray[np.int64]:
     down, along = down - down.min(), along - along.min()
     labels = tile_labels((int(down.max()) + 1, int(along.max()) + 1), n_tiles)[down, along]
     return np.asarray(np.unique(labels, return_inverse=True)[1], np.int64)
-
-
-def block_positions(setup: Setup) -> tuple[npt.NDArray[np.int64], tuple[int, int]]:
-    """Cell of each block in the grid of blocks, empty ones left out as in the counts, and the grid's shape."""
-    index = setup.blocks.block_index
-    counts = np.bincount(index.ravel(), weights=setup.image.total_counts.ravel())
-    across = int(index[0, -1]) + 1
-    return np.flatnonzero(counts > 0), (len(counts) // across, across)
 
 
 def stretched(z: FloatArray, target: CutGaussian, stretch: Stretch, positive: slice) -> FloatArray:

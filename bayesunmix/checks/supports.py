@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.chemistry.quantify import detect
+from bayesunmix.chemistry.detection import detect
 from bayesunmix.chemistry.ratios import resolved_beyond
+from bayesunmix.config.phase import Phase, supports_of
+from bayesunmix.core.severity import Distrust, Doubt, Reservation
+from bayesunmix.core.shares import ratio_of, shares_of
 from bayesunmix.inference.misfit import pooled_amounts
-from bayesunmix.phase import Phase, supports_of
-from bayesunmix.severity import Distrust, Doubt, Reservation
-from bayesunmix.shares import ratio_of, shares_of
 
 if TYPE_CHECKING:
     from bayesunmix.fit.draws import Draws

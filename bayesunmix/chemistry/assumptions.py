@@ -10,7 +10,7 @@ from typing import Any
 from bayesunmix.chemistry.oxides import FerricShare, check_ferric, check_valences
 from bayesunmix.chemistry.stoichiometry import formula_content
 from bayesunmix.chemistry.units import OXYGENS
-from bayesunmix.errors import InputError, check_positive, suggest
+from bayesunmix.core.errors import InputError, check_positive, suggest
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesunmix.chemistry.stoichiometry import check_element
-from bayesunmix.errors import InputError, check_integer
+from bayesunmix.core.errors import InputError, check_integer
 from bayesunmix.xray.absorption import oxygen_per_cation
 
 COORDINATIONS = (6, 8, 9, 12)

@@ -29,10 +29,10 @@ import pandas as pd
 import xarray as xr
 
 from bayesunmix.chemistry.oxides import oxygen_per_atom
-from bayesunmix.chemistry.quantify import interval
 from bayesunmix.chemistry.stoichiometry import SYMBOLS, check_element
-from bayesunmix.errors import InputError, check_positive, shown
-from bayesunmix.shares import shares_of
+from bayesunmix.core.credible import interval
+from bayesunmix.core.errors import InputError, check_positive, shown
+from bayesunmix.core.shares import shares_of
 from bayesunmix.xray.atomic import atomic_weight
 
 FloatArray = npt.NDArray[np.float64]

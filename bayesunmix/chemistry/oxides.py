@@ -19,7 +19,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from bayesunmix.chemistry.stoichiometry import check_element
-from bayesunmix.errors import InputError, check_between, check_fraction, check_number, shown, suggest
+from bayesunmix.core.errors import InputError, check_between, check_fraction, check_number, shown, suggest
 from bayesunmix.xray.absorption import oxygen_per_cation
 
 FerricShare = float | tuple[float, float] | Mapping[str, float | tuple[float, float]]

@@ -9,7 +9,7 @@ amounts:
     one of those below is not             lower bound
     one of either side, or zero below     undetermined
 
-*Resolved.* An amount with primary estimate m and standard uncertainty s (`bayesunmix.chemistry.quantify.detect`) is
+*Resolved.* An amount with primary estimate m and standard uncertainty s (`bayesunmix.chemistry.detection.detect`) is
 detected when m > k s, k = 1.645. That happens to 5 % of all zeros, whose ratios would be ratios of noise. Looked at
 only because it was detected, an amount has the likelihood
 
@@ -32,6 +32,7 @@ parameters selected after viewing the data).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +41,8 @@ import pandas as pd
 import xarray as xr
 from scipy.special import log_ndtr, ndtri
 
-from bayesunmix.chemistry.quantify import FALSE_DECISIONS_K, detect, health, ordered_pairs
+from bayesunmix.chemistry.detection import FALSE_DECISIONS_K, detect
+from bayesunmix.core.credible import health
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -278,3 +280,8 @@ def _row(level: float, kind: str, reason: str, **known: float) -> dict[str, floa
     before = {name: known.get(name, np.nan) for name in _STATISTICS}
     after = {name: known.get(name, np.nan) for name in _MORE}
     return {**before, "level": level, "kind": kind, **after, "reason": reason}
+
+
+def ordered_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Every ordered pair of different names."""
+    return [(first, second) for first in names for second in names if first != second]

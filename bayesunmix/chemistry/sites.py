@@ -33,10 +33,10 @@ import pandas as pd
 import xarray as xr
 
 from bayesunmix.chemistry.oxides import oxygen_per_atom
-from bayesunmix.chemistry.quantify import interval
 from bayesunmix.chemistry.stoichiometry import NEITHER, formula_content, parse_formula, site_weights
 from bayesunmix.chemistry.units import convert, mg_number
-from bayesunmix.rounding import interval_text
+from bayesunmix.core.credible import interval
+from bayesunmix.core.rounding import interval_text
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -17,8 +17,8 @@ import numpy as np
 import xarray as xr
 
 from bayesunmix.chemistry.oxides import iron_oxide, oxide_formula, oxygen_per_atom
-from bayesunmix.errors import InputError, check_choice, check_positive
-from bayesunmix.output_settings import UNITS
+from bayesunmix.chemistry.unit_names import UNITS
+from bayesunmix.core.errors import InputError, check_choice, check_positive
 from bayesunmix.xray.atomic import atomic_weight
 
 __all__ = ["OXYGENS", "UNITS", "atom_fractions", "convert", "mg_number", "oxide_formula", "with_oxygen"]

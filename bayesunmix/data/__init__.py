@@ -1,5 +1,5 @@
-"""The measured map: read from a file, looked at, and cut into bins.
+"""The measured map: read from a file, and cut into bins.
 
 io -> reader (a process of its own) -> files (HyperSpy) -> signals, facts -> image (counts, axis, acquisition)
--> inspection (peaks, peak_sources) -> binning; plain_map has counts alone
+-> pixels (crop, rebin, sum) -> binning; plain_map has counts alone
 """

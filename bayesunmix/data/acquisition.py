@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
 from bayesunmix.chemistry.stoichiometry import SYMBOLS, check_elements
-from bayesunmix.errors import InputError, check_between, check_choice, check_mapping, unknown_keyword
+from bayesunmix.core.errors import InputError, check_between, check_choice, check_mapping, unknown_keyword
 
 Microscope = Literal["TEM", "SEM"]
 Excitation = Literal["electrons", "photons"]

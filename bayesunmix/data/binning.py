@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.errors import InputError, check_integer, check_positive
 from bayesunmix.data.counts import compact_counts
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.errors import InputError, check_integer, check_positive
 
 # Rows of the map are binned in groups of about this many entries, which keeps temporaries in the processor's cache.
 _BLOCK_ENTRIES = 1_000_000

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from bayesunmix.core.errors import InputError
 from bayesunmix.data.image import HyperSpySignal
 from bayesunmix.data.signals import is_calibrated, is_spectra, kind_of, rivals, unit_of
-from bayesunmix.errors import InputError
 
 CHOOSE = "`--signal N` (signal=N in Python) chooses one."
 # Values are whole where none is farther from a whole number than this.

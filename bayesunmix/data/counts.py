@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.errors import InputError, shown
-from bayesunmix.memory import check_counts
+from bayesunmix.core.errors import InputError, shown
+from bayesunmix.core.memory import check_counts
 
 # dask ships no types.
 DaskArray = Any

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesunmix.core.severity import Reservation
 from bayesunmix.data.acquisition import (
     FACT_LIMITS,
     LIVE_TIME_PIXELS,
@@ -24,7 +25,6 @@ from bayesunmix.data.acquisition import (
     left_out,
     same_key,
 )
-from bayesunmix.severity import Reservation
 
 # exSpy's preferences as they come (exspy._defaults_parser): it fills them in for a file that says nothing.
 _EXSPY_DEFAULTS = {"elevation_deg": 35.0, "azimuth_deg": 0.0, "tilt_deg": 0.0, "resolution_eV": 130.0}

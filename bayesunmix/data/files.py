@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.data.contents import Held, contents
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.data.signals import Given, choose, image_of_signal, pictures
-from bayesunmix.errors import BayesUnmixWarning, InputError
 
 FIELD = "MAP"
 _FORMATS = "HyperSpy reads .hspy, .zspy, .bcf, .emd, .dm3, .dm4, .rpl, .pts, .nxs and others."

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.data.acquisition import Acquisition, Microscope
-from bayesunmix.data.counts import as_array, as_numbers, as_source, read_counts, shape_text, smallest_dtype
-from bayesunmix.errors import (
+from bayesunmix.core.attached import Attached
+from bayesunmix.core.errors import (
     InputError,
     check_mapping,
     check_number,
@@ -24,10 +23,12 @@ from bayesunmix.errors import (
     shown,
     warn,
 )
-from bayesunmix.memory import check_mask
+from bayesunmix.core.memory import check_mask
+from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.counts import as_array, as_numbers, as_source, read_counts, shape_text, smallest_dtype
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 # HyperSpy ships no types.
 HyperSpySignal = Any
@@ -37,6 +38,8 @@ Mask = npt.NDArray[np.bool_]
 _UNIFORMITY = 0.01
 # An EDS axis that ends above this many keV is surely in eV.
 _MAX_ENERGY_KEV = 1000.0
+WHOLE_MAP = "whole map"
+"""Where a number of all pixels stands beside those of the phases."""
 AXIS_LIMITS_KEV = {"energy_offset_keV": (-100.0, 100.0), "energy_scale_keV": (1e-4, 1.0)}
 """Limits of the first channel's centre and of a channel's width: they catch an axis in eV or MeV called keV."""
 
@@ -190,47 +193,8 @@ class SpectrumImage:
         )
         return image.with_warnings(missing_facts(facts))
 
-    @classmethod
-    def from_signal(
-        cls,
-        signal: HyperSpySignal,
-        *,
-        beam_energy_keV: float | None = None,
-        takeoff_angle_deg: float | None = None,
-        resolution_eV: float | None = None,
-        microscope: Microscope | None = None,
-        energy_offset_keV: float | None = None,
-        energy_scale_keV: float | None = None,
-    ) -> SpectrumImage:
-        """Make a map of a HyperSpy signal with one energy axis, eager or lazy.
-
-        Parameters
-        ----------
-        signal
-            ``EDSTEMSpectrum``, ``EDSSEMSpectrum`` or ``Signal1D`` whose energy axis has the unit eV or keV. A lazy one
-            is read block by block.
-        beam_energy_keV, takeoff_angle_deg, resolution_eV, microscope
-            Facts that win over the signal's metadata.
-        energy_offset_keV, energy_scale_keV
-            Energy of the first channel's centre and width of a channel, in place of the signal's.
-
-        Raises
-        ------
-        InputError
-            If the signal holds no counts over an energy axis.
-
-        Notes
-        -----
-        exSpy fills facts that its file lacks with its own preferences (elevation 35°, azimuth 0°, tilt 0°, 130 eV).
-        What equals them has the source "library default", and a detector direction that does is warned about.
-        """
-        from bayesunmix.data.signals import Given, image_of_signal
-
-        given = Given(
-            beam_energy_keV, takeoff_angle_deg, resolution_eV, microscope, energy_offset_keV, energy_scale_keV
-        )
-        image = image_of_signal(signal, given)
-        return dataclasses.replace(image, warnings=()).with_warnings(image.warnings)
+    from_signal = Attached(static=True)
+    """A map of a HyperSpy signal: `bayesunmix.data.signals.map_of_signal`."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -289,11 +253,8 @@ class SpectrumImage:
     # Without this, Python would run over the rows by index: nobody means that.
     __iter__ = None
 
-    def __getitem__(self, index: object) -> SpectrumImage:
-        """Return the map cut to some rows and columns, ``image[10:60, 20:80]``; see `bayesunmix.data.pixels.crop`."""
-        from bayesunmix.data.pixels import crop
-
-        return crop(self, index)
+    __getitem__ = Attached()
+    """The map cut to some rows and columns, ``image[10:60, 20:80]``: `bayesunmix.data.pixels.crop`."""
 
     def masked(self, mask: npt.ArrayLike) -> SpectrumImage:
         """Return the map with more pixels left out.
@@ -310,38 +271,14 @@ class SpectrumImage:
         """
         return dataclasses.replace(self, mask=_joined(self.mask, _checked_mask(mask, self.shape[:2])))
 
-    def rebin(self, factor: int | tuple[int, int]) -> SpectrumImage:
-        """Return the map with the counts of blocks of pixels summed.
+    rebin = Attached()
+    """The map with the counts of blocks of pixels summed: `bayesunmix.data.pixels.rebin`."""
 
-        A block of which a pixel is left out is left out: its dose would not be that of the others. Rows and columns at
-        the lower and right edge that fill no block are cut off, with a warning that is recorded. Pictures on the map's
-        grid are averaged.
+    sum = Attached()
+    """One pixel with the counts of all pixels that are not left out: `bayesunmix.data.pixels.total`."""
 
-        Parameters
-        ----------
-        factor
-            Pixels that make one along y and x, or a pair (y, x). A line scan is merged along its line.
-
-        Raises
-        ------
-        InputError
-            If `factor` is not a whole number from 1 to the size of the map, or leaves no pixel with counts.
-        """
-        from bayesunmix.data.pixels import rebin
-
-        return rebin(self, factor)
-
-    def sum(self) -> SpectrumImage:
-        """Return one pixel with the counts of all pixels that are not left out, and the dose that these received."""
-        from bayesunmix.data.pixels import total
-
-        return total(self)
-
-    def plot(self) -> Figure:
-        """Draw the map of total counts, pixels that are left out hatched, and the sum spectrum."""
-        from bayesunmix.plot.image import image_figure
-
-        return image_figure(self)
+    plot = Attached()
+    """`bayesunmix.plot.image.image_figure`: the map of total counts, and the sum spectrum."""
 
     def crop_energy(self, low_keV: float, high_keV: float) -> SpectrumImage:
         """Return the map with the channels whose centres lie from `low_keV` to `high_keV`.
@@ -394,11 +331,8 @@ class SpectrumImage:
             digest.update(b"left out" + np.packbits(self.mask).tobytes())
         return digest.hexdigest()
 
-    def to_signal(self) -> HyperSpySignal:
-        """Return the map as a HyperSpy ``EDSTEMSpectrum`` (``EDSSEMSpectrum`` for an SEM) that shares the counts."""
-        from bayesunmix.data.io import signal_of_image
-
-        return signal_of_image(self)
+    to_signal = Attached()
+    """The map as a HyperSpy signal: `bayesunmix.data.io.signal_of_image`."""
 
     def __repr__(self) -> str:
         rows, columns, channels = self.shape

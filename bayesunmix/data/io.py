@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from bayesunmix.core.errors import InputError, check_integer, check_path, warn
+from bayesunmix.core.whole_file import swapped_in
 from bayesunmix.data.acquisition import Microscope
 from bayesunmix.data.files import FIELD, check_format, quiet
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.data.reader import read_apart
 from bayesunmix.data.signals import Given
-from bayesunmix.errors import InputError, check_integer, check_path, warn
-from bayesunmix.whole_file import swapped_in
 
 # One signal as RosettaSciIO's readers return it: data, axes, metadata, original_metadata, mapping.
 SignalDictionary = Mapping[str, Any]

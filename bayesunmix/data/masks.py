@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.errors import InputError, check_path
+from bayesunmix.core.output_folder import check_unchanged
 from bayesunmix.data.counts import shape_text
-from bayesunmix.errors import InputError, check_path
-from bayesunmix.output_folder import check_unchanged
 
 Mask = npt.NDArray[np.bool_]
 

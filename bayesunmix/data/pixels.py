@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.errors import InputError, check_integer, shown
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.errors import InputError, check_integer, shown
 
 Span = tuple[int, int]
 Picture = npt.NDArray[Any]
@@ -71,7 +71,22 @@ def crop(image: SpectrumImage, index: object) -> SpectrumImage:
 
 
 def rebin(image: SpectrumImage, factor: int | tuple[int, int]) -> SpectrumImage:
-    """Sum the counts of a map over blocks of pixels; see `SpectrumImage.rebin`."""
+    """Return the map with the counts of blocks of pixels summed.
+
+    A block of which a pixel is left out is left out: its dose would not be that of the others. Rows and columns at
+    the lower and right edge that fill no block are cut off, with a warning that is recorded. Pictures on the map's
+    grid are averaged.
+
+    Parameters
+    ----------
+    factor
+        Pixels that make one along y and x, or a pair (y, x). A line scan is merged along its line.
+
+    Raises
+    ------
+    InputError
+        If `factor` is not a whole number from 1 to the size of the map, or leaves no pixel with counts.
+    """
     down, across = _factors(factor, image.shape[:2])
     rows, columns = image.shape[0] // down, image.shape[1] // across
     whole = slice(rows * down), slice(columns * across)

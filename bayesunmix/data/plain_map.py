@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from bayesunmix.core.errors import InputError, check_integer, shown
 from bayesunmix.data.counts import as_numbers, compact_counts, read_counts
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.errors import InputError, check_integer, shown
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -23,13 +23,13 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.errors import InputError
+from bayesunmix.core.severity import from_plain, to_plain
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.contents import Held
 from bayesunmix.data.files import FIELD, broken, read_array, read_contents, read_image
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.signals import Given
-from bayesunmix.errors import InputError
-from bayesunmix.severity import from_plain, to_plain
 
 # Without a file to read for this long, the reading process ends.
 _IDLE_S = 30.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.errors import InputError, check_between, check_choice
+from bayesunmix.core.severity import Reservation
 from bayesunmix.data.acquisition import Acquisition, Microscope, check_fact
 from bayesunmix.data.facts import Origin, default_notes, facts_of, listed_elevations_deg
 from bayesunmix.data.image import AXIS_LIMITS_KEV, HyperSpySignal, SpectrumImage, missing_facts, uniform_axis
-from bayesunmix.errors import InputError, check_between, check_choice
-from bayesunmix.severity import Reservation
 
 # HyperSpy ships no types.
 Axis = Any
@@ -70,6 +71,45 @@ class Given:
         """Return facts in which these replace those of the file."""
         names = ("beam_energy_keV", "takeoff_angle_deg", "resolution_eV", "microscope")
         return facts.replace(**{n: getattr(self, n) for n in names if getattr(self, n) is not None})
+
+
+def map_of_signal(
+    signal: HyperSpySignal,
+    *,
+    beam_energy_keV: float | None = None,
+    takeoff_angle_deg: float | None = None,
+    resolution_eV: float | None = None,
+    microscope: Microscope | None = None,
+    energy_offset_keV: float | None = None,
+    energy_scale_keV: float | None = None,
+) -> SpectrumImage:
+    """Make a map of a HyperSpy signal with one energy axis, eager or lazy.
+
+    Parameters
+    ----------
+    signal
+        ``EDSTEMSpectrum``, ``EDSSEMSpectrum`` or ``Signal1D`` whose energy axis has the unit eV or keV. A lazy one
+        is read block by block.
+    beam_energy_keV, takeoff_angle_deg, resolution_eV, microscope
+        Facts that win over the signal's metadata.
+    energy_offset_keV, energy_scale_keV
+        Energy of the first channel's centre and width of a channel, in place of the signal's.
+
+    Raises
+    ------
+    InputError
+        If the signal holds no counts over an energy axis.
+
+    Notes
+    -----
+    exSpy fills facts that its file lacks with its own preferences (elevation 35°, azimuth 0°, tilt 0°, 130 eV).
+    What equals them has the source "library default", and a detector direction that does is warned about.
+    """
+    given = Given(
+        beam_energy_keV, takeoff_angle_deg, resolution_eV, microscope, energy_offset_keV, energy_scale_keV
+    )
+    image = image_of_signal(signal, given)
+    return dataclasses.replace(image, warnings=()).with_warnings(image.warnings)
 
 
 def image_of_signal(

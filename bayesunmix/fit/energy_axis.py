@@ -8,11 +8,11 @@ from typing import Literal
 
 import numpy as np
 
-from bayesunmix.config import RunConfig
-from bayesunmix.data.axis_search import ORDINARY_KEV, AxisFit, AxisSearch, likely_axis, rival_axis
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.config.settings import MapConfig
+from bayesunmix.core.severity import Reservation
 from bayesunmix.data.image import SpectrumImage, on_axis
-from bayesunmix.settings import MapConfig
-from bayesunmix.severity import Reservation
+from bayesunmix.inspection.axis_search import ORDINARY_KEV, AxisFit, AxisSearch, likely_axis, rival_axis
 from bayesunmix.xray import Detector, LineTable, Refinement
 from bayesunmix.xray.refinement import merge_channels
 

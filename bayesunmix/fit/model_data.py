@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.chemistry.stoichiometry import site_weights
-from bayesunmix.fit.forward import ForwardModel
-from bayesunmix.fit.pixel_thickness import PixelThickness
+from bayesunmix.config.phase import Phase, hosts, supports_of
+from bayesunmix.core.shares import ratio_of, shares_of
+from bayesunmix.forward.pixel_thickness import PixelThickness
+from bayesunmix.forward.spectra import ForwardModel
 from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.density import MOST_PROGRAMS, FlatModel, flatten_model
 from bayesunmix.inference.sharding import over_devices
@@ -29,8 +31,6 @@ from bayesunmix.models.unmixing import (
     spectra,
     unmixing_model,
 )
-from bayesunmix.phase import Phase, hosts, supports_of
-from bayesunmix.shares import ratio_of, shares_of
 
 if TYPE_CHECKING:
     from bayesunmix.fit.preparation import Setup
@@ -140,7 +140,7 @@ class Blocks:
 
     @property
     def hosts(self) -> npt.NDArray[np.bool_]:
-        """Phases in which the others are embedded, shape (phase,): see `bayesunmix.phase.hosts`."""
+        """Phases in which the others are embedded, shape (phase,): see `bayesunmix.config.phase.hosts`."""
         return hosts(self.phases)
 
     @property

@@ -24,17 +24,16 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 from scipy.special import logsumexp
 
-from bayesunmix.checks.robust import block_positions
+from bayesunmix.config.phase import Phase, unnamed
+from bayesunmix.core.shares import hellinger
 from bayesunmix.fit.model_data import Blocks, compiled_spectra, compiled_weights
-from bayesunmix.fit.preparation import Setup
+from bayesunmix.fit.preparation import Setup, block_positions
 from bayesunmix.fit.search import CoarseModel, coarse_start
 from bayesunmix.fit.starts import Start, find_starts
 from bayesunmix.inference.map_estimate import descend
 from bayesunmix.inference.mixture import atom_weights, relative_likelihood
 from bayesunmix.inference.sandwich import tile_labels
 from bayesunmix.models.abundance import simplex_atoms
-from bayesunmix.phase import Phase, unnamed
-from bayesunmix.shares import hellinger
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.config.pixel_settings import MaskRule, Span, span_text
+from bayesunmix.config.settings import MapConfig
+from bayesunmix.core.errors import InputError, suggest
 from bayesunmix.data.counts import shape_text
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.masks import flagged_pixels, read_mask
-from bayesunmix.errors import InputError, suggest
-from bayesunmix.pixel_settings import MaskRule, Span, span_text
-from bayesunmix.settings import MapConfig
 
 Mask = npt.NDArray[np.bool_]
 

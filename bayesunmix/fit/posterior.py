@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
+from bayesunmix.config.phase import Phase
+from bayesunmix.core.shares import hellinger
 from bayesunmix.fit.model_data import (
     Blocks,
     atom_fractions,
@@ -52,8 +54,6 @@ from bayesunmix.inference.sharding import place
 from bayesunmix.models.abundance import abundance_prior, padded_prior, simplex_atoms
 from bayesunmix.models.thickness import ThicknessEffect, counted
 from bayesunmix.models.unmixing import Sites, UnmixingData, thickness_parameters
-from bayesunmix.phase import Phase
-from bayesunmix.shares import hellinger
 
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[str], None]

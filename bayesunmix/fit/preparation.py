@@ -14,19 +14,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.config import RunConfig
+from bayesunmix.config.phase import Phase
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.core.errors import InputError, warn
+from bayesunmix.core.memory import check_preparation
+from bayesunmix.core.severity import UNDECLARED, Reservation, join
+from bayesunmix.core.threads import single_thread
 from bayesunmix.data.binning import BinnedCounts, bin_channels, bin_image, channel_bins, pixel_bins
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.errors import InputError, warn
 from bayesunmix.fit.energy_axis import EnergyAxis, fitted_axis, given_axis, searched_axis
-from bayesunmix.fit.forward import Film, ForwardModel, forward_model, main_family
-from bayesunmix.fit.line_shapes import line_shapes
 from bayesunmix.fit.pixel_choice import LeftOut, choose_pixels
-from bayesunmix.fit.pixel_thickness import PixelThickness, pixel_thickness
-from bayesunmix.memory import check_preparation
-from bayesunmix.phase import Phase
-from bayesunmix.severity import UNDECLARED, Reservation, join
-from bayesunmix.threads import single_thread
+from bayesunmix.forward.line_shapes import line_shapes
+from bayesunmix.forward.line_table import line_table, with_factors
+from bayesunmix.forward.pixel_thickness import PixelThickness, pixel_thickness
+from bayesunmix.forward.spectra import Film, ForwardModel, forward_model, main_family
 from bayesunmix.xray import Detector, LineTable, Refinement, calibrate, refine, thin_film_factor
 from bayesunmix.xray.atomic import FAMILIES
 from bayesunmix.xray.refinement import merge_channels
@@ -284,23 +285,6 @@ def _film(config: RunConfig, image: SpectrumImage, notes: list[str]) -> Film:
     )
 
 
-def line_table(config: RunConfig, beam_energy_keV: float, detector: Detector) -> LineTable:
-    """Return the built-in or the user's line table with measured factors, for the elements that may emit.
-
-    Raises
-    ------
-    InputError
-        If the user's table cannot be read, or does not go with the factors.
-    """
-    sample = config.sample
-    if config.xray.table is None:
-        emitting = dict.fromkeys((*sample.elements, *sample.stray, "O", "Si"))
-        table = LineTable.built_in(beam_energy_keV, emitting)
-    else:
-        table = LineTable.from_json(config.xray.table)
-    return with_factors(table, config, detector)
-
-
 def _check_emitting(elements: Sequence[str], table: LineTable, config: RunConfig, beam: float) -> None:
     """Refuse elements of which there are no lines, and name what is at fault: the table, the beam or the element."""
     dark = [element for element in elements if element not in table.elements]
@@ -332,20 +316,6 @@ def _with_stray(
         "built-in lines."
     )
     return dataclasses.replace(table, entries=(*table.entries, *built_in.entries))
-
-
-def with_factors(table: LineTable, config: RunConfig, detector: Detector) -> LineTable:
-    """Return the table with the measured k- or zeta-factors of the elements that it holds."""
-    k_factors, zeta_factors = (
-        {key: value for key, value in factors.items() if key.split("_")[0] in elements}
-        for factors, elements in (
-            (config.xray.k_factors, config.sample.elements),
-            (config.xray.zeta_factors, table.elements),
-        )
-    )
-    if config.xray.zeta_factors:
-        return table.with_zeta_factors(zeta_factors, detector.efficiency)
-    return table.with_k_factors(k_factors, detector.efficiency) if k_factors else table
 
 
 def _line_energies(elements: Sequence[str], table: LineTable) -> FloatArray:
@@ -433,3 +403,11 @@ def mean_composition(
     # Every element absorbs a little: none is known to be missing.
     relative = np.maximum(np.array(atoms), 1e-6 * max(atoms)) if max(atoms) > 0.0 else np.ones(len(atoms))
     return np.asarray(relative / relative.sum())
+
+
+def block_positions(setup: Setup) -> tuple[npt.NDArray[np.int64], tuple[int, int]]:
+    """Cell of each block in the grid of blocks, empty ones left out as in the counts, and the grid's shape."""
+    index = setup.blocks.block_index
+    counts = np.bincount(index.ravel(), weights=setup.image.total_counts.ravel())
+    across = int(index[0, -1]) + 1
+    return np.flatnonzero(counts > 0), (len(counts) // across, across)

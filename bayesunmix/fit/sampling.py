@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.config.settings import InferenceConfig
 from bayesunmix.fit.draws import Draws, read_draws
+from bayesunmix.fit.free_endmembers import FreeFitted
 from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.trust import Trust, quantity_moves
-from bayesunmix.freeform.run_stage import FreeFitted
 from bayesunmix.inference.cut_normal import coordinates
 from bayesunmix.inference.density import compiled
 from bayesunmix.inference.guides import guide
@@ -26,7 +27,6 @@ from bayesunmix.inference.nuts import TRANSITIONS, sample_nuts
 from bayesunmix.inference.refresh import refresh
 from bayesunmix.inference.sharding import n_threads, place
 from bayesunmix.inference.svi import Variational
-from bayesunmix.settings import InferenceConfig
 
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[float], None]

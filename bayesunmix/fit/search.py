@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.shares import hellinger
 from bayesunmix.fit.model_data import (
     Blocks,
     compiled_spectra,
@@ -31,7 +32,6 @@ from bayesunmix.models.abundance import abundance_prior, simplex_atoms
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.thickness import N_COLUMNS, counted
 from bayesunmix.models.unmixing import Sites, UnmixingData
-from bayesunmix.shares import hellinger
 
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[str], None]

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.shares import hellinger
 from bayesunmix.inference.clustering import cluster
 from bayesunmix.inference.guided_nmf import GuidedFactorisation, guided_nmf
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.unmixing import SiteBalance
-from bayesunmix.shares import hellinger
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -6,20 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from bayesunmix.errors import InputError
+from bayesunmix.analysis.onuma import result_onuma
+from bayesunmix.core.errors import InputError
 from bayesunmix.plot.budget import budget
 from bayesunmix.plot.compositions import compositions
 from bayesunmix.plot.fit import fit
 from bayesunmix.plot.maps import maps
 from bayesunmix.plot.mass_thickness import mass_thickness
 from bayesunmix.plot.misfit import misfit
+from bayesunmix.plot.onuma import onuma
 from bayesunmix.plot.partition import partition
 from bayesunmix.plot.phase_number import phase_number
 from bayesunmix.plot.segmentation import segmentation
 from bayesunmix.plot.spectra import spectra
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
 __all__ = ["FIGURES", "OPTIONAL_FIGURES", "ResultPlots"]
 
@@ -113,5 +115,5 @@ class ResultPlots:
         return partition(self._result)
 
     def onuma(self, numerator: str, denominator: str, **options: Any) -> Figure:  # noqa: ANN401
-        """Partition coefficients over ionic radius: see `bayesunmix.chemistry.onuma.onuma` for the options."""
-        return self._result.onuma(numerator, denominator, **options).plot()
+        """Partition coefficients over ionic radius: see `bayesunmix.analysis.onuma.onuma` for the options."""
+        return onuma(result_onuma(self._result, numerator, denominator, **options))

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from bayesunmix.checks.budget import SOURCES
 from bayesunmix.plot.partition import phase_pairs
 from bayesunmix.plot.style import (
     INK,
@@ -24,10 +25,9 @@ from bayesunmix.plot.style import (
     shorten,
     styled,
 )
-from bayesunmix.report.budget_table import SOURCES
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
 # Apart from the colours of phases in order, and from each other in grey.
 COLOURS = {

@@ -26,7 +26,7 @@ from bayesunmix.plot.style import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bayesunmix.samples.comparison import Comparison
+    from bayesunmix.analysis.comparison import Comparison
 
 _LEFT_MM = 9.0
 _GAP_MM = 9.0

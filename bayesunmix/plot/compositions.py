@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bayesunmix.core.rounding import composition_text
 from bayesunmix.plot.forest import draw_bound, draw_interval, log_axis, stripe_rows
 from bayesunmix.plot.style import (
     GREY,
@@ -22,11 +23,10 @@ from bayesunmix.plot.style import (
     shorten,
     styled,
 )
-from bayesunmix.report.tables import STATED
-from bayesunmix.rounding import composition_text
+from bayesunmix.results.tables import STATED
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
 _NUMBERS_MM = 34.0
 _ROW_MM = 3.5

@@ -9,6 +9,7 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bayesunmix.data.image import WHOLE_MAP
 from bayesunmix.plot.labels import energy_ticks, log_limits, name_lines
 from bayesunmix.plot.style import (
     GREY,
@@ -26,13 +27,12 @@ from bayesunmix.plot.style import (
     shorten,
     styled,
 )
-from bayesunmix.report.tables import STATED
+from bayesunmix.results.tables import STATED
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
 # Name of the total spectrum in the run's record.
-WHOLE_MAP = "whole map"
 _LEFT_MM = 15.0
 _SPECTRUM_MM = 66.0
 _RESIDUAL_MM = 17.0

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
+from bayesunmix.core.rounding import interval_text
 from bayesunmix.plot.style import (
     GREY,
     LEFT_OUT,
@@ -30,10 +31,9 @@ from bayesunmix.plot.style import (
     shorten,
     styled,
 )
-from bayesunmix.rounding import interval_text
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
 _MOST_COLUMNS = 4
 _MOST_HEIGHT_MM = 85.0

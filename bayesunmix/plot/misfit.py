@@ -12,7 +12,7 @@ from bayesunmix.plot.maps import Grid, panel_size, pixel_grid, show_map
 from bayesunmix.plot.style import INK, WIDTH_MM, new_figure, place_axes, place_colourbar, scale_bar, styled
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
 _LEFT_MM, _RIGHT_MM, _TOP_MM = 10.0, 18.0, 6.0
 _LINE_MM = 45.0

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bayesunmix.chemistry.ionic_radii import ESTIMATED
-from bayesunmix.chemistry.quantify import interval
+from bayesunmix.core.credible import interval
 from bayesunmix.plot.style import (
     GREY,
     SMALL,
@@ -24,7 +24,7 @@ from bayesunmix.plot.style import (
 )
 
 if TYPE_CHECKING:
-    from bayesunmix.chemistry.onuma import Onuma
+    from bayesunmix.analysis.onuma import Onuma
 
 _WIDTH_MM, _AXES_MM = 120.0, 70.0
 _LEFT_MM, _ABOVE_MM, _BELOW_MM = 15.0, 8.0, 13.0
@@ -40,7 +40,7 @@ def onuma(diagram: Onuma) -> Figure:
     Parameters
     ----------
     diagram
-        What `bayesunmix.chemistry.onuma.onuma` returns.
+        What `bayesunmix.analysis.onuma.onuma` returns.
 
     Returns
     -------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bayesunmix.core.rounding import partition_text
 from bayesunmix.plot.forest import draw_bound, draw_interval, log_axis, stripe_rows
 from bayesunmix.plot.style import (
     GREY,
@@ -22,10 +23,9 @@ from bayesunmix.plot.style import (
     shorten,
     styled,
 )
-from bayesunmix.rounding import partition_text
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
 _LEFT_MM = 8.0
 _NUMBERS_MM = 28.5

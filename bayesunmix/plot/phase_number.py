@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from bayesunmix.plot.style import INK, WIDTH_MM, hide_frame, new_figure, place_axes, styled
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
 _LEFT_MM, _RIGHT_MM, _TOP_MM, _UNDER_MM, _HEIGHT_MM = 20.0, 6.0, 5.0, 11.0, 45.0
 

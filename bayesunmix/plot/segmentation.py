@@ -34,7 +34,7 @@ from bayesunmix.plot.style import (
 )
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
 # A pixel that is surely mixed keeps this much of the colour of its phase.
 _FAINTEST = 0.3

@@ -19,10 +19,10 @@ from bayesunmix.plot.style import (
     shorten,
     styled,
 )
-from bayesunmix.report.tables import STATED
+from bayesunmix.results.tables import STATED
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
 _PANEL_MM = 50.0
 _TITLE_MM = 5.0

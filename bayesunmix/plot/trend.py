@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from bayesunmix.chemistry.quantify import interval
+from bayesunmix.core.credible import interval
+from bayesunmix.core.rounding import interval_text
 from bayesunmix.plot.style import (
     GREY,
     INK,
@@ -23,12 +24,11 @@ from bayesunmix.plot.style import (
     place_text,
     styled,
 )
-from bayesunmix.rounding import interval_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bayesunmix.samples.series import PairFit, Series
+    from bayesunmix.analysis.series import PairFit, Series
 
 _COLUMNS = 4
 _LEFT_MM, _ABOVE_MM, _BELOW_MM = 11.0, 8.0, 9.0

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.data.io import write_signal
-from bayesunmix.errors import warn
-from bayesunmix.output_folder import (
+from bayesunmix.core.errors import check_flag, check_path, warn
+from bayesunmix.core.output_folder import (
     CHECKSUMS,
     RECORD,
     check_folder,
@@ -22,9 +21,10 @@ from bayesunmix.output_folder import (
     write_record,
     written_aside,
 )
+from bayesunmix.core.whole_file import check_space
+from bayesunmix.data.io import write_signal
 from bayesunmix.report.steps import Step, disk_error, sentences, take
-from bayesunmix.result import Result
-from bayesunmix.whole_file import check_space
+from bayesunmix.results.result import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,17 +34,21 @@ ENDMEMBER_STATISTICS = ("mean", "lower", "upper")
 POSTERIOR = "`posterior.nc`"
 
 
-def save_result(result: Result, folder: Path, *, overwrite: bool) -> None:
-    """Write a result into a folder that need not be there; see `write_result`.
+def save_result(result: Result, folder: str | Path, *, overwrite: bool = False) -> Path:
+    """Write every file of an output folder, which need not be there; see `write_result`.
 
     Raises
     ------
     InputError
         If the folder holds something and `overwrite` is not set, cannot be written, or another run writes it.
+    OSError
+        If the disk does not take the files.
     """
-    check_folder(folder, go_on=overwrite)
-    with claimed(folder):
-        write_result(result, folder)
+    path = check_path("folder", folder)
+    check_folder(path, go_on=check_flag("overwrite", overwrite))
+    with claimed(path):
+        write_result(result, path)
+    return path
 
 
 def write_result(result: Result, folder: Path) -> Result:
@@ -58,7 +62,8 @@ def write_result(result: Result, folder: Path) -> Result:
     result
         The result of a run.
     folder
-        Claimed by `bayesunmix.output_folder.claimed`; what it holds of an earlier run is replaced when all is there.
+        Claimed by `bayesunmix.core.output_folder.claimed`; what it holds of an earlier run is replaced when all is
+        there.
 
     Returns
     -------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bayesunmix.severity import (
+from bayesunmix.core.severity import (
     DEVIANCE,
     DIVERGENCES,
     ESS,
@@ -23,7 +23,7 @@ from bayesunmix.severity import (
     UNDECLARED,
     VARIATION,
 )
-from bayesunmix.verdict import (
+from bayesunmix.results.verdict import (
     ESS_PER_CHAIN,
     NEAR_NATS,
     NOISE_CHANCE,
@@ -33,7 +33,7 @@ from bayesunmix.verdict import (
 )
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
 # Vehtari et al., Bayesian Anal. 16 (2021) 667, doi:10.1214/20-BA1221.
 _GOOD_ESS = 400.0

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from bayesunmix.checks.budget import SOURCES
 from bayesunmix.plot.partition import phase_pairs
 from bayesunmix.plot.style import element_order
-from bayesunmix.report.budget_table import SOURCES
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
 Table = Callable[[Sequence[str], Iterable[Sequence[str]], str], str]
 

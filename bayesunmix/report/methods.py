@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bayesunmix.severity import join
+from bayesunmix.core.severity import join
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
 # Those whose versions a reader needs to repeat the numbers.
 _LIBRARIES = ("jax", "numpyro", "numpy", "scipy", "xraylib")

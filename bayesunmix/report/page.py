@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from bayesunmix.chemistry.mass_thickness import WHOLE_MAP
-from bayesunmix.errors import warn
-from bayesunmix.output_folder import amend_record, names_of
+from bayesunmix.core.errors import warn
+from bayesunmix.core.output_folder import amend_record, names_of
+from bayesunmix.core.rounding import composition_text, interval_text, partition_text
+from bayesunmix.data.image import WHOLE_MAP
 from bayesunmix.plot import FIGURES, OPTIONAL_FIGURES
 from bayesunmix.plot.partition import phase_pairs, table_rows
 from bayesunmix.plot.style import element_order, phase_colour, png_bytes
@@ -25,7 +26,6 @@ from bayesunmix.report.identifiability import identifiability_section
 from bayesunmix.report.paper import mass_balance_paper_table
 from bayesunmix.report.steps import Step, disk_error, sentences, take, without
 from bayesunmix.report.supports import supports_note
-from bayesunmix.report.tables import STATED
 from bayesunmix.report.words import (
     assumptions,
     findings,
@@ -33,11 +33,11 @@ from bayesunmix.report.words import (
     misfit_words,
     phase_number_words,
 )
-from bayesunmix.rounding import composition_text, interval_text, partition_text
-from bayesunmix.verdict import EARLIER, NOTHING, Verdict
+from bayesunmix.results.tables import STATED
+from bayesunmix.results.verdict import EARLIER, NOTHING, Verdict
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
 DPI = 200
 # A page of this many bytes still travels by e-mail; when the pictures are larger their resolution goes down.
@@ -69,7 +69,7 @@ def write_report(directory: Path, formats: Sequence[str] = ("png", "pdf")) -> Pa
     Path
         The file ``report.html`` in that folder; the figures are in ``figures/``, the tables in ``tables/``.
     """
-    from bayesunmix.result import Result, open_result
+    from bayesunmix.results.result import Result, open_result
 
     directory = Path(directory)
     result = open_result(directory)
@@ -193,6 +193,11 @@ def _image(name: str, picture: bytes | None, phases: str) -> str:
     letters = base64.b64encode(picture).decode("ascii")
     text = escape(f"Figure {name} of {phases}", quote=True)
     return f'<img alt="{text}" src="data:image/png;base64,{letters}">'
+
+
+def verdict_notebook_html(verdict: Verdict) -> str:
+    """Return what a notebook shows of a verdict."""
+    return notebook_html(verdict_html(verdict))
 
 
 def verdict_html(verdict: Verdict, after: str = "") -> str:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bayesunmix.chemistry.stoichiometry import SYMBOLS
-from bayesunmix.errors import InputError
-from bayesunmix.output_folder import (
+from bayesunmix.core.errors import InputError
+from bayesunmix.core.output_folder import (
     FIELD,
     RECORD,
     TABLES_RECORD,
@@ -27,11 +27,11 @@ from bayesunmix.output_folder import (
     write_record,
     written_aside,
 )
+from bayesunmix.core.rounding import bound_text, interval_text, partition_text
 from bayesunmix.report.supports import supports_note
-from bayesunmix.rounding import bound_text, interval_text, partition_text
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
 MAJOR_ORDER = ("Si", "Ti", "Al", "Cr", "Fe", "Mn", "Ni", "Mg", "Ca", "Na", "K", "P")
 FORMATS = ("csv", "tex", "md")

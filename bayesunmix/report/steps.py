@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bayesunmix.output_folder import names_of
+from bayesunmix.core.output_folder import names_of
 
 logger = logging.getLogger(__name__)
 

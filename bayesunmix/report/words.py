@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesunmix.checks.regions import Region
+from bayesunmix.core.rounding import composition_text
+from bayesunmix.core.severity import join
 from bayesunmix.plot.style import element_order
 from bayesunmix.report.supports import supports_note
-from bayesunmix.report.tables import STATED, UNTESTED
-from bayesunmix.rounding import composition_text
-from bayesunmix.severity import join
+from bayesunmix.results.tables import STATED, UNTESTED
 
 if TYPE_CHECKING:
-    from bayesunmix.result import Result
+    from bayesunmix.results.result import Result
 
 _METHODS = {
     "nuts": "sampled with the No-U-Turn sampler",

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xraylib
 
-from bayesunmix.errors import InputError, check_between, check_positive
+from bayesunmix.core.errors import InputError, check_between, check_positive
 from bayesunmix.xray.atomic import atomic_number, atomic_weight
 
 LOWEST_ENERGY_KEV = 0.1

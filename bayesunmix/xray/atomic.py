@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import xraylib
 
-from bayesunmix.errors import InputError
+from bayesunmix.core.errors import InputError
 
 SHELLS = ("K", "L1", "L2", "L3", "M1", "M2", "M3", "M4", "M5")
 FAMILIES = ("K", "L", "M")

@@ -28,8 +28,8 @@ import numpy.typing as npt
 from scipy.linalg import solve_triangular
 from scipy.optimize import nnls
 
-from bayesunmix.errors import InputError
-from bayesunmix.shares import shares_of
+from bayesunmix.core.errors import InputError
+from bayesunmix.core.shares import shares_of
 from bayesunmix.xray.continuum import DEFAULT_HATS, continuum_basis
 from bayesunmix.xray.detector import Detector
 from bayesunmix.xray.lines import LineTable

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.errors import InputError, check_positive
+from bayesunmix.core.errors import InputError, check_positive
 from bayesunmix.xray.absorption import mixture_absorption_coefficient
 from bayesunmix.xray.atomic import atomic_number, atomic_weight
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xraylib
 
-from bayesunmix.errors import InputError
+from bayesunmix.core.errors import InputError
 from bayesunmix.xray.absorption import mixture_absorption_coefficient
 from bayesunmix.xray.atomic import atomic_symbol
 from bayesunmix.xray.response import TYPICAL_RESOLUTION_EV, Response

@@ -31,7 +31,7 @@ import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import ndtr
 
-from bayesunmix.shares import shares_of
+from bayesunmix.core.shares import shares_of
 from bayesunmix.xray.ionisation import edge_energy_keV, shells
 from bayesunmix.xray.lines import emitted_by_valence, line_group
 from bayesunmix.xray.response import FWHM2_PER_VARIANCE, Response

@@ -14,7 +14,7 @@ from importlib import resources
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.errors import InputError
+from bayesunmix.core.errors import InputError
 from bayesunmix.xray.atomic import SHELLS, atomic_number
 
 BOHR_RADIUS_CM = 5.29177210903e-9

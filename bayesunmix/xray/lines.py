@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.errors import InputError, check_positive, suggest
+from bayesunmix.core.errors import InputError, check_positive, suggest
 from bayesunmix.xray.atomic import FAMILIES, atomic_number, atomic_symbol, atomic_weight
 from bayesunmix.xray.ionisation import ionisation_cross_section, shells
 from bayesunmix.xray.relaxation import (

@@ -33,7 +33,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.shares import ratio_of
+from bayesunmix.core.shares import ratio_of
 from bayesunmix.xray.calibration import Calibration, poisson_deviance
 from bayesunmix.xray.continuum import ContinuumCorrection, ThickPart
 from bayesunmix.xray.detector import Detector

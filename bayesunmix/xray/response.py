@@ -23,7 +23,7 @@ import numpy.typing as npt
 from scipy.interpolate import CubicSpline
 from scipy.special import ndtr
 
-from bayesunmix.errors import InputError, check_positive
+from bayesunmix.core.errors import InputError, check_positive
 from bayesunmix.xray.satellites import (
     SILICON_K_ALPHA_KEV,
     TAIL_LOSS,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.shares import shares_of
+from bayesunmix.core.shares import shares_of
 from bayesunmix.xray.atomic import atomic_number
 from bayesunmix.xray.calibration import Calibration
 from bayesunmix.xray.continuum import ThickPart, bremsstrahlung, hats_on, mean_depth_g_cm2

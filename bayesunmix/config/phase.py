@@ -1,0 +1,107 @@
+"""What the user declares about a phase."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.chemistry.stoichiometry import check_elements, parse_formula
+from bayesunmix.core.errors import InputError, check_choice, shown
+
+KINDS = ("phase", "support")
+# Names stand in figures and at the head of columns.
+LONGEST_NAME = 80
+# Names that the program gives where only the number of phases is declared; they say nothing of the phases.
+UNNAMED = re.compile(r"phase \d+")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of the sample and what is known about it.
+
+    Without declared knowledge two mixtures of the same counts can fit equally well, so each entry here narrows the
+    answer and is shown with it.
+
+    Parameters
+    ----------
+    name
+        How tables and figures call it: one line of at most 80 letters.
+    matrix
+        The phase has pure regions: some pixels hold nothing else.
+    absent
+        Elements that the phase does not contain; their composition is zero, not merely small.
+    stoichiometry
+        Formula used as a soft prior on the cation sites, e.g. ``ABO3`` (see `bayesunmix.chemistry.stoichiometry`).
+    kind
+        ``support`` for a carbon film, a hole, or whatever else holds no element of `sample.elements`: it emits stray
+        lines and continuum alone, and is in no composition and no partition coefficient. ``phase`` for all others.
+
+    Raises
+    ------
+    InputError
+        If the name is empty, an absent element is no element or is given twice, the formula cannot be read, the kind
+        is unknown, or a support is given absent elements or a formula.
+
+    Examples
+    --------
+    >>> Phase("Brg", matrix=True, stoichiometry="ABO3")
+    Phase(name='Brg', matrix=True, absent=(), stoichiometry='ABO3', kind='phase')
+    """
+
+    name: str
+    matrix: bool = False
+    absent: Sequence[str] = ()
+    stoichiometry: str | None = None
+    kind: Literal["phase", "support"] = "phase"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip() or not self.name.isprintable():
+            raise InputError("phases.name", "be a text of one line", f"is {shown(self.name)}")
+        if len(self.name) > LONGEST_NAME:
+            must = f"be a text of at most {LONGEST_NAME} letters"
+            raise InputError("phases.name", must, f"has {len(self.name)}: {shown(self.name)}")
+        field = f"phases.{self.name}"
+        if not isinstance(self.matrix, bool):
+            raise InputError(f"{field}.matrix", "be true or false", f"is {shown(self.matrix)}")
+        object.__setattr__(self, "absent", check_elements(f"{field}.absent", self.absent))
+        if self.stoichiometry is not None:
+            parse_formula(self.stoichiometry, f"{field}.stoichiometry")
+        check_choice(f"{field}.kind", self.kind, KINDS)
+        for key in ("absent", "stoichiometry"):
+            if self.is_support and getattr(self, key):
+                remedy = 'Leave it out, or leave `kind = "support"` out.'
+                raise InputError(f"{field}.{key}", "be left out for a support", "is given", remedy)
+
+    @property
+    def is_support(self) -> bool:
+        """Whether the phase holds no element of the sample."""
+        return self.kind == "support"
+
+    def as_support(self) -> Phase:
+        """Return the phase as a support: what was declared of its elements falls away."""
+        return Phase(self.name, matrix=self.matrix, kind="support")
+
+
+def unnamed(count: int) -> tuple[Phase, ...]:
+    """Phases of which nothing is declared, not even a name."""
+    return tuple(Phase(f"phase {index + 1}") for index in range(count))
+
+
+def hosts(phases: Sequence[Phase]) -> npt.NDArray[np.bool_]:
+    """Phases in which the others are embedded, shape (phase,): declared matrices, and beside a matrix the supports.
+
+    Where there is a matrix, grains overlap with it alone; a film or a hole meets every phase. Without a matrix every
+    phase may overlap with every other one: all are False.
+    """
+    matrix = np.array([phase.matrix for phase in phases], dtype=bool)
+    return matrix | (supports_of(phases) & matrix.any())
+
+
+def supports_of(phases: Sequence[Phase]) -> npt.NDArray[np.bool_]:
+    """Phases that hold no element of the sample, shape (phase,)."""
+    return np.array([phase.is_support for phase in phases], dtype=bool)

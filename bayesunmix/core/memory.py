@@ -1,0 +1,152 @@
+"""How much memory there is, and what a run will take: asked before it is taken.
+
+Estimates are lower bounds, from shapes alone: what is refused could not have worked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from bayesunmix.core.errors import InputError
+
+_GROUPS = Path("/sys/fs/cgroup")
+_OWN_GROUPS = Path("/proc/self/cgroup")
+# Rows and columns that a run leaves out stay in memory: its outputs have the full grid.
+SMALLER_MAP = "Cut or bin the map before."
+FEWER_PIXELS = "Use fewer pixels or channels: cut or bin the map before, or narrow `map.energy_range`."
+FEWER_DRAWS = "Use fewer draws or chains."
+# What arrays of a run hold of each posterior draw besides endmembers, in numbers for each phase and element.
+_NUMBERS_PER_AMOUNT = 6
+_BYTES = 8
+
+
+def available_bytes() -> float:
+    """Return the bytes that this process can still take.
+
+    The least of what the machine has left, of what the limits of the process allow (``ulimit -v``, ``ulimit -d``), and
+    of what its control groups allow, as a batch system or a container sets them.
+    """
+    import psutil
+
+    process = psutil.Process().memory_info()
+    free = [float(psutil.virtual_memory().available), *_groups()]
+    with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):
+        import resource
+
+        for kind, used in (
+            (resource.RLIMIT_AS, process.vms),
+            (resource.RLIMIT_DATA, getattr(process, "data", 0)),
+        ):
+            limit = resource.getrlimit(kind)[0]
+            if limit != resource.RLIM_INFINITY:
+                free.append(float(limit - used))
+    return max(min(free), 0.0)
+
+
+def _groups() -> Iterator[float]:
+    """Yield what each control group of this process has left, version 2 and version 1."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in _OWN_GROUPS.read_text(encoding="utf-8").splitlines():
+            _, controllers, name = line.split(":", 2)
+            inside = name.lstrip("/")
+            if not controllers:
+                yield from _left(_GROUPS, inside, "memory.max", "memory.current", "inactive_file")
+            elif "memory" in controllers.split(","):
+                names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+                yield from _left(_GROUPS / "memory", inside, *names)
+
+
+def _left(root: Path, inside: str, limit: str, used: str, cache: str) -> Iterator[float]:
+    """Yield what a group and those around it have left; pages of files that can be dropped are not counted as used."""
+    for folder in dict.fromkeys((root / inside, *(root / inside).parents)):
+        if not folder.is_relative_to(root):
+            return
+        with contextlib.suppress(OSError, ValueError):
+            most = int((folder / limit).read_text())  # "max" where there is no limit
+            held = int((folder / used).read_text())
+            facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            yield float(most - held + int(facts.get(cache, 0)))
+
+
+def check_room(field: str, needed: float, purpose: str, remedy: str) -> None:
+    """Refuse what will not fit into the memory that is left.
+
+    Parameters
+    ----------
+    field
+        What the user can change.
+    needed
+        Bytes, at least.
+    purpose
+        What they are for, continuing "needs at least ... for".
+    remedy
+        A full sentence that says what to do.
+
+    Raises
+    ------
+    InputError
+        If there is less.
+    """
+    # Asking takes longer than small arrays need.
+    if needed < 1e8:
+        return
+    free = available_bytes()
+    if needed > free:
+        raise InputError(
+            field,
+            f"fit into the memory that is left, {free / 1e9:.2g} GB",
+            f"needs at least {needed / 1e9:.2g} GB for {purpose}",
+            remedy,
+        )
+
+
+def check_counts(shape: tuple[int, ...]) -> None:
+    """Refuse a map whose counts will not fit even at one byte each."""
+    what = f"its {' x '.join(str(size) for size in shape)} counts"
+    check_room("MAP", math.prod(float(size) for size in shape), what, SMALLER_MAP)
+
+
+def check_mask(n_bytes: int) -> None:
+    """Refuse to leave pixels out of a map of whose counts there is no room for a copy."""
+    check_room("MAP", float(n_bytes), "its counts without the pixels left out", SMALLER_MAP)
+
+
+def check_preparation(n_pixels: int, n_channels: int, bytes_per_count: int, n_bins: int) -> None:
+    """Refuse a map whose copies in a run will not fit: the fitted channels, and the bins of every pixel.
+
+    Parameters
+    ----------
+    n_pixels, n_channels
+        Of the map in the range that is fitted.
+    bytes_per_count
+        Of the map's integers.
+    n_bins
+        At least so many energy bins.
+    """
+    needed = float(n_pixels) * (n_channels * bytes_per_count + 2.0 * n_bins)
+    check_room("MAP", needed, f"the {n_pixels} pixels and {n_channels} channels of the run", FEWER_PIXELS)
+
+
+def check_draws(n_draws: int, n_phases: int, n_components: int, n_bins: int) -> None:
+    """Refuse more draws than will fit: each holds the endmembers and the amounts of all components.
+
+    Parameters
+    ----------
+    n_draws
+        Of all chains together.
+    n_phases, n_components, n_bins
+        Of the model.
+    """
+    numbers = n_phases * (n_bins + _NUMBERS_PER_AMOUNT * n_components)
+    # They are joined from batches, so that all are there twice for a moment.
+    check_room("inference.draws", 2.0 * _BYTES * numbers * n_draws, f"{n_draws} draws", FEWER_DRAWS)
+
+
+def check_simulation(shape: tuple[int, int], n_channels: int) -> None:
+    """Refuse to draw a map that will not fit."""
+    what = f"its {' x '.join(str(size) for size in (*shape, n_channels))} counts"
+    needed = math.prod(float(size) for size in (*shape, n_channels))
+    check_room("simulate.shape", needed, what, "Simulate fewer pixels or channels.")

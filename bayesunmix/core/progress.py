@@ -1,0 +1,172 @@
+"""Progress of a run on stderr: a moving bar in a terminal and in Jupyter, lines elsewhere.
+
+Where no bar can move, a line every ten seconds names the stage, the share that is done where the stage knows it, and
+the time since it began.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from bayesunmix.core.log import aside, tell
+
+SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_FRAMES = 0.25
+_WITHOUT_SHARE = "{desc}: {elapsed}"
+_WITH_SHARE = "{desc}: {percentage:3.0f} % |{bar}| {elapsed}"
+
+
+class Reporter:
+    """Tells what a run is doing.
+
+    Parameters
+    ----------
+    shown
+        False for silence.
+    """
+
+    def __init__(self, shown: bool = True) -> None:
+        self._shown = shown
+        self._display: _Display | None = None
+
+    @contextmanager
+    def stage(self, title: str, *, said: bool = True) -> Iterator[None]:
+        """Show one stage while it runs, and its duration when it is done.
+
+        Parameters
+        ----------
+        title
+            What the stage is called.
+        said
+            False for a stage that leaves no line when it is done.
+        """
+        begin = time.perf_counter()
+        tell(logging.INFO, f"{title} begins")
+        with self._displayed(title):
+            yield
+        line = f"{title}: {time.perf_counter() - begin:.1f} s"
+        tell(logging.INFO, line)
+        if said and self._shown:
+            write_line(line)
+
+    @contextmanager
+    def _displayed(self, title: str) -> Iterator[None]:
+        """Keep the display of a stage moving, and take it away however the stage ends."""
+        if not self._shown:
+            yield
+            return
+        display: _Display = _Bar(title) if _can_move() else _Lines(title)
+        ended = threading.Event()
+
+        def keep_moving() -> None:
+            while not ended.wait(display.seconds):
+                # A terminal that is gone must not stop a run whose files are still wanted.
+                with contextlib.suppress(OSError, ValueError):
+                    display.move()
+
+        mover = threading.Thread(target=keep_moving, daemon=True)
+        self._display = display
+        mover.start()
+        try:
+            yield
+        finally:
+            self._display = None
+            ended.set()
+            mover.join()
+            with contextlib.suppress(OSError, ValueError):
+                display.close()
+
+    def advance(self, share: float) -> None:
+        """Share of the running stage that is done, 0 to 1."""
+        if self._display is not None:
+            self._display.share = min(max(share, 0.0), 1.0)
+
+    def say(self, text: str) -> None:
+        """Add a detail to the running stage; shown beside a moving bar only."""
+        tell(logging.INFO, text)
+        if isinstance(self._display, _Bar):
+            with aside():
+                write_line(f"  {text}")
+
+
+def write_line(text: str) -> None:
+    """Write a line on stderr, if anybody is there to read it."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
+
+
+class _Display(Protocol):
+    """Something that shows a stage and is moved every so many seconds."""
+
+    seconds: float
+    share: float | None
+
+    def move(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _Lines:
+    """A line every ten seconds."""
+
+    seconds = SECONDS_BETWEEN_LINES
+
+    def __init__(self, title: str) -> None:
+        self.share: float | None = None
+        self._title = title
+        self._begin = time.monotonic()
+
+    def move(self) -> None:
+        done = "" if self.share is None else f"{self.share:.0%} done, "
+        write_line(f"{self._title}: {done}{time.monotonic() - self._begin:.0f} s")
+
+    def close(self) -> None:
+        pass
+
+
+class _Bar:
+    """A bar of tqdm, which moves in terminals and, as a widget or a text, in notebooks."""
+
+    seconds = SECONDS_BETWEEN_FRAMES
+
+    def __init__(self, title: str) -> None:
+        self.share: float | None = None
+        self._bar = _tqdm(title)
+
+    def move(self) -> None:
+        if self.share is not None:
+            self._bar.bar_format = _WITH_SHARE
+            self._bar.n = self.share
+        self._bar.refresh()
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def _tqdm(title: str) -> Any:  # noqa: ANN401 - tqdm ships no types
+    with warnings.catch_warnings():
+        # In a notebook without widgets tqdm says so, and writes its bar as a text.
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
+
+        return tqdm(total=1.0, desc=title, bar_format=_WITHOUT_SHARE, leave=False, file=sys.stderr)
+
+
+def _can_move() -> bool:
+    """Whether stderr is a terminal, or the page of a notebook."""
+    shell = sys.modules.get("IPython")
+    running = None if shell is None else shell.get_ipython()
+    if running is not None and getattr(running, "kernel", None) is not None:
+        return True
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # no stderr, or a closed one
+        return False

@@ -1,0 +1,153 @@
+"""Free-form endmembers in a run: fitted without lines, and read by the line model draw by draw.
+
+Each draw of an endmember is regressed on the templates of the components,
+
+    s_kc = sum_i w_ki t_kic + sum_b h_kb q_kbc,     w, h >= 0,
+
+by least squares weighted with the inverse of the Poisson variance, which is proportional to the mean endmember. The
+likelihood does not know the lines: what they leave of an endmember shows as misfit of this regression, not of the map.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import nnls
+
+from bayesunmix.config.settings import InferenceConfig
+from bayesunmix.fit.draws import Draws
+from bayesunmix.fit.free_posterior import FreePosterior, fit_free
+from bayesunmix.fit.model_data import Blocks
+from bayesunmix.fit.posterior import FittedPosterior, Mode
+from bayesunmix.fit.starts import component_templates
+from bayesunmix.models.endmember import EndmemberBasis
+from bayesunmix.models.unmixing import UnmixingData
+
+FloatArray = npt.NDArray[np.float64]
+
+# Correlation length of the log contrasts, in widths (FWHM) of the detector: within a line they are alike.
+LENGTH_FWHM = 1.0
+# Share of the mean endmember below which a channel weighs no more than it: empty channels have no variance of 0.
+LEAST_VARIANCE = 1e-2
+# Amount of a component, relative to all of them, that stands for none.
+SMALLEST = 1e-9
+
+
+@dataclass(frozen=True)
+class FreeFitted(FittedPosterior):
+    """A mode of free-form endmembers, with the basis that reads them.
+
+    Attributes
+    ----------
+    free : FreePosterior
+    """
+
+    free: FreePosterior
+
+    def read_draws(self, config: InferenceConfig, seed: int) -> Draws:
+        """Draw endmembers and read them by the line model."""
+        if config.method == "map":
+            z = self.free.estimate.z[None, None]
+        else:
+            z = self.free.draw(config.chains, config.draws, seed)
+        return read_spectra(self.free.spectra(z), self.data.basis)
+
+
+def fit_free_endmembers(
+    blocks: Blocks,
+    fwhm_keV: Callable[[FloatArray], FloatArray],
+    absorbing: FloatArray,
+    n_starts: int,
+    seed: int,
+    progress: Callable[[str], None],
+) -> FreeFitted:
+    """Find the mode of free-form endmembers and the basis that reads them.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    fwhm_keV : callable
+        Width of the detector's response at an energy.
+    absorbing : (phase, element)
+        First guess of the compositions that absorb.
+    n_starts, seed, progress
+        See `bayesunmix.fit.free_posterior.fit_free`.
+    """
+    edges = blocks.forward.edges_keV
+    centre = 0.5 * (edges[1:] + edges[:-1])
+    position = np.cumsum(np.diff(edges) / fwhm_keV(centre))
+    free = fit_free(
+        blocks.counts,
+        blocks.matrix,
+        position,
+        LENGTH_FWHM,
+        max_overlap=blocks.max_overlap,
+        n_starts=n_starts,
+        seed=seed,
+        progress=progress,
+    )
+    at_mode = free.spectra(free.estimate.z[None, None])
+    # The endmembers' own compositions absorb: read once to know them, and again with them.
+    basis, yields = blocks.forward.basis(absorbing, blocks.allowed)
+    absorbing = _fractions(read_spectra(at_mode, basis), yields)
+    basis, yields = blocks.forward.basis(absorbing, blocks.allowed)
+    fractions = _fractions(read_spectra(at_mode, basis), yields)
+    index = np.argwhere(basis.allowed)
+    data = UnmixingData(
+        groups=(),
+        basis=basis,
+        prior=free.data.prior,
+        free=index,
+        scale=np.ones(len(index)),
+        ratio_family=np.flatnonzero(basis.ratio_sd > 0),
+        yields=yields,
+        balance=blocks.balance(),
+        effect=blocks.effect(),
+    )
+    modes = (Mode(0.0, same_mode=True, followed=True, atom_fractions=fractions),)
+    # A fresh copy: the compiled model that reading built cannot be saved.
+    return FreeFitted(data, free.estimate, modes, absorbing, fractions, dataclasses.replace(free))
+
+
+def read_spectra(spectra: FloatArray, basis: EndmemberBasis) -> Draws:
+    """Read endmembers by the line model.
+
+    Parameters
+    ----------
+    spectra : (chain, draw, phase, energy)
+        Endmembers, unit sum.
+    basis : EndmemberBasis
+        Templates; family ratios are nominal.
+    """
+    lines = component_templates(basis)[:, :-1]
+    n_lines = lines.shape[1]
+    mean = spectra.mean(axis=(0, 1))
+    amounts = np.empty((*spectra.shape[:3], n_lines + basis.continuum_templates.shape[1]))
+    for phase, columns in enumerate(np.concatenate([lines, basis.continuum_templates], axis=1)):
+        variance = np.maximum(mean[phase], LEAST_VARIANCE * mean[phase].mean())
+        design = (columns / np.sqrt(variance)).T
+        used = np.r_[basis.allowed[phase, :-1], np.ones(len(columns) - n_lines, bool)]
+        amounts[:, :, phase] = 0.0
+        for place in np.ndindex(spectra.shape[:2]):
+            amounts[*place, phase, used] = nnls(design[:, used], spectra[*place, phase] / np.sqrt(variance))[
+                0
+            ]
+    # Least squares ends at zero exactly; ratios of two phases need a number, as small as it may be.
+    least = SMALLEST * amounts.sum(axis=-1, keepdims=True)
+    amounts[..., :n_lines] = np.where(basis.allowed[:, :-1], np.maximum(amounts[..., :n_lines], least), 0.0)
+    continuum = amounts[..., n_lines:]
+    weights = np.concatenate([amounts[..., :n_lines], continuum.sum(axis=-1, keepdims=True)], axis=-1)
+    counts = weights[..., basis.family_owner] * basis.family_ratio
+    # Free endmembers know no absorption: thickness does not act on them.
+    none = np.zeros(spectra.shape[:2])
+    return Draws(weights, counts, continuum, spectra, none, none, np.zeros((*none.shape, 0)))
+
+
+def _fractions(draws: Draws, yields: FloatArray) -> FloatArray:
+    """Atom fractions of the mean of some draws, with nominal calibration, shape (phase, element)."""
+    atoms = draws.weights.mean(axis=(0, 1))[:, : yields.shape[1]] / yields
+    return np.asarray(atoms / np.maximum(atoms.sum(axis=1, keepdims=True), 1e-300))

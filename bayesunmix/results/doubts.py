@@ -1,0 +1,366 @@
+"""What speaks against the numbers of a run, in sentences; `bayesunmix.results.verdict` decides what they come to.
+
+`everything_said` collects them with those of the map and of the preparation, what matters most first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.sparse.csgraph import connected_components
+
+from bayesunmix.checks.identifiability import loose_sentences
+from bayesunmix.checks.overlap import Overlap
+from bayesunmix.config.phase import UNNAMED
+from bayesunmix.core.severity import (
+    DEVIANCE,
+    DIVERGENCES,
+    ESS,
+    MODES,
+    PHOTONS,
+    PINNED,
+    RESIDUALS,
+    RHAT,
+    STEPS,
+    VARIATION,
+    Distrust,
+    Reservation,
+    join,
+)
+from bayesunmix.inference.importance import PARETO_K_LIMIT
+from bayesunmix.results.tables import ABSENT, DETECTED, STATED, UNTESTED
+from bayesunmix.results.verdict import ESS_PER_CHAIN, NEAR_NATS, NOISE_CHANCE, POINT, RHAT_LIMIT, RIVAL_NATS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from bayesunmix.checks.misfit import Misfit
+    from bayesunmix.checks.robust import Robust
+    from bayesunmix.config.phase import Phase
+    from bayesunmix.config.run_config import RunConfig
+    from bayesunmix.fit.posterior import FittedPosterior, Mode
+    from bayesunmix.fit.preparation import Setup
+    from bayesunmix.fit.sampling import Drawn
+
+WHITENED_GRADIENT_LIMIT = 0.1
+# Sites this many standard deviations off a declared formula: the counts and the declaration disagree.
+BROKEN_SDS = 2.5
+# A deviance per degree of freedom above this is more than counting noise and small change.
+MISFIT = 1.5
+# Modes whose compositions differ by less, in atom fractions, are told as one.
+SAME_FRACTIONS = 0.01
+# An interval wider than this, in atom fractions, says nothing of an element.
+TELLS_NOTHING = 0.5
+# A fraction of one half among so many photons has a 95 % interval of plus or minus ten per cent.
+FEWEST_PHOTONS = 100.0
+MAIN_ELEMENT = 0.05
+# Atom fraction up to which a mode alone, without a test of detection, does not say that an element is there.
+LITTLE = 0.01
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a run when it is judged.
+
+    Attributes
+    ----------
+    setup, config, fitted, robust
+        Of the run; `robust` holds the draws.
+    run : dict
+        Its record, diagnostics included.
+    misfit : Misfit
+        Places that the phases do not explain.
+    summary : DataFrame
+        Compositions, as in ``composition.csv``.
+    budget : Dataset or None
+        Variances by source, where the line model made the mode.
+    mass_thickness : str or None
+        Sentence on a mass thickness that contradicts what was declared.
+    """
+
+    setup: Setup
+    config: RunConfig
+    fitted: FittedPosterior
+    robust: Robust
+    run: dict[str, Any]
+    misfit: Misfit
+    summary: pd.DataFrame
+    budget: xr.Dataset | None
+    mass_thickness: str | None = None
+
+
+def everything_said(evidence: Evidence) -> list[str]:
+    """Collect every sentence on a run, what matters most first."""
+    setup, config, fitted, run = evidence.setup, evidence.config, evidence.fitted, evidence.run
+    drawn = evidence.robust.drawn
+    return [
+        *(Reservation(POINT) for _ in range(config.inference.method == "map")),
+        *too_few_photons(run["photons"], evidence.summary),
+        *search_doubts(run["diagnostics"]),
+        *other_modes(setup, fitted, config.inference.method),
+        *chain_doubts(run["diagnostics"], config),
+        *engine_doubts(config, setup, drawn),
+        *evidence.misfit.warnings(),
+        *loose_sentences(run["identifiability"]["loose_ends"]),
+        *exchangeable(setup.phases, evidence.summary),
+        *Overlap(**run["overlap"]).warnings(),
+        *variation(evidence.robust),
+        *broken_stoichiometry(setup, fitted),
+        *misfit_of_spectra(run["fit"]),
+        *([Reservation(evidence.mass_thickness)] if evidence.mass_thickness else []),
+        *unknown_absorption(config, setup, evidence.budget),
+        *not_resampled(config, drawn),
+        *setup.warnings,
+    ]
+
+
+def search_doubts(diagnostics: dict[str, Any]) -> list[str]:
+    """Sentences on a search that did not end at a mode."""
+    said: list[str] = []
+    if diagnostics["whitened_gradient_norm"] > WHITENED_GRADIENT_LIMIT:
+        distance = diagnostics["whitened_gradient_norm"]
+        said.append(
+            Distrust(f"The search ended {distance:.2g} posterior standard deviations from the mode.", MODES)
+        )
+    if diagnostics["smallest_curvature"] <= 0:
+        said.append(
+            Distrust(
+                "The posterior has a direction without curvature at the mode: something is not identified.",
+                MODES,
+            )
+        )
+    return said
+
+
+def too_few_photons(photons: Mapping[str, float], summary: pd.DataFrame) -> list[str]:
+    """Sentences on phases of which the counts say next to nothing.
+
+    A phase is said to be unknown where it has fewer photons than a fraction of one half is known by to within ten per
+    cent, or where none of its elements is detected.
+
+    Parameters
+    ----------
+    photons : mapping
+        Counts of each phase.
+    summary : DataFrame
+        Compositions, as in ``composition.csv``.
+    """
+    unknown, wide = [], list[str]()
+    for phase, rows in summary.groupby("phase", sort=False):
+        possible = rows[rows["detected"] != ABSENT]
+        seen = possible["detected"].isin(STATED).any()
+        counts = f"{phase} ({photons[phase]:,.0f} counts"
+        if photons[phase] < FEWEST_PHOTONS or not seen:
+            unknown.append(counts + (")" if seen else ", no element detected)"))
+            continue
+        width = possible["upper"] - possible["lower"]
+        if len(possible) > 1 and width.max() > TELLS_NOTHING:
+            row = possible.loc[width.idxmax()]
+            wide.append(
+                f"{row['element']} in {phase}, {100 * row['lower']:.2g} to {100 * row['upper']:.2g} at%"
+            )
+    said: list[str] = []
+    if unknown:
+        text = f"The map has too few photons to say what a phase is made of: {', '.join(unknown)}."
+        said.append(Distrust(text, PHOTONS))
+    if wide:
+        said.append(Reservation(f"Intervals that say next to nothing: {'; '.join(wide)}.", PHOTONS))
+    return said
+
+
+def exchangeable(phases: Sequence[Phase], summary: pd.DataFrame) -> list[str]:
+    """Sentences on phases whose names say more than what was declared of them: the fit may have exchanged them.
+
+    Parameters
+    ----------
+    phases : sequence of Phase
+    summary : DataFrame
+        Compositions, as in ``composition.csv``.
+    """
+    named = [phase for phase in phases if not UNNAMED.fullmatch(phase.name)]
+    if not named:
+        return []
+    holds = (summary["detected"] == DETECTED) | (
+        (summary["detected"] == UNTESTED) & (summary["mean"] > LITTLE)
+    )
+    held = {
+        phase.name: set(summary.loc[holds & (summary["phase"] == phase.name), "element"]) for phase in named
+    }
+    # Which phase could bear which name: those that can be exchanged round about are one group.
+    could = np.array([[_could_be(held[phase.name], phase, other) for other in named] for phase in named])
+    count, group = connected_components(could, connection="strong")
+    said: list[str] = []
+    for number in range(count):
+        members = [phase for phase, own in zip(named, group.tolist(), strict=True) if own == number]
+        if len(members) < 2:
+            continue
+        names = join(phase.name for phase in members)
+        alike = all(replace(phase, name=members[0].name) == members[0] for phase in members)
+        text = (
+            f"The same is declared of {names}: which is which was left to chance. Compare their compositions."
+            if alike
+            else f"What is declared of {names} would be as true with their names exchanged: see from their "
+            "compositions which is which."
+        )
+        said.append(Reservation(text, PINNED))
+    return said
+
+
+def _could_be(held: set[str], phase: Phase, other: Phase) -> bool:
+    """Whether a phase that holds some elements is all that was declared of another one."""
+    same = phase.kind == other.kind and phase.stoichiometry == other.stoichiometry
+    return same and held.isdisjoint(other.absent)
+
+
+def unknown_absorption(config: RunConfig, setup: Setup, budget: xr.Dataset | None) -> list[str]:
+    """Sentence on a film that was assumed where absorption is the largest part of a main element's uncertainty."""
+    sample = config.sample
+    missing = [name for name in ("thickness_nm", "density_g_cm3") if getattr(sample, name) is None]
+    if budget is None or not missing:
+        return []
+    variance = budget["composition"]
+    share = (variance.sel(source="absorption") / variance.sum("source")).values
+    mean = setup.mean_composition
+    doubtful = np.argwhere((np.nan_to_num(share) > 0.5) & (mean[None, :] > MAIN_ELEMENT))
+    if not len(doubtful):
+        return []
+    k, i = max(doubtful.tolist(), key=lambda place: float(share[place[0], place[1]]))
+    return [
+        Reservation(
+            f"Absorption is {100.0 * share[k, i]:.0f} % of the variance of {setup.forward.elements[i]} in "
+            f"{setup.phases[k].name}, and the film was assumed: give "
+            f"{' and '.join(f'`sample.{name}`' for name in missing)}."
+        )
+    ]
+
+
+def other_modes(setup: Setup, fitted: FittedPosterior, method: str) -> list[str]:
+    """Sentence on the other mode that fits best, with the composition that differs most, and on how many there are."""
+    best = fitted.modes[0]
+    near: list[Mode] = []
+    for found in sorted(fitted.modes[1:], key=lambda other: other.objective):
+        # Starts that ended in one place are one mode.
+        known = any(np.abs(found.atom_fractions - one.atom_fractions).max() < SAME_FRACTIONS for one in near)
+        if found.followed and not found.same_mode and found.objective < NEAR_NATS and not known:
+            near.append(found)
+    if not near:
+        return []
+    mode = near[0]
+    change = np.abs(mode.atom_fractions - best.atom_fractions)
+    k, i = np.unravel_index(int(change.argmax()), change.shape)
+    phase, element = setup.phases[k].name, setup.forward.elements[i]
+    here, there = 100.0 * best.atom_fractions[k, i], 100.0 * mode.atom_fractions[k, i]
+    differs = f"it has {there:.3g} at% {element} in {phase} where this one has {here:.3g}"
+    more = f" {len(near) - 1} more fit nearly as well." if len(near) > 1 else ""
+    decides = f"What you declare about {phase} decides between them."
+    if mode.objective >= RIVAL_NATS:
+        text = (
+            f"Another mode fits nearly as well ({mode.objective:.0f} nats worse): {differs}.{more} {decides}"
+        )
+        return [Reservation(text, MODES)]
+    held = ""
+    if fitted.rival is not None and method != "map":
+        held = f" Of the draws {100 * fitted.rival.share:.0f} % are its own, so that intervals hold both."
+    text = f"Another mode lies only {mode.objective:.1f} nats above the best one: {differs}.{held}{more} {decides}"
+    return [Distrust(text, MODES)]
+
+
+def chain_doubts(diagnostics: dict[str, Any], config: RunConfig) -> list[str]:
+    """Sentences on chains that diverged, disagree, or are too short."""
+    if config.inference.method != "nuts":
+        return []
+    said: list[str] = []
+    if diagnostics["divergences"]:
+        text = (
+            f"{diagnostics['divergences']} of the draws diverged: the sampler missed part of the posterior."
+        )
+        said.append(Distrust(text, DIVERGENCES))
+    worst = diagnostics.get("rhat_max", 1.0)
+    if worst > RHAT_LIMIT:
+        text = f"The chains disagree: the largest R-hat is {worst:.3f}, more than {RHAT_LIMIT}; draw more."
+        said.append(Distrust(text, RHAT))
+    wanted = ESS_PER_CHAIN * config.inference.chains
+    fewest = diagnostics.get("ess_bulk_min", wanted)
+    if fewest < wanted:
+        text = f"The effective sample size is {fewest:.0f} for the worst quantity, less than {wanted:.0f}; draw more."
+        said.append(Distrust(text, ESS))
+    return said
+
+
+def engine_doubts(config: RunConfig, setup: Setup, drawn: Drawn) -> list[str]:
+    """Sentences on an approximation that is not to be trusted."""
+    if drawn.trust is None:
+        return []
+    inference = config.inference
+    engine = "Laplace" if inference.method == "laplace" else f"variational ({inference.guide})"
+    names = [phase.name for phase in setup.phases], list(setup.forward.elements)
+    said: list[str] = [Distrust(text, STEPS) for text in drawn.trust.problems(engine, *names)]
+    if not drawn.facts.get("svi_converged", True):
+        text = "The variational fit had not converged: its bound was still rising when the rounds ran out."
+        said.append(Distrust(text))
+    return said
+
+
+def variation(robust: Robust) -> list[str]:
+    """Sentence on parts of the map that differ, where intervals were widened for it."""
+    return [Reservation(robust.facts["reason"], VARIATION)] if robust.facts["used"] else []
+
+
+def broken_stoichiometry(setup: Setup, fitted: FittedPosterior) -> list[str]:
+    """Sentences on phases whose sites, at the mode, are far off the formula that was declared for them."""
+    balance, sentences = fitted.data.balance, list[str]()
+    for k, phase in enumerate(setup.phases):
+        if phase.stoichiometry is None or balance.inverse_sd[k] == 0:
+            continue
+        on_a, on_b = (float(site[k] @ fitted.atom_fractions[k]) for site in (balance.a_site, balance.b_site))
+        ratio, wanted = on_a / max(on_b, 1e-300), float(np.exp(balance.log_target[k]))
+        off = (np.log(max(ratio, 1e-300)) - balance.log_target[k]) * balance.inverse_sd[k]
+        if abs(off) > BROKEN_SDS:
+            text = (
+                f"{phase.name} was declared as {phase.stoichiometry}, and has {ratio:.2f} cations of the first site to "
+                f"one of the second where the formula has {wanted:.2g}: {abs(off):.1f} standard deviations of the "
+                "declaration away. The formula is wrong, a phase is missing, or two phases together make up a third."
+            )
+            sentences.append(Reservation(text))
+    return sentences
+
+
+def misfit_of_spectra(fit: dict[str, Any]) -> list[str]:
+    """Sentences on spectra that the model does not fit within counting noise, as a whole and in a region."""
+    said: list[str] = []
+    total, segments = fit["deviance_per_dof_total"], fit["deviance_per_dof_segments"]
+    if max(total, segments) > MISFIT:
+        which = "total spectrum misses" if total > MISFIT else "spectra of the segments miss"
+        text = (
+            f"The {which} the fit by more than counting noise (deviance {max(total, segments):.2g} per degree of "
+            "freedom): intervals hold for the model as it stands. "
+            "Look at the residuals; an element or a stray line may be missing."
+        )
+        said.append(Reservation(text, DEVIANCE))
+    beyond = [region for region in fit["residual_regions"] if region["chance"] < NOISE_CHANCE]
+    if beyond:
+        worst = max(beyond, key=lambda region: abs(region["sigma"]))
+        touched = dict.fromkeys(element for region in beyond for element in region.get("elements", ()))
+        whose = f"the intervals of {join(touched)}" if touched else "intervals"
+        many = "One region" if len(beyond) == 1 else f"{len(beyond)} regions"
+        text = (
+            f"{many} of the spectra leave{'s' if len(beyond) == 1 else ''} the fit by more than noise explains, the "
+            f"largest by {abs(worst['sigma']):.0f} sigma at {worst['energy_keV']:.2f} keV in {worst['spectrum']} "
+            f"(perhaps {worst['cause']}): {whose} do not hold that."
+        )
+        said.append(Reservation(text, RESIDUALS))
+    return said
+
+
+def not_resampled(config: RunConfig, drawn: Drawn) -> list[str]:
+    """Sentence on draws that could not be resampled though that was asked for: they are as without asking."""
+    if drawn.trust is None or not config.inference.resample or drawn.trust.resampled:
+        return []
+    return [
+        f"The draws were not resampled: the Pareto shape of their importance ratios is {drawn.trust.pareto_k:.2f}, and "
+        f"weights can be relied upon below {PARETO_K_LIMIT}."
+    ]

@@ -1,0 +1,212 @@
+"""The groups of a result's tree: draws, constants, maps, endmembers and lines as labelled arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+from bayesunmix.chemistry.mass_balance import count_shares
+from bayesunmix.config.phase import supports_of
+from bayesunmix.core.credible import interval
+from bayesunmix.core.shares import shares_of
+from bayesunmix.fit.draws import Draws
+from bayesunmix.fit.free_endmembers import FreeFitted
+from bayesunmix.fit.posterior import FittedPosterior
+from bayesunmix.fit.preparation import Setup
+from bayesunmix.forward.line_shapes import line_shapes
+from bayesunmix.forward.quantify import CalibrationDraws, compositions, draw_calibration, relative_atoms
+from bayesunmix.inference.pixel_posterior import PixelPosterior
+
+FloatArray = npt.NDArray[np.float64]
+
+ENDMEMBER_DRAWS = 100
+# Label of a pixel that takes no part.
+NO_LABEL = np.int16(-1)
+COMPOSITION_DIMS = ("chain", "draw", "phase", "element")
+
+
+def posterior_group(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -> xr.Dataset:
+    """Compositions with and without calibration errors, the share of every component and of every phase.
+
+    Supports have no composition: zeros.
+    """
+    forward = setup.forward
+    calibration = draw_calibration(forward, draws.weights.shape[:2], seed)
+    yields = np.asarray(fitted.data.yields)
+    dims = COMPOSITION_DIMS
+    alone = draws.weights.shape[:2] == (1, 1)
+    drawn_in = None if alone else calibration
+    nothing = np.zeros_like(calibration.log_factor)
+
+    def composed(drawn: CalibrationDraws | None) -> FloatArray:
+        found = compositions(draws.weights, yields, forward, fitted.absorbing, drawn)
+        return np.where(supports_of(setup.phases)[:, None], 0.0, found)
+
+    return xr.Dataset(
+        {
+            "composition": (dims, composed(drawn_in)),
+            "composition_counting": (dims, composed(None)),
+            "component_share": ((*dims[:3], "component"), draws.weights / draws.total[..., None]),
+            "absorption_scale": (dims[:2], draws.absorption_scale),
+            "stray_exponent": (dims[:2], draws.stray_exponent),
+            "phase_share": (dims[:3], _phase_shares(setup, fitted, draws, drawn_in, seed)),
+            # What a comparison of several maps takes out and puts back: the factors are common to all of them.
+            "log_calibration": (
+                ("chain", "draw", "element"),
+                nothing if alone else calibration.log_factor,
+            ),
+        },
+        coords={
+            "chain": np.arange(draws.weights.shape[0]),
+            "draw": np.arange(draws.weights.shape[1]),
+            "phase": [phase.name for phase in setup.phases],
+            "element": list(forward.elements),
+            "component": list(forward.components),
+        },
+    )
+
+
+def composition_with_errors(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: int) -> FloatArray:
+    """Atom fractions with calibration errors, dims `COMPOSITION_DIMS`."""
+    calibration = draw_calibration(setup.forward, draws.weights.shape[:2], seed)
+    yields = np.asarray(fitted.data.yields)
+    found = compositions(draws.weights, yields, setup.forward, fitted.absorbing, calibration)
+    return np.where(supports_of(setup.phases)[:, None], 0.0, found)
+
+
+def constants_group(setup: Setup) -> xr.Dataset:
+    """Collect the counts of every pixel, and what each element's calibration factor is a factor of."""
+    forward = setup.forward
+    mains = {family.element: family.family for family in forward.families if family.main and not family.stray}
+    return xr.Dataset(
+        {
+            "total_counts": (("y", "x"), setup.image.total_counts),
+            "calibration_sd": ("element", forward.calibration_sd),
+            "calibration_family": ("element", [mains[element] for element in forward.elements]),
+        },
+        coords={"element": list(forward.elements)},
+    )
+
+
+def _phase_shares(
+    setup: Setup, fitted: FittedPosterior, draws: Draws, calibration: CalibrationDraws | None, seed: int
+) -> FloatArray:
+    """Shares of the phases in the atoms of the map, (chain, draw, phase): none for supports."""
+    starts = setup.blocks.boundaries[:-1]
+    total = np.add.reduceat(setup.image.sum_spectrum(), starts).astype(float)
+    counts = count_shares(total, draws.spectra.reshape(-1, *draws.spectra.shape[2:]), seed)
+    yields = np.asarray(fitted.data.yields)
+    atoms = relative_atoms(draws.weights, yields, setup.forward, fitted.absorbing, calibration)
+    amount = counts.reshape(draws.total.shape) * atoms.sum(axis=-1) / draws.total
+    return shares_of(np.where(supports_of(setup.phases), 0.0, amount))
+
+
+def maps_group(setup: Setup, pixels: PixelPosterior) -> xr.Dataset:
+    """Abundances and segmentation on the map's grid: NaN, or the label -1, where a pixel takes no part."""
+    shape, used = setup.image.shape[:2], setup.image.used
+
+    def on_grid(values: npt.NDArray[np.float32]) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
+        by_phase = np.moveaxis(values.reshape(*shape, -1), -1, 0)
+        return ("phase", "y", "x"), np.where(used, by_phase, np.float32(np.nan))
+
+    variables: dict[str, Any] = {
+        f"abundance_{name}": on_grid(getattr(pixels, name)) for name in ("mean", "sd", "lower", "upper")
+    }
+    variables["pure_probability"] = on_grid(pixels.pure_probability)
+    variables["count_share"] = on_grid(pixels.count_share)
+    label = pixels.mean.argmax(axis=1).astype(np.int16).reshape(shape)
+    variables["label"] = (("y", "x"), np.where(used, label, NO_LABEL))
+    variables["left_out"] = (("y", "x"), ~setup.image.kept)
+    for name, picture in setup.image.images.items():
+        key = "".join(letter if letter.isalnum() else "_" for letter in name)
+        if picture.ndim == 2:
+            variables[f"image_{key}"] = ((f"y2_{key}", f"x2_{key}"), picture)
+    return xr.Dataset(
+        variables,
+        coords={"phase": [phase.name for phase in setup.phases]},
+        attrs={
+            "pixel_size": list(map(float, setup.image.pixel_size)),
+            "pixel_unit": setup.image.pixel_unit,
+            "origin": list(map(float, setup.image.origin)),
+        },
+    )
+
+
+def channel_spectra(setup: Setup, fitted: FittedPosterior) -> Callable[[Draws], FloatArray]:
+    """Return what turns draws into endmember spectra on the fitted channels, (draw, phase, channel), of some draws."""
+    if isinstance(fitted, FreeFitted):
+        return lambda draws: _spread(setup, draws)
+    forward, edges = setup.forward, setup.image.channel_edges_keV
+    families = forward.family_spectra(fitted.absorbing, edges)
+    families = families / np.maximum(
+        forward.family_spectra(fitted.absorbing).sum(axis=2, keepdims=True), 1e-300
+    )
+    pieces = forward.continuum_spectra(fitted.absorbing, edges)
+    pieces = shares_of(pieces)
+    slopes = line_shapes(forward, setup.spectrum, setup.mean_composition, edges).slopes
+
+    def spectra_of(draws: Draws) -> FloatArray:
+        counts, continuum, x = (
+            _thinned(values) for values in (draws.family_counts, draws.continuum, draws.line_shapes)
+        )
+        change = np.einsum("dm,mfc->dfc", x, slopes)
+        spectra = np.einsum("dkf,kfc->dkc", counts, families) + np.einsum("dkb,kbc->dkc", continuum, pieces)
+        return shares_of(np.maximum(spectra + np.matmul(counts, change), 0.0))
+
+    return spectra_of
+
+
+def _spread(setup: Setup, draws: Draws) -> FloatArray:
+    """Free-form endmembers (draw, phase, channel): each bin spread over its channels like the total spectrum."""
+    binned = _thinned(draws.spectra)
+    boundaries = setup.blocks.boundaries
+    width = np.diff(boundaries)
+    total = setup.image.sum_spectrum().astype(float)
+    in_bin = np.repeat(np.add.reduceat(total, boundaries[:-1]), width)
+    within = np.where(in_bin > 0, total / np.maximum(in_bin, 1.0), np.repeat(1.0 / width, width))
+    return np.asarray(np.repeat(binned, width, axis=2) * within)
+
+
+def endmembers_group(setup: Setup, spectra: FloatArray, level: float) -> xr.Dataset:
+    """Mean and interval of endmembers (draw, phase, channel) on the axis of the whole map."""
+    lower, upper = interval(spectra, level)
+    axis = setup.axis_keV
+    first = int(np.searchsorted(axis, setup.image.energy_keV[0] - 1e-9))
+    padded = np.full((3, len(setup.phases), len(axis)), np.nan)
+    padded[:, :, first : first + spectra.shape[2]] = spectra.mean(axis=0), lower, upper
+    names = ("mean", "lower", "upper")
+    return xr.Dataset(
+        {name: (("phase", "energy"), values) for name, values in zip(names, padded, strict=True)},
+        coords={"phase": [phase.name for phase in setup.phases], "energy": axis},
+    )
+
+
+def _thinned(values: FloatArray) -> FloatArray:
+    """Values (chain, draw, ...) at evenly spaced draws of all chains, at most `ENDMEMBER_DRAWS`."""
+    total = values.shape[0] * values.shape[1]
+    chosen = np.unique(np.linspace(0, total - 1, min(ENDMEMBER_DRAWS, total)).astype(int))
+    return np.asarray(values.reshape(total, *values.shape[2:])[chosen])
+
+
+def lines_group(setup: Setup) -> xr.Dataset:
+    """Strongest lines of every fitted element inside the energy range, for labels."""
+    low, high = setup.blocks.edges_keV[[0, -1]]
+    rows = []
+    stray = {family.element for family in setup.forward.families if family.stray}
+    for element in dict.fromkeys(family.element for family in setup.forward.families):
+        inside = [line for line in setup.forward.table.lines(element) if low < line.energy_keV < high]
+        strongest = max((line.strength for line in inside), default=1.0)
+        for line in inside:
+            share = line.strength / strongest
+            if share > 0.02:
+                rows.append((element, line.line, line.family, line.energy_keV, share, element in stray))
+    names = ("element", "line_name", "family", "energy_keV", "strength_share", "stray")
+    table = pd.DataFrame(rows, columns=list(names))
+    return xr.Dataset(
+        {name: ("line", table[name].to_numpy(str if name in names[:3] else None)) for name in names}
+    )

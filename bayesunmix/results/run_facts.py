@@ -1,0 +1,72 @@
+"""What the numbers of a run depend on: two runs for which all of it is the same give the same numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import platform
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.data.image import SpectrumImage
+
+PACKAGES = (
+    "bayesunmix",
+    "jax",
+    "jaxlib",
+    "numpyro",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "xarray",
+    "arviz-base",
+    "arviz-stats",
+    "xraylib",
+)
+
+
+def run_facts(image: SpectrumImage, config: RunConfig, seed: int) -> dict[str, Any]:
+    """Return everything that the stages of a run depend on, as JSON can hold it.
+
+    Parameters
+    ----------
+    image
+        As it is unmixed.
+    config
+        What was asked.
+    seed
+        Of the run.
+    """
+    import jax
+
+    table = config.xray.table
+    acquisition = image.acquisition
+    return {
+        "counts": image.count_hash(),
+        "configuration": config.to_dict(),
+        "line_table": None if table is None else hashlib.sha256(table.read_bytes()).hexdigest(),
+        "acquisition": {
+            field.name: getattr(acquisition, field.name) for field in dataclasses.fields(acquisition)
+        },
+        "pixel": {"size": image.pixel_size, "unit": image.pixel_unit},
+        "seed": seed,
+        "versions": versions(),
+        "machine": {
+            "system": platform.system(),
+            "processor": platform.machine(),
+            "backend": jax.default_backend(),
+        },
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that decides the numbers."""
+    found = {"python": platform.python_version()}
+    return found | {name: metadata.version(name) for name in PACKAGES}
+
+
+def now() -> str:
+    """Time of day of the run, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,131 @@
+"""Tables of a result: one row per phase and element, one per ordered pair of phases and element."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+from bayesunmix.chemistry.detection import detect
+from bayesunmix.chemistry.ratios import amounts, partition_rows
+from bayesunmix.core.credible import health, interval
+
+FloatArray = npt.NDArray[np.float64]
+
+DETECTED, NOT_DETECTED, ABSENT = "true", "false", "declared_absent"
+# A point without draws tests nothing: the column stays empty.
+UNTESTED = ""
+# What is stated by a value, with or without an interval, and not by a bound.
+STATED = (DETECTED, UNTESTED)
+BY_ATOMS, BY_WEIGHT = "atoms", "weight"
+
+
+def _pooled(draws: xr.DataArray) -> FloatArray:
+    """Draws of all chains end to end, (draw, ...)."""
+    values = draws.transpose("chain", "draw", ...).values
+    return values.reshape(-1, *values.shape[2:])
+
+
+def detection_states(counting: xr.DataArray, absent: dict[str, list[str]]) -> npt.NDArray[np.str_]:
+    """State of every phase and element: true, false, declared_absent, or empty without draws, (phase, element)."""
+    draws = _pooled(counting)
+    states = np.full(draws.shape[1:], UNTESTED, dtype="<U15")
+    if len(draws) > 1:
+        states[...] = np.where(detect(draws).detected, DETECTED, NOT_DETECTED)
+    for k, phase in enumerate(counting["phase"].values):
+        states[k, np.isin(counting["element"].values, absent.get(str(phase), []))] = ABSENT
+    return states
+
+
+def composition_table(
+    converted: xr.DataArray, counting: xr.DataArray, absent: dict[str, list[str]], level: float
+) -> pd.DataFrame:
+    """Composition of every phase, the columns of ``composition.csv``.
+
+    Parameters
+    ----------
+    converted : DataArray (chain, draw, phase, element)
+        Draws in the wanted unit.
+    counting : DataArray (chain, draw, phase, element)
+        Atom fractions with nominal calibration factors, which decide on detection.
+    absent : dict
+        Elements declared absent, by phase.
+    level : float
+        Probability of the intervals.
+    """
+    draws = _pooled(converted)
+    elements = list(converted["element"].values)
+    selected = counting.sel(element=elements)
+    states = detection_states(selected, absent)
+    point = len(draws) == 1
+    lower, upper = interval(draws, level)
+    bound = np.quantile(draws, level, axis=0)
+    # Limits are properties of the counting; the unit's scale carries them over.
+    mean_counting = _pooled(selected).mean(axis=0)
+    scale = np.divide(
+        draws.mean(axis=0), mean_counting, out=np.zeros_like(mean_counting), where=mean_counting > 0
+    )
+    limits = detect(_pooled(selected))
+    rhat, bulk, tail = health(converted.transpose("chain", "draw", "phase", "element").values)
+    rows = []
+    for k, phase in enumerate(converted["phase"].values):
+        for i, element in enumerate(elements):
+            state = states[k, i]
+            absent_here, found = state == ABSENT, state == DETECTED
+            values = draws[:, k, i]
+            row = {
+                "phase": phase,
+                "element": element,
+                "unit": converted.attrs.get("unit", "at_frac"),
+                "mean": values.mean(),
+                "sd": np.nan if point else values.std(ddof=1),
+                "median": np.median(values),
+                "lower": lower[k, i] if found else 0.0,
+                "upper": upper[k, i] if found else bound[k, i],
+                "level": level,
+                "detected": str(state),
+                "decision_threshold": limits.decision_threshold[k, i] * scale[k, i],
+                "detection_limit": limits.detection_limit[k, i] * scale[k, i],
+                "upper_bound": bound[k, i],
+                "rhat": rhat[k, i],
+                "ess_bulk": bulk[k, i],
+                "ess_tail": tail[k, i],
+            }
+            if absent_here:
+                row |= dict.fromkeys(("mean", "sd", "median", "lower", "upper", "upper_bound"), 0.0)
+                row |= dict.fromkeys(("decision_threshold", "detection_limit"), np.nan)
+            elif point:
+                unknown = ("lower", "upper", "upper_bound", "decision_threshold", "detection_limit")
+                row |= dict.fromkeys(unknown, np.nan)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def partition_table(
+    composition: xr.DataArray,
+    counting: xr.DataArray,
+    absent: dict[str, list[str]],
+    level: float,
+    *,
+    by: str = BY_ATOMS,
+    seen: xr.DataArray | None = None,
+) -> pd.DataFrame:
+    """Partition coefficients D = x(numerator) / x(denominator), the columns of ``partition.csv``.
+
+    A ratio with a side that is not known is a bound: ``upper`` when the numerator is not, ``lower`` when the
+    denominator is not; with neither it is ``undetermined``. See `bayesunmix.chemistry.ratios` for when an amount is
+    known.
+
+    Parameters
+    ----------
+    composition, counting : DataArray (chain, draw, phase, element)
+        With and without calibration errors, in atom or weight fractions.
+    absent : dict
+    level : float
+    by : str
+        ``atoms`` or ``weight``: what the fractions are of.
+    seen : DataArray, optional
+        Atom fractions with nominal calibration, which decide on detection; by default `counting`.
+    """
+    return partition_rows(amounts(composition, counting, absent, level, seen)).assign(by=by)

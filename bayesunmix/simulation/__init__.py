@@ -1,0 +1,1 @@
+"""Maps of known truth: phantom lays out grains, simulate draws the counts."""
