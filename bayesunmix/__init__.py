@@ -80,7 +80,7 @@ attach(
     onuma="bayesunmix.analysis.onuma:result_onuma",
     _repr_html_="bayesunmix.report.page:result_html",
 )
-attach("Verdict", _repr_html_="bayesunmix.report.page:verdict_notebook_html")
+attach("Verdict", _repr_html_="bayesunmix.report.page:verdict_html")
 attach(
     "Comparison",
     plot="bayesunmix.plot.comparison:comparison",

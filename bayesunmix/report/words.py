@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -124,7 +124,14 @@ def assumptions(result: Result) -> list[str]:
     return list(dict.fromkeys(sentences))
 
 
-def misfit_words(run: dict[str, Any]) -> tuple[str, list[str]]:
+class MisfitWords(NamedTuple):
+    """A paragraph on the search for places that do not fit, and a sentence for each place."""
+
+    paragraph: str
+    places: list[str]
+
+
+def misfit_words(run: dict[str, Any]) -> MisfitWords:
     """Return a paragraph on the search for places that do not fit, and a sentence for each place."""
     search = run.get("misfit_search", {})
     regions = [Region(**entry) for entry in run.get("misfit", [])]
@@ -139,7 +146,9 @@ def misfit_words(run: dict[str, Any]) -> tuple[str, list[str]]:
             f" The whole map scatters up to {spread:.2g} times as much as counting explains (zoning, thickness); "
             "places are measured against that scatter."
         )
-    return opening, [f"{number}: {region.sentence()}." for number, region in enumerate(regions, 1)]
+    return MisfitWords(
+        opening, [f"{number}: {region.sentence()}." for number, region in enumerate(regions, 1)]
+    )
 
 
 def phase_number_words(facts: dict[str, Any]) -> list[str]:
