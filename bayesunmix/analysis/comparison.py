@@ -86,7 +86,7 @@ class Comparison(CommonDraws):
 
     def partitions(self) -> pd.DataFrame:
         """Partition coefficients of every result, the columns of ``partition.csv`` behind the result's name."""
-        return self._stacked([result.partition_table() for result in self.results])
+        return self._stacked([result.tables.partition() for result in self.results])
 
     def _stacked(self, tables: list[pd.DataFrame]) -> pd.DataFrame:
         named = []
@@ -254,7 +254,7 @@ def compare(
     for result, place, nominal, there in zip(results, places, drawn, own_phases, strict=True):
         rows = [result.phases.index(phase) for phase in there]
         own.append(nominal[:, rows])
-        posterior, absent = result.tree["posterior"].to_dataset(), declared_absent(result)
+        posterior, absent = result.tree["posterior"].to_dataset(), result.absent
         counting = posterior["composition_counting"]
         states = detection_states(counting, absent)
         words = amounts(posterior["composition"], counting, absent, probability).words
@@ -297,11 +297,6 @@ def compare(
     from bayesunmix.analysis.series import fit_series
 
     return replace(comparison, series=fit_series(comparison, scatter))
-
-
-def declared_absent(result: Result) -> dict[str, list[str]]:
-    """Elements declared absent, by phase."""
-    return {phase["name"]: list(phase.get("absent", [])) for phase in result.run["config"]["phases"]}
 
 
 def amount_kind(state: str) -> str:
