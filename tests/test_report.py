@@ -25,9 +25,7 @@ from bayesunmix.report.words import findings, headline
 
 _PLOTS = runpy.run_path(str(Path(__file__).with_name("test_plot.py")))
 synthetic_result: Callable[..., Any] = _PLOTS["synthetic_result"]
-Tables: Callable[..., Any] = _PLOTS["Tables"] = runpy.run_path(str(Path(__file__).with_name("test_plot.py")))[
-    "synthetic_result"
-]
+Tables: Callable[..., Any] = _PLOTS["Tables"]
 SECTIONS = [
     "fit",
     "maps",
