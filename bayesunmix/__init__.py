@@ -93,6 +93,7 @@ attach(
 attach("Verdict", _repr_html_="bayesunmix.report.page:verdict_notebook_html")
 attach(
     "Comparison",
+    tables="bayesunmix.analysis.comparison_tables:ComparisonTables",
     plot="bayesunmix.plot.comparison:comparison",
     save="bayesunmix.report.comparison_files:save_comparison",
 )
