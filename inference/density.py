@@ -133,7 +133,7 @@ def hessian_by_columns(
 ) -> jax.Array:
     """Hessian by forward-over-reverse products in blocks of columns.
 
-    A full `jax.hessian` pushes all tangents at once through (pixel, atom) arrays: the block bounds the memory.
+    A full `jax.hessian` pushes all tangents at once through (pixel, support_point) arrays: the block bounds the memory.
     """
     gradient = jax.grad(potential)
     n = z.shape[0]

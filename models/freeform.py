@@ -105,7 +105,7 @@ def free_model(data: FreeData, n_phases: int) -> None:
         ("abundance_xi", data.prior.mean.shape),
     ):
         sites[name] = numpyro.sample(name, dist.Normal(0.0, 1.0).expand(shape).to_event(len(shape)))
-    log_mixed = jnp.log(data.prior.atoms @ free_endmembers(data, sites))
+    log_mixed = jnp.log(data.prior.support_points @ free_endmembers(data, sites))
     log_pi = log_weights(data.prior, sites["abundance_xi"])
     pixels = (group_log_likelihood(group, log_mixed, log_pi) for group in data.groups)
     numpyro.factor("pixels", sum(pixels, jnp.zeros(())))

@@ -2,10 +2,10 @@
 
 Given its total counts T_p, a pixel's spectrum is multinomial with probabilities m = sum_k a_pk s_k, whatever the
 thickness, but for absorption and stray signal, which tilt them a little. The abundances a_p are integrated out over
-the atoms alpha_j of the abundance prior::
+the support points alpha_j of the abundance prior::
 
     s_k       endmember spectra                      models/endmember.py, line shapes models/response.py
-    pi_j      probabilities of the atoms             models/abundance.py
+    pi_j      probabilities of the support points    models/abundance.py
     m_pj      sum_k alpha_jk s_k, tilted             models/thickness.py
     log p(y_p | s, pi) = logsumexp_j [ log pi_j + sum_c y_pc log m_pjc ]                          pixels are independent
 
@@ -20,7 +20,7 @@ Sites (all real or positive, K phases, see `UnmixingData` for the index sets):
     family_log_ratio    (ratio,)         rho_f / sd_f                      Normal(0, 1)
     continuum_shared    (knot,)          beta_b / 0.5                      Normal(0, 1)
     continuum_by_phase  (phase, knot)    beta_kb / 0.15                    Normal(0, 1)
-    abundance_xi        (atom,)          xi_j                              Normal(0, 1)
+    abundance_xi        (support_point,) xi_j                              Normal(0, 1)
     absorption_scale    ()               (lambda - 1) / sd                 Normal(0, 1)
     stray_exponent      ()               kappa                             Normal(0, 1)
     response            (direction,)     x_m                               Normal(mean_m, sd_m)
@@ -58,7 +58,7 @@ GAUGE_SD = 1e-3
 
 
 class PixelGroup(NamedTuple):
-    """Chunks of pixels, each with the few atoms that its posterior lives on; a JAX pytree.
+    """Chunks of pixels, each with the few support points that its posterior lives on; a JAX pytree.
 
     All chunks of a group have the same shape, so that one compiled loop body serves them.
 
@@ -68,17 +68,17 @@ class PixelGroup(NamedTuple):
         Counts and what thickness needs beside them, from `bayesunmix.models.thickness.counted`.
     present : (chunk, pixel)
         1 for a pixel, 0 for padding.
-    atoms : (chunk, subset) int
-        Atoms that any pixel of the chunk gives a share of its posterior.
+    support_points : (chunk, subset) int
+        Support points that any pixel of the chunk gives a share of its posterior.
     log_present : (chunk, subset)
-        0 for an atom, a large negative number for padding.
+        0 for a support point, a large negative number for padding.
     baseline : (chunk, energy + columns)
         Log spectrum subtracted inside the matrix product, so that float32 sums stay small; it cancels in the posterior.
     """
 
     counts: npt.NDArray[np.float32]
     present: FloatArray
-    atoms: npt.NDArray[np.int64]
+    support_points: npt.NDArray[np.int64]
     log_present: FloatArray
     baseline: FloatArray
 
@@ -174,14 +174,16 @@ def group_log_likelihood(group: PixelGroup, log_mixed: jax.Array, log_pi: jax.Ar
     Parameters
     ----------
     group : PixelGroup
-    log_mixed : (atom, energy + columns)
-        Log spectrum of a pixel at each atom, from `bayesunmix.models.thickness.answered`.
-    log_pi : (atom,)
+    log_mixed : (support_point, energy + columns)
+        Log spectrum of a pixel at each support point, from `bayesunmix.models.thickness.answered`.
+    log_pi : (support_point,)
     """
 
     def chunk_log_likelihood(total: jax.Array, chunk: PixelGroup) -> tuple[jax.Array, None]:
-        contrast = (log_mixed[chunk.atoms] - chunk.baseline).astype(jnp.float32)
-        log_joint = chunk.counts @ contrast.T + (log_pi[chunk.atoms] + chunk.log_present).astype(jnp.float32)
+        contrast = (log_mixed[chunk.support_points] - chunk.baseline).astype(jnp.float32)
+        log_joint = chunk.counts @ contrast.T + (log_pi[chunk.support_points] + chunk.log_present).astype(
+            jnp.float32
+        )
         pixels = jax.nn.logsumexp(log_joint, axis=1).astype(jnp.float64)
         return total + (chunk.present * pixels).sum(), None
 
@@ -203,12 +205,12 @@ def log_likelihood(
     ----------
     data : UnmixingData
     spectra_ : (phase, energy)
-    log_pi : (atom,)
+    log_pi : (support_point,)
     scale, exponent : scalars
         From `thickness_parameters`.
     """
-    atoms = jnp.asarray(data.prior.atoms)
-    log_mixed = answered(atoms @ spectra_, atoms, data.effect, scale, exponent)
+    points = jnp.asarray(data.prior.support_points)
+    log_mixed = answered(points @ spectra_, points, data.effect, scale, exponent)
     return sum((group_log_likelihood(group, log_mixed, log_pi) for group in data.groups), jnp.zeros(()))
 
 

@@ -16,7 +16,7 @@ from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.inference.density import compiled
 from bayesunmix.inference.map_estimate import find_map
 from bayesunmix.inference.mixture import one_group
-from bayesunmix.models.abundance import abundance_prior, simplex_atoms
+from bayesunmix.models.abundance import abundance_prior, simplex_support_points
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.thickness import N_COLUMNS, counted, no_effect
 from bayesunmix.models.unmixing import SiteBalance, UnmixingData, spectra, unmixing_model
@@ -58,16 +58,16 @@ def fitted() -> FittedPosterior:
     }
     units = weights[free[:, 0], free[:, 1]] / scale
     ends = np.asarray(spectra(empty, {**zeros, "line_units": jnp.asarray(units)}))
-    atoms = simplex_atoms(ends, N_COUNTS)
-    prior = abundance_prior(atoms, ends, N_COUNTS, np.array([True, False]))
+    points = simplex_support_points(ends, N_COUNTS)
+    prior = abundance_prior(points, ends, N_COUNTS, np.array([True, False]))
     share = rng.beta(0.5, 0.5, N_PIXELS)[:, None]
     counts = rng.multinomial(N_COUNTS, share * ends[0] + (1 - share) * ends[1]).astype(np.float32)
     columns = counted(counts, np.ones(N_PIXELS), empty.effect)
     even = np.append(np.full(N_CHANNELS, -np.log(N_CHANNELS)), np.zeros(N_COLUMNS))
-    data = empty._replace(prior=prior, groups=one_group(columns, len(atoms), even))
+    data = empty._replace(prior=prior, groups=one_group(columns, len(points), even))
     model = flat_model(data)
     on_device = jax.tree.map(jnp.asarray, data)
-    start = model.flatten(sites_at(data, units, np.full(len(atoms), 1.0 / len(atoms))), on_device)
+    start = model.flatten(sites_at(data, units, np.full(len(points), 1.0 / len(points))), on_device)
     estimate = find_map(*compiled(model), on_device, np.asarray(start))
     return FittedPosterior(data, estimate, (), np.ones((2, 3)) / 3, np.ones((2, 3)) / 3)
 

@@ -19,13 +19,13 @@ from bayesunmix.inference.mixture import (
     ABSENT,
     CHUNK_PIXELS,
     DROPPED_SHARE,
-    atom_weights,
     group_pixels,
     one_group,
     relative_likelihood,
     responsibilities,
+    support_point_weights,
 )
-from bayesunmix.models.abundance import abundance_prior, log_weights, simplex_atoms
+from bayesunmix.models.abundance import abundance_prior, log_weights, simplex_support_points
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.thickness import N_COLUMNS, ThicknessEffect, answered, counted
 from bayesunmix.models.unmixing import (
@@ -106,8 +106,8 @@ def toy() -> Toy:
     weights[free[:, 0], free[:, 1]] = scale * np.asarray(units)
     start = np.einsum("ki,kic->kc", weights, basis.family_templates) + 1e-3
     start /= start.sum(axis=1, keepdims=True)
-    atoms = simplex_atoms(start, N_COUNTS)
-    prior = abundance_prior(atoms, start, N_COUNTS, np.array([True, False]))
+    points = simplex_support_points(start, N_COUNTS)
+    prior = abundance_prior(points, start, N_COUNTS, np.array([True, False]))
     effect = ThicknessEffect(
         -0.3 * np.linspace(1.0, 0.0, N_CHANNELS) ** 2,
         np.linspace(0.0, 0.5, N_CHANNELS) ** 2,
@@ -120,24 +120,24 @@ def toy() -> Toy:
         "family_log_ratio": jnp.asarray([0.7]),
         "continuum_shared": jnp.asarray([0.5, -0.2, 0.1]),
         "continuum_by_phase": jnp.asarray(rng.normal(size=(2, 3))),
-        "abundance_xi": jnp.asarray(rng.normal(size=len(atoms))),
+        "abundance_xi": jnp.asarray(rng.normal(size=len(points))),
         "absorption_scale": jnp.asarray(0.6),
         "stray_exponent": jnp.asarray(-0.4),
         "response": jnp.zeros(0),
     }
     endmembers = np.asarray(spectra(data, sites))
-    # Most pixels are near one phase or the other, so that they need different atoms.
+    # Most pixels are near one phase or the other, so that they need different support points.
     truth = rng.beta(0.3, 0.3, N_PIXELS)[:, None]
     mixed = truth * endmembers[0] + (1 - truth) * endmembers[1]
     counts = rng.multinomial(N_COUNTS, mixed).astype(np.float32)
-    likelihood = relative_likelihood(counts, np.log(atoms @ endmembers))
-    share = responsibilities(likelihood, 0.99 * atom_weights(likelihood) + 0.01 / len(atoms))
+    likelihood = relative_likelihood(counts, np.log(points @ endmembers))
+    share = responsibilities(likelihood, 0.99 * support_point_weights(likelihood) + 0.01 / len(points))
     relative = rng.uniform(0.5, 1.7, N_PIXELS)
     columns = counted(counts, relative, effect)
     groups = one_group(
-        columns, len(atoms), np.append(np.full(N_CHANNELS, -np.log(N_CHANNELS)), np.zeros(N_COLUMNS))
+        columns, len(points), np.append(np.full(N_CHANNELS, -np.log(N_CHANNELS)), np.zeros(N_COLUMNS))
     )
-    rows = answered(atoms @ endmembers, atoms, effect, *thickness_parameters(data, sites))
+    rows = answered(points @ endmembers, points, effect, *thickness_parameters(data, sites))
     grouped = group_pixels(columns, share, np.asarray(rows))
     return Toy(data._replace(groups=groups), sites, counts, relative, columns, grouped)
 
@@ -151,11 +151,11 @@ def baseline_part(groups: tuple[PixelGroup, ...]) -> float:
 
 
 def dense(toy: Toy, mixed: FloatArray, log_pi: FloatArray, scale: float, exponent: float) -> float:
-    """Log-likelihood without the multinomial coefficients, all pixels with all atoms in double precision."""
+    """Log-likelihood without the multinomial coefficients, all pixels with all support points in double precision."""
     effect = toy.data.effect
     joint = np.empty((N_PIXELS, len(mixed)))
-    for j, (atom, m) in enumerate(zip(toy.data.prior.atoms, mixed, strict=True)):
-        u = toy.relative * float(atom @ effect.mass_per_count) - 1.0
+    for j, (point, m) in enumerate(zip(toy.data.prior.support_points, mixed, strict=True)):
+        u = toy.relative * float(point @ effect.mass_per_count) - 1.0
         tilt = scale * u[:, None] * effect.absorption_slope
         tilt = tilt - exponent * np.log(toy.relative)[:, None] * effect.stray_share
         mean = tilt @ m
@@ -173,7 +173,7 @@ def test_log_likelihood_is_a_mixture_of_multinomials(toy: Toy) -> None:
     endmembers = np.asarray(spectra(toy.data, toy.sites))
     log_pi = np.asarray(log_weights(toy.data.prior, toy.sites["abundance_xi"]))
     found = toy.log_likelihood(toy.data.groups, tilted=False)
-    mixed = toy.data.prior.atoms @ endmembers
+    mixed = toy.data.prior.support_points @ endmembers
     counts = toy.counts.astype(int)
     each = np.array([multinomial.logpmf(counts, N_COUNTS, m / m.sum()) for m in mixed])
     expected = logsumexp(each + log_pi[:, None], axis=0).sum()
@@ -203,7 +203,7 @@ def test_gradient_of_the_log_likelihood(toy: Toy) -> None:
             moved = [
                 value + t * change for value, change in zip((endmembers, log_pi, 1.2, 0.3), step, strict=True)
             ]
-            return dense(toy, toy.data.prior.atoms @ moved[0], *moved[1:])
+            return dense(toy, toy.data.prior.support_points @ moved[0], *moved[1:])
 
         difference = (along(1e-4) - along(-1e-4)) / 2e-4
         slope = sum(float((slope * change).sum()) for slope, change in zip(slopes, step, strict=True))
@@ -228,7 +228,7 @@ def reference_log_density(toy: Toy, sites: dict[str, FloatArray]) -> float:
         spectrum = spectrum + 1e-7 * spectrum.mean()
         endmembers[k] = spectrum / spectrum.sum()
     odds = data.prior.mean + data.prior.factor @ sites["abundance_xi"]
-    mixed = data.prior.atoms @ endmembers
+    mixed = data.prior.support_points @ endmembers
     scale, exponent = (
         1.0 + data.effect.scale_sd * float(sites["absorption_scale"]),
         float(sites["stray_exponent"]),
@@ -279,23 +279,23 @@ def test_log_density_and_its_gradient(
 
 def test_grouped_pixels_are_the_same_pixels(toy: Toy) -> None:
     assert sum(len(group.counts) for group in toy.grouped) == -(-N_PIXELS // CHUNK_PIXELS)
-    n_atoms = len(toy.data.prior.atoms)
-    assert min(group.atoms.shape[1] for group in toy.grouped) < n_atoms  # something is dropped
+    n_points = len(toy.data.prior.support_points)
+    assert min(group.support_points.shape[1] for group in toy.grouped) < n_points  # something is dropped
     found = toy.log_likelihood(toy.grouped) + baseline_part(toy.grouped)
     whole = toy.log_likelihood(toy.data.groups) + baseline_part(toy.data.groups)
     lost = whole - found
-    # Atoms that hold less than a ten-thousandth of a pixel's posterior are dropped: what they hold together bounds
-    # the loss, and is far below half a nat.
+    # Support points that hold less than a ten-thousandth of a pixel's posterior are dropped: what they hold together
+    # bounds the loss, and is far below half a nat.
     assert DROPPED_SHARE == 1e-4
     assert -ROUNDING < lost < 0.5
 
 
-def test_grouping_with_every_atom_loses_nothing(toy: Toy) -> None:
+def test_grouping_with_every_support_point_loses_nothing(toy: Toy) -> None:
     endmembers = np.asarray(spectra(toy.data, toy.sites))
-    n_atoms = len(toy.data.prior.atoms)
-    share = np.full((N_PIXELS, n_atoms), 1 / n_atoms, np.float32)
-    atoms, parameters = toy.data.prior.atoms, thickness_parameters(toy.data, toy.sites)
-    rows = answered(atoms @ endmembers, atoms, toy.data.effect, *parameters)
+    n_points = len(toy.data.prior.support_points)
+    share = np.full((N_PIXELS, n_points), 1 / n_points, np.float32)
+    points, parameters = toy.data.prior.support_points, thickness_parameters(toy.data, toy.sites)
+    rows = answered(points @ endmembers, points, toy.data.effect, *parameters)
     groups = group_pixels(toy.columns, share, np.asarray(rows))
     found, whole = toy.log_likelihood(groups), toy.log_likelihood(toy.data.groups)
     expected = whole + baseline_part(toy.data.groups) - baseline_part(groups)
@@ -308,10 +308,10 @@ def test_padding_does_not_count(toy: Toy) -> None:
     for group in toy.grouped:
         counts = np.where(group.present[:, :, None] > 0, group.counts, 77.0).astype(np.float32)
         junk.append(group._replace(counts=counts))
-        # Padding that repeats atoms which the chunk already has would count them twice.
-        again = np.concatenate([group.atoms, group.atoms], axis=1)
+        # Padding that repeats support points which the chunk already has would count them twice.
+        again = np.concatenate([group.support_points, group.support_points], axis=1)
         absent = np.concatenate([group.log_present, np.full_like(group.log_present, ABSENT)], axis=1)
-        wider.append(group._replace(atoms=again, log_present=absent))
+        wider.append(group._replace(support_points=again, log_present=absent))
     before, with_junk, with_wider = (toy.log_likelihood(tuple(g)) for g in (toy.grouped, junk, wider))
     assert with_junk == before
     assert with_wider == pytest.approx(before, abs=1e-3)
@@ -334,7 +334,7 @@ def test_numbering_of_the_phases_is_free(
     }
     swapped = data._replace(
         basis=basis._replace(**fields),
-        prior=prior._replace(atoms=prior.atoms[:, ::-1]),
+        prior=prior._replace(support_points=prior.support_points[:, ::-1]),
         free=np.stack([1 - data.free[:, 0], data.free[:, 1]], axis=1),
         yields=data.yields[::-1],
         balance=SiteBalance(*(field[::-1] for field in data.balance)),

@@ -46,7 +46,7 @@ def test_mass_does_not_depend_on_padding(small_fit: FittedPosterior) -> None:
     data = small_fit.data
     sites = dict(small_fit.model.constrain(jnp.asarray(small_fit.estimate.z), data))
     wider = data.groups[0]._replace(
-        atoms=np.pad(data.groups[0].atoms, ((0, 1), (0, 2))),
+        support_points=np.pad(data.groups[0].support_points, ((0, 1), (0, 2))),
         log_present=np.pad(data.groups[0].log_present, ((0, 1), (0, 2)), constant_values=-1e9),
         counts=np.pad(data.groups[0].counts, ((0, 1), (0, 0), (0, 0))),
         present=np.pad(data.groups[0].present, ((0, 1), (0, 0))),

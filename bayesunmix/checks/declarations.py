@@ -16,9 +16,9 @@ A declaration taken back:
 * ``stoichiometry``: the site balance, with residual r, slope b and width s, is taken out of precision and gradient:
   V' = V + V b b^T V / (s^2 - b^T V b), and the mean moves by V' b r / s^2. Where b^T V b reaches s^2 the balance is all
   that is known in this direction.
-* ``matrix``: the prior mean of the log-odds of the pure phase falls back to that of any other atom: the mean moves by
-  -V a, a = L^-1 e d, e the corner, d the difference, L the factor of the prior's covariance. The variance stays, and
-  so do the atoms: what the declaration says about which phases overlap is not taken back.
+* ``matrix``: the prior mean of the log-odds of the pure phase falls back to that of any other support point: the mean
+  moves by -V a, a = L^-1 e d, e the corner, d the difference, L the factor of the covariance. The variance stays, and
+  so do the support points: what the declaration says about which phases overlap is not taken back.
 
 A declaration more, about something that does not contradict the counts:
 
@@ -275,9 +275,9 @@ def _without_balance(local: LocalPosterior, k: int, phase: Phase) -> Change:
 
 
 def _without_matrix(local: LocalPosterior, k: int, phase: Phase) -> Change:
-    """Take back that a phase has pure regions: to first order, on the same atoms."""
+    """Take back that a phase has pure regions: to first order, on the same support points."""
     prior = local.data.prior
-    corner = np.flatnonzero(np.asarray(prior.atoms)[:, k] == 1.0)[0]
+    corner = np.flatnonzero(np.asarray(prior.support_points)[:, k] == 1.0)[0]
     push = np.zeros(len(prior.mean))
     push[corner] = MATRIX_LOG_ODDS
     gradient = np.zeros(len(local.z))

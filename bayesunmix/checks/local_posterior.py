@@ -6,8 +6,8 @@ weights alone would have the precision
 
     I_c = sum_j n_j sum_c d_jc d_jc^T / m_jc + prior,     d_jc = sum_k alpha_jk ds_kc/dw,     m_jc = sum_k alpha_jk s_kc
 
-n_j being the counts of the blocks at atom j of the mixture: the complete-data information, of which the observed one is
-what the unknown abundances leave (Louis, T. A., J. R. Stat. Soc. B 44 (1982) 226).
+n_j being the counts of the blocks at support point j of the mixture: the complete-data information, of which the
+observed one is what the unknown abundances leave (Louis, T. A., J. R. Stat. Soc. B 44 (1982) 226).
 """
 
 from __future__ import annotations
@@ -201,7 +201,9 @@ def _complete(
     n_energy = mixed.shape[1]
     counts = sum(float(group.counts[..., :n_energy].sum(dtype=np.float64)) for group in data.groups)
     share = softmax(prior.mean + prior.factor @ np.asarray(sites["abundance_xi"]))
-    information = fisher_information(derivatives, free, np.asarray(prior.atoms), share * counts, mixed)
+    information = fisher_information(
+        derivatives, free, np.asarray(prior.support_points), share * counts, mixed
+    )
     # A prior as wide as a phase's whole counts, so that a weight that nothing informs has an inverse.
     information += np.eye(len(free))
     gauge = (free[:, 0] == np.arange(len(weights))[:, None]) / weights.sum(axis=1, keepdims=True)

@@ -29,7 +29,7 @@ from bayesunmix.fit.preparation import Setup, block_positions
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.laplace import SMALLEST, CutGaussian, cut_gaussian, softplus_slope
-from bayesunmix.inference.mixture import atom_weights, relative_likelihood, responsibilities
+from bayesunmix.inference.mixture import relative_likelihood, responsibilities, support_point_weights
 from bayesunmix.inference.sandwich import Stretch, stretch_of, tile_labels
 from bayesunmix.inference.sharding import n_threads
 from bayesunmix.models.abundance import log_weights
@@ -41,7 +41,7 @@ FloatArray = npt.NDArray[np.float64]
 N_TILES = 36
 # Ratio of the standard deviations from which on the robust ones are used.
 NOTICED = 1.2
-# Blocks that the map's atom weights count for beside those of a tile.
+# Blocks that the map's support point weights count for beside those of a tile.
 MAP_BLOCKS = 2.0
 WEIGHT_ITERATIONS = 40
 # Homogeneous maps that are drawn for comparison.
@@ -225,14 +225,14 @@ class Tiles:
     labels : (block,) int
     relative : (block,)
         Thickness of the blocks over its mean.
-    everywhere : (atom,)
-        Weights of the atoms over the map.
-    mixed : (atom, energy)
-        Spectra at the atoms.
-    log_mixed : (atom, energy + columns)
+    everywhere : (support_point,)
+        Weights of the support points over the map.
+    mixed : (support_point, energy)
+        Spectra at the support points.
+    log_mixed : (support_point, energy + columns)
         Their logarithms with what thickness adds, see `bayesunmix.models.thickness.answered`.
     pulled_back : callable
-        Compiled transpose of the derivative of `log_mixed`: (tile, atom, energy + columns) -> (tile, dim).
+        Compiled transpose of the derivative of `log_mixed`: (tile, support_point, energy + columns) -> (tile, dim).
     """
 
     fitted: FittedPosterior
@@ -258,9 +258,9 @@ class Tiles:
 
         def log_mixed(z: jax.Array, data: UnmixingData) -> tuple[jax.Array, jax.Array]:
             sites = model.constrain(z, data)
-            atoms = jnp.asarray(data.prior.atoms)
-            mixed = atoms @ spectra(data, sites)
-            return answered(mixed, atoms, data.effect, *thickness_parameters(data, sites)), mixed
+            points = jnp.asarray(data.prior.support_points)
+            mixed = points @ spectra(data, sites)
+            return answered(mixed, points, data.effect, *thickness_parameters(data, sites)), mixed
 
         def transposed(z: jax.Array, data: UnmixingData, summed: jax.Array) -> jax.Array:
             pull = jax.vjp(lambda z: log_mixed(z, data)[0], z)[1]
@@ -288,12 +288,12 @@ class Tiles:
         return int(self.labels.max()) + 1
 
     def scores(self, counts: npt.NDArray[np.float32]) -> FloatArray:
-        """Score of each tile at the mode, (tile, dim), with atom weights of its own.
+        """Score of each tile at the mode, (tile, dim), with support point weights of its own.
 
-            d log L_t / dz = sum_a (sum_b r_ba y_b) . d log m_a / dz       over the blocks b of tile t and the atoms a
+            d log L_t / dz = sum_a (sum_b r_ba y_b) . d log m_a / dz       over blocks b of tile t and support points a
 
         with r the responsibilities and y the counts. Grains lie where they lie: the abundances of a tile are not those
-        of the map, and with the map's atom weights its score would say so.
+        of the map, and with the map's support point weights its score would say so.
         """
         rows = counted(counts, self.relative, self.fitted.data.effect)
         likelihood = relative_likelihood(rows, self.log_mixed)
@@ -323,14 +323,14 @@ class Tiles:
         effect = fitted.data.effect
         sites = fitted.model.constrain(jnp.asarray(fitted.estimate.z), fitted.data)
         scale, exponent = (float(value) for value in thickness_parameters(fitted.data, sites))
-        mass = share @ fitted.data.prior.atoms @ effect.mass_per_count
+        mass = share @ fitted.data.prior.support_points @ effect.mass_per_count
         absorbed = scale * np.outer(self.relative * mass - 1.0, effect.absorption_slope)
         stray = exponent * np.outer(np.log(np.maximum(self.relative, THINNEST)), effect.stray_share)
         return np.asarray(np.maximum(1.0 + absorbed - stray, 0.01))
 
     def _weights(self, likelihood: npt.NDArray[np.float32]) -> FloatArray:
-        """Atom weights of a tile: its most probable ones, and the map's as a few blocks more."""
-        weights = atom_weights(likelihood, start=self.everywhere, n_iterations=WEIGHT_ITERATIONS)
+        """Support point weights of a tile: its most probable ones, and the map's as a few blocks more."""
+        weights = support_point_weights(likelihood, start=self.everywhere, n_iterations=WEIGHT_ITERATIONS)
         number = len(likelihood)
         return (number * weights + MAP_BLOCKS * self.everywhere) / (number + MAP_BLOCKS)
 

@@ -192,7 +192,7 @@ def _flat_model(
 
 
 def sites_at(data: UnmixingData, units: FloatArray, weights: FloatArray) -> Sites:
-    """Sites at given line units and atom weights, everything else at its prior mean."""
+    """Sites at given line units and support point weights, everything else at its prior mean."""
     return _sites(data, jnp.asarray(units), jnp.asarray(log_odds_at(data.prior, weights)))
 
 
@@ -220,7 +220,7 @@ def log_odds_at(prior: AbundancePrior, weights: FloatArray) -> FloatArray:
 def fisher_information(
     templates: FloatArray,
     free: npt.NDArray[np.int64],
-    atoms: FloatArray,
+    points: FloatArray,
     counts: FloatArray,
     spectra_: FloatArray,
 ) -> FloatArray:
@@ -228,15 +228,15 @@ def fisher_information(
 
     Parameters
     ----------
-    counts : (atom,)
-        Counts of the blocks at each atom.
+    counts : (support_point,)
+        Counts of the blocks at each support point.
     """
     rows = templates[free[:, 0], free[:, 1]]
     information = np.zeros((len(free), len(free)))
-    for atom, count in zip(atoms, counts, strict=True):
+    for point, count in zip(points, counts, strict=True):
         if count > 1.0:
-            share = atom[free[:, 0], None] * rows
-            information += count * (share / (atom @ spectra_)) @ share.T
+            share = point[free[:, 0], None] * rows
+            information += count * (share / (point @ spectra_)) @ share.T
     return information
 
 

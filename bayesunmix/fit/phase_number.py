@@ -31,9 +31,9 @@ from bayesunmix.fit.preparation import Setup, block_positions
 from bayesunmix.fit.search import CoarseModel, coarse_start
 from bayesunmix.fit.starts import Start, find_starts
 from bayesunmix.inference.map_estimate import descend
-from bayesunmix.inference.mixture import atom_weights, relative_likelihood
+from bayesunmix.inference.mixture import relative_likelihood, support_point_weights
 from bayesunmix.inference.sandwich import tile_labels
-from bayesunmix.models.abundance import simplex_atoms
+from bayesunmix.models.abundance import simplex_support_points
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -178,11 +178,11 @@ def _candidate(
     coarse = CoarseModel.of(blocks, basis, yields)
     ends = [_descended(coarse, start) for start in starts]
     weights, spectra, _ = min(ends, key=lambda end: end[2])
-    atoms = simplex_atoms(spectra, blocks.typical_counts, max_overlap=max_overlap)
-    pi = atom_weights(relative_likelihood(halves[0], np.log(atoms @ spectra)))
+    points = simplex_support_points(spectra, blocks.typical_counts, max_overlap=max_overlap)
+    pi = support_point_weights(relative_likelihood(halves[0], np.log(points @ spectra)))
     common = halves[0].sum(axis=0, dtype=float) + 1.0
-    by_block = _log_predictive(halves[1], atoms @ spectra, pi, common / common.sum())
-    return Candidate(weights, spectra, pi @ atoms, np.bincount(labels, weights=by_block).astype(float))
+    by_block = _log_predictive(halves[1], points @ spectra, pi, common / common.sum())
+    return Candidate(weights, spectra, pi @ points, np.bincount(labels, weights=by_block).astype(float))
 
 
 def _descended(coarse: CoarseModel, start: Start) -> tuple[FloatArray, FloatArray, float]:

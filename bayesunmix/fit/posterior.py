@@ -1,8 +1,8 @@
 """The posterior of a run: from starting points to the best mode, its curvature, and the mode beside it.
 
-starts -> coarse atoms, a part of the blocks, each with every atom -> L-BFGS from each       (all objectives are kept)
+starts -> coarse support points, a part of the blocks, all points for each -> L-BFGS from each   (objectives are kept)
 best, and its nearest rival where there is one
-       -> atoms one sd apart where the posterior sits, all blocks, grouped, absorption and units renewed
+       -> support points one sd apart where the posterior sits, all blocks, grouped, absorption and units renewed
        -> mode and Hessian of each; the one that holds more of the posterior's mass comes first, and the other is kept
           where it holds a share
 """
@@ -44,21 +44,21 @@ from bayesunmix.fit.starts import Start
 from bayesunmix.inference.density import FlatModel, compiling
 from bayesunmix.inference.map_estimate import MapEstimate, descend, find_map
 from bayesunmix.inference.mixture import (
-    atom_weights,
     group_pixels,
     padded_alike,
     relative_likelihood,
     responsibilities,
+    support_point_weights,
 )
 from bayesunmix.inference.sharding import place
-from bayesunmix.models.abundance import abundance_prior, padded_prior, simplex_atoms
+from bayesunmix.models.abundance import abundance_prior, padded_prior, simplex_support_points
 from bayesunmix.models.thickness import ThicknessEffect, counted
 from bayesunmix.models.unmixing import Sites, UnmixingData, thickness_parameters
 
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[str], None]
 
-# An atom expected to hold fewer blocks than this is dropped.
+# A support point expected to hold fewer blocks than this is dropped.
 FEWEST_BLOCKS = 0.02
 # A rival this near to the best, at most so many modes in all, is compared with it on all blocks.
 RIVAL_NATS = 100.0
@@ -77,7 +77,8 @@ class Mode:
     ----------
     objective : float
         For the best mode and its rival, the log of the posterior mass that it lacks to the best; for other starts the
-        negative log posterior density relative to the best start's, on coarse atoms and a part of the blocks, scaled.
+        negative log posterior density relative to the best start's, on coarse support points and a part of the blocks,
+        scaled.
     same_mode : bool
         Ends where the best start ends.
     followed : bool
@@ -244,7 +245,7 @@ class _Refined:
     Attributes
     ----------
     data : UnmixingData
-        Its absorption, atoms where the posterior sits, blocks grouped by them.
+        Its absorption, support points where the posterior sits, blocks grouped by them.
     sites : sites
         Where a descent begins.
     whitening : (free, free)
@@ -290,17 +291,17 @@ def _refined(blocks: Blocks, best: Candidate, fractions: FloatArray) -> _Refined
     renewed = best.data._replace(basis=basis, yields=yields, response=blocks.forward.response_uncertainty)
     known = {**best.sites, "response": jnp.zeros(len(renewed.response.mean))}
     endmembers = np.asarray(compiled_spectra(renewed, known))
-    atoms, effect = _settled_atoms(blocks, endmembers, mass_per_count(renewed, known, blocks.forward))
+    points, effect = _settled_points(blocks, endmembers, mass_per_count(renewed, known, blocks.forward))
     counts = counted(blocks.counts, blocks.thickness.blocks, effect)
     parameters = thickness_parameters(renewed._replace(effect=effect), known)
-    log_mixed = np.asarray(compiled_answered(atoms @ endmembers, atoms, effect, *parameters))
+    log_mixed = np.asarray(compiled_answered(points @ endmembers, points, effect, *parameters))
     likelihood = relative_likelihood(counts, log_mixed)
-    weights = atom_weights(likelihood, n_iterations=40)
-    prior = abundance_prior(atoms, endmembers, blocks.typical_counts, blocks.matrix)
+    weights = support_point_weights(likelihood, n_iterations=40)
+    prior = abundance_prior(points, endmembers, blocks.typical_counts, blocks.matrix)
     share = responsibilities(likelihood, 0.99 * weights + 0.01 / len(weights))
     old = best.data
     total = blocks.counts.sum(dtype=float)
-    regular = regular_information(basis, np.asarray(old.free), atoms, weights * total, endmembers)
+    regular = regular_information(basis, np.asarray(old.free), points, weights * total, endmembers)
     scale = np.sqrt(np.diag(np.linalg.inv(regular)))
     data = renewed._replace(
         groups=group_pixels(counts, share, log_mixed), prior=prior, scale=scale, effect=effect
@@ -311,18 +312,18 @@ def _refined(blocks: Blocks, best: Candidate, fractions: FloatArray) -> _Refined
     return _Refined(data, sites, unit_whitening(data, np.asarray(sites["line_units"]), regular))
 
 
-def _settled_atoms(
+def _settled_points(
     blocks: Blocks, endmembers: FloatArray, mass: FloatArray
 ) -> tuple[FloatArray, ThicknessEffect]:
-    """Atoms one standard deviation apart that hold blocks, and how thickness acts given what the blocks hold."""
-    atoms = simplex_atoms(
+    """Support points one standard deviation apart that hold blocks, and how thickness acts on what the blocks hold."""
+    points = simplex_support_points(
         endmembers, blocks.typical_counts, max_overlap=blocks.max_overlap, matrix=blocks.hosts
     )
-    likelihood = relative_likelihood(blocks.counts, np.log(atoms @ endmembers))
-    weights = atom_weights(likelihood)
-    kept = (weights * len(blocks.counts) > FEWEST_BLOCKS) | (atoms.max(axis=1) == 1.0)
-    shares = responsibilities(likelihood, weights) @ atoms
-    return atoms[kept], blocks.effect(mass, shares)
+    likelihood = relative_likelihood(blocks.counts, np.log(points @ endmembers))
+    weights = support_point_weights(likelihood)
+    kept = (weights * len(blocks.counts) > FEWEST_BLOCKS) | (points.max(axis=1) == 1.0)
+    shares = responsibilities(likelihood, weights) @ points
+    return points[kept], blocks.effect(mass, shares)
 
 
 def _modes(settled: list[Candidate], others: list[Candidate], phases: tuple[Phase, ...]) -> tuple[Mode, ...]:

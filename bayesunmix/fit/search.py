@@ -1,6 +1,7 @@
-"""The search for the mode: from every start downhill on coarse atoms and a part of the blocks, then on with the best.
+"""The search for the mode: from every start downhill on coarse support points and a part of the blocks.
 
-starts -> coarse atoms -> L-BFGS from each -> rotated starts around the best -> those that may be the best to their end
+starts -> coarse support points -> L-BFGS from each -> rotated starts around the best -> those that may be the best to
+their end
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from bayesunmix.fit.model_data import (
 from bayesunmix.fit.starts import Start, component_templates, rotated_starts
 from bayesunmix.inference.density import FlatModel, compiled
 from bayesunmix.inference.map_estimate import ValueAndGradient, descend
-from bayesunmix.inference.mixture import atom_weights, one_group, relative_likelihood
+from bayesunmix.inference.mixture import one_group, relative_likelihood, support_point_weights
 from bayesunmix.inference.sharding import n_threads
-from bayesunmix.models.abundance import abundance_prior, simplex_atoms
+from bayesunmix.models.abundance import abundance_prior, simplex_support_points
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.thickness import N_COLUMNS, counted
 from bayesunmix.models.unmixing import Sites, UnmixingData
@@ -59,7 +60,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class CoarseModel:
-    """The model on coarse atoms and a part of the blocks, compiled: the same program for every start.
+    """The model on coarse support points and a part of the blocks, compiled: the same program for every start.
 
     Attributes
     ----------
@@ -101,7 +102,7 @@ class CoarseModel:
 def compare_starts(
     blocks: Blocks, coarse: CoarseModel, starts: list[Start], progress: Progress
 ) -> list[Candidate]:
-    """Descend from every start on coarse atoms, then follow those that may be the best; the best first."""
+    """Descend from every start on coarse support points, then follow those that may be the best; the best first."""
     part, model, value_and_gradient = coarse.part, coarse.model, coarse.value_and_gradient
 
     def run(start: Start, name: str) -> _Descent:
@@ -158,26 +159,28 @@ class _Descent:
 def _coarse(
     blocks: Blocks, basis: EndmemberBasis, yields: FloatArray, start: Start, baseline: FloatArray
 ) -> tuple[UnmixingData, Sites, FloatArray]:
-    """Model data on coarse atoms around a start, sites there, and a whitening of the line units."""
+    """Model data on coarse support points around a start, sites there, and a whitening of the line units."""
     n_phases = len(blocks.phases)
     n_edges = max(n_phases * (n_phases - 1) // 2, 1)
     steps = int(np.clip(round(3 * COARSE_STEPS / n_edges), 5, COARSE_STEPS))
     count = blocks.typical_counts
-    atoms = simplex_atoms(
+    points = simplex_support_points(
         start.spectra, count, max_overlap=blocks.max_overlap, steps_per_edge=steps, matrix=blocks.hosts
     )
     # Phases are not known yet: a count stands for the same mass in each.
     effect = blocks.effect()
-    weights = atom_weights(relative_likelihood(blocks.counts, np.log(atoms @ start.spectra)), n_iterations=40)
-    prior = abundance_prior(atoms, start.spectra, count, blocks.matrix)
+    weights = support_point_weights(
+        relative_likelihood(blocks.counts, np.log(points @ start.spectra)), n_iterations=40
+    )
+    prior = abundance_prior(points, start.spectra, count, blocks.matrix)
     free = np.argwhere(basis.allowed)
     total = blocks.counts.sum(dtype=float)
-    regular = regular_information(basis, free, atoms, weights * total, start.spectra)
+    regular = regular_information(basis, free, points, weights * total, start.spectra)
     scale = np.sqrt(np.diag(np.linalg.inv(regular)))
     data = UnmixingData(
         groups=one_group(
             counted(blocks.counts, blocks.thickness.blocks, effect),
-            len(atoms),
+            len(points),
             np.concatenate([np.log(baseline), np.zeros(N_COLUMNS)]),
         ),
         basis=basis,
@@ -197,7 +200,7 @@ def _coarse(
 def regular_information(
     basis: EndmemberBasis,
     free: npt.NDArray[np.int64],
-    atoms: FloatArray,
+    points: FloatArray,
     counts: FloatArray,
     spectra: FloatArray,
 ) -> FloatArray:
@@ -206,7 +209,7 @@ def regular_information(
     Uninformed weights get a prior of the size of everything else, so that the inverse exists. For parameters see
     `bayesunmix.fit.model_data.fisher_information`.
     """
-    information = fisher_information(component_templates(basis), free, atoms, counts, spectra)
+    information = fisher_information(component_templates(basis), free, points, counts, spectra)
     return information + np.diag(1e-6 * np.diag(information) + 1.0)
 
 

@@ -21,7 +21,8 @@ RHAT_LIMIT = 1.01
 ESS_PER_CHAIN = 100.0
 # A mode this close to the best one could hold a share of the posterior.
 RIVAL_NATS = 10.0
-# One this close fits nearly as well, as far as a part of the blocks on coarse atoms can tell: the user should know it.
+# One this close fits nearly as well, as far as a part of the blocks on coarse support points can tell: the user should
+# know it.
 NEAR_NATS = 100.0
 # A region of residuals that noise makes anywhere in the scan with less than this probability is none of noise.
 NOISE_CHANCE = 0.01
