@@ -222,7 +222,7 @@ def _computed(
     """Run stage after stage, and write the result where there is a folder for it."""
     from bayesunmix.checks.robust import Robust, robust_draws
     from bayesunmix.checks.supports import find_supports, without_supports
-    from bayesunmix.fit.sampling import Drawn, sample
+    from bayesunmix.fit.sampling import Drawn, posterior_draws
     from bayesunmix.results.assemble import assemble
 
     electrons = electrons_per_pixel(setup.image) if config.xray.zeta_factors else None
@@ -232,7 +232,7 @@ def _computed(
     fitted = _mode(setup, config, stages, reporter)
     inference = config.inference
     with reporter.stage(f"draws ({inference.method})"):
-        drawn = stages.run("draws", lambda: sample(fitted, inference, seed, reporter.advance), Drawn)
+        drawn = stages.run("draws", lambda: posterior_draws(fitted, inference, seed, reporter.advance), Drawn)
     setup = find_supports(setup, drawn, inference.level)
     fitted, drawn = without_supports(fitted, drawn, setup.phases)
     with reporter.stage("tiles"):
@@ -323,11 +323,13 @@ def _with_rival(
     if rival is None or config.inference.method == "map":
         return robust
     from bayesunmix.fit.mode_mixture import mixed
-    from bayesunmix.fit.sampling import Drawn, sample
+    from bayesunmix.fit.sampling import Drawn, posterior_draws
 
     with reporter.stage("draws of another mode"):
         other = stages.run(
-            "rival_draws", lambda: sample(rival.fitted, config.inference, seed, reporter.advance), Drawn
+            "rival_draws",
+            lambda: posterior_draws(rival.fitted, config.inference, seed, reporter.advance),
+            Drawn,
         )
     both = mixed(robust.drawn, fitted, rival, other, seed)
     own = robust.drawn.draws if robust.model is None else robust.model

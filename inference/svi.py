@@ -2,8 +2,8 @@
 
     ELBO = E_q[ -V(e) - log q(e) ],      V(e) = U(z(e)) - log |dz / de|,      e = transport(n),  n ~ Normal(0, I)
 
-U is the model's potential and z(e) the map of `bayesunmix.inference.cut_normal`: the guide starts next to Laplace.
-Three devices keep the gradient's noise small; none biases it.
+U is the model's potential and z(e) the map of `bayesunmix.inference.truncated_normal`: the guide starts next to
+Laplace. Three devices keep the gradient's noise small; none biases it.
 
 - The gradient goes through the draws alone, log q with its parameters held (Roeder et al. 2017): it vanishes draw by
   draw where q = p.
@@ -37,9 +37,9 @@ import numpy.typing as npt
 from numpyro.optim import Adam
 
 from bayesunmix.inference.compilation import Program
-from bayesunmix.inference.cut_normal import Coordinates, to_z
 from bayesunmix.inference.guides import Guide, Parameters
 from bayesunmix.inference.minibatch import PixelData, batch_sizes, draw_batch, is_whole
+from bayesunmix.inference.truncated_normal import Coordinates, to_z
 
 FloatArray = npt.NDArray[np.float64]
 Potential = Callable[[jax.Array, Any], jax.Array]

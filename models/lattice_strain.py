@@ -20,7 +20,8 @@ Blundy, J., Wood, B., Nature 372 (1994) 452, doi:10.1038/372452a0. Brice, J. C.,
 doi:10.1016/0022-0248(75)90241-9. Hazen, R. M., Finger, L. W., J. Geophys. Res. 84 (1979) 6723,
 doi:10.1029/JB084iB12p06723.
 
-Sites: log_d0, log_modulus_offset, site_radius, radius_error, misfit, departure; deterministic: modulus_GPa, log_ratio.
+Latents: log_d0, log_modulus_offset, site_radius, radius_error, misfit, departure; deterministic: modulus_GPa,
+log_ratio.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ variance s^2 tau^2 / (s^2 + tau^2). It is sampled as its place in this normal, w
 would do, since errors may be a thousandth of the scatter's prior or several times it (Papaspiliopoulos, O., et al.,
 Statist. Sci. 22 (2007) 59, doi:10.1214/088342307000000014). r and s decide on coordinates only, not on the posterior.
 
-Sites:
+Latents:
 
     level           (element,)          alpha_e less the anchor, over its scale          flat; the prior is that of a_e
     gradient        (element,)          beta_e over the anchor's scale                   flat; the prior is that of b_e

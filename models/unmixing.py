@@ -11,10 +11,11 @@ the support points alpha_j of the abundance prior::
 
 Declared knowledge enters as structure (a component that is absent from a phase has no weight there) and as one soft
 factor a phase: the log ratio of its cation sites is Normal around the formula's, computed with nominal calibration
-factors. Calibration factors are not in this model: the map must not learn them (a cut; Lee, H., et al., Astrophys.
-J. 731 (2011) 126, doi:10.1088/0004-637X/731/2/126). They are drawn from their priors when compositions are read off.
+factors. Calibration factors are not in this model: the map must not learn them (a cut posterior; Lee, H., et al.,
+Astrophys. J. 731 (2011) 126, doi:10.1088/0004-637X/731/2/126). They are drawn from their priors when compositions are
+read off.
 
-Sites (all real or positive, K phases, see `UnmixingData` for the index sets):
+Latents (all real or positive, K phases, see `UnmixingData` for the index sets):
 
     line_units          (free,)          w_ki in units of `scale`          flat on the positive axis
     family_log_ratio    (ratio,)         rho_f / sd_f                      Normal(0, 1)
@@ -124,33 +125,35 @@ class UnmixingData(NamedTuple):
     response: ResponseUncertainty = KNOWN_RESPONSE
 
 
-Sites = dict[str, jax.Array]
+Latents = dict[str, jax.Array]
 
 
-def component_weights(data: UnmixingData, sites: Sites) -> jax.Array:
+def component_weights(data: UnmixingData, latents: Latents) -> jax.Array:
     """Weights w_ki of every phase and component, zeros where declared absent, shape (phase, component)."""
     empty = jnp.zeros(data.basis.allowed.shape)
-    return empty.at[data.free[:, 0], data.free[:, 1]].set(data.scale * sites["line_units"])
+    return empty.at[data.free[:, 0], data.free[:, 1]].set(data.scale * latents["line_units"])
 
 
-def log_ratios(data: UnmixingData, sites: Sites) -> jax.Array:
+def log_ratios(data: UnmixingData, latents: Latents) -> jax.Array:
     """Log family ratios rho_f, 0 for main families, shape (family,)."""
     index = data.ratio_family
     none = jnp.zeros(data.basis.ratio_sd.shape)
-    return none.at[index].set(data.basis.ratio_sd[index] * sites["family_log_ratio"])
+    return none.at[index].set(data.basis.ratio_sd[index] * latents["family_log_ratio"])
 
 
-def continuum_corrections(sites: Sites) -> tuple[jax.Array, jax.Array]:
+def continuum_corrections(latents: Latents) -> tuple[jax.Array, jax.Array]:
     """Log corrections of the continuum, shared (knot,) and by phase (phase, knot)."""
-    return CONTINUUM_SHARED_SD * sites["continuum_shared"], CONTINUUM_PHASE_SD * sites["continuum_by_phase"]
+    return CONTINUUM_SHARED_SD * latents["continuum_shared"], CONTINUUM_PHASE_SD * latents[
+        "continuum_by_phase"
+    ]
 
 
-def spectra(data: UnmixingData, sites: Sites) -> jax.Array:
+def spectra(data: UnmixingData, latents: Latents) -> jax.Array:
     """Endmember spectra s_kc, shape (phase, energy)."""
-    corrections = continuum_corrections(sites)
-    change = template_change(data.response, sites["response"])
+    corrections = continuum_corrections(latents)
+    change = template_change(data.response, latents["response"])
     return endmember_spectra(
-        data.basis, component_weights(data, sites), log_ratios(data, sites), *corrections, change
+        data.basis, component_weights(data, latents), log_ratios(data, latents), *corrections, change
     )
 
 
@@ -190,10 +193,10 @@ def group_log_likelihood(group: PixelGroup, log_mixed: jax.Array, log_pi: jax.Ar
     return jax.lax.scan(chunk_log_likelihood, jnp.zeros(()), group)[0]
 
 
-def thickness_parameters(data: UnmixingData, sites: Sites) -> tuple[jax.Array, jax.Array]:
+def thickness_parameters(data: UnmixingData, latents: Latents) -> tuple[jax.Array, jax.Array]:
     """Scale lambda of the counts as a thickness, and exponent kappa of the stray signal."""
-    scale = absorption_scale(data.effect, sites["absorption_scale"])
-    return scale, stray_exponent(sites["stray_exponent"])
+    scale = absorption_scale(data.effect, latents["absorption_scale"])
+    return scale, stray_exponent(latents["stray_exponent"])
 
 
 def log_likelihood(
@@ -215,10 +218,10 @@ def log_likelihood(
 
 
 def unmixing_model(data: UnmixingData) -> None:
-    """NumPyro model: the sites and factors of the module docstring, in its order."""
+    """NumPyro model: the latents and factors of the module docstring, in its order."""
     n_phases, n_knots = data.basis.continuum_area.shape
     positive = dist.ImproperUniform(constraints.softplus_positive, (), data.scale.shape)
-    sites: Sites = {"line_units": numpyro.sample("line_units", positive)}
+    latents: Latents = {"line_units": numpyro.sample("line_units", positive)}
     for name, shape in (
         ("family_log_ratio", data.ratio_family.shape),
         ("continuum_shared", (n_knots,)),
@@ -227,14 +230,14 @@ def unmixing_model(data: UnmixingData) -> None:
         ("absorption_scale", ()),
         ("stray_exponent", ()),
     ):
-        sites[name] = numpyro.sample(name, dist.Normal(0.0, 1.0).expand(shape).to_event(len(shape)))
+        latents[name] = numpyro.sample(name, dist.Normal(0.0, 1.0).expand(shape).to_event(len(shape)))
     shapes = dist.Normal(data.response.mean, data.response.sd)
-    sites["response"] = numpyro.sample("response", shapes.to_event(1))
+    latents["response"] = numpyro.sample("response", shapes.to_event(1))
 
-    weights = component_weights(data, sites)
+    weights = component_weights(data, latents)
     numpyro.factor("gauge", -0.5 * (jnp.log(weights.sum(axis=1)) ** 2).sum() / GAUGE_SD**2)
     fractions = composition(weights[:, : data.yields.shape[1]], jnp.asarray(data.yields))
     numpyro.factor("site_balance", site_balance_log_density(data.balance, fractions))
-    log_pi = log_weights(data.prior, sites["abundance_xi"])
-    pixels = log_likelihood(data, spectra(data, sites), log_pi, *thickness_parameters(data, sites))
+    log_pi = log_weights(data.prior, latents["abundance_xi"])
+    pixels = log_likelihood(data, spectra(data, latents), log_pi, *thickness_parameters(data, latents))
     numpyro.factor("pixels", pixels)

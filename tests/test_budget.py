@@ -24,7 +24,7 @@ ELEMENTS = ("Mg", "Si", "Fe")
 WEIGHTS = np.array([[0.3, 0.3, 0.1, 0.3], [0.5, 0.0, 0.2, 0.3]])
 YIELDS = np.array([[1.0, 1.5, 2.0], [1.1, 1.4, 2.0]])
 FREE = np.array([[0, 0], [0, 1], [0, 2], [0, 3], [1, 0], [1, 2], [1, 3]])
-BLOCKS = {
+PLACES = {
     "abundance_xi": slice(0, 3),
     "continuum_by_phase": slice(3, 5),
     "continuum_shared": slice(5, 6),
@@ -58,7 +58,7 @@ def posterior(*, seed: int = 0, balance: float = 20.0) -> LocalPosterior:
     precision = root @ root.T
     slopes = composition_slopes(data, fractions, WEIGHTS, FREE) * scale
     b = np.zeros(DIM)
-    b[BLOCKS["line_units"]] = balance_slopes(a_site[0], b_site[0], fractions[0]) @ slopes[0]
+    b[PLACES["line_units"]] = balance_slopes(a_site[0], b_site[0], fractions[0]) @ slopes[0]
     precision += balance**2 * np.outer(b, b)
     units = WEIGHTS[FREE[:, 0], FREE[:, 1]] / scale
     z = np.concatenate([[3.0, 0.0, 1.0], np.zeros(4), units + np.log(-np.expm1(-units))])
@@ -68,7 +68,7 @@ def posterior(*, seed: int = 0, balance: float = 20.0) -> LocalPosterior:
     return LocalPosterior(
         data,
         z,
-        BLOCKS,
+        PLACES,
         np.linalg.inv(precision),
         precision,
         mean,

@@ -85,7 +85,7 @@ def test_what_was_not_detected_bounds_from_one_side() -> None:
     assert log_density(-2.0, denominator_lost) < log_density(20.0, denominator_lost) - 10
 
 
-def test_draws_become_estimates_that_undo_the_cut() -> None:
+def test_draws_become_estimates_that_undo_the_truncation() -> None:
     rng = np.random.default_rng(1)
     estimate, sd = np.array([[1.0, 0.02], [2.0, 1.0]]), np.array([[0.1, 0.02], [0.1, 0.1]])
     draws = truncnorm(-estimate / sd, np.inf, estimate, sd).rvs((20_000, 2, 2), random_state=rng)

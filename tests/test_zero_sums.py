@@ -24,7 +24,7 @@ from bayesunmix.fit.starts import Start, component_templates, rotated_starts
 from bayesunmix.forward.quantify import CalibrationDraws, compositions
 from bayesunmix.forward.spectra import Film, ForwardModel, forward_model
 from bayesunmix.inference.guided_nmf import guided_nmf
-from bayesunmix.inference.laplace import cut_gaussian
+from bayesunmix.inference.laplace import truncated_gaussian
 from bayesunmix.inference.map_estimate import descend
 from bayesunmix.inference.misfit import scores
 from bayesunmix.inference.mixture import relative_likelihood, responsibilities, support_point_weights
@@ -240,7 +240,7 @@ def test_rotated_starts_of_a_phase_without_weights(forward: ForwardModel) -> Non
 
 def test_weights_that_ran_into_their_bound_leave_a_finite_approximation() -> None:
     z = np.array([-2000.0, -40.0, 3.0, 0.2])
-    target = cut_gaussian(z, np.diag([1.0, 1.0, 4.0, 2.0]), slice(0, 3))
+    target = truncated_gaussian(z, np.diag([1.0, 1.0, 4.0, 2.0]), slice(0, 3))
     assert finite(target.mean, target.covariance)
     assert (np.linalg.eigvalsh(target.covariance) > 0.0).all()
 

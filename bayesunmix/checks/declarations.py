@@ -7,7 +7,7 @@ A declaration taken back:
 * ``absent``: the weights w that it holds at zero become parameters, w >= 0. With the gradient g of the negative log
   posterior with respect to them at zero, their curvature h and the cross curvature c with the others,
 
-      w ~ Normal(-kappa^-1 (g - c^T V g_0), kappa^-1) cut at zero,     kappa = h - c^T V c + 1,
+      w ~ Normal(-kappa^-1 (g - c^T V g_0), kappa^-1) truncated at zero,     kappa = h - c^T V c + 1,
       all other parameters move by -V c w
 
   (g_0 is the gradient of the others in these coordinates, the 1 a normal prior as wide as the phase's whole counts,
@@ -44,7 +44,7 @@ from bayesunmix.core.errors import InputError
 from bayesunmix.core.shares import NOTHING
 from bayesunmix.fit.model_data import SITE_BALANCE_SD, flat_model
 from bayesunmix.inference.compilation import Program
-from bayesunmix.inference.laplace import cut_normal_draws, softplus_slope
+from bayesunmix.inference.laplace import softplus_slope, truncated_normal_draws
 from bayesunmix.models.abundance import MATRIX_LOG_ODDS
 
 FloatArray = npt.NDArray[np.float64]
@@ -184,7 +184,7 @@ class _Freed:
         mean_of_others = local.mean - _mode(local)
         pull = self.gradient[chosen] + cross.T @ mean_of_others
         generator = np.random.default_rng([seed, 30])
-        weights = cut_normal_draws(-covariance @ pull, covariance, DRAWS, generator)
+        weights = truncated_normal_draws(-covariance @ pull, covariance, DRAWS, generator)
         change = self.slopes[..., chosen] - np.einsum("kel,lp->kep", local.slopes(), response[local.lines])
         moved = np.einsum("kep,np->nke", change, weights)
         return moved.mean(axis=0), quadratic(
@@ -281,7 +281,7 @@ def _without_matrix(local: LocalPosterior, k: int, phase: Phase) -> Change:
     push = np.zeros(len(prior.mean))
     push[corner] = MATRIX_LOG_ODDS
     gradient = np.zeros(len(local.z))
-    gradient[local.blocks["abundance_xi"]] = np.linalg.solve(np.asarray(prior.factor), push)
+    gradient[local.places["abundance_xi"]] = np.linalg.solve(np.asarray(prior.factor), push)
     slopes = local.slopes()
     shift = -slopes @ (local.covariance @ gradient)[local.lines]
     return Change(

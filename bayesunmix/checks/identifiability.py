@@ -284,7 +284,7 @@ def _least_beside(local: LocalPosterior, k: int, j: int) -> float:
     """Smallest a_j / a_k of any support point of the mixture that holds a block."""
     prior = local.data.prior
     points = np.asarray(prior.support_points)
-    start = local.blocks["abundance_xi"]
+    start = local.places["abundance_xi"]
     share = softmax(prior.mean + prior.factor @ local.z[start])
     blocks = sum(float(group.present.sum()) for group in local.data.groups)
     used = (share * blocks > 1.0) & (points[:, k] > 0.0)

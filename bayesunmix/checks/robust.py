@@ -28,7 +28,7 @@ from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup, block_positions
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.inference.compilation import Program
-from bayesunmix.inference.laplace import SMALLEST, CutGaussian, cut_gaussian, softplus_slope
+from bayesunmix.inference.laplace import SMALLEST, TruncatedGaussian, softplus_slope, truncated_gaussian
 from bayesunmix.inference.mixture import relative_likelihood, responsibilities, support_point_weights
 from bayesunmix.inference.sandwich import Stretch, stretch_of, tile_labels
 from bayesunmix.inference.sharding import n_threads
@@ -95,7 +95,7 @@ def robust_draws(
     """
     if drawn.z is None:
         return Robust(drawn, None, {"used": False, "reason": "The method gives no intervals."})
-    target = cut_gaussian(fitted.estimate.z, fitted.estimate.hessian, fitted.model.blocks["line_units"])
+    target = truncated_gaussian(fitted.estimate.z, fitted.estimate.hessian, fitted.model.places["line_units"])
     stretch, quantities = compare_tiles(setup, fitted, target, level, seed, n_tiles)
     if stretch is None:
         return Robust(drawn, None, {"used": False, "reason": "The map has too few blocks for tiles."})
@@ -122,7 +122,7 @@ def robust_draws(
     }
     if not used:
         return Robust(drawn, None, facts)
-    z = stretched(drawn.z, target, stretch, fitted.model.blocks["line_units"])
+    z = stretched(drawn.z, target, stretch, fitted.model.places["line_units"])
     return Robust(replace(drawn, draws=read_draws(fitted, z), z=z), drawn.draws, facts)
 
 
@@ -135,11 +135,11 @@ class Quantities:
 
 
 def compare_tiles(
-    setup: Setup, fitted: FittedPosterior, target: CutGaussian, level: float, seed: int, n_tiles: int
+    setup: Setup, fitted: FittedPosterior, target: TruncatedGaussian, level: float, seed: int, n_tiles: int
 ) -> tuple[Stretch | None, Quantities]:
     """Compare the scores of spatial tiles with the curvature, over the compositions of what is clearly there."""
     slope = np.ones(len(fitted.estimate.z))
-    positive = fitted.model.blocks["line_units"]
+    positive = fitted.model.places["line_units"]
     slope[positive] = softplus_slope(fitted.estimate.z[positive])
     quantities = _quantities(fitted, target, supports_of(setup.phases))
     labels = _tiles_of_blocks(setup, n_tiles)
@@ -169,14 +169,14 @@ def _tiles_of_blocks(setup: Setup, n_tiles: int) -> npt.NDArray[np.int64]:
     return np.asarray(np.unique(labels, return_inverse=True)[1], np.int64)
 
 
-def stretched(z: FloatArray, target: CutGaussian, stretch: Stretch, positive: slice) -> FloatArray:
+def stretched(z: FloatArray, target: TruncatedGaussian, stretch: Stretch, positive: slice) -> FloatArray:
     """Stretch draws about their mean in the coordinates in which the posterior is nearly normal.
 
     Parameters
     ----------
     z : (chain, draw, dim)
         Unconstrained draws.
-    target : CutGaussian
+    target : TruncatedGaussian
         Its covariance whitens.
     stretch : Stretch
     positive : slice
@@ -193,9 +193,11 @@ def stretched(z: FloatArray, target: CutGaussian, stretch: Stretch, positive: sl
     return y.reshape(z.shape)
 
 
-def _quantities(fitted: FittedPosterior, target: CutGaussian, supports: npt.NDArray[np.bool_]) -> Quantities:
+def _quantities(
+    fitted: FittedPosterior, target: TruncatedGaussian, supports: npt.NDArray[np.bool_]
+) -> Quantities:
     """Atom fractions with nominal calibration of the weights that are clearly above zero, supports left out."""
-    data, lines = fitted.data, fitted.model.blocks["line_units"]
+    data, lines = fitted.data, fitted.model.places["line_units"]
     n_elements = data.yields.shape[1]
     weights = np.zeros(data.basis.allowed.shape)
     weights[data.free[:, 0], data.free[:, 1]] = data.scale * np.logaddexp(0.0, fitted.estimate.z[lines])
@@ -257,10 +259,10 @@ class Tiles:
         z = jnp.asarray(fitted.estimate.z)
 
         def log_mixed(z: jax.Array, data: UnmixingData) -> tuple[jax.Array, jax.Array]:
-            sites = model.constrain(z, data)
+            latents = model.constrain(z, data)
             points = jnp.asarray(data.prior.support_points)
-            mixed = points @ spectra(data, sites)
-            return answered(mixed, points, data.effect, *thickness_parameters(data, sites)), mixed
+            mixed = points @ spectra(data, latents)
+            return answered(mixed, points, data.effect, *thickness_parameters(data, latents)), mixed
 
         def transposed(z: jax.Array, data: UnmixingData, summed: jax.Array) -> jax.Array:
             pull = jax.vjp(lambda z: log_mixed(z, data)[0], z)[1]
@@ -321,8 +323,8 @@ class Tiles:
         """Factor of thickness on the blocks' spectra at the mode, to first order, (block, energy)."""
         fitted = self.fitted
         effect = fitted.data.effect
-        sites = fitted.model.constrain(jnp.asarray(fitted.estimate.z), fitted.data)
-        scale, exponent = (float(value) for value in thickness_parameters(fitted.data, sites))
+        latents = fitted.model.constrain(jnp.asarray(fitted.estimate.z), fitted.data)
+        scale, exponent = (float(value) for value in thickness_parameters(fitted.data, latents))
         mass = share @ fitted.data.prior.support_points @ effect.mass_per_count
         absorbed = scale * np.outer(self.relative * mass - 1.0, effect.absorption_slope)
         stray = exponent * np.outer(np.log(np.maximum(self.relative, THINNEST)), effect.stray_share)

@@ -37,7 +37,7 @@ from bayesunmix.models.freeform import (
     free_model,
     mean_spectrum,
 )
-from bayesunmix.models.unmixing import Sites
+from bayesunmix.models.unmixing import Latents
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -134,21 +134,21 @@ def fit_free(
     shared: ValueAndGradient | None = None
     for number, spectra in enumerate(_starts(counts, mean, matrix, n_starts, seed)):
         steps = _steps(part, spectra, COARSE_STEPS)
-        data, sites, transform = _around(
+        data, latents, transform = _around(
             part, spectra, mean, factor, matrix, max_overlap, steps, grouped=False
         )
         model = _flat(data, len(spectra))
         # One program serves all starts: their data have the same shapes.
         shared = shared or compiled(model)[0]
-        start = np.asarray(model.flatten(sites, data))
+        start = np.asarray(model.flatten(latents, data))
         z, potential, _ = descend(shared, data, start, transform, max_iterations=60)
         progress(f"start {number + 1}: objective {potential:.1f}")
         found.append((potential, np.asarray(free_endmembers(data, model.constrain(jnp.asarray(z), data)))))
     found.sort(key=lambda pair: pair[0])
     spectra = found[0][1]
-    data, sites, transform = _around(counts, spectra, mean, factor, matrix, max_overlap, None, grouped=True)
+    data, latents, transform = _around(counts, spectra, mean, factor, matrix, max_overlap, None, grouped=True)
     model = _flat(data, len(spectra))
-    start = np.asarray(model.flatten(sites, data))
+    start = np.asarray(model.flatten(latents, data))
     with compiling(model, data) as programs:
         value_and_gradient = programs.value_and_gradient.result()
         z, _, _ = descend(value_and_gradient, data, start, transform, max_iterations=120)
@@ -213,8 +213,8 @@ def _around(
     steps: int | None,
     *,
     grouped: bool,
-) -> tuple[FreeData, Sites, FloatArray]:
-    """Model data around some endmembers, sites there, and a whitening by the information if abundances were known."""
+) -> tuple[FreeData, Latents, FloatArray]:
+    """Model data around some endmembers, latents there, and a whitening by the information if abundances were known."""
     typical = float(counts.sum(dtype=np.float64) / len(counts))
     steps = _steps(counts, spectra, steps)
     points = simplex_support_points(
@@ -234,13 +234,13 @@ def _around(
     prior = abundance_prior(points, spectra, typical, matrix)
     data = FreeData(groups, prior, np.log(mean), factor)
     contrast = np.clip(np.log(spectra / mean), -LARGEST_CONTRAST, LARGEST_CONTRAST)
-    sites = {
+    latents = {
         "contrast": jnp.asarray(np.linalg.solve(factor, contrast.T).T / CONTRAST_SD),
         "contrast_sd": jnp.zeros(()),
         "abundance_xi": jnp.asarray(log_odds_at(prior, weights)),
     }
     transform = _known_abundance_whitening(data, spectra, weights * counts.sum(dtype=float))
-    return jax.tree.map(jnp.asarray, data), sites, transform
+    return jax.tree.map(jnp.asarray, data), latents, transform
 
 
 def _known_abundance_whitening(data: FreeData, spectra: FloatArray, counts: FloatArray) -> FloatArray:

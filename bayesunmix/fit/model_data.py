@@ -23,8 +23,8 @@ from bayesunmix.models.abundance import AbundancePrior
 from bayesunmix.models.endmember import family_counts
 from bayesunmix.models.thickness import VALID, ThicknessEffect, answered
 from bayesunmix.models.unmixing import (
+    Latents,
     SiteBalance,
-    Sites,
     UnmixingData,
     component_weights,
     log_ratios,
@@ -166,7 +166,7 @@ class Blocks:
         for k, phase in enumerate(self.phases):
             sites = site_weights(phase.stoichiometry, self.forward.elements) if phase.stoichiometry else None
             if sites is not None:
-                a_site[k], b_site[k], target[k] = sites.a, sites.b, np.log(sites.ratio)
+                a_site[k], b_site[k], target[k] = latents.a, latents.b, np.log(latents.ratio)
                 on_a, on_b = sites.a * self.mean_composition, sites.b * self.mean_composition
                 slope = shares_of(on_a) - shares_of(on_b)
                 calibration = np.linalg.norm(slope * self.forward.calibration_sd)
@@ -187,16 +187,16 @@ def _flat_model(
     leaves = [jax.ShapeDtypeStruct(*shape) for shape in shapes]  # type: ignore[no-untyped-call]
     data = jax.tree.unflatten(structure, leaves)
     any_units, any_odds = jnp.ones(data.scale.shape), jnp.zeros(data.prior.mean.shape)
-    model = flatten_model(unmixing_model, data, _sites(data, any_units, any_odds))
+    model = flatten_model(unmixing_model, data, _latents(data, any_units, any_odds))
     return model._replace(potential=over_devices(model.potential))
 
 
-def sites_at(data: UnmixingData, units: FloatArray, weights: FloatArray) -> Sites:
-    """Sites at given line units and support point weights, everything else at its prior mean."""
-    return _sites(data, jnp.asarray(units), jnp.asarray(log_odds_at(data.prior, weights)))
+def latents_at(data: UnmixingData, units: FloatArray, weights: FloatArray) -> Latents:
+    """Latents at given line units and support point weights, everything else at its prior mean."""
+    return _latents(data, jnp.asarray(units), jnp.asarray(log_odds_at(data.prior, weights)))
 
 
-def _sites(data: UnmixingData, units: jax.Array, log_odds: jax.Array) -> Sites:
+def _latents(data: UnmixingData, units: jax.Array, log_odds: jax.Array) -> Latents:
     n_phases, n_knots = data.basis.continuum_area.shape
     return {
         "line_units": units,
@@ -240,9 +240,9 @@ def fisher_information(
     return information
 
 
-def atom_fractions(data: UnmixingData, sites: Sites) -> FloatArray:
-    """Atom fractions at some sites, with nominal calibration factors, shape (phase, element)."""
-    return nominal_fractions(np.asarray(compiled_weights(data, sites)), np.asarray(data.yields))
+def atom_fractions(data: UnmixingData, latents: Latents) -> FloatArray:
+    """Atom fractions at some latents, with nominal calibration factors, shape (phase, element)."""
+    return nominal_fractions(np.asarray(compiled_weights(data, latents)), np.asarray(data.yields))
 
 
 def nominal_fractions(weights: FloatArray, yields: FloatArray) -> FloatArray:
@@ -253,10 +253,10 @@ def nominal_fractions(weights: FloatArray, yields: FloatArray) -> FloatArray:
     return shares_of(weights[..., : yields.shape[1]] / yields)
 
 
-def mass_per_count(data: UnmixingData, sites: Sites, forward: ForwardModel) -> FloatArray:
-    """Mass that a count of each phase stands for at some sites, in any common unit, shape (phase,)."""
-    weights = compiled_weights(data, sites)
-    lines = family_counts(data.basis, weights, log_ratios(data, sites)).sum(axis=1)
+def mass_per_count(data: UnmixingData, latents: Latents, forward: ForwardModel) -> FloatArray:
+    """Mass that a count of each phase stands for at some latents, in any common unit, shape (phase,)."""
+    weights = compiled_weights(data, latents)
+    lines = family_counts(data.basis, weights, log_ratios(data, latents)).sum(axis=1)
     total = np.asarray(lines + weights[:, -1])
     atoms = np.asarray(weights)[:, : data.yields.shape[1]] / np.asarray(data.yields)
     return np.asarray(atoms @ forward.mass_per_mole / total)

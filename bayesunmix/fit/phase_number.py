@@ -191,8 +191,8 @@ def _descended(coarse: CoarseModel, start: Start) -> tuple[FloatArray, FloatArra
     potential = np.inf
     for iterations in ITERATIONS:
         z, potential, _ = descend(coarse.value_and_gradient, data, z, transform, max_iterations=iterations)
-    sites = coarse.model.constrain(jnp.asarray(z), data)
-    return np.asarray(compiled_weights(data, sites)), np.asarray(compiled_spectra(data, sites)), potential
+    latents = coarse.model.constrain(jnp.asarray(z), data)
+    return np.asarray(compiled_weights(data, latents)), np.asarray(compiled_spectra(data, latents)), potential
 
 
 def _grown(before: Candidate, start: Start) -> Start:

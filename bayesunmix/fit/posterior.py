@@ -53,7 +53,7 @@ from bayesunmix.inference.mixture import (
 from bayesunmix.inference.sharding import place
 from bayesunmix.models.abundance import abundance_prior, padded_prior, simplex_support_points
 from bayesunmix.models.thickness import ThicknessEffect, counted
-from bayesunmix.models.unmixing import Sites, UnmixingData, thickness_parameters
+from bayesunmix.models.unmixing import Latents, UnmixingData, thickness_parameters
 
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[str], None]
@@ -167,7 +167,7 @@ def fit_posterior(
         coarse = CoarseModel.of(blocks, *blocks.forward.basis(absorbing, blocks.allowed))
     candidates = compare_starts(blocks, coarse, starts, progress)
     rivals = _rivals(candidates)
-    fractions = [atom_fractions(rival.data, rival.sites) for rival in rivals]
+    fractions = [atom_fractions(rival.data, rival.latents) for rival in rivals]
     refined = _alike([_refined(blocks, *pair) for pair in zip(rivals, fractions, strict=True)])
     model = flat_model(refined[0].data)
     with compiling(model, refined[0].data) as programs:
@@ -175,7 +175,7 @@ def fit_posterior(
         begun = []
         for around in refined:
             # Most of the way can be gone before the Hessian is compiled.
-            start = np.asarray(model.flatten(around.sites, around.data))
+            start = np.asarray(model.flatten(around.latents, around.data))
             transform = flat_whitening(model, around.whitening)
             begun.append(descend(value_and_gradient, around.data, start, transform)[0])
         hessian = programs.hessian.result()
@@ -189,8 +189,8 @@ def fit_posterior(
     for rival, own, mode, mass in zip(
         rivals, [around.data for around in refined], found, masses, strict=True
     ):
-        sites = model.constrain(jnp.asarray(mode.z), own)
-        settled.append(replace(rival, data=own, sites=sites, potential=max(masses) - mass))
+        latents = model.constrain(jnp.asarray(mode.z), own)
+        settled.append(replace(rival, data=own, latents=latents, potential=max(masses) - mass))
         if len(rivals) > 1:
             progress(f"mode: log mass {mass - max(masses):.1f} relative to the largest")
     others = [
@@ -205,7 +205,7 @@ def fit_posterior(
             mode,
             modes,
             absorbed,
-            atom_fractions(around.data, candidate.sites),
+            atom_fractions(around.data, candidate.latents),
         )
         for around, mode, absorbed, candidate in zip(refined, found, fractions, settled, strict=True)
     ]
@@ -220,7 +220,7 @@ def _sharing(
     """Return the mode beside the best one, where it is another one and holds a share of the mass."""
     other = next(number for number in range(len(settled)) if number != best)
     lacks = settled[other].potential
-    own, theirs = (np.asarray(compiled_spectra(settled[n].data, settled[n].sites)) for n in (best, other))
+    own, theirs = (np.asarray(compiled_spectra(settled[n].data, settled[n].latents)) for n in (best, other))
     apart, order = _matched(own, theirs, _alike_declared(phases))
     if apart < SAME_MODE or lacks > SHARED_NATS:
         return None
@@ -246,14 +246,14 @@ class _Refined:
     ----------
     data : UnmixingData
         Its absorption, support points where the posterior sits, blocks grouped by them.
-    sites : sites
+    latents : latents
         Where a descent begins.
     whitening : (free, free)
         Of the line units, were abundances known.
     """
 
     data: UnmixingData
-    sites: Sites
+    latents: Latents
     whitening: FloatArray
 
 
@@ -263,10 +263,10 @@ def _alike(refined: list[_Refined]) -> list[_Refined]:
     most = max(len(mode.data.prior.mean) for mode in refined)
     result = []
     for mode, own in zip(refined, groups, strict=True):
-        xi = mode.sites["abundance_xi"]
-        padded = {**mode.sites, "abundance_xi": jnp.pad(xi, (0, most - len(xi)))}
+        xi = mode.latents["abundance_xi"]
+        padded = {**mode.latents, "abundance_xi": jnp.pad(xi, (0, most - len(xi)))}
         data = mode.data._replace(groups=own, prior=padded_prior(mode.data.prior, most))
-        result.append(replace(mode, data=place(data), sites=padded))
+        result.append(replace(mode, data=place(data), latents=padded))
     return result
 
 
@@ -289,7 +289,7 @@ def _refined(blocks: Blocks, best: Candidate, fractions: FloatArray) -> _Refined
     """Refine the model around a candidate whose compositions are `fractions`."""
     basis, yields = blocks.forward.basis(fractions, blocks.allowed)
     renewed = best.data._replace(basis=basis, yields=yields, response=blocks.forward.response_uncertainty)
-    known = {**best.sites, "response": jnp.zeros(len(renewed.response.mean))}
+    known = {**best.latents, "response": jnp.zeros(len(renewed.response.mean))}
     endmembers = np.asarray(compiled_spectra(renewed, known))
     points, effect = _settled_points(blocks, endmembers, mass_per_count(renewed, known, blocks.forward))
     counts = counted(blocks.counts, blocks.thickness.blocks, effect)
@@ -306,10 +306,10 @@ def _refined(blocks: Blocks, best: Candidate, fractions: FloatArray) -> _Refined
     data = renewed._replace(
         groups=group_pixels(counts, share, log_mixed), prior=prior, scale=scale, effect=effect
     )
-    sites = dict(known)
-    sites["line_units"] = jnp.maximum(sites["line_units"] * jnp.asarray(old.scale) / scale, 0.02)
-    sites["abundance_xi"] = jnp.asarray(log_odds_at(prior, weights))
-    return _Refined(data, sites, unit_whitening(data, np.asarray(sites["line_units"]), regular))
+    latents = dict(known)
+    latents["line_units"] = jnp.maximum(latents["line_units"] * jnp.asarray(old.scale) / scale, 0.02)
+    latents["abundance_xi"] = jnp.asarray(log_odds_at(prior, weights))
+    return _Refined(data, latents, unit_whitening(data, np.asarray(latents["line_units"]), regular))
 
 
 def _settled_points(
@@ -339,19 +339,19 @@ def _modes(settled: list[Candidate], others: list[Candidate], phases: tuple[Phas
     """
     ranked = sorted(settled, key=lambda candidate: candidate.potential)
     alike = _alike_declared(phases)
-    endmembers = [np.asarray(compiled_spectra(c.data, c.sites)) for c in ranked]
+    endmembers = [np.asarray(compiled_spectra(c.data, c.latents)) for c in ranked]
 
     def beside_best(of: Candidate, own: FloatArray) -> tuple[float, FloatArray]:
         """Distance to the best mode, and compositions with each phase where that has it, to be compared."""
         apart, order = _matched(own, endmembers[0], alike)
-        return apart, np.asarray(atom_fractions(of.data, of.sites)[np.argsort(order)])
+        return apart, np.asarray(atom_fractions(of.data, of.latents)[np.argsort(order)])
 
     modes = []
     for number, (c, own) in enumerate(zip(ranked, endmembers, strict=True)):
         apart, fractions = beside_best(c, own)
         modes.append(Mode(c.potential, number == 0 or apart < SAME_MODE, True, fractions))
     for other in others:
-        own = np.asarray(compiled_spectra(other.data, other.sites))
+        own = np.asarray(compiled_spectra(other.data, other.latents))
         distances = [_matched(own, found, alike)[0] for found in endmembers]
         nearest = int(np.argmin(distances))
         # One that ends where a settled mode is would have settled there, too.

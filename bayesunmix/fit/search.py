@@ -22,7 +22,7 @@ from bayesunmix.fit.model_data import (
     compiled_weights,
     fisher_information,
     flat_model,
-    sites_at,
+    latents_at,
 )
 from bayesunmix.fit.starts import Start, component_templates, rotated_starts
 from bayesunmix.inference.density import FlatModel, compiled
@@ -32,7 +32,7 @@ from bayesunmix.inference.sharding import n_threads
 from bayesunmix.models.abundance import abundance_prior, simplex_support_points
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.thickness import N_COLUMNS, counted
-from bayesunmix.models.unmixing import Sites, UnmixingData
+from bayesunmix.models.unmixing import Latents, UnmixingData
 
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[str], None]
@@ -53,7 +53,7 @@ class Candidate:
     """One start on its way to a mode."""
 
     data: UnmixingData
-    sites: Sites
+    latents: Latents
     potential: float
     followed: bool
 
@@ -117,24 +117,24 @@ def compare_starts(
     with ThreadPoolExecutor(n_threads()) as pool:
         begun = list(pool.map(run, starts, names))
         best = min(begun, key=lambda descent: descent.potential)
-        sites = model.constrain(jnp.asarray(best.z), best.data)
-        weights = np.asarray(compiled_weights(best.data, sites))
+        latents = model.constrain(jnp.asarray(best.z), best.data)
+        weights = np.asarray(compiled_weights(best.data, latents))
         probes = rotated_starts(weights, coarse.basis, blocks.matrix)
         begun += pool.map(run, probes, ["rotated"] * len(probes))
     lowest = min(descent.potential for descent in begun)
     scale = len(blocks.counts) / len(part.counts)
     candidates: list[Candidate] = []
     for descent in sorted(begun, key=lambda descent: descent.potential):
-        sites = model.constrain(jnp.asarray(descent.z), descent.data)
-        candidate = Candidate(descent.data, sites, descent.potential * scale, followed=False)
+        latents = model.constrain(jnp.asarray(descent.z), descent.data)
+        candidate = Candidate(descent.data, latents, descent.potential * scale, followed=False)
         followed = [other for other in candidates if other.followed]
         bound_elsewhere = any(distance(candidate, other) < SAME_BASIN for other in followed)
         if descent.potential < lowest + CLOSE_NATS and not bound_elsewhere:
             z, potential, _ = descend(
                 value_and_gradient, descent.data, descent.z, descent.transform, max_iterations=300
             )
-            sites = model.constrain(jnp.asarray(z), descent.data)
-            candidate = Candidate(descent.data, sites, potential * scale, followed=True)
+            latents = model.constrain(jnp.asarray(z), descent.data)
+            candidate = Candidate(descent.data, latents, potential * scale, followed=True)
         candidates.append(candidate)
     return sorted(candidates, key=lambda candidate: candidate.potential)
 
@@ -142,8 +142,8 @@ def compare_starts(
 def coarse_start(coarse: CoarseModel, start: Start) -> tuple[UnmixingData, FloatArray, FloatArray]:
     """Model data, flat parameters and whitening with which a descent from a start begins."""
     model = coarse.model
-    data, example, block = _coarse(coarse.part, coarse.basis, coarse.yields, start, coarse.baseline)
-    return data, np.asarray(model.flatten(example, data)), flat_whitening(model, block)
+    data, example, lines = _coarse(coarse.part, coarse.basis, coarse.yields, start, coarse.baseline)
+    return data, np.asarray(model.flatten(example, data)), flat_whitening(model, lines)
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,8 @@ class _Descent:
 
 def _coarse(
     blocks: Blocks, basis: EndmemberBasis, yields: FloatArray, start: Start, baseline: FloatArray
-) -> tuple[UnmixingData, Sites, FloatArray]:
-    """Model data on coarse support points around a start, sites there, and a whitening of the line units."""
+) -> tuple[UnmixingData, Latents, FloatArray]:
+    """Model data on coarse support points around a start, latents there, and a whitening of the line units."""
     n_phases = len(blocks.phases)
     n_edges = max(n_phases * (n_phases - 1) // 2, 1)
     steps = int(np.clip(round(3 * COARSE_STEPS / n_edges), 5, COARSE_STEPS))
@@ -193,8 +193,8 @@ def _coarse(
         effect=effect,
     )
     units = np.maximum(start.weights[free[:, 0], free[:, 1]] / scale, 0.3)
-    sites = sites_at(data, units, weights)
-    return jax.tree.map(jnp.asarray, data), sites, unit_whitening(data, units, regular)
+    latents = latents_at(data, units, weights)
+    return jax.tree.map(jnp.asarray, data), latents, unit_whitening(data, units, regular)
 
 
 def regular_information(
@@ -213,10 +213,10 @@ def regular_information(
     return information + np.diag(1e-6 * np.diag(information) + 1.0)
 
 
-def flat_whitening(model: FlatModel, block: FloatArray) -> FloatArray:
-    """Whitening of the flat vector with this block for the line units, (dim, dim)."""
+def flat_whitening(model: FlatModel, lines: FloatArray) -> FloatArray:
+    """Whitening of the flat vector with this one for the line units, (dim, dim)."""
     transform = np.eye(model.size)
-    transform[model.blocks["line_units"], model.blocks["line_units"]] = block
+    transform[model.places["line_units"], model.places["line_units"]] = lines
     return transform
 
 
@@ -229,4 +229,4 @@ def unit_whitening(data: UnmixingData, units: FloatArray, information: FloatArra
 
 def distance(first: Candidate, second: Candidate) -> float:
     """Largest Hellinger distance between two candidates' spectra of a phase."""
-    return float(hellinger(*(np.asarray(compiled_spectra(c.data, c.sites)) for c in (first, second))).max())
+    return float(hellinger(*(np.asarray(compiled_spectra(c.data, c.latents)) for c in (first, second))).max())
