@@ -20,7 +20,7 @@ import numpy as np
 from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of
 from bayesunmix.config.phase import hosts, supports_of
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.core.checkpoint import FOLDER, Stages, difference, kept_facts
+from bayesunmix.core.checkpoint import FOLDER, Stages, kept_facts, what_differs
 from bayesunmix.core.errors import InputError, check_flag, check_seed
 from bayesunmix.core.log import logged, settle
 from bayesunmix.core.memory import check_draws
@@ -203,13 +203,13 @@ def _finished(out: Path, facts: dict[str, Any]) -> Result | None:
     record, begun = read_record(out), kept_facts(out)
     if record is None and begun is None:
         return None
-    differs = None if record is None else difference(record.get("depends_on", {}), facts)
+    differs = None if record is None else what_differs(record.get("depends_on", {}), facts)
     if record is not None and differs is None:
         shutil.rmtree(out / FOLDER, ignore_errors=True)
         return open_result(out)
     if begun is not None:
         # It was begun in an empty folder, or to replace the finished one.
-        differs = difference(begun, facts)
+        differs = what_differs(begun, facts)
     if differs is None:
         return None
     remedy = "Give --overwrite in place of --resume, or choose another folder."

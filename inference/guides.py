@@ -55,7 +55,7 @@ class Guide(NamedTuple):
 
 
 def guide(name: str) -> Guide:
-    """Return a guide by its name, one of `NAMES`."""
+    """Return a guide by its name, one of `GUIDE_NAMES`."""
     return _GUIDES[name]
 
 
@@ -182,4 +182,4 @@ _GUIDES = {
 }
 
 #: Names of the guides, from the poorest to the richest.
-NAMES = tuple(_GUIDES)
+GUIDE_NAMES = tuple(_GUIDES)

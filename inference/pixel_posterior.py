@@ -134,15 +134,15 @@ def pixel_posterior(
     pieces = []
     batches = [slice(i, i + BATCH_PIXELS) for i in range(0, len(counts), BATCH_PIXELS)]
     for number, batch in enumerate(batches):
-        block = reader.counts(batch)
-        histogram = np.zeros((n_phases, len(block), N_BINS), np.float32)
-        moments = np.zeros((2, len(block), n_phases), np.float32)
-        pure = np.zeros((len(block), n_phases), np.float32)
-        count_share = np.zeros((len(block), n_phases), np.float32)
-        value_moments = np.zeros((len(block), 2))
+        read = reader.counts(batch)
+        histogram = np.zeros((n_phases, len(read), N_BINS), np.float32)
+        moments = np.zeros((2, len(read), n_phases), np.float32)
+        pure = np.zeros((len(read), n_phases), np.float32)
+        count_share = np.zeros((len(read), n_phases), np.float32)
+        value_moments = np.zeros((len(read), 2))
         prior = weights if by_pixel is None else by_pixel[batch]
         for draw in range(n_draws):
-            likelihood = relative_likelihood(block, reader.log_mixed(points, spectra[draw], draw))
+            likelihood = relative_likelihood(read, reader.log_mixed(points, spectra[draw], draw))
             share = responsibilities(likelihood, prior)
             amount = atom_shares(points, atoms_per_count[draw], bare).astype(np.float32)
             moments += np.stack([share @ amount, share @ amount**2])

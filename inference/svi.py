@@ -75,7 +75,7 @@ class FittedGuide:
     converged: bool
 
 
-class _Target(NamedTuple):
+class _TangentTarget(NamedTuple):
     """What compiled programs get anew on each call; a JAX pytree."""
 
     at: Coordinates
@@ -117,7 +117,7 @@ class Variational:
         half = jax.random.normal(for_judge, (JUDGED // 2, dim))
         judged = jnp.concatenate([half, -half])
         tangent = _potential_at(self.potential)(jnp.zeros(dim), self.at, self.data)
-        target = _Target(self.at, self.data, *tangent)
+        target = _TangentTarget(self.at, self.data, *tangent)
         ratios = self.log_ratios(parameters, judged)
         history, cuts = [float(ratios.mean())], 0
         for number, key in enumerate(jax.random.split(for_steps, MOST_ROUNDS)):
@@ -199,7 +199,7 @@ def _round(
     parameters: Parameters,
     key: jax.Array,
     step_size: jax.Array,
-    target: _Target,
+    target: _TangentTarget,
 ) -> Parameters:
     """Take some steps; returns the mean of the parameters over the second half of them."""
     optimiser = Adam(lambda _: step_size)
@@ -229,7 +229,7 @@ def elbo_gradient(
     whole: bool,
     parameters: Parameters,
     key: jax.Array,
-    target: _Target,
+    target: _TangentTarget,
 ) -> Parameters:
     """Unbiased estimate of the gradient of -ELBO from one mini-batch and a few pairs of draws."""
     for_batch, for_draws = jax.random.split(key)
@@ -253,7 +253,7 @@ def _potential_slopes(
     whole: bool,
     e: jax.Array,
     key: jax.Array,
-    target: _Target,
+    target: _TangentTarget,
 ) -> jax.Array:
     """Unbiased estimates of the gradient of V at several e, shape (draw, dim)."""
     value_and_gradient = _potential_at(potential)

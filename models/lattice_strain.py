@@ -35,7 +35,7 @@ import numpy.typing as npt
 import numpyro
 import numpyro.distributions as dist
 
-from bayesunmix.models.ratio import MeasuredRatios, log_likelihood
+from bayesunmix.models.ratio import MeasuredRatios, ratio_log_likelihood
 
 FloatArray = npt.NDArray[np.float64]
 Values = TypeVar("Values", jax.Array, npt.NDArray[np.float64])
@@ -114,4 +114,4 @@ def strain_model(data: StrainData) -> None:
     misfit = numpyro.sample("misfit", dist.HalfNormal(MISFIT_SD))
     mean = log_strain_ratio(radius, log_d0, modulus, site, data.temperature_K)
     log_ratio = numpyro.deterministic("log_ratio", mean + misfit * standard("departure"))
-    numpyro.factor("counts", log_likelihood(log_ratio[None, :], data.measured))
+    numpyro.factor("counts", ratio_log_likelihood(log_ratio[None, :], data.measured))

@@ -60,7 +60,7 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
-from bayesunmix.models.ratio import MeasuredRatios, log_likelihood
+from bayesunmix.models.ratio import MeasuredRatios, ratio_log_likelihood
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -153,4 +153,4 @@ def series_model(data: SeriesData, *, trend: bool) -> None:
         line = level + gradient * data.covariate[:, None]
     nominal = line + scale * (data.basis[:, first:] @ row) - left_over[:, None]
     numpyro.deterministic("log_ratio", nominal + shift[:, None])
-    numpyro.factor("counts", log_likelihood(nominal, data.measured))
+    numpyro.factor("counts", ratio_log_likelihood(nominal, data.measured))

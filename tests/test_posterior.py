@@ -66,7 +66,7 @@ def test_mass_does_not_depend_on_padding(small_fit: FittedPosterior) -> None:
 def test_other_modes_have_their_phases_where_the_best_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Phases that were declared alike come in any order, and what differs is not their order."""
     monkeypatch.setattr(posterior, "compiled_spectra", lambda data, _: data)
-    monkeypatch.setattr(posterior, "atom_fractions", lambda _, latents: latents)
+    monkeypatch.setattr(posterior, "fractions_at", lambda _, latents: latents)
     spectra = np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.1, 0.2, 0.7]])
     fractions = np.array([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]])
 

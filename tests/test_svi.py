@@ -15,7 +15,7 @@ from scipy.stats import truncnorm
 import bayesunmix.models  # noqa: F401 - importing it switches JAX to 64 bits
 from bayesunmix.config.settings import GUIDES
 from bayesunmix.inference import svi
-from bayesunmix.inference.guides import NAMES, guide
+from bayesunmix.inference.guides import GUIDE_NAMES, guide
 from bayesunmix.inference.laplace import (
     TruncatedGaussian,
     laplace_draws,
@@ -58,10 +58,10 @@ def fitted(potential: Potential, name: str, data: Data = NO_PIXELS) -> tuple[Var
 
 
 def test_the_configuration_knows_every_guide() -> None:
-    assert GUIDES == NAMES
+    assert GUIDES == GUIDE_NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", GUIDE_NAMES)
 def test_transport_and_inverse_agree(name: str) -> None:
     own = guide(name)
     n = jax.random.normal(jax.random.PRNGKey(1), (DIM,))
@@ -248,7 +248,7 @@ def test_mini_batch_gradients_are_unbiased() -> None:
     own, at = guide("full_rank"), plain()
     parameters = {**own.initial(DIM, jax.random.PRNGKey(0)), "mean": jnp.asarray([0.5, -0.4, 0.2, 0.8])}
     value, slope = jax.value_and_grad(logistic)(jnp.zeros(DIM), data)
-    target = svi._Target(at, data, value, slope)
+    target = svi._TangentTarget(at, data, value, slope)
 
     def gradient(key: jax.Array, sizes: tuple[int, ...], whole: bool) -> FloatArray:
         # The draws of the guide are the same in all: only the pixels differ.

@@ -139,7 +139,7 @@ class Onuma:
         return "\n".join([*parts, *self.notes])
 
     plot = Attached()
-    """The diagram: `bayesunmix.plot.onuma.onuma`."""
+    """The diagram: `bayesunmix.plot.onuma.onuma_figure`."""
 
 
 def onuma(

@@ -211,7 +211,7 @@ class Series:
         return tuple(problem for fit in self.fits for problem in fit.problems(trend=trend))
 
     plot = Attached()
-    """D of every map over the covariate, with the trend: `bayesunmix.plot.trend.trend`."""
+    """D of every map over the covariate, with the trend: `bayesunmix.plot.trend.trend_figure`."""
 
 
 def fit_series(common: CommonDraws, scatter: float | None = None) -> Series:

@@ -166,7 +166,7 @@ class Blocks:
         for k, phase in enumerate(self.phases):
             sites = site_weights(phase.stoichiometry, self.forward.elements) if phase.stoichiometry else None
             if sites is not None:
-                a_site[k], b_site[k], target[k] = latents.a, latents.b, np.log(latents.ratio)
+                a_site[k], b_site[k], target[k] = sites.a, sites.b, np.log(sites.ratio)
                 on_a, on_b = sites.a * self.mean_composition, sites.b * self.mean_composition
                 slope = shares_of(on_a) - shares_of(on_b)
                 calibration = np.linalg.norm(slope * self.forward.calibration_sd)
@@ -240,7 +240,7 @@ def fisher_information(
     return information
 
 
-def atom_fractions(data: UnmixingData, latents: Latents) -> FloatArray:
+def fractions_at(data: UnmixingData, latents: Latents) -> FloatArray:
     """Atom fractions at some latents, with nominal calibration factors, shape (phase, element)."""
     return nominal_fractions(np.asarray(compiled_weights(data, latents)), np.asarray(data.yields))
 

@@ -23,17 +23,17 @@ from bayesunmix.config.phase import Phase
 from bayesunmix.core.shares import hellinger
 from bayesunmix.fit.model_data import (
     Blocks,
-    atom_fractions,
     compiled_answered,
     compiled_spectra,
     flat_model,
+    fractions_at,
     log_odds_at,
     mass_per_count,
 )
 from bayesunmix.fit.search import (
     SAME_BASIN,
-    Candidate,
     CoarseModel,
+    ModeCandidate,
     compare_starts,
     distance,
     flat_whitening,
@@ -61,7 +61,7 @@ Progress = Callable[[str], None]
 # A support point expected to hold fewer blocks than this is dropped.
 FEWEST_BLOCKS = 0.02
 # A rival this near to the best, at most so many modes in all, is compared with it on all blocks.
-RIVAL_NATS = 100.0
+COMPARED_NATS = 100.0
 MOST_REFINED = 2
 # A rival that lacks less than this in log mass holds a share of the posterior worth drawing from: 0.7 % at the least.
 SHARED_NATS = 5.0
@@ -167,7 +167,7 @@ def fit_posterior(
         coarse = CoarseModel.of(blocks, *blocks.forward.basis(absorbing, blocks.allowed))
     candidates = compare_starts(blocks, coarse, starts, progress)
     rivals = _rivals(candidates)
-    fractions = [atom_fractions(rival.data, rival.latents) for rival in rivals]
+    fractions = [fractions_at(rival.data, rival.latents) for rival in rivals]
     refined = _alike([_refined(blocks, *pair) for pair in zip(rivals, fractions, strict=True)])
     model = flat_model(refined[0].data)
     with compiling(model, refined[0].data) as programs:
@@ -205,7 +205,7 @@ def fit_posterior(
             mode,
             modes,
             absorbed,
-            atom_fractions(around.data, candidate.latents),
+            fractions_at(around.data, candidate.latents),
         )
         for around, mode, absorbed, candidate in zip(refined, found, fractions, settled, strict=True)
     ]
@@ -215,7 +215,7 @@ def fit_posterior(
 
 
 def _sharing(
-    settled: list[Candidate], whole: list[FittedPosterior], best: int, phases: tuple[Phase, ...]
+    settled: list[ModeCandidate], whole: list[FittedPosterior], best: int, phases: tuple[Phase, ...]
 ) -> Rival | None:
     """Return the mode beside the best one, where it is another one and holds a share of the mass."""
     other = next(number for number in range(len(settled)) if number != best)
@@ -227,13 +227,13 @@ def _sharing(
     return Rival(whole[other], float(1.0 / (1.0 + np.exp(lacks))), order)
 
 
-def _rivals(candidates: list[Candidate]) -> list[Candidate]:
+def _rivals(candidates: list[ModeCandidate]) -> list[ModeCandidate]:
     """Return the best candidate and, where another one that was followed ends elsewhere, the best of these."""
     best = candidates[0]
     others = [
         c
         for c in candidates[1:]
-        if c.followed and distance(c, best) > SAME_BASIN and c.potential < RIVAL_NATS + best.potential
+        if c.followed and distance(c, best) > SAME_BASIN and c.potential < COMPARED_NATS + best.potential
     ]
     return [best, *others[: MOST_REFINED - 1]]
 
@@ -285,7 +285,7 @@ def _log_mass(data: UnmixingData, estimate: MapEstimate) -> float:
     return float(baseline + units - estimate.potential + spread)
 
 
-def _refined(blocks: Blocks, best: Candidate, fractions: FloatArray) -> _Refined:
+def _refined(blocks: Blocks, best: ModeCandidate, fractions: FloatArray) -> _Refined:
     """Refine the model around a candidate whose compositions are `fractions`."""
     basis, yields = blocks.forward.basis(fractions, blocks.allowed)
     renewed = best.data._replace(basis=basis, yields=yields, response=blocks.forward.response_uncertainty)
@@ -326,7 +326,9 @@ def _settled_points(
     return points[kept], blocks.effect(mass, shares)
 
 
-def _modes(settled: list[Candidate], others: list[Candidate], phases: tuple[Phase, ...]) -> tuple[Mode, ...]:
+def _modes(
+    settled: list[ModeCandidate], others: list[ModeCandidate], phases: tuple[Phase, ...]
+) -> tuple[Mode, ...]:
     """Compare every candidate with the best of those settled, phases that were declared alike in whatever order.
 
     Parameters
@@ -341,10 +343,10 @@ def _modes(settled: list[Candidate], others: list[Candidate], phases: tuple[Phas
     alike = _alike_declared(phases)
     endmembers = [np.asarray(compiled_spectra(c.data, c.latents)) for c in ranked]
 
-    def beside_best(of: Candidate, own: FloatArray) -> tuple[float, FloatArray]:
+    def beside_best(of: ModeCandidate, own: FloatArray) -> tuple[float, FloatArray]:
         """Distance to the best mode, and compositions with each phase where that has it, to be compared."""
         apart, order = _matched(own, endmembers[0], alike)
-        return apart, np.asarray(atom_fractions(of.data, of.latents)[np.argsort(order)])
+        return apart, np.asarray(fractions_at(of.data, of.latents)[np.argsort(order)])
 
     modes = []
     for number, (c, own) in enumerate(zip(ranked, endmembers, strict=True)):

@@ -49,7 +49,7 @@ SAME_BASIN = 0.04
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ModeCandidate:
     """One start on its way to a mode."""
 
     data: UnmixingData
@@ -101,7 +101,7 @@ class CoarseModel:
 
 def compare_starts(
     blocks: Blocks, coarse: CoarseModel, starts: list[Start], progress: Progress
-) -> list[Candidate]:
+) -> list[ModeCandidate]:
     """Descend from every start on coarse support points, then follow those that may be the best; the best first."""
     part, model, value_and_gradient = coarse.part, coarse.model, coarse.value_and_gradient
 
@@ -123,10 +123,10 @@ def compare_starts(
         begun += pool.map(run, probes, ["rotated"] * len(probes))
     lowest = min(descent.potential for descent in begun)
     scale = len(blocks.counts) / len(part.counts)
-    candidates: list[Candidate] = []
+    candidates: list[ModeCandidate] = []
     for descent in sorted(begun, key=lambda descent: descent.potential):
         latents = model.constrain(jnp.asarray(descent.z), descent.data)
-        candidate = Candidate(descent.data, latents, descent.potential * scale, followed=False)
+        candidate = ModeCandidate(descent.data, latents, descent.potential * scale, followed=False)
         followed = [other for other in candidates if other.followed]
         bound_elsewhere = any(distance(candidate, other) < SAME_BASIN for other in followed)
         if descent.potential < lowest + CLOSE_NATS and not bound_elsewhere:
@@ -134,7 +134,7 @@ def compare_starts(
                 value_and_gradient, descent.data, descent.z, descent.transform, max_iterations=300
             )
             latents = model.constrain(jnp.asarray(z), descent.data)
-            candidate = Candidate(descent.data, latents, potential * scale, followed=True)
+            candidate = ModeCandidate(descent.data, latents, potential * scale, followed=True)
         candidates.append(candidate)
     return sorted(candidates, key=lambda candidate: candidate.potential)
 
@@ -227,6 +227,6 @@ def unit_whitening(data: UnmixingData, units: FloatArray, information: FloatArra
     return np.asarray(np.linalg.inv(np.linalg.cholesky(curvature)).T)
 
 
-def distance(first: Candidate, second: Candidate) -> float:
+def distance(first: ModeCandidate, second: ModeCandidate) -> float:
     """Largest Hellinger distance between two candidates' spectra of a phase."""
     return float(hellinger(*(np.asarray(compiled_spectra(c.data, c.latents)) for c in (first, second))).max())

@@ -38,7 +38,7 @@ _GRID = 41
 
 
 @styled
-def trend(series: Series) -> Figure:
+def trend_figure(series: Series) -> Figure:
     """Draw ln-scaled D of every reported element and pair of phases over the covariate.
 
     Parameters

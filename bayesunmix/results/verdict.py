@@ -37,7 +37,7 @@ NOTHING = "No diagnostic speaks against this result."
 EARLIER = (
     "The run was made by an earlier version, which gave no verdict: this one is read from what it recorded."
 )
-POINT = (
+POINT_ESTIMATE = (
     'Method "map" gives the mode of the posterior alone: no number has an interval, no element is tested for '
     'detection, and no diagnostic was computed from draws. Run `method = "laplace"` or "nuts" for these.'
 )
@@ -146,7 +146,7 @@ def recorded(run: Mapping[str, Any]) -> Verdict:
         return Verdict(run["verdict"], findings)
     said: list[str] = [Distrust(text) for text in run.get("problems", ())]
     if run.get("method") == "map":
-        said.append(Reservation(POINT))
+        said.append(Reservation(POINT_ESTIMATE))
     said += [Reservation(text) for text in run.get("warnings", ())]
     found = judge(said)
     return Verdict(found.level, found.findings, earlier=True)
