@@ -6,7 +6,6 @@ import dataclasses
 import re
 import runpy
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
