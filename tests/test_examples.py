@@ -168,7 +168,7 @@ def test_the_comparison_prints_both_errors_of_both_methods(capsys: pytest.Captur
 
 def test_phases_of_the_comparison_come_in_the_order_of_the_truth(simulated: SimulatedMap) -> None:
     names = example("compare_nmf_fcls.py")
-    spectra, maps = names["nmf_fcls"](simulated, 1, 0)
+    spectra, maps = names["nmf_fcls"](simulated, 0)
     assert maps.shape == simulated.truth.abundances.shape
     assert np.allclose(maps.sum(axis=2), 1.0)
     angles = np.array([[names["angle"](a, b) for b in simulated.truth.endmembers] for a in spectra])
