@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from bench import BAYESUNMIX, FINISHED, GIGABYTE, Finished, Options, Row, last_line, run_program
 
-CONFIG = Path(__file__).resolve().parents[1] / "examples" / "brg_fp_capv.toml"
+CONFIG = Path(__file__).resolve().with_suffix(".toml")
 MAP = "71GPa_subsolidus.hspy"
 
 
