@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bayesunmix.analysis.free_unmixing import FreeUnmixing, unmix_free
     from bayesunmix.analysis.segmentation import Segmentation, segment
     from bayesunmix.config.phase import Phase
+    from bayesunmix.config.priors import Priors
     from bayesunmix.core.errors import InputError
     from bayesunmix.data.image import SpectrumImage
     from bayesunmix.data.io import load
@@ -31,6 +32,7 @@ __all__ = [
     "FreeUnmixing",
     "InputError",
     "Phase",
+    "Priors",
     "Result",
     "Segmentation",
     "SpectrumImage",
@@ -51,6 +53,7 @@ _HOME = {
     "compare": "bayesunmix.analysis.comparison",
     "InputError": "bayesunmix.core.errors",
     "Phase": "bayesunmix.config.phase",
+    "Priors": "bayesunmix.config.priors",
     "Result": "bayesunmix.results.result",
     "Segmentation": "bayesunmix.analysis.segmentation",
     "SpectrumImage": "bayesunmix.data.image",

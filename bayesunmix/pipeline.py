@@ -19,6 +19,7 @@ import numpy as np
 
 from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of
 from bayesunmix.config.phase import hosts, supports_of
+from bayesunmix.config.priors import Priors
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.checkpoint import FOLDER, Stages, difference, kept_facts
 from bayesunmix.core.errors import InputError, check_flag, check_seed
@@ -60,7 +61,7 @@ def unmix(
     method: str = "nuts",
     seed: int = 0,
     progress: bool = True,
-    **tables: Mapping[str, Any],
+    **tables: Mapping[str, Any] | Priors,
 ) -> Result:
     """Unmix a map.
 
@@ -83,7 +84,7 @@ def unmix(
         Show progress: a moving bar in a terminal or notebook, lines elsewhere.
     **tables
         Any further table of the configuration file as a dictionary: ``sample``, ``map``, ``instrument``, ``xray``,
-        ``inference``, ``output``.
+        ``inference``, ``output``, ``priors``; the last as `Priors` too.
 
     Raises
     ------

@@ -38,11 +38,10 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
+from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.core.shares import NOTHING
 from bayesunmix.models.abundance import AbundancePrior, log_weights
 from bayesunmix.models.endmember import (
-    CONTINUUM_PHASE_SD,
-    CONTINUUM_SHARED_SD,
     EndmemberBasis,
     composition,
     endmember_spectra,
@@ -52,6 +51,9 @@ from bayesunmix.models.thickness import ThicknessEffect, absorption_scale, answe
 
 FloatArray = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64] | jax.Array
+
+# Widths are no arrays of the data: they are constants of its compiled programs.
+jax.tree_util.register_static(Priors)
 
 # s_k does not change when all its weights grow together; this holds their sum near 1 without a constraint.
 GAUGE_SD = 1e-3
@@ -110,6 +112,8 @@ class UnmixingData(NamedTuple):
     balance : SiteBalance
     effect : ThicknessEffect
     response : ResponseUncertainty
+    widths : Priors
+        Of the priors; fixed when a program is compiled.
     """
 
     groups: tuple[PixelGroup, ...]
@@ -122,6 +126,7 @@ class UnmixingData(NamedTuple):
     balance: SiteBalance
     effect: ThicknessEffect
     response: ResponseUncertainty = KNOWN_RESPONSE
+    widths: Priors = DEFAULT_PRIORS
 
 
 Sites = dict[str, jax.Array]
@@ -140,14 +145,15 @@ def log_ratios(data: UnmixingData, sites: Sites) -> jax.Array:
     return none.at[index].set(data.basis.ratio_sd[index] * sites["family_log_ratio"])
 
 
-def continuum_corrections(sites: Sites) -> tuple[jax.Array, jax.Array]:
+def continuum_corrections(widths: Priors, sites: Sites) -> tuple[jax.Array, jax.Array]:
     """Log corrections of the continuum, shared (knot,) and by phase (phase, knot)."""
-    return CONTINUUM_SHARED_SD * sites["continuum_shared"], CONTINUUM_PHASE_SD * sites["continuum_by_phase"]
+    shared = widths.continuum_shared_sd * sites["continuum_shared"]
+    return shared, widths.continuum_phase_sd * sites["continuum_by_phase"]
 
 
 def spectra(data: UnmixingData, sites: Sites) -> jax.Array:
     """Endmember spectra s_kc, shape (phase, energy)."""
-    corrections = continuum_corrections(sites)
+    corrections = continuum_corrections(data.widths, sites)
     change = template_change(data.response, sites["response"])
     return endmember_spectra(
         data.basis, component_weights(data, sites), log_ratios(data, sites), *corrections, change
@@ -191,7 +197,7 @@ def group_log_likelihood(group: PixelGroup, log_mixed: jax.Array, log_pi: jax.Ar
 def thickness_parameters(data: UnmixingData, sites: Sites) -> tuple[jax.Array, jax.Array]:
     """Scale lambda of the counts as a thickness, and exponent kappa of the stray signal."""
     scale = absorption_scale(data.effect, sites["absorption_scale"])
-    return scale, stray_exponent(sites["stray_exponent"])
+    return scale, stray_exponent(data.widths.stray_exponent_sd, sites["stray_exponent"])
 
 
 def log_likelihood(

@@ -175,7 +175,7 @@ def balance_slopes(a_site: FloatArray, b_site: FloatArray, atom_fractions: Float
 @Program
 def _at_mode(data: UnmixingData, sites: Sites) -> tuple[jax.Array, ...]:
     """Weights, log family ratios, shapes of the continuum, change of the templates, and spectra."""
-    continuum = continuum_shape(data.basis, *continuum_corrections(sites))
+    continuum = continuum_shape(data.basis, *continuum_corrections(data.widths, sites))
     change = template_change(data.response, sites["response"])
     return component_weights(data, sites), log_ratios(data, sites), continuum, change, spectra(data, sites)
 

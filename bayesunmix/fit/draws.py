@@ -89,7 +89,7 @@ def _reader(
         return (
             weights,
             family_counts(data.basis, weights, log_ratios(data, sites)),
-            weights[:, -1:] * continuum_shape(data.basis, *continuum_corrections(sites)),
+            weights[:, -1:] * continuum_shape(data.basis, *continuum_corrections(data.widths, sites)),
             spectra(data, sites),
             *thickness_parameters(data, sites),
             sites["response"],

@@ -296,7 +296,7 @@ def _refined(blocks: Blocks, best: Candidate, fractions: FloatArray) -> _Refined
     log_mixed = np.asarray(compiled_answered(atoms @ endmembers, atoms, effect, *parameters))
     likelihood = relative_likelihood(counts, log_mixed)
     weights = atom_weights(likelihood, n_iterations=40)
-    prior = abundance_prior(atoms, endmembers, blocks.typical_counts, blocks.matrix)
+    prior = abundance_prior(atoms, endmembers, blocks.typical_counts, blocks.matrix, blocks.widths)
     share = responsibilities(likelihood, 0.99 * weights + 0.01 / len(weights))
     old = best.data
     total = blocks.counts.sum(dtype=float)

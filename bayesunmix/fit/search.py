@@ -169,7 +169,7 @@ def _coarse(
     # Phases are not known yet: a count stands for the same mass in each.
     effect = blocks.effect()
     weights = atom_weights(relative_likelihood(blocks.counts, np.log(atoms @ start.spectra)), n_iterations=40)
-    prior = abundance_prior(atoms, start.spectra, count, blocks.matrix)
+    prior = abundance_prior(atoms, start.spectra, count, blocks.matrix, blocks.widths)
     free = np.argwhere(basis.allowed)
     total = blocks.counts.sum(dtype=float)
     regular = regular_information(basis, free, atoms, weights * total, start.spectra)
@@ -188,6 +188,7 @@ def _coarse(
         yields=yields,
         balance=blocks.balance(),
         effect=effect,
+        widths=blocks.widths,
     )
     units = np.maximum(start.weights[free[:, 0], free[:, 1]] / scale, 0.3)
     sites = sites_at(data, units, weights)

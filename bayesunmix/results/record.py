@@ -14,7 +14,6 @@ from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn
-from bayesunmix.models.thickness import STRAY_EXPONENT_SD
 from bayesunmix.results.run_facts import now, versions
 from bayesunmix.xray.spectrometer import NAMES
 
@@ -141,7 +140,7 @@ def thickness_facts(setup: Setup, fitted: FittedPosterior, draws: Draws) -> dict
         "absorption_scale_prior_sd": float(fitted.data.effect.scale_sd),
         "absorption_scale": float(scale.mean()),
         "absorption_scale_sd": float(scale.std()),
-        "stray_exponent_prior_sd": STRAY_EXPONENT_SD,
+        "stray_exponent_prior_sd": fitted.data.widths.stray_exponent_sd,
         "stray_exponent": float(exponent.mean()),
         "stray_exponent_sd": float(exponent.std()),
     }
