@@ -26,7 +26,7 @@ from espm_phantom import (
 )
 from phantom_coverage import overall_row
 
-from bayesunmix.laboratory.maps import beside_truth
+from bayesunmix.laboratory.maps import reported_intervals
 
 WORKER = Path(__file__).resolve().parent / "espm_phantom_worker.py"
 ITERATIONS = (400, 20)
@@ -61,7 +61,7 @@ def rows(options: Options) -> list[Row]:
     for name in SETTINGS:
         phantom = draw(options, name)
         result = bayesunmix_laplace(phantom, options, DECLARED["all that is absent"])
-        table = beside_truth(result, known_composition(options, name))
+        table = reported_intervals(result, known_composition(options, name))
         for quantity, plural in (("composition", "compositions"), ("partition", "partition coefficients")):
             chosen = table[table["quantity"] == quantity]
             found.append(overall_row(f"{name}: {plural} held", chosen, LEAST_COVERAGE))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from bench import Options, Row
 from phantom_coverage import phantom
 
-from bayesunmix.laboratory.maps import beside_truth, one_run
+from bayesunmix.laboratory.maps import one_run, reported_intervals
 
 if TYPE_CHECKING:
     from bayesunmix.config.run_config import RunConfig
@@ -68,7 +68,7 @@ def judge(result: Result, truth: Truth) -> Judged:
     named = dataclasses.replace(
         truth, phases=tuple(result.phases), composition=truth.composition[np.argsort(order)]
     )
-    table = beside_truth(result, named)
+    table = reported_intervals(result, named)
     table = table[(table.quantity == "composition") & table.inside.notna()]
     inside = [table[table.phase == result.phases[k]].inside.astype(bool) for k in order]
     mean = result.abundances()["mean"].transpose("y", "x", "phase").values[..., order]

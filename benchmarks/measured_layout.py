@@ -24,7 +24,7 @@ from information_bound import least_sd
 from phantom_coverage import overall_row, phantom, show
 
 from bayesunmix.laboratory.coverage import share_limits
-from bayesunmix.laboratory.maps import Findings, KeptMap, beside_truth, gathered, held_share, kept_maps
+from bayesunmix.laboratory.maps import Findings, KeptMap, gathered, held_share, kept_maps, reported_intervals
 
 if TYPE_CHECKING:
     from bayesunmix.config.run_config import RunConfig
@@ -90,7 +90,7 @@ class Look:
                 config, seed, abundances=measured_abundances(self.data), departure=remembered
             )
             result = run_image(simulated.image, config, None, seed=seed, progress=False)
-        table = beside_truth(result, simulated.truth)
+        table = reported_intervals(result, simulated.truth)
         table = with_widths(table, result, simulated, sources[0], config)
         return Findings(table, result.problems, {name: result.run[name] for name in KEPT_OF_RUN})
 

@@ -23,7 +23,7 @@ from phantom_coverage import phantom
 from wrong_model import k_factor_errors, other_table
 
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.laboratory.maps import Findings, KeptMap, beside_truth, kept_maps
+from bayesunmix.laboratory.maps import Findings, KeptMap, kept_maps, reported_intervals
 from bayesunmix.simulation.simulate import KnownComposition, simulate_map
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ class Look:
         """Return the intervals of one seed."""
         result, truth = self.run(seed)
         facts = {"level": result.verdict.level, "findings": [f.text for f in result.verdict.findings]}
-        return Findings(beside_truth(result, matched(result, truth)), result.problems, facts)
+        return Findings(reported_intervals(result, matched(result, truth)), result.problems, facts)
 
     def run(self, seed: int) -> tuple[Result, KnownComposition]:
         """Draw and unmix."""

@@ -21,7 +21,7 @@ import pandas as pd
 
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.errors import BayesUnmixWarning
-from bayesunmix.demo import compare
+from bayesunmix.demo import beside_truth
 from bayesunmix.laboratory.kept import Form, kept
 from bayesunmix.results.result import Result
 from bayesunmix.simulation.simulate import KnownComposition, Source, Truth, simulate_map
@@ -93,7 +93,7 @@ def coverage_of(
     folder
         A file for each map: the same call goes on where it was stopped.
     intervals
-        Puts the intervals of a result beside the truth; `beside_truth` when left out.
+        Puts the intervals of a result beside the truth; `reported_intervals` when left out.
     facts
         What the maps depend on, JSON-able; the configuration itself when left out.
     processes
@@ -109,7 +109,7 @@ def coverage_of(
     if isinstance(run, RunConfig):
         facts = {"configuration": str(run)} if facts is None else facts
         run = partial(one_run, run)
-    look = _Comparison(run, beside_truth if intervals is None else intervals)
+    look = _Comparison(run, reported_intervals if intervals is None else intervals)
     return gathered(kept_maps(look, seeds, folder, facts or {}, processes))
 
 
@@ -149,15 +149,15 @@ def one_run(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BayesUnmixWarning)
-        departed = None if departure is None else partial(departure, seed=seed)
+        departed = None if departure is None else lambda source: departure(source, seed)
         simulated = simulate_map(drawn or config, seed, departure=departed)
         result = run_image(simulated.image, config, None, seed=seed, progress=False)
     return result, simulated.truth
 
 
-def beside_truth(result: Result, truth: KnownComposition) -> pd.DataFrame:
+def reported_intervals(result: Result, truth: KnownComposition) -> pd.DataFrame:
     """Return the reported intervals beside the truth; of each pair of phases one order, as the other says the same."""
-    table = compare(result, truth)
+    table = beside_truth(result, truth)
     order = {name: number for number, name in enumerate(truth.phases)}
     twice = [
         quantity == "partition" and order[phase.split("/")[0]] < order[phase.split("/")[1]]
