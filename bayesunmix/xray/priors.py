@@ -97,6 +97,11 @@ class XrayPriors:
         """Return the standard deviation of a log ratio inside a family of the sample; raises as `line_strength_sd`."""
         return self._of_family("line_ratio", family)
 
+    @property
+    def axis_sd(self) -> npt.NDArray[np.float64]:
+        """Widths of gain, offset, noise and Fano factor."""
+        return np.array([self.gain_sd, self.offset_sd_keV, self.noise_sd_eV, self.fano_sd])
+
     def spectrometer_sd(self, n_bend: int, n_soft: int) -> npt.NDArray[np.float64]:
         """Return the widths in the order of `bayesunmix.xray.spectrometer.NAMES`.
 
@@ -105,10 +110,11 @@ class XrayPriors:
         n_bend, n_soft
             Knots of the energy axis, and soft partners of pile-up.
         """
-        axis = (self.gain_sd, self.offset_sd_keV, self.noise_sd_eV, self.fano_sd)
         collection = (self.collection_depth_sd_um, self.surface_collection_sd, self.escape_sd)
         piled = (*[self.soft_pile_up_sd] * n_soft, self.pile_up_sd, self.pile_up_added_sd)
-        return np.array([*axis, *[self.bend_sd_eV] * n_bend, *collection, *piled, self.bonded_k_beta_sd_eV])
+        return np.array(
+            [*self.axis_sd, *[self.bend_sd_eV] * n_bend, *collection, *piled, self.bonded_k_beta_sd_eV]
+        )
 
     def _of_family(self, what: str, family: str) -> float:
         if family not in ("K", "L", "M"):
