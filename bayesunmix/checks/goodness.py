@@ -191,7 +191,7 @@ def deviances(
     thickness: ThicknessDraws,
     segments: Segments,
     n_parameters: int,
-) -> dict[str, float]:
+) -> tuple[float, float]:
     """Poisson deviance per degree of freedom of the total spectrum, by channel, and of the held-out segments.
 
     Segments are judged by channel too, those of few counts pooled until they expect ten.
@@ -214,10 +214,7 @@ def deviances(
         if starts.size:
             pooled = (np.add.reduceat(values, starts) for values in (observed, there))
             apart, terms = apart + poisson_deviance(*pooled), terms + starts.size
-    return {
-        "deviance_per_dof_total": total / max(n_channels - n_parameters, 1),
-        "deviance_per_dof_segments": apart / max(terms, 1),
-    }
+    return total / max(n_channels - n_parameters, 1), apart / max(terms, 1)
 
 
 def total_expected(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from bayesunmix.analysis.onuma import result_onuma
-from bayesunmix.core.errors import InputError
 from bayesunmix.plot.budget import budget
 from bayesunmix.plot.compositions import compositions
 from bayesunmix.plot.fit import fit
@@ -36,12 +35,12 @@ FIGURES = {
 """Every figure by the name of its file, in the order of the report."""
 
 OPTIONAL_FIGURES = {
-    "phase_number": phase_number,
-    "misfit": misfit,
-    "mass_thickness": mass_thickness,
-    "budget": budget,
+    "phase_number": (phase_number, "phase_number"),
+    "misfit": (misfit, "unmodelled_regions"),
+    "mass_thickness": (mass_thickness, "mass_thickness"),
+    "budget": (budget, "budget"),
 }
-"""Figures of results that hold what the name says."""
+"""Figures of results whose record holds the field beside them."""
 
 
 class ResultPlots:
@@ -106,8 +105,6 @@ class ResultPlots:
         InputError
             If the number of phases was declared.
         """
-        if "phase_number" not in self._result.run:
-            raise InputError("phases", 'be "auto" for a curve over the number of phases', "was declared")
         return phase_number(self._result)
 
     def partition(self) -> Figure:

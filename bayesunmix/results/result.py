@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,18 +30,18 @@ from bayesunmix.core.errors import (
     check_path,
     shown,
 )
-from bayesunmix.core.output_folder import check_unchanged, settle, without_checksum
+from bayesunmix.core.output_folder import check_unchanged, settle
 from bayesunmix.data.masks import flagged_of
 from bayesunmix.results.budget_table import budget_table
-from bayesunmix.results.saved import damage, renewed
+from bayesunmix.results.record import DamagedError, RunRecord
+from bayesunmix.results.saved import check_tree
 from bayesunmix.results.tables import BY_ATOMS, BY_WEIGHT, STATED, composition_table
-from bayesunmix.results.verdict import Verdict, recorded
-
-if TYPE_CHECKING:
-    pass
+from bayesunmix.results.verdict import Verdict
 
 # Elements of an exchange coefficient where none are named.
 FIRST, SECOND = "Fe", "Mg"
+# What a result keeps of its tables.
+_TABLES = ("_summaries", "_partitions")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,12 +53,18 @@ class Result:
     tree
         Groups ``posterior`` (chain, draw, phase, element), ``sample_stats``, ``constant_data``, ``maps``,
         ``endmembers``, ``fit`` and ``lines``; what ``posterior.nc`` holds.
-    run
-        Record of the run; what ``run.json`` holds.
+    record
+        Of the run; what ``run.json`` holds.
     """
 
     tree: xr.DataTree
-    run: dict[str, Any]
+    record: RunRecord
+
+    def with_record(self, record: RunRecord) -> Result:
+        """Return the same with another record of the same run; tables that have been made need not be made again."""
+        other = Result(self.tree, record)
+        vars(other).update({name: vars(self)[name] for name in _TABLES if name in vars(self)})
+        return other
 
     @property
     def posterior(self) -> xr.DataTree:
@@ -73,7 +79,7 @@ class Result:
     @property
     def supports(self) -> list[str]:
         """Phases that hold no element of the sample, declared or found: they have abundances, and no composition."""
-        return [name for name in self.phases if name in self.run.get("supports", [])]
+        return [name for name in self.phases if name in self.record.supports]
 
     @property
     def sample_phases(self) -> list[str]:
@@ -88,12 +94,12 @@ class Result:
     @property
     def level(self) -> float:
         """Probability of the intervals."""
-        return float(self.run["config"]["inference"]["level"])
+        return self.record.config.inference.level
 
     @cached_property
     def verdict(self) -> Verdict:
         """What the answer is worth: good, with reservations, or not to be trusted, and why."""
-        return recorded(self.run)
+        return self.record.judgement()
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -116,13 +122,15 @@ class Result:
 
     @property
     def _absent(self) -> dict[str, list[str]]:
-        phases = self.run["config"]["phases"]
-        return {phase["name"]: list(phase.get("absent", [])) for phase in phases}
+        return {phase.name: list(phase.absent) for phase in self.record.config.phases}
 
     @cached_property
     def chemistry(self) -> Chemistry:
         """What formulas and units take for granted: oxygen, valences, formula units; from the configuration."""
-        return Chemistry.of(self.run, self.sample_phases)
+        config = self.record.config
+        formulas = {phase.name: phase.stoichiometry for phase in config.phases if phase.stoichiometry}
+        plain = Chemistry(tuple(self.sample_phases), config.sample.oxygen, formulas)
+        return plain.changed(config.output.oxygens, config.output.ferric, config.output.valences)
 
     def composition(
         self,
@@ -161,7 +169,7 @@ class Result:
 
     def _converted(self, draws: xr.DataArray, unit: str, chemistry: Chemistry, oxygen: bool) -> xr.DataArray:
         check_oxygen_unit(check_choice("unit", unit, UNITS), chemistry.oxygen)
-        share = draw_ferric(chemistry.ferric, draws, int(self.run.get("seed", 0)))
+        share = draw_ferric(chemistry.ferric, draws, self.record.seed)
         if oxygen and unit in ("at_frac", "wt_pct"):
             draws = with_oxygen(draws, ferric=share, valences=chemistry.valences)
         return convert(draws, unit, oxygens=chemistry.basis, ferric=share, valences=chemistry.valences)
@@ -303,7 +311,7 @@ class Result:
         """
         draws = self._sample["composition"]
         chemistry = self.chemistry.changed(None, ferric, None)
-        return mg_number(draws, ferric=draw_ferric(chemistry.ferric, draws, int(self.run.get("seed", 0))))
+        return mg_number(draws, ferric=draw_ferric(chemistry.ferric, draws, self.record.seed))
 
     def sites(
         self, formulas: Mapping[str, str] | None = None, *, ferric: FerricShare | None = None
@@ -336,7 +344,7 @@ class Result:
                 must = f"name phases of the result: {', '.join(self.sample_phases)}"
                 raise InputError("formulas", must, f"holds {shown(name)}")
         draws = self._sample["composition"]
-        share = draw_ferric(chemistry.ferric, draws, int(self.run.get("seed", 0)))
+        share = draw_ferric(chemistry.ferric, draws, self.record.seed)
         about: dict[str, Any] = {"valences": chemistry.valences}
         table = site_table(draws, given, self._absent, self.level, ferric=share, **about)
         unseen = {
@@ -379,7 +387,7 @@ class Result:
         InputError
             If no bulk composition is given, or it names what is not declared.
         """
-        given = self.run["config"].get("sample", {}).get("bulk_wt_pct") if bulk is None else bulk
+        given = self.record.config.sample.bulk_wt_pct if bulk is None else bulk
         if given is None:
             raise InputError("bulk", "be given here or as `sample.bulk_wt_pct`", "is not")
         checked = check_bulk(given, self.elements, "bulk")
@@ -391,7 +399,7 @@ class Result:
             checked,
             self.level,
             oxygen=chemistry.oxygen == "stoichiometry",
-            ferric=draw_ferric(chemistry.ferric, draws, int(self.run.get("seed", 0))),
+            ferric=draw_ferric(chemistry.ferric, draws, self.record.seed),
             valences=chemistry.valences,
         )
 
@@ -422,7 +430,8 @@ class Result:
 
     def identifiability(self) -> pd.DataFrame:
         """Return what pins every composition; columns as in `bayesunmix.checks.identifiability`."""
-        return pd.DataFrame(self.run.get("identifiability", {}).get("compositions", []))
+        found = self.record.identifiability
+        return pd.DataFrame([asdict(entry) for entry in found.compositions] if found else [])
 
     def mass_thickness(self) -> pd.DataFrame:
         """Mass thickness of the whole map and of each phase's pure pixels, in µg/cm2; maps are in ``tree["maps"]``.
@@ -432,9 +441,10 @@ class Result:
         InputError
             If the run had no zeta-factors.
         """
-        if "mass_thickness" not in self.run:
+        found = self.record.mass_thickness
+        if found is None:
             raise InputError("xray.zeta_factors", "be given for a mass thickness", "were not")
-        return pd.DataFrame(self.run["mass_thickness"]["table"])
+        return pd.DataFrame([row.model_dump() for row in found.table])
 
     def diagnostics(self) -> pd.DataFrame:
         """Convergence of every reported quantity: R-hat, bulk and tail effective sample size."""
@@ -459,7 +469,8 @@ class Result:
 
     def flagged_mask(self) -> npt.NDArray[np.bool_]:
         """Places (y, x) that the run flagged, as a mask that leaves them out of the next: ``image.masked(...)``."""
-        return flagged_of(self.tree["maps"].to_dataset(), self.run)
+        found = self.record.unmodelled_regions
+        return flagged_of(self.tree["maps"].to_dataset(), found.threshold if found else None)
 
     plot = Attached()
     """Figures: maps(), segmentation(), spectra(), compositions(), partition(), fit(); `bayesunmix.plot.ResultPlots`."""
@@ -474,7 +485,7 @@ class Result:
         from bayesunmix.core.rounding import composition_text
 
         shares = self.abundances()["mean"].mean(["y", "x"]).values
-        lines = [f"Result: {len(self.phases)} phases, {len(self.elements)} elements, {self.run['method']}"]
+        lines = [f"Result: {len(self.phases)} phases, {len(self.elements)} elements, {self.record.method}"]
         table = self.summary()
         for name, share in zip(self.phases, shares, strict=True):
             if name in self.supports:
@@ -505,14 +516,17 @@ def open_result(folder: str | Path) -> Result:
             raise InputError("DIR", "be the output folder of a finished run", f'"{path}" holds no {name}')
     try:
         tree = xr.open_datatree(path / "posterior.nc", engine="h5netcdf").load()
-        run: Any = renewed(json.loads((path / "run.json").read_text(encoding="utf-8")))
+        plain: Any = json.loads((path / "run.json").read_text(encoding="utf-8"))
         tree.close()
     except Exception as error:  # a damaged file can make its readers stumble anywhere
         raise InputError(
             "DIR", "be the output folder of a finished run", f'"{path}" cannot be read: {error}'
         ) from error
-    wrong = damage(tree, run)
-    if wrong:
-        raise InputError("DIR", "be the output folder of a finished run", f'"{path}" is damaged: {wrong}')
-    check_unchanged("DIR", path, run)
-    return Result(tree, without_checksum(run))
+    try:
+        record = RunRecord.of(plain)
+        check_tree(tree, record)
+    except DamagedError as error:
+        got = f'"{path}" is damaged: {error}'
+        raise InputError("DIR", "be the output folder of a finished run", got) from None
+    check_unchanged("DIR", path, plain)
+    return Result(tree, record)
