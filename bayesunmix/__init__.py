@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from bayesunmix.analysis.comparison import compare
     from bayesunmix.analysis.free_unmixing import FreeUnmixing, unmix_free
     from bayesunmix.analysis.segmentation import Segmentation, segment
+    from bayesunmix.chemistry.units import convert, with_oxygen
     from bayesunmix.config.phase import Phase
     from bayesunmix.core.errors import InputError
+    from bayesunmix.core.rounding import interval_text
     from bayesunmix.data.image import SpectrumImage
     from bayesunmix.data.io import load
     from bayesunmix.door import inspect, prepare
@@ -36,7 +38,9 @@ __all__ = [
     "SpectrumImage",
     "__version__",
     "compare",
+    "convert",
     "inspect",
+    "interval_text",
     "load",
     "open_result",
     "prepare",
@@ -44,6 +48,7 @@ __all__ = [
     "simulate",
     "unmix",
     "unmix_free",
+    "with_oxygen",
 ]
 
 _HOME = {
@@ -60,7 +65,10 @@ _HOME = {
     "prepare": "bayesunmix.door",
     "segment": "bayesunmix.analysis.segmentation",
     "unmix": "bayesunmix.pipeline",
+    "convert": "bayesunmix.chemistry.units",
+    "interval_text": "bayesunmix.core.rounding",
     "unmix_free": "bayesunmix.analysis.free_unmixing",
+    "with_oxygen": "bayesunmix.chemistry.units",
 }
 
 # What draws, writes and shows objects that are made in the layers below it.
@@ -75,14 +83,17 @@ attach(
 )
 attach(
     "Result",
+    tables="bayesunmix.results.result_tables:ResultTables",
     plot="bayesunmix.plot:ResultPlots",
     save="bayesunmix.report.files:save_result",
     onuma="bayesunmix.analysis.onuma:result_onuma",
+    paper_tables="bayesunmix.report.paper:paper_tables",
     _repr_html_="bayesunmix.report.page:result_html",
 )
 attach("Verdict", _repr_html_="bayesunmix.report.page:verdict_notebook_html")
 attach(
     "Comparison",
+    tables="bayesunmix.analysis.comparison_tables:ComparisonTables",
     plot="bayesunmix.plot.comparison:comparison",
     save="bayesunmix.report.comparison_files:save_comparison",
 )

@@ -82,7 +82,7 @@ def compare(result: Result, truth: KnownComposition) -> pd.DataFrame:
         for row in summary.itertuples()
         if states[row.phase, row.element] != ABSENT
     ]
-    for row in result.partition_table().itertuples():
+    for row in result.tables.partition().itertuples():
         declared = ABSENT in (states[row.numerator, row.element], states[row.denominator, row.element])
         if not declared and row.kind in ("interval", "point", "upper", "lower"):
             rows.append(_partition_row(row, truth))

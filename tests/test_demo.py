@@ -55,7 +55,10 @@ def answer(truth: Truth, *, wrong: str = "", point: bool = False) -> Any:  # noq
     ratios = ["element", "numerator", "denominator", "median", "lower", "upper", "kind"]
     summary, partition = pd.DataFrame(compositions, columns=columns), pd.DataFrame(partitions, columns=ratios)
     return types.SimpleNamespace(
-        summary=lambda: summary, partition_table=lambda: partition, level=0.95, diagnostics_failed=()
+        summary=lambda: summary,
+        tables=types.SimpleNamespace(partition=lambda: partition),
+        level=0.95,
+        diagnostics_failed=(),
     )
 
 

@@ -121,7 +121,7 @@ def result() -> Result:
 
 @pytest.mark.slow
 def test_intervals_hold_the_true_mass_thickness(result: Result) -> None:
-    table = result.mass_thickness().set_index("where")
+    table = result.tables.mass_thickness().set_index("where")
     assert list(table.index) == [WHOLE_MAP, "Brg", "Fp"]
     assert ((table["lower"] < MEAN_UG_CM2) & (MEAN_UG_CM2 < table["upper"])).all()
     # The factors given are the true ones: what is left is counting, well below their 3 %.
@@ -161,11 +161,11 @@ def test_twice_the_dose_halves_the_mass_thickness(result: Result) -> None:
         )
     columns = ["mean", "sd", "lower", "upper"]
     np.testing.assert_allclose(
-        twice.mass_thickness()[columns], result.mass_thickness()[columns] / 2, rtol=1e-6
+        twice.tables.mass_thickness()[columns], result.tables.mass_thickness()[columns] / 2, rtol=1e-6
     )
     np.testing.assert_array_equal(twice.summary()["mean"], result.summary()["mean"])
     assert twice.run["mass_thickness"]["electrons_per_pixel"] == pytest.approx(2 * ELECTRONS)
-    said = f"zeta-factors give a mass thickness of {twice.mass_thickness()['mean'][0]:.3g} µg/cm²"
+    said = f"zeta-factors give a mass thickness of {twice.tables.mass_thickness()['mean'][0]:.3g} µg/cm²"
     assert any(said in warning for warning in twice.run["warnings"])
     assert not any("zeta-factors give" in warning for warning in result.run["warnings"])
 
@@ -174,7 +174,7 @@ def test_twice_the_dose_halves_the_mass_thickness(result: Result) -> None:
 def test_it_is_in_the_files(result: Result, tmp_path: Path) -> None:
     folder = result.save(tmp_path / "out")
     again = open_result(folder)
-    np.testing.assert_allclose(again.mass_thickness()["mean"], result.mass_thickness()["mean"])
+    np.testing.assert_allclose(again.tables.mass_thickness()["mean"], result.tables.mass_thickness()["mean"])
     assert (folder / "figures" / "mass_thickness.png").is_file()
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert 'id="mass_thickness"' in page
@@ -362,7 +362,7 @@ def test_without_zeta_factors_there_is_none() -> None:
     result = unmixed(xray={}, inference={"starts": 1, "draws": 10})
     assert "mass_thickness_mean" not in result.tree["maps"].dataset
     with pytest.raises(InputError, match=r"`xray.zeta_factors` must be given for a mass thickness"):
-        result.mass_thickness()
+        result.tables.mass_thickness()
 
 
 @pytest.mark.parametrize("shape", [(6, 8), (1, 7), (7, 1), (1, 1), (40, 3)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -84,6 +84,19 @@ LINES: list[tuple[str, str, float, float]] = [
 
 
 @dataclass
+class Tables:
+    """Tables that figures and report ask of a result."""
+
+    made: dict[str, pd.DataFrame]
+
+    def composition(self) -> pd.DataFrame:
+        return self.made["composition"]
+
+    def partition(self) -> pd.DataFrame:
+        return self.made["partition"]
+
+
+@dataclass
 class StandIn:
     """What figures and report use of a result."""
 
@@ -93,7 +106,7 @@ class StandIn:
     level: float
     run: dict[str, Any]
     said: tuple[str, ...]
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    tables: Tables
 
     @property
     def verdict(self) -> Verdict:
@@ -108,13 +121,10 @@ class StandIn:
         return [name for name in self.phases if name not in self.supports]
 
     def summary(self) -> pd.DataFrame:
-        return self.tables["composition"]
-
-    def partition_table(self) -> pd.DataFrame:
-        return self.tables["partition"]
+        return self.tables.made["composition"]
 
     def diagnostics(self) -> pd.DataFrame:
-        return self.tables["diagnostics"]
+        return self.tables.made["diagnostics"]
 
 
 def synthetic_result(
@@ -164,7 +174,7 @@ def synthetic_result(
         "partition": _partition_table(posterior, composition, names),
         "diagnostics": _diagnostics(rng, names, method),
     }
-    return StandIn(tree, names, ELEMENTS, 0.95, _run(names, method), said, tables)
+    return StandIn(tree, names, ELEMENTS, 0.95, _run(names, method), said, Tables(tables))
 
 
 def _posterior(rng: np.random.Generator, truth: dict[str, list[float | None]], draws: int) -> xr.Dataset:
@@ -535,7 +545,7 @@ def test_every_line_that_stands_out_is_named_and_no_other(result: StandIn) -> No
 def test_an_element_that_was_not_detected_is_not_named(result: StandIn) -> None:
     table = result.summary().copy()
     table.loc[(table["phase"] == "Fp") & (table["element"] == "Fe"), "detected"] = "false"
-    other = dataclasses.replace(result, tables=result.tables | {"composition": table})
+    other = dataclasses.replace(result, tables=Tables(result.tables.made | {"composition": table}))
     axes = FIGURES["spectra"](other).axes  # type: ignore[arg-type]
     named = [{text.get_text().strip() for text in panel.texts} for panel in axes]
     assert ["Fe Kα" in names for names in named] == [True, False, True]
@@ -587,7 +597,7 @@ def test_composition_shows_points_bounds_and_nothing_for_what_is_declared_absent
 
 def test_points_without_intervals_are_drawn_alone(result: StandIn) -> None:
     table = result.summary().assign(lower=np.nan, upper=np.nan, upper_bound=np.nan)
-    point = dataclasses.replace(result, tables=result.tables | {"composition": table})
+    point = dataclasses.replace(result, tables=Tables(result.tables.made | {"composition": table}))
     axes = FIGURES["compositions"](point).axes[0]  # type: ignore[arg-type]
     assert {line.get_marker() for line in axes.lines} == {"o"}
     assert "not detected" in [text.get_text() for text in axes.texts]
@@ -597,7 +607,7 @@ def test_partition_draws_intervals_and_both_kinds_of_bounds(result: StandIn) -> 
     figure = FIGURES["partition"](result)  # type: ignore[arg-type]
     pairs = phase_pairs(result)  # type: ignore[arg-type]
     assert pairs == [("Fp", "Brg"), ("CaPv", "Brg"), ("CaPv", "Fp")]
-    table = result.partition_table().set_index(["numerator", "denominator"])
+    table = result.tables.partition().set_index(["numerator", "denominator"])
     for axes, pair in zip(figure.axes, pairs, strict=True):
         kinds = table.loc[[pair], "kind"].value_counts()
         markers = [line.get_marker() for line in axes.lines]

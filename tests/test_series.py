@@ -177,7 +177,7 @@ def test_a_printed_comparison_says_what_differs(comparison: Comparison) -> None:
     assert said[0] == "Comparison of 4 results: a, b, c, d"
     differ = [line.strip() for line in said if " over " in line and line.strip().startswith("D(")]
     assert any(line.startswith("D(CaPv/Brg) of Nd, a over d: ") for line in differ)
-    table = comparison.partition_ratios()
+    table = comparison.tables.partition_ratios()
     table = table[(table["kind"] == "interval") & (table["numerator"] == "CaPv")]
     apart = int(((table["ratio_lower"] > 1.0) | (table["ratio_upper"] < 1.0)).sum())
     assert f"  Ratios of partition coefficients whose 95 % interval excludes 1: {apart}" in said

@@ -323,7 +323,7 @@ def _table(
     charges: Mapping[str, int],
     coordination: int,
 ) -> pd.DataFrame:
-    ratios = result.partition_table()
+    ratios = result.tables.partition()
     pair = (ratios["numerator"] == numerator) & (ratios["denominator"] == denominator)
     ratios = ratios[pair].set_index("element")
     rows = []

@@ -86,7 +86,7 @@ class Goodness:
 
     deviance_per_dof_total: float | None = None
     deviance_per_dof_segments: float | None = None
-    deviance_per_dof_by_segment: tuple[float | None, ...] = ()
+    deviance_per_dof_by_segment: tuple[float | None, ...] | None = None
     residuals: ResidualScan | None = None
 
 

@@ -86,7 +86,7 @@ class ResultPlots:
         InputError
             If the run had no zeta-factors.
         """
-        self._result.mass_thickness()
+        self._result.tables.mass_thickness()
         return mass_thickness(self._result)
 
     def budget(self) -> Figure:

@@ -101,7 +101,7 @@ Place = tuple[str, float, float, float]
 
 
 def _composition_rows(comparison: Comparison, phase: str) -> dict[tuple[str, str], Place]:
-    table = comparison.compositions()
+    table = comparison.tables.compositions()
     kinds = {"true": "interval", "false": "upper"}
     return {
         (str(row.element), str(row.result)): (
@@ -115,7 +115,7 @@ def _composition_rows(comparison: Comparison, phase: str) -> dict[tuple[str, str
 
 
 def _pair_rows(comparison: Comparison, numerator: str, denominator: str) -> dict[tuple[str, str], Place]:
-    table: pd.DataFrame = comparison.partitions()
+    table: pd.DataFrame = comparison.tables.partitions()
     chosen = table[(table["numerator"] == numerator) & (table["denominator"] == denominator)]
     return {
         (str(row.element), str(row.result)): (str(row.kind), row.median, row.lower, row.upper)

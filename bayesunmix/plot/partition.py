@@ -92,7 +92,7 @@ def phase_pairs(result: Result) -> list[tuple[str, str]]:
 
 def table_rows(result: Result) -> dict[tuple[str, str, str], Any]:
     """Return the rows of the partition table by element, numerator and denominator."""
-    table = result.partition_table()
+    table = result.tables.partition()
     return {
         (str(row.element), str(row.numerator), str(row.denominator)): row
         for row in table.itertuples(index=False)

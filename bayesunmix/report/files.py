@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -101,7 +102,7 @@ def write_result(result: Result, folder: Path) -> Result:
 
 def _amended(result: Result, **fields: object) -> Result:
     """Return the result with some fields of its record replaced."""
-    return result.with_record(result.record.model_copy(update=fields))
+    return dataclasses.replace(result, record=result.record.model_copy(update=fields))
 
 
 def _numbers(result: Result) -> list[Step]:
@@ -109,11 +110,11 @@ def _numbers(result: Result) -> list[Step]:
     units = [unit for unit in result.record.config.output.units if unit != "at_frac"]
     tables: dict[str, Callable[[], pd.DataFrame]] = {
         "composition.csv": result.summary,
-        "partition.csv": result.partition_table,
+        "partition.csv": result.tables.partition,
         **{f"composition_{unit}.csv": partial(result.summary, unit) for unit in units},
     }
     if "budget" in result.tree:
-        tables["uncertainty_budget.csv"] = result.uncertainty_budget
+        tables["uncertainty_budget.csv"] = result.tables.uncertainty_budget
     return [
         *(Step(f"`{name}`", partial(_write_table, name, table)) for name, table in tables.items()),
         Step(POSTERIOR, partial(_write_posterior, result)),

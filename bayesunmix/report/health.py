@@ -203,7 +203,9 @@ def _deviance_check(fit: Goodness | None) -> list[Check]:
         return []
     total = fit.deviance_per_dof_total
     known = [
-        value for value in (fit.deviance_per_dof_segments, *fit.deviance_per_dof_by_segment) if _finite(value)
+        value
+        for value in (fit.deviance_per_dof_segments, *(fit.deviance_per_dof_by_segment or ()))
+        if _finite(value)
     ]
     found = f"{total:.2f} for the whole map"
     if known:

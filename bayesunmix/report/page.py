@@ -71,15 +71,15 @@ def write_report(directory: Path, formats: Sequence[str] = ("png", "pdf")) -> Pa
     Path
         The file ``report.html`` in that folder; the figures are in ``figures/``, the tables in ``tables/``.
     """
-    from bayesunmix.results.result import open_result
+    from bayesunmix.results.result import Result, open_result
 
     directory = Path(directory)
     result = open_result(directory)
     steps = picture_steps(result, formats)
     warnings = without(result.record.warnings, steps)
-    result = result.with_record(result.record.model_copy(update={"warnings": tuple(warnings)}))
+    record = result.record.model_copy(update={"warnings": tuple(warnings)})
     before = names_of(directory)
-    failed = take(picture_steps(result, formats), directory)
+    failed = take(picture_steps(Result(result.tree, record), formats), directory)
     amend_record(directory, [*warnings, *sentences(failed)], set(names_of(directory)) - set(before))
     return _page_of(failed, directory)
 
@@ -311,7 +311,7 @@ def _mass_thickness(result: Result, pictures: dict[str, bytes]) -> str:
     """Section on the mass thickness, empty for a run without zeta-factors."""
     if "mass_thickness" not in pictures:
         return ""
-    table = result.mass_thickness()
+    table = result.tables.mass_thickness()
     body = [
         [
             row.where if row.where == WHOLE_MAP else f"pure {row.where}",

@@ -96,23 +96,23 @@ def assemble(run: Finished) -> Result:
         budget=None if budget is None else parts.Budget(sources=tuple(SOURCES), order=ORDER),
         mass_thickness=None if thickness is None else _mass_thickness_part(run, thickness),
     )
-    # What is said of a result is said of its tables, too: they are made of the record before the judgement.
-    result = Result(xr.DataTree.from_dict(groups), record(run, found))
-    result = result.with_record(with_convergence(result.record, result.diagnostics()))
+    # The result is judged by its tables, too: they are made before anything is said of it.
+    unjudged = Result(xr.DataTree.from_dict(groups), record(run, found))
+    computed = with_convergence(unjudged.record, unjudged.diagnostics())
     said = everything_said(
         Evidence(
             setup=setup,
             config=config,
             fitted=run.fitted,
             robust=run.robust,
-            record=result.record,
+            record=computed,
             misfit=misfit,
-            summary=result.summary(),
+            summary=unjudged.summary(),
             budget=budget,
             mass_thickness=None if thickness is None else contradiction(thickness, setup.forward),
         )
     )
-    return result.with_record(result.record.with_judgement(judge(said), said))
+    return Result(unjudged.tree, computed.with_judgement(judge(said), said))
 
 
 def _judged(run: Finished) -> _Fit:

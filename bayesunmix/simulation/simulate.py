@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.config.settings import DEFAULT_STRAY_SHARE, SimulateConfig
+from bayesunmix.config.settings import DEFAULT_STRAY_SHARE, SimulateConfig, SimulatedPhase
 from bayesunmix.core.errors import InputError
 from bayesunmix.core.memory import check_simulation
 from bayesunmix.data.acquisition import Acquisition
@@ -30,7 +30,7 @@ from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.forward.line_table import line_table
 from bayesunmix.forward.quantify import THINNEST
 from bayesunmix.forward.spectra import THICKNESS_GRID, Film
-from bayesunmix.simulation.phantom import grain_layout, smooth_field
+from bayesunmix.simulation.phantom import grain_layout, phantom_config, smooth_field
 from bayesunmix.xray import (
     Detector,
     LineTable,
@@ -42,6 +42,19 @@ from bayesunmix.xray import (
 )
 from bayesunmix.xray.absorption import oxygen_per_cation
 from bayesunmix.xray.response import STRAIGHT, TYPICAL_RESOLUTION_EV
+
+__all__ = [
+    "KnownComposition",
+    "SimulateConfig",
+    "SimulatedMap",
+    "SimulatedPhase",
+    "Source",
+    "Truth",
+    "grain_layout",
+    "load_truth",
+    "phantom_config",
+    "simulate_map",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
