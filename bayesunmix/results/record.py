@@ -147,6 +147,8 @@ class RunRecord(Part):
             return cls.model_validate_json(json.dumps(upgraded(plain)))
         except ValidationError as error:
             raise DamagedError(_said(error.errors(include_url=False))) from None
+        except RecursionError:
+            raise DamagedError(_UNREADABLE) from None
 
 
 def schema() -> dict[str, Any]:
@@ -160,6 +162,7 @@ def write_schema(path: Path) -> None:
     path.write_text(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+_UNREADABLE = "run.json holds what cannot be read"
 # What a value of each kind is called; what is not here is said in the library's words.
 _KINDS = {
     "float_type": "a number",
@@ -179,6 +182,8 @@ _KINDS = {
 def _said(errors: list[ErrorDetails]) -> str:
     """Say in a few words what is wrong first."""
     error = errors[0]
+    if error["type"] == "json_invalid":
+        return _UNREADABLE
     kind, place, context = error["type"], error["loc"], error.get("ctx", {})
     if place and place[-1] == "[key]":
         return f"{_of(place[:-2])} has an unknown {place[-2]}"
