@@ -276,7 +276,7 @@ def test_files_that_are_none(tmp_path: Path, content: bytes) -> None:
 CHANGES: list[dict[str, Any]] = [
     {"overlap": {"share": 0.2, "nats_per_block": 0.0}},
     {"supports": ["A"]},
-    {"findings": []},
+    {"verdict": "reservations"},
     {"fit": {"deviance_per_dof_total": 9.0}},
     {"warnings": ["another sentence"]},
 ]

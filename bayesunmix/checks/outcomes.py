@@ -110,7 +110,7 @@ class UnmodelledRegions:
 
     threshold: float
     regions: tuple[Region, ...]
-    false_alarm: float = float("nan")
+    false_alarm: float | None = None
     spread: float = 1.0
     largest: float | None = None
 
@@ -204,7 +204,7 @@ class NonIdentifiable:
 
     phase: str
     other: str
-    share: float = float("nan")
+    share: float
     weakly_pinned_by: tuple[str, ...] = ()
 
 

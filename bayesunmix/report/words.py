@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,7 +127,7 @@ def misfit_words(found: UnmodelledRegions) -> tuple[str, list[str]]:
     opening = (
         f"{_number_word(len(regions))} {'place is' if len(regions) == 1 else 'places are'} no mixture of the declared "
         f"phases. The threshold of {found.threshold:.2g} sigma is passed anywhere by "
-        f"{100 * found.false_alarm:g} of 100 maps without fault."
+        f"{100 * (found.false_alarm or math.nan):g} of 100 maps without fault."
     )
     if spread > _WIDE_SPREAD:
         opening += (

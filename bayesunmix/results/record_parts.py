@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Pair = tuple[float, float]
-NAN = float("nan")
 
 
 class Part(BaseModel):
@@ -270,11 +269,11 @@ class MassThicknessRow(Part):
     where: str
     unit: str
     mean: float
-    sd: float = NAN
-    median: float = NAN
+    sd: float | None = None
+    median: float | None = None
     lower: float
     upper: float
-    level: float = NAN
+    level: float | None = None
 
 
 class MassThickness(Part):
