@@ -94,11 +94,11 @@ attach("Verdict", _repr_html_="bayesunmix.report.page:verdict_notebook_html")
 attach(
     "Comparison",
     tables="bayesunmix.analysis.comparison_tables:ComparisonTables",
-    plot="bayesunmix.plot.comparison:comparison",
+    plot="bayesunmix.plot.comparison:comparison_figure",
     save="bayesunmix.report.comparison_files:save_comparison",
 )
-attach("Series", plot="bayesunmix.plot.trend:trend")
-attach("Onuma", plot="bayesunmix.plot.onuma:onuma")
+attach("Series", plot="bayesunmix.plot.trend:trend_figure")
+attach("Onuma", plot="bayesunmix.plot.onuma:onuma_figure")
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - each name has its own type, declared above

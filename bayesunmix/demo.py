@@ -58,14 +58,14 @@ def run_demo(out: Path, method: str, seed: int, overwrite: bool) -> Result:
     with Reporter().stage("simulation", said=False):
         simulated = simulate_map(config, seed)
     result = run_image(simulated.image, config, out, seed=seed, overwrite=overwrite, resume=False)
-    table = compare(result, simulated.truth)
+    table = beside_truth(result, simulated.truth)
     table.to_csv(out / "truth.csv", index=False)
     amend_record(out, None, ["truth.csv"])
     show(table, result.level, console)
     return result
 
 
-def compare(result: Result, truth: KnownComposition) -> pd.DataFrame:
+def beside_truth(result: Result, truth: KnownComposition) -> pd.DataFrame:
     """Return every composition and partition coefficient of a run beside its truth.
 
     Returns

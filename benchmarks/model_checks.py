@@ -22,7 +22,7 @@ from grown_phantom import ZONED, Departures, GrownMap, grow, measured_abundances
 from kept_maps import Looked, kept_maps
 from phantom_coverage import gathered, phantom
 
-from bayesunmix.checks.regions import Region
+from bayesunmix.checks.regions import MapRegion
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.results.result import Result
 
@@ -115,7 +115,7 @@ def found_grain(grown: GrownMap, result: Result) -> bool:
     )
 
 
-def _regions(result: Result) -> tuple[Region, ...]:
+def _regions(result: Result) -> tuple[MapRegion, ...]:
     """Return what no mixture of the phases explains."""
     found = result.record.unmodelled_regions
     return () if found is None else found.regions

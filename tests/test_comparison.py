@@ -120,10 +120,10 @@ def test_a_difference_that_is_there_is_found(made_result: Maker) -> None:
 
 
 def lost(seed: int, phase: int) -> FloatArray:
-    """Draw amounts in one phase of which U is not detected: a normal around nothing, cut at zero."""
+    """Draw amounts in one phase of which U is not detected: a normal around nothing, truncated at zero."""
     amounts = drawn(TRUE, 0.02, seed)
-    cut = truncnorm(0.0, np.inf, 0.0, 1e-3).rvs(SHAPE, random_state=np.random.default_rng(seed))
-    amounts[:, :, phase, 3] = cut
+    truncated = truncnorm(0.0, np.inf, 0.0, 1e-3).rvs(SHAPE, random_state=np.random.default_rng(seed))
+    amounts[:, :, phase, 3] = truncated
     return amounts
 
 

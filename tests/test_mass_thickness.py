@@ -28,7 +28,7 @@ from bayesunmix.results.mass_thickness import (
     UNIT,
     contradiction,
     electrons_per_pixel,
-    mass_per_count,
+    mass_per_count_draws,
     mass_thickness,
 )
 from bayesunmix.results.record import RunRecord
@@ -222,7 +222,7 @@ def weights_of(
 
 def test_mass_per_count_is_the_definition_of_zeta(forward: ForwardModel) -> None:
     draws, yields = weights_of(forward, np.zeros(3), (1, 2))
-    found = mass_per_count(draws, yields, forward, np.array([PHASES["Brg"]]), ELECTRONS)
+    found = mass_per_count_draws(draws, yields, forward, np.array([PHASES["Brg"]]), ELECTRONS)
     # A trace of the counts of Mg K, 0.35 keV above the fitted range's end, lies outside it.
     np.testing.assert_allclose(found * draws.total, MEAN_UG_CM2, rtol=2e-3)
 
@@ -235,7 +235,7 @@ def test_intervals_hold_as_often_as_they_say(forward: ForwardModel) -> None:
     held = 0
     for _ in range(n):
         draws, yields = weights_of(forward, rng.normal(0.0, forward.calibration_sd), shape)
-        found = mass_per_count(draws, yields, forward, absorbing, ELECTRONS, calibration) * draws.total
+        found = mass_per_count_draws(draws, yields, forward, absorbing, ELECTRONS, calibration) * draws.total
         lower, upper = np.quantile(found, [0.025, 0.975])
         held += lower < MEAN_UG_CM2 < upper
     assert abs(held / n - 0.95) < 4 * np.sqrt(0.95 * 0.05 / n)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from bayesunmix.checks.misfit import Misfit, _core, _described, _holes
-from bayesunmix.checks.regions import Region
+from bayesunmix.checks.regions import MapRegion
 from bayesunmix.core.severity import Distrust, Reservation
 from bayesunmix.inference.misfit import (
     pooled_amounts,
@@ -195,7 +195,7 @@ def test_the_core_of_a_region_is_its_own_pixels() -> None:
 
 
 def test_words_name_what_is_there() -> None:
-    region = Region(
+    region = MapRegion(
         y=54.0,
         x=53.2,
         pixels=150,

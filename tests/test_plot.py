@@ -21,11 +21,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from bayesunmix.checks.outcomes import UnmodelledRegions
-from bayesunmix.checks.regions import Region
+from bayesunmix.checks.regions import MapRegion
 from bayesunmix.plot import FIGURES, ResultPlots
 from bayesunmix.plot.fit import pearson_residuals
-from bayesunmix.plot.labels import main_lines, prominence, spread
-from bayesunmix.plot.misfit import misfit
+from bayesunmix.plot.labels import named_lines, prominence, spread
 from bayesunmix.plot.partition import phase_pairs
 from bayesunmix.plot.segmentation import label_colours
 from bayesunmix.plot.style import (
@@ -528,7 +527,7 @@ def test_the_scale_bar_keeps_clear_of_misfitting_places(result: StandIn, x: floa
     maps["misfit"] = (("y", "x"), np.full((height, width), 3.0))
     tree = result.tree.copy()
     tree["maps"] = xr.DataTree(maps)
-    region = Region(
+    region = MapRegion(
         y=0.9 * height,
         x=x * width,
         pixels=4,
@@ -566,7 +565,7 @@ def test_an_element_that_was_not_detected_is_not_named(result: StandIn) -> None:
 
 
 def test_main_lines_are_the_strongest_of_each_family_in_range(result: StandIn) -> None:
-    names = main_lines(result.tree["lines"].dataset, 1.0, 10.0)
+    names = named_lines(result.tree["lines"].dataset, 1.0, 10.0)
     assert [name.text for name in names[:3]] == ["Mg Kα", "Al Kα", "Lu Mα"]
     assert ("U Mα", 3.171) in [(name.text, name.energy_keV) for name in names]
     assert "U Lα" not in [name.text for name in names]

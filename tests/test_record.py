@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from bayesunmix.core.severity import Distrust, Reservation
 from bayesunmix.results.earlier_layouts import FORMAT, upgraded
 from bayesunmix.results.record import DamagedError, RunRecord, schema
-from bayesunmix.results.verdict import POINT, Level, judge
+from bayesunmix.results.verdict import POINT_ESTIMATE, Level, judge
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 CONFIG = {"inference": {"level": 0.95}, "phases": [{"name": "A"}]}
@@ -148,7 +148,7 @@ def test_deviances_of_each_segment_are_read() -> None:
     [
         ({}, [], "good"),
         ({"problems": ["Chains."], "warnings": ["A grain."]}, ["Chains.", "A grain."], "distrust"),
-        ({"method": "map"}, [POINT], "reservations"),
+        ({"method": "map"}, [POINT_ESTIMATE], "reservations"),
     ],
 )
 def test_a_record_without_a_verdict_gets_one(parts: dict[str, Any], texts: list[str], level: str) -> None:
@@ -167,11 +167,13 @@ def test_todays_layout_is_not_touched() -> None:
 @pytest.mark.parametrize("value", [None, 3, "x", [], [1], {}, {"x": [None]}])
 def test_odd_values_end_in_one_line_or_in_a_record(key: str, value: object) -> None:
     """Whatever an earlier version's file holds, an upgrade does not stumble over it."""
+    said = "run.json"
     try:
         RunRecord.of({**SECOND, key: value})
     except DamagedError as error:
-        assert "run.json" in str(error)
-        assert "\n" not in str(error)
+        said = str(error)
+    assert "run.json" in said
+    assert "\n" not in said
 
 
 def test_a_judgement_is_recorded_with_what_was_noted() -> None:

@@ -39,7 +39,7 @@ from bayesunmix.data.io import save
 from bayesunmix.pipeline import run_image
 from bayesunmix.report.page import report_html
 from bayesunmix.results.result import Result
-from bayesunmix.results.verdict import POINT
+from bayesunmix.results.verdict import POINT_ESTIMATE
 from bayesunmix.simulation.simulate import Truth, simulate_map
 
 SEED = 1
@@ -603,7 +603,7 @@ def test_a_point_estimate_has_no_intervals(run: Run) -> None:
     assert set(table["detected"].drop(("Fp", "Si"))) == {""}
     assert "interval" not in set(result.tables.partition()["kind"])
     assert result.verdict.level == "reservations"
-    assert result.verdict.findings[0].text == POINT
+    assert result.verdict.findings[0].text == POINT_ESTIMATE
     assert not result.problems
     page = report_html(result)
     assert "not tested for detection" in page

@@ -32,7 +32,7 @@ from bayesunmix.analysis.shared_calibration import (
     factor_keys,
     nominal_draws,
     shuffled,
-    with_factors,
+    with_common_factors,
 )
 from bayesunmix.chemistry.ratios import NOTHING, RESOLVED, amounts
 from bayesunmix.core.attached import Attached
@@ -122,7 +122,7 @@ class Comparison(CommonDraws):
     """Tables: compositions(), partitions(), composition_differences(), partition_ratios()."""
 
     plot = Attached()
-    """Compositions and partition coefficients side by side: `bayesunmix.plot.comparison.comparison`."""
+    """Compositions and partition coefficients side by side: `bayesunmix.plot.comparison.comparison_figure`."""
 
     save = Attached()
     """Write tables, figures and a page into a folder: `bayesunmix.report.comparison_files.save_comparison`."""
@@ -197,7 +197,7 @@ def compare(
         keys.append([by_element[element] for element in elements])
     factors = common_factors(keys, DRAWS, seed)
     joined = [
-        with_factors(shuffled(nominal, DRAWS, np.random.default_rng([seed, 31, r])), factor)
+        with_common_factors(shuffled(nominal, DRAWS, np.random.default_rng([seed, 31, r])), factor)
         for r, (nominal, factor) in enumerate(zip(own, factors, strict=True))
     ]
     draws = xr.DataArray(

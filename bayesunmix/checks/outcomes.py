@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bayesunmix.checks.regions import Region
+from bayesunmix.checks.regions import MapRegion
 from bayesunmix.core.severity import OVERLAP, Reservation
 
 # Nats a block from which on the overlap is told.
@@ -109,7 +109,7 @@ class UnmodelledRegions:
     """
 
     threshold: float
-    regions: tuple[Region, ...]
+    regions: tuple[MapRegion, ...]
     false_alarm: float | None = None
     spread: float = 1.0
     largest: float | None = None

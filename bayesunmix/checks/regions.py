@@ -9,7 +9,7 @@ MOST_NAMED = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Region:
+class MapRegion:
     """A place that no mixture of the phases explains.
 
     Attributes

@@ -17,16 +17,16 @@ from bayesunmix.fit.free_endmembers import FreeFitted
 from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.trust import Trust, quantity_moves
-from bayesunmix.inference.cut_normal import coordinates
 from bayesunmix.inference.density import compiled
 from bayesunmix.inference.guides import guide
 from bayesunmix.inference.importance import resample, smoothed
-from bayesunmix.inference.laplace import cut_gaussian, laplace_draws, laplace_log_density
+from bayesunmix.inference.laplace import laplace_draws, laplace_log_density, truncated_gaussian
 from bayesunmix.inference.map_estimate import ValueAndGradient, whitening
-from bayesunmix.inference.nuts import TRANSITIONS, sample_nuts
+from bayesunmix.inference.nuts import TRANSITIONS, nuts_draws
 from bayesunmix.inference.refresh import refresh
 from bayesunmix.inference.sharding import n_threads, place
 from bayesunmix.inference.svi import Variational
+from bayesunmix.inference.truncated_normal import coordinates
 
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[float], None]
@@ -75,7 +75,7 @@ class _Approximation:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def sample(
+def posterior_draws(
     fitted: FittedPosterior, config: InferenceConfig, seed: int, progress: Callable[[float], None]
 ) -> Drawn:
     """Draw from the posterior.
@@ -112,7 +112,7 @@ def _laplace(
     seed: int,
     progress: Progress,
 ) -> _Approximation:
-    estimate, positive = fitted.estimate, fitted.model.blocks["line_units"]
+    estimate, positive = fitted.estimate, fitted.model.places["line_units"]
     z = laplace_draws(
         estimate.z,
         estimate.hessian,
@@ -122,7 +122,7 @@ def _laplace(
         seed=seed,
         progress=progress,
     )[0]
-    target = cut_gaussian(estimate.z, estimate.hessian, positive)
+    target = truncated_gaussian(estimate.z, estimate.hessian, positive)
 
     def log_ratios(number: int) -> FloatArray:
         with ThreadPoolExecutor(n_threads()) as pool:
@@ -141,8 +141,8 @@ def _svi(
     seed: int,
     progress: Progress,
 ) -> _Approximation:
-    estimate, positive = fitted.estimate, fitted.model.blocks["line_units"]
-    at = coordinates(cut_gaussian(estimate.z, estimate.hessian, positive), positive)
+    estimate, positive = fitted.estimate, fitted.model.places["line_units"]
+    at = coordinates(truncated_gaussian(estimate.z, estimate.hessian, positive), positive)
     variational = Variational(fitted.model.potential, guide(config.guide), at, data)
     found = variational.fit(seed, progress)
     z, noise = variational.draws(found.parameters, _number(config), seed + 1)
@@ -223,7 +223,7 @@ def _nuts(fitted: FittedPosterior, config: InferenceConfig, seed: int, progress:
         done += iterations
         progress(min(done / total, 1.0))
 
-    nuts = sample_nuts(
+    nuts = nuts_draws(
         fitted.model.potential,
         place(fitted.data),
         fitted.estimate.z,

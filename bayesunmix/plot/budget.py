@@ -43,7 +43,7 @@ _MEANING = "share of the variance; number: relative sd"
 
 
 @styled
-def budget(result: Result) -> Figure:
+def budget_figure(result: Result) -> Figure:
     """Draw the share of each source in the variance of every number as a stacked bar.
 
     Parameters

@@ -39,7 +39,7 @@ _MOST_IN_A_LEGEND_LINE = 5
 
 
 @styled
-def comparison(comparison: Comparison) -> Figure:
+def comparison_figure(comparison: Comparison) -> Figure:
     """Draw compositions and partition coefficients of all results as forest plots with a line for each result.
 
     Parameters

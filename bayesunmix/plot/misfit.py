@@ -15,7 +15,7 @@ from bayesunmix.plot.style import INK, WIDTH_MM, new_figure, place_axes, place_c
 
 if TYPE_CHECKING:
     from bayesunmix.checks.outcomes import UnmodelledRegions
-    from bayesunmix.checks.regions import Region
+    from bayesunmix.checks.regions import MapRegion
     from bayesunmix.results.result import Result
 
 _LEFT_MM, _RIGHT_MM, _TOP_MM = 10.0, 18.0, 6.0
@@ -27,7 +27,7 @@ _BAR_HEIGHT = 0.8
 
 
 @styled
-def misfit(result: Result) -> Figure:
+def misfit_figure(result: Result) -> Figure:
     """Draw the largest standardised residual around each pixel, with flagged places outlined and numbered.
 
     A line scan, or a single spectrum, is drawn as a curve with the threshold.
@@ -93,7 +93,7 @@ def searched(result: Result) -> UnmodelledRegions:
     return found
 
 
-def _crowded_left(regions: Sequence[Region], grid: Grid) -> bool:
+def _crowded_left(regions: Sequence[MapRegion], grid: Grid) -> bool:
     """Whether places lie where the scale bar would, in the lower left, and fewer of them in the lower right."""
     height, width = grid.shape
     low = [region.x / width for region in regions if region.y > _BAR_HEIGHT * height]

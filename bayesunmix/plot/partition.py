@@ -36,7 +36,7 @@ _MOST_COLUMNS = 3
 
 
 @styled
-def partition(result: Result) -> Figure:
+def partition_figure(result: Result) -> Figure:
     """Draw the partition coefficients of every pair of phases as forest plots with a logarithmic axis.
 
         D_e = x_e(numerator) / x_e(denominator)        x: atom fraction

@@ -30,7 +30,7 @@ from bayesunmix.forward.quantify import draw_calibration
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.models.thickness import ThicknessDraws
 from bayesunmix.results import record_parts as parts
-from bayesunmix.results.doubts import Evidence, everything_said
+from bayesunmix.results.doubts import RunOutcome, everything_said
 from bayesunmix.results.finished import Finished
 from bayesunmix.results.groups import (
     COMPOSITION_DIMS,
@@ -46,7 +46,7 @@ from bayesunmix.results.mass_thickness import (
     UNIT,
     MassThickness,
     contradiction,
-    mass_per_count,
+    mass_per_count_draws,
     mass_thickness,
     nominal_mass_per_count,
 )
@@ -100,7 +100,7 @@ def assemble(run: Finished) -> Result:
     unjudged = Result(xr.DataTree.from_dict(groups), record(run, found))
     computed = with_convergence(unjudged.record, unjudged.diagnostics())
     said = everything_said(
-        Evidence(
+        RunOutcome(
             setup=setup,
             config=config,
             fitted=run.fitted,
@@ -217,7 +217,7 @@ def _mass_thickness(run: Finished, draws: Draws, electrons: float) -> MassThickn
     shape = draws.weights.shape[:2]
     calibration = None if shape == (1, 1) else draw_calibration(setup.forward, shape, run.seed)
     yields = np.asarray(fitted.data.yields)
-    per_count = mass_per_count(draws, yields, setup.forward, fitted.absorbing, electrons, calibration)
+    per_count = mass_per_count_draws(draws, yields, setup.forward, fitted.absorbing, electrons, calibration)
     nominal = nominal_mass_per_count(draws, fitted, setup, electrons)
     kept = int(np.count_nonzero(setup.image.kept))
     return mass_thickness(per_count, nominal, setup.image.total_counts, run.pixels, run.seed, kept)

@@ -31,7 +31,14 @@ from bayesunmix.core.severity import (
 )
 from bayesunmix.inference.importance import PARETO_K_LIMIT
 from bayesunmix.results.tables import ABSENT, DETECTED, STATED, UNTESTED
-from bayesunmix.results.verdict import ESS_PER_CHAIN, NEAR_NATS, NOISE_CHANCE, POINT, RHAT_LIMIT, RIVAL_NATS
+from bayesunmix.results.verdict import (
+    ESS_PER_CHAIN,
+    NEAR_NATS,
+    NOISE_CHANCE,
+    POINT_ESTIMATE,
+    RHAT_LIMIT,
+    RIVAL_NATS,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +72,7 @@ LITTLE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class RunOutcome:
     """What is known of a run when it is judged.
 
     Attributes
@@ -95,30 +102,30 @@ class Evidence:
     mass_thickness: str | None = None
 
 
-def everything_said(evidence: Evidence) -> list[str]:
+def everything_said(outcome: RunOutcome) -> list[str]:
     """Collect every sentence on a run, what matters most first."""
-    setup, config, fitted, record = evidence.setup, evidence.config, evidence.fitted, evidence.record
-    drawn = evidence.robust.drawn
+    setup, config, fitted, record = outcome.setup, outcome.config, outcome.fitted, outcome.record
+    drawn = outcome.robust.drawn
     return [
-        *(Reservation(POINT) for _ in range(config.inference.method == "map")),
-        *too_few_photons(record.photons or {}, evidence.summary),
+        *(Reservation(POINT_ESTIMATE) for _ in range(config.inference.method == "map")),
+        *too_few_photons(record.photons or {}, outcome.summary),
         *search_doubts(record.diagnostics),
         *other_modes(setup, fitted, config.inference.method),
         *chain_doubts(record.diagnostics, config),
         *engine_doubts(config, setup, drawn),
-        *evidence.misfit.warnings(),
+        *outcome.misfit.warnings(),
         *(
             non_identifiable_sentences(record.identifiability.non_identifiable)
             if record.identifiability
             else ()
         ),
-        *exchangeable(setup.phases, evidence.summary),
+        *exchangeable(setup.phases, outcome.summary),
         *(record.overlap.warnings() if record.overlap else ()),
-        *variation(evidence.robust),
+        *variation(outcome.robust),
         *broken_stoichiometry(setup, fitted),
         *(misfit_of_spectra(record.fit) if record.fit else ()),
-        *([Reservation(evidence.mass_thickness)] if evidence.mass_thickness else []),
-        *unknown_absorption(config, setup, evidence.budget),
+        *([Reservation(outcome.mass_thickness)] if outcome.mass_thickness else []),
+        *unknown_absorption(config, setup, outcome.budget),
         *not_resampled(config, drawn),
         *setup.warnings,
     ]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bayesunmix.core.severity import Distrust, Reservation
-from bayesunmix.results.verdict import POINT, judge
+from bayesunmix.results.verdict import POINT_ESTIMATE, judge
 
 Plain = dict[str, Any]
 
@@ -113,6 +113,6 @@ def _judged(record: Plain) -> Plain:
         return {}
     said: list[str] = [Distrust(text) for text in problems]
     if record.get("method") == "map":
-        said.append(Reservation(POINT))
+        said.append(Reservation(POINT_ESTIMATE))
     said += [Reservation(text) for text in warnings]
     return judge(said).to_dict() | {"verdict_inferred": True}

@@ -22,7 +22,7 @@ from bayesunmix.results.finished import Finished
 from bayesunmix.results.record import RunRecord
 from bayesunmix.results.run_facts import now, versions
 from bayesunmix.results.verdict import judge
-from bayesunmix.xray.spectrometer import NAMES
+from bayesunmix.xray.spectrometer import RESPONSE_NAMES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -243,6 +243,6 @@ def line_shapes(setup: Setup, draws: Draws) -> parts.LineShapes:
         directions=len(directions.mean),
         response={
             name: parts.MeanSd(mean=float(values.mean()), sd=float(values.std()))
-            for name, values in zip(NAMES, theta.T, strict=True)
+            for name, values in zip(RESPONSE_NAMES, theta.T, strict=True)
         },
     )

@@ -70,8 +70,8 @@ PIXEL_NM = 1.7
 THICKNESS_WIDTH = 0.15
 LEAST_THICKNESS = 0.05
 THICKNESS_STEP = 0.02
-# Counts are drawn in blocks of about this many entries.
-BLOCK_ENTRIES = 2_000_000
+# Counts are drawn in batches of about this many entries.
+BATCH_ENTRIES = 2_000_000
 # Where a signal's original metadata keep the truth.
 TRUTH_KEY = "bayesunmix_truth"
 
@@ -513,7 +513,7 @@ def _draw(
     depth: FloatArray,
     rng: np.random.Generator,
 ) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """Draw Poisson counts (y, x, energy), block by block.
+    """Draw Poisson counts (y, x, energy), batch by batch.
 
     Parameters
     ----------
@@ -538,9 +538,9 @@ def _draw(
     bound = mean + 12.0 * np.sqrt(mean) + 40.0
     kind = next(kind for kind in (np.uint8, np.uint16, np.uint32) if bound <= np.iinfo(kind).max)
     counts = np.empty((len(shares), per_atom.shape[1]), dtype=kind)
-    block = max(1, BLOCK_ENTRIES // per_atom.shape[1])
-    for first in range(0, len(shares), block):
-        part = slice(first, first + block)
+    batch = max(1, BATCH_ENTRIES // per_atom.shape[1])
+    for first in range(0, len(shares), batch):
+        part = slice(first, first + batch)
         weights, levels = shares[part] * thick[part, None], level[part]
         expected = np.empty((len(levels), per_atom.shape[1]))
         for step in np.unique(levels).tolist():
