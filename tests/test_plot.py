@@ -539,7 +539,7 @@ def test_the_scale_bar_keeps_clear_of_misfitting_places(result: StandIn, x: floa
     )
     found = UnmodelledRegions(threshold=6.0, regions=(region,))
     record = result.record.model_copy(update={"unmodelled_regions": found})
-    axes = misfit(dataclasses.replace(result, tree=tree, record=record)).axes[0]  # type: ignore[arg-type]
+    axes = misfit_figure(dataclasses.replace(result, tree=tree, record=record)).axes[0]  # type: ignore[arg-type]
     (bar,) = axes.lines
     middle = float(np.mean(bar.get_xdata())) / axes.get_xlim()[1]
     assert bool(middle > 0.5) is right

@@ -143,7 +143,7 @@ def test_a_region_names_the_elements_whose_main_lines_lie_there(setup: Setup) ->
     rows = residual_regions(setup, lacking, Segments(observed[None], observed[None])).regions
     assert [row.elements for row in rows if row.low_keV < at < row.high_keV] == [(element,)]
     assert all(abs(row.energy_keV - at) < 0.3 for row in rows if element in row.elements)
-    assert {name for name, _ in main_lines(setup)} == set(setup.forward.elements)
+    assert {name for name, _ in strongest_lines(setup)} == set(setup.forward.elements)
 
 
 def test_causes_are_those_of_the_map(setup: Setup) -> None:

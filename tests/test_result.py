@@ -76,7 +76,7 @@ def test_compositions_come_in_units(result: Result) -> None:
 
 
 def test_tables_are_copies(result: Result) -> None:
-    for table in (result.summary, result.partition_table):
+    for table in (result.summary, result.tables.partition):
         first = table()
         first.loc[:, "mean"] = -1.0
         assert (table()["mean"] != -1.0).any()
