@@ -25,6 +25,7 @@ from bayesunmix.checks.regions import MapRegion
 from bayesunmix.plot import FIGURES, ResultPlots
 from bayesunmix.plot.fit import pearson_residuals
 from bayesunmix.plot.labels import named_lines, prominence, spread
+from bayesunmix.plot.misfit import misfit_figure
 from bayesunmix.plot.partition import phase_pairs
 from bayesunmix.plot.segmentation import label_colours
 from bayesunmix.plot.style import (
