@@ -33,6 +33,7 @@ from bayesunmix.pipeline import run_image
 from bayesunmix.report import files, page, paper
 from bayesunmix.report.page import write_report
 from bayesunmix.results.result import Result, open_result
+from bayesunmix.results.result_tables import ResultTables
 from bayesunmix.results.run_facts import run_facts
 from bayesunmix.simulation.simulate import simulate_map
 
@@ -285,7 +286,7 @@ def test_no_other_step_takes_the_numbers_with_it(
     place: tuple[Any, str] = {
         "page": (page, "_page"),
         "tables for a paper": (paper, "write_tables"),
-        "a table of numbers": (Result, "uncertainty_budget"),
+        "a table of numbers": (ResultTables, "uncertainty_budget"),
     }[failing]
     monkeypatch.setattr(*place, raising(KeyError("nothing")))
     with pytest.warns(BayesUnmixWarning, match="could not be written .KeyError"):

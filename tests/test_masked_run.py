@@ -91,7 +91,7 @@ def test_outputs_keep_the_grid(masked: Result) -> None:
     assert maps["left_out"].values.sum() == 32 * (32 - CUT)
     assert not masked.flagged_mask()[CUT:].any()
     (entry,) = masked.record.map.left_out
-    assert entry == {"reason": f"outside rows 0:{CUT}", "pixels": 32 * (32 - CUT)}
+    assert (entry.reason, entry.pixels) == (f"outside rows 0:{CUT}", 32 * (32 - CUT))
     assert masked.record.to_dict()["config"]["map"]["rows"] == [0, CUT]
     assert "nan" not in repr(masked)
 

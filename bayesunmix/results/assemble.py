@@ -153,11 +153,11 @@ def _goodness(run: Finished, fit: _Fit) -> Goodness:
     """Deviances of the sum spectrum and of the segments, and the regions that leave the fit."""
     setup = run.setup
     n_parameters = len(setup.forward.components) + run.fitted.data.basis.continuum_area.shape[1]
-    total, segments = deviances(setup, fit.spectra, fit.held, fit.tilt, fit.segments, n_parameters)
+    found = deviances(setup, fit.spectra, fit.held, fit.tilt, fit.segments, n_parameters)
     expected = total_expected(setup, fit.spectra, fit.held, fit.tilt)
     return Goodness(
-        deviance_per_dof_total=total,
-        deviance_per_dof_segments=segments,
+        deviance_per_dof_total=found.total,
+        deviance_per_dof_segments=found.segments,
         residuals=residual_regions(setup, expected, fit.segments),
     )
 
