@@ -189,7 +189,11 @@ def identifiability(
     local, less = known
     more = given_more(local, phases, elements, detected, calibration_sd)
     return Identifiability(
-        compositions=tuple(composition_records(local, phases, elements, posterior, budget, less, more)),
+        compositions=tuple(
+            composition_records(
+                local, phases, elements, posterior=posterior, budget=budget, less=less, more=more
+            )
+        ),
         declarations=tuple(_strongest(change, local, phases, elements) for change in less),
         flat_directions=tuple(flat_directions(local, phases, elements)),
     )

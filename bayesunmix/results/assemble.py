@@ -58,7 +58,7 @@ from bayesunmix.results.verdict import judge
 FloatArray = npt.NDArray[np.float64]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Fit:
     """What the fit is judged by: the best mode's own draws, without what parts of the map or another mode add to them.
 
@@ -127,7 +127,7 @@ def _judged(run: Finished) -> _Fit:
     if robust.judged is not None:
         held = dataclasses.replace(held, count_share=count_shares_at_mean(setup, own, tilt, max_overlap))
     segments = held_out_segments(setup, own, spectra, tilt, max_overlap)
-    return _Fit(own, endmembers, spectra, held, tilt, segments)
+    return _Fit(own=own, endmembers=endmembers, spectra=spectra, held=held, tilt=tilt, segments=segments)
 
 
 def _groups(run: Finished, fit: _Fit) -> dict[str, xr.Dataset]:
@@ -153,7 +153,9 @@ def _goodness(run: Finished, fit: _Fit) -> Goodness:
     """Deviances of the sum spectrum and of the segments, and the regions that leave the fit."""
     setup = run.setup
     n_parameters = len(setup.forward.components) + run.fitted.data.basis.continuum_area.shape[1]
-    found = deviances(setup, fit.spectra, fit.held, fit.tilt, fit.segments, n_parameters)
+    found = deviances(
+        setup, fit.spectra, fit.held, fit.tilt, segments=fit.segments, n_parameters=n_parameters
+    )
     expected = total_expected(setup, fit.spectra, fit.held, fit.tilt)
     return Goodness(
         deviance_per_dof_total=found.total,
@@ -193,10 +195,10 @@ def _what_pins(run: Finished, groups: dict[str, xr.Dataset]) -> tuple[Identifiab
         known,
         setup.phases,
         setup.forward.elements,
-        posterior,
-        budget,
-        _found(setup, counting),
-        setup.forward.calibration_sd,
+        posterior=posterior,
+        budget=budget,
+        detected=_found(setup, counting),
+        calibration_sd=setup.forward.calibration_sd,
     )
     # A point has no intervals whose sources could be told.
     point = counting.sizes["chain"] * counting.sizes["draw"] == 1
@@ -217,10 +219,14 @@ def _mass_thickness(run: Finished, draws: Draws, electrons: float) -> MassThickn
     shape = draws.weights.shape[:2]
     calibration = None if shape == (1, 1) else draw_calibration(setup.forward, shape, run.seed)
     yields = np.asarray(fitted.data.yields)
-    per_count = mass_per_count_draws(draws, yields, setup.forward, fitted.absorbing, electrons, calibration)
+    per_count = mass_per_count_draws(
+        draws, yields, setup.forward, fitted.absorbing, electrons=electrons, calibration=calibration
+    )
     nominal = nominal_mass_per_count(draws, fitted, setup, electrons)
     kept = int(np.count_nonzero(setup.image.kept))
-    return mass_thickness(per_count, nominal, setup.image.total_counts, run.pixels, run.seed, kept)
+    return mass_thickness(
+        per_count, nominal, setup.image.total_counts, run.pixels, seed=run.seed, n_pixels=kept
+    )
 
 
 def _mass_thickness_part(run: Finished, thickness: MassThickness) -> parts.MassThickness:
