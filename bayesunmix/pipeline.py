@@ -32,6 +32,7 @@ from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.reader import start_reader
 from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.report.files import write_result
+from bayesunmix.results.finished import Finished
 from bayesunmix.results.mass_thickness import electrons_per_pixel, nominal_mass_per_count
 from bayesunmix.results.result import Result, open_result
 from bayesunmix.results.run_facts import run_facts, versions
@@ -245,9 +246,22 @@ def _computed(
         setup, config, fitted, robust.drawn.draws, electrons, stages, reporter
     )
     with reporter.stage("result"):
-        result = assemble(setup, config, fitted, robust, pixels, stages, facts, seed, electrons, known)
-    if number is not None:
-        result.run["phase_number"] = number.facts()
+        result = assemble(
+            Finished(
+                setup=setup,
+                config=config,
+                fitted=fitted,
+                robust=robust,
+                pixels=pixels,
+                seed=seed,
+                depends_on=facts,
+                timings=stages.timings,
+                resumed=stages.resumed,
+                known=known,
+                electrons=electrons,
+                number=number,
+            )
+        )
     if out is not None:
         with reporter.stage("files"):
             result = write_result(result, out)
