@@ -23,6 +23,7 @@ from bayesunmix.arguments import TABLES
 from bayesunmix.cli import main
 from bayesunmix.config.run_config import RunConfig, SimulateConfig, SimulatedPhase
 from bayesunmix.plot import ResultPlots
+from bayesunmix.results.record import RunRecord
 from bayesunmix.results.result_tables import ResultTables
 from bayesunmix.results.verdict import Verdict
 
@@ -41,6 +42,7 @@ OBJECTS: dict[str, type] = {
     "result.tables": ResultTables,
     "result.plot": ResultPlots,
     "result.verdict": Verdict,
+    "result.record": RunRecord,
     "plot": ResultPlots,
     "comparison": Comparison,
     "comparison.tables": ComparisonTables,
@@ -123,7 +125,7 @@ def asked(tree: ast.AST) -> Iterator[tuple[type, str]]:
 
 def has(owner: type, name: str) -> bool:
     fields = {field.name for field in dataclasses.fields(owner)} if dataclasses.is_dataclass(owner) else set()
-    return name in fields or hasattr(owner, name)
+    return name in {*fields, *getattr(owner, "model_fields", ())} or hasattr(owner, name)
 
 
 def is_expression(text: str) -> bool:
@@ -203,6 +205,9 @@ def keys(table: type) -> list[str]:
 
 def test_the_reference_of_keys_is_complete() -> None:
     tables = {**TABLES, "simulate": SimulateConfig}
+    # The priors have a page of their own.
+    priors = keys(tables.pop("priors"))
+    assert re.findall(r"^\| `(\w+)`", text_of(DOCS / "priors.md"), flags=re.MULTILINE) == priors
     wanted = {f"[{name}]": keys(table) for name, table in tables.items()}
     wanted["[[phases]]"] = [*keys(bu.Phase), *keys(SimulatedPhase)[1:]]
     sections = re.split(r"^#+ `(.+)`$", text_of(DOCS / "configuration_keys.md"), flags=re.MULTILINE)
@@ -213,7 +218,7 @@ def test_the_reference_of_keys_is_complete() -> None:
             for key in re.findall(r"`(\w+)`", row)
         ]
         for name, body in zip(sections[1::2], sections[2::2], strict=True)
-        if name.startswith("[")
+        if name.startswith("[") and name != "[priors]"
     }
     assert {name: sorted(found) for name, found in listed.items()} == {
         name: sorted(found) for name, found in wanted.items()
@@ -223,6 +228,14 @@ def test_the_reference_of_keys_is_complete() -> None:
 def test_the_reference_of_python_names_is_complete() -> None:
     listed = set(re.findall(r"`bu\.(\w+)`", text_of(DOCS / "python.md")))
     assert listed == set(bu.__all__)
+
+
+def test_the_reference_of_the_record_is_complete() -> None:
+    section = text_of(DOCS / "output_folder.md").split("## `run.json`")[1]
+    rows = re.findall(r"^\| (`.+?) \|", section, flags=re.MULTILINE)
+    listed = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+    # The checksum is added when the file is written.
+    assert listed == {*RunRecord.model_fields, "checksum"}
 
 
 def layers() -> list[str]:
