@@ -10,10 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.config.output_settings import OutputConfig
+from bayesunmix.config.inference import InferenceConfig
+from bayesunmix.config.instrument import InstrumentConfig
+from bayesunmix.config.map import MapConfig
+from bayesunmix.config.output import OutputConfig
 from bayesunmix.config.phase import Phase
-from bayesunmix.config.run_config import RunConfig, python_values
-from bayesunmix.config.settings import InferenceConfig, InstrumentConfig, MapConfig, SampleConfig, XrayConfig
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.config.sample import SampleConfig
+from bayesunmix.config.validated import python_values
+from bayesunmix.config.xray import XrayConfig
 from bayesunmix.core.errors import InputError, shown, unknown_keyword
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 

@@ -23,8 +23,8 @@ import click
 
 from bayesunmix import __version__
 from bayesunmix.chemistry.unit_names import UNITS
-from bayesunmix.config.output_settings import FIGURE_FORMATS
-from bayesunmix.config.run_config import METHODS, RunConfig
+from bayesunmix.config.names import FIGURE_FORMATS, METHODS
+from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.errors import (
     BayesUnmixWarning,
     InputError,
@@ -272,7 +272,7 @@ def _with_pixels(
     exclude_flagged: Path | None,
 ) -> RunConfig:
     """Let the command line choose pixels."""
-    from bayesunmix.config.pixel_settings import MaskRule, parse_span
+    from bayesunmix.config.pixels import MaskRule, parse_span
 
     given: dict[str, Any] = {}
     if rows is not None:

@@ -20,7 +20,7 @@ import pandas as pd
 from bench import Options, Row, told
 
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.config.settings import SimulatedPhase
+from bayesunmix.config.simulation import SimulatedPhase
 from bayesunmix.inference.calibration_lab import Calibration, decisions, judge
 from bayesunmix.inference.coverage import CENTRAL, LEVELS, LOWER, NONE, UPPER, share_limits
 from bayesunmix.inference.replicates import Replicate, Study, run_study

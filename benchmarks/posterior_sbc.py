@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.config.inference import InferenceConfig
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.config.settings import InferenceConfig
 from bayesunmix.core.whole_file import whole_file
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.inference.replicates import Study

@@ -13,7 +13,7 @@ import pandas as pd
 from bench import Options, Row, told
 from posterior_sbc import kept_pilot, small_map, study
 
-from bayesunmix.config.settings import METHODS
+from bayesunmix.config.names import METHODS
 from bayesunmix.inference.calibration_lab import FALSE_ALARMS, Calibration, distorted, judge
 from bayesunmix.inference.coverage import LEVELS
 from bayesunmix.inference.replicates import Replicate, run_study

@@ -29,7 +29,7 @@ import xarray as xr
 import bayesunmix as bu
 from bayesunmix.chemistry.stoichiometry import site_weights
 from bayesunmix.chemistry.units import convert, with_oxygen
-from bayesunmix.config.run_config import SimulatedPhase
+from bayesunmix.config.simulation import SimulatedPhase
 from bayesunmix.core.rounding import interval_text
 from bayesunmix.inspection.description import inspect_map
 from bayesunmix.report.paper import paper_tables

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from bayesunmix.config.inference import InferenceConfig
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.config.settings import InferenceConfig
 from bayesunmix.core.errors import InputError
 from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.fit.posterior import FittedPosterior
@@ -36,7 +36,7 @@ import numpy as np
 from bayesunmix.inference.density import compiled
 from bayesunmix.inference.sharding import place
 from bayesunmix.fit.sampling import sample
-from bayesunmix.config.settings import InferenceConfig
+from bayesunmix.config.inference import InferenceConfig
 
 fitted = pickle.loads(Path(sys.argv[1]).read_bytes())
 data = place(fitted.data)

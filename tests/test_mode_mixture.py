@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from bayesunmix import pipeline
+from bayesunmix.config.inference import InferenceConfig
 from bayesunmix.config.phase import Phase
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.config.settings import InferenceConfig
 from bayesunmix.fit import posterior
 from bayesunmix.fit.draws import read_draws
 from bayesunmix.fit.mode_mixture import BY_PHASE, in_units_of, mixed, places

@@ -30,7 +30,7 @@ from bayesunmix import Phase, open_result
 from bayesunmix.analysis.shared_calibration import nominal_draws
 from bayesunmix.cli import main
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.config.settings import DEFAULT_ABSORPTION_SD
+from bayesunmix.config.xray import DEFAULT_ABSORPTION_SD
 from bayesunmix.core.checkpoint import FOLDER
 from bayesunmix.core.errors import InputError
 from bayesunmix.core.output_folder import LEGACY_FILES

@@ -1,25 +1,44 @@
-"""What the user declares about a phase."""
+"""Tables ``[[phases]]``: what the user declares about a phase."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import KW_ONLY, dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.chemistry.stoichiometry import check_elements, parse_formula
-from bayesunmix.core.errors import InputError, check_choice, shown
+from bayesunmix.config.validated import validated
+from bayesunmix.config.values import Flag, checked_by
+from bayesunmix.core.errors import InputError, shown
 
-KINDS = ("phase", "support")
 # Names stand in figures and at the head of columns.
 LONGEST_NAME = 80
 # Names that the program gives where only the number of phases is declared; they say nothing of the phases.
 UNNAMED = re.compile(r"phase \d+")
 
 
+def _check_name(field: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise InputError(field, "be a text of one line", f"is {shown(value)}")
+    if len(value) > LONGEST_NAME:
+        must = f"be a text of at most {LONGEST_NAME} letters"
+        raise InputError(field, must, f"has {len(value)}: {shown(value)}")
+    return value
+
+
+def _check_formula(field: str, value: object) -> object:
+    parse_formula(value, field)  # type: ignore[arg-type] - it refuses what is no text
+    return value
+
+
+Name = Annotated[str, checked_by(_check_name)]
+
+
+@validated("phases", named=True)
 @dataclass(frozen=True)
 class Phase:
     """One phase of the sample and what is known about it.
@@ -53,29 +72,18 @@ class Phase:
     Phase(name='Brg', matrix=True, absent=(), stoichiometry='ABO3', kind='phase')
     """
 
-    name: str
-    matrix: bool = False
-    absent: Sequence[str] = ()
-    stoichiometry: str | None = None
+    name: Name
+    _: KW_ONLY
+    matrix: Flag = False
+    absent: Annotated[Sequence[str], checked_by(check_elements)] = ()
+    stoichiometry: Annotated[str, checked_by(_check_formula)] | None = None
     kind: Literal["phase", "support"] = "phase"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.strip() or not self.name.isprintable():
-            raise InputError("phases.name", "be a text of one line", f"is {shown(self.name)}")
-        if len(self.name) > LONGEST_NAME:
-            must = f"be a text of at most {LONGEST_NAME} letters"
-            raise InputError("phases.name", must, f"has {len(self.name)}: {shown(self.name)}")
-        field = f"phases.{self.name}"
-        if not isinstance(self.matrix, bool):
-            raise InputError(f"{field}.matrix", "be true or false", f"is {shown(self.matrix)}")
-        object.__setattr__(self, "absent", check_elements(f"{field}.absent", self.absent))
-        if self.stoichiometry is not None:
-            parse_formula(self.stoichiometry, f"{field}.stoichiometry")
-        check_choice(f"{field}.kind", self.kind, KINDS)
         for key in ("absent", "stoichiometry"):
             if self.is_support and getattr(self, key):
                 remedy = 'Leave it out, or leave `kind = "support"` out.'
-                raise InputError(f"{field}.{key}", "be left out for a support", "is given", remedy)
+                raise InputError(key, "be left out for a support", "is given", remedy)
 
     @property
     def is_support(self) -> bool:

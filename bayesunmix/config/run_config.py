@@ -1,66 +1,35 @@
-"""Configuration of a run: TOML in, frozen dataclasses out; the tables are in `bayesunmix.config.settings`."""
+"""The whole configuration of a run: TOML in, frozen dataclasses out; each table has a file of its name."""
 
 from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-import numpy as np
+from pydantic import SkipValidation
 
 from bayesunmix.chemistry.stoichiometry import site_weights
-from bayesunmix.config.output_settings import OutputConfig
+from bayesunmix.config.inference import InferenceConfig
+from bayesunmix.config.instrument import InstrumentConfig
+from bayesunmix.config.map import MapConfig
+from bayesunmix.config.output import OutputConfig
 from bayesunmix.config.phase import Phase, unnamed
-from bayesunmix.config.pixel_settings import resolve_files
-from bayesunmix.config.settings import (
-    DEFAULT_DENSITY_G_CM3,
-    DEFAULT_THICKNESS_NM,
-    LAYOUTS,
-    METHODS,
-    OXYGEN,
-    SUM_TOLERANCE,
-    InferenceConfig,
-    InstrumentConfig,
-    MapConfig,
-    SampleConfig,
-    SimulateConfig,
-    SimulatedPhase,
-    XrayConfig,
-    is_list,
-)
+from bayesunmix.config.sample import DEFAULT_DENSITY_G_CM3, DEFAULT_THICKNESS_NM, SampleConfig
+from bayesunmix.config.simulation import SUM_TOLERANCE, PhaseTable, SimulateConfig, SimulatedPhase
+from bayesunmix.config.validated import python_values, read_tables, unknown_key, validated
+from bayesunmix.config.xray import XrayConfig
 from bayesunmix.core.errors import InputError, check_integer, shown, suggest
 
-__all__ = [
-    "DEFAULT_DENSITY_G_CM3",
-    "DEFAULT_THICKNESS_NM",
-    "LAYOUTS",
-    "METHODS",
-    "OXYGEN",
-    "InferenceConfig",
-    "InstrumentConfig",
-    "MapConfig",
-    "OutputConfig",
-    "RunConfig",
-    "SampleConfig",
-    "SimulateConfig",
-    "SimulatedPhase",
-    "XrayConfig",
-]
-
 MOST_PHASES = 20
-# No value stands in more tables and lists, one inside the other, than this.
-DEEPEST = 6
 # A configuration with everything in it has some 20 kB.
 LARGEST_FILE = 200_000
-# Keys of a phase table that only a simulation reads.
-_TRUTH_KEYS = ("composition", "fraction")
-_Table = TypeVar("_Table")
 
 
-@dataclass(frozen=True)
+@validated("")
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """The whole configuration of a run.
 
@@ -87,15 +56,16 @@ class RunConfig:
     (['phase 1', 'phase 2'], 500)
     """
 
-    sample: SampleConfig
-    phases: tuple[Phase, ...] | Literal["auto"]
     map: MapConfig = field(default_factory=MapConfig)
+    sample: SampleConfig
     instrument: InstrumentConfig = field(default_factory=InstrumentConfig)
     xray: XrayConfig = field(default_factory=XrayConfig)
+    # Phases check themselves when they are made.
+    phases: Annotated[tuple[Phase, ...] | Literal["auto"], SkipValidation]
     inference: InferenceConfig = field(default_factory=InferenceConfig)
-    simulate: SimulateConfig | None = None
-    simulated_phases: tuple[SimulatedPhase, ...] = ()
     output: OutputConfig = field(default_factory=OutputConfig)
+    simulate: SimulateConfig | None = None
+    simulated_phases: Annotated[tuple[SimulatedPhase, ...], SkipValidation] = ()
 
     def __post_init__(self) -> None:
         names = None
@@ -105,7 +75,6 @@ class RunConfig:
         _check_factors(self.xray, self.sample)
         if self.phases == "auto":
             return
-        object.__setattr__(self, "phases", tuple(self.phases))
         if not self.phases:
             raise InputError("phases", "hold at least one phase", "is empty")
         if len(self.phases) > MOST_PHASES:
@@ -169,27 +138,19 @@ class RunConfig:
         if not isinstance(data, Mapping):
             raise InputError("config", "be a table of tables", f"is {shown(data)}")
         data = python_values(data)
-        _check_keys(
-            "", data, ("map", "sample", "instrument", "xray", "phases", "inference", "output", "simulate")
-        )
+        known = [entry.name for entry in dataclasses.fields(cls) if entry.name != "simulated_phases"]
+        for key in data:
+            if key not in known:
+                raise unknown_key(key, known)
         for required in ("sample", "phases"):
             if required not in data:
                 inside = next((name for name in data if required in _keys(data[name])), None)
                 got = "is missing" if inside is None else f"stands in [{inside}]"
                 remedy = "" if inside is None else f"Write it above the first table, [{next(iter(data))}]."
                 raise InputError(required, "be given", got, remedy)
-        phases, truths = _phases(data["phases"])
-        return cls(
-            sample=_table(SampleConfig, "sample", data, _resolve_oxygen),
-            phases=phases,
-            map=_table(MapConfig, "map", data, lambda values: resolve_files(values, folder)),
-            instrument=_table(InstrumentConfig, "instrument", data),
-            xray=_table(XrayConfig, "xray", data, lambda values: _resolve_path(values, folder)),
-            inference=_table(InferenceConfig, "inference", data),
-            output=_table(OutputConfig, "output", data),
-            simulate=_table(SimulateConfig, "simulate", data) if "simulate" in data else None,
-            simulated_phases=truths,
-        )
+        phases, truths = _read_phases(data["phases"])
+        tables = {**data, "sample": _with_oxygen(data["sample"])}
+        return read_tables(cls, {**tables, "phases": phases, "simulated_phases": truths}, folder)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dictionaries of plain values that `from_dict` reads back; what is not given is left out."""
@@ -262,37 +223,23 @@ class RunConfig:
                 raise InputError(path, f"be 0, since {element} is declared absent", f"is {amount:g}")
 
 
-def _phases(value: object) -> tuple[tuple[Phase, ...] | Literal["auto"], tuple[SimulatedPhase, ...]]:
+def _read_phases(value: object) -> tuple[tuple[Phase, ...] | Literal["auto"], tuple[SimulatedPhase, ...]]:
     """Read phases and their simulated truths from a number, ``auto`` or a list of tables."""
     if value == "auto":
         return "auto", ()
     if isinstance(value, int) and not isinstance(value, bool):
-        number = check_integer("phases", value, low=1, high=MOST_PHASES)
-        return unnamed(number), ()
-    listed = [{"name": one} if isinstance(one, str) else one for one in value] if is_list(value) else []
-    tables = [table for table in listed if isinstance(table, Mapping)]
-    if not is_list(value) or len(tables) < len(value):
+        return unnamed(check_integer("phases", value, low=1, high=MOST_PHASES)), ()
+    listed = (
+        [{"name": one} if isinstance(one, str) else one for one in value] if isinstance(value, list) else []
+    )
+    if not isinstance(value, list) or not all(isinstance(table, Mapping) for table in listed):
         raise InputError("phases", 'be [[phases]] tables, names, a number or "auto"', f"is {shown(value)}")
-    pairs = [_phase(index, dict(table)) for index, table in enumerate(tables, start=1)]
-    return tuple(phase for phase, _ in pairs), tuple(truth for _, truth in pairs if truth is not None)
-
-
-def _phase(index: int, values: dict[str, Any]) -> tuple[Phase, SimulatedPhase | None]:
-    """Read one ``[[phases]]`` table: what is declared, and the truth of a simulation where it is given."""
-    if "name" not in values:
-        raise InputError(f"phases[{index}].name", "be given", "is missing")
-    path = f"phases.{values['name']}"
-    known = [entry.name for entry in dataclasses.fields(Phase)]
-    _check_keys(f"{path}.", values, [*known, *_TRUTH_KEYS])
-    phase = Phase(**{key: entry for key, entry in values.items() if key in known})
-    if phase.is_support and "fraction" in values:
-        values = {"composition": {}, **values}
-    missing = [key for key in _TRUTH_KEYS if key not in values]
-    if len(missing) == len(_TRUTH_KEYS):
-        return phase, None
-    if missing:
-        raise InputError(f"{path}.{missing[0]}", "be given with the other simulation key", "is missing")
-    return phase, SimulatedPhase(phase.name, **{key: values[key] for key in _TRUTH_KEYS})
+    for index, table in enumerate(listed, start=1):
+        if "name" not in table:
+            raise InputError(f"phases[{index}].name", "be given", "is missing")
+    tables = [PhaseTable(**table) for table in listed]
+    truths = [table.truth() for table in tables]
+    return tuple(table.phase() for table in tables), tuple(truth for truth in truths if truth is not None)
 
 
 def _check_factors(xray: XrayConfig, sample: SampleConfig) -> None:
@@ -380,59 +327,19 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise InputError("config", "be valid TOML", f'"{path}" is not: {error}') from None
 
 
-def _table(
-    cls: Callable[..., _Table],
-    name: str,
-    data: Mapping[str, Any],
-    prepare: Callable[[dict[str, Any]], dict[str, Any]] = dict,
-) -> _Table:
-    """Build one table's dataclass after checking its keys."""
-    values = data.get(name, {})
-    if not isinstance(values, Mapping):
-        raise InputError(name, "be a table", f"is {shown(values)}", f"Write [{name}] and its keys below.")
-    entries = dataclasses.fields(cls)  # type: ignore[arg-type]
-    _check_keys(f"{name}.", values, [entry.name for entry in entries])
-    for entry in entries:
-        needed = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
-        if needed and entry.name not in values:
-            raise InputError(f"{name}.{entry.name}", "be given", "is missing")
-    return cls(**prepare(dict(values)))
-
-
-def _check_keys(prefix: str, values: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Refuse an unknown key and name the nearest one that exists."""
-    for key in values:
-        if key not in known:
-            raise InputError(
-                f"{prefix}{key}", f"be one of {', '.join(known)}", "is an unknown key", suggest(key, known)
-            )
-
-
-def _resolve_oxygen(values: dict[str, Any]) -> dict[str, Any]:
+def _with_oxygen(sample: object) -> object:
     """Take O as measured where it is declared and `oxygen` is not."""
-    elements = values.get("elements")
-    if "oxygen" not in values and is_list(elements) and "O" in elements:
-        values["oxygen"] = "measured"
-    return values
+    if isinstance(sample, Mapping) and "oxygen" not in sample and "O" in _listed(sample.get("elements")):
+        return {**sample, "oxygen": "measured"}
+    return sample
 
 
-def _resolve_path(values: dict[str, Any], folder: Path | None) -> dict[str, Any]:
-    if isinstance(values.get("table"), str):
-        values["table"] = (folder or Path()) / values["table"]
-    return values
+def _keys(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
 
 
-def _keys(value: object) -> tuple[str, ...]:
-    return tuple(value) if isinstance(value, Mapping) else ()
-
-
-def python_values(value: object, depth: int = DEEPEST) -> Any:  # noqa: ANN401 - a tree of whatever is given
-    """Return NumPy's arrays and numbers, down to a depth below which no value has a place, as Python's."""
-    if depth and isinstance(value, Mapping):
-        return {key: python_values(entry, depth - 1) for key, entry in value.items()}
-    if depth and isinstance(value, tuple | list):
-        return [python_values(entry, depth - 1) for entry in value]
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else ()
 
 
 def _plain(value: object) -> Any:  # noqa: ANN401 - a tree of whatever TOML holds

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-from bayesunmix.config.settings import InferenceConfig
+from bayesunmix.config.inference import InferenceConfig
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.free_posterior import FreePosterior, fit_free
 from bayesunmix.fit.model_data import Blocks

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.config.settings import InferenceConfig
+from bayesunmix.config.inference import InferenceConfig
 from bayesunmix.fit.draws import Draws, read_draws
 from bayesunmix.fit.free_endmembers import FreeFitted
 from bayesunmix.fit.model_data import nominal_fractions

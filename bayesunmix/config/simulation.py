@@ -1,0 +1,153 @@
+"""Table ``[simulate]`` and what it reads of ``[[phases]]``: the map that ``bayesunmix simulate`` draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+from bayesunmix.config.phase import Name, Phase
+from bayesunmix.config.validated import validated
+from bayesunmix.config.values import Between, Flag, Whole, by_element, checked_by
+from bayesunmix.core.errors import InputError, check_positive, shown
+
+# Share of a simulated map's counts that a stray element has where nothing is said: visible, and no main peak.
+DEFAULT_STRAY_SHARE = 0.01
+# Compositions and fractions are written with a few digits; a sum this close to 1 is meant to be 1.
+SUM_TOLERANCE = 0.005
+
+
+def _check_shape(field: str, value: object) -> object:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise InputError(field, "be two whole numbers, pixels along y and x", f"is {shown(value)}")
+    return value
+
+
+_Side = Annotated[int, Whole(1, 16_384)]
+
+
+@validated("simulate")
+@dataclass(frozen=True, kw_only=True)
+class SimulateConfig:
+    """Table ``[simulate]``: the map that ``bayesunmix simulate`` draws; ``unmix`` ignores it.
+
+    Parameters
+    ----------
+    shape
+        Pixels along y and x, at most 16 384 each.
+    counts_per_pixel
+        Expected counts in a pixel, averaged over the map; at most 1e7.
+    layout
+        How phases are spread over the map: as ``grains`` in a matrix.
+    seed
+        Seed of the draw.
+    calibration_error
+        Draw the line strengths and the film's mass thickness from their priors, so that the map differs from the line
+        model as a real one does.
+    offset_keV, step_keV, channels
+        Centre of the first channel, width of a channel and number of channels.
+    continuum
+        Share of the map's counts that belongs to the continuum.
+    stray
+        Share of the map's counts of each element of `sample.stray`; one that is not named has `DEFAULT_STRAY_SHARE`.
+    thickness_variation
+        Relative sd of the film thickness over the map.
+
+    Notes
+    -----
+    The defaults of axis, continuum and thickness variation are those of a map of a lower-mantle sample recrystallised
+    at 71 GPa (file ``71GPa_subsolidus.hspy`` in the history of https://github.com/adriente/espm).
+    """
+
+    shape: Annotated[tuple[_Side, _Side], checked_by(_check_shape)] = (64, 64)
+    counts_per_pixel: Annotated[float, checked_by(check_positive, low=1e-6, high=1e7)] = 100.0
+    layout: Literal["grains"] = "grains"
+    seed: Annotated[int, Whole(0, 2**32 - 1)] = 0
+    calibration_error: Flag = False
+    # Limits in keV: they catch an axis given in eV.
+    offset_keV: Annotated[float, Between(-5.0, 100.0)] = 0.818
+    step_keV: Annotated[float, Between(1e-4, 1.0)] = 0.01
+    channels: Annotated[int, Whole(2, 100_000)] = 1918
+    continuum: Annotated[float, Between(0.0, 0.9)] = 0.2
+    stray: Annotated[dict[str, Annotated[float, Between(0.0, 1.0)]], by_element("{Cu = 0.05}")] = field(
+        default_factory=dict
+    )
+    thickness_variation: Annotated[float, Between(0.0, 0.9)] = 0.08
+
+    def __post_init__(self) -> None:
+        left = 1.0 - self.continuum - sum(self.stray.values())
+        if left <= 0.0:
+            raise InputError("continuum and simulate.stray", "leave counts for the phases", f"leave {left:g}")
+
+
+def _scaled(composition: Mapping[str, float]) -> dict[str, float]:
+    total = sum(composition.values())
+    if composition and abs(total - 1.0) > SUM_TOLERANCE:
+        raise InputError("", "sum to 1", f"sums to {total:g}")
+    return {element: amount / total for element, amount in composition.items()}
+
+
+_Amount = Annotated[float, checked_by(check_positive, allow_zero=True)]
+_Amounts = Annotated[dict[str, _Amount], by_element("{Mg = 0.5, Si = 0.5}")]
+_Fraction = Annotated[float, Between(0.0, 1.0)]
+
+
+@validated("phases", named=True)
+@dataclass(frozen=True)
+class SimulatedPhase:
+    """What a simulated phase is made of: keys ``composition`` and ``fraction`` of a phase table.
+
+    Parameters
+    ----------
+    name
+        Name of the phase.
+    composition
+        Atom fraction of each element; elements that are not named are zero. Scaled to a sum of 1. Empty for a support,
+        which emits stray lines and the continuum of carbon.
+    fraction
+        Abundance in atoms, averaged over the map; of a support in as many atoms of carbon.
+    """
+
+    name: Name
+    composition: Annotated[_Amounts, AfterValidator(_scaled)]
+    fraction: _Fraction
+
+
+@validated("phases", named=True)
+@dataclass(frozen=True, kw_only=True)
+class PhaseTable(Phase):
+    """One ``[[phases]]`` table of the file: a phase, and what it is made of where a map of it is simulated.
+
+    Parameters
+    ----------
+    composition
+        See `SimulatedPhase`.
+    fraction
+        See `SimulatedPhase`.
+    """
+
+    composition: _Amounts | None = None
+    fraction: _Fraction | None = None
+
+    def phase(self) -> Phase:
+        """Return what is declared."""
+        return Phase(**{entry.name: getattr(self, entry.name) for entry in fields(Phase)})
+
+    def truth(self) -> SimulatedPhase | None:
+        """Return what is simulated, or None where nothing is said of it.
+
+        Raises
+        ------
+        InputError
+            If one of the two keys is given without the other.
+        """
+        composition = {} if self.is_support and self.composition is None else self.composition
+        if self.fraction is None and self.composition is None:
+            return None
+        if self.fraction is None or composition is None:
+            lacking = "fraction" if self.fraction is None else "composition"
+            field = f"phases.{self.name}.{lacking}"
+            raise InputError(field, "be given with the other simulation key", "is missing")
+        return SimulatedPhase(self.name, composition, self.fraction)

@@ -1,0 +1,130 @@
+"""Kinds of values that settings have: pydantic checks them and writes their JSON Schema, the sentences are ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    AllowInfNan,
+    BeforeValidator,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    Strict,
+    ValidationInfo,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from bayesunmix.chemistry.stoichiometry import check_elements
+from bayesunmix.core.errors import InputError, check_path, check_positive, shown
+
+
+@dataclass(frozen=True)
+class Must:
+    """What a value must be, said where it is refused, and a sentence on what to do: as in `InputError`."""
+
+    must: str
+    remedy: str = ""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return self.of(handler(source))
+
+    def of(self, schema: CoreSchema) -> CoreSchema:
+        """Let whatever a schema refuses be refused in these words."""
+        words = {"must": self.must, "remedy": self.remedy}
+        return core_schema.custom_error_schema(
+            schema, custom_error_type="must", custom_error_message="{must}", custom_error_context=words
+        )
+
+
+@dataclass(frozen=True)
+class Between:
+    """A number from `low` to `high`, or between them where the range is `open`."""
+
+    low: float
+    high: float
+    open: bool = False
+    remedy: str = ""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        names = ("gt", "lt") if self.open else ("ge", "le")
+        limits: dict[str, Any] = dict(zip(names, (self.low, self.high), strict=True))
+        must = Must(f"lie between {self.low:g} and {self.high:g}", self.remedy)
+        return must.of(core_schema.float_schema(strict=True, allow_inf_nan=False, **limits))
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole number from `low` to `high`; 500.0 is one."""
+
+    low: int
+    high: int
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        number = core_schema.no_info_before_validator_function(_no_text, core_schema.int_schema(ge=self.low))
+        return core_schema.chain_schema(
+            [
+                Must(f"be a whole number of at least {self.low}").of(number),
+                Must(f"be a whole number of at most {self.high}").of(core_schema.int_schema(le=self.high)),
+            ]
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"type": "integer", "minimum": self.low, "maximum": self.high}
+
+
+def _no_text(value: object) -> object:
+    if isinstance(value, bool | str | bytes):
+        raise ValueError
+    return value
+
+
+def checked_by(check: Callable[..., object], **limits: Any) -> BeforeValidator:  # noqa: ANN401 - the check's own
+    """Let a check of this package, which takes the field's name and the value, read the value."""
+    return BeforeValidator(lambda value: check("", value, **limits))
+
+
+def mean_and_sd(low: float, high: float) -> AfterValidator:
+    """Refuse a pair whose mean is outside these limits, or whose sd is negative or higher."""
+
+    def check(pair: tuple[float, float]) -> tuple[float, float]:
+        check_positive("(sd)", pair[1], allow_zero=True, high=high)
+        return check_positive("", pair[0], low=low, high=high), pair[1]
+
+    return AfterValidator(check)
+
+
+def by_element(example: str) -> BeforeValidator:
+    """Refuse what is no table whose keys are elements."""
+
+    def check(value: object) -> object:
+        check_elements("", list(check_table("", value, example)))
+        return value
+
+    return BeforeValidator(check)
+
+
+def check_table(field: str, value: object, example: str) -> Mapping[Any, Any]:
+    """Return `value`, or raise `InputError` unless it is a table such as `example`."""
+    if not isinstance(value, Mapping):
+        raise InputError(field, f"be a table such as {example}", f"is {shown(value)}")
+    return value
+
+
+def beside(value: object, info: ValidationInfo) -> object:
+    """Take the relative name of a file from the folder of the file that names it."""
+    folder = (info.context or {}).get("folder")
+    return folder / value if folder is not None and isinstance(value, str) and value else value
+
+
+Flag = Annotated[bool, Strict()]
+Text = Annotated[str, Strict()]
+Number = Annotated[float, Strict(), AllowInfNan(False), Must("be a finite number")]
+Pair = Annotated[tuple[Number, Number], Must("be [value, sd]")]
+Elements = Annotated[tuple[str, ...], checked_by(check_elements)]
+Folder = Annotated[Path, checked_by(check_path), BeforeValidator(beside)]
