@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bayesunmix.analysis.comparison import compare
     from bayesunmix.analysis.free_unmixing import FreeUnmixing, unmix_free
     from bayesunmix.analysis.segmentation import Segmentation, segment
+    from bayesunmix.config.methods import Laplace, Map, Nuts, Svi
     from bayesunmix.config.phase import Phase
     from bayesunmix.core.errors import InputError
     from bayesunmix.data.image import SpectrumImage
@@ -30,10 +31,14 @@ __version__ = "0.1.0"
 __all__ = [
     "FreeUnmixing",
     "InputError",
+    "Laplace",
+    "Map",
+    "Nuts",
     "Phase",
     "Result",
     "Segmentation",
     "SpectrumImage",
+    "Svi",
     "__version__",
     "compare",
     "inspect",
@@ -50,10 +55,14 @@ _HOME = {
     "FreeUnmixing": "bayesunmix.analysis.free_unmixing",
     "compare": "bayesunmix.analysis.comparison",
     "InputError": "bayesunmix.core.errors",
+    "Laplace": "bayesunmix.config.methods",
+    "Map": "bayesunmix.config.methods",
+    "Nuts": "bayesunmix.config.methods",
     "Phase": "bayesunmix.config.phase",
     "Result": "bayesunmix.results.result",
     "Segmentation": "bayesunmix.analysis.segmentation",
     "SpectrumImage": "bayesunmix.data.image",
+    "Svi": "bayesunmix.config.methods",
     "inspect": "bayesunmix.door",
     "load": "bayesunmix.data.io",
     "open_result": "bayesunmix.results.result",

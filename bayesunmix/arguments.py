@@ -13,6 +13,7 @@ import numpy.typing as npt
 from bayesunmix.config.inference import InferenceConfig
 from bayesunmix.config.instrument import InstrumentConfig
 from bayesunmix.config.map import MapConfig
+from bayesunmix.config.methods import Method, inference_keys
 from bayesunmix.config.output import OutputConfig
 from bayesunmix.config.phase import Phase
 from bayesunmix.config.run_config import RunConfig
@@ -101,10 +102,22 @@ def configuration(
     data = {
         **given,
         "sample": {**given.get("sample", {}), **named},
-        "inference": {**given.get("inference", {}), "method": method},
+        "inference": _inference(method, given.get("inference", {})),
         "phases": _phases(phases),
     }
     return RunConfig.from_dict(data)
+
+
+def _inference(method: object, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table ``[inference]`` with the method, by its name or with its settings."""
+    if not isinstance(method, Method):
+        return {**table, "method": method}
+    keys, name = inference_keys(method), type(method).__name__
+    for key in keys:
+        if key in table and key != "method":
+            must = f"be left out beside the settings of bu.{name}"
+            raise InputError(f"inference.{key}", must, "is given", f"Write bu.{name}({key}=...).")
+    return {**table, **keys}
 
 
 def _unknown(key: str, value: object) -> InputError:

@@ -191,7 +191,7 @@ class Infer:
             # A run says of such a result not to trust it.
             raise ArithmeticError(f"the search ended {estimate.gradient_norm:.2g} sd from the mode")
         fitted = dataclasses.replace(fitted, estimate=estimate)
-        drawn = sample(fitted, self.inference, seed, lambda share: None)
+        drawn = sample(fitted, self.inference.engine, seed, lambda share: None)
         return named(pilot, drawn.draws.weights)
 
 

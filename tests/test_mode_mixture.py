@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bayesunmix import pipeline
-from bayesunmix.config.inference import InferenceConfig
+from bayesunmix.config.methods import Laplace
 from bayesunmix.config.phase import Phase
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit import posterior
@@ -24,7 +24,7 @@ from bayesunmix.report.methods import methods_paragraph
 from bayesunmix.results.result import Result
 from bayesunmix.simulation.simulate import simulate_map
 
-LAPLACE = InferenceConfig(method="laplace", chains=2, draws=40)
+LAPLACE = Laplace(chains=2, draws=40)
 SHARE = 0.3
 
 

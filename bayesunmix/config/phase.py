@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,8 @@ def _check_name(field: str, value: object) -> str:
     return value
 
 
-def _check_formula(field: str, value: object) -> object:
-    parse_formula(value, field)  # type: ignore[arg-type] - it refuses what is no text
+def _check_formula(field: str, value: Any) -> object:  # noqa: ANN401 - it refuses what is no text
+    parse_formula(value, field)
     return value
 
 

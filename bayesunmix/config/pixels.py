@@ -66,8 +66,10 @@ class MaskRule:
 
 def _check_rules(field: str, value: object) -> list[object]:
     """Return one rule or a list of them as rules and their tables."""
-    single = isinstance(value, str | os.PathLike | Mapping | MaskRule) or not isinstance(value, Sequence)
-    return [] if value is None else [_check_rule(field, one) for one in ([value] if single else value)]
+    if value is None:
+        return []
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    return [_check_rule(field, one) for one in (value if several else [value])]  # type: ignore[attr-defined]
 
 
 def _check_rule(field: str, value: object) -> object:
@@ -99,8 +101,9 @@ def check_span(field: str, value: object) -> tuple[int, int | None]:
     return first, last
 
 
-Span = Annotated[tuple[int, int | None], checked_by(check_span)]
-MaskRules = Annotated[tuple[MaskRule, ...], checked_by(_check_rules)]
+Span = Annotated[tuple[int, int | None], checked_by(check_span, takes=tuple[int, int])]
+_RuleInFile = str | MaskRule
+MaskRules = Annotated[tuple[MaskRule, ...], checked_by(_check_rules, takes=_RuleInFile | list[_RuleInFile])]
 
 
 def parse_span(option: str, text: str) -> Span:

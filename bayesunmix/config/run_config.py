@@ -9,23 +9,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import SkipValidation
+from pydantic import PlainValidator
+from pydantic.json_schema import SkipJsonSchema
 
 from bayesunmix.chemistry.stoichiometry import site_weights
 from bayesunmix.config.inference import InferenceConfig
 from bayesunmix.config.instrument import InstrumentConfig
 from bayesunmix.config.map import MapConfig
+from bayesunmix.config.names import MethodName
 from bayesunmix.config.output import OutputConfig
 from bayesunmix.config.phase import Phase, unnamed
 from bayesunmix.config.sample import DEFAULT_DENSITY_G_CM3, DEFAULT_THICKNESS_NM, SampleConfig
 from bayesunmix.config.simulation import SUM_TOLERANCE, PhaseTable, SimulateConfig, SimulatedPhase
 from bayesunmix.config.validated import python_values, read_tables, unknown_key, validated
+from bayesunmix.config.values import Whole
 from bayesunmix.config.xray import XrayConfig
 from bayesunmix.core.errors import InputError, check_integer, shown, suggest
 
 MOST_PHASES = 20
 # A configuration with everything in it has some 20 kB.
 LARGEST_FILE = 200_000
+
+_PhasesInFile = Annotated[int, Whole(1, MOST_PHASES)] | Literal["auto"] | list[str | PhaseTable]
+
+
+def _as_they_are(phases: Sequence[Phase] | Literal["auto"]) -> tuple[Phase, ...] | Literal["auto"]:
+    """Take phases, which were checked when they were made."""
+    return "auto" if phases == "auto" else tuple(phases)
 
 
 @validated("")
@@ -60,12 +70,11 @@ class RunConfig:
     sample: SampleConfig
     instrument: InstrumentConfig = field(default_factory=InstrumentConfig)
     xray: XrayConfig = field(default_factory=XrayConfig)
-    # Phases check themselves when they are made.
-    phases: Annotated[tuple[Phase, ...] | Literal["auto"], SkipValidation]
+    phases: Annotated[tuple[Phase, ...] | Literal["auto"], PlainValidator(_as_they_are, _PhasesInFile)]
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     simulate: SimulateConfig | None = None
-    simulated_phases: Annotated[tuple[SimulatedPhase, ...], SkipValidation] = ()
+    simulated_phases: SkipJsonSchema[tuple[SimulatedPhase, ...]] = ()
 
     def __post_init__(self) -> None:
         names = None
@@ -108,8 +117,15 @@ class RunConfig:
             self._check_truth(truth)
 
     @classmethod
-    def from_toml(cls, path: str | Path) -> Self:
+    def from_toml(cls, path: str | Path, method: MethodName | None = None) -> Self:
         """Read a TOML file; relative files that it names are looked for beside it.
+
+        Parameters
+        ----------
+        path
+            The file. What it sets and its method does not read is warned of.
+        method
+            Replaces `inference.method`.
 
         Raises
         ------
@@ -117,7 +133,12 @@ class RunConfig:
             If the file cannot be read, is no TOML, or says something that cannot be used.
         """
         path = Path(path)
-        return cls.from_dict(_read_toml(path), folder=path.parent)
+        data = _read_toml(path)
+        config = cls.from_dict(data, folder=path.parent)
+        if method is not None:
+            return dataclasses.replace(config, inference=dataclasses.replace(config.inference, method=method))
+        config.inference.warn_of_unread(data.get("inference", {}))
+        return config
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], folder: Path | None = None) -> Self:

@@ -123,9 +123,9 @@ class PhaseTable(Phase):
     Parameters
     ----------
     composition
-        See `SimulatedPhase`.
+        Atom fraction of each element in a simulated map, e.g. ``{Mg = 0.5, Si = 0.5}``.
     fraction
-        See `SimulatedPhase`.
+        Abundance of the phase in a simulated map, in atoms.
     """
 
     composition: _Amounts | None = None
@@ -150,4 +150,4 @@ class PhaseTable(Phase):
             lacking = "fraction" if self.fraction is None else "composition"
             field = f"phases.{self.name}.{lacking}"
             raise InputError(field, "be given with the other simulation key", "is missing")
-        return SimulatedPhase(self.name, composition, self.fraction)
+        return SimulatedPhase(name=self.name, composition=composition, fraction=self.fraction)

@@ -24,6 +24,8 @@ from bayesunmix.core.errors import InputError, check_choice, shown, suggest
 DEEPEST = 6
 _UNKNOWN = "unexpected_keyword_argument"
 _Table = TypeVar("_Table")
+# Made when the first table of its kind is, which takes some milliseconds.
+_adapter: Callable[[type], TypeAdapter[Any]] = functools.cache(TypeAdapter)
 
 
 def validated(path: str, *, named: bool = False) -> Callable[[type[_Table]], type[_Table]]:
@@ -52,7 +54,7 @@ def validated(path: str, *, named: bool = False) -> Callable[[type[_Table]], typ
             except ValidationError as error:
                 raise _complaint(kind, error, path, given.get("name") if named else None) from None
 
-        kind.__init__ = checked  # type: ignore[misc]
+        kind.__init__ = checked  # type: ignore[assignment, method-assign]
         return kind
 
     return decorate
@@ -67,9 +69,10 @@ def read_tables(kind: type[_Table], values: Mapping[str, object], folder: Path |
         If a key is unknown, missing, or its value cannot be used.
     """
     try:
-        return _adapter(kind).validate_python(values, context={"folder": folder})
+        made: _Table = _adapter(kind).validate_python(values, context={"folder": folder})
     except ValidationError as error:
         raise _complaint(kind, error, "", None) from None
+    return made
 
 
 def unknown_key(field: str, known: Sequence[str]) -> InputError:
@@ -85,11 +88,6 @@ def python_values(value: object, depth: int = DEEPEST) -> Any:  # noqa: ANN401 -
     if depth and isinstance(value, tuple | list):
         return [python_values(entry, depth - 1) for entry in value]
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-
-
-@functools.cache
-def _adapter(kind: type[_Table]) -> TypeAdapter[_Table]:
-    return TypeAdapter(kind)
 
 
 def _complaint(kind: type, error: ValidationError, path: str, name: object) -> InputError:
@@ -129,7 +127,7 @@ def _sentence(found: ErrorDetails, field: str) -> tuple[str, str, str]:
     return found["msg"].removeprefix("Input should "), got, ""
 
 
-def _table_at(kind: type, place: Sequence[str]) -> type:
+def _table_at(kind: Any, place: Sequence[str]) -> Any:  # noqa: ANN401 - dataclasses have no common type
     """Return the kind of the table that stands at a place inside a table."""
     for name in place:
         hint = typing.get_type_hints(kind)[name]

@@ -16,7 +16,7 @@ from pydantic import (
     Strict,
     ValidationInfo,
 )
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticUndefined, core_schema
 
 from bayesunmix.chemistry.stoichiometry import check_elements
 from bayesunmix.core.errors import InputError, check_path, check_positive, shown
@@ -84,9 +84,21 @@ def _no_text(value: object) -> object:
     return value
 
 
-def checked_by(check: Callable[..., object], **limits: Any) -> BeforeValidator:  # noqa: ANN401 - the check's own
-    """Let a check of this package, which takes the field's name and the value, read the value."""
-    return BeforeValidator(lambda value: check("", value, **limits))
+def checked_by(
+    check: Callable[..., object], takes: object = PydanticUndefined, **limits: object
+) -> BeforeValidator:
+    """Let a check of this package, which takes the field's name and the value, read the value.
+
+    Parameters
+    ----------
+    check
+        Returns what goes into the field, or raises `InputError`.
+    takes
+        Type of what a file may hold, where it is another than the field's.
+    **limits
+        Further arguments of the check.
+    """
+    return BeforeValidator(lambda value: check("", value, **limits), json_schema_input_type=takes)
 
 
 def mean_and_sd(low: float, high: float) -> AfterValidator:
