@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from bayesunmix.analysis.comparison import compare
     from bayesunmix.analysis.free_unmixing import FreeUnmixing, unmix_free
     from bayesunmix.analysis.segmentation import Segmentation, segment
+    from bayesunmix.chemistry.units import convert, with_oxygen
     from bayesunmix.config.methods import Laplace, Map, Nuts, Svi
     from bayesunmix.config.phase import Phase
     from bayesunmix.core.errors import InputError
+    from bayesunmix.core.rounding import interval_text
     from bayesunmix.data.image import SpectrumImage
     from bayesunmix.data.io import load
     from bayesunmix.door import inspect, prepare
@@ -41,7 +43,9 @@ __all__ = [
     "Svi",
     "__version__",
     "compare",
+    "convert",
     "inspect",
+    "interval_text",
     "load",
     "open_result",
     "prepare",
@@ -49,6 +53,7 @@ __all__ = [
     "simulate",
     "unmix",
     "unmix_free",
+    "with_oxygen",
 ]
 
 _HOME = {
@@ -69,7 +74,10 @@ _HOME = {
     "prepare": "bayesunmix.door",
     "segment": "bayesunmix.analysis.segmentation",
     "unmix": "bayesunmix.pipeline",
+    "convert": "bayesunmix.chemistry.units",
+    "interval_text": "bayesunmix.core.rounding",
     "unmix_free": "bayesunmix.analysis.free_unmixing",
+    "with_oxygen": "bayesunmix.chemistry.units",
 }
 
 # What draws, writes and shows objects that are made in the layers below it.
@@ -84,19 +92,22 @@ attach(
 )
 attach(
     "Result",
+    tables="bayesunmix.results.result_tables:ResultTables",
     plot="bayesunmix.plot:ResultPlots",
     save="bayesunmix.report.files:save_result",
     onuma="bayesunmix.analysis.onuma:result_onuma",
+    paper_tables="bayesunmix.report.paper:paper_tables",
     _repr_html_="bayesunmix.report.page:result_html",
 )
 attach("Verdict", _repr_html_="bayesunmix.report.page:verdict_notebook_html")
 attach(
     "Comparison",
-    plot="bayesunmix.plot.comparison:comparison",
+    tables="bayesunmix.analysis.comparison_tables:ComparisonTables",
+    plot="bayesunmix.plot.comparison:comparison_figure",
     save="bayesunmix.report.comparison_files:save_comparison",
 )
-attach("Series", plot="bayesunmix.plot.trend:trend")
-attach("Onuma", plot="bayesunmix.plot.onuma:onuma")
+attach("Series", plot="bayesunmix.plot.trend:trend_figure")
+attach("Onuma", plot="bayesunmix.plot.onuma:onuma_figure")
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - each name has its own type, declared above

@@ -52,7 +52,7 @@ RESUMABLE = ("unmix",)
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-class Program(click.Group):
+class CommandGroup(click.Group):
     """Click group whose complaints are one line and whose exit status is the contract's."""
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ANN401 - click's own signature
@@ -166,7 +166,7 @@ def _config_option(command: _Command) -> _Command:
 
 
 @click.group(
-    cls=Program, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=CommandGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(__version__, prog_name="bayesunmix")
 @click.pass_context

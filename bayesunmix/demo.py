@@ -59,14 +59,14 @@ def run_demo(out: Path, method: MethodName, seed: int, overwrite: bool) -> Resul
     with Reporter().stage("simulation", said=False):
         simulated = simulate_map(config, seed)
     result = run_image(simulated.image, config, out, seed=seed, overwrite=overwrite, resume=False)
-    table = compare(result, simulated.truth)
+    table = beside_truth(result, simulated.truth)
     table.to_csv(out / "truth.csv", index=False)
     amend_record(out, None, ["truth.csv"])
     show(table, result.level, console)
     return result
 
 
-def compare(result: Result, truth: KnownComposition) -> pd.DataFrame:
+def beside_truth(result: Result, truth: KnownComposition) -> pd.DataFrame:
     """Return every composition and partition coefficient of a run beside its truth.
 
     Returns
@@ -83,7 +83,7 @@ def compare(result: Result, truth: KnownComposition) -> pd.DataFrame:
         for row in summary.itertuples()
         if states[row.phase, row.element] != ABSENT
     ]
-    for row in result.partition_table().itertuples():
+    for row in result.tables.partition().itertuples():
         declared = ABSENT in (states[row.numerator, row.element], states[row.denominator, row.element])
         if not declared and row.kind in ("interval", "point", "upper", "lower"):
             rows.append(_partition_row(row, truth))

@@ -22,7 +22,7 @@ from bayesunmix.config.methods import Method
 from bayesunmix.config.names import MethodName
 from bayesunmix.config.phase import hosts, supports_of
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.core.checkpoint import FOLDER, Stages, difference, kept_facts
+from bayesunmix.core.checkpoint import FOLDER, Stages, kept_facts, what_differs
 from bayesunmix.core.errors import InputError, check_flag, check_seed
 from bayesunmix.core.log import logged, settle
 from bayesunmix.core.memory import check_draws
@@ -206,13 +206,13 @@ def _finished(out: Path, facts: dict[str, Any]) -> Result | None:
     record, begun = read_record(out), kept_facts(out)
     if record is None and begun is None:
         return None
-    differs = None if record is None else difference(record.get("depends_on", {}), facts)
+    differs = None if record is None else what_differs(record.get("depends_on", {}), facts)
     if record is not None and differs is None:
         shutil.rmtree(out / FOLDER, ignore_errors=True)
         return open_result(out)
     if begun is not None:
         # It was begun in an empty folder, or to replace the finished one.
-        differs = difference(begun, facts)
+        differs = what_differs(begun, facts)
     if differs is None:
         return None
     remedy = "Give --overwrite in place of --resume, or choose another folder."
@@ -225,7 +225,7 @@ def _computed(
     """Run stage after stage, and write the result where there is a folder for it."""
     from bayesunmix.checks.robust import Robust, robust_draws
     from bayesunmix.checks.supports import find_supports, without_supports
-    from bayesunmix.fit.sampling import Drawn, sample
+    from bayesunmix.fit.sampling import Drawn, posterior_draws
     from bayesunmix.results.assemble import assemble
 
     electrons = electrons_per_pixel(setup.image) if config.xray.zeta_factors else None
@@ -235,7 +235,9 @@ def _computed(
     fitted = _mode(setup, config, stages, reporter)
     inference = config.inference
     with reporter.stage(f"draws ({inference.method})"):
-        drawn = stages.run("draws", lambda: sample(fitted, inference.engine, seed, reporter.advance), Drawn)
+        drawn = stages.run(
+            "draws", lambda: posterior_draws(fitted, inference.engine, seed, reporter.advance), Drawn
+        )
     setup = find_supports(setup, drawn, inference.level)
     fitted, drawn = without_supports(fitted, drawn, setup.phases)
     with reporter.stage("tiles"):
@@ -326,12 +328,12 @@ def _with_rival(
     if rival is None or config.inference.method == "map":
         return robust
     from bayesunmix.fit.mode_mixture import mixed
-    from bayesunmix.fit.sampling import Drawn, sample
+    from bayesunmix.fit.sampling import Drawn, posterior_draws
 
     with reporter.stage("draws of another mode"):
         other = stages.run(
             "rival_draws",
-            lambda: sample(rival.fitted, config.inference.engine, seed, reporter.advance),
+            lambda: posterior_draws(rival.fitted, config.inference.engine, seed, reporter.advance),
             Drawn,
         )
     both = mixed(robust.drawn, fitted, rival, other, seed)

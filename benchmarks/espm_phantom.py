@@ -1,8 +1,8 @@
 """The phantom of the espm paper, from espm's own simulator, beside KL-NMF + FCLS on the same draw of its noise.
 
 The truth is the share of each phase in a pixel's expected counts. The maps of a result hold shares of atoms, so the
-abundances compared here are shares of counts for both: the per-pixel pass with the result's endmembers, one atom per
-count in every phase; and FCLS of the counts with the spectra of KL-NMF.
+abundances compared here are shares of counts for both: the per-pixel pass with the result's endmembers, one support
+point per count in every phase; and FCLS of the counts with the spectra of KL-NMF.
 """
 
 from __future__ import annotations

@@ -152,9 +152,9 @@ def one_run(
 
 def with_calibration(result: Result, truth: KnownComposition) -> pd.DataFrame:
     """Return the reported intervals beside the truth; of each pair of phases one order, as the other says the same."""
-    from bayesunmix.demo import compare
+    from bayesunmix.demo import beside_truth
 
-    table = compare(result, truth)
+    table = beside_truth(result, truth)
     order = {name: number for number, name in enumerate(truth.phases)}
     twice = [
         quantity == "partition" and order[phase.split("/")[0]] < order[phase.split("/")[1]]

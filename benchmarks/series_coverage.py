@@ -1,8 +1,8 @@
 """Coverage of the trend of a series: four maps, partition coefficients with a slope over pressure.
 
 Series are drawn at the level of the maps' posteriors: a truth for every map, amounts measured with a relative error and
-calibration factors that all maps share, and the draws of a normal cut at zero that such a measurement leaves. They go
-through `bayesunmix.compare` as results of runs do. The scatter between maps is drawn from its prior, or fixed.
+calibration factors that all maps share, and the draws of a normal truncated at zero that such a measurement leaves.
+They go through `bayesunmix.compare` as results of runs do. The scatter between maps is drawn from its prior, or fixed.
 
     python benchmarks/run.py --only series
 """

@@ -27,13 +27,6 @@ import pandas as pd
 import xarray as xr
 
 import bayesunmix as bu
-from bayesunmix.chemistry.stoichiometry import site_weights
-from bayesunmix.chemistry.units import convert, with_oxygen
-from bayesunmix.config.simulation import SimulatedPhase
-from bayesunmix.core.rounding import interval_text
-from bayesunmix.inspection.description import inspect_map
-from bayesunmix.report.paper import paper_tables
-from bayesunmix.simulation.phantom import phantom_config
 
 # %% tags=["remove-cell"]
 parser = argparse.ArgumentParser(allow_abbrev=False)
@@ -68,11 +61,11 @@ def show_table(frame: pd.DataFrame) -> None:
 
 def simulated_map(path: Path) -> dict[str, float]:
     """Write a map of the embedded phantom with 1 % of silica in it; return what went in, in weight per cent."""
-    phantom = phantom_config()
+    phantom = bu.simulate.phantom_config()
     plan, (brg, *others) = phantom.truth()
     declared = (*phantom.phases, bu.Phase("SiO2"))
     truth = (dataclasses.replace(brg, fraction=brg.fraction - 0.01), *others)
-    truth += (SimulatedPhase("SiO2", {"Si": 0.99, "Al": 0.01}, 0.01),)
+    truth += (bu.simulate.SimulatedPhase("SiO2", {"Si": 0.99, "Al": 0.01}, 0.01),)
     size = dataclasses.replace(plan, shape=(chosen.size, chosen.size))
     config = dataclasses.replace(phantom, phases=declared, simulated_phases=truth, simulate=size)
     simulated = bu.simulate.simulate_map(config, seed=0)
@@ -81,7 +74,7 @@ def simulated_map(path: Path) -> dict[str, float]:
     atoms = xr.DataArray(
         found.abundances.mean(axis=(0, 1)) @ found.composition, {"element": list(found.elements)}
     )
-    weights = convert(with_oxygen(atoms), "wt_pct")
+    weights = bu.convert(bu.with_oxygen(atoms), "wt_pct")
     return {name: float(weights.sel(element=name)) for name in ("Nd", "Sm", "Lu", "Hf", "U")}
 
 
@@ -101,7 +94,7 @@ if path is None:
 # explained by others.
 
 # %%
-print(inspect_map(path))
+print(bu.inspect(path))
 
 # %% [markdown]
 # ## 2. What is known
@@ -214,7 +207,7 @@ show_table(modes(first))
 # be without. Si and Ca of CaPv hang on what is declared of CaPv. Here `sd` leaves line strengths out.
 
 # %%
-pins = first.identifiability()
+pins = first.tables.identifiability()
 pins = pins[pins["element"].isin(["Mg", "Si", "Ca"]) & (pins["at_frac"] > 0.01)]
 show_table(
     pd.DataFrame(
@@ -281,24 +274,21 @@ runs = {
 # %%
 def site_ratio(result: bu.Result, phase: str) -> str:
     """Cations of the large site over those of the small one, with the interval."""
-    sites = site_weights("ABO3", result.elements)
-    assert sites is not None
-    draws = result.composition().sel(phase=phase).values.reshape(-1, len(result.elements))
-    lower, median, upper = np.quantile((draws @ sites.a) / (draws @ sites.b), [0.025, 0.5, 0.975])
-    return interval_text(median, lower, upper)
+    lower, median, upper = np.quantile(result.site_ratio(phase, "ABO3"), [0.025, 0.5, 0.975])
+    return bu.interval_text(median, lower, upper)
 
 
 def fraction(result: bu.Result, phase: str, element: str) -> str:
     """Atom per cent of an element, mean and interval."""
     row = result.summary().set_index(["phase", "element"]).loc[(phase, element)]
-    return interval_text(*(100.0 * row[name] for name in ("mean", "lower", "upper")))
+    return bu.interval_text(*(100.0 * row[name] for name in ("mean", "lower", "upper")))
 
 
 def ratio(result: bu.Result, element: str) -> str:
     """D between CaPv and Brg."""
-    rows = result.partition_table().set_index(["element", "numerator", "denominator"])
+    rows = result.tables.partition().set_index(["element", "numerator", "denominator"])
     row = rows.loc[(element, "CaPv", "Brg")]
-    return interval_text(row["median"], row["lower"], row["upper"]) if row["kind"] == "interval" else "–"
+    return bu.interval_text(row["median"], row["lower"], row["upper"]) if row["kind"] == "interval" else "–"
 
 
 show_table(
@@ -356,7 +346,7 @@ show(result.plot.compositions(), "compositions")
 # intervals support.
 
 # %%
-tables = {table.name: table for table in paper_tables(result)}
+tables = {table.name: table for table in result.paper_tables()}
 for unit in ("at_frac", "oxide_wt_pct", "apfu"):
     print(tables[f"composition_{unit}"].markdown())
 
@@ -403,8 +393,8 @@ print(tables["budget"].markdown())
 # %%
 def recovered(result: bu.Result) -> dict[str, str]:
     """Recovered over given, with the interval."""
-    rows = result.mass_balance().dropna(subset=["given"]).itertuples()
-    return {row.element: interval_text(row.ratio, row.ratio_lower, row.ratio_upper) for row in rows}
+    rows = result.tables.mass_balance().dropna(subset=["given"]).itertuples()
+    return {row.element: bu.interval_text(row.ratio, row.ratio_lower, row.ratio_upper) for row in rows}
 
 
 show_table(pd.DataFrame({"": name, **recovered(run)} for name, run in runs.items()))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from bayesunmix.core.errors import InputError, check_integer
 from bayesunmix.core.threads import single_thread
-from bayesunmix.inference.arrays import checked_counts, checked_spectra, pixel_blocks
+from bayesunmix.inference.arrays import checked_counts, checked_spectra, pixel_batches
 
 #: Most phases: the exact solution visits all 2^K - 1 sets of present phases.
 _MOST_PHASES = 10
@@ -122,8 +122,8 @@ def poisson_abundances(
     uniform = 1 / len(spectra)
     abundances = (1 - _START_UNIFORM) * fcls(y, spectra, weights="poisson") + _START_UNIFORM * uniform
     with single_thread():
-        for block in pixel_blocks(*y.shape):
-            abundances[block] = _em(y[block], spectra, abundances[block], n_iter)
+        for batch in pixel_batches(*y.shape):
+            abundances[batch] = _em(y[batch], spectra, abundances[batch], n_iter)
     abundances[~y.any(axis=1)] = uniform
     return abundances
 
@@ -214,7 +214,7 @@ def _em(
     abundances: npt.NDArray[np.float64],
     n_iter: int,
 ) -> npt.NDArray[np.float64]:
-    """EM steps for a block of pixels."""
+    """EM steps for a batch of pixels."""
     s = spectra.astype(np.float32)
     a = abundances.astype(np.float32)
     totals = np.maximum(y.sum(axis=1, keepdims=True), 1)

@@ -17,7 +17,7 @@ one line family of a stray element (stray K, L and M lines are free of each othe
 last. phi and q are unit-area templates that already hold detector and absorption, so s_k is linear in w apart from
 its normalisation.
 
-A flat prior on w reaches zero with finite density: an element that is not there has a posterior that leans on zero,
+A flat prior on w reaches zero with finite density: an element that is not there has a posterior truncated at zero,
 which a logarithm would never reach.
 """
 

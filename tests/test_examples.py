@@ -161,7 +161,7 @@ def test_the_percent_script_goes_from_the_file_to_the_tables(
 
 @pytest.mark.calibration
 def test_the_comparison_prints_both_errors_of_both_methods(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--size", "20", "--counts", "300", "--starts", "2", "--draws", "50"]
+    arguments = ["--size", "20", "--counts", "300", "--draws", "50"]
     example("compare_nmf_fcls.py")["main"](arguments)
     said = capsys.readouterr().out
     assert said.count("map MSE") == said.count("spectral angle") == 6

@@ -16,7 +16,7 @@ from bayesunmix.models.endmember import endmember_spectra
 from bayesunmix.models.response import KNOWN_RESPONSE, template_change
 from bayesunmix.simulation.simulate import simulate_map
 from bayesunmix.xray.shape_directions import INFORMED, NO_DIRECTIONS, shape_directions
-from bayesunmix.xray.spectrometer import HIGHEST, LOWEST, NAMES
+from bayesunmix.xray.spectrometer import HIGHEST, LOWEST, RESPONSE_NAMES
 
 FloatArray = npt.NDArray[np.float64]
 # Of a standard deviation: tails and shares must stay positive.
@@ -156,4 +156,4 @@ def test_a_response_without_directions_is_known(setup: Setup) -> None:
         len(setup.forward.families),
         len(setup.forward.edges_keV) - 1,
     )
-    assert setup.spectrum.directions.theta.shape[1] == len(NAMES)
+    assert setup.spectrum.directions.theta.shape[1] == len(RESPONSE_NAMES)

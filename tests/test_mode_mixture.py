@@ -19,7 +19,7 @@ from bayesunmix.fit.draws import read_draws
 from bayesunmix.fit.mode_mixture import BY_PHASE, in_units_of, mixed, places
 from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.fit.posterior import SHARED_NATS, FittedPosterior, Rival
-from bayesunmix.fit.sampling import Drawn, sample
+from bayesunmix.fit.sampling import Drawn, posterior_draws
 from bayesunmix.report.methods import methods_paragraph
 from bayesunmix.results.result import Result
 from bayesunmix.simulation.simulate import simulate_map
@@ -29,13 +29,13 @@ SHARE = 0.3
 
 
 def draw(fitted: FittedPosterior) -> Drawn:
-    return sample(fitted, LAPLACE, 3, lambda _: None)
+    return posterior_draws(fitted, LAPLACE, 3, lambda _: None)
 
 
 def moved(fitted: FittedPosterior, number: int, by: float) -> FittedPosterior:
     """Return another mode, one weight of which is larger by a share."""
     z = fitted.estimate.z.copy()
-    z[fitted.model.blocks["line_units"].start + number] *= 1.0 + by
+    z[fitted.model.places["line_units"].start + number] *= 1.0 + by
     return dataclasses.replace(fitted, estimate=dataclasses.replace(fitted.estimate, z=z))
 
 
@@ -84,8 +84,8 @@ def test_a_mode_shares_by_its_mass_or_not_at_all(small_fit: FittedPosterior) -> 
     phases = (Phase("A", matrix=True), Phase("B"), Phase("C"))
 
     def candidate(fitted: FittedPosterior, lacks: float) -> Any:  # noqa: ANN401
-        sites = fitted.model.constrain(jnp.asarray(fitted.estimate.z), fitted.data)
-        return SimpleNamespace(data=fitted.data, sites=sites, potential=lacks)
+        latents = fitted.model.constrain(jnp.asarray(fitted.estimate.z), fitted.data)
+        return SimpleNamespace(data=fitted.data, latents=latents, potential=lacks)
 
     other = moved(small_fit, 0, 0.5)
 

@@ -10,7 +10,7 @@ import pytest
 
 from bayesunmix.config.phase import unnamed
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.fit.phase_number import PhaseNumber, chosen_number, difference, infer_phase_number
+from bayesunmix.fit.phase_number import PhaseNumber, chosen_number, gain_over, infer_phase_number
 from bayesunmix.fit.preparation import prepare
 from bayesunmix.report.words import phase_number_words
 from bayesunmix.simulation.simulate import simulate_map
@@ -37,7 +37,7 @@ def test_the_smallest_number_within_one_error_of_the_best_is_chosen() -> None:
     assert [row["k"] for row in curve] == [1, 2, 3, 4]
     assert max(row["score"] for row in curve) == 0.0
     assert curve[0]["score"] < -300.0
-    gain, error = difference(tiles[1], tiles[0])
+    gain, error = gain_over(tiles[1], tiles[0])
     assert gain == pytest.approx(tiles[1].sum())
     assert error == pytest.approx(6.0 * tiles[1].std(ddof=1))
 

@@ -23,9 +23,9 @@ from bayesunmix.report.health import checks
 from bayesunmix.report.page import report_html, save_report
 from bayesunmix.report.words import findings, headline
 
-synthetic_result: Callable[..., Any] = runpy.run_path(str(Path(__file__).with_name("test_plot.py")))[
-    "synthetic_result"
-]
+_PLOTS = runpy.run_path(str(Path(__file__).with_name("test_plot.py")))
+synthetic_result: Callable[..., Any] = _PLOTS["synthetic_result"]
+Tables: Callable[..., Any] = _PLOTS["Tables"]
 SECTIONS = [
     "fit",
     "maps",
@@ -172,7 +172,7 @@ def test_checks_tell_good_from_bad(result: Any) -> None:  # noqa: ANN401
     }
     table = result.diagnostics().copy()
     table.loc[3, ["rhat", "ess_bulk"]] = 1.2, 17.0
-    bad = dataclasses.replace(result, tables=result.tables | {"diagnostics": table})
+    bad = dataclasses.replace(result, tables=Tables(result.tables.made | {"diagnostics": table}))
     found = {check.name: check for check in checks(bad)}
     assert found["R-hat"].verdict == found["Effective sample size"].verdict == "bad"
     assert "1.200" in found["R-hat"].found
@@ -219,7 +219,7 @@ def test_exact_steps_tell_what_they_moved(result: Any, holds: bool, verdict: str
 def test_names_from_the_user_cannot_break_the_page() -> None:
     result = synthetic_result(phases=2)
     name = "<b>Brg & co</b> $title"
-    tables = {key: table.replace("Brg", name) for key, table in result.tables.items()}
+    tables = Tables({key: table.replace("Brg", name) for key, table in result.tables.made.items()})
     text = report_html(dataclasses.replace(result, phases=[name, "Fp"], tables=tables))
     assert "<b>Brg" not in text
     assert html.escape(name) in text

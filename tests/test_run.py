@@ -39,7 +39,7 @@ from bayesunmix.data.io import save
 from bayesunmix.pipeline import run_image
 from bayesunmix.report.page import report_html
 from bayesunmix.results.result import Result
-from bayesunmix.results.verdict import POINT
+from bayesunmix.results.verdict import POINT_ESTIMATE
 from bayesunmix.simulation.simulate import Truth, simulate_map
 
 SEED = 1
@@ -339,11 +339,11 @@ def test_tables_of_the_contract(run: Run) -> None:
     partition = pd.read_csv(run.folder / "partition.csv").fillna({"reason": ""})
     assert list(partition)[: len(PARTITION)] == PARTITION
     assert len(partition) == 2 * len(ELEMENTS)
-    pd.testing.assert_frame_equal(partition, run.result.partition_table(), check_dtype=False)
+    pd.testing.assert_frame_equal(partition, run.result.tables.partition(), check_dtype=False)
 
 
 def test_the_uncertainty_budget_adds_up_to_the_intervals(run: Run) -> None:
-    table = run.result.uncertainty_budget()
+    table = run.result.tables.uncertainty_budget()
     pd.testing.assert_frame_equal(
         pd.read_csv(run.folder / "uncertainty_budget.csv", keep_default_na=False), table, check_dtype=False
     )
@@ -366,7 +366,7 @@ def test_the_uncertainty_budget_adds_up_to_the_intervals(run: Run) -> None:
 
 
 def test_a_composition_names_the_declaration_that_pins_it(run: Run) -> None:
-    found = run.result.identifiability().set_index(["phase", "element"])
+    found = run.result.tables.identifiability().set_index(["phase", "element"])
     assert set(found.index) == {(p, e) for p in PHASES for e in ELEMENTS} - {("Fp", "Si")}
     assert found.loc[("Fp", "Mg"), "pinned_by"] == 'Fp: absent = ["Si"]'
     assert found.loc[("Fp", "Mg"), "sd_without"] > 1.2 * found.loc[("Fp", "Mg"), "sd"]
@@ -467,7 +467,7 @@ def test_a_folder_opens_again(run: Run) -> None:
     for group in run.result.tree.children:
         xr.testing.assert_equal(again.tree[group].to_dataset(), run.result.tree[group].to_dataset())
     pd.testing.assert_frame_equal(again.summary(), run.result.summary())
-    pd.testing.assert_frame_equal(again.partition_table(), run.result.partition_table())
+    pd.testing.assert_frame_equal(again.tables.partition(), run.result.tables.partition())
     assert again.level == 0.9
     assert again.problems == run.result.problems
 
@@ -600,9 +600,9 @@ def test_a_point_estimate_has_no_intervals(run: Run) -> None:
         )
     assert table.loc[("Fp", "Si"), "detected"] == "declared_absent"
     assert set(table["detected"].drop(("Fp", "Si"))) == {""}
-    assert "interval" not in set(result.partition_table()["kind"])
+    assert "interval" not in set(result.tables.partition()["kind"])
     assert result.verdict.level == "reservations"
-    assert result.verdict.findings[0].text == POINT
+    assert result.verdict.findings[0].text == POINT_ESTIMATE
     assert not result.problems
     page = report_html(result)
     assert "not tested for detection" in page

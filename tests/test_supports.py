@@ -102,9 +102,9 @@ def test_a_declared_support_has_abundances_and_no_composition(declared: Result, 
     assert declared.run["supports"] == ["film"]
     assert declared.phases == ["gamma", "eta", "film"]
     assert set(declared.summary()["phase"]) == {"gamma", "eta"}
-    assert set(declared.partition_table()["numerator"]) == {"gamma", "eta"}
+    assert set(declared.tables.partition()["numerator"]) == {"gamma", "eta"}
     assert declared.composition()["phase"].values.tolist() == ["gamma", "eta"]
-    assert "film" not in set(declared.element_budget()["phase"])
+    assert "film" not in set(declared.tables.element_budget()["phase"])
     assert "film: " in repr(declared)
     assert "support" in repr(declared)
     without_numbers_that_are_none(declared)
@@ -137,7 +137,7 @@ def test_what_a_support_cannot_be_asked(declared: Result) -> None:
     with pytest.raises(InputError, match=r"numerator. must be one of the phases gamma, eta.*film.*a support"):
         declared.partition("film", "gamma")
     with pytest.raises(InputError, match="formulas"):
-        dataclasses.replace(declared, run={**declared.run, "config": _with_oxygen(declared)}).sites(
+        dataclasses.replace(declared, run={**declared.run, "config": _with_oxygen(declared)}).tables.sites(
             {"film": "AO"}
         )
 
@@ -217,7 +217,7 @@ def test_one_phase_on_a_support(tmp_path: Path) -> None:
     data |= {"phases": plain}
     result = run_image(image, RunConfig.from_dict(data), tmp_path / "out", progress=False)
     assert result.summary()["mean"].tolist() == [1.0]
-    assert result.partition_table().empty
+    assert result.tables.partition().empty
     without_numbers_that_are_none(result)
 
 

@@ -127,7 +127,7 @@ def test_elements_not_detected_have_a_bound(counting: xr.DataArray, table: pd.Da
     row, values = table.loc["B", "Fe"], counting.values[..., 1, 3].ravel()
     assert row["lower"] == 0.0
     assert row["upper"] == row["upper_bound"] == pytest.approx(np.quantile(values, LEVEL))
-    # A normal cut at its centre: the bound is the one-sided quantile of its upper half, 1.645 sd at 90 %.
+    # A normal truncated at its centre: the bound is the one-sided quantile of its upper half, 1.645 sd at 90 %.
     assert row["upper_bound"] == pytest.approx(1.645e-3, rel=0.08)
     assert row["decision_threshold"] == pytest.approx(1.645e-3, rel=0.15)
 

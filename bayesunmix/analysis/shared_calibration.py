@@ -116,7 +116,7 @@ def shuffled(draws: FloatArray, n_draws: int, rng: np.random.Generator) -> Float
     return np.asarray(draws[order])
 
 
-def with_factors(nominal: FloatArray, factors: FloatArray) -> FloatArray:
+def with_common_factors(nominal: FloatArray, factors: FloatArray) -> FloatArray:
     """Put log factors (draw, element) into nominal atom fractions (draw, phase, element)."""
     amounts = nominal * np.exp(-factors)[:, None, :]
     return shares_of(amounts)

@@ -281,14 +281,14 @@ def rotated_range(local: LocalPosterior, phases: Sequence[Phase]) -> tuple[Float
 
 
 def _least_beside(local: LocalPosterior, k: int, j: int) -> float:
-    """Smallest a_j / a_k of any atom of the mixture that holds a block."""
+    """Smallest a_j / a_k of any support point of the mixture that holds a block."""
     prior = local.data.prior
-    atoms = np.asarray(prior.atoms)
-    start = local.blocks["abundance_xi"]
+    points = np.asarray(prior.support_points)
+    start = local.places["abundance_xi"]
     share = softmax(prior.mean + prior.factor @ local.z[start])
     blocks = sum(float(group.present.sum()) for group in local.data.groups)
-    used = (share * blocks > 1.0) & (atoms[:, k] > 0.0)
-    return float((atoms[used, j] / atoms[used, k]).min()) if used.any() else 0.0
+    used = (share * blocks > 1.0) & (points[:, k] > 0.0)
+    return float((points[used, j] / points[used, k]).min()) if used.any() else 0.0
 
 
 def flat_directions(

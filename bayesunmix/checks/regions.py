@@ -10,7 +10,7 @@ MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
-class Region:
+class MapRegion:
     """A place that no mixture of the phases explains.
 
     Attributes

@@ -68,7 +68,7 @@ LEAST_SCORE = -6.0
 
 
 @dataclass(frozen=True)
-class Region:
+class SpectrumRegion:
     """A stretch of one spectrum where residuals of one sign exceed the threshold.
 
     Parameters
@@ -144,11 +144,11 @@ def _half(edges_keV: FloatArray, fwhm_keV: FloatArray) -> npt.NDArray[np.int64]:
 
 def find_regions(
     observed: FloatArray, expected: FloatArray, edges_keV: FloatArray, fwhm_keV: FloatArray
-) -> list[Region]:
+) -> list[SpectrumRegion]:
     """Return the regions beyond the threshold in order of energy; parameters as in `pooled_residuals`."""
     z, excess = pooled_residuals(observed, expected, edges_keV, fwhm_keV)
     centres = 0.5 * (edges_keV[1:] + edges_keV[:-1])
-    regions: list[Region] = []
+    regions: list[SpectrumRegion] = []
     for sign in (1.0, -1.0):
         beyond = np.flatnonzero(sign * z > THRESHOLD)
         # Windows that overlap tell of the same counts.
@@ -157,7 +157,7 @@ def find_regions(
             top = int(run[np.argmax(sign * z[run])])
             low = max(float(centres[run[0]] - 0.5 * fwhm_keV[run[0]]), float(edges_keV[0]))
             high = min(float(centres[run[-1]] + 0.5 * fwhm_keV[run[-1]]), float(edges_keV[-1]))
-            regions.append(Region(low, high, float(centres[top]), float(z[top]), float(excess[top])))
+            regions.append(SpectrumRegion(low, high, float(centres[top]), float(z[top]), float(excess[top])))
     return sorted(regions, key=lambda region: region.low_keV)
 
 
@@ -199,7 +199,7 @@ def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> 
         if segments.expected[k].sum() > 0.0
     ]
     windows = np.tile(2.0 * _half(edges, fwhm) + 1.0, len(spectra))
-    known, main = causes(setup), main_lines(setup)
+    known, main = causes(setup), strongest_lines(setup)
     rows = []
     for name, counts, mean in spectra:
         share = float(mean.sum() / max(observed.sum(), 1.0))
@@ -228,7 +228,7 @@ def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> 
     return {"residual_regions": rows, "residual_scan": scan}
 
 
-def main_lines(setup: Setup) -> list[tuple[str, float]]:
+def strongest_lines(setup: Setup) -> list[tuple[str, float]]:
     """Return the sample's elements with the energies, on the axis, of the strong lines of their main families."""
     forward = setup.forward
     found = []
@@ -242,13 +242,13 @@ def main_lines(setup: Setup) -> list[tuple[str, float]]:
     return found
 
 
-def _touched(region: Region, main: Sequence[tuple[str, float]], fwhm_keV: float) -> list[str]:
+def _touched(region: SpectrumRegion, main: Sequence[tuple[str, float]], fwhm_keV: float) -> list[str]:
     """Elements with a main line within half a width of a region: the counts there are partly its own."""
     low, high = region.low_keV - 0.5 * fwhm_keV, region.high_keV + 0.5 * fwhm_keV
     return list(dict.fromkeys(element for element, at in main if low < at < high))
 
 
-def likeliest(region: Region, known: Sequence[Cause], fwhm_keV: float, share: float = 1.0) -> str:
+def likeliest(region: SpectrumRegion, known: Sequence[Cause], fwhm_keV: float, share: float = 1.0) -> str:
     """Name the cause that is nearest and large enough.
 
     Parameters

@@ -23,8 +23,8 @@ from bayesunmix.models.abundance import AbundancePrior
 from bayesunmix.models.endmember import family_counts
 from bayesunmix.models.thickness import VALID, ThicknessEffect, answered
 from bayesunmix.models.unmixing import (
+    Latents,
     SiteBalance,
-    Sites,
     UnmixingData,
     component_weights,
     log_ratios,
@@ -187,16 +187,16 @@ def _flat_model(
     leaves = [jax.ShapeDtypeStruct(*shape) for shape in shapes]  # type: ignore[no-untyped-call]
     data = jax.tree.unflatten(structure, leaves)
     any_units, any_odds = jnp.ones(data.scale.shape), jnp.zeros(data.prior.mean.shape)
-    model = flatten_model(unmixing_model, data, _sites(data, any_units, any_odds))
+    model = flatten_model(unmixing_model, data, _latents(data, any_units, any_odds))
     return model._replace(potential=over_devices(model.potential))
 
 
-def sites_at(data: UnmixingData, units: FloatArray, weights: FloatArray) -> Sites:
-    """Sites at given line units and atom weights, everything else at its prior mean."""
-    return _sites(data, jnp.asarray(units), jnp.asarray(log_odds_at(data.prior, weights)))
+def latents_at(data: UnmixingData, units: FloatArray, weights: FloatArray) -> Latents:
+    """Latents at given line units and support point weights, everything else at its prior mean."""
+    return _latents(data, jnp.asarray(units), jnp.asarray(log_odds_at(data.prior, weights)))
 
 
-def _sites(data: UnmixingData, units: jax.Array, log_odds: jax.Array) -> Sites:
+def _latents(data: UnmixingData, units: jax.Array, log_odds: jax.Array) -> Latents:
     n_phases, n_knots = data.basis.continuum_area.shape
     return {
         "line_units": units,
@@ -220,7 +220,7 @@ def log_odds_at(prior: AbundancePrior, weights: FloatArray) -> FloatArray:
 def fisher_information(
     templates: FloatArray,
     free: npt.NDArray[np.int64],
-    atoms: FloatArray,
+    points: FloatArray,
     counts: FloatArray,
     spectra_: FloatArray,
 ) -> FloatArray:
@@ -228,21 +228,21 @@ def fisher_information(
 
     Parameters
     ----------
-    counts : (atom,)
-        Counts of the blocks at each atom.
+    counts : (support_point,)
+        Counts of the blocks at each support point.
     """
     rows = templates[free[:, 0], free[:, 1]]
     information = np.zeros((len(free), len(free)))
-    for atom, count in zip(atoms, counts, strict=True):
+    for point, count in zip(points, counts, strict=True):
         if count > 1.0:
-            share = atom[free[:, 0], None] * rows
-            information += count * (share / (atom @ spectra_)) @ share.T
+            share = point[free[:, 0], None] * rows
+            information += count * (share / (point @ spectra_)) @ share.T
     return information
 
 
-def atom_fractions(data: UnmixingData, sites: Sites) -> FloatArray:
-    """Atom fractions at some sites, with nominal calibration factors, shape (phase, element)."""
-    return nominal_fractions(np.asarray(compiled_weights(data, sites)), np.asarray(data.yields))
+def fractions_at(data: UnmixingData, latents: Latents) -> FloatArray:
+    """Atom fractions at some latents, with nominal calibration factors, shape (phase, element)."""
+    return nominal_fractions(np.asarray(compiled_weights(data, latents)), np.asarray(data.yields))
 
 
 def nominal_fractions(weights: FloatArray, yields: FloatArray) -> FloatArray:
@@ -253,10 +253,10 @@ def nominal_fractions(weights: FloatArray, yields: FloatArray) -> FloatArray:
     return shares_of(weights[..., : yields.shape[1]] / yields)
 
 
-def mass_per_count(data: UnmixingData, sites: Sites, forward: ForwardModel) -> FloatArray:
-    """Mass that a count of each phase stands for at some sites, in any common unit, shape (phase,)."""
-    weights = compiled_weights(data, sites)
-    lines = family_counts(data.basis, weights, log_ratios(data, sites)).sum(axis=1)
+def mass_per_count(data: UnmixingData, latents: Latents, forward: ForwardModel) -> FloatArray:
+    """Mass that a count of each phase stands for at some latents, in any common unit, shape (phase,)."""
+    weights = compiled_weights(data, latents)
+    lines = family_counts(data.basis, weights, log_ratios(data, latents)).sum(axis=1)
     total = np.asarray(lines + weights[:, -1])
     atoms = np.asarray(weights)[:, : data.yields.shape[1]] / np.asarray(data.yields)
     return np.asarray(atoms @ forward.mass_per_mole / total)

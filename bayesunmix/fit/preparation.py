@@ -1,4 +1,4 @@
-"""What is settled before inference begins: energies, physics, calibration of the axis, and bins.
+"""What is settled before inference begins: energies, physics, the energy axis, and bins.
 
 map + configuration -> energy range -> line table and detector -> response fitted to the total spectrum -> bins and
 blocks
@@ -28,7 +28,7 @@ from bayesunmix.forward.line_shapes import line_shapes
 from bayesunmix.forward.line_table import line_table, with_factors
 from bayesunmix.forward.pixel_thickness import PixelThickness, pixel_thickness
 from bayesunmix.forward.spectra import Film, ForwardModel, forward_model, main_family
-from bayesunmix.xray import Detector, LineTable, Refinement, calibrate, refine, thin_film_factor
+from bayesunmix.xray import Detector, LineTable, Refinement, fit_axis, refine, thin_film_factor
 from bayesunmix.xray.atomic import FAMILIES
 from bayesunmix.xray.refinement import merge_channels
 
@@ -101,7 +101,7 @@ class Setup:
 
 
 def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
-    """Check map against configuration, calibrate the energy axis and bin the counts.
+    """Check map against configuration, fit the energy axis and bin the counts.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def _refined(
     """Fit what the total spectrum can tell: first the axis, then all of the detector and the lines."""
     total, edges = cropped.sum_spectrum().astype(np.float64), cropped.channel_edges_keV
     merged = merge_channels(total, edges, detector.response)
-    rough = calibrate(*merged, table, sources, stray, beam_energy_keV=beam, detector=detector)
+    rough = fit_axis(*merged, table, sources, stray, beam_energy_keV=beam, detector=detector)
     counted = dict(zip(rough.components, rough.weights.tolist(), strict=True))
     first = mean_composition(counted, elements, table, detector)
     return refine(

@@ -17,16 +17,16 @@ from bayesunmix.fit.free_endmembers import FreeFitted
 from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.trust import Trust, quantity_moves
-from bayesunmix.inference.cut_normal import coordinates
 from bayesunmix.inference.density import compiled
 from bayesunmix.inference.guides import guide
 from bayesunmix.inference.importance import resample, smoothed
-from bayesunmix.inference.laplace import cut_gaussian, laplace_draws, laplace_log_density
+from bayesunmix.inference.laplace import laplace_draws, laplace_log_density, truncated_gaussian
 from bayesunmix.inference.map_estimate import ValueAndGradient, whitening
-from bayesunmix.inference.nuts import TRANSITIONS, sample_nuts
+from bayesunmix.inference.nuts import TRANSITIONS, nuts_draws
 from bayesunmix.inference.refresh import refresh
 from bayesunmix.inference.sharding import n_threads, place
 from bayesunmix.inference.svi import Variational
+from bayesunmix.inference.truncated_normal import coordinates
 
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[float], None]
@@ -88,7 +88,7 @@ class _Target:
         return cls(fitted, place(fitted.data), compiled(fitted.model)[0])
 
 
-def sample(fitted: FittedPosterior, method: Method, seed: int, progress: Progress) -> Drawn:
+def posterior_draws(fitted: FittedPosterior, method: Method, seed: int, progress: Progress) -> Drawn:
     """Draw from the posterior.
 
     Parameters
@@ -118,7 +118,7 @@ def sample(fitted: FittedPosterior, method: Method, seed: int, progress: Progres
 
 def _laplace(target: _Target, method: Laplace, seed: int, progress: Progress) -> _Approximation:
     fitted = target.fitted
-    estimate, positive = fitted.estimate, fitted.model.blocks["line_units"]
+    estimate, positive = fitted.estimate, fitted.model.places["line_units"]
     z = laplace_draws(
         estimate.z,
         estimate.hessian,
@@ -128,7 +128,7 @@ def _laplace(target: _Target, method: Laplace, seed: int, progress: Progress) ->
         seed=seed,
         progress=progress,
     )[0]
-    gaussian = cut_gaussian(estimate.z, estimate.hessian, positive)
+    gaussian = truncated_gaussian(estimate.z, estimate.hessian, positive)
 
     def log_ratios(number: int) -> FloatArray:
         with ThreadPoolExecutor(n_threads()) as pool:
@@ -143,8 +143,8 @@ def _laplace(target: _Target, method: Laplace, seed: int, progress: Progress) ->
 
 def _svi(target: _Target, method: Svi, seed: int, progress: Progress) -> _Approximation:
     fitted = target.fitted
-    estimate, positive = fitted.estimate, fitted.model.blocks["line_units"]
-    at = coordinates(cut_gaussian(estimate.z, estimate.hessian, positive), positive)
+    estimate, positive = fitted.estimate, fitted.model.places["line_units"]
+    at = coordinates(truncated_gaussian(estimate.z, estimate.hessian, positive), positive)
     variational = Variational(fitted.model.potential, guide(method.guide), at, target.data)
     found = variational.fit(seed, progress)
     z, noise = variational.draws(found.parameters, _number(method), seed + 1)
@@ -220,7 +220,7 @@ def _nuts(fitted: FittedPosterior, method: Nuts, seed: int, progress: Progress) 
         done += iterations
         progress(min(done / total, 1.0))
 
-    nuts = sample_nuts(
+    nuts = nuts_draws(
         fitted.model.potential,
         place(fitted.data),
         fitted.estimate.z,

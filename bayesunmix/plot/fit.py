@@ -46,7 +46,7 @@ _NUMBER_WIDTH, _LEVELS = 0.015, 3
 
 
 @styled
-def fit(result: Result) -> Figure:
+def fit_figure(result: Result) -> Figure:
     """Draw the sum spectrum, the fitted model with its parts, and the residuals of the map and of each segment.
 
         r = (observed - expected) / sqrt(expected)

@@ -23,7 +23,7 @@ _BAR_HEIGHT = 0.8
 
 
 @styled
-def misfit(result: Result) -> Figure:
+def misfit_figure(result: Result) -> Figure:
     """Draw the largest standardised residual around each pixel, with flagged places outlined and numbered.
 
     A line scan, or a single spectrum, is drawn as a curve with the threshold.

@@ -36,7 +36,7 @@ _MOST_COLUMNS = 3
 
 
 @styled
-def partition(result: Result) -> Figure:
+def partition_figure(result: Result) -> Figure:
     """Draw the partition coefficients of every pair of phases as forest plots with a logarithmic axis.
 
         D_e = x_e(numerator) / x_e(denominator)        x: atom fraction
@@ -95,7 +95,7 @@ def phase_pairs(result: Result) -> list[tuple[str, str]]:
 
 def table_rows(result: Result) -> dict[tuple[str, str, str], Any]:
     """Return the rows of the partition table by element, numerator and denominator."""
-    table = result.partition_table()
+    table = result.tables.partition()
     return {
         (str(row.element), str(row.numerator), str(row.denominator)): row
         for row in table.itertuples(index=False)

@@ -16,7 +16,7 @@ _LEFT_MM, _RIGHT_MM, _TOP_MM, _UNDER_MM, _HEIGHT_MM = 20.0, 6.0, 5.0, 11.0, 45.0
 
 
 @styled
-def phase_number(result: Result) -> Figure:
+def phase_number_figure(result: Result) -> Figure:
     """Draw the held-out score of each number of phases relative to the best, with its standard error.
 
     Parameters

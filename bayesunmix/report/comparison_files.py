@@ -71,10 +71,10 @@ def save_comparison(comparison: Comparison, folder: str | Path, *, overwrite: bo
 
 def _tables(comparison: Comparison) -> dict[str, pd.DataFrame]:
     found = {
-        "compositions": comparison.compositions(),
-        "partitions": comparison.partitions(),
-        "composition_differences": comparison.composition_differences(),
-        "partition_ratios": comparison.partition_ratios(),
+        "compositions": comparison.tables.compositions(),
+        "partitions": comparison.tables.partitions(),
+        "composition_differences": comparison.tables.composition_differences(),
+        "partition_ratios": comparison.tables.partition_ratios(),
     }
     if comparison.series is not None:
         found |= {"trend": comparison.series.trend(), "trend_maps": comparison.series.maps()}

@@ -100,11 +100,11 @@ def _numbers(result: Result) -> list[Step]:
     units = [unit for unit in result.run["config"].get("output", {}).get("units", ()) if unit != "at_frac"]
     tables: dict[str, Callable[[], pd.DataFrame]] = {
         "composition.csv": result.summary,
-        "partition.csv": result.partition_table,
+        "partition.csv": result.tables.partition,
         **{f"composition_{unit}.csv": partial(result.summary, unit) for unit in units},
     }
     if "budget" in result.tree:
-        tables["uncertainty_budget.csv"] = result.uncertainty_budget
+        tables["uncertainty_budget.csv"] = result.tables.uncertainty_budget
     return [
         *(Step(f"`{name}`", partial(_write_table, name, table)) for name, table in tables.items()),
         Step(POSTERIOR, partial(_write_posterior, result)),

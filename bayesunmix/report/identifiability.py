@@ -57,7 +57,7 @@ def _budget_section(result: Result, picture: str, table: Table) -> str:
 
 def _budget_table(result: Result, table: Table) -> str:
     pairs, body = set(phase_pairs(result)), []
-    for row in result.uncertainty_budget().itertuples(index=False):
+    for row in result.tables.uncertainty_budget().itertuples(index=False):
         composition = row.quantity == "composition"
         # The shares of a ratio are those of its inverse: one way round is enough.
         if not composition and (row.phase, row.denominator) not in pairs:
@@ -77,7 +77,7 @@ def _budget_table(result: Result, table: Table) -> str:
 
 
 def _pins_table(result: Result, table: Table) -> str:
-    found = result.identifiability()
+    found = result.tables.identifiability()
     if found.empty:  # a single element has nothing to say
         return ""
     body = []

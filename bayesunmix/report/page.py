@@ -313,7 +313,7 @@ def _mass_thickness(result: Result, pictures: dict[str, bytes]) -> str:
     """Section on the mass thickness, empty for a run without zeta-factors."""
     if "mass_thickness" not in pictures:
         return ""
-    table = result.mass_thickness()
+    table = result.tables.mass_thickness()
     body = [
         [
             row.where if row.where == WHOLE_MAP else f"pure {row.where}",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesunmix.checks.regions import Region
+from bayesunmix.checks.regions import MapRegion
 from bayesunmix.core.rounding import composition_text
 from bayesunmix.core.severity import join
 from bayesunmix.plot.style import element_order
@@ -127,7 +127,7 @@ def assumptions(result: Result) -> list[str]:
 def misfit_words(run: dict[str, Any]) -> tuple[str, list[str]]:
     """Return a paragraph on the search for places that do not fit, and a sentence for each place."""
     search = run.get("misfit_search", {})
-    regions = [Region(**entry) for entry in run.get("misfit", [])]
+    regions = [MapRegion(**entry) for entry in run.get("misfit", [])]
     opening = (
         f"{_number_word(len(regions))} {'place is' if len(regions) == 1 else 'places are'} no mixture of the declared "
         f"phases. The threshold of {search.get('threshold', math.nan):.2g} sigma is passed anywhere by "

@@ -33,7 +33,7 @@ from bayesunmix.fit.preparation import Setup
 from bayesunmix.forward.quantify import draw_calibration
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.models.thickness import ThicknessDraws
-from bayesunmix.results.doubts import Evidence, everything_said
+from bayesunmix.results.doubts import RunOutcome, everything_said
 from bayesunmix.results.groups import (
     COMPOSITION_DIMS,
     channel_spectra,
@@ -48,7 +48,7 @@ from bayesunmix.results.mass_thickness import (
     UNIT,
     MassThickness,
     contradiction,
-    mass_per_count,
+    mass_per_count_draws,
     mass_thickness,
     nominal_mass_per_count,
 )
@@ -119,11 +119,11 @@ def assemble(
     result = Result(xr.DataTree.from_dict(groups), run)
     run["diagnostics"] |= worst_diagnostics(result.diagnostics())
     against = None if thickness is None else contradiction(thickness, setup.forward)
-    evidence = Evidence(
+    outcome = RunOutcome(
         setup, config, fitted, robust, run, misfit, result.summary(), groups.get("budget"), against
     )
     # The record is the result's own: its tables are made once.
-    run |= _judged_by(evidence)
+    run |= _judged_by(outcome)
     return result
 
 
@@ -216,9 +216,9 @@ def _what_pins(
     return {"budget": {"sources": list(SOURCES), "order": ORDER}, "identifiability": pins}
 
 
-def _judged_by(evidence: Evidence) -> dict[str, Any]:
+def _judged_by(outcome: RunOutcome) -> dict[str, Any]:
     """Return the verdict with its findings, and everything that was said, as the record holds them."""
-    said = everything_said(evidence)
+    said = everything_said(outcome)
     verdict = judge(said)
     problems = verdict.texts("distrust")
     warnings = [str(sentence) for sentence in dict.fromkeys(said) if sentence not in problems]
@@ -240,7 +240,7 @@ def _mass_thickness(
     shape = draws.weights.shape[:2]
     calibration = None if shape == (1, 1) else draw_calibration(setup.forward, shape, seed)
     yields = np.asarray(fitted.data.yields)
-    per_count = mass_per_count(draws, yields, setup.forward, fitted.absorbing, electrons, calibration)
+    per_count = mass_per_count_draws(draws, yields, setup.forward, fitted.absorbing, electrons, calibration)
     nominal = nominal_mass_per_count(draws, fitted, setup, electrons)
     kept = int(np.count_nonzero(setup.image.kept))
     return mass_thickness(per_count, nominal, setup.image.total_counts, pixels, seed, kept)

@@ -32,7 +32,14 @@ from bayesunmix.core.severity import (
 )
 from bayesunmix.inference.importance import PARETO_K_LIMIT
 from bayesunmix.results.tables import ABSENT, DETECTED, STATED, UNTESTED
-from bayesunmix.results.verdict import ESS_PER_CHAIN, NEAR_NATS, NOISE_CHANCE, POINT, RHAT_LIMIT, RIVAL_NATS
+from bayesunmix.results.verdict import (
+    ESS_PER_CHAIN,
+    NEAR_NATS,
+    NOISE_CHANCE,
+    POINT_ESTIMATE,
+    RHAT_LIMIT,
+    RIVAL_NATS,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +70,7 @@ LITTLE = 0.01
 
 
 @dataclass(frozen=True)
-class Evidence:
+class RunOutcome:
     """What is known of a run when it is judged.
 
     Attributes
@@ -93,26 +100,26 @@ class Evidence:
     mass_thickness: str | None = None
 
 
-def everything_said(evidence: Evidence) -> list[str]:
+def everything_said(outcome: RunOutcome) -> list[str]:
     """Collect every sentence on a run, what matters most first."""
-    setup, config, fitted, run = evidence.setup, evidence.config, evidence.fitted, evidence.run
-    drawn = evidence.robust.drawn
+    setup, config, fitted, run = outcome.setup, outcome.config, outcome.fitted, outcome.run
+    drawn = outcome.robust.drawn
     return [
-        *(Reservation(POINT) for _ in range(config.inference.method == "map")),
-        *too_few_photons(run["photons"], evidence.summary),
+        *(Reservation(POINT_ESTIMATE) for _ in range(config.inference.method == "map")),
+        *too_few_photons(run["photons"], outcome.summary),
         *search_doubts(run["diagnostics"]),
         *other_modes(setup, fitted, config.inference.method),
         *chain_doubts(run["diagnostics"], config),
         *engine_doubts(config, setup, drawn),
-        *evidence.misfit.warnings(),
+        *outcome.misfit.warnings(),
         *loose_sentences(run["identifiability"]["loose_ends"]),
-        *exchangeable(setup.phases, evidence.summary),
+        *exchangeable(setup.phases, outcome.summary),
         *Overlap(**run["overlap"]).warnings(),
-        *variation(evidence.robust),
+        *variation(outcome.robust),
         *broken_stoichiometry(setup, fitted),
         *misfit_of_spectra(run["fit"]),
-        *([Reservation(evidence.mass_thickness)] if evidence.mass_thickness else []),
-        *unknown_absorption(config, setup, evidence.budget),
+        *([Reservation(outcome.mass_thickness)] if outcome.mass_thickness else []),
+        *unknown_absorption(config, setup, outcome.budget),
         *not_resampled(config, drawn),
         *setup.warnings,
     ]

@@ -16,7 +16,7 @@ from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.models.thickness import STRAY_EXPONENT_SD
 from bayesunmix.results.run_facts import now, versions
-from bayesunmix.xray.spectrometer import NAMES
+from bayesunmix.xray.spectrometer import RESPONSE_NAMES
 
 
 def record(
@@ -158,7 +158,7 @@ def line_shape_facts(setup: Setup, draws: Draws) -> dict[str, Any]:
         "directions": len(directions.mean),
         "response": {
             name: {"mean": float(values.mean()), "sd": float(values.std())}
-            for name, values in zip(NAMES, theta.T, strict=True)
+            for name, values in zip(RESPONSE_NAMES, theta.T, strict=True)
         },
     }
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, get_args
 
-from bayesunmix.checks.regions import Region
+from bayesunmix.checks.regions import MapRegion
 from bayesunmix.chemistry.unit_names import UNITS
 from bayesunmix.core.severity import Severity
 from bayesunmix.results.verdict import WORDS
@@ -40,7 +40,7 @@ _RATIOS = Each(_NUMBER_OR_NONE)
 _FINDING = Exactly({"severity": frozenset(get_args(Severity)), "text": str, "about?": str})
 _REGION = Exactly(
     {
-        **{field.name: float for field in fields(Region)},
+        **{field.name: float for field in fields(MapRegion)},
         "pixels": int,
         "kind": str,
         "excess": _RATIOS,

@@ -21,7 +21,8 @@ RHAT_LIMIT = 1.01
 ESS_PER_CHAIN = 100.0
 # A mode this close to the best one could hold a share of the posterior.
 RIVAL_NATS = 10.0
-# One this close fits nearly as well, as far as a part of the blocks on coarse atoms can tell: the user should know it.
+# One this close fits nearly as well, as far as a part of the blocks on coarse support points can tell: the user should
+# know it.
 NEAR_NATS = 100.0
 # A region of residuals that noise makes anywhere in the scan with less than this probability is none of noise.
 NOISE_CHANCE = 0.01
@@ -36,7 +37,7 @@ NOTHING = "No diagnostic speaks against this result."
 EARLIER = (
     "The run was made by an earlier version, which gave no verdict: this one is read from what it recorded."
 )
-POINT = (
+POINT_ESTIMATE = (
     'Method "map" gives the mode of the posterior alone: no number has an interval, no element is tested for '
     'detection, and no diagnostic was computed from draws. Run `method = "laplace"` or "nuts" for these.'
 )
@@ -145,7 +146,7 @@ def recorded(run: Mapping[str, Any]) -> Verdict:
         return Verdict(run["verdict"], findings)
     said: list[str] = [Distrust(text) for text in run.get("problems", ())]
     if run.get("method") == "map":
-        said.append(Reservation(POINT))
+        said.append(Reservation(POINT_ESTIMATE))
     said += [Reservation(text) for text in run.get("warnings", ())]
     found = judge(said)
     return Verdict(found.level, found.findings, earlier=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.xray.calibration import nonnegative_minimum, poisson_deviance
+from bayesunmix.xray.axis_fit import nonnegative_minimum, poisson_deviance
 from bayesunmix.xray.response import Response
 
 MOST_STEPS = 25

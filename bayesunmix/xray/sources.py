@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bayesunmix.core.shares import shares_of
 from bayesunmix.xray.atomic import atomic_number
-from bayesunmix.xray.calibration import Calibration
+from bayesunmix.xray.axis_fit import AxisFit
 from bayesunmix.xray.continuum import ThickPart, bremsstrahlung, hats_on, mean_depth_g_cm2
 from bayesunmix.xray.detector import Detector
 from bayesunmix.xray.ionisation import edge_energy_keV
@@ -124,11 +124,11 @@ def continuum_hats(
     return knots, area, pieces / area[:, None]
 
 
-def stiffness_rows(area: Array, calibration: Calibration) -> Array:
+def stiffness_rows(area: Array, axis_fit: AxisFit) -> Array:
     """Prior rows on the continuum's weights: the bend of the correction at each knot, in units of its deviation."""
     counts = sum(
         weight
-        for name, weight in zip(calibration.components, calibration.weights.tolist(), strict=True)
+        for name, weight in zip(axis_fit.components, axis_fit.weights.tolist(), strict=True)
         if name.startswith("continuum")
     )
     # A spectrum may show no continuum: then as if it were one count.
@@ -138,15 +138,15 @@ def stiffness_rows(area: Array, calibration: Calibration) -> Array:
 
 
 def thick_parts(
-    calibration: Calibration, sources: Sources, edges: Array, beam_energy_keV: float
+    axis_fit: AxisFit, sources: Sources, edges: Array, beam_energy_keV: float
 ) -> tuple[ThickPart, ...]:
     """Thick parts that may add a continuum of their own: elements with enough counts and an edge on the axis.
 
     Those of the sample are among them: pole pieces are iron, too.
     """
-    total = float(calibration.weights.sum())
+    total = float(axis_fit.weights.sum())
     parts = []
-    for name, counts in zip(calibration.components, calibration.weights.tolist(), strict=True):
+    for name, counts in zip(axis_fit.components, axis_fit.weights.tolist(), strict=True):
         element, _, family = name.partition("_")
         if family not in EDGE_OF or counts < PARTNER_SHARE * total:
             continue
@@ -170,11 +170,11 @@ def thick_columns(
     return area, shares_of(pieces)
 
 
-def pile_up_partners(calibration: Calibration, sources: Sources) -> tuple[tuple[float, float], ...]:
+def pile_up_partners(axis_fit: AxisFit, sources: Sources) -> tuple[tuple[float, float], ...]:
     """Energy and share of the counts of the strongest families: what other photons pile up with."""
-    total = float(calibration.weights.sum())
+    total = float(axis_fit.weights.sum())
     partners = []
-    for name, counts in zip(calibration.components, calibration.weights.tolist(), strict=True):
+    for name, counts in zip(axis_fit.components, axis_fit.weights.tolist(), strict=True):
         if not name.startswith("continuum") and counts > PARTNER_SHARE * total:
             element, family = name.split("_")
             lines, detected = sources.lines(((element, family),))

@@ -52,7 +52,7 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Calibration:
+class AxisFit:
     """Fitted response and the decomposition of the total spectrum.
 
     Parameters
@@ -126,7 +126,7 @@ class _Columns:
         return np.array(slopes)
 
 
-def calibrate(
+def fit_axis(
     counts: npt.ArrayLike,
     channel_edges_keV: npt.ArrayLike,
     table: LineTable,
@@ -136,7 +136,7 @@ def calibrate(
     beam_energy_keV: float = 200.0,
     detector: Detector | None = None,
     continuum_hats: int = DEFAULT_HATS,
-) -> Calibration:
+) -> AxisFit:
     """Fit gain, offset, noise and Fano factor to a total spectrum.
 
     Parameters
@@ -297,7 +297,7 @@ def poisson_deviance(counts: Array, mean: Array) -> float:
 
 def _summarise(
     counts: Array, columns: _Columns, prior: Array, theta: Array, weights: Array, converged: bool
-) -> Calibration:
+) -> AxisFit:
     """Add standard errors and the figures of merit to the optimum."""
     phi = columns(theta)
     mean = np.maximum(weights @ phi, LEAST_MEAN)
@@ -313,7 +313,7 @@ def _summarise(
     inverse = np.linalg.pinv(information * np.outer(scale, scale)) * np.outer(scale, scale)
     covariance = inverse[:4, :4] * max(1.0, deviance / dof)
     errors = dict(zip(PARAMETERS, np.sqrt(np.diag(covariance)).tolist(), strict=True))
-    return Calibration(
+    return AxisFit(
         Response(*theta.tolist()),
         errors,
         covariance,
