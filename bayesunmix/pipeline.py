@@ -98,6 +98,9 @@ def unmix(
     >>> image = bu.load("map.hspy")  # doctest: +SKIP
     >>> phases = [bu.Phase("Brg", matrix=True), bu.Phase("Fp", absent=["Si", "Ca"])]
     >>> result = bu.unmix(image, elements=["Mg", "Si", "Fe"], phases=phases, stray=["Cu"])  # doctest: +SKIP
+    >>> result = bu.unmix(
+    ...     image, elements=["Mg", "Si", "Fe"], phases=phases, method=bu.Nuts(draws=1000)
+    ... )  # doctest: +SKIP
     """
     config = configuration(elements, phases, stray, method, tables)
     config.inference.warn_of_unread(tables.get("inference", {}))

@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.chemistry.stoichiometry import check_elements, parse_formula
+from bayesunmix.chemistry.stoichiometry import check_elements, parse_formula, site_weights
 from bayesunmix.config.validated import validated
 from bayesunmix.config.values import Flag, checked_by
-from bayesunmix.core.errors import InputError, shown
+from bayesunmix.core.errors import InputError, shown, suggest
 
+MOST_PHASES = 20
 # Names stand in figures and at the head of columns.
 LONGEST_NAME = 80
 # Names that the program gives where only the number of phases is declared; they say nothing of the phases.
@@ -113,3 +114,80 @@ def hosts(phases: Sequence[Phase]) -> npt.NDArray[np.bool_]:
 def supports_of(phases: Sequence[Phase]) -> npt.NDArray[np.bool_]:
     """Phases that hold no element of the sample, shape (phase,)."""
     return np.array([phase.is_support for phase in phases], dtype=bool)
+
+
+def check_phases(phases: Sequence[Phase], elements: Sequence[str]) -> None:
+    """Refuse phases that do not go together, or do not fit the declared elements.
+
+    Raises
+    ------
+    InputError
+        If there are none or too many, two share a name, all are supports, or what is declared of one cannot be.
+    """
+    if not phases:
+        raise InputError("phases", "hold at least one phase", "is empty")
+    if len(phases) > MOST_PHASES:
+        raise InputError("phases", f"hold at most {MOST_PHASES} phases", f"holds {len(phases)}")
+    names = [phase.name for phase in phases]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise InputError("phases.name", "differ from phase to phase", f'"{repeated}" appears twice')
+    if all(phase.is_support for phase in phases):
+        must = "leave at least one phase with elements of the sample"
+        raise InputError("phases.kind", must, 'is "support" in every one')
+    for phase in phases:
+        _check_declared(phase, elements)
+    _check_together([phase for phase in phases if not phase.is_support], elements)
+
+
+def check_nothing_declared(phases: Sequence[Phase]) -> None:
+    """Refuse phases of which more is declared than free-form endmembers can use."""
+    for phase in phases:
+        declared = {"absent": phase.absent, "stoichiometry": phase.stoichiometry, "kind": phase.is_support}
+        for key in filter(declared.get, declared):
+            must = "be left out with free-form endmembers, which know no elements"
+            raise InputError(f"phases.{phase.name}.{key}", must, "is given")
+
+
+def _check_declared(phase: Phase, elements: Sequence[str]) -> None:
+    """Refuse a phase whose absent elements or stoichiometry do not fit the declared elements."""
+    path = f"phases.{phase.name}"
+    for element in phase.absent:
+        if element not in elements:
+            must = "name elements of `sample.elements`"
+            raise InputError(f"{path}.absent", must, f"holds {element}", suggest(element, elements))
+    present = [element for element in elements if element not in phase.absent]
+    if not present:
+        remedy = 'A phase without any of them is declared by `kind = "support"`.'
+        must = "leave at least one element in the phase"
+        raise InputError(f"{path}.absent", must, "names all of them", remedy)
+    if phase.stoichiometry is not None:
+        site_weights(phase.stoichiometry, present, f"{path}.stoichiometry")
+
+
+def _check_together(phases: Sequence[Phase], elements: Sequence[str]) -> None:
+    """Refuse declarations that contradict each other: an element that no phase has, two phases that cannot differ.
+
+    Of a single element all phases are made, but for those that turn out to be supports.
+    """
+    nowhere = [element for element in elements if all(element in phase.absent for phase in phases)]
+    if nowhere:
+        raise InputError(
+            "phases.absent",
+            "leave every element of `sample.elements` in a phase",
+            f"{', '.join(nowhere)} {'is' if len(nowhere) == 1 else 'are'} absent from all of them",
+            "Remove what no phase holds from `sample.elements`; name it in `sample.stray` if the map shows its lines.",
+        )
+    pure: dict[str, Phase] = {}
+    for phase in phases if len(elements) > 1 else ():
+        present = [element for element in elements if element not in phase.absent]
+        if len(present) != 1:
+            continue
+        if present[0] in pure:
+            raise InputError(
+                f"phases.{phase.name}.absent",
+                "leave it something to differ by from the other phases",
+                f'leaves {present[0]} alone, as in "{pure[present[0]].name}"',
+                "Declare one phase for both.",
+            )
+        pure[present[0]] = phase

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Strict
 
 from bayesunmix.config.validated import validated
 from bayesunmix.config.values import Must, Number, Text, beside, checked_by
@@ -66,10 +66,8 @@ class MaskRule:
 
 def _check_rules(field: str, value: object) -> list[object]:
     """Return one rule or a list of them as rules and their tables."""
-    if value is None:
-        return []
-    several = isinstance(value, Sequence) and not isinstance(value, str)
-    return [_check_rule(field, one) for one in (value if several else [value])]  # type: ignore[attr-defined]
+    several = value if isinstance(value, list) else [] if value is None else [value]
+    return [_check_rule(field, one) for one in several]
 
 
 def _check_rule(field: str, value: object) -> object:
@@ -82,26 +80,19 @@ def _check_rule(field: str, value: object) -> object:
     raise InputError(field, "be the name of a file or a table", f"is {shown(given)}", remedy)
 
 
-def check_span(field: str, value: object) -> tuple[int, int | None]:
-    """Return first and one after the last row or column of a range; an end that is None is the map's.
-
-    Raises
-    ------
-    InputError
-        If it is not two whole numbers that rise.
-    """
-    ends = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
-    whole = [isinstance(end, int) and not isinstance(end, bool) for end in ends]
-    if len(ends) != 2 or not whole[0] or not (whole[1] or ends[1] is None):
-        must = "be two whole numbers, the first and one after the last"
-        raise InputError(field, must, f"is {shown(value)}")
-    first, last = ends
+def _check_rising(field: str, first: int, last: int | None) -> Span:
     if last is not None and (first < 0) == (last < 0) and first >= last:
         raise InputError(field, "rise", f"is [{first}, {last}]")
     return first, last
 
 
-Span = Annotated[tuple[int, int | None], checked_by(check_span, takes=tuple[int, int])]
+_Index = Annotated[int, Strict()]
+Span = Annotated[
+    tuple[_Index, _Index | None],
+    Must("be two whole numbers, the first and one after the last"),
+    AfterValidator(lambda ends: _check_rising("", *ends)),
+]
+"""First and one after the last row or column of a range; an end that is None is the map's."""
 _RuleInFile = str | MaskRule
 MaskRules = Annotated[tuple[MaskRule, ...], checked_by(_check_rules, takes=_RuleInFile | list[_RuleInFile])]
 
@@ -118,7 +109,7 @@ def parse_span(option: str, text: str) -> Span:
     if found is None:
         raise InputError(option, "be a range like 0:120", f'is "{text}"')
     first, last = found.groups()
-    return check_span(option, (int(first or 0), None if last is None else int(last)))
+    return _check_rising(option, int(first or 0), None if last is None else int(last))
 
 
 def span_text(span: Span) -> str:

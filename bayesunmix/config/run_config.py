@@ -12,25 +12,26 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import PlainValidator
 from pydantic.json_schema import SkipJsonSchema
 
-from bayesunmix.chemistry.stoichiometry import site_weights
 from bayesunmix.config.inference import InferenceConfig
 from bayesunmix.config.instrument import InstrumentConfig
 from bayesunmix.config.map import MapConfig
 from bayesunmix.config.names import MethodName
 from bayesunmix.config.output import OutputConfig
-from bayesunmix.config.phase import Phase, unnamed
+from bayesunmix.config.phase import Phase, check_nothing_declared, check_phases
 from bayesunmix.config.sample import DEFAULT_DENSITY_G_CM3, DEFAULT_THICKNESS_NM, SampleConfig
-from bayesunmix.config.simulation import SUM_TOLERANCE, PhaseTable, SimulateConfig, SimulatedPhase
-from bayesunmix.config.validated import python_values, read_tables, unknown_key, validated
-from bayesunmix.config.values import Whole
+from bayesunmix.config.simulation import (
+    SUM_TOLERANCE,
+    PhasesInFile,
+    SimulateConfig,
+    SimulatedPhase,
+    read_phases,
+)
+from bayesunmix.config.validated import plain_values, python_values, read_tables, unknown_key, validated
 from bayesunmix.config.xray import XrayConfig
-from bayesunmix.core.errors import InputError, check_integer, shown, suggest
+from bayesunmix.core.errors import InputError, shown
 
-MOST_PHASES = 20
 # A configuration with everything in it has some 20 kB.
 LARGEST_FILE = 200_000
-
-_PhasesInFile = Annotated[int, Whole(1, MOST_PHASES)] | Literal["auto"] | list[str | PhaseTable]
 
 
 def _as_they_are(phases: Sequence[Phase] | Literal["auto"]) -> tuple[Phase, ...] | Literal["auto"]:
@@ -70,7 +71,7 @@ class RunConfig:
     sample: SampleConfig
     instrument: InstrumentConfig = field(default_factory=InstrumentConfig)
     xray: XrayConfig = field(default_factory=XrayConfig)
-    phases: Annotated[tuple[Phase, ...] | Literal["auto"], PlainValidator(_as_they_are, _PhasesInFile)]
+    phases: Annotated[tuple[Phase, ...] | Literal["auto"], PlainValidator(_as_they_are, PhasesInFile)]
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     simulate: SimulateConfig | None = None
@@ -84,37 +85,12 @@ class RunConfig:
         _check_factors(self.xray, self.sample)
         if self.phases == "auto":
             return
-        if not self.phases:
-            raise InputError("phases", "hold at least one phase", "is empty")
-        if len(self.phases) > MOST_PHASES:
-            raise InputError("phases", f"hold at most {MOST_PHASES} phases", f"holds {len(self.phases)}")
-        names = [phase.name for phase in self.phases]
-        repeated = next((name for name in names if names.count(name) > 1), None)
-        if repeated is not None:
-            raise InputError("phases.name", "differ from phase to phase", f'"{repeated}" appears twice')
-        if all(phase.is_support for phase in self.phases):
-            raise InputError(
-                "phases.kind",
-                "leave at least one phase with elements of the sample",
-                'is "support" in every one',
-            )
-        for phase in self.phases:
-            _check_declared(phase, self.sample.elements)
-            declared = {
-                "absent": phase.absent,
-                "stoichiometry": phase.stoichiometry,
-                "kind": phase.is_support,
-            }
-            given = next((key for key, value in declared.items() if value), None)
-            if self.inference.endmembers == "free" and given is not None:
-                raise InputError(
-                    f"phases.{phase.name}.{given}",
-                    "be left out with free-form endmembers, which know no elements",
-                    "is given",
-                )
-        _check_together(self.phases, self.sample.elements)
+        check_phases(self.phases, self.sample.elements)
+        if self.inference.endmembers == "free":
+            check_nothing_declared(self.phases)
+        phases = {phase.name: phase for phase in self.phases}
         for truth in self.simulated_phases:
-            self._check_truth(truth)
+            truth.check(phases[truth.name], self.sample.elements)
 
     @classmethod
     def from_toml(cls, path: str | Path, method: MethodName | None = None) -> Self:
@@ -169,24 +145,16 @@ class RunConfig:
                 got = "is missing" if inside is None else f"stands in [{inside}]"
                 remedy = "" if inside is None else f"Write it above the first table, [{next(iter(data))}]."
                 raise InputError(required, "be given", got, remedy)
-        phases, truths = _read_phases(data["phases"])
-        tables = {**data, "sample": _with_oxygen(data["sample"])}
-        return read_tables(cls, {**tables, "phases": phases, "simulated_phases": truths}, folder)
+        phases, truths = read_phases(data["phases"])
+        return read_tables(cls, {**data, "phases": phases, "simulated_phases": truths}, folder)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dictionaries of plain values that `from_dict` reads back; what is not given is left out."""
-        tables = {
-            name: _plain(dataclasses.asdict(getattr(self, name)))
-            for name in ("map", "sample", "instrument", "xray", "inference", "output", "simulate")
-            if getattr(self, name) is not None
-        }
-        if self.phases == "auto":
-            return {**tables, "phases": "auto"}
-        truths = {truth.name: _plain(dataclasses.asdict(truth)) for truth in self.simulated_phases}
-        phases = [
-            {**_plain(dataclasses.asdict(phase)), **truths.get(phase.name, {})} for phase in self.phases
-        ]
-        return {**tables, "phases": phases}
+        tables = plain_values(self)
+        truths = {truth["name"]: truth for truth in tables.pop("simulated_phases")}
+        if self.phases != "auto":
+            tables["phases"] = [phase | truths.get(phase["name"], {}) for phase in tables["phases"]]
+        return tables
 
     def assumptions(self) -> tuple[str, ...]:
         """Sentences on what the run takes for granted because the configuration does not say."""
@@ -229,39 +197,6 @@ class RunConfig:
             raise InputError("phases.fraction", "sum to 1 over the phases", f"sums to {total:g}")
         return self.simulate or SimulateConfig(), tuple(known[phase.name] for phase in self.phases)
 
-    def _check_truth(self, truth: SimulatedPhase) -> None:
-        phase = next(phase for phase in self.phases if isinstance(phase, Phase) and phase.name == truth.name)
-        if phase.is_support == bool(truth.composition):
-            must = (
-                "be left out for a support" if phase.is_support else "be a table such as {Mg = 0.5, Si = 0.5}"
-            )
-            raise InputError(f"phases.{truth.name}.composition", must, f"is {truth.composition!r}")
-        for element, amount in truth.composition.items():
-            path = f"phases.{truth.name}.composition.{element}"
-            if element not in self.sample.elements:
-                raise InputError(path, "be one of `sample.elements`", "is not declared there")
-            if element in phase.absent and amount > 0:
-                raise InputError(path, f"be 0, since {element} is declared absent", f"is {amount:g}")
-
-
-def _read_phases(value: object) -> tuple[tuple[Phase, ...] | Literal["auto"], tuple[SimulatedPhase, ...]]:
-    """Read phases and their simulated truths from a number, ``auto`` or a list of tables."""
-    if value == "auto":
-        return "auto", ()
-    if isinstance(value, int) and not isinstance(value, bool):
-        return unnamed(check_integer("phases", value, low=1, high=MOST_PHASES)), ()
-    listed = (
-        [{"name": one} if isinstance(one, str) else one for one in value] if isinstance(value, list) else []
-    )
-    if not isinstance(value, list) or not all(isinstance(table, Mapping) for table in listed):
-        raise InputError("phases", 'be [[phases]] tables, names, a number or "auto"', f"is {shown(value)}")
-    for index, table in enumerate(listed, start=1):
-        if "name" not in table:
-            raise InputError(f"phases[{index}].name", "be given", "is missing")
-    tables = [PhaseTable(**table) for table in listed]
-    truths = [table.truth() for table in tables]
-    return tuple(table.phase() for table in tables), tuple(truth for truth in truths if truth is not None)
-
 
 def _check_factors(xray: XrayConfig, sample: SampleConfig) -> None:
     """Refuse measured factors of elements that the map does not hold: they would have no effect."""
@@ -273,56 +208,6 @@ def _check_factors(xray: XrayConfig, sample: SampleConfig) -> None:
                 must = f"be of the elements declared ({', '.join(known)})"
                 remedy = "Declare it in `sample.elements`, or take the factor out."
                 raise InputError(f"xray.{field_name}.{key}", must, "is of another", remedy)
-
-
-def _check_declared(phase: Phase, elements: Sequence[str]) -> None:
-    """Refuse a phase whose absent elements or stoichiometry do not fit the declared elements."""
-    path = f"phases.{phase.name}"
-    for element in phase.absent:
-        if element not in elements:
-            raise InputError(
-                f"{path}.absent",
-                "name elements of `sample.elements`",
-                f"holds {element}",
-                suggest(element, elements),
-            )
-    present = [element for element in elements if element not in phase.absent]
-    if not present:
-        remedy = 'A phase without any of them is declared by `kind = "support"`.'
-        raise InputError(
-            f"{path}.absent", "leave at least one element in the phase", "names all of them", remedy
-        )
-    if phase.stoichiometry is not None:
-        site_weights(phase.stoichiometry, present, f"{path}.stoichiometry")
-
-
-def _check_together(phases: Sequence[Phase], elements: Sequence[str]) -> None:
-    """Refuse declarations that contradict each other: an element that no phase has, two phases that cannot differ.
-
-    Of a single element all phases are made, but for those that turn out to be supports.
-    """
-    phases = [phase for phase in phases if not phase.is_support]
-    nowhere = [element for element in elements if all(element in phase.absent for phase in phases)]
-    if nowhere:
-        raise InputError(
-            "phases.absent",
-            "leave every element of `sample.elements` in a phase",
-            f"{', '.join(nowhere)} {'is' if len(nowhere) == 1 else 'are'} absent from all of them",
-            "Remove what no phase holds from `sample.elements`; name it in `sample.stray` if the map shows its lines.",
-        )
-    pure: dict[str, Phase] = {}
-    for phase in phases if len(elements) > 1 else ():
-        present = [element for element in elements if element not in phase.absent]
-        if len(present) != 1:
-            continue
-        if present[0] in pure:
-            raise InputError(
-                f"phases.{phase.name}.absent",
-                "leave it something to differ by from the other phases",
-                f'leaves {present[0]} alone, as in "{pure[present[0]].name}"',
-                "Declare one phase for both.",
-            )
-        pure[present[0]] = phase
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -348,25 +233,5 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise InputError("config", "be valid TOML", f'"{path}" is not: {error}') from None
 
 
-def _with_oxygen(sample: object) -> object:
-    """Take O as measured where it is declared and `oxygen` is not."""
-    if isinstance(sample, Mapping) and "oxygen" not in sample and "O" in _listed(sample.get("elements")):
-        return {**sample, "oxygen": "measured"}
-    return sample
-
-
 def _keys(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
-
-
-def _listed(value: object) -> Sequence[object]:
-    return value if isinstance(value, list) else ()
-
-
-def _plain(value: object) -> Any:  # noqa: ANN401 - a tree of whatever TOML holds
-    """Turn dataclass contents into what JSON and TOML hold; None is left out."""
-    if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items() if entry is not None}
-    if isinstance(value, tuple | list):
-        return [_plain(entry) for entry in value]
-    return str(value) if isinstance(value, Path) else value

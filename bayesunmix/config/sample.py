@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import SkipValidation
@@ -19,6 +20,13 @@ DEFAULT_THICKNESS_NM = (100.0, 50.0)
 DEFAULT_DENSITY_G_CM3 = (4.0, 1.0)
 
 
+Oxygen = Literal["stoichiometry", "measured", "none"]
+
+
+def _usual_oxygen(given: Mapping[str, Sequence[str]]) -> Oxygen:
+    return "measured" if "O" in given.get("elements", ()) else "stoichiometry"
+
+
 @validated("sample")
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
@@ -32,7 +40,7 @@ class SampleConfig:
         Elements whose lines are fitted and that belong to no phase (grid, ion beam, column).
     oxygen
         ``stoichiometry``: not measured, each cation brings its own; ``measured``: from its line, and then O is one of
-        the elements; ``none``: the sample has none.
+        the elements; ``none``: the sample has none. Left out, it is measured where O is one of the elements.
     thickness_nm
         Mean and sd of the film thickness, the mean from 0.1 nm to 0.1 mm; None for the default prior
         `DEFAULT_THICKNESS_NM`.
@@ -45,7 +53,7 @@ class SampleConfig:
 
     elements: Elements
     stray: Elements = ()
-    oxygen: Literal["stoichiometry", "measured", "none"] = "stoichiometry"
+    oxygen: Oxygen = field(default_factory=_usual_oxygen)  # type: ignore[arg-type]
     thickness_nm: Annotated[Pair, mean_and_sd(0.1, 100_000.0)] | None = None
     density_g_cm3: Annotated[Pair, mean_and_sd(0.01, 50.0)] | None = None
     # Checked below: a key may be an oxide of an element.

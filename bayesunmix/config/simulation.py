@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from bayesunmix.config.phase import Name, Phase
+from bayesunmix.config.phase import MOST_PHASES, Name, Phase, unnamed
 from bayesunmix.config.validated import validated
 from bayesunmix.config.values import Between, Flag, Whole, by_element, checked_by
-from bayesunmix.core.errors import InputError, check_positive, shown
+from bayesunmix.core.errors import InputError, check_integer, check_positive, shown
 
 # Share of a simulated map's counts that a stray element has where nothing is said: visible, and no main peak.
 DEFAULT_STRAY_SHARE = 0.01
@@ -25,7 +25,7 @@ def _check_shape(field: str, value: object) -> object:
     return value
 
 
-_Side = Annotated[int, Whole(1, 16_384)]
+_Side = Annotated[int, Whole(1, 16_384, both=True)]
 
 
 @validated("simulate")
@@ -64,12 +64,12 @@ class SimulateConfig:
     shape: Annotated[tuple[_Side, _Side], checked_by(_check_shape)] = (64, 64)
     counts_per_pixel: Annotated[float, checked_by(check_positive, low=1e-6, high=1e7)] = 100.0
     layout: Literal["grains"] = "grains"
-    seed: Annotated[int, Whole(0, 2**32 - 1)] = 0
+    seed: Annotated[int, Whole(0, 2**32 - 1, both=True)] = 0
     calibration_error: Flag = False
     # Limits in keV: they catch an axis given in eV.
     offset_keV: Annotated[float, Between(-5.0, 100.0)] = 0.818
     step_keV: Annotated[float, Between(1e-4, 1.0)] = 0.01
-    channels: Annotated[int, Whole(2, 100_000)] = 1918
+    channels: Annotated[int, Whole(2, 100_000, both=True)] = 1918
     continuum: Annotated[float, Between(0.0, 0.9)] = 0.2
     stray: Annotated[dict[str, Annotated[float, Between(0.0, 1.0)]], by_element("{Cu = 0.05}")] = field(
         default_factory=dict
@@ -90,7 +90,8 @@ def _scaled(composition: Mapping[str, float]) -> dict[str, float]:
 
 
 _Amount = Annotated[float, checked_by(check_positive, allow_zero=True)]
-_Amounts = Annotated[dict[str, _Amount], by_element("{Mg = 0.5, Si = 0.5}")]
+_EXAMPLE = "{Mg = 0.5, Si = 0.5}"
+_Amounts = Annotated[dict[str, _Amount], by_element(_EXAMPLE)]
 _Fraction = Annotated[float, Between(0.0, 1.0)]
 
 
@@ -114,6 +115,20 @@ class SimulatedPhase:
     composition: Annotated[_Amounts, AfterValidator(_scaled)]
     fraction: _Fraction
 
+    def check(self, phase: Phase, elements: Sequence[str]) -> None:
+        """Refuse a composition that does not fit what is declared of the phase and the sample."""
+        field = f"phases.{self.name}.composition"
+        if phase.is_support == bool(self.composition):
+            must = "be left out for a support" if phase.is_support else f"be a table such as {_EXAMPLE}"
+            raise InputError(field, must, f"is {self.composition!r}")
+        for element, amount in self.composition.items():
+            if element not in elements:
+                must = "be one of `sample.elements`"
+                raise InputError(f"{field}.{element}", must, "is not declared there")
+            if element in phase.absent and amount > 0:
+                must = f"be 0, since {element} is declared absent"
+                raise InputError(f"{field}.{element}", must, f"is {amount:g}")
+
 
 @validated("phases", named=True)
 @dataclass(frozen=True, kw_only=True)
@@ -131,23 +146,39 @@ class PhaseTable(Phase):
     composition: _Amounts | None = None
     fraction: _Fraction | None = None
 
-    def phase(self) -> Phase:
-        """Return what is declared."""
-        return Phase(**{entry.name: getattr(self, entry.name) for entry in fields(Phase)})
-
-    def truth(self) -> SimulatedPhase | None:
-        """Return what is simulated, or None where nothing is said of it.
-
-        Raises
-        ------
-        InputError
-            If one of the two keys is given without the other.
-        """
-        composition = {} if self.is_support and self.composition is None else self.composition
+    def parted(self) -> tuple[Phase, SimulatedPhase | None]:
+        """Return what is declared, and what is simulated where the file says it."""
+        phase = Phase(**{entry.name: getattr(self, entry.name) for entry in fields(Phase)})
         if self.fraction is None and self.composition is None:
-            return None
+            return phase, None
+        composition = {} if self.is_support and self.composition is None else self.composition
         if self.fraction is None or composition is None:
             lacking = "fraction" if self.fraction is None else "composition"
-            field = f"phases.{self.name}.{lacking}"
-            raise InputError(field, "be given with the other simulation key", "is missing")
-        return SimulatedPhase(name=self.name, composition=composition, fraction=self.fraction)
+            must = "be given with the other simulation key"
+            raise InputError(f"phases.{self.name}.{lacking}", must, "is missing")
+        return phase, SimulatedPhase(name=self.name, composition=composition, fraction=self.fraction)
+
+
+PhasesInFile = Annotated[int, Whole(1, MOST_PHASES)] | Literal["auto"] | list[str | PhaseTable]
+
+
+def read_phases(value: object) -> tuple[tuple[Phase, ...] | Literal["auto"], tuple[SimulatedPhase, ...]]:
+    """Read phases, and the truths of those that are simulated, from a number, ``auto`` or a list of tables.
+
+    Raises
+    ------
+    InputError
+        If it is none of these, or a table cannot be used.
+    """
+    if value == "auto":
+        return "auto", ()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return unnamed(check_integer("phases", value, low=1, high=MOST_PHASES)), ()
+    if not isinstance(value, list) or not all(isinstance(one, str | Mapping) for one in value):
+        raise InputError("phases", 'be [[phases]] tables, names, a number or "auto"', f"is {shown(value)}")
+    tables = [{"name": one} if isinstance(one, str) else one for one in value]
+    for index, table in enumerate(tables, start=1):
+        if "name" not in table:
+            raise InputError(f"phases[{index}].name", "be given", "is missing")
+    parts = [PhaseTable(**table).parted() for table in tables]
+    return tuple(phase for phase, _ in parts), tuple(truth for _, truth in parts if truth is not None)

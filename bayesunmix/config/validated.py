@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ArgsKwargs, ErrorDetails
 
-from bayesunmix.core.errors import InputError, check_choice, shown, suggest
+from bayesunmix.core.errors import InputError, shown, suggest
 
 # No value stands in more tables and lists, one inside the other, than this.
 DEEPEST = 6
@@ -75,6 +75,14 @@ def read_tables(kind: type[_Table], values: Mapping[str, object], folder: Path |
     return made
 
 
+def plain_values(table: object) -> dict[str, Any]:
+    """Return a table, and those inside it, as JSON and TOML hold them; None is left out."""
+    plain: dict[str, Any] = _adapter(type(table)).dump_python(
+        table, mode="json", exclude_none=True, warnings=False
+    )
+    return plain
+
+
 def unknown_key(field: str, known: Sequence[str]) -> InputError:
     """Return the complaint about a key that is none of those `known`, with the nearest one that is."""
     key = field.rpartition(".")[2]
@@ -104,10 +112,7 @@ def _complaint(kind: type, error: ValidationError, path: str, name: object) -> I
         return unknown_key(field, [entry.name for entry in dataclasses.fields(_table_at(kind, place[:-1]))])
     if found["type"].startswith("missing"):
         return InputError(field, "be given", "is missing")
-    try:
-        return InputError(field, *_sentence(found, field))
-    except InputError as choice:
-        return choice
+    return InputError(field, *_sentence(found, field))
 
 
 def _sentence(found: ErrorDetails, field: str) -> tuple[str, str, str]:
@@ -117,7 +122,9 @@ def _sentence(found: ErrorDetails, field: str) -> tuple[str, str, str]:
         case "must":
             return context["must"], got, context["remedy"]
         case "literal_error":
-            check_choice(field, found["input"], re.findall("'([^']*)'", context["expected"]))
+            choices = re.findall("'([^']*)'", context["expected"])
+            listed = ", ".join(f'"{choice}"' for choice in choices)
+            return f"be one of {listed}", got, suggest(found["input"], choices)
         case "bool_type":
             return "be true or false", got, ""
         case "string_type":

@@ -58,18 +58,21 @@ class Between:
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole number from `low` to `high`; 500.0 is one."""
+    """A whole number from `low` to `high`, whose refusal names the limit that it breaks, or `both`; 500.0 is one."""
 
     low: int
     high: int
+    both: bool = False
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        number = core_schema.no_info_before_validator_function(_no_text, core_schema.int_schema(ge=self.low))
+        least, most = core_schema.int_schema(strict=True, ge=self.low), core_schema.int_schema(le=self.high)
+        words = f"of at least {self.low}", f"of at most {self.high}"
+        if self.both:
+            words = 2 * (f"from {self.low} to {self.high}",)
+        first = core_schema.no_info_before_validator_function(_whole, least)
+        pairs = zip(words, (first, most), strict=True)
         return core_schema.chain_schema(
-            [
-                Must(f"be a whole number of at least {self.low}").of(number),
-                Must(f"be a whole number of at most {self.high}").of(core_schema.int_schema(le=self.high)),
-            ]
+            [Must(f"be a whole number {said}").of(schema) for said, schema in pairs]
         )
 
     def __get_pydantic_json_schema__(
@@ -78,10 +81,8 @@ class Whole:
         return {"type": "integer", "minimum": self.low, "maximum": self.high}
 
 
-def _no_text(value: object) -> object:
-    if isinstance(value, bool | str | bytes):
-        raise ValueError
-    return value
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def checked_by(
