@@ -91,7 +91,7 @@ def test_every_key_of_the_contract_is_read(toml: Path) -> None:
         Phase("Fp", absent=("Si", "Ca")),
         Phase("CaPv", absent=("Mg",)),
     )
-    assert config.inference == InferenceConfig("nuts", chains=2, draws=500, warmup=500, level=0.95)
+    assert config.inference == InferenceConfig(method="nuts", chains=2, draws=500, warmup=500, level=0.95)
     (density,) = config.assumptions()
     assert "4 ± 1 g/cm3" in density
 

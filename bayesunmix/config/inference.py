@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
 from bayesunmix.config.methods import METHOD_TYPES, Chains, Draws, Method, Warmup
@@ -17,7 +17,7 @@ FREE_METHODS = ("laplace", "map")
 
 
 @validated("inference")
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InferenceConfig:
     """Table ``[inference]``: how the posterior is computed.
 
@@ -48,7 +48,6 @@ class InferenceConfig:
     """
 
     method: MethodName = "nuts"
-    _: KW_ONLY
     chains: Chains = 2
     draws: Draws = 500
     warmup: Warmup = 500

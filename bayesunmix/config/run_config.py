@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import PlainValidator
+from pydantic import BeforeValidator
 from pydantic.json_schema import SkipJsonSchema
 
 from bayesunmix.config.inference import InferenceConfig
@@ -32,11 +32,6 @@ from bayesunmix.core.errors import InputError, shown
 
 # A configuration with everything in it has some 20 kB.
 LARGEST_FILE = 200_000
-
-
-def _as_they_are(phases: Sequence[Phase] | Literal["auto"]) -> tuple[Phase, ...] | Literal["auto"]:
-    """Take phases, which were checked when they were made."""
-    return "auto" if phases == "auto" else tuple(phases)
 
 
 @validated("")
@@ -71,7 +66,9 @@ class RunConfig:
     sample: SampleConfig
     instrument: InstrumentConfig = field(default_factory=InstrumentConfig)
     xray: XrayConfig = field(default_factory=XrayConfig)
-    phases: Annotated[tuple[Phase, ...] | Literal["auto"], PlainValidator(_as_they_are, PhasesInFile)]
+    phases: Annotated[
+        tuple[Phase, ...] | Literal["auto"], BeforeValidator(lambda phases: phases, PhasesInFile)
+    ]
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     simulate: SimulateConfig | None = None

@@ -104,10 +104,11 @@ def _complaint(kind: type, error: ValidationError, path: str, name: object) -> I
     found = min(error.errors(include_url=False), key=lambda one: one["type"] != _UNKNOWN)
     place = [part for part in found["loc"] if isinstance(part, str)]
     home = path if name is None or place == ["name"] else f"{path}.{name}"
-    field = ".".join([home, *place]).strip(".")
+    field = ".".join(filter(None, [home, *place]))
     own = found.get("ctx", {}).get("error")
     if isinstance(own, InputError):
-        return own.about(f"{field}.{own.field.lstrip('.')}".strip(".").replace(".(sd)", " (sd)"))
+        below = ".".join(filter(None, [field, own.field.lstrip(".")]))
+        return own.about(below.replace(".(sd)", " (sd)"))
     if found["type"] == _UNKNOWN:
         return unknown_key(field, [entry.name for entry in dataclasses.fields(_table_at(kind, place[:-1]))])
     if found["type"].startswith("missing"):
