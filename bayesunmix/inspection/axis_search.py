@@ -34,7 +34,6 @@ from bayesunmix.xray.atomic import FAMILIES
 from bayesunmix.xray.axis_fit import nonnegative_minimum
 
 FloatArray = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.intp]
 
 GRID_OFFSET_KEV = np.linspace(-0.25, 0.25, 21)
 GRID_GAIN = np.linspace(-0.0125, 0.0125, 5)
