@@ -46,8 +46,6 @@ class ShapeDirections:
     sd: Array
 
 
-
-
 def shape_directions(
     information: Array,
     prior_sd: Array,
