@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bayesunmix.analysis.segmentation import Segmentation, segment
     from bayesunmix.chemistry.units import convert, with_oxygen
     from bayesunmix.config.phase import Phase
+    from bayesunmix.config.priors import Priors
     from bayesunmix.core.errors import InputError
     from bayesunmix.core.rounding import interval_text
     from bayesunmix.data.image import SpectrumImage
@@ -33,6 +34,7 @@ __all__ = [
     "FreeUnmixing",
     "InputError",
     "Phase",
+    "Priors",
     "Result",
     "Segmentation",
     "SpectrumImage",
@@ -56,6 +58,7 @@ _HOME = {
     "compare": "bayesunmix.analysis.comparison",
     "InputError": "bayesunmix.core.errors",
     "Phase": "bayesunmix.config.phase",
+    "Priors": "bayesunmix.config.priors",
     "Result": "bayesunmix.results.result",
     "Segmentation": "bayesunmix.analysis.segmentation",
     "SpectrumImage": "bayesunmix.data.image",

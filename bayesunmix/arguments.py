@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from bayesunmix.config.output_settings import OutputConfig
 from bayesunmix.config.phase import Phase
+from bayesunmix.config.priors import Priors
 from bayesunmix.config.run_config import RunConfig, python_values
 from bayesunmix.config.settings import InferenceConfig, InstrumentConfig, MapConfig, SampleConfig, XrayConfig
 from bayesunmix.core.errors import InputError, shown, unknown_keyword
@@ -28,6 +29,7 @@ TABLES = {
     "xray": XrayConfig,
     "inference": InferenceConfig,
     "output": OutputConfig,
+    "priors": Priors,
 }
 """Tables of the configuration that are keyword arguments."""
 
@@ -89,9 +91,9 @@ def configuration(
     for key, table in tables.items():
         if key not in TABLES:
             raise _unknown(key, table)
-        if not isinstance(table, Mapping):
+        if not isinstance(table, Mapping | Priors):
             raise InputError(key, "be a dictionary of the table's keys", f"is {shown(table)}")
-    given = {key: {str(name): entry for name, entry in table.items()} for key, table in tables.items()}
+    given = {key: _entries(table) for key, table in tables.items()}
     named = {"elements": listed(elements), "stray": listed(stray)}
     data = {
         **given,
@@ -100,6 +102,14 @@ def configuration(
         "phases": _phases(phases),
     }
     return RunConfig.from_dict(data)
+
+
+def _entries(table: Mapping[str, Any] | Priors) -> dict[str, Any]:
+    return (
+        dataclasses.asdict(table)
+        if isinstance(table, Priors)
+        else {str(name): entry for name, entry in table.items()}
+    )
 
 
 def _unknown(key: str, value: object) -> InputError:

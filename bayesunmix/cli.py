@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 FAILED = 1
 BAD_INPUT = 2
-UNTRUSTED = 3
 INTERRUPTED = 130
 
 GO_ON = "finished stages are kept: the same command with --resume goes on"
@@ -537,5 +536,5 @@ def _say_verdict(verdict: Verdict) -> None:
     """Say the verdict with every finding, and end with its status."""
     for line in verdict.lines():
         _say(line)
-    if verdict.level == "distrust":
-        click.get_current_context().exit(UNTRUSTED)
+    if verdict.level.exit_status:
+        click.get_current_context().exit(verdict.level.exit_status)

@@ -19,6 +19,7 @@ import numpy as np
 
 from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of
 from bayesunmix.config.phase import hosts, supports_of
+from bayesunmix.config.priors import Priors
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.checkpoint import FOLDER, Stages, kept_facts, what_differs
 from bayesunmix.core.errors import InputError, check_flag, check_seed
@@ -31,6 +32,7 @@ from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.reader import start_reader
 from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.report.files import write_result
+from bayesunmix.results.finished import Finished
 from bayesunmix.results.mass_thickness import electrons_per_pixel, nominal_mass_per_count
 from bayesunmix.results.result import Result, open_result
 from bayesunmix.results.run_facts import run_facts, versions
@@ -60,7 +62,7 @@ def unmix(
     method: str = "nuts",
     seed: int = 0,
     progress: bool = True,
-    **tables: Mapping[str, Any],
+    **tables: Mapping[str, Any] | Priors,
 ) -> Result:
     """Unmix a map.
 
@@ -83,7 +85,7 @@ def unmix(
         Show progress: a moving bar in a terminal or notebook, lines elsewhere.
     **tables
         Any further table of the configuration file as a dictionary: ``sample``, ``map``, ``instrument``, ``xray``,
-        ``inference``, ``output``.
+        ``inference``, ``output``, ``priors``; the last as `Priors` too.
 
     Raises
     ------
@@ -244,9 +246,22 @@ def _computed(
         setup, config, fitted, robust.drawn.draws, electrons, stages, reporter
     )
     with reporter.stage("result"):
-        result = assemble(setup, config, fitted, robust, pixels, stages, facts, seed, electrons, known)
-    if number is not None:
-        result.run["phase_number"] = number.facts()
+        result = assemble(
+            Finished(
+                setup=setup,
+                config=config,
+                fitted=fitted,
+                robust=robust,
+                pixels=pixels,
+                seed=seed,
+                depends_on=facts,
+                timings=stages.timings,
+                resumed=stages.resumed,
+                known=known,
+                electrons=electrons,
+                number=number,
+            )
+        )
     if out is not None:
         with reporter.stage("files"):
             result = write_result(result, out)

@@ -174,10 +174,10 @@ def test_intervals_hold_both_modes(runs: tuple[Result, Result, float]) -> None:
 def test_the_fit_is_judged_by_the_best_mode_alone(runs: tuple[Result, Result, float]) -> None:
     alone, both, _ = runs
     for result in runs[:2]:
-        assert result.run["fit"]["deviance_per_dof_total"] < 1.5
+        assert result.record.fit.deviance_per_dof_total < 1.5
     np.testing.assert_allclose(both.tree["fit"]["expected"], alone.tree["fit"]["expected"], rtol=1e-3)
-    assert both.run["rival_share"] == SHARE
-    assert alone.run["rival_share"] == 0.0
+    assert both.record.second_maximum_share == SHARE
+    assert alone.record.second_maximum_share == 0.0
     (said,) = [problem for problem in both.problems if problem.startswith("Another mode")]
     assert "0.8 nats" in said
     assert "30 % are its own" in said

@@ -15,6 +15,7 @@ from bayesunmix.chemistry.stoichiometry import site_weights
 from bayesunmix.config.output_settings import OutputConfig
 from bayesunmix.config.phase import Phase, unnamed
 from bayesunmix.config.pixel_settings import resolve_files
+from bayesunmix.config.priors import Priors
 from bayesunmix.config.settings import (
     DEFAULT_DENSITY_G_CM3,
     DEFAULT_THICKNESS_NM,
@@ -43,6 +44,7 @@ __all__ = [
     "InstrumentConfig",
     "MapConfig",
     "OutputConfig",
+    "Priors",
     "RunConfig",
     "SampleConfig",
     "SimulateConfig",
@@ -66,7 +68,7 @@ class RunConfig:
 
     Parameters
     ----------
-    sample, map, instrument, xray, inference, output
+    sample, map, instrument, xray, inference, output, priors
         One table of the file each.
     phases
         The declared phases, or ``auto`` to infer how many there are.
@@ -96,6 +98,7 @@ class RunConfig:
     simulate: SimulateConfig | None = None
     simulated_phases: tuple[SimulatedPhase, ...] = ()
     output: OutputConfig = field(default_factory=OutputConfig)
+    priors: Priors = field(default_factory=Priors)
 
     def __post_init__(self) -> None:
         names = None
@@ -170,7 +173,9 @@ class RunConfig:
             raise InputError("config", "be a table of tables", f"is {shown(data)}")
         data = python_values(data)
         _check_keys(
-            "", data, ("map", "sample", "instrument", "xray", "phases", "inference", "output", "simulate")
+            "",
+            data,
+            ("map", "sample", "instrument", "xray", "phases", "inference", "output", "priors", "simulate"),
         )
         for required in ("sample", "phases"):
             if required not in data:
@@ -187,6 +192,7 @@ class RunConfig:
             xray=_table(XrayConfig, "xray", data, lambda values: _resolve_path(values, folder)),
             inference=_table(InferenceConfig, "inference", data),
             output=_table(OutputConfig, "output", data),
+            priors=_table(Priors, "priors", data),
             simulate=_table(SimulateConfig, "simulate", data) if "simulate" in data else None,
             simulated_phases=truths,
         )
@@ -195,7 +201,7 @@ class RunConfig:
         """Nested dictionaries of plain values that `from_dict` reads back; what is not given is left out."""
         tables = {
             name: _plain(dataclasses.asdict(getattr(self, name)))
-            for name in ("map", "sample", "instrument", "xray", "inference", "output", "simulate")
+            for name in ("map", "sample", "instrument", "xray", "inference", "output", "priors", "simulate")
             if getattr(self, name) is not None
         }
         if self.phases == "auto":

@@ -29,8 +29,6 @@ from bayesunmix.models.unmixing import UnmixingData
 
 FloatArray = npt.NDArray[np.float64]
 
-# Correlation length of the log contrasts, in widths (FWHM) of the detector: within a line they are alike.
-LENGTH_FWHM = 1.0
 # Share of the mean endmember below which a channel weighs no more than it: empty channels have no variance of 0.
 LEAST_VARIANCE = 1e-2
 # Amount of a component, relative to all of them, that stands for none.
@@ -84,7 +82,8 @@ def fit_free_endmembers(
         blocks.counts,
         blocks.matrix,
         position,
-        LENGTH_FWHM,
+        blocks.widths.contrast_length_fwhm,
+        widths=blocks.widths,
         max_overlap=blocks.max_overlap,
         n_starts=n_starts,
         seed=seed,
@@ -107,6 +106,7 @@ def fit_free_endmembers(
         yields=yields,
         balance=blocks.balance(),
         effect=blocks.effect(),
+        widths=blocks.widths,
     )
     modes = (Mode(0.0, same_mode=True, followed=True, atom_fractions=fractions),)
     # A fresh copy: the compiled model that reading built cannot be saved.

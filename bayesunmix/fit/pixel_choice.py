@@ -7,7 +7,7 @@ have the shape of the map.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,10 +38,6 @@ class LeftOut:
 
     reason: str
     pixels: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what run.json holds."""
-        return asdict(self)
 
 
 def choose_pixels(image: SpectrumImage, wanted: MapConfig) -> tuple[Mask, tuple[LeftOut, ...]]:
