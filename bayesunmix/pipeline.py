@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of
+from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of, keys_of
+from bayesunmix.config.methods import Method
+from bayesunmix.config.names import MethodName
 from bayesunmix.config.phase import hosts, supports_of
 from bayesunmix.config.priors import Priors
 from bayesunmix.config.run_config import RunConfig
@@ -59,7 +61,7 @@ def unmix(
     elements: Sequence[str],
     phases: AnyPhases,
     stray: Sequence[str] = (),
-    method: str = "nuts",
+    method: Method | MethodName = "nuts",
     seed: int = 0,
     progress: bool = True,
     **tables: Mapping[str, Any] | Priors,
@@ -78,7 +80,7 @@ def unmix(
     stray
         Elements that are fitted and belong to no phase.
     method
-        ``nuts``, ``laplace``, ``svi`` or ``map``.
+        ``nuts``, ``laplace``, ``svi`` or ``map``; or `Nuts`, `Laplace`, `Svi` or `Map` with settings.
     seed
         The same seed, versions and machine give the same numbers.
     progress
@@ -98,8 +100,12 @@ def unmix(
     >>> image = bu.load("map.hspy")  # doctest: +SKIP
     >>> phases = [bu.Phase("Brg", matrix=True), bu.Phase("Fp", absent=["Si", "Ca"])]
     >>> result = bu.unmix(image, elements=["Mg", "Si", "Fe"], phases=phases, stray=["Cu"])  # doctest: +SKIP
+    >>> result = bu.unmix(
+    ...     image, elements=["Mg", "Si", "Fe"], phases=phases, method=bu.Nuts(draws=1000)
+    ... )  # doctest: +SKIP
     """
     config = configuration(elements, phases, stray, method, tables)
+    config.inference.warn_of_unread(keys_of(tables, "inference"))
     number = check_seed(seed)
     return run_image(
         image_of(image, config), config, None, seed=number, progress=check_flag("progress", progress)
@@ -234,7 +240,9 @@ def _computed(
     fitted = _mode(setup, config, stages, reporter)
     inference = config.inference
     with reporter.stage(f"draws ({inference.method})"):
-        drawn = stages.run("draws", lambda: posterior_draws(fitted, inference, seed, reporter.advance), Drawn)
+        drawn = stages.run(
+            "draws", lambda: posterior_draws(fitted, inference.engine, seed, reporter.advance), Drawn
+        )
     setup = find_supports(setup, drawn, inference.level)
     fitted, drawn = without_supports(fitted, drawn, setup.phases)
     with reporter.stage("tiles"):
@@ -343,7 +351,7 @@ def _with_rival(
     with reporter.stage("draws of another mode"):
         other = stages.run(
             "rival_draws",
-            lambda: posterior_draws(rival.fitted, config.inference, seed, reporter.advance),
+            lambda: posterior_draws(rival.fitted, config.inference.engine, seed, reporter.advance),
             Drawn,
         )
     both = mixed(robust.drawn, fitted, rival, other, seed)

@@ -37,6 +37,9 @@ parser.add_argument("--size", type=int, default=64, help="pixels along the sides
 parser.add_argument("--draws", type=int, default=500, help="posterior draws in each of two chains")
 # A notebook has arguments of its own.
 chosen, _ = parser.parse_known_args()
+method: bu.Laplace | bu.Nuts = bu.Laplace(draws=chosen.draws)
+if chosen.method == "nuts":
+    method = bu.Nuts(draws=chosen.draws, warmup=chosen.draws)
 chosen.out.mkdir(parents=True, exist_ok=True)
 
 
@@ -120,7 +123,7 @@ def unmix(image: bu.SpectrumImage, phases: list[bu.Phase]) -> bu.Result:
         elements=elements,
         phases=phases,
         stray=["Cu", "Ga", "Pt", "Zr"],
-        method=chosen.method,
+        method=method,
         seed=0,
         map={"energy_range": [1.0, 19.9]},
         sample={"thickness_nm": [100, 30], "density_g_cm3": [4.2, 0.3], "bulk_wt_pct": bulk},
@@ -129,7 +132,6 @@ def unmix(image: bu.SpectrumImage, phases: list[bu.Phase]) -> bu.Result:
             "oxygens": {phase.name: {"Fp": 1, "SiO2": 2}.get(phase.name, 3) for phase in phases},
             "ferric": {"Brg": [0.5, 0.2]},
         },
-        inference={"draws": chosen.draws, "warmup": chosen.draws},
     )
 
 

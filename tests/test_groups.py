@@ -95,6 +95,7 @@ def fit(setup: Setup) -> Any:  # noqa: ANN401 - what the groups and the record u
             yields=np.ones((2, n_elements)),
             prior=SimpleNamespace(mean=np.zeros(7)),
             effect=SimpleNamespace(scale_sd=0.5),
+            widths=SimpleNamespace(stray_exponent_sd=1.0),
         ),
         estimate=SimpleNamespace(hessian=np.diag([1.0, 4.0]), gradient_norm=0.01, converged=True),
         modes=modes,

@@ -60,7 +60,6 @@ fraction = 0.2
 [inference]
 method = "laplace"
 draws = 40
-warmup = 40
 starts = 1
 """
 STAGES = ("starts", "mode", "draws", "tiles", "pixels")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from bayesunmix import pipeline
+from bayesunmix.config.methods import Laplace
 from bayesunmix.config.phase import Phase
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.config.settings import InferenceConfig
 from bayesunmix.fit import posterior
 from bayesunmix.fit.draws import read_draws
 from bayesunmix.fit.mode_mixture import BY_PHASE, in_units_of, mixed, places
@@ -24,7 +24,7 @@ from bayesunmix.report.methods import methods_paragraph
 from bayesunmix.results.result import Result
 from bayesunmix.simulation.simulate import simulate_map
 
-LAPLACE = InferenceConfig(method="laplace", chains=2, draws=40)
+LAPLACE = Laplace(chains=2, draws=40)
 SHARE = 0.3
 
 

@@ -30,7 +30,7 @@ from bayesunmix import Phase, open_result
 from bayesunmix.analysis.shared_calibration import nominal_draws
 from bayesunmix.cli import main
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.config.settings import DEFAULT_ABSORPTION_SD
+from bayesunmix.config.xray import DEFAULT_ABSORPTION_SD
 from bayesunmix.core.checkpoint import FOLDER
 from bayesunmix.core.errors import InputError
 from bayesunmix.core.output_folder import LEGACY_FILES
@@ -74,7 +74,6 @@ fraction = 0.3
 method = "laplace"
 chains = 2
 draws = 200
-warmup = 60
 level = 0.9
 starts = 2
 [simulate]
@@ -501,7 +500,7 @@ def test_python_gives_the_same_numbers(run: Run) -> None:
         map={"energy_range": [0.9, 12.0]},
         sample={"thickness_nm": [100.0, 30.0], "density_g_cm3": [4.5, 0.3]},
         instrument=dataclasses.asdict(config.instrument),
-        inference={"draws": 200, "level": 0.9, "starts": 2, "warmup": 60},
+        inference={"draws": 200, "level": 0.9, "starts": 2},
     )
     xr.testing.assert_equal(result.composition(), run.result.composition())
     xr.testing.assert_equal(result.abundances(), run.result.abundances())

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
+from typing import Annotated
 
-from bayesunmix.core.errors import check_between
-from bayesunmix.xray.priors import XrayPriors
-
-# Wide enough for whatever can be meant; a width of zero would leave nothing to infer.
-NARROWEST, WIDEST = 1e-6, 1e3
+from bayesunmix.config.validated import validated
+from bayesunmix.core.limits import Between
+from bayesunmix.xray.priors import Width, XrayPriors
 
 
+@validated("priors")
 @dataclass(frozen=True, kw_only=True)
 class Priors(XrayPriors):
     """Table ``[priors]``: widths of the priors, each from 1e-6 to 1000.
@@ -63,24 +62,18 @@ class Priors(XrayPriors):
     0.1
     """
 
-    abundance_log_odds_sd: float = 1.5
-    abundance_corner_sd: float = 2.0
-    abundance_matrix_log_odds: float = 2.0
-    abundance_correlation_length: float = 3.0
-    continuum_shared_sd: float = 0.5
-    continuum_phase_sd: float = 0.15
-    stray_exponent_sd: float = 1.0
-    counts_as_thickness_sd: float = 0.4
-    site_balance_sd: float = 0.03
-    contrast_sd: float = 1.5
-    contrast_scale_sd: float = 0.5
-    contrast_length_fwhm: float = 1.0
-
-    def __post_init__(self) -> None:
-        for entry in dataclasses.fields(self):
-            limits = (0.0, 20.0) if entry.name == "abundance_matrix_log_odds" else (NARROWEST, WIDEST)
-            value = check_between(f"priors.{entry.name}", getattr(self, entry.name), *limits)
-            object.__setattr__(self, entry.name, value)
+    abundance_log_odds_sd: Width = 1.5
+    abundance_corner_sd: Width = 2.0
+    abundance_matrix_log_odds: Annotated[float, Between(0.0, 20.0)] = 2.0
+    abundance_correlation_length: Width = 3.0
+    continuum_shared_sd: Width = 0.5
+    continuum_phase_sd: Width = 0.15
+    stray_exponent_sd: Width = 1.0
+    counts_as_thickness_sd: Width = 0.4
+    site_balance_sd: Width = 0.03
+    contrast_sd: Width = 1.5
+    contrast_scale_sd: Width = 0.5
+    contrast_length_fwhm: Width = 1.0
 
 
 DEFAULT_PRIORS = Priors()

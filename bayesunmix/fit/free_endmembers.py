@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-from bayesunmix.config.settings import InferenceConfig
+from bayesunmix.config.methods import Map, Method
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.free_posterior import FreePosterior, fit_free
 from bayesunmix.fit.model_data import Blocks
@@ -46,12 +46,12 @@ class FreeFitted(FittedPosterior):
 
     free: FreePosterior
 
-    def read_draws(self, config: InferenceConfig, seed: int) -> Draws:
+    def read_draws(self, method: Method, seed: int) -> Draws:
         """Draw endmembers and read them by the line model."""
-        if config.method == "map":
+        if isinstance(method, Map):
             z = self.free.estimate.z[None, None]
         else:
-            z = self.free.draw(config.chains, config.draws, seed)
+            z = self.free.draw(method.chains, method.draws, seed)
         return read_spectra(self.free.spectra(z), self.data.basis)
 
 

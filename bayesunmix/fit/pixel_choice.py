@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.config.pixel_settings import MaskRule, Span, span_text
-from bayesunmix.config.settings import MapConfig
+from bayesunmix.config.map import MapConfig
+from bayesunmix.config.pixels import MaskRule, Span, span_text
 from bayesunmix.core.errors import InputError, suggest
 from bayesunmix.data.counts import shape_text
 from bayesunmix.data.image import SpectrumImage

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.core.errors import InputError
+from bayesunmix.core.limits import Between
+
+# Wide enough for whatever can be meant; a width of zero would leave nothing to infer.
+Width = Annotated[float, Between(1e-6, 1e3)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,28 +65,28 @@ class XrayPriors:
     Widths of the spectrometer are wide for what instruments show: they matter where the sum spectrum is poor in counts.
     """
 
-    line_strength_k_sd: float = 0.05
-    line_strength_l_sd: float = 0.10
-    line_strength_m_sd: float = 0.20
-    line_strength_light_lanthanide_m_sd: float = 0.50
-    line_ratio_k_sd: float = 0.05
-    line_ratio_l_sd: float = 0.10
-    line_ratio_m_sd: float = 0.15
-    line_ratio_valence_k_sd: float = 0.20
-    line_ratio_stray_sd: float = 0.25
-    continuum_bend_sd: float = 0.2
-    gain_sd: float = 0.005
-    offset_sd_keV: float = 0.03
-    noise_sd_eV: float = 15.0
-    fano_sd: float = 0.01
-    bend_sd_eV: float = 4.0
-    collection_depth_sd_um: float = 0.1
-    surface_collection_sd: float = 0.15
-    escape_sd: float = 0.5
-    soft_pile_up_sd: float = 5e-3
-    pile_up_sd: float = 5e-3
-    pile_up_added_sd: float = 0.05
-    bonded_k_beta_sd_eV: float = 5.0
+    line_strength_k_sd: Width = 0.05
+    line_strength_l_sd: Width = 0.10
+    line_strength_m_sd: Width = 0.20
+    line_strength_light_lanthanide_m_sd: Width = 0.50
+    line_ratio_k_sd: Width = 0.05
+    line_ratio_l_sd: Width = 0.10
+    line_ratio_m_sd: Width = 0.15
+    line_ratio_valence_k_sd: Width = 0.20
+    line_ratio_stray_sd: Width = 0.25
+    continuum_bend_sd: Width = 0.2
+    gain_sd: Width = 0.005
+    offset_sd_keV: Width = 0.03
+    noise_sd_eV: Width = 15.0
+    fano_sd: Width = 0.01
+    bend_sd_eV: Width = 4.0
+    collection_depth_sd_um: Width = 0.1
+    surface_collection_sd: Width = 0.15
+    escape_sd: Width = 0.5
+    soft_pile_up_sd: Width = 5e-3
+    pile_up_sd: Width = 5e-3
+    pile_up_added_sd: Width = 0.05
+    bonded_k_beta_sd_eV: Width = 5.0
 
     def line_strength_sd(self, family: str) -> float:
         """Relative standard deviation of a family's calculated strength.
