@@ -12,9 +12,9 @@ All start at the identity: in the coordinates of `bayesunmix.inference.truncated
 Matrices are divided by the root of the number of terms that their products sum: a step of the optimiser then moves a
 draw about as far through them as through m, and the noise of thousands of entries does not drown the fit.
 
-NumPyro's autoguides fitted by its `SVI`, with the same coordinates, mini-batches, rounds and optimiser, gain less: on the
-71 GPa map (184 coordinates) the evidence lower bound starts at 18 265 nats (512 draws) and ends at 18 266 to 18 267 with
-them (diagonal, low rank; 18 265 with full rank), at 18 270 with these, errors 0.3 to 0.4. A round takes about as long.
+NumPyro's autoguides, fitted by its `SVI` with the same coordinates, mini-batches, step sizes and rule of convergence,
+gain less. On the 71 GPa map (184 coordinates) the evidence lower bound begins at 18 265 nats (512 draws, error 0.4) and
+ends at 18 266 with the diagonal, 18 267 with the low-rank and 18 265 with the full-rank one; at 18 270 with all of these.
 
 References
 ----------
