@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from bayesunmix.analysis.comparison import compare
     from bayesunmix.analysis.free_unmixing import FreeUnmixing, unmix_free
     from bayesunmix.analysis.segmentation import Segmentation, segment
+    from bayesunmix.chemistry.units import convert, with_oxygen
+    from bayesunmix.config.methods import Laplace, Map, Nuts, Svi
     from bayesunmix.config.phase import Phase
+    from bayesunmix.config.priors import Priors
     from bayesunmix.core.errors import InputError
+    from bayesunmix.core.rounding import interval_text
     from bayesunmix.data.image import SpectrumImage
     from bayesunmix.data.io import load
     from bayesunmix.door import inspect, prepare
@@ -30,13 +34,20 @@ __version__ = "0.1.0"
 __all__ = [
     "FreeUnmixing",
     "InputError",
+    "Laplace",
+    "Map",
+    "Nuts",
     "Phase",
+    "Priors",
     "Result",
     "Segmentation",
     "SpectrumImage",
+    "Svi",
     "__version__",
     "compare",
+    "convert",
     "inspect",
+    "interval_text",
     "load",
     "open_result",
     "prepare",
@@ -44,23 +55,32 @@ __all__ = [
     "simulate",
     "unmix",
     "unmix_free",
+    "with_oxygen",
 ]
 
 _HOME = {
     "FreeUnmixing": "bayesunmix.analysis.free_unmixing",
     "compare": "bayesunmix.analysis.comparison",
     "InputError": "bayesunmix.core.errors",
+    "Laplace": "bayesunmix.config.methods",
+    "Map": "bayesunmix.config.methods",
+    "Nuts": "bayesunmix.config.methods",
     "Phase": "bayesunmix.config.phase",
+    "Priors": "bayesunmix.config.priors",
     "Result": "bayesunmix.results.result",
     "Segmentation": "bayesunmix.analysis.segmentation",
     "SpectrumImage": "bayesunmix.data.image",
+    "Svi": "bayesunmix.config.methods",
     "inspect": "bayesunmix.door",
     "load": "bayesunmix.data.io",
     "open_result": "bayesunmix.results.result",
     "prepare": "bayesunmix.door",
     "segment": "bayesunmix.analysis.segmentation",
     "unmix": "bayesunmix.pipeline",
+    "convert": "bayesunmix.chemistry.units",
+    "interval_text": "bayesunmix.core.rounding",
     "unmix_free": "bayesunmix.analysis.free_unmixing",
+    "with_oxygen": "bayesunmix.chemistry.units",
 }
 
 # What draws, writes and shows objects that are made in the layers below it.
@@ -75,19 +95,22 @@ attach(
 )
 attach(
     "Result",
+    tables="bayesunmix.results.result_tables:ResultTables",
     plot="bayesunmix.plot:ResultPlots",
     save="bayesunmix.report.files:save_result",
     onuma="bayesunmix.analysis.onuma:result_onuma",
+    paper_tables="bayesunmix.report.paper:paper_tables",
     _repr_html_="bayesunmix.report.page:result_html",
 )
 attach("Verdict", _repr_html_="bayesunmix.report.page:verdict_html")
 attach(
     "Comparison",
-    plot="bayesunmix.plot.comparison:comparison",
+    tables="bayesunmix.analysis.comparison_tables:ComparisonTables",
+    plot="bayesunmix.plot.comparison:comparison_figure",
     save="bayesunmix.report.comparison_files:save_comparison",
 )
-attach("Series", plot="bayesunmix.plot.trend:trend")
-attach("Onuma", plot="bayesunmix.plot.onuma:onuma")
+attach("Series", plot="bayesunmix.plot.trend:trend_figure")
+attach("Onuma", plot="bayesunmix.plot.onuma:onuma_figure")
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - each name has its own type, declared above

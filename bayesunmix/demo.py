@@ -11,6 +11,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from bayesunmix.config.names import MethodName
 from bayesunmix.core.output_folder import amend_record
 from bayesunmix.core.progress import Reporter
 from bayesunmix.core.rounding import bound_text, round_to_uncertainty
@@ -25,7 +26,7 @@ MISS = "outside"
 _COLUMNS = ["quantity", "phase", "element", "truth", "median", "lower", "upper", "inside"]
 
 
-def run_demo(out: Path, method: str, seed: int, overwrite: bool) -> Result:
+def run_demo(out: Path, method: MethodName, seed: int, overwrite: bool) -> Result:
     """Simulate the embedded phantom, unmix it, write the output folder and print the answer beside the truth.
 
     Parameters
@@ -33,7 +34,7 @@ def run_demo(out: Path, method: str, seed: int, overwrite: bool) -> Result:
     out
         Output folder; ``truth.csv`` is added to what every run writes.
     method
-        How the posterior is computed, one of `bayesunmix.config.run_config.METHODS`.
+        How the posterior is computed.
     seed
         Seed of the simulation and of the run.
     overwrite
@@ -58,14 +59,14 @@ def run_demo(out: Path, method: str, seed: int, overwrite: bool) -> Result:
     with Reporter().stage("simulation", said=False):
         simulated = simulate_map(config, seed)
     result = run_image(simulated.image, config, out, seed=seed, overwrite=overwrite, resume=False)
-    table = compare(result, simulated.truth)
+    table = beside_truth(result, simulated.truth)
     table.to_csv(out / "truth.csv", index=False)
     amend_record(out, None, ["truth.csv"])
     show(table, result.level, console)
     return result
 
 
-def compare(result: Result, truth: KnownComposition) -> pd.DataFrame:
+def beside_truth(result: Result, truth: KnownComposition) -> pd.DataFrame:
     """Return every composition and partition coefficient of a run beside its truth.
 
     Returns
@@ -82,7 +83,7 @@ def compare(result: Result, truth: KnownComposition) -> pd.DataFrame:
         for row in summary.itertuples()
         if states[row.phase, row.element] != ABSENT
     ]
-    for row in result.partition_table().itertuples():
+    for row in result.tables.partition().itertuples():
         declared = ABSENT in (states[row.numerator, row.element], states[row.denominator, row.element])
         if not declared and row.kind in ("interval", "point", "upper", "lower"):
             rows.append(_partition_row(row, truth))

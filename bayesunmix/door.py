@@ -59,7 +59,7 @@ def prepare(
     stray: Sequence[str] = (),
     **tables: Mapping[str, Any],
 ) -> Setup:
-    """Do what a run does before inference begins: check everything, calibrate the energy axis, bin the counts.
+    """Do what a run does before inference begins: check everything, fit the energy axis, bin the counts.
 
     Parameters
     ----------

@@ -1,14 +1,15 @@
 """The phantom of the espm paper, from espm's own simulator, beside KL-NMF + FCLS on the same draw of its noise.
 
 The truth is the share of each phase in a pixel's expected counts. The maps of a result hold shares of atoms, so the
-abundances compared here are shares of counts for both: the per-pixel pass with the result's endmembers, one atom per
-count in every phase; and FCLS of the counts with the spectra of KL-NMF.
+abundances compared here are shares of counts for both: the per-pixel pass with the result's endmembers, one support
+point per count in every phase; and FCLS of the counts with the spectra of KL-NMF.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -200,9 +201,9 @@ def known_composition(options: Options, name: str = NAME) -> KnownComposition:
 
 def _composition_row(title: str, result: Result, options: Options) -> Row:
     """How many of the intervals of composition hold the truth, which is another simulator's."""
-    from phantom_coverage import with_calibration
+    from bayesunmix.laboratory.maps import reported_intervals
 
-    table = with_calibration(result, known_composition(options))
+    table = reported_intervals(result, known_composition(options))
     judged = table[table["quantity"] == "composition"]
     outside = [f"{row.phase} {row.element}" for row in judged.itertuples() if not row.inside]
     measured = f"{len(judged) - len(outside)} of {len(judged)}"
@@ -212,5 +213,6 @@ def _composition_row(title: str, result: Result, options: Options) -> Row:
 
 def _verdict_row(title: str, result: Result) -> Row:
     said = "; ".join(result.problems) or "trusted"
-    deviance = result.run["fit"]["deviance_per_dof_total"]
+    fit = result.record.fit
+    deviance = math.nan if fit is None else fit.deviance_per_dof_total
     return Row(f"{title}: own verdict", "", f"{said}; deviance per degree of freedom {deviance:.1f}", None)

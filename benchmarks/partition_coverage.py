@@ -1,8 +1,9 @@
 """Coverage of partition coefficients on simulated posteriors: D from 0.001 to 1000 and true zeros on either side.
 
 Two phases hold one element for every D. Counts over a background are drawn for each, and what the unmixing would give
-for them: a flat prior on the signal and Poisson counts over a known background, a gamma cut at the background. Line
-strengths are off by a draw of the prior that the compositions are drawn with, so that what does not cancel counts, too.
+for them: a flat prior on the signal and Poisson counts over a known background, a gamma truncated at the background.
+Line strengths are off by a draw of the prior that the compositions are drawn with, so that what does not cancel counts,
+too.
 """
 
 from __future__ import annotations

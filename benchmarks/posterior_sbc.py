@@ -10,9 +10,9 @@ so the rank of theta* among the draws of the last posterior is uniform, whatever
 theta, so p(theta | y0, y) is the model on the blocks of both maps together: nothing is approximated but by the engine
 under test. theta* are draws of a long NUTS run on the pilot map.
 
-The pilot map is a small one of the embedded phantom, whose ferropericlase has true zeros for traces: truths there lean
-on zero as their posteriors do. Atoms, line table and absorption are those of the pilot's fit throughout: they belong
-to the model, whose choice is not under test here; `calibration_curves` tests whole runs.
+The pilot map is a small one of the embedded phantom, whose ferropericlase has true zeros for traces: truths there lie
+at zero, where their posteriors are truncated. Support points, line table and absorption are those of the pilot's fit
+throughout: they belong to the model, whose choice is not under test here; `calibration_curves` tests whole runs.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.config.inference import InferenceConfig
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.config.settings import InferenceConfig
 from bayesunmix.core.whole_file import whole_file
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.inference.replicates import Study
+from bayesunmix.laboratory.replicates import Study
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -49,7 +49,7 @@ class Pilot:
     Parameters
     ----------
     fitted
-        Mode of the pilot map, with all its blocks at every atom.
+        Mode of the pilot map, with all its blocks at every support point.
     counts
         Its blocks, shape (block, energy).
     baseline
@@ -77,7 +77,7 @@ def pilot(config: RunConfig, replicates: int, seed: int = 0) -> Pilot:
     from bayesunmix.fit.starts import find_starts
     from bayesunmix.inference.density import compiled
     from bayesunmix.inference.map_estimate import find_map, whitening
-    from bayesunmix.inference.nuts import sample_nuts
+    from bayesunmix.inference.nuts import nuts_draws
     from bayesunmix.pipeline import SEARCH_SEED
     from bayesunmix.simulation.simulate import simulate_map
 
@@ -99,12 +99,12 @@ def pilot(config: RunConfig, replicates: int, seed: int = 0) -> Pilot:
     fitted = fit_posterior(blocks, starts, blocks.absorbing, lambda text: None)
     baseline = counts.sum(axis=0, dtype=np.float64) + 1.0
     baseline /= baseline.sum()
-    # Every block at every atom: nothing is dropped, and all replicates have the same shapes.
+    # Every block at every support point: nothing is dropped, and all replicates have the same shapes.
     data = _with_counts(fitted.data, counts, baseline)
     fitted = dataclasses.replace(fitted, data=data)
     estimate = find_map(*compiled(fitted.model), data, fitted.estimate.z)
     draws = -(-replicates * THINNING // PILOT_CHAINS)
-    nuts = sample_nuts(
+    nuts = nuts_draws(
         fitted.model.potential,
         data,
         estimate.z,
@@ -157,13 +157,13 @@ class Simulate:
 
         fitted = _copy(self.pilot)
         z = self.pilot.truths[seed]
-        sites = fitted.model.constrain(z, fitted.data)
-        shares = np.exp(np.asarray(log_weights(fitted.data.prior, sites["abundance_xi"])))
-        mixed = np.asarray(fitted.data.prior.atoms @ np.asarray(spectra(fitted.data, sites)))
+        latents = fitted.model.constrain(z, fitted.data)
+        shares = np.exp(np.asarray(log_weights(fitted.data.prior, latents["abundance_xi"])))
+        mixed = np.asarray(fitted.data.prior.support_points @ np.asarray(spectra(fitted.data, latents)))
         rng = np.random.default_rng([seed, 30])
         totals = self.pilot.counts.sum(axis=1, dtype=np.float64).astype(np.int64)
-        atom = rng.choice(len(shares), size=len(totals), p=shares / shares.sum())
-        probability = mixed[atom] / mixed[atom].sum(axis=1, keepdims=True)
+        point = rng.choice(len(shares), size=len(totals), p=shares / shares.sum())
+        probability = mixed[point] / mixed[point].sum(axis=1, keepdims=True)
         counts = rng.multinomial(totals, probability).astype(np.float32)
         truth = {name: float(values[0]) for name, values in quantities(self.pilot, z[None, None]).items()}
         return truth, counts
@@ -178,7 +178,7 @@ class Infer:
 
     def __call__(self, counts: npt.NDArray[np.float32], seed: int) -> dict[str, FloatArray]:
         """Return draws of every composition and partition coefficient."""
-        from bayesunmix.fit.sampling import sample
+        from bayesunmix.fit.sampling import posterior_draws
         from bayesunmix.inference.map_estimate import find_map
         from bayesunmix.results.doubts import WHITENED_GRADIENT_LIMIT
 
@@ -191,7 +191,7 @@ class Infer:
             # A run says of such a result not to trust it.
             raise ArithmeticError(f"the search ended {estimate.gradient_norm:.2g} sd from the mode")
         fitted = dataclasses.replace(fitted, estimate=estimate)
-        drawn = sample(fitted, self.inference, seed, lambda share: None)
+        drawn = posterior_draws(fitted, self.inference.engine, seed, lambda share: None)
         return named(pilot, drawn.draws.weights)
 
 
@@ -200,10 +200,10 @@ def _with_counts(data: UnmixingData, counts: npt.NDArray[np.float32], baseline: 
     from bayesunmix.inference.mixture import one_group
     from bayesunmix.models.thickness import N_COLUMNS, counted, no_effect
 
-    n_atoms, n_phases = data.prior.atoms.shape
+    n_points, n_phases = data.prior.support_points.shape
     effect = no_effect(n_phases, counts.shape[1])
     columns = counted(counts, np.ones(len(counts)), effect)
-    groups = one_group(columns, n_atoms, np.append(np.log(baseline), np.zeros(N_COLUMNS)))
+    groups = one_group(columns, n_points, np.append(np.log(baseline), np.zeros(N_COLUMNS)))
     return data._replace(groups=groups, effect=effect)
 
 

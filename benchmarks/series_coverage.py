@@ -1,8 +1,8 @@
 """Coverage of the trend of a series: four maps, partition coefficients with a slope over pressure.
 
 Series are drawn at the level of the maps' posteriors: a truth for every map, amounts measured with a relative error and
-calibration factors that all maps share, and the draws of a normal cut at zero that such a measurement leaves. They go
-through `bayesunmix.compare` as results of runs do. The scatter between maps is drawn from its prior, or fixed.
+calibration factors that all maps share, and the draws of a normal truncated at zero that such a measurement leaves.
+They go through `bayesunmix.compare` as results of runs do. The scatter between maps is drawn from its prior, or fixed.
 
     python benchmarks/run.py --only series
 """
@@ -108,6 +108,7 @@ def made_result(counted: FloatArray, log_factor: FloatArray) -> Result:
     """Make a result of amounts (chain, draw, phase, element) and log calibration factors (chain, draw, element)."""
     import xarray as xr
 
+    from bayesunmix.results.record import RunRecord
     from bayesunmix.results.result import Result
 
     dims = ("chain", "draw", "phase", "element")
@@ -127,6 +128,7 @@ def made_result(counted: FloatArray, log_factor: FloatArray) -> Result:
         {"element": list(ELEMENTS)},
     )
     run = {
+        "method": "laplace",
         "config": {
             "inference": {"level": 0.95},
             "phases": [{"name": "Brg", "matrix": True}, {"name": "CaPv", "absent": ["Mg"]}],
@@ -135,7 +137,9 @@ def made_result(counted: FloatArray, log_factor: FloatArray) -> Result:
         "lines": "simulated",
         "problems": [],
     }
-    return Result(xr.DataTree.from_dict({"posterior": posterior, "constant_data": constants}), run)
+    return Result(
+        xr.DataTree.from_dict({"posterior": posterior, "constant_data": constants}), RunRecord.of(run)
+    )
 
 
 def judged(comparison: Comparison, truth: dict[str, FloatArray]) -> pd.DataFrame:

@@ -76,7 +76,7 @@ def intervals(result: Result) -> pd.DataFrame:
     ]
     found += [
         ("partition", f"{row.numerator}/{row.denominator}", row.element, row.median, row.lower, row.upper)
-        for row in result.partition_table().itertuples()
+        for row in result.tables.partition().itertuples()
         if row.kind == "interval" and order[row.numerator] > order[row.denominator]
     ]
     return pd.DataFrame(found, columns=[*KEYS, "median", "lower", "upper"])

@@ -15,8 +15,8 @@ from bayesunmix.xray import (
     Refinement,
     Response,
     bremsstrahlung,
-    calibrate,
     channel_edges,
+    fit_axis,
     refine,
 )
 from bayesunmix.xray.satellites import escape_probability
@@ -116,7 +116,7 @@ def read(sample: str, counts: FloatArray) -> Refinement:
     """Fit a total spectrum with what is declared of the sample."""
     elements = list(SAMPLES[sample])
     table = LineTable.built_in(BEAM_KEV, elements)
-    rough = calibrate(counts, EDGES, table, elements, [], beam_energy_keV=BEAM_KEV, detector=DETECTOR)
+    rough = fit_axis(counts, EDGES, table, elements, [], beam_energy_keV=BEAM_KEV, detector=DETECTOR)
     return refine(
         counts,
         EDGES,

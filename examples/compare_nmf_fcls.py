@@ -20,10 +20,6 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 import bayesunmix as bu
-from bayesunmix.inference.fcls import fcls
-from bayesunmix.inference.nmf import kl_nmf
-from bayesunmix.simulation.phantom import phantom_config
-from bayesunmix.simulation.simulate import SimulatedMap
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -35,15 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--size", type=int, default=64, help="pixels along the sides of the map")
     parser.add_argument("--counts", type=float, default=100.0, help="mean counts of a pixel")
-    parser.add_argument(
-        "--starts", type=int, default=4, help="starting points of the NMF; the best fit is kept"
-    )
     parser.add_argument("--method", choices=("laplace", "nuts"), default="laplace")
     parser.add_argument("--draws", type=int, default=500, help="posterior draws in each of two chains")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args(arguments)
 
-    config = phantom_config()
+    config = bu.simulate.phantom_config()
     assert config.simulate is not None
     plan = dataclasses.replace(
         config.simulate, shape=(chosen.size, chosen.size), counts_per_pixel=chosen.counts
@@ -51,20 +44,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     simulated = bu.simulate.simulate_map(dataclasses.replace(config, simulate=plan), chosen.seed)
 
     begin = time.perf_counter()
-    spectra, maps = nmf_fcls(simulated, chosen.starts, chosen.seed)
+    spectra, maps = nmf_fcls(simulated, chosen.seed)
     show("KL-NMF + FCLS", simulated, spectra, maps, time.perf_counter() - begin)
 
     begin = time.perf_counter()
     assert not isinstance(config.phases, str)
+    methods = {
+        "laplace": bu.Laplace(draws=chosen.draws),
+        "nuts": bu.Nuts(draws=chosen.draws, warmup=chosen.draws),
+    }
     result = bu.unmix(
         simulated.image,
         elements=config.sample.elements,
         phases=config.phases,
         stray=config.sample.stray,
-        method=chosen.method,
+        method=methods[chosen.method],
         seed=chosen.seed,
         sample={"thickness_nm": config.sample.thickness_nm, "density_g_cm3": config.sample.density_g_cm3},
-        inference={"draws": chosen.draws, "warmup": chosen.draws},
         progress=False,
     )
     endmembers = result.tree["endmembers"]["mean"].values
@@ -72,18 +68,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     show(f"bayesunmix ({chosen.method})", simulated, endmembers, abundances, time.perf_counter() - begin)
 
 
-def nmf_fcls(simulated: SimulatedMap, n_starts: int, seed: int) -> tuple[FloatArray, FloatArray]:
+def nmf_fcls(simulated: bu.simulate.SimulatedMap, seed: int) -> tuple[FloatArray, FloatArray]:
     """Return spectra (phase, energy) and atom-share maps (y, x, phase), phases in the order of the truth."""
-    counts, truth = simulated.image.pixel_matrix(), simulated.truth
-    n_phases = len(truth.phases)
-    fits = [kl_nmf(counts, n_phases)]
-    fits += [kl_nmf(counts, n_phases, init="random", seed=seed + start) for start in range(1, n_starts)]
-    spectra = min(fits, key=lambda fit: fit.divergence).spectra
+    image, truth = simulated.image, simulated.truth
+    found = bu.segment(image, len(truth.phases), method="nmf", bins=image.n_channels, seed=seed)
+    spectra = found.endmembers.values
     angles = np.array([[angle(estimate, true) for true in truth.endmembers] for estimate in spectra])
     estimate, phase = linear_sum_assignment(angles)
     ordered = spectra[estimate[np.argsort(phase)]]
-    atoms = fcls(counts, ordered) / truth.counts_per_atom
-    return ordered, (atoms / atoms.sum(axis=1, keepdims=True)).reshape(truth.abundances.shape)
+    fitted = bu.segment(
+        image, truth.phases, method="fcls", endmembers=ordered, bins=image.n_channels
+    ).abundances
+    atoms = fitted.transpose("y", "x", "phase").values / truth.counts_per_atom
+    return ordered, atoms / atoms.sum(axis=-1, keepdims=True)
 
 
 def angle(first: FloatArray, second: FloatArray) -> float:
@@ -93,7 +90,9 @@ def angle(first: FloatArray, second: FloatArray) -> float:
     return float(np.degrees(np.arccos(np.clip(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)), -1.0, 1.0))))
 
 
-def show(title: str, simulated: SimulatedMap, spectra: FloatArray, maps: FloatArray, seconds: float) -> None:
+def show(
+    title: str, simulated: bu.simulate.SimulatedMap, spectra: FloatArray, maps: FloatArray, seconds: float
+) -> None:
     """Print the errors of one estimate."""
     truth = simulated.truth
     print(f"{title}, {seconds:.0f} s")

@@ -22,7 +22,6 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 
 import bayesunmix as bu
-from bayesunmix.simulation.phantom import grain_layout
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -98,7 +97,7 @@ def simulate(size: int, counts: float, seed: int) -> tuple[npt.NDArray[np.int64]
         ]
     )
     rng = np.random.default_rng(seed)
-    abundances = grain_layout((size, size), FRACTIONS, [False] * len(PHASES), rng)
+    abundances = bu.simulate.grain_layout((size, size), FRACTIONS, [False] * len(PHASES), rng)
     mean = abundances @ per_atom
     mean *= counts / mean.sum(axis=2).mean()
     share = np.moveaxis(abundances * per_atom.sum(axis=1), 2, 0)

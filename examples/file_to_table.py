@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tables = {
         "atom_fraction.csv": result.summary(),
         "oxide_weight_percent.csv": result.summary("oxide_wt_pct"),
-        "partition.csv": result.partition_table(),
+        "partition.csv": result.tables.partition(),
         "diagnostics.csv": result.diagnostics(),
     }
     for name, table in tables.items():

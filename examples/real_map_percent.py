@@ -27,13 +27,6 @@ import pandas as pd
 import xarray as xr
 
 import bayesunmix as bu
-from bayesunmix.chemistry.stoichiometry import site_weights
-from bayesunmix.chemistry.units import convert, with_oxygen
-from bayesunmix.config.run_config import SimulatedPhase
-from bayesunmix.core.rounding import interval_text
-from bayesunmix.inspection.description import inspect_map
-from bayesunmix.report.paper import paper_tables
-from bayesunmix.simulation.phantom import phantom_config
 
 # %% tags=["remove-cell"]
 parser = argparse.ArgumentParser(allow_abbrev=False)
@@ -44,6 +37,9 @@ parser.add_argument("--size", type=int, default=64, help="pixels along the sides
 parser.add_argument("--draws", type=int, default=500, help="posterior draws in each of two chains")
 # A notebook has arguments of its own.
 chosen, _ = parser.parse_known_args()
+method: bu.Laplace | bu.Nuts = bu.Laplace(draws=chosen.draws)
+if chosen.method == "nuts":
+    method = bu.Nuts(draws=chosen.draws, warmup=chosen.draws)
 chosen.out.mkdir(parents=True, exist_ok=True)
 
 
@@ -68,11 +64,11 @@ def show_table(frame: pd.DataFrame) -> None:
 
 def simulated_map(path: Path) -> dict[str, float]:
     """Write a map of the embedded phantom with 1 % of silica in it; return what went in, in weight per cent."""
-    phantom = phantom_config()
+    phantom = bu.simulate.phantom_config()
     plan, (brg, *others) = phantom.truth()
     declared = (*phantom.phases, bu.Phase("SiO2"))
     truth = (dataclasses.replace(brg, fraction=brg.fraction - 0.01), *others)
-    truth += (SimulatedPhase("SiO2", {"Si": 0.99, "Al": 0.01}, 0.01),)
+    truth += (bu.simulate.SimulatedPhase("SiO2", {"Si": 0.99, "Al": 0.01}, 0.01),)
     size = dataclasses.replace(plan, shape=(chosen.size, chosen.size))
     config = dataclasses.replace(phantom, phases=declared, simulated_phases=truth, simulate=size)
     simulated = bu.simulate.simulate_map(config, seed=0)
@@ -81,7 +77,7 @@ def simulated_map(path: Path) -> dict[str, float]:
     atoms = xr.DataArray(
         found.abundances.mean(axis=(0, 1)) @ found.composition, {"element": list(found.elements)}
     )
-    weights = convert(with_oxygen(atoms), "wt_pct")
+    weights = bu.convert(bu.with_oxygen(atoms), "wt_pct")
     return {name: float(weights.sel(element=name)) for name in ("Nd", "Sm", "Lu", "Hf", "U")}
 
 
@@ -101,7 +97,7 @@ if path is None:
 # explained by others.
 
 # %%
-print(inspect_map(path))
+print(bu.inspect(path))
 
 # %% [markdown]
 # ## 2. What is known
@@ -127,7 +123,7 @@ def unmix(image: bu.SpectrumImage, phases: list[bu.Phase]) -> bu.Result:
         elements=elements,
         phases=phases,
         stray=["Cu", "Ga", "Pt", "Zr"],
-        method=chosen.method,
+        method=method,
         seed=0,
         map={"energy_range": [1.0, 19.9]},
         sample={"thickness_nm": [100, 30], "density_g_cm3": [4.2, 0.3], "bulk_wt_pct": bulk},
@@ -136,7 +132,6 @@ def unmix(image: bu.SpectrumImage, phases: list[bu.Phase]) -> bu.Result:
             "oxygens": {phase.name: {"Fp": 1, "SiO2": 2}.get(phase.name, 3) for phase in phases},
             "ferric": {"Brg": [0.5, 0.2]},
         },
-        inference={"draws": chosen.draws, "warmup": chosen.draws},
     )
 
 
@@ -161,9 +156,7 @@ for finding in first.verdict.findings:
 # Orange bands mark the regions beyond the threshold; the report lists them with their likely causes.
 
 # %%
-print(
-    f"deviance per degree of freedom of the total spectrum: {first.run['fit']['deviance_per_dof_total']:.2f}"
-)
+print(f"deviance per degree of freedom of the total spectrum: {first.record.fit.deviance_per_dof_total:.2f}")
 show(first.plot.fit(), "fit")
 
 # %% [markdown]
@@ -174,14 +167,14 @@ show(first.plot.fit(), "fit")
 show_table(
     pd.DataFrame(
         {
-            "row": round(place["y"]),
-            "column": round(place["x"]),
-            "pixels": place["pixels"],
-            "sigma": round(place["sigma"]),
-            "too much": ", ".join(place["excess"]) or "–",
-            "too little": ", ".join(place["lacking"]) or "–",
+            "row": round(place.y),
+            "column": round(place.x),
+            "pixels": place.pixels,
+            "sigma": round(place.sigma),
+            "too much": ", ".join(place.excess) or "–",
+            "too little": ", ".join(place.lacking) or "–",
         }
-        for place in first.run["misfit"]
+        for place in first.record.unmodelled_regions.regions
     )
 )
 show(first.plot.misfit(), "misfit")
@@ -194,14 +187,14 @@ show(first.plot.misfit(), "misfit")
 # %%
 def modes(result: bu.Result) -> pd.DataFrame:
     """Best mode, and those others that were followed to their end."""
-    found = result.run["starts"]
-    shown = [found[0], *(mode for mode in found[1:] if mode["followed"] and not mode["same_mode"])]
+    found = result.record.starts
+    shown = [found[0], *(mode for mode in found[1:] if mode.followed and not mode.same_mode)]
     k, si, ca = result.phases.index("CaPv"), elements.index("Si"), elements.index("Ca")
     return pd.DataFrame(
         {
-            "nats worse": f"{mode['objective']:.0f}",
-            "Si in CaPv, at%": 100.0 * mode["composition"][k][si],
-            "Ca in CaPv, at%": 100.0 * mode["composition"][k][ca],
+            "nats worse": f"{mode.objective:.0f}",
+            "Si in CaPv, at%": 100.0 * mode.composition[k][si],
+            "Ca in CaPv, at%": 100.0 * mode.composition[k][ca],
         }
         for mode in shown
     )
@@ -214,7 +207,7 @@ show_table(modes(first))
 # be without. Si and Ca of CaPv hang on what is declared of CaPv. Here `sd` leaves line strengths out.
 
 # %%
-pins = first.identifiability()
+pins = first.tables.identifiability()
 pins = pins[pins["element"].isin(["Mg", "Si", "Ca"]) & (pins["at_frac"] > 0.01)]
 show_table(
     pd.DataFrame(
@@ -227,10 +220,10 @@ show_table(
         }
     )
 )
-for direction in first.run["identifiability"]["flat_directions"][:1]:
+for direction in first.record.identifiability.flat_directions[:1]:
     print(
-        f"Flattest direction: unknown abundances leave {100 * direction['kept']:.0f} % of the information; "
-        f"it moves {direction['element']} in {direction['phase']} most."
+        f"Flattest direction: unknown abundances leave {100 * direction.kept:.0f} % of the information; "
+        f"it moves {direction.element} in {direction.phase} most."
     )
 
 # %% [markdown]
@@ -257,7 +250,7 @@ show(fourth.plot.maps(), "maps_four_phases")
 # %%
 def without_silica(image: bu.SpectrumImage, places: list[dict], margin: int = 10) -> bu.SpectrumImage:
     """Leave out the rows that hold places with too much Si, and what lies on the smaller side of them."""
-    rows = [place["y"] for place in places if "Si" in place["excess"]]
+    rows = [place.y for place in places if "Si" in place.excess]
     if not rows:
         return image
     above, below = max(int(min(rows)) - margin, 0), min(int(max(rows)) + margin, image.shape[0])
@@ -270,7 +263,9 @@ runs = {
     "three phases": first,
     "and SiO2": fourth,
     "and SiO2, CaPv as ABO3": unmix(image, [brg, fp, perovskite, silica]),
-    "no silica rows, CaPv as ABO3": unmix(without_silica(image, first.run["misfit"]), [brg, fp, perovskite]),
+    "no silica rows, CaPv as ABO3": unmix(
+        without_silica(image, first.record.unmodelled_regions.regions), [brg, fp, perovskite]
+    ),
 }
 
 # %% [markdown]
@@ -281,24 +276,21 @@ runs = {
 # %%
 def site_ratio(result: bu.Result, phase: str) -> str:
     """Cations of the large site over those of the small one, with the interval."""
-    sites = site_weights("ABO3", result.elements)
-    assert sites is not None
-    draws = result.composition().sel(phase=phase).values.reshape(-1, len(result.elements))
-    lower, median, upper = np.quantile((draws @ sites.a) / (draws @ sites.b), [0.025, 0.5, 0.975])
-    return interval_text(median, lower, upper)
+    lower, median, upper = np.quantile(result.site_ratio(phase, "ABO3"), [0.025, 0.5, 0.975])
+    return bu.interval_text(median, lower, upper)
 
 
 def fraction(result: bu.Result, phase: str, element: str) -> str:
     """Atom per cent of an element, mean and interval."""
     row = result.summary().set_index(["phase", "element"]).loc[(phase, element)]
-    return interval_text(*(100.0 * row[name] for name in ("mean", "lower", "upper")))
+    return bu.interval_text(*(100.0 * row[name] for name in ("mean", "lower", "upper")))
 
 
 def ratio(result: bu.Result, element: str) -> str:
     """D between CaPv and Brg."""
-    rows = result.partition_table().set_index(["element", "numerator", "denominator"])
+    rows = result.tables.partition().set_index(["element", "numerator", "denominator"])
     row = rows.loc[(element, "CaPv", "Brg")]
-    return interval_text(row["median"], row["lower"], row["upper"]) if row["kind"] == "interval" else "–"
+    return bu.interval_text(row["median"], row["lower"], row["upper"]) if row["kind"] == "interval" else "–"
 
 
 show_table(
@@ -310,7 +302,7 @@ show_table(
             "Ca in CaPv, at%": fraction(run, "CaPv", "Ca"),
             "D(Nd)": ratio(run, "Nd"),
             "D(U)": ratio(run, "U"),
-            "largest misfit, σ": f"{run.run['misfit_search']['largest']:.0f}",
+            "largest misfit, σ": f"{run.record.unmodelled_regions.largest:.0f}",
             "next mode, nats": ", ".join(modes(run)["nats worse"][1:2]) or "–",
         }
         for name, run in runs.items()
@@ -356,7 +348,7 @@ show(result.plot.compositions(), "compositions")
 # intervals support.
 
 # %%
-tables = {table.name: table for table in paper_tables(result)}
+tables = {table.name: table for table in result.paper_tables()}
 for unit in ("at_frac", "oxide_wt_pct", "apfu"):
     print(tables[f"composition_{unit}"].markdown())
 
@@ -403,8 +395,8 @@ print(tables["budget"].markdown())
 # %%
 def recovered(result: bu.Result) -> dict[str, str]:
     """Recovered over given, with the interval."""
-    rows = result.mass_balance().dropna(subset=["given"]).itertuples()
-    return {row.element: interval_text(row.ratio, row.ratio_lower, row.ratio_upper) for row in rows}
+    rows = result.tables.mass_balance().dropna(subset=["given"]).itertuples()
+    return {row.element: bu.interval_text(row.ratio, row.ratio_lower, row.ratio_upper) for row in rows}
 
 
 show_table(pd.DataFrame({"": name, **recovered(run)} for name, run in runs.items()))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from bayesunmix.core.errors import InputError
 
-#: Values that one working block holds: 1 MB of float32, so that a block stays in the processor's cache.
+#: Values that one working batch holds: 1 MB of float32, so that a batch stays in the processor's cache.
 _BLOCK_VALUES = 250_000
 
 #: Smallest spectrum value and weight an update may reach: a zero could never grow again, and 0/0 is undefined.
@@ -38,8 +38,8 @@ def checked_spectra(field: str, spectra: npt.ArrayLike, n_energy: int) -> npt.ND
     return scaled
 
 
-def pixel_blocks(n_pixel: int, n_energy: int) -> Iterator[slice]:
-    """Slices that cover the pixels in blocks small enough for the processor's cache."""
+def pixel_batches(n_pixel: int, n_energy: int) -> Iterator[slice]:
+    """Slices that cover the pixels in batches small enough for the processor's cache."""
     step = max(1, _BLOCK_VALUES // n_energy)
     for start in range(0, n_pixel, step):
         yield slice(start, start + step)

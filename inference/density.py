@@ -1,7 +1,7 @@
 """A NumPyro model as a potential over one flat vector.
 
 Optimisers, curvature and samplers all work on z, the model's unconstrained parameters laid end to end; this file is
-the only one that knows how z maps to sites.
+the only one that knows how z maps to latents.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 
 from bayesunmix.inference.compilation import Program
 
-Sites = dict[str, jax.Array]
+Latents = dict[str, jax.Array]
 
 # Potentials whose programs are kept: those of a run, and a few more for maps of the same shape.
 MOST_PROGRAMS = 6
 
 
 class FlatModel(NamedTuple):
-    """A model's negative log density and its maps between sites and the flat vector z.
+    """A model's negative log density and its maps between latents and the flat vector z.
 
     Attributes
     ----------
     potential : (z, data) -> scalar
         Negative log posterior density over z, up to a constant, Jacobians included.
-    constrain : (z, data) -> sites
-    flatten : (sites, data) -> z
+    constrain : (z, data) -> latents
+    flatten : (latents, data) -> z
     size : int
-    blocks : dict
-        Place of each site in the flat vector.
+    places : dict
+        Place of each latent in the flat vector.
     """
 
     potential: Callable[[jax.Array, Any], jax.Array]
-    constrain: Callable[[jax.Array, Any], Sites]
-    flatten: Callable[[Sites, Any], jax.Array]
+    constrain: Callable[[jax.Array, Any], Latents]
+    flatten: Callable[[Latents, Any], jax.Array]
     size: int
-    blocks: dict[str, slice]
+    places: dict[str, slice]
 
 
-def flatten_model(model: Callable[..., None], data: object, example: Sites) -> FlatModel:
+def flatten_model(model: Callable[..., None], data: object, example: Latents) -> FlatModel:
     """Flat view of a NumPyro model.
 
     Parameters
@@ -55,32 +55,34 @@ def flatten_model(model: Callable[..., None], data: object, example: Sites) -> F
     model : NumPyro model taking `data` as its only argument.
     data : pytree
         Fixes the shapes; another pytree of the same shapes may be passed to the functions.
-    example : sites
-        Any admissible value of every site.
+    example : latents
+        Any admissible value of every latent.
     """
 
-    def to_vector(sites: Sites, data: object) -> jax.Array:
-        vector: jax.Array = ravel_pytree(unconstrain_fn(model, (data,), {}, sites))[0]
+    def to_vector(latents: Latents, data: object) -> jax.Array:
+        vector: jax.Array = ravel_pytree(unconstrain_fn(model, (data,), {}, latents))[0]
         return vector
 
     # Shapes alone give the way back: running the model here would cost more than a fit's evaluation.
-    structure = jax.eval_shape(lambda sites, data: unconstrain_fn(model, (data,), {}, sites), example, data)
+    structure = jax.eval_shape(
+        lambda latents, data: unconstrain_fn(model, (data,), {}, latents), example, data
+    )
     vector, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float64), structure))
 
     def potential(z: jax.Array, data: object) -> jax.Array:
         value: jax.Array = potential_energy(model, (data,), {}, unravel(z))
         return value
 
-    def to_sites(z: jax.Array, data: object) -> Sites:
-        sites: Sites = constrain_fn(model, (data,), {}, unravel(z))
-        return sites
+    def to_latents(z: jax.Array, data: object) -> Latents:
+        latents: Latents = constrain_fn(model, (data,), {}, unravel(z))
+        return latents
 
     # Compiled, both maps shed the likelihood, on which their results do not depend.
-    return FlatModel(potential, Program(to_sites), Program(to_vector), int(vector.size), _blocks(structure))
+    return FlatModel(potential, Program(to_latents), Program(to_vector), int(vector.size), _places(structure))
 
 
-def _blocks(structure: Sites) -> dict[str, slice]:
-    """Place of each site in the flat vector: sites lie there in alphabetical order."""
+def _places(structure: Latents) -> dict[str, slice]:
+    """Place of each latent in the flat vector: latents lie there in alphabetical order."""
     names = sorted(structure)
     ends = list(itertools.accumulate(int(structure[name].size) for name in names))
     return {name: slice(end - int(structure[name].size), end) for name, end in zip(names, ends, strict=True)}
@@ -129,16 +131,16 @@ def compiling(model: FlatModel, data: object) -> Iterator[Compiling]:
 
 
 def hessian_by_columns(
-    potential: Callable[..., jax.Array], z: jax.Array, data: object, block: int = 8
+    potential: Callable[..., jax.Array], z: jax.Array, data: object, batch: int = 8
 ) -> jax.Array:
-    """Hessian by forward-over-reverse products in blocks of columns.
+    """Hessian by forward-over-reverse products in batches of columns.
 
-    A full `jax.hessian` pushes all tangents at once through (pixel, atom) arrays: the block bounds the memory.
+    A full `jax.hessian` pushes all tangents at once through (pixel, support_point) arrays: the batch bounds the memory.
     """
     gradient = jax.grad(potential)
     n = z.shape[0]
-    padded = -(-n // block) * block
-    tangents = jnp.eye(padded, n).reshape(-1, block, n)
+    padded = -(-n // batch) * batch
+    tangents = jnp.eye(padded, n).reshape(-1, batch, n)
     columns = jax.lax.map(jax.vmap(lambda t: jax.jvp(lambda x: gradient(x, data), (z,), (t,))[1]), tangents)
     full: jax.Array = columns.reshape(padded, n)[:n]
     return 0.5 * (full + full.T)

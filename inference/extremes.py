@@ -44,6 +44,6 @@ def prediction_limit(number: int, probability: float) -> float:
 
 
 def _moments(number: int) -> tuple[FloatArray, FloatArray]:
-    """Mean and deviation of many samples of so many standard Gumbel values."""
+    """Mean and deviation of many sets of so many standard Gumbel values."""
     sample = np.random.default_rng(0).gumbel(size=(N_TRIALS, number))
     return sample.mean(axis=1), sample.std(axis=1, ddof=1)

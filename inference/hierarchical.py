@@ -25,25 +25,25 @@ TARGET_ACCEPT = 0.9
 
 @dataclass(frozen=True)
 class ModelDraws:
-    """Draws of every site.
+    """Draws of every latent and deterministic variable of a model.
 
     Attributes
     ----------
-    sites : dict of str to (chain, draw, ...)
-        Sampled and deterministic sites.
+    draws : dict of str to (chain, draw, ...)
+        By the names in the model.
     divergences : int
         Draws whose trajectory diverged.
     steps : float
         Mean number of leapfrog steps of a draw.
     """
 
-    sites: dict[str, FloatArray]
+    draws: dict[str, FloatArray]
     divergences: int
     steps: float
 
 
 class ModelSampler:
-    """A NumPyro model compiled once and sampled for data of the same shapes as often as wanted.
+    """A NumPyro model compiled once, whose posterior is drawn from for data of the same shapes as often as wanted.
 
     Parameters
     ----------
@@ -89,9 +89,9 @@ class ModelSampler:
         # NumPyro compiles anew at every run; inside one program it is compiled once.
         self._run = Program(run)
 
-    def sample(self, data: Any, seed: int) -> ModelDraws:  # noqa: ANN401 - any pytree
+    def draw(self, data: Any, seed: int) -> ModelDraws:  # noqa: ANN401 - any pytree
         """Draw from the posterior given the data."""
         with ONE_MODEL:
-            sites, fields = self._run(jax.random.PRNGKey(seed), data)
-        draws = {name: np.asarray(value) for name, value in sites.items()}
+            drawn, fields = self._run(jax.random.PRNGKey(seed), data)
+        draws = {name: np.asarray(value) for name, value in drawn.items()}
         return ModelDraws(draws, int(fields["diverging"].sum()), float(fields["num_steps"].mean()))

@@ -1,4 +1,4 @@
-"""Laplace approximation with bounds: a Gaussian in the coordinates in which the model is nearly Gaussian, cut at zero.
+"""Laplace approximation with bounds: a Gaussian in the coordinates of a nearly Gaussian model, truncated at zero.
 
 Counts of a line family are non-negative with a flat prior, and the likelihood is close to quadratic in the counts
 themselves. The mode, though, was found in z, y = softplus(z), where it sits off the bound. From its potential U and
@@ -6,15 +6,15 @@ Hessian H there, with s = sigmoid(z) for these coordinates and 1 for all others,
 
     gradient of -log density in y       g_i = (1 - s_i) / s_i          (0 for all others)
     Hessian of -log density in y        G = D^-1 (H - diag(1 - s)) D^-1,    D = diag(s)
-    best quadratic                      y ~ Normal(y_map - G^-1 g, G^-1)   cut to y_i > 0
+    best quadratic                      y ~ Normal(y_map - G^-1 g, G^-1)   truncated to y_i > 0
 
-(the flat prior leaves log s(z) as the only difference of the two densities, and U' = 0 at the mode). What leans on
-zero is thus a normal cut at zero, not a Gaussian in a logarithm. Draws are exact for all coordinates far from the
-bound; the few near it are drawn by Gibbs sampling, many chains at once.
+(the flat prior leaves log s(z) as the only difference of the two densities, and U' = 0 at the mode). A coordinate
+near zero is thus a normal truncated at zero, not a Gaussian in a logarithm. Draws are exact for all coordinates far
+from the bound; the few near it are drawn by Gibbs sampling, many chains at once.
 
 References
 ----------
-Cut normals by inversion and Gibbs: Geweke, J., Comput. Sci. Stat. 23 (1991) 571; Robert, C. P., Stat. Comput. 5
+Truncated normals by inversion and Gibbs: Geweke, J., Comput. Sci. Stat. 23 (1991) 571; Robert, C. P., Stat. Comput. 5
 (1995) 121, doi:10.1007/BF00143942.
 """
 
@@ -40,7 +40,7 @@ LEAST_SLOPE = 1e-12
 
 
 @dataclass(frozen=True)
-class CutGaussian:
+class TruncatedGaussian:
     """A Gaussian in y, some of whose coordinates are positive.
 
     Attributes
@@ -54,7 +54,7 @@ class CutGaussian:
     covariance: FloatArray
 
 
-def cut_gaussian(z: FloatArray, hessian: FloatArray, positive: slice) -> CutGaussian:
+def truncated_gaussian(z: FloatArray, hessian: FloatArray, positive: slice) -> TruncatedGaussian:
     """Quadratic approximation in y, from the mode and the Hessian in z.
 
     Parameters
@@ -75,7 +75,7 @@ def cut_gaussian(z: FloatArray, hessian: FloatArray, positive: slice) -> CutGaus
     covariance = (vectors / np.maximum(values, FLATTEST * 1e-2)) @ vectors.T / np.outer(unit, unit)
     value = z.copy()
     value[positive] = np.logaddexp(0.0, z[positive])
-    return CutGaussian(value - covariance @ ((1.0 - slope) / slope), covariance)
+    return TruncatedGaussian(value - covariance @ ((1.0 - slope) / slope), covariance)
 
 
 def softplus_slope(z: FloatArray) -> FloatArray:
@@ -98,18 +98,18 @@ def laplace_draws(
     Parameters
     ----------
     z, hessian, positive
-        See `cut_gaussian`.
+        See `truncated_gaussian`.
     chains, draws : int
         Draws are independent; chains only shape them like those of a sampler.
     seed : int
     progress : callable, optional
         Told the share that is done.
     """
-    target = cut_gaussian(z, hessian, positive)
+    target = truncated_gaussian(z, hessian, positive)
     generator = np.random.default_rng([seed, 10])
     near = near_bound(target, positive)
     values = np.empty((chains * draws, len(z)))
-    values[:, near] = cut_normal_draws(
+    values[:, near] = truncated_normal_draws(
         target.mean[near], target.covariance[np.ix_(near, near)], len(values), generator, progress
     )
     gain, remaining = given_near(target, near)
@@ -122,14 +122,14 @@ def laplace_draws(
     return values.reshape(chains, draws, len(z))
 
 
-def laplace_log_density(target: CutGaussian, z: FloatArray, positive: slice) -> FloatArray:
-    """Log density of the draws over z, up to the constant that the cut leaves.
+def laplace_log_density(target: TruncatedGaussian, z: FloatArray, positive: slice) -> FloatArray:
+    """Log density of the draws over z, up to the constant that the truncation leaves.
 
         log q(z) = -(y - m)^T G (y - m) / 2 + sum_positive log s(z_i),      dy_i / dz_i = s(z_i)
 
     Parameters
     ----------
-    target : CutGaussian
+    target : TruncatedGaussian
     z : (..., dim)
     positive : slice
 
@@ -143,14 +143,14 @@ def laplace_log_density(target: CutGaussian, z: FloatArray, positive: slice) -> 
     return np.asarray(log_expit(z[..., positive]).sum(axis=-1) - 0.5 * quadratic)
 
 
-def near_bound(target: CutGaussian, positive: slice) -> npt.NDArray[np.bool_]:
-    """Tell the coordinates that the bound at zero cuts, shape (dim,); all others are as good as Gaussian."""
+def near_bound(target: TruncatedGaussian, positive: slice) -> npt.NDArray[np.bool_]:
+    """Tell the coordinates that the bound at zero truncates, shape (dim,); all others are as good as Gaussian."""
     near = np.zeros(len(target.mean), bool)
     near[positive] = target.mean[positive] < FAR * np.sqrt(np.diag(target.covariance)[positive])
     return near
 
 
-def given_near(target: CutGaussian, near: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+def given_near(target: TruncatedGaussian, near: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
     """Return how the coordinates far from the bound follow those near it, and the covariance that they keep.
 
     Returns
@@ -165,19 +165,19 @@ def given_near(target: CutGaussian, near: npt.NDArray[np.bool_]) -> tuple[FloatA
     return np.asarray(gain), covariance[np.ix_(~near, ~near)] - gain @ across.T
 
 
-def cut_normal_draws(
+def truncated_normal_draws(
     mean: FloatArray,
     covariance: FloatArray,
     n_draws: int,
     generator: np.random.Generator,
     progress: Callable[[float], None] | None = None,
 ) -> FloatArray:
-    """Draws of a Gaussian cut to the positive orthant, one Gibbs chain a draw, shape (draw, dim).
+    """Draws of a Gaussian truncated to the positive orthant, one Gibbs chain a draw, shape (draw, dim).
 
     Parameters
     ----------
     mean, covariance : (dim,), (dim, dim)
-        Of the Gaussian before it is cut.
+        Of the Gaussian before it is truncated.
     n_draws : int
     generator : numpy.random.Generator
     progress : callable, optional

@@ -1,6 +1,6 @@
-"""Mixtures over fixed atoms of the simplex: responsibilities, weights by EM, and pixels grouped by where they live.
+"""Mixtures over fixed support points of the simplex: responsibilities, weights by EM, and pixels in groups.
 
-With spectra s and atoms alpha_j fixed, a pixel's posterior over the atoms is
+With spectra s and support points alpha_j fixed, a pixel's posterior over the support points is
 
     r_pj = pi_j prod_c m_jc^y_pc / sum_i pi_i prod_c m_ic^y_pc,      m_j = sum_k alpha_jk s_k
 
@@ -21,8 +21,9 @@ from bayesunmix.models.unmixing import PixelGroup
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 
-# A pixel drops atoms that hold less than this share of its posterior when chunks are formed: the sum over all pixels
-# of what is dropped moves the log-likelihood by far less than one nat, and hardly at all between parameter values.
+# A pixel drops support points that hold less than this share of its posterior when chunks are formed: the sum over all
+# pixels of what is dropped moves the log-likelihood by far less than one nat, and hardly at all between parameter
+# values.
 DROPPED_SHARE = 1e-4
 CHUNK_PIXELS = 128
 WIDTH_CLASSES = 2
@@ -32,55 +33,55 @@ LEAST_EVIDENCE = np.float32(1e-37)
 
 
 def relative_likelihood(counts: Float32Array, log_mixed: FloatArray) -> Float32Array:
-    """Likelihood of each pixel at each atom, relative to its best one, shape (pixel, atom).
+    """Likelihood of each pixel at each support point, relative to its best one, shape (pixel, support_point).
 
     Parameters
     ----------
     counts : (pixel, energy)
-    log_mixed : (atom, energy)
+    log_mixed : (support_point, energy)
         Log spectra, log m_j; rows and columns beyond the energies may carry what else the log-likelihood is linear in.
     """
-    # The mean over atoms cancels and keeps float32 sums small.
+    # The mean over support points cancels and keeps float32 sums small.
     joint = counts @ (log_mixed - log_mixed.mean(axis=0)).T.astype(np.float32)
     joint -= joint.max(axis=1, keepdims=True)
     return np.asarray(np.exp(joint, out=joint))
 
 
 def responsibilities(likelihood: Float32Array, weights: FloatArray | Float32Array) -> Float32Array:
-    """Posterior share of each atom in each pixel, rows summing to 1, shape (pixel, atom).
+    """Posterior share of each support point in each pixel, rows summing to 1, shape (pixel, support_point).
 
     Parameters
     ----------
-    likelihood : (pixel, atom)
-    weights : (atom,) or (pixel, atom)
-        Prior probabilities of the atoms, alike for all pixels or of each.
+    likelihood : (pixel, support_point)
+    weights : (support_point,) or (pixel, support_point)
+        Prior probabilities of the support points, alike for all pixels or of each.
     """
     share = likelihood * weights.astype(np.float32)
     total = share.sum(axis=1, keepdims=True)
     lost = total[:, 0] <= 0.0
     if lost.any():
-        # The weights of all atoms that a pixel is likely at are below the range of numbers: its counts decide.
+        # The weights of all support points that a pixel is likely at are below the range of numbers: its counts decide.
         share[lost] = likelihood[lost]
         total[lost] = share[lost].sum(axis=1, keepdims=True)
     share /= total
     return np.asarray(share, np.float32)
 
 
-def atom_weights(
+def support_point_weights(
     likelihood: Float32Array, *, n_iterations: int = 100, start: FloatArray | None = None
 ) -> FloatArray:
-    """Weights of the atoms by expectation maximisation, shape (atom,).
+    """Weights of the support points by expectation maximisation, shape (support_point,).
 
     Parameters
     ----------
-    likelihood : (pixel, atom)
+    likelihood : (pixel, support_point)
         From `relative_likelihood`.
     n_iterations : int
-    start : (atom,), optional
+    start : (support_point,), optional
         Weights to begin from; uniform by default.
     """
-    n_atoms = likelihood.shape[1]
-    weights = np.full(n_atoms, 1.0 / n_atoms) if start is None else start
+    n_points = likelihood.shape[1]
+    weights = np.full(n_points, 1.0 / n_points) if start is None else start
     for _ in range(n_iterations):
         # Responsibilities need not be formed: their column means are two products with the likelihood.
         evidence = np.maximum(likelihood @ weights.astype(np.float32), LEAST_EVIDENCE)
@@ -90,14 +91,14 @@ def atom_weights(
 
 
 def group_pixels(counts: Float32Array, share: Float32Array, log_mixed: FloatArray) -> tuple[PixelGroup, ...]:
-    """Pixels sorted by the atoms they need and cut into chunks, each with only its atoms.
+    """Pixels sorted by the support points they need and cut into chunks, each with only its support points.
 
     Parameters
     ----------
     counts : (pixel, energy)
-    share : (pixel, atom)
+    share : (pixel, support_point)
         Responsibilities at a good parameter value.
-    log_mixed : (atom, energy)
+    log_mixed : (support_point, energy)
         Log spectra there; they set each chunk's baseline.
 
     Returns
@@ -105,7 +106,7 @@ def group_pixels(counts: Float32Array, share: Float32Array, log_mixed: FloatArra
     Up to two groups of chunks of similar width, so that narrow chunks do not pay for wide ones.
     """
     needed = share > DROPPED_SHARE
-    # Sorted like words over the alphabet of atoms: neighbours need nearly the same ones.
+    # Sorted like words over the alphabet of support points: neighbours need nearly the same ones.
     order = np.lexsort(needed.T[::-1])
     chunks = [order[i : i + CHUNK_PIXELS] for i in range(0, len(order), CHUNK_PIXELS)]
     widths = np.array([needed[index].any(axis=0).sum() for index in chunks])
@@ -139,7 +140,7 @@ def _chunk(
     index: npt.NDArray[np.int64],
     width: int,
 ) -> PixelGroup:
-    """One chunk, padded to `CHUNK_PIXELS` pixels and `width` atoms."""
+    """One chunk, padded to `CHUNK_PIXELS` pixels and `width` support points."""
     rows = min(CHUNK_PIXELS, len(counts))
     subset = np.flatnonzero(needed[index].any(axis=0))
     padded = np.zeros((rows, counts.shape[1]), np.float32)
@@ -147,7 +148,7 @@ def _chunk(
     return PixelGroup(
         counts=padded,
         present=(np.arange(rows) < len(index)).astype(float),
-        atoms=np.concatenate([subset, np.zeros(width - len(subset), int)]),
+        support_points=np.concatenate([subset, np.zeros(width - len(subset), int)]),
         log_present=np.where(np.arange(width) < len(subset), 0.0, ABSENT),
         baseline=share[index].mean(axis=0).astype(float) @ log_mixed,
     )
@@ -157,7 +158,8 @@ def padded_alike(every: list[tuple[PixelGroup, ...]]) -> list[tuple[PixelGroup, 
     """Pad groups of several parameter values to the same shapes, so that one compiled program serves them all."""
     number = max(len(groups) for groups in every)
     shapes = [
-        np.max([groups[i].atoms.shape for groups in every if i < len(groups)], axis=0) for i in range(number)
+        np.max([groups[i].support_points.shape for groups in every if i < len(groups)], axis=0)
+        for i in range(number)
     ]
     return [
         tuple(
@@ -173,25 +175,25 @@ def _emptied(group: PixelGroup) -> PixelGroup:
     return PixelGroup(
         counts=np.zeros_like(group.counts[:1]),
         present=np.zeros_like(group.present[:1]),
-        atoms=group.atoms[:1],
+        support_points=group.support_points[:1],
         log_present=group.log_present[:1],
         baseline=group.baseline[:1],
     )
 
 
 def _padded(group: PixelGroup, shape: npt.NDArray[np.int64]) -> PixelGroup:
-    """Add absent atoms and chunks of absent pixels up to a shape (chunk, subset)."""
-    chunks, width = shape - group.atoms.shape
+    """Add absent support points and chunks of absent pixels up to a shape (chunk, subset)."""
+    chunks, width = shape - group.support_points.shape
     wide = group._replace(
-        atoms=np.pad(group.atoms, ((0, 0), (0, width))),
+        support_points=np.pad(group.support_points, ((0, 0), (0, width))),
         log_present=np.pad(group.log_present, ((0, 0), (0, width)), constant_values=ABSENT),
     )
     empty = [_emptied(wide)] * int(chunks)
     return PixelGroup(*(np.concatenate(field) for field in zip(wide, *empty, strict=True)))
 
 
-def one_group(counts: Float32Array, n_atoms: int, log_baseline: FloatArray) -> tuple[PixelGroup, ...]:
-    """All pixels with all atoms, when nothing is known yet about where they live."""
+def one_group(counts: Float32Array, n_points: int, log_baseline: FloatArray) -> tuple[PixelGroup, ...]:
+    """All pixels with all support points, when nothing is known yet about where they live."""
     rows = min(CHUNK_PIXELS * 4, len(counts))
     n_chunks = -(-len(counts) // rows)
     padded = np.zeros((n_chunks * rows, counts.shape[1]), np.float32)
@@ -201,8 +203,8 @@ def one_group(counts: Float32Array, n_atoms: int, log_baseline: FloatArray) -> t
         PixelGroup(
             counts=padded.reshape(n_chunks, rows, -1),
             present=present.reshape(n_chunks, rows),
-            atoms=np.tile(np.arange(n_atoms), (n_chunks, 1)),
-            log_present=np.zeros((n_chunks, n_atoms)),
+            support_points=np.tile(np.arange(n_points), (n_chunks, 1)),
+            log_present=np.zeros((n_chunks, n_points)),
             baseline=np.tile(log_baseline, (n_chunks, 1)),
         ),
     )

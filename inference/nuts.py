@@ -82,7 +82,7 @@ class _Target(NamedTuple):
     data: Any
 
 
-def sample_nuts(
+def nuts_draws(
     potential: Potential,
     data: Any,  # noqa: ANN401 - any pytree
     centre: FloatArray,

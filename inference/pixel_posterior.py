@@ -1,8 +1,8 @@
 """The per-pixel pass: posterior abundances of every pixel at full resolution, over draws of the endmembers.
 
-For each posterior draw of the endmembers, a pixel's posterior over the atoms is exact
+For each posterior draw of the endmembers, a pixel's posterior over the support points is exact
 (`bayesunmix.inference.mixture`); the draws are averaged, so that what is uncertain about the endmembers widens the
-abundances too. Pixels at full resolution are purer than the blocks that inferred the endmembers, so the atoms'
+abundances too. Pixels at full resolution are purer than the blocks that inferred the endmembers, so the support points'
 weights are learned anew from the pixels, at the mean of the draws.
 
 Abundances come in shares of counts and go out in shares of atoms, b_k = g_k a_k / sum_l g_l a_l, g_k being atoms per
@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from bayesunmix.core.shares import NOTHING, shares_of
 from bayesunmix.inference.compilation import Program
-from bayesunmix.inference.mixture import atom_weights, relative_likelihood, responsibilities
+from bayesunmix.inference.mixture import relative_likelihood, responsibilities, support_point_weights
 from bayesunmix.inference.spatial import neighbour_weights
-from bayesunmix.models.abundance import simplex_atoms
+from bayesunmix.models.abundance import simplex_support_points
 from bayesunmix.models.thickness import ThicknessDraws, answered, counted
 
 FloatArray = npt.NDArray[np.float64]
@@ -34,7 +34,7 @@ N_BINS = 62
 _INNER = np.linspace(0.0, 1.0, N_BINS - 1)
 BIN_LOW = np.concatenate(([0.0], _INNER[:-1], [1.0]))
 BIN_HIGH = np.concatenate(([0.0], _INNER[1:], [1.0]))
-# Atoms at half the step of the prior's grid: intervals of single pixels are read off them.
+# Support points at half the step of the prior's grid: intervals of single pixels are read off them.
 FINER = 4.0
 BATCH_PIXELS = 16384
 _answered = Program(answered)
@@ -105,7 +105,7 @@ def pixel_posterior(
     max_overlap : int
         Most phases finely resolved in one pixel.
     matrix : (phase,) bool, optional
-        Phases in which the others are embedded; see `bayesunmix.models.abundance.simplex_atoms`.
+        Phases in which the others are embedded; see `bayesunmix.models.abundance.simplex_support_points`.
     supports : (phase,) bool, optional
         Phases without atoms; none by default.
     count_value : (phase,), optional
@@ -113,7 +113,7 @@ def pixel_posterior(
     thickness : ThicknessDraws, optional
         How the thickness of the pixels tilts their spectra, for the same draws; left out, it does not.
     neighbours : (y, x) bool, optional
-        Where on the map the pixels lie: the atoms' weights in a pixel then depend on its neighbours
+        Where on the map the pixels lie: the support points' weights in a pixel then depend on its neighbours
         (`bayesunmix.inference.spatial`).
     progress : callable, optional
         Told the share of the work that is done.
@@ -122,32 +122,32 @@ def pixel_posterior(
     bare = np.zeros(n_phases, bool) if supports is None else supports
     centre = spectra.mean(axis=0)
     typical = max(float(counts.sum(axis=1, dtype=np.int64).mean()), 1.0)
-    atoms = simplex_atoms(centre, FINER * typical, max_overlap=max_overlap, matrix=matrix)
+    points = simplex_support_points(centre, FINER * typical, max_overlap=max_overlap, matrix=matrix)
     reader = _Reader(counts, thickness)
-    at_mean = reader.log_mixed(atoms, centre)
+    at_mean = reader.log_mixed(points, centre)
     weights = _map_weights(reader, at_mean)
     by_pixel = None
     if neighbours is not None:
         by_pixel = neighbour_weights(_log_likelihood(reader, at_mean), weights, neighbours)[0]
-    value = atoms @ (np.zeros(n_phases) if count_value is None else count_value)
+    value = points @ (np.zeros(n_phases) if count_value is None else count_value)
     value_powers = np.stack([value, value**2], axis=1)
     pieces = []
     batches = [slice(i, i + BATCH_PIXELS) for i in range(0, len(counts), BATCH_PIXELS)]
     for number, batch in enumerate(batches):
-        block = reader.counts(batch)
-        histogram = np.zeros((n_phases, len(block), N_BINS), np.float32)
-        moments = np.zeros((2, len(block), n_phases), np.float32)
-        pure = np.zeros((len(block), n_phases), np.float32)
-        count_share = np.zeros((len(block), n_phases), np.float32)
-        value_moments = np.zeros((len(block), 2))
+        read = reader.counts(batch)
+        histogram = np.zeros((n_phases, len(read), N_BINS), np.float32)
+        moments = np.zeros((2, len(read), n_phases), np.float32)
+        pure = np.zeros((len(read), n_phases), np.float32)
+        count_share = np.zeros((len(read), n_phases), np.float32)
+        value_moments = np.zeros((len(read), 2))
         prior = weights if by_pixel is None else by_pixel[batch]
         for draw in range(n_draws):
-            likelihood = relative_likelihood(block, reader.log_mixed(atoms, spectra[draw], draw))
+            likelihood = relative_likelihood(read, reader.log_mixed(points, spectra[draw], draw))
             share = responsibilities(likelihood, prior)
-            amount = atom_shares(atoms, atoms_per_count[draw], bare).astype(np.float32)
+            amount = atom_shares(points, atoms_per_count[draw], bare).astype(np.float32)
             moments += np.stack([share @ amount, share @ amount**2])
             pure += share[:, :n_phases]
-            count_share += share @ atoms.astype(np.float32)
+            count_share += share @ points.astype(np.float32)
             value_moments += share @ value_powers / n_draws
             for phase in range(n_phases):
                 histogram[phase] += share @ _one_hot(amount[:, phase])
@@ -195,32 +195,32 @@ class _Reader:
             return self.source[chosen].astype(np.float32)
         return counted(self.source[chosen], self.thickness.relative[chosen], self.thickness.effect)
 
-    def log_mixed(self, atoms: FloatArray, spectra: FloatArray, draw: int | None = None) -> FloatArray:
-        """Log spectra of the atoms at one draw, or at the mean draw."""
+    def log_mixed(self, points: FloatArray, spectra: FloatArray, draw: int | None = None) -> FloatArray:
+        """Log spectra of the support points at one draw, or at the mean draw."""
         if self.thickness is None:
-            return np.log(atoms @ spectra)
+            return np.log(points @ spectra)
         _, effect, *parameters = self.thickness
         scale, exponent = (values.mean() if draw is None else values[draw] for values in parameters)
-        return np.asarray(_answered(atoms @ spectra, atoms, effect, scale, exponent))
+        return np.asarray(_answered(points @ spectra, points, effect, scale, exponent))
 
 
 def _map_weights(reader: _Reader, log_mixed: FloatArray, most: int = 20000) -> FloatArray:
-    """Weights of the atoms over the map, learned from at most `most` evenly spaced pixels."""
+    """Weights of the support points over the map, learned from at most `most` evenly spaced pixels."""
     step = -(-len(reader.source) // most)
-    return atom_weights(
+    return support_point_weights(
         relative_likelihood(reader.counts(slice(None, None, step)), log_mixed), n_iterations=60
     )
 
 
 def _log_likelihood(reader: _Reader, log_mixed: FloatArray) -> Float32Array:
-    """Log-likelihood of every pixel at every atom, up to a constant per pixel, shape (pixel, atom)."""
+    """Log-likelihood of each pixel at each support point, up to a constant per pixel, shape (pixel, support_point)."""
     contrast = (log_mixed - log_mixed.mean(axis=0)).T.astype(np.float32)
     batches = range(0, len(reader.source), BATCH_PIXELS)
     return np.concatenate([reader.counts(slice(i, i + BATCH_PIXELS)) @ contrast for i in batches])
 
 
 def _one_hot(amount: Float32Array) -> Float32Array:
-    """Histogram bin of each atom as an indicator, shape (atom, bin)."""
+    """Histogram bin of each support point as an indicator, shape (support_point, bin)."""
     inner = 1 + np.minimum((amount * (N_BINS - 2)).astype(int), N_BINS - 3)
     index = np.where(amount <= 0.0, 0, np.where(amount >= 1.0, N_BINS - 1, inner))
     return np.asarray(np.eye(N_BINS, dtype=np.float32)[index])

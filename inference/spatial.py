@@ -1,11 +1,11 @@
 """Neighbourhood-dependent mixture weights: what the pixels around one say of it before its own counts are looked at.
 
-The prior probability that pixel p sits at atom j is a mixture of what the whole map says, pi, and of what windows of
-neighbours say,
+The prior probability that pixel p sits at support point j is a mixture of what the whole map says, pi, and of what
+windows of neighbours say,
 
     w_pj = lambda_0 pi_j + sum_m lambda_m D_mpj,     D_mpj ∝ pi_j prod_{q != p} L_qj^(t_m exp(-d_pq^2 / 2 sigma_m^2))
 
-L_qj being the likelihood of neighbour q's counts at atom j and d_pq its distance in pixels. A window pools its
+L_qj being the likelihood of neighbour q's counts at support point j and d_pq its distance in pixels. A window pools its
 neighbours' counts, the nearer ones more; t_m < 1 says that neighbours are alike, not equal. The pixel's own counts
 are in none of its windows, so nothing is used twice and intervals stay honest. The shares lambda are those that
 predict every pixel best from its neighbours,
@@ -32,7 +32,7 @@ TRUSTS = (1.0, 0.4, 0.15)
 # Neighbours further away than so many radii are not heard.
 REACH = 3.0
 EM_STEPS = 300
-# Windows and atoms with less than this share of the prior are left out: together they move no pixel.
+# Windows and support points with less than this share of the prior are left out: together they move no pixel.
 LEAST_SHARE = 1e-4
 LEAST_WEIGHT = 1e-7
 
@@ -40,20 +40,20 @@ LEAST_WEIGHT = 1e-7
 def neighbour_weights(
     log_likelihood: Float32Array, weights: FloatArray, place: npt.NDArray[np.bool_]
 ) -> tuple[Float32Array, FloatArray]:
-    """Weights of the atoms in each pixel, from its neighbours.
+    """Weights of the support points in each pixel, from its neighbours.
 
     Parameters
     ----------
-    log_likelihood : (pixel, atom)
+    log_likelihood : (pixel, support_point)
         Of each pixel's counts, up to a constant per pixel.
-    weights : (atom,)
+    weights : (support_point,)
         Weights over the whole map, pi.
     place : (y, x) bool
         Where on the map the pixels lie, which run along the rows.
 
     Returns
     -------
-    (pixel, atom) weights, rows summing to 1; and (window + 1,) the shares lambda, that of the whole map first.
+    (pixel, support_point) weights, rows summing to 1; and (window + 1,) the shares lambda, that of the whole map first.
     """
     used = weights > LEAST_WEIGHT
     own = log_likelihood[:, used]
@@ -88,7 +88,7 @@ def window_shares(evidence: FloatArray) -> FloatArray:
 
 
 def _pooled(own: Float32Array, place: npt.NDArray[np.bool_], radius: float) -> Float32Array:
-    """Weighted sum of the neighbours' log-likelihoods, the pixel's own left out, (pixel, atom)."""
+    """Weighted sum of the neighbours' log-likelihoods, the pixel's own left out, (pixel, support_point)."""
     field = np.zeros((*place.shape, own.shape[1]), np.float32)
     field[place] = own
     # Outside the map, and where a pixel is left out, there is nothing: a pixel there learns less from its neighbours.
@@ -97,7 +97,7 @@ def _pooled(own: Float32Array, place: npt.NDArray[np.bool_], radius: float) -> F
 
 
 def _window(pooled: Float32Array, pi: Float32Array, trust: float) -> Float32Array:
-    """Distribution D over the atoms that one window of neighbours gives each pixel, (pixel, atom)."""
+    """Distribution D over the support points that one window of neighbours gives each pixel, (pixel, support_point)."""
     joint = np.float32(trust) * pooled + np.log(pi)
     joint -= joint.max(axis=1, keepdims=True)
     np.exp(joint, out=joint)

@@ -2,8 +2,8 @@
 
     ELBO = E_q[ -V(e) - log q(e) ],      V(e) = U(z(e)) - log |dz / de|,      e = transport(n),  n ~ Normal(0, I)
 
-U is the model's potential and z(e) the map of `bayesunmix.inference.cut_normal`: the guide starts next to Laplace.
-Three devices keep the gradient's noise small; none biases it.
+U is the model's potential and z(e) the map of `bayesunmix.inference.truncated_normal`: the guide starts next to
+Laplace. Three devices keep the gradient's noise small; none biases it.
 
 - The gradient goes through the draws alone, log q with its parameters held (Roeder et al. 2017): it vanishes draw by
   draw where q = p.
@@ -37,9 +37,9 @@ import numpy.typing as npt
 from numpyro.optim import Adam
 
 from bayesunmix.inference.compilation import Program
-from bayesunmix.inference.cut_normal import Coordinates, to_z
 from bayesunmix.inference.guides import Guide, Parameters
 from bayesunmix.inference.minibatch import PixelData, batch_sizes, draw_batch, is_whole
+from bayesunmix.inference.truncated_normal import Coordinates, to_z
 
 FloatArray = npt.NDArray[np.float64]
 Potential = Callable[[jax.Array, Any], jax.Array]
@@ -75,7 +75,7 @@ class FittedGuide:
     converged: bool
 
 
-class _Target(NamedTuple):
+class _TangentTarget(NamedTuple):
     """What compiled programs get anew on each call; a JAX pytree."""
 
     at: Coordinates
@@ -117,7 +117,7 @@ class Variational:
         half = jax.random.normal(for_judge, (JUDGED // 2, dim))
         judged = jnp.concatenate([half, -half])
         tangent = _potential_at(self.potential)(jnp.zeros(dim), self.at, self.data)
-        target = _Target(self.at, self.data, *tangent)
+        target = _TangentTarget(self.at, self.data, *tangent)
         ratios = self.log_ratios(parameters, judged)
         history, cuts = [float(ratios.mean())], 0
         for number, key in enumerate(jax.random.split(for_steps, MOST_ROUNDS)):
@@ -199,7 +199,7 @@ def _round(
     parameters: Parameters,
     key: jax.Array,
     step_size: jax.Array,
-    target: _Target,
+    target: _TangentTarget,
 ) -> Parameters:
     """Take some steps; returns the mean of the parameters over the second half of them."""
     optimiser = Adam(lambda _: step_size)
@@ -229,7 +229,7 @@ def elbo_gradient(
     whole: bool,
     parameters: Parameters,
     key: jax.Array,
-    target: _Target,
+    target: _TangentTarget,
 ) -> Parameters:
     """Unbiased estimate of the gradient of -ELBO from one mini-batch and a few pairs of draws."""
     for_batch, for_draws = jax.random.split(key)
@@ -253,7 +253,7 @@ def _potential_slopes(
     whole: bool,
     e: jax.Array,
     key: jax.Array,
-    target: _Target,
+    target: _TangentTarget,
 ) -> jax.Array:
     """Unbiased estimates of the gradient of V at several e, shape (draw, dim)."""
     value_and_gradient = _potential_at(potential)

@@ -1,14 +1,15 @@
 """Abundance prior: a discrete mixture on the simplex whose weights are learned.
 
-    alpha_j   in the simplex      J atoms, fixed: corners, edges, and faces up to `max_overlap` phases
-    eta_j     = mean_j + (L xi)_j    log-odds of the atoms, xi_j ~ Normal(0, 1)
-    pi        = softmax(eta)         prior probability that a pixel sits at atom j
+    alpha_j   in the simplex      J support points, fixed: corners, edges, and faces up to `max_overlap` phases
+    eta_j     = mean_j + (L xi)_j    log-odds of the support points, xi_j ~ Normal(0, 1)
+    pi        = softmax(eta)         prior probability that a pixel sits at support point j
 
-The atoms stand at equal steps of the Fisher information metric of a pixel's counts, about one standard deviation
-apart, so that no pixel can tell neighbouring atoms from a continuum: the grid is fine where counts decide (near a
-corner, when a phase brings a line of its own) and coarse where they do not. L L^T is an exponential covariance in
-the same metric: neighbouring atoms share their fortune. Corners are exempt (they have a variance of their own),
-because a phase's pure region is a point mass; the corner of a declared matrix phase also has a higher mean.
+The support points stand at equal steps of the Fisher information metric of a pixel's counts, about one standard
+deviation apart, so that no pixel can tell neighbouring support points from a continuum: the grid is fine where counts
+decide (near a corner, when a phase brings a line of its own) and coarse where they do not. L L^T is an exponential
+covariance in the same metric: neighbouring support points share their fortune. Corners are exempt (they have a variance
+of their own), because a phase's pure region is a point mass; the corner of a declared matrix phase also has a higher
+mean.
 
 References
 ----------
@@ -28,38 +29,35 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.core.shares import ratio_of
 
 FloatArray = npt.NDArray[np.float64]
 
-LOG_ODDS_SD = 1.5
-# Log-odds of atoms that only fill up an array.
+# Log-odds of support points that only fill up an array.
 NOWHERE = -1e9
-CORNER_SD = 2.0
-MATRIX_LOG_ODDS = 2.0
-CORRELATION_LENGTH = 3.0  # in standard deviations of one pixel's abundance
 
 
 class AbundancePrior(NamedTuple):
-    """Atoms of the mixture and the Gaussian prior of their log-odds; a JAX pytree.
+    """Support points of the mixture and the Gaussian prior of their log-odds; a JAX pytree.
 
     Attributes
     ----------
-    atoms : (atom, phase)
+    support_points : (support_point, phase)
         Points of the simplex, in shares of the pixel's counts.
-    mean : (atom,)
+    mean : (support_point,)
         Prior mean of the log-odds.
-    factor : (atom, atom)
+    factor : (support_point, support_point)
         Lower Cholesky factor of the prior covariance of the log-odds.
     """
 
-    atoms: FloatArray
+    support_points: FloatArray
     mean: FloatArray
     factor: FloatArray
 
 
 def log_weights(prior: AbundancePrior, xi: jax.Array) -> jax.Array:
-    """Log prior probabilities of the atoms, log softmax(mean + L xi), shape (atom,)."""
+    """Log prior probabilities of the support points, log softmax(mean + L xi), shape (support_point,)."""
     return jax.nn.log_softmax(prior.mean + prior.factor @ xi)
 
 
@@ -103,7 +101,7 @@ def overlapping(n_phases: int, size: int, matrix: npt.NDArray[np.bool_] | None) 
             yield members
 
 
-def simplex_atoms(
+def simplex_support_points(
     spectra: FloatArray,
     counts: float,
     *,
@@ -111,7 +109,7 @@ def simplex_atoms(
     steps_per_edge: int | None = None,
     matrix: npt.NDArray[np.bool_] | None = None,
 ) -> FloatArray:
-    """Atoms on the corners, along the edges, and on a few points of the faces, shape (atom, phase).
+    """Support points on the corners, along the edges, and on a few points of the faces, shape (support_point, phase).
 
     Parameters
     ----------
@@ -132,17 +130,17 @@ def simplex_atoms(
     n_phases = len(spectra)
     held = matrix if max_overlap == 2 else None
     corners = np.eye(n_phases)
-    atoms = [*corners]
+    points = [*corners]
     if max_overlap >= 2:
         for i, j in overlapping(n_phases, 2, held):
             position = edge_positions(spectra[i], spectra[j], counts, steps_per_edge)[1:-1, None]
-            atoms.extend((1.0 - position) * corners[i] + position * corners[j])
+            points.extend((1.0 - position) * corners[i] + position * corners[j])
     for size in range(3, min(max_overlap + 1, n_phases) + 1):
         for members in overlapping(n_phases, size, held):
-            atoms.extend(
+            points.extend(
                 corners[list(members)].T @ point for point in _face_points(size, fine=size <= max_overlap)
             )
-    return np.asarray(atoms)
+    return np.asarray(points)
 
 
 def _face_points(size: int, *, fine: bool) -> list[FloatArray]:
@@ -179,39 +177,47 @@ def face_positions(spectra: FloatArray, counts: float) -> FloatArray:
 
 
 def abundance_prior(
-    atoms: FloatArray, spectra: FloatArray, counts: float, matrix: npt.NDArray[np.bool_]
+    points: FloatArray,
+    spectra: FloatArray,
+    counts: float,
+    matrix: npt.NDArray[np.bool_],
+    widths: Priors = DEFAULT_PRIORS,
 ) -> AbundancePrior:
-    """Gaussian prior of the log-odds of given atoms.
+    """Gaussian prior of the log-odds of given support points.
 
     Parameters
     ----------
-    atoms : (atom, phase)
+    points : (support_point, phase)
     spectra : (phase, energy)
         Endmember spectra that define the Fisher distance, d_ij = 2 sqrt(n) arccos(sum_c sqrt(m_ic m_jc)).
     counts : float
         Counts of a pixel, n.
     matrix : (phase,) bool
         Phases declared to have pure regions.
+    widths : Priors
+        Of the log-odds.
     """
-    root = np.sqrt(atoms @ spectra)
+    root = np.sqrt(points @ spectra)
     cosine = np.clip(
         root @ root.T / np.outer(np.linalg.norm(root, axis=1), np.linalg.norm(root, axis=1)), -1.0, 1.0
     )
     distance = 2.0 * np.sqrt(counts) * np.arccos(cosine)
     np.fill_diagonal(distance, 0.0)
-    corner = atoms.max(axis=1) == 1.0
-    covariance = LOG_ODDS_SD**2 * np.exp(-distance / CORRELATION_LENGTH) + np.diag(
-        CORNER_SD**2 * corner + 1e-4
+    corner = points.max(axis=1) == 1.0
+    alike = np.exp(-distance / widths.abundance_correlation_length)
+    covariance = widths.abundance_log_odds_sd**2 * alike + np.diag(
+        widths.abundance_corner_sd**2 * corner + 1e-4
     )
-    mean = np.where(corner & (atoms @ matrix.astype(float) == 1.0), MATRIX_LOG_ODDS, 0.0)
-    return AbundancePrior(atoms, mean, np.linalg.cholesky(covariance))
+    pure_matrix = corner & (points @ matrix.astype(float) == 1.0)
+    mean = np.where(pure_matrix, widths.abundance_matrix_log_odds, 0.0)
+    return AbundancePrior(points, mean, np.linalg.cholesky(covariance))
 
 
-def padded_prior(prior: AbundancePrior, n_atoms: int) -> AbundancePrior:
-    """Fill up a prior to so many atoms with ones of no weight, whatever their xi."""
-    more = n_atoms - len(prior.mean)
+def padded_prior(prior: AbundancePrior, n_points: int) -> AbundancePrior:
+    """Fill up a prior to so many support points with ones of no weight, whatever their xi."""
+    more = n_points - len(prior.mean)
     return AbundancePrior(
-        np.concatenate([prior.atoms, np.repeat(prior.atoms[:1], more, axis=0)]),
+        np.concatenate([prior.support_points, np.repeat(prior.support_points[:1], more, axis=0)]),
         np.concatenate([prior.mean, np.full(more, NOWHERE)]),
         np.pad(prior.factor, ((0, more), (0, more)))
         + np.diag(np.repeat([0.0, 1.0], [len(prior.mean), more])),

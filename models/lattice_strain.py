@@ -20,7 +20,8 @@ Blundy, J., Wood, B., Nature 372 (1994) 452, doi:10.1038/372452a0. Brice, J. C.,
 doi:10.1016/0022-0248(75)90241-9. Hazen, R. M., Finger, L. W., J. Geophys. Res. 84 (1979) 6723,
 doi:10.1029/JB084iB12p06723.
 
-Sites: log_d0, log_modulus_offset, site_radius, radius_error, misfit, departure; deterministic: modulus_GPa, log_ratio.
+Latents: log_d0, log_modulus_offset, site_radius, radius_error, misfit, departure; deterministic: modulus_GPa,
+log_ratio.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ import numpy.typing as npt
 import numpyro
 import numpyro.distributions as dist
 
-from bayesunmix.models.ratio import MeasuredRatios, log_likelihood
+from bayesunmix.models.ratio import MeasuredRatios, ratio_log_likelihood
 
 FloatArray = npt.NDArray[np.float64]
 Values = TypeVar("Values", jax.Array, npt.NDArray[np.float64])
@@ -113,4 +114,4 @@ def strain_model(data: StrainData) -> None:
     misfit = numpyro.sample("misfit", dist.HalfNormal(MISFIT_SD))
     mean = log_strain_ratio(radius, log_d0, modulus, site, data.temperature_K)
     log_ratio = numpyro.deterministic("log_ratio", mean + misfit * standard("departure"))
-    numpyro.factor("counts", log_likelihood(log_ratio[None, :], data.measured))
+    numpyro.factor("counts", ratio_log_likelihood(log_ratio[None, :], data.measured))

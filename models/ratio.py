@@ -73,7 +73,7 @@ def pivots(log_ratio: jax.Array, measured: MeasuredRatios) -> jax.Array:
     return (up * measured.top - down * measured.bottom) / jnp.sqrt(variance)
 
 
-def log_likelihood(log_ratio: jax.Array, measured: MeasuredRatios) -> jax.Array:
+def ratio_log_likelihood(log_ratio: jax.Array, measured: MeasuredRatios) -> jax.Array:
     """Log-likelihood of all ratios of all maps, up to a constant."""
     t = pivots(log_ratio, measured)
     return -0.5 * jnp.einsum("ri,rij,rj->", t, measured.precision, t)

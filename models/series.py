@@ -34,7 +34,7 @@ variance s^2 tau^2 / (s^2 + tau^2). It is sampled as its place in this normal, w
 would do, since errors may be a thousandth of the scatter's prior or several times it (Papaspiliopoulos, O., et al.,
 Statist. Sci. 22 (2007) 59, doi:10.1214/088342307000000014). r and s decide on coordinates only, not on the posterior.
 
-Sites:
+Latents:
 
     level           (element,)          alpha_e less the anchor, over its scale          flat; the prior is that of a_e
     gradient        (element,)          beta_e over the anchor's scale                   flat; the prior is that of b_e
@@ -60,7 +60,7 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
-from bayesunmix.models.ratio import MeasuredRatios, log_likelihood
+from bayesunmix.models.ratio import MeasuredRatios, ratio_log_likelihood
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -153,4 +153,4 @@ def series_model(data: SeriesData, *, trend: bool) -> None:
         line = level + gradient * data.covariate[:, None]
     nominal = line + scale * (data.basis[:, first:] @ row) - left_over[:, None]
     numpyro.deterministic("log_ratio", nominal + shift[:, None])
-    numpyro.factor("counts", log_likelihood(nominal, data.measured))
+    numpyro.factor("counts", ratio_log_likelihood(nominal, data.measured))

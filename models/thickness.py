@@ -2,8 +2,8 @@
 
 Given its total counts, a pixel's thickness drops out of the model but for two effects. A thick pixel absorbs more of
 its soft X-rays, and stray signal that does not come from the specimen under the beam makes up less of its counts.
-With r_p the counts of pixel p over the map's mean, B_j the mass that a count stands for at atom j (over the mean of
-pixels), and lambda, kappa the two parameters::
+With r_p the counts of pixel p over the map's mean, B_j the mass that a count stands for at support point j (over the
+mean of pixels), and lambda, kappa the two parameters::
 
     lambda     scale of the counts as a thickness     Normal(1, sd); 1 is what composition and film predict
     kappa      exponent of the stray signal           Normal(0, 1); 0 goes with the counts, 1 is the same everywhere
@@ -12,7 +12,7 @@ pixels), and lambda, kappa the two parameters::
     log p_pjc  = log m_jc + tilt_pjc - log sum_c m_jc exp(tilt_pjc)
 
 h_c = d log A_c / d log t is the slope of the film's absorption, g_c the share of stray signal in the map's counts.
-The logarithm of the sum is taken to second order, (m h) and (m hh) - (m h)^2 being what it needs of an atom::
+The logarithm of the sum is taken to second order, (m h) and (m hh) - (m h)^2 being what it needs of a support point::
 
     log sum_c m exp(tilt) = mean(tilt) + var(tilt) / 2
 
@@ -39,7 +39,6 @@ Float32Array = npt.NDArray[np.float32]
 N_COLUMNS = 9
 # The logarithm of a relative thickness is cut off here: empty pixels tell nothing.
 THINNEST = 0.05
-STRAY_EXPONENT_SD = 1.0
 # The exponent of the stray signal is within this of 0: at 1 it is the same everywhere, and nothing makes it more.
 FARTHEST = 1.0
 # Relative thickness for which the second order is good: beyond, the normaliser is so far off that a map would be fitted
@@ -105,9 +104,9 @@ def absorption_scale(effect: ThicknessEffect, standardised: jax.Array) -> jax.Ar
     return 1.0 + effect.scale_sd * bounded(standardised, 1.0 / effect.scale_sd)
 
 
-def stray_exponent(standardised: jax.Array) -> jax.Array:
-    """Exponent kappa from its standardised value."""
-    return STRAY_EXPONENT_SD * bounded(standardised, FARTHEST)
+def stray_exponent(sd: float, standardised: jax.Array) -> jax.Array:
+    """Exponent kappa from its standardised value and its prior sd."""
+    return sd * bounded(standardised, FARTHEST)
 
 
 def counted(
@@ -142,22 +141,23 @@ def counted(
 
 
 def answered(
-    mixed: jax.Array, atoms: jax.Array, effect: ThicknessEffect, scale: jax.Array, exponent: jax.Array
+    mixed: jax.Array, points: jax.Array, effect: ThicknessEffect, scale: jax.Array, exponent: jax.Array
 ) -> jax.Array:
-    """Log spectra of the atoms with the rows that meet the columns of `counted`.
+    """Log spectra of the support points with the rows that meet the columns of `counted`.
 
     Parameters
     ----------
-    mixed : (atom, energy)
+    mixed : (support_point, energy)
         m_jc, unit sum and positive.
-    atoms : (atom, phase)
+    points : (support_point, phase)
     effect : ThicknessEffect
     scale, exponent : scalars
         lambda and kappa.
 
     Returns
     -------
-    (atom, energy + `N_COLUMNS`), whose product with `counted` is the log-likelihood of every pixel at every atom.
+    (support_point, energy + `N_COLUMNS`), whose product with `counted` is the log-likelihood of every pixel at every
+    support point.
     """
     h, g = jnp.asarray(effect.absorption_slope), jnp.asarray(effect.stray_share)
     moments = mixed @ jnp.stack([h, g, h * h, h * g, g * g], axis=1)
@@ -165,7 +165,7 @@ def answered(
     var_h = moments[:, 2] - mean_h**2
     covariance = moments[:, 3] - mean_h * mean_g
     var_g = moments[:, 4] - mean_g**2
-    mass = atoms @ jnp.asarray(effect.mass_per_count)
+    mass = points @ jnp.asarray(effect.mass_per_count)
     a, k = scale * mass, exponent
     one = jnp.ones_like(mass)
     rows = [

@@ -2,25 +2,26 @@
 
 Given its total counts T_p, a pixel's spectrum is multinomial with probabilities m = sum_k a_pk s_k, whatever the
 thickness, but for absorption and stray signal, which tilt them a little. The abundances a_p are integrated out over
-the atoms alpha_j of the abundance prior::
+the support points alpha_j of the abundance prior::
 
     s_k       endmember spectra                      models/endmember.py, line shapes models/response.py
-    pi_j      probabilities of the atoms             models/abundance.py
+    pi_j      probabilities of the support points    models/abundance.py
     m_pj      sum_k alpha_jk s_k, tilted             models/thickness.py
     log p(y_p | s, pi) = logsumexp_j [ log pi_j + sum_c y_pc log m_pjc ]                          pixels are independent
 
 Declared knowledge enters as structure (a component that is absent from a phase has no weight there) and as one soft
 factor a phase: the log ratio of its cation sites is Normal around the formula's, computed with nominal calibration
-factors. Calibration factors are not in this model: the map must not learn them (a cut; Lee, H., et al., Astrophys.
-J. 731 (2011) 126, doi:10.1088/0004-637X/731/2/126). They are drawn from their priors when compositions are read off.
+factors. Calibration factors are not in this model: the map must not learn them (a cut posterior; Lee, H., et al.,
+Astrophys. J. 731 (2011) 126, doi:10.1088/0004-637X/731/2/126). They are drawn from their priors when compositions are
+read off.
 
-Sites (all real or positive, K phases, see `UnmixingData` for the index sets):
+Latents (all real or positive, K phases, see `UnmixingData` for the index sets):
 
     line_units          (free,)          w_ki in units of `scale`          flat on the positive axis
     family_log_ratio    (ratio,)         rho_f / sd_f                      Normal(0, 1)
     continuum_shared    (knot,)          beta_b / 0.5                      Normal(0, 1)
     continuum_by_phase  (phase, knot)    beta_kb / 0.15                    Normal(0, 1)
-    abundance_xi        (atom,)          xi_j                              Normal(0, 1)
+    abundance_xi        (support_point,) xi_j                              Normal(0, 1)
     absorption_scale    ()               (lambda - 1) / sd                 Normal(0, 1)
     stray_exponent      ()               kappa                             Normal(0, 1)
     response            (direction,)     x_m                               Normal(mean_m, sd_m)
@@ -38,11 +39,10 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
+from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.core.shares import NOTHING
 from bayesunmix.models.abundance import AbundancePrior, log_weights
 from bayesunmix.models.endmember import (
-    CONTINUUM_PHASE_SD,
-    CONTINUUM_SHARED_SD,
     EndmemberBasis,
     composition,
     endmember_spectra,
@@ -53,12 +53,15 @@ from bayesunmix.models.thickness import ThicknessEffect, absorption_scale, answe
 FloatArray = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64] | jax.Array
 
+# Widths are no arrays of the data: they are constants of its compiled programs.
+jax.tree_util.register_static(Priors)
+
 # s_k does not change when all its weights grow together; this holds their sum near 1 without a constraint.
 GAUGE_SD = 1e-3
 
 
 class PixelGroup(NamedTuple):
-    """Chunks of pixels, each with the few atoms that its posterior lives on; a JAX pytree.
+    """Chunks of pixels, each with the few support points that its posterior lives on; a JAX pytree.
 
     All chunks of a group have the same shape, so that one compiled loop body serves them.
 
@@ -68,17 +71,17 @@ class PixelGroup(NamedTuple):
         Counts and what thickness needs beside them, from `bayesunmix.models.thickness.counted`.
     present : (chunk, pixel)
         1 for a pixel, 0 for padding.
-    atoms : (chunk, subset) int
-        Atoms that any pixel of the chunk gives a share of its posterior.
+    support_points : (chunk, subset) int
+        Support points that any pixel of the chunk gives a share of its posterior.
     log_present : (chunk, subset)
-        0 for an atom, a large negative number for padding.
+        0 for a support point, a large negative number for padding.
     baseline : (chunk, energy + columns)
         Log spectrum subtracted inside the matrix product, so that float32 sums stay small; it cancels in the posterior.
     """
 
     counts: npt.NDArray[np.float32]
     present: FloatArray
-    atoms: npt.NDArray[np.int64]
+    support_points: npt.NDArray[np.int64]
     log_present: FloatArray
     baseline: FloatArray
 
@@ -110,6 +113,8 @@ class UnmixingData(NamedTuple):
     balance : SiteBalance
     effect : ThicknessEffect
     response : ResponseUncertainty
+    widths : Priors
+        Of the priors; fixed when a program is compiled.
     """
 
     groups: tuple[PixelGroup, ...]
@@ -122,35 +127,37 @@ class UnmixingData(NamedTuple):
     balance: SiteBalance
     effect: ThicknessEffect
     response: ResponseUncertainty = KNOWN_RESPONSE
+    widths: Priors = DEFAULT_PRIORS
 
 
-Sites = dict[str, jax.Array]
+Latents = dict[str, jax.Array]
 
 
-def component_weights(data: UnmixingData, sites: Sites) -> jax.Array:
+def component_weights(data: UnmixingData, latents: Latents) -> jax.Array:
     """Weights w_ki of every phase and component, zeros where declared absent, shape (phase, component)."""
     empty = jnp.zeros(data.basis.allowed.shape)
-    return empty.at[data.free[:, 0], data.free[:, 1]].set(data.scale * sites["line_units"])
+    return empty.at[data.free[:, 0], data.free[:, 1]].set(data.scale * latents["line_units"])
 
 
-def log_ratios(data: UnmixingData, sites: Sites) -> jax.Array:
+def log_ratios(data: UnmixingData, latents: Latents) -> jax.Array:
     """Log family ratios rho_f, 0 for main families, shape (family,)."""
     index = data.ratio_family
     none = jnp.zeros(data.basis.ratio_sd.shape)
-    return none.at[index].set(data.basis.ratio_sd[index] * sites["family_log_ratio"])
+    return none.at[index].set(data.basis.ratio_sd[index] * latents["family_log_ratio"])
 
 
-def continuum_corrections(sites: Sites) -> tuple[jax.Array, jax.Array]:
+def continuum_corrections(widths: Priors, latents: Latents) -> tuple[jax.Array, jax.Array]:
     """Log corrections of the continuum, shared (knot,) and by phase (phase, knot)."""
-    return CONTINUUM_SHARED_SD * sites["continuum_shared"], CONTINUUM_PHASE_SD * sites["continuum_by_phase"]
+    shared = widths.continuum_shared_sd * latents["continuum_shared"]
+    return shared, widths.continuum_phase_sd * latents["continuum_by_phase"]
 
 
-def spectra(data: UnmixingData, sites: Sites) -> jax.Array:
+def spectra(data: UnmixingData, latents: Latents) -> jax.Array:
     """Endmember spectra s_kc, shape (phase, energy)."""
-    corrections = continuum_corrections(sites)
-    change = template_change(data.response, sites["response"])
+    corrections = continuum_corrections(data.widths, latents)
+    change = template_change(data.response, latents["response"])
     return endmember_spectra(
-        data.basis, component_weights(data, sites), log_ratios(data, sites), *corrections, change
+        data.basis, component_weights(data, latents), log_ratios(data, latents), *corrections, change
     )
 
 
@@ -174,24 +181,26 @@ def group_log_likelihood(group: PixelGroup, log_mixed: jax.Array, log_pi: jax.Ar
     Parameters
     ----------
     group : PixelGroup
-    log_mixed : (atom, energy + columns)
-        Log spectrum of a pixel at each atom, from `bayesunmix.models.thickness.answered`.
-    log_pi : (atom,)
+    log_mixed : (support_point, energy + columns)
+        Log spectrum of a pixel at each support point, from `bayesunmix.models.thickness.answered`.
+    log_pi : (support_point,)
     """
 
     def chunk_log_likelihood(total: jax.Array, chunk: PixelGroup) -> tuple[jax.Array, None]:
-        contrast = (log_mixed[chunk.atoms] - chunk.baseline).astype(jnp.float32)
-        log_joint = chunk.counts @ contrast.T + (log_pi[chunk.atoms] + chunk.log_present).astype(jnp.float32)
+        contrast = (log_mixed[chunk.support_points] - chunk.baseline).astype(jnp.float32)
+        log_joint = chunk.counts @ contrast.T + (log_pi[chunk.support_points] + chunk.log_present).astype(
+            jnp.float32
+        )
         pixels = jax.nn.logsumexp(log_joint, axis=1).astype(jnp.float64)
         return total + (chunk.present * pixels).sum(), None
 
     return jax.lax.scan(chunk_log_likelihood, jnp.zeros(()), group)[0]
 
 
-def thickness_parameters(data: UnmixingData, sites: Sites) -> tuple[jax.Array, jax.Array]:
+def thickness_parameters(data: UnmixingData, latents: Latents) -> tuple[jax.Array, jax.Array]:
     """Scale lambda of the counts as a thickness, and exponent kappa of the stray signal."""
-    scale = absorption_scale(data.effect, sites["absorption_scale"])
-    return scale, stray_exponent(sites["stray_exponent"])
+    scale = absorption_scale(data.effect, latents["absorption_scale"])
+    return scale, stray_exponent(data.widths.stray_exponent_sd, latents["stray_exponent"])
 
 
 def log_likelihood(
@@ -203,20 +212,20 @@ def log_likelihood(
     ----------
     data : UnmixingData
     spectra_ : (phase, energy)
-    log_pi : (atom,)
+    log_pi : (support_point,)
     scale, exponent : scalars
         From `thickness_parameters`.
     """
-    atoms = jnp.asarray(data.prior.atoms)
-    log_mixed = answered(atoms @ spectra_, atoms, data.effect, scale, exponent)
+    points = jnp.asarray(data.prior.support_points)
+    log_mixed = answered(points @ spectra_, points, data.effect, scale, exponent)
     return sum((group_log_likelihood(group, log_mixed, log_pi) for group in data.groups), jnp.zeros(()))
 
 
 def unmixing_model(data: UnmixingData) -> None:
-    """NumPyro model: the sites and factors of the module docstring, in its order."""
+    """NumPyro model: the latents and factors of the module docstring, in its order."""
     n_phases, n_knots = data.basis.continuum_area.shape
     positive = dist.ImproperUniform(constraints.softplus_positive, (), data.scale.shape)
-    sites: Sites = {"line_units": numpyro.sample("line_units", positive)}
+    latents: Latents = {"line_units": numpyro.sample("line_units", positive)}
     for name, shape in (
         ("family_log_ratio", data.ratio_family.shape),
         ("continuum_shared", (n_knots,)),
@@ -225,14 +234,14 @@ def unmixing_model(data: UnmixingData) -> None:
         ("absorption_scale", ()),
         ("stray_exponent", ()),
     ):
-        sites[name] = numpyro.sample(name, dist.Normal(0.0, 1.0).expand(shape).to_event(len(shape)))
+        latents[name] = numpyro.sample(name, dist.Normal(0.0, 1.0).expand(shape).to_event(len(shape)))
     shapes = dist.Normal(data.response.mean, data.response.sd)
-    sites["response"] = numpyro.sample("response", shapes.to_event(1))
+    latents["response"] = numpyro.sample("response", shapes.to_event(1))
 
-    weights = component_weights(data, sites)
+    weights = component_weights(data, latents)
     numpyro.factor("gauge", -0.5 * (jnp.log(weights.sum(axis=1)) ** 2).sum() / GAUGE_SD**2)
     fractions = composition(weights[:, : data.yields.shape[1]], jnp.asarray(data.yields))
     numpyro.factor("site_balance", site_balance_log_density(data.balance, fractions))
-    log_pi = log_weights(data.prior, sites["abundance_xi"])
-    pixels = log_likelihood(data, spectra(data, sites), log_pi, *thickness_parameters(data, sites))
+    log_pi = log_weights(data.prior, latents["abundance_xi"])
+    pixels = log_likelihood(data, spectra(data, latents), log_pi, *thickness_parameters(data, latents))
     numpyro.factor("pixels", pixels)

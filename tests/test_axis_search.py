@@ -19,7 +19,7 @@ from bayesunmix.data.image import SpectrumImage
 from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.inspection import axis_guess
 from bayesunmix.inspection.axis_guess import GuessedAxis, guess_axis
-from bayesunmix.inspection.axis_search import AxisFit, likely_axis, rival_axis
+from bayesunmix.inspection.axis_search import AxisCandidate, likely_axis, rival_axis
 from bayesunmix.inspection.description import describe
 from bayesunmix.inspection.peak_reading import read_peaks
 from bayesunmix.simulation.phantom import phantom_config
@@ -98,8 +98,8 @@ def test_inspect_says_by_how_much_and_proposes_the_axis(benchmark: ModuleType) -
 
 
 def test_ambiguous_axes_are_said() -> None:
-    here = AxisFit(1.0, 0.01, 100.0, ("Si",), 1.0)
-    other = AxisFit(1.0, 0.2, 110.0, ("Al",), 1.0)
+    here = AxisCandidate(1.0, 0.01, 100.0, ("Si",), 1.0)
+    other = AxisCandidate(1.0, 0.2, 110.0, ("Al",), 1.0)
     assert likely_axis([here, other]) is None
     assert rival_axis([here, other], None) == other
     clear = dataclasses.replace(other, score=10.0)

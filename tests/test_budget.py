@@ -24,7 +24,7 @@ ELEMENTS = ("Mg", "Si", "Fe")
 WEIGHTS = np.array([[0.3, 0.3, 0.1, 0.3], [0.5, 0.0, 0.2, 0.3]])
 YIELDS = np.array([[1.0, 1.5, 2.0], [1.1, 1.4, 2.0]])
 FREE = np.array([[0, 0], [0, 1], [0, 2], [0, 3], [1, 0], [1, 2], [1, 3]])
-BLOCKS = {
+PLACES = {
     "abundance_xi": slice(0, 3),
     "continuum_by_phase": slice(3, 5),
     "continuum_shared": slice(5, 6),
@@ -42,13 +42,15 @@ def posterior(*, seed: int = 0, balance: float = 20.0) -> LocalPosterior:
     scale = np.full(len(FREE), 0.01)
     a_site, b_site = np.array([[1.0, 0.0, 1.0], [0.0] * 3]), np.array([[0.0, 1.0, 0.0], [0.0] * 3])
     site = SiteBalance(a_site, b_site, np.array([0.1, 0.0]), np.array([balance, 0.0]))
-    atoms = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.4]])
+    points = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.4]])
     data: Any = SimpleNamespace(
         free=FREE,
         scale=scale,
         yields=YIELDS,
         balance=site,
-        prior=SimpleNamespace(atoms=atoms, mean=np.array([2.0, 0.0, 0.0]), factor=np.diag([2.0, 2.0, 1.0])),
+        prior=SimpleNamespace(
+            support_points=points, mean=np.array([2.0, 0.0, 0.0]), factor=np.diag([2.0, 2.0, 1.0])
+        ),
         basis=SimpleNamespace(allowed=np.array([[True] * 4, [True, False, True, True]])),
         groups=(SimpleNamespace(present=np.ones((1, 100))),),
     )
@@ -56,7 +58,7 @@ def posterior(*, seed: int = 0, balance: float = 20.0) -> LocalPosterior:
     precision = root @ root.T
     slopes = composition_slopes(data, fractions, WEIGHTS, FREE) * scale
     b = np.zeros(DIM)
-    b[BLOCKS["line_units"]] = balance_slopes(a_site[0], b_site[0], fractions[0]) @ slopes[0]
+    b[PLACES["line_units"]] = balance_slopes(a_site[0], b_site[0], fractions[0]) @ slopes[0]
     precision += balance**2 * np.outer(b, b)
     units = WEIGHTS[FREE[:, 0], FREE[:, 1]] / scale
     z = np.concatenate([[3.0, 0.0, 1.0], np.zeros(4), units + np.log(-np.expm1(-units))])
@@ -66,7 +68,7 @@ def posterior(*, seed: int = 0, balance: float = 20.0) -> LocalPosterior:
     return LocalPosterior(
         data,
         z,
-        BLOCKS,
+        PLACES,
         np.linalg.inv(precision),
         precision,
         mean,
@@ -227,7 +229,7 @@ def test_a_matrix_taken_back_moves_by_the_push_of_its_corner() -> None:
     local = posterior()
     change = declarations._without_matrix(local, 0, phases()[0])
     gradient = np.zeros(DIM)
-    gradient[0] = 2.0 / 2.0  # two log-odds over the factor of that atom
+    gradient[0] = 2.0 / 2.0  # two log-odds over the factor of that support point
     np.testing.assert_allclose(change.shift, -local.slopes() @ (local.covariance @ gradient)[7:])
 
 
@@ -236,8 +238,8 @@ def test_flat_directions_are_those_that_unknown_abundances_take_away() -> None:
     marginal = np.linalg.inv(local.covariance[7:, 7:])
     weak = LocalPosterior(**{**vars(local), "complete": marginal * 10.0})
     found = flat_directions(weak, phases(), ELEMENTS)
-    assert [round(direction["kept"], 6) for direction in found] == [0.1] * len(found)
-    assert found[0]["phase"] in {"A", "B"}
+    assert [round(direction.kept, 6) for direction in found] == [0.1] * len(found)
+    assert found[0].phase in {"A", "B"}
     assert flat_directions(LocalPosterior(**{**vars(local), "complete": marginal}), phases(), ELEMENTS) == []
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bayesunmix.demo import compare
+from bayesunmix.demo import beside_truth
 from bayesunmix.pipeline import run_image
 from bayesunmix.simulation.phantom import phantom_config
 from bayesunmix.simulation.simulate import simulate_map
@@ -35,7 +35,7 @@ def compared() -> pd.DataFrame:
     for seed in SEEDS:
         simulated = simulate_map(config, seed)
         result = run_image(simulated.image, config, None, seed=seed, progress=False)
-        tables.append(compare(result, simulated.truth).assign(seed=seed))
+        tables.append(beside_truth(result, simulated.truth).assign(seed=seed))
     table = pd.concat(tables, ignore_index=True)
     return table[table["inside"].notna()]
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bayesunmix.core import checkpoint
-from bayesunmix.core.checkpoint import FACTS, FOLDER, Stages, difference, kept_facts
+from bayesunmix.core.checkpoint import FACTS, FOLDER, Stages, kept_facts, what_differs
 from bayesunmix.core.errors import BayesUnmixWarning
 from bayesunmix.fit.starts import Start
 
@@ -250,7 +250,7 @@ def test_a_full_disk_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_the_first_difference_is_named(there: dict[str, Any], here: dict[str, Any], said: str | None) -> None:
-    assert difference(there, here) == said
+    assert what_differs(there, here) == said
 
 
 def test_damaged_facts_are_none(tmp_path: Path) -> None:

@@ -48,24 +48,24 @@ def test_a_common_factor_cancels_and_another_does_not(made_result: Maker) -> Non
     exact = drawn(TRUE, 1e-5, 9)
     first = made_result(exact, PHASES, ELEMENTS, sd=SD, seed=1)
     second = made_result(exact, PHASES, ELEMENTS, sd=SD, seed=2)
-    table = bu.compare([first, second]).composition_differences()
+    table = bu.compare([first, second]).tables.composition_differences()
     np.testing.assert_allclose(table[["ratio_lower", "ratio_upper"]], 1.0, rtol=1e-4)
     np.testing.assert_allclose(table[["difference_lower", "difference_upper"]], 0.0, atol=1e-4)
     for other in ({"family": ["K", "K", "K", "L"]}, {"xray": {"k_factors": {"U_Ka": [1.0, 0.2]}}}):
         unlike = made_result(exact, PHASES, ELEMENTS, sd=SD, seed=2, **other)
-        found = row(bu.compare([first, unlike]).composition_differences(), phase="Brg", element="U")
+        found = row(bu.compare([first, unlike]).tables.composition_differences(), phase="Brg", element="U")
         expected = np.sqrt(2.0) * 0.2 * norm.ppf(0.975)
         # A trace hardly enters its own normalisation.
         assert np.log(found["ratio_upper"]) == pytest.approx(expected, rel=0.05)
         assert found["prob_first_above_second"] == pytest.approx(0.5, abs=0.03)
-        iron = row(bu.compare([first, unlike]).composition_differences(), phase="Brg", element="Fe")
+        iron = row(bu.compare([first, unlike]).tables.composition_differences(), phase="Brg", element="Fe")
         assert np.log(iron["ratio_upper"]) < 0.01
 
 
 def test_draws_taken_as_they_are_would_be_too_wide(made_result: Maker) -> None:
     """Counting errors of 2 % under factors of 20 %: the interval is that of counting."""
     pair = [made_result(drawn(TRUE, 0.02, s), PHASES, ELEMENTS, sd=SD, seed=s) for s in (1, 2)]
-    found = row(bu.compare(pair).composition_differences(), phase="Brg", element="U")
+    found = row(bu.compare(pair).tables.composition_differences(), phase="Brg", element="U")
     # A trace has its own error and that of the sum of all.
     error = 0.02 * np.sqrt(1.0 + (TRUE[0] ** 2).sum())
     width = np.log(found["ratio_upper"] / found["ratio_lower"])
@@ -96,7 +96,7 @@ def test_without_factors_the_draws_are_independent_and_it_says_so(made_result: M
     old.tree["posterior"] = old.tree["posterior"].to_dataset().drop_vars("log_calibration")
     new = made_result(drawn(TRUE, 0.02, 2), PHASES, ELEMENTS, sd=SD, seed=2)
     with pytest.warns(BayesUnmixWarning, match="holds no calibration factors"):
-        found = row(bu.compare([old, new]).composition_differences(), phase="Brg", element="U")
+        found = row(bu.compare([old, new]).tables.composition_differences(), phase="Brg", element="U")
     assert np.log(found["ratio_upper"]) == pytest.approx(np.sqrt(2.0) * 0.2 * 1.96, rel=0.1)
 
 
@@ -107,11 +107,11 @@ def test_a_difference_that_is_there_is_found(made_result: Maker) -> None:
         made_result(drawn(x, 0.05, s), PHASES, ELEMENTS, sd=SD, seed=s) for s, x in enumerate((more, TRUE))
     ]
     comparison = bu.compare(pair, names=["hot", "cold"])
-    found = row(comparison.partition_ratios(), numerator="CaPv", denominator="Brg", element="U")
+    found = row(comparison.tables.partition_ratios(), numerator="CaPv", denominator="Brg", element="U")
     assert (found["first"], found["second"], found["kind"]) == ("hot", "cold", "interval")
     assert found["ratio_lower"] < 1.5 / (1.05) < found["ratio_upper"]
     assert found["prob_first_above_second"] > 0.99
-    back = row(comparison.partition_ratios(), numerator="Brg", denominator="CaPv", element="U")
+    back = row(comparison.tables.partition_ratios(), numerator="Brg", denominator="CaPv", element="U")
     assert back["ratio"] == pytest.approx(1 / found["ratio"], rel=1e-3)
     assert back["prob_first_above_second"] == pytest.approx(1 - found["prob_first_above_second"])
     d = comparison.partition("CaPv", "Brg")
@@ -120,10 +120,10 @@ def test_a_difference_that_is_there_is_found(made_result: Maker) -> None:
 
 
 def lost(seed: int, phase: int) -> FloatArray:
-    """Draw amounts in one phase of which U is not detected: a normal around nothing, cut at zero."""
+    """Draw amounts in one phase of which U is not detected: a normal around nothing, truncated at zero."""
     amounts = drawn(TRUE, 0.02, seed)
-    cut = truncnorm(0.0, np.inf, 0.0, 1e-3).rvs(SHAPE, random_state=np.random.default_rng(seed))
-    amounts[:, :, phase, 3] = cut
+    truncated = truncnorm(0.0, np.inf, 0.0, 1e-3).rvs(SHAPE, random_state=np.random.default_rng(seed))
+    amounts[:, :, phase, 3] = truncated
     return amounts
 
 
@@ -133,7 +133,7 @@ def test_what_was_not_detected_gives_a_bound(made_result: Maker) -> None:
         made_result(x, PHASES, ELEMENTS, sd=SD, seed=s) for s, x in enumerate((found, gone, lost(3, 1)))
     ]
     comparison = bu.compare(results, names=["a", "b", "c"])
-    table = comparison.composition_differences()
+    table = comparison.tables.composition_differences()
     lower = row(table, phase="CaPv", element="U", first="a", second="b")
     assert (lower["kind"], lower["ratio_upper"]) == ("lower", np.inf)
     assert np.isnan(lower["ratio"])
@@ -144,7 +144,7 @@ def test_what_was_not_detected_gives_a_bound(made_result: Maker) -> None:
     assert np.isnan(
         neither[["ratio", "ratio_upper", "difference", "prob_first_above_second"]].astype(float)
     ).all()
-    ratios = comparison.partition_ratios()
+    ratios = comparison.tables.partition_ratios()
     up = row(ratios, numerator="CaPv", denominator="Brg", element="U", first="a", second="b")
     down = row(ratios, numerator="Brg", denominator="CaPv", element="U", first="a", second="b")
     assert (up["kind"], down["kind"]) == ("lower", "upper")
@@ -162,7 +162,7 @@ def test_a_ratio_needs_amounts_that_are_resolved(made_result: Maker) -> None:
     place = ELEMENTS.index("U")
     assert comparison.partition_kinds("CaPv", "Brg")[:, place].tolist() == ["interval", "upper"]
     assert comparison.partition_kinds("CaPv", "Brg", detected=True)[:, place].tolist() == ["interval"] * 2
-    ratio = row(comparison.partition_ratios(), numerator="CaPv", denominator="Brg", element="U")
+    ratio = row(comparison.tables.partition_ratios(), numerator="CaPv", denominator="Brg", element="U")
     assert (ratio["kind"], ratio["ratio_upper"]) == ("lower", np.inf)
 
 
@@ -185,8 +185,8 @@ def test_order_of_elements_and_further_phases_do_not_matter(made_result: Maker) 
     np.testing.assert_allclose(comparison.draws[0], comparison.draws[1], rtol=1e-3)
     assert comparison.phases == PHASES
     alone = bu.compare([first, turned], phases=["CaPv"])
-    assert set(alone.compositions()["phase"]) == {"CaPv"}
-    assert alone.partition_ratios().empty
+    assert set(alone.tables.compositions()["phase"]) == {"CaPv"}
+    assert alone.tables.partition_ratios().empty
 
 
 def simple(made_result: Maker, **changes: object) -> Result:
@@ -240,7 +240,7 @@ def test_results_that_cannot_be_compared_are_refused(made_result: Maker) -> None
 def write(result: Result, folder: Path) -> str:
     folder.mkdir()
     result.tree.to_netcdf(folder / "posterior.nc", engine="h5netcdf")
-    (folder / "run.json").write_text(json.dumps(result.run))
+    (folder / "run.json").write_text(json.dumps(result.record.to_dict()))
     return str(folder)
 
 

@@ -55,12 +55,15 @@ def answer(truth: Truth, *, wrong: str = "", point: bool = False) -> Any:  # noq
     ratios = ["element", "numerator", "denominator", "median", "lower", "upper", "kind"]
     summary, partition = pd.DataFrame(compositions, columns=columns), pd.DataFrame(partitions, columns=ratios)
     return types.SimpleNamespace(
-        summary=lambda: summary, partition_table=lambda: partition, level=0.95, diagnostics_failed=()
+        summary=lambda: summary,
+        tables=types.SimpleNamespace(partition=lambda: partition),
+        level=0.95,
+        diagnostics_failed=(),
     )
 
 
 def test_a_right_answer_is_right(simulated: SimulatedMap) -> None:
-    table = demo.compare(answer(simulated.truth), simulated.truth)
+    table = demo.beside_truth(answer(simulated.truth), simulated.truth)
     assert table.inside.all()
     compositions = table[table.quantity == "composition"]
     assert len(compositions) == 3 * 10 - 3  # without those declared absent
@@ -70,7 +73,7 @@ def test_a_right_answer_is_right(simulated: SimulatedMap) -> None:
 
 
 def test_a_wrong_answer_is_marked(simulated: SimulatedMap) -> None:
-    table = demo.compare(answer(simulated.truth, wrong="Si"), simulated.truth)
+    table = demo.beside_truth(answer(simulated.truth, wrong="Si"), simulated.truth)
     wrong = table[(table.quantity == "composition") & ~table.inside.astype(bool)]
     assert set(zip(wrong.phase, wrong.element, strict=True)) == {("Brg", "Si"), ("CaPv", "Si")}
     console = Console(width=100, record=True, file=io.StringIO())
@@ -81,7 +84,7 @@ def test_a_wrong_answer_is_marked(simulated: SimulatedMap) -> None:
 
 
 def test_without_draws_there_is_nothing_to_judge(simulated: SimulatedMap) -> None:
-    table = demo.compare(answer(simulated.truth, point=True), simulated.truth)
+    table = demo.beside_truth(answer(simulated.truth, point=True), simulated.truth)
     assert table[table.quantity == "composition"].inside.isna().all()
 
 

@@ -32,29 +32,29 @@ def flat() -> FlatModel:
     return flatten_model(model, OBSERVED, {"width": jnp.ones(1), "means": jnp.zeros(3)})
 
 
-def test_sites_survive_the_way_there_and_back(flat: FlatModel) -> None:
-    sites = {"width": jnp.asarray([0.3]), "means": jnp.asarray([0.1, 0.2, 0.3])}
-    z = flat.flatten(sites, OBSERVED)
+def test_latents_survive_the_way_there_and_back(flat: FlatModel) -> None:
+    latents = {"width": jnp.asarray([0.3]), "means": jnp.asarray([0.1, 0.2, 0.3])}
+    z = flat.flatten(latents, OBSERVED)
     assert z.dtype == jnp.float64
     back = flat.constrain(z, OBSERVED)
     assert sorted(back) == ["means", "width"]
-    np.testing.assert_allclose(back["width"], sites["width"], rtol=1e-12)
-    np.testing.assert_allclose(back["means"], sites["means"], rtol=1e-12)
+    np.testing.assert_allclose(back["width"], latents["width"], rtol=1e-12)
+    np.testing.assert_allclose(back["means"], latents["means"], rtol=1e-12)
 
 
-def test_blocks_say_where_a_site_lies(flat: FlatModel) -> None:
+def test_places_say_where_a_latent_lies(flat: FlatModel) -> None:
     assert flat.size == 4
     z = jnp.arange(4.0)
-    np.testing.assert_allclose(z[flat.blocks["means"]], flat.constrain(z, OBSERVED)["means"])
+    np.testing.assert_allclose(z[flat.places["means"]], flat.constrain(z, OBSERVED)["means"])
     width = flat.constrain(z, OBSERVED)["width"]
-    np.testing.assert_allclose(np.logaddexp(0.0, z[flat.blocks["width"]]), width, rtol=1e-12)
+    np.testing.assert_allclose(np.logaddexp(0.0, z[flat.places["width"]]), width, rtol=1e-12)
 
 
 def test_potential_holds_prior_factor_and_jacobian(flat: FlatModel) -> None:
     rng = np.random.default_rng(0)
     for _ in range(5):
         z = rng.normal(size=4)
-        means, raw = z[flat.blocks["means"]], z[flat.blocks["width"]][0]
+        means, raw = z[flat.places["means"]], z[flat.places["width"]][0]
         width = np.logaddexp(0.0, raw)
         density = norm.logpdf(means, 0.0, 2.0).sum() + norm.logpdf(OBSERVED, means, width).sum()
         density += -np.logaddexp(0.0, -raw)  # log of the derivative of softplus
@@ -72,10 +72,10 @@ def test_data_are_an_argument(flat: FlatModel) -> None:
         assert float(gradient @ step) == pytest.approx(float(difference), rel=1e-6)
 
 
-@pytest.mark.parametrize("block", [1, 3])
-def test_hessian_by_columns_is_the_hessian(flat: FlatModel, block: int) -> None:
+@pytest.mark.parametrize("batch", [1, 3])
+def test_hessian_by_columns_is_the_hessian(flat: FlatModel, batch: int) -> None:
     z = jnp.asarray([0.3, 0.1, -0.2, 0.5])
-    by_columns = jax.jit(partial(hessian_by_columns, flat.potential, block=block))
+    by_columns = jax.jit(partial(hessian_by_columns, flat.potential, batch=batch))
     whole = jax.jit(jax.hessian(flat.potential))(z, OBSERVED)
     np.testing.assert_allclose(by_columns(z, data=OBSERVED), whole, rtol=1e-10, atol=1e-12)
 

@@ -10,7 +10,7 @@ import pytest
 
 from bayesunmix.core.severity import UNDECLARED, Reservation
 from bayesunmix.fit.preparation import _undeclared_notes
-from bayesunmix.xray.evidence import SHOWN_SIGMAS, Evidence
+from bayesunmix.xray.evidence import SHOWN_SIGMAS, ElementEvidence
 
 Load = Callable[[str], ModuleType]
 
@@ -34,12 +34,12 @@ def test_errors_of_lines_are_no_elements(load: Load, sample: str) -> None:
     assert refined.shown == ()
 
 
-def refined(found: dict[str, Evidence]) -> Any:  # noqa: ANN401 - as much of a refinement as the notes read
+def refined(found: dict[str, ElementEvidence]) -> Any:  # noqa: ANN401 - as much of a refinement as the notes read
     shown = tuple(element for element, evidence in found.items() if evidence.shown)
     return SimpleNamespace(found=dict.fromkeys(found, 210.0), evidence=found, shown=shown)
 
 
-SHOWN, POSSIBLE = Evidence(SHOWN_SIGMAS, ()), Evidence(SHOWN_SIGMAS - 0.1, ("Cu_L", "Ni_L"))
+SHOWN, POSSIBLE = ElementEvidence(SHOWN_SIGMAS, ()), ElementEvidence(SHOWN_SIGMAS - 0.1, ("Cu_L", "Ni_L"))
 MAINS = {"Ni": "K", "Ta": "L", "Re": "L"}
 
 
@@ -62,6 +62,6 @@ def test_possible_elements_are_a_plain_note() -> None:
 
 
 def test_possible_elements_that_sway_a_main_family_are_a_reservation() -> None:
-    (note,) = _undeclared_notes(refined({"Au": Evidence(2.0, ("Ta_L", "Re_L", "Ni_L"))}), MAINS)
+    (note,) = _undeclared_notes(refined({"Au": ElementEvidence(2.0, ("Ta_L", "Re_L", "Ni_L"))}), MAINS)
     assert isinstance(note, Reservation)
     assert note.endswith("the counts of Ta and Re change by more than their error.")

@@ -6,7 +6,7 @@ import pytest
 
 from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.data.acquisition import Acquisition
-from bayesunmix.data.facts import Origin, default_notes, facts_of, is_excited_by_photons
+from bayesunmix.data.facts import FileOrigin, default_notes, facts_of, is_excited_by_photons
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.results.mass_thickness import electrons_per_pixel
 
@@ -117,18 +117,18 @@ def test_a_default_azimuth_matters_where_the_stage_is_tilted(exspy: Untyped) -> 
 def test_a_vendor_file_that_says_nothing_has_no_facts_but_named_defaults() -> None:
     nan = float("nan")
     eds = {"elevation_angle": 18.0, "azimuth_angle": nan, "energy_resolution_MnKa": nan}
-    facts, _ = facts_of(tem(eds, Stage={"tilt_alpha": nan}), 4, Origin({}, fresh=True))
+    facts, _ = facts_of(tem(eds, Stage={"tilt_alpha": nan}), 4, FileOrigin({}, fresh=True))
     assert (facts.elevation_deg, facts.takeoff_angle_deg) == (18.0, 18.0)
     assert facts.sources["takeoff_angle_deg"] == "assumption"
     assert facts.sources["azimuth_deg"] == "library default"
     eds = {**eds, "elevation_angle": nan}
-    facts, _ = facts_of(tem(eds, Stage={"tilt_alpha": 5.0}), 4, Origin({}, fresh=True))
+    facts, _ = facts_of(tem(eds, Stage={"tilt_alpha": 5.0}), 4, FileOrigin({}, fresh=True))
     assert facts.sources["takeoff_angle_deg"] == "library default"
     assert facts.sources["tilt_deg"] == "file"
     listed = default_notes(facts, (18.0,))[0]
     assert listed.endswith("list detectors at an elevation of 18 degrees.")
     # A vendor's own 35 degrees are no default.
-    own, _ = facts_of(tem({"elevation_angle": 35.0, "azimuth_angle": 0.0}), 4, Origin({}, fresh=True))
+    own, _ = facts_of(tem({"elevation_angle": 35.0, "azimuth_angle": 0.0}), 4, FileOrigin({}, fresh=True))
     assert default_notes(own) == ()
 
 
@@ -162,7 +162,7 @@ def test_a_live_time_set_in_exspy_is_one_pixels(exspy: Untyped) -> None:
 
 
 def test_a_live_time_that_fits_into_the_real_time_of_the_map_is_one_pixels() -> None:
-    facts, notes = facts_of(tem({"live_time": 0.1, "real_time": 10.0}), 64, Origin({}))
+    facts, notes = facts_of(tem({"live_time": 0.1, "real_time": 10.0}), 64, FileOrigin({}))
     assert facts.live_time_s == pytest.approx(6.4)
     assert facts.sources["live_time_s"] == "file"
     assert notes == ()
@@ -179,18 +179,18 @@ def test_a_live_time_too_long_for_a_pixel_is_left_to_the_user(exspy: Untyped) ->
 
 
 def test_a_vendors_live_time_is_that_of_its_map() -> None:
-    facts, notes = facts_of(tem({"live_time": 600.0, "real_time": 700.0}), 64, Origin({}, fresh=True))
+    facts, notes = facts_of(tem({"live_time": 600.0, "real_time": 700.0}), 64, FileOrigin({}, fresh=True))
     assert (facts.live_time_s, facts.sources["live_time_s"], notes) == (600.0, "file", ())
-    _, notes = facts_of(tem({"live_time": 900.0, "real_time": 700.0}), 64, Origin({}, fresh=True))
+    _, notes = facts_of(tem({"live_time": 900.0, "real_time": 700.0}), 64, FileOrigin({}, fresh=True))
     assert "longer than its real time" in notes[0]
     # Cut to a quarter since, in a file that keeps how many pixels were measured.
     original = {"spd_header": {"nPoints": 8, "nLines": 8}}
-    facts, _ = facts_of(tem({"live_time": 600.0}), 16, Origin(original))
+    facts, _ = facts_of(tem({"live_time": 600.0}), 16, FileOrigin(original))
     assert facts.live_time_s == pytest.approx(150.0)
 
 
 def test_the_live_time_of_one_spectrum_is_plain() -> None:
-    facts, notes = facts_of(tem({"live_time": 5000.0}), 1, Origin({}))
+    facts, notes = facts_of(tem({"live_time": 5000.0}), 1, FileOrigin({}))
     assert (facts.live_time_s, facts.sources["live_time_s"], notes) == (5000.0, "file", ())
 
 

@@ -88,9 +88,9 @@ def test_contrast_is_correlated_along_the_axis() -> None:
 def test_no_contrast_is_the_spectrum_of_the_map() -> None:
     mean = mean_spectrum(np.random.default_rng(0).poisson(3.0, (50, 24)))
     data = FreeData((), None, np.log(mean), correlation_factor(AXIS, 4.0))  # type: ignore[arg-type]
-    sites = {"contrast": jnp.zeros((2, 24)), "contrast_sd": jnp.zeros(())}
-    np.testing.assert_allclose(np.asarray(free_endmembers(data, sites)), np.tile(mean, (2, 1)), rtol=1e-5)
-    bent = np.asarray(free_endmembers(data, {**sites, "contrast": jnp.ones((2, 24)) * 30.0}))
+    latents = {"contrast": jnp.zeros((2, 24)), "contrast_sd": jnp.zeros(())}
+    np.testing.assert_allclose(np.asarray(free_endmembers(data, latents)), np.tile(mean, (2, 1)), rtol=1e-5)
+    bent = np.asarray(free_endmembers(data, {**latents, "contrast": jnp.ones((2, 24)) * 30.0}))
     np.testing.assert_allclose(bent.sum(axis=1), 1.0)
     assert (bent > 0).all()
 

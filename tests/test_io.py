@@ -15,7 +15,7 @@ from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.files import read_image
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import load, save, write_signal
-from bayesunmix.data.signals import Given
+from bayesunmix.data.signals import GivenFacts
 
 # HyperSpy, dask and pytest's module fixtures hand out untyped objects.
 Untyped = Any
@@ -189,7 +189,7 @@ def test_a_reader_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "rsciio.bruker", None)
     (tmp_path / "map.bcf").write_bytes(b"x")
     with pytest.raises(InputError, match=r"needs the Python package rsciio\.bruker, which is not installed"):
-        read_image(tmp_path / "map.bcf", None, Given())
+        read_image(tmp_path / "map.bcf", None, GivenFacts())
 
 
 def test_what_a_reader_warns_of_is_recorded(
@@ -205,7 +205,7 @@ def test_what_a_reader_warns_of_is_recorded(
         return read(*args, **kwargs)
 
     monkeypatch.setattr(rsciio.hspy, "file_reader", complain)
-    image = read_image(file_of(entry_of()), None, Given(**FACTS))
+    image = read_image(file_of(entry_of()), None, GivenFacts(**FACTS))
     assert image.warnings[0] == "the map may be incomplete"
     assert not any("old function" in text for text in image.warnings)
 

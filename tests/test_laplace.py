@@ -1,4 +1,4 @@
-"""The cut Gaussian: recovered exactly where the density is one, and drawn from without error."""
+"""The truncated Gaussian: recovered exactly where the density is one, and drawn from without error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 from scipy.stats import truncnorm
 
-from bayesunmix.inference.laplace import cut_gaussian, laplace_draws
+from bayesunmix.inference.laplace import laplace_draws, truncated_gaussian
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -22,7 +22,7 @@ def softplus(z: FloatArray) -> FloatArray:
 
 
 def mode_and_hessian(mean: float, sd: float) -> tuple[float, float]:
-    """Mode and curvature in z of a normal N(mean, sd) in y = softplus(z) with the density cut at zero."""
+    """Mode and curvature in z of a normal N(mean, sd) in y = softplus(z) with the density truncated at zero."""
 
     def slope(z: float) -> float:
         s = expit(z)
@@ -38,7 +38,7 @@ def mode_and_hessian(mean: float, sd: float) -> tuple[float, float]:
 @pytest.mark.parametrize("sd", [0.3, 1.0, 3.0])
 def test_one_coordinate_has_a_closed_form(mean: float, sd: float) -> None:
     z, hessian = mode_and_hessian(mean * sd, sd)
-    found = cut_gaussian(np.array([z]), np.array([[hessian]]), slice(0, 1))
+    found = truncated_gaussian(np.array([z]), np.array([[hessian]]), slice(0, 1))
     assert found.mean[0] == pytest.approx(mean * sd, rel=1e-6, abs=1e-6 * sd)
     assert found.covariance[0, 0] == pytest.approx(sd**2, rel=1e-6)
 
@@ -81,7 +81,7 @@ COVARIANCE = SD[:, None] * np.array([[1.0, -0.7, 0.5], [-0.7, 1.0, -0.6], [0.5, 
 
 def test_correlated_coordinates_against_rejection_sampling() -> None:
     z, hessian = curved(MEAN, COVARIANCE, 2)
-    target = cut_gaussian(z, hessian, slice(0, 2))
+    target = truncated_gaussian(z, hessian, slice(0, 2))
     np.testing.assert_allclose(target.mean, MEAN, atol=1e-6)
     np.testing.assert_allclose(target.covariance, COVARIANCE, atol=1e-6)
 

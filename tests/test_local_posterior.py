@@ -11,12 +11,12 @@ from numpyro.infer.util import log_density
 from bayesunmix.checks import declarations
 from bayesunmix.checks.local_posterior import LocalPosterior, known_abundances
 from bayesunmix.config.phase import Phase
-from bayesunmix.fit.model_data import flat_model, sites_at
+from bayesunmix.fit.model_data import flat_model, latents_at
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.inference.density import compiled
 from bayesunmix.inference.map_estimate import find_map
 from bayesunmix.inference.mixture import one_group
-from bayesunmix.models.abundance import abundance_prior, simplex_atoms
+from bayesunmix.models.abundance import abundance_prior, simplex_support_points
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.thickness import N_COLUMNS, counted, no_effect
 from bayesunmix.models.unmixing import SiteBalance, UnmixingData, spectra, unmixing_model
@@ -58,16 +58,16 @@ def fitted() -> FittedPosterior:
     }
     units = weights[free[:, 0], free[:, 1]] / scale
     ends = np.asarray(spectra(empty, {**zeros, "line_units": jnp.asarray(units)}))
-    atoms = simplex_atoms(ends, N_COUNTS)
-    prior = abundance_prior(atoms, ends, N_COUNTS, np.array([True, False]))
+    points = simplex_support_points(ends, N_COUNTS)
+    prior = abundance_prior(points, ends, N_COUNTS, np.array([True, False]))
     share = rng.beta(0.5, 0.5, N_PIXELS)[:, None]
     counts = rng.multinomial(N_COUNTS, share * ends[0] + (1 - share) * ends[1]).astype(np.float32)
     columns = counted(counts, np.ones(N_PIXELS), empty.effect)
     even = np.append(np.full(N_CHANNELS, -np.log(N_CHANNELS)), np.zeros(N_COLUMNS))
-    data = empty._replace(prior=prior, groups=one_group(columns, len(atoms), even))
+    data = empty._replace(prior=prior, groups=one_group(columns, len(points), even))
     model = flat_model(data)
     on_device = jax.tree.map(jnp.asarray, data)
-    start = model.flatten(sites_at(data, units, np.full(len(atoms), 1.0 / len(atoms))), on_device)
+    start = model.flatten(latents_at(data, units, np.full(len(points), 1.0 / len(points))), on_device)
     estimate = find_map(*compiled(model), on_device, np.asarray(start))
     return FittedPosterior(data, estimate, (), np.ones((2, 3)) / 3, np.ones((2, 3)) / 3)
 
@@ -79,8 +79,8 @@ def local(fitted: FittedPosterior) -> LocalPosterior:
 
 def test_derivatives_are_those_of_the_spectra(fitted: FittedPosterior, local: LocalPosterior) -> None:
     data = fitted.data
-    sites = fitted.model.constrain(jnp.asarray(fitted.estimate.z), data)
-    slopes = jax.jacfwd(lambda units: spectra(data, {**sites, "line_units": units}))(sites["line_units"])
+    latents = fitted.model.constrain(jnp.asarray(fitted.estimate.z), data)
+    slopes = jax.jacfwd(lambda units: spectra(data, {**latents, "line_units": units}))(latents["line_units"])
     for number, (k, i) in enumerate(data.free):
         # The floor under every channel is a ten-millionth.
         np.testing.assert_allclose(
@@ -92,7 +92,7 @@ def test_unknown_abundances_cost_information(local: LocalPosterior) -> None:
     slopes = local.slopes()
     known, all_known = (
         known_abundances(local, slopes),
-        local.variance_given(slopes, *local.blocks.keys() - {"line_units"}),
+        local.variance_given(slopes, *local.places.keys() - {"line_units"}),
     )
     assert np.all(known <= local.variance_given(slopes) * 1.02)
     # With everything but the weights fixed what is left is the mixing inside pixels.
@@ -107,13 +107,13 @@ def test_freed_weights_have_the_gradient_and_curvature_of_the_wider_model(
     freed = declarations._freed(local, places)
     data = fitted.data
     wider = data._replace(free=np.concatenate([data.free, places]), scale=np.concatenate([data.scale, [1.0]]))
-    sites = fitted.model.constrain(jnp.asarray(fitted.estimate.z), data)
+    latents = fitted.model.constrain(jnp.asarray(fitted.estimate.z), data)
 
     def negative(units: jax.Array, weight: jax.Array) -> jax.Array:
         all_units = jnp.concatenate([units, weight])
-        return -log_density(unmixing_model, (wider,), {}, {**sites, "line_units": all_units})[0]
+        return -log_density(unmixing_model, (wider,), {}, {**latents, "line_units": all_units})[0]
 
-    units, nothing = sites["line_units"], jnp.full(1, 1e-9)
+    units, nothing = latents["line_units"], jnp.full(1, 1e-9)
     gradient = jax.grad(negative, argnums=1)(units, nothing)
     (cross, curvature) = jax.jacfwd(jax.grad(negative, argnums=1), argnums=(0, 1))(units, nothing)
     assert freed.gradient[0] == pytest.approx(float(gradient[0]), rel=0.03, abs=3.0)

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from bayesunmix.chemistry.mass_balance import (
-    Given,
+    BulkAmount,
     balance_table,
     check_bulk,
     count_shares,
@@ -99,7 +99,7 @@ def test_recovered_against_given() -> None:
     recovered = balance_table(composition, shares, FOUND, {}, 0.95, oxygen=True).set_index("element")
     amount = float(recovered.loc["Nd", "median"])
     for factor, sd, agrees in ((1.0, 0.01, True), (2.0, 0.0, False), (1.3, 0.3 * amount, True)):
-        bulk = {"Nd": Given(factor * amount, sd * amount if sd == 0.01 else sd)}
+        bulk = {"Nd": BulkAmount(factor * amount, sd * amount if sd == 0.01 else sd)}
         row = (
             balance_table(composition, shares, FOUND, bulk, 0.95, oxygen=True).set_index("element").loc["Nd"]
         )
@@ -116,7 +116,7 @@ def test_what_is_not_found_may_be_zero() -> None:
     # Of the Nd seen in the draws a lot lies in A, where it was not detected: it stretches the upper end only.
     assert table.loc["Nd", "upper"] > 2.5 * table.loc["Nd", "lower"]
     nowhere = balance_table(
-        composition, shares, FOUND | {"Nd": []}, {"Nd": Given(0.3, 0.0)}, 0.95, oxygen=True
+        composition, shares, FOUND | {"Nd": []}, {"Nd": BulkAmount(0.3, 0.0)}, 0.95, oxygen=True
     )
     row = nowhere.set_index("element").loc["Nd"]
     assert (row["kind"], row["lower"], row["ratio_lower"]) == ("upper", 0.0, 0.0)

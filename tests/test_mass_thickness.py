@@ -28,9 +28,10 @@ from bayesunmix.results.mass_thickness import (
     UNIT,
     contradiction,
     electrons_per_pixel,
-    mass_per_count,
+    mass_per_count_draws,
     mass_thickness,
 )
+from bayesunmix.results.record import RunRecord
 from bayesunmix.results.result import Result
 from bayesunmix.xray import Detector, LineTable, atomic_weight, bremsstrahlung
 
@@ -121,7 +122,7 @@ def result() -> Result:
 
 @pytest.mark.slow
 def test_intervals_hold_the_true_mass_thickness(result: Result) -> None:
-    table = result.mass_thickness().set_index("where")
+    table = result.tables.mass_thickness().set_index("where")
     assert list(table.index) == [WHOLE_MAP, "Brg", "Fp"]
     assert ((table["lower"] < MEAN_UG_CM2) & (MEAN_UG_CM2 < table["upper"])).all()
     # The factors given are the true ones: what is left is counting, well below their 3 %.
@@ -161,20 +162,20 @@ def test_twice_the_dose_halves_the_mass_thickness(result: Result) -> None:
         )
     columns = ["mean", "sd", "lower", "upper"]
     np.testing.assert_allclose(
-        twice.mass_thickness()[columns], result.mass_thickness()[columns] / 2, rtol=1e-6
+        twice.tables.mass_thickness()[columns], result.tables.mass_thickness()[columns] / 2, rtol=1e-6
     )
     np.testing.assert_array_equal(twice.summary()["mean"], result.summary()["mean"])
-    assert twice.run["mass_thickness"]["electrons_per_pixel"] == pytest.approx(2 * ELECTRONS)
-    said = f"zeta-factors give a mass thickness of {twice.mass_thickness()['mean'][0]:.3g} µg/cm²"
-    assert any(said in warning for warning in twice.run["warnings"])
-    assert not any("zeta-factors give" in warning for warning in result.run["warnings"])
+    assert twice.record.mass_thickness.electrons_per_pixel == pytest.approx(2 * ELECTRONS)
+    said = f"zeta-factors give a mass thickness of {twice.tables.mass_thickness()['mean'][0]:.3g} µg/cm²"
+    assert any(said in warning for warning in twice.record.warnings)
+    assert not any("zeta-factors give" in warning for warning in result.record.warnings)
 
 
 @pytest.mark.slow
 def test_it_is_in_the_files(result: Result, tmp_path: Path) -> None:
     folder = result.save(tmp_path / "out")
     again = open_result(folder)
-    np.testing.assert_allclose(again.mass_thickness()["mean"], result.mass_thickness()["mean"])
+    np.testing.assert_allclose(again.tables.mass_thickness()["mean"], result.tables.mass_thickness()["mean"])
     assert (folder / "figures" / "mass_thickness.png").is_file()
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert 'id="mass_thickness"' in page
@@ -221,7 +222,7 @@ def weights_of(
 
 def test_mass_per_count_is_the_definition_of_zeta(forward: ForwardModel) -> None:
     draws, yields = weights_of(forward, np.zeros(3), (1, 2))
-    found = mass_per_count(draws, yields, forward, np.array([PHASES["Brg"]]), ELECTRONS)
+    found = mass_per_count_draws(draws, yields, forward, np.array([PHASES["Brg"]]), ELECTRONS)
     # A trace of the counts of Mg K, 0.35 keV above the fitted range's end, lies outside it.
     np.testing.assert_allclose(found * draws.total, MEAN_UG_CM2, rtol=2e-3)
 
@@ -234,7 +235,7 @@ def test_intervals_hold_as_often_as_they_say(forward: ForwardModel) -> None:
     held = 0
     for _ in range(n):
         draws, yields = weights_of(forward, rng.normal(0.0, forward.calibration_sd), shape)
-        found = mass_per_count(draws, yields, forward, absorbing, ELECTRONS, calibration) * draws.total
+        found = mass_per_count_draws(draws, yields, forward, absorbing, ELECTRONS, calibration) * draws.total
         lower, upper = np.quantile(found, [0.025, 0.975])
         held += lower < MEAN_UG_CM2 < upper
     assert abs(held / n - 0.95) < 4 * np.sqrt(0.95 * 0.05 / n)
@@ -362,7 +363,7 @@ def test_without_zeta_factors_there_is_none() -> None:
     result = unmixed(xray={}, inference={"starts": 1, "draws": 10})
     assert "mass_thickness_mean" not in result.tree["maps"].dataset
     with pytest.raises(InputError, match=r"`xray.zeta_factors` must be given for a mass thickness"):
-        result.mass_thickness()
+        result.tables.mass_thickness()
 
 
 @pytest.mark.parametrize("shape", [(6, 8), (1, 7), (7, 1), (1, 1), (40, 3)])
@@ -375,7 +376,9 @@ def test_figure_of_maps_lines_and_points(shape: tuple[int, int]) -> None:
         },
         attrs={"pixel_size": [2.0, 2.0], "pixel_unit": "nm"},
     )
-    result = Result(xr.DataTree.from_dict({"maps": maps}), {"mass_thickness": {"table": []}})
+    config = {"inference": {"level": 0.95}, "phases": [{"name": "A"}]}
+    run = {"method": "laplace", "config": config, "mass_thickness": {"table": []}}
+    result = Result(xr.DataTree.from_dict({"maps": maps}), RunRecord.of(run))
     figure = result.plot.mass_thickness()
     assert "mass thickness (µg/cm²)" in {axes.get_ylabel() for axes in figure.axes}
     assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]

@@ -40,13 +40,15 @@ def test_the_same_phases_in_another_order_do_not_differ(made_result: Maker, orde
     true = TRUE[: len(order)]
     first, second = result(made_result, true, 1), result(made_result, true[list(order)], 2)
     comparison = bu.compare([first, second], names=["a", "b"])
-    table = comparison.composition_differences()
+    table = comparison.tables.composition_differences()
     off = table["difference"].abs() / (table["difference_upper"] - table["difference_lower"])
     assert off.dropna().max() < 0.5
     assert comparison.own_phases[1] == tuple(f"phase {order.index(k) + 1}" for k in range(len(order)))
-    means = comparison.compositions().pivot_table(index=["phase", "element"], columns="result", values="mean")
+    means = comparison.tables.compositions().pivot_table(
+        index=["phase", "element"], columns="result", values="mean"
+    )
     np.testing.assert_allclose(means["a"], means["b"], atol=0.02)
-    ratios = comparison.partitions()
+    ratios = comparison.tables.partitions()
     ratios = ratios[(ratios["element"] == "Ni") & (ratios["kind"] == "interval")]
     ratios = ratios.pivot_table(index=["numerator", "denominator"], columns="result", values="median")
     np.testing.assert_allclose(ratios["a"], ratios["b"], rtol=0.02)
@@ -84,7 +86,7 @@ def test_names_of_a_user_stay(made_result: Maker) -> None:
     )
     assert comparison.own_phases == (named, named)
     assert comparison.matching == ()
-    nickel = comparison.composition_differences().query("phase == 'gamma' and element == 'Cr'").iloc[0]
+    nickel = comparison.tables.composition_differences().query("phase == 'gamma' and element == 'Cr'").iloc[0]
     assert nickel["difference"] > 0.2
 
 

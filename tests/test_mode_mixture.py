@@ -11,31 +11,31 @@ import numpy as np
 import pytest
 
 from bayesunmix import pipeline
+from bayesunmix.config.methods import Laplace
 from bayesunmix.config.phase import Phase
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.config.settings import InferenceConfig
 from bayesunmix.fit import posterior
 from bayesunmix.fit.draws import read_draws
 from bayesunmix.fit.mode_mixture import BY_PHASE, in_units_of, mixed, places
 from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.fit.posterior import SHARED_NATS, FittedPosterior, Rival
-from bayesunmix.fit.sampling import Drawn, sample
+from bayesunmix.fit.sampling import Drawn, posterior_draws
 from bayesunmix.report.methods import methods_paragraph
 from bayesunmix.results.result import Result
 from bayesunmix.simulation.simulate import simulate_map
 
-LAPLACE = InferenceConfig(method="laplace", chains=2, draws=40)
+LAPLACE = Laplace(chains=2, draws=40)
 SHARE = 0.3
 
 
 def draw(fitted: FittedPosterior) -> Drawn:
-    return sample(fitted, LAPLACE, 3, lambda _: None)
+    return posterior_draws(fitted, LAPLACE, 3, lambda _: None)
 
 
 def moved(fitted: FittedPosterior, number: int, by: float) -> FittedPosterior:
     """Return another mode, one weight of which is larger by a share."""
     z = fitted.estimate.z.copy()
-    z[fitted.model.blocks["line_units"].start + number] *= 1.0 + by
+    z[fitted.model.places["line_units"].start + number] *= 1.0 + by
     return dataclasses.replace(fitted, estimate=dataclasses.replace(fitted.estimate, z=z))
 
 
@@ -84,8 +84,8 @@ def test_a_mode_shares_by_its_mass_or_not_at_all(small_fit: FittedPosterior) -> 
     phases = (Phase("A", matrix=True), Phase("B"), Phase("C"))
 
     def candidate(fitted: FittedPosterior, lacks: float) -> Any:  # noqa: ANN401
-        sites = fitted.model.constrain(jnp.asarray(fitted.estimate.z), fitted.data)
-        return SimpleNamespace(data=fitted.data, sites=sites, potential=lacks)
+        latents = fitted.model.constrain(jnp.asarray(fitted.estimate.z), fitted.data)
+        return SimpleNamespace(data=fitted.data, latents=latents, potential=lacks)
 
     other = moved(small_fit, 0, 0.5)
 
@@ -174,10 +174,10 @@ def test_intervals_hold_both_modes(runs: tuple[Result, Result, float]) -> None:
 def test_the_fit_is_judged_by_the_best_mode_alone(runs: tuple[Result, Result, float]) -> None:
     alone, both, _ = runs
     for result in runs[:2]:
-        assert result.run["fit"]["deviance_per_dof_total"] < 1.5
+        assert result.record.fit.deviance_per_dof_total < 1.5
     np.testing.assert_allclose(both.tree["fit"]["expected"], alone.tree["fit"]["expected"], rtol=1e-3)
-    assert both.run["rival_share"] == SHARE
-    assert alone.run["rival_share"] == 0.0
+    assert both.record.second_maximum_share == SHARE
+    assert alone.record.second_maximum_share == 0.0
     (said,) = [problem for problem in both.problems if problem.startswith("Another mode")]
     assert "0.8 nats" in said
     assert "30 % are its own" in said

@@ -22,7 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 
 N_CHANNELS = 40
 SPECTRUM = np.random.default_rng(0).dirichlet(np.full(N_CHANNELS, 0.8), size=2)
-ATOMS = np.array([[1.0, 0.0], [0.6, 0.4], [0.0, 1.0]])
+POINTS = np.array([[1.0, 0.0], [0.6, 0.4], [0.0, 1.0]])
 EFFECT = ThicknessEffect(
     -0.25 * np.geomspace(1.0, 0.01, N_CHANNELS),
     np.where(np.arange(N_CHANNELS) % 9 == 4, 0.6, 0.01),
@@ -32,9 +32,9 @@ EFFECT = ThicknessEffect(
 
 
 def exact(relative: FloatArray, scale: float, exponent: float, order: int = 0) -> FloatArray:
-    """Log probabilities of the channels, shape (pixel, atom, energy); order 2 expands the normaliser."""
-    mixed = ATOMS @ SPECTRUM
-    u = relative[:, None] * (ATOMS @ EFFECT.mass_per_count) - 1.0
+    """Log probabilities of the channels, shape (pixel, support_point, energy); order 2 expands the normaliser."""
+    mixed = POINTS @ SPECTRUM
+    u = relative[:, None] * (POINTS @ EFFECT.mass_per_count) - 1.0
     tilt = scale * u[:, :, None] * EFFECT.absorption_slope
     tilt = tilt - exponent * np.log(relative)[:, None, None] * EFFECT.stray_share
     if order == 2:
@@ -46,7 +46,7 @@ def exact(relative: FloatArray, scale: float, exponent: float, order: int = 0) -
 
 
 def joint(counts: FloatArray, relative: FloatArray, scale: float, exponent: float) -> FloatArray:
-    rows = answered(ATOMS @ SPECTRUM, ATOMS, EFFECT, jnp.asarray(scale), jnp.asarray(exponent))
+    rows = answered(POINTS @ SPECTRUM, POINTS, EFFECT, jnp.asarray(scale), jnp.asarray(exponent))
     return counted(counts, relative, EFFECT).astype(float) @ np.asarray(rows).T
 
 
@@ -54,7 +54,7 @@ def joint(counts: FloatArray, relative: FloatArray, scale: float, exponent: floa
 def pixels() -> tuple[FloatArray, FloatArray]:
     rng = np.random.default_rng(3)
     relative = rng.uniform(0.3, 2.2, 60)
-    return rng.poisson(700.0 * relative[:, None] * (ATOMS[1] @ SPECTRUM)).astype(float), relative
+    return rng.poisson(700.0 * relative[:, None] * (POINTS[1] @ SPECTRUM)).astype(float), relative
 
 
 @pytest.mark.parametrize(("scale", "exponent"), [(0.0, 0.0), (1.0, 0.0), (0.0, 0.8), (1.4, -0.5)])
@@ -72,7 +72,7 @@ def test_second_order_is_close_to_the_multinomial(pixels: tuple[FloatArray, Floa
     exactly = np.einsum("pc,pjc->pj", counts, exact(relative, 1.0, 0.5))
     plain = np.einsum("pc,pjc->pj", counts, exact(relative, 0.0, 0.0))
     expanded = joint(counts, relative, 1.0, 0.5)
-    # What matters is how a pixel tells atoms apart, and that is off by little of what the tilt changes.
+    # What matters is how a pixel tells support points apart, and that is off by little of what the tilt changes.
     effect = np.abs((exactly - plain) - (exactly - plain).mean(axis=1, keepdims=True)).max()
     error = (exactly - expanded) - (exactly - expanded).mean(axis=1, keepdims=True)
     assert effect > 2.0
@@ -94,7 +94,7 @@ def test_parameters_are_recovered_from_counts() -> None:
     columns = jnp.asarray(counted(counts, relative, EFFECT), jnp.float64)
 
     def misfit(v: jax.Array) -> jax.Array:
-        rows = answered(jnp.asarray(ATOMS @ SPECTRUM), jnp.asarray(ATOMS), EFFECT, v[0], v[1])
+        rows = answered(jnp.asarray(POINTS @ SPECTRUM), jnp.asarray(POINTS), EFFECT, v[0], v[1])
         return -jax.nn.logsumexp(columns @ rows.T, axis=1).sum()
 
     found = minimize(misfit, np.zeros(2), jac=jax.grad(misfit), method="BFGS")
@@ -106,10 +106,10 @@ def test_parameters_are_recovered_from_counts() -> None:
 def test_without_absorption_and_stray_signal_nothing_changes(pixels: tuple[FloatArray, FloatArray]) -> None:
     counts, relative = pixels
     none = no_effect(2, N_CHANNELS)
-    rows = answered(ATOMS @ SPECTRUM, ATOMS, none, jnp.asarray(2.0), jnp.asarray(-1.0))
+    rows = answered(POINTS @ SPECTRUM, POINTS, none, jnp.asarray(2.0), jnp.asarray(-1.0))
     columns = counted(counts, relative, none)
     assert columns.shape == (len(counts), N_CHANNELS + N_COLUMNS)
-    np.testing.assert_allclose(columns @ np.asarray(rows).T, counts @ np.log(ATOMS @ SPECTRUM).T, rtol=1e-6)
+    np.testing.assert_allclose(columns @ np.asarray(rows).T, counts @ np.log(POINTS @ SPECTRUM).T, rtol=1e-6)
 
 
 def test_the_scale_is_one_at_its_prior_mean() -> None:

@@ -13,26 +13,28 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import multinomial, norm
 
+from bayesunmix.config.priors import Priors
+from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.density import FlatModel, compiled, flatten_model
 from bayesunmix.inference.map_estimate import ValueAndGradient
 from bayesunmix.inference.mixture import (
     ABSENT,
     CHUNK_PIXELS,
     DROPPED_SHARE,
-    atom_weights,
     group_pixels,
     one_group,
     relative_likelihood,
     responsibilities,
+    support_point_weights,
 )
-from bayesunmix.models.abundance import abundance_prior, log_weights, simplex_atoms
+from bayesunmix.models.abundance import abundance_prior, log_weights, simplex_support_points
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.thickness import N_COLUMNS, ThicknessEffect, answered, counted
 from bayesunmix.models.unmixing import (
     GAUGE_SD,
+    Latents,
     PixelGroup,
     SiteBalance,
-    Sites,
     UnmixingData,
     component_weights,
     continuum_corrections,
@@ -55,17 +57,17 @@ class Toy:
     """A small model with pixels drawn from it."""
 
     data: UnmixingData
-    sites: Sites
+    latents: Latents
     counts: npt.NDArray[np.float32]
     relative: FloatArray
     columns: npt.NDArray[np.float32]
     grouped: tuple[PixelGroup, ...]
 
     def log_likelihood(
-        self, groups: tuple[PixelGroup, ...], sites: Sites | None = None, *, tilted: bool = True
+        self, groups: tuple[PixelGroup, ...], latents: Latents | None = None, *, tilted: bool = True
     ) -> float:
         """Log-likelihood of the pixels as grouped, relative to their baselines."""
-        data, at = self.data._replace(groups=groups), self.sites if sites is None else sites
+        data, at = self.data._replace(groups=groups), self.latents if latents is None else latents
         log_pi = log_weights(data.prior, at["abundance_xi"])
         parameters = thickness_parameters(data, at) if tilted else (jnp.zeros(()), jnp.zeros(()))
         return float(log_likelihood(data, spectra(data, at), log_pi, *parameters))
@@ -106,8 +108,8 @@ def toy() -> Toy:
     weights[free[:, 0], free[:, 1]] = scale * np.asarray(units)
     start = np.einsum("ki,kic->kc", weights, basis.family_templates) + 1e-3
     start /= start.sum(axis=1, keepdims=True)
-    atoms = simplex_atoms(start, N_COUNTS)
-    prior = abundance_prior(atoms, start, N_COUNTS, np.array([True, False]))
+    points = simplex_support_points(start, N_COUNTS)
+    prior = abundance_prior(points, start, N_COUNTS, np.array([True, False]))
     effect = ThicknessEffect(
         -0.3 * np.linspace(1.0, 0.0, N_CHANNELS) ** 2,
         np.linspace(0.0, 0.5, N_CHANNELS) ** 2,
@@ -115,31 +117,31 @@ def toy() -> Toy:
         0.5,
     )
     data = UnmixingData((), basis, prior, free, scale, np.array([3]), yields, balance, effect)
-    sites: Sites = {
+    latents: Latents = {
         "line_units": units,
         "family_log_ratio": jnp.asarray([0.7]),
         "continuum_shared": jnp.asarray([0.5, -0.2, 0.1]),
         "continuum_by_phase": jnp.asarray(rng.normal(size=(2, 3))),
-        "abundance_xi": jnp.asarray(rng.normal(size=len(atoms))),
+        "abundance_xi": jnp.asarray(rng.normal(size=len(points))),
         "absorption_scale": jnp.asarray(0.6),
         "stray_exponent": jnp.asarray(-0.4),
         "response": jnp.zeros(0),
     }
-    endmembers = np.asarray(spectra(data, sites))
-    # Most pixels are near one phase or the other, so that they need different atoms.
+    endmembers = np.asarray(spectra(data, latents))
+    # Most pixels are near one phase or the other, so that they need different support points.
     truth = rng.beta(0.3, 0.3, N_PIXELS)[:, None]
     mixed = truth * endmembers[0] + (1 - truth) * endmembers[1]
     counts = rng.multinomial(N_COUNTS, mixed).astype(np.float32)
-    likelihood = relative_likelihood(counts, np.log(atoms @ endmembers))
-    share = responsibilities(likelihood, 0.99 * atom_weights(likelihood) + 0.01 / len(atoms))
+    likelihood = relative_likelihood(counts, np.log(points @ endmembers))
+    share = responsibilities(likelihood, 0.99 * support_point_weights(likelihood) + 0.01 / len(points))
     relative = rng.uniform(0.5, 1.7, N_PIXELS)
     columns = counted(counts, relative, effect)
     groups = one_group(
-        columns, len(atoms), np.append(np.full(N_CHANNELS, -np.log(N_CHANNELS)), np.zeros(N_COLUMNS))
+        columns, len(points), np.append(np.full(N_CHANNELS, -np.log(N_CHANNELS)), np.zeros(N_COLUMNS))
     )
-    rows = answered(atoms @ endmembers, atoms, effect, *thickness_parameters(data, sites))
+    rows = answered(points @ endmembers, points, effect, *thickness_parameters(data, latents))
     grouped = group_pixels(columns, share, np.asarray(rows))
-    return Toy(data._replace(groups=groups), sites, counts, relative, columns, grouped)
+    return Toy(data._replace(groups=groups), latents, counts, relative, columns, grouped)
 
 
 def baseline_part(groups: tuple[PixelGroup, ...]) -> float:
@@ -151,11 +153,11 @@ def baseline_part(groups: tuple[PixelGroup, ...]) -> float:
 
 
 def dense(toy: Toy, mixed: FloatArray, log_pi: FloatArray, scale: float, exponent: float) -> float:
-    """Log-likelihood without the multinomial coefficients, all pixels with all atoms in double precision."""
+    """Log-likelihood without the multinomial coefficients, all pixels with all support points in double precision."""
     effect = toy.data.effect
     joint = np.empty((N_PIXELS, len(mixed)))
-    for j, (atom, m) in enumerate(zip(toy.data.prior.atoms, mixed, strict=True)):
-        u = toy.relative * float(atom @ effect.mass_per_count) - 1.0
+    for j, (point, m) in enumerate(zip(toy.data.prior.support_points, mixed, strict=True)):
+        u = toy.relative * float(point @ effect.mass_per_count) - 1.0
         tilt = scale * u[:, None] * effect.absorption_slope
         tilt = tilt - exponent * np.log(toy.relative)[:, None] * effect.stray_share
         mean = tilt @ m
@@ -170,10 +172,10 @@ ROUNDING = N_PIXELS * N_COUNTS * 4 * 2.0**-24
 
 
 def test_log_likelihood_is_a_mixture_of_multinomials(toy: Toy) -> None:
-    endmembers = np.asarray(spectra(toy.data, toy.sites))
-    log_pi = np.asarray(log_weights(toy.data.prior, toy.sites["abundance_xi"]))
+    endmembers = np.asarray(spectra(toy.data, toy.latents))
+    log_pi = np.asarray(log_weights(toy.data.prior, toy.latents["abundance_xi"]))
     found = toy.log_likelihood(toy.data.groups, tilted=False)
-    mixed = toy.data.prior.atoms @ endmembers
+    mixed = toy.data.prior.support_points @ endmembers
     counts = toy.counts.astype(int)
     each = np.array([multinomial.logpmf(counts, N_COUNTS, m / m.sum()) for m in mixed])
     expected = logsumexp(each + log_pi[:, None], axis=0).sum()
@@ -185,8 +187,8 @@ def test_log_likelihood_is_a_mixture_of_multinomials(toy: Toy) -> None:
 
 
 def test_gradient_of_the_log_likelihood(toy: Toy) -> None:
-    endmembers = np.asarray(spectra(toy.data, toy.sites))
-    log_pi = np.asarray(log_weights(toy.data.prior, toy.sites["abundance_xi"]))
+    endmembers = np.asarray(spectra(toy.data, toy.latents))
+    log_pi = np.asarray(log_weights(toy.data.prior, toy.latents["abundance_xi"]))
     at = jnp.asarray(endmembers), jnp.asarray(log_pi), jnp.asarray(1.2), jnp.asarray(0.3)
     slopes = jax.grad(log_likelihood, argnums=(1, 2, 3, 4))(toy.data, *at)
     rng = np.random.default_rng(5)
@@ -203,7 +205,7 @@ def test_gradient_of_the_log_likelihood(toy: Toy) -> None:
             moved = [
                 value + t * change for value, change in zip((endmembers, log_pi, 1.2, 0.3), step, strict=True)
             ]
-            return dense(toy, toy.data.prior.atoms @ moved[0], *moved[1:])
+            return dense(toy, toy.data.prior.support_points @ moved[0], *moved[1:])
 
         difference = (along(1e-4) - along(-1e-4)) / 2e-4
         slope = sum(float((slope * change).sum()) for slope, change in zip(slopes, step, strict=True))
@@ -211,15 +213,15 @@ def test_gradient_of_the_log_likelihood(toy: Toy) -> None:
         assert slope == pytest.approx(difference, abs=N_PIXELS * N_COUNTS * 2.0**-20)
 
 
-def reference_log_density(toy: Toy, sites: dict[str, FloatArray]) -> float:
-    """Log density over the sites, flat on the positive weights, written out in NumPy."""
+def reference_log_density(toy: Toy, latents: dict[str, FloatArray]) -> float:
+    """Log density over the latents, flat on the positive weights, written out in NumPy."""
     data, basis = toy.data, toy.data.basis
     weights = np.zeros((2, 4))
-    weights[data.free[:, 0], data.free[:, 1]] = data.scale * sites["line_units"]
-    rho = np.array([0.0, 0.0, 0.0, 0.2 * sites["family_log_ratio"][0]])
+    weights[data.free[:, 0], data.free[:, 1]] = data.scale * latents["line_units"]
+    rho = np.array([0.0, 0.0, 0.0, 0.2 * latents["family_log_ratio"][0]])
     endmembers = np.empty((2, N_CHANNELS))
     for k in range(2):
-        tilt = 0.5 * sites["continuum_shared"] + 0.15 * sites["continuum_by_phase"][k]
+        tilt = 0.5 * latents["continuum_shared"] + 0.15 * latents["continuum_by_phase"][k]
         pieces = basis.continuum_area[k] * np.exp(tilt)
         spectrum = weights[k, 3] * (pieces / pieces.sum()) @ basis.continuum_templates[k]
         for f, owner in enumerate([0, 1, 2, 0]):
@@ -227,22 +229,22 @@ def reference_log_density(toy: Toy, sites: dict[str, FloatArray]) -> float:
             spectrum = spectrum + counts * basis.family_templates[k, f]
         spectrum = spectrum + 1e-7 * spectrum.mean()
         endmembers[k] = spectrum / spectrum.sum()
-    odds = data.prior.mean + data.prior.factor @ sites["abundance_xi"]
-    mixed = data.prior.atoms @ endmembers
+    odds = data.prior.mean + data.prior.factor @ latents["abundance_xi"]
+    mixed = data.prior.support_points @ endmembers
     scale, exponent = (
-        1.0 + data.effect.scale_sd * float(sites["absorption_scale"]),
-        float(sites["stray_exponent"]),
+        1.0 + data.effect.scale_sd * float(latents["absorption_scale"]),
+        float(latents["stray_exponent"]),
     )
     total = dense(toy, mixed, odds - logsumexp(odds), scale, exponent) - baseline_part(data.groups)
     total += -0.5 * float((np.log(weights.sum(axis=1)) ** 2).sum()) / GAUGE_SD**2
     atoms = weights[0, :3] / data.yields[0]
     total += -0.5 * ((np.log(atoms[0] / (atoms[1] + 0.5 * atoms[2])) - 0.3) / SITE_SD) ** 2
-    return total + sum(float(norm.logpdf(v).sum()) for name, v in sites.items() if name != "line_units")
+    return total + sum(float(norm.logpdf(v).sum()) for name, v in latents.items() if name != "line_units")
 
 
 @pytest.fixture(scope="module")
 def flat(toy: Toy) -> FlatModel:
-    return flatten_model(unmixing_model, toy.data, toy.sites)
+    return flatten_model(unmixing_model, toy.data, toy.latents)
 
 
 @pytest.fixture(scope="module")
@@ -255,15 +257,17 @@ def test_log_density_and_its_gradient(
 ) -> None:
     rng = np.random.default_rng(6)
     # On the gauge: off it, its steep penalty would hide everything else.
-    sums = np.asarray(component_weights(toy.data, toy.sites)).sum(axis=1)
-    units = toy.sites["line_units"] / sums[toy.data.free[:, 0]]
-    centre = np.asarray(flat.flatten({**toy.sites, "line_units": units}, toy.data))
+    sums = np.asarray(component_weights(toy.data, toy.latents)).sum(axis=1)
+    units = toy.latents["line_units"] / sums[toy.data.free[:, 0]]
+    centre = np.asarray(flat.flatten({**toy.latents, "line_units": units}, toy.data))
 
     def reference(z: FloatArray) -> float:
-        sites = {name: np.asarray(value) for name, value in flat.constrain(jnp.asarray(z), toy.data).items()}
-        weights = z[flat.blocks["line_units"]]
+        latents = {
+            name: np.asarray(value) for name, value in flat.constrain(jnp.asarray(z), toy.data).items()
+        }
+        weights = z[flat.places["line_units"]]
         jacobian = -np.logaddexp(0.0, -weights).sum()  # of y = softplus(z)
-        return reference_log_density(toy, sites) + jacobian
+        return reference_log_density(toy, latents) + jacobian
 
     value, gradient = value_and_gradient(jnp.asarray(centre), toy.data)
     assert float(value) == pytest.approx(-reference(centre), abs=ROUNDING)
@@ -279,23 +283,23 @@ def test_log_density_and_its_gradient(
 
 def test_grouped_pixels_are_the_same_pixels(toy: Toy) -> None:
     assert sum(len(group.counts) for group in toy.grouped) == -(-N_PIXELS // CHUNK_PIXELS)
-    n_atoms = len(toy.data.prior.atoms)
-    assert min(group.atoms.shape[1] for group in toy.grouped) < n_atoms  # something is dropped
+    n_points = len(toy.data.prior.support_points)
+    assert min(group.support_points.shape[1] for group in toy.grouped) < n_points  # something is dropped
     found = toy.log_likelihood(toy.grouped) + baseline_part(toy.grouped)
     whole = toy.log_likelihood(toy.data.groups) + baseline_part(toy.data.groups)
     lost = whole - found
-    # Atoms that hold less than a ten-thousandth of a pixel's posterior are dropped: what they hold together bounds
-    # the loss, and is far below half a nat.
+    # Support points that hold less than a ten-thousandth of a pixel's posterior are dropped: what they hold together
+    # bounds the loss, and is far below half a nat.
     assert DROPPED_SHARE == 1e-4
     assert -ROUNDING < lost < 0.5
 
 
-def test_grouping_with_every_atom_loses_nothing(toy: Toy) -> None:
-    endmembers = np.asarray(spectra(toy.data, toy.sites))
-    n_atoms = len(toy.data.prior.atoms)
-    share = np.full((N_PIXELS, n_atoms), 1 / n_atoms, np.float32)
-    atoms, parameters = toy.data.prior.atoms, thickness_parameters(toy.data, toy.sites)
-    rows = answered(atoms @ endmembers, atoms, toy.data.effect, *parameters)
+def test_grouping_with_every_support_point_loses_nothing(toy: Toy) -> None:
+    endmembers = np.asarray(spectra(toy.data, toy.latents))
+    n_points = len(toy.data.prior.support_points)
+    share = np.full((N_PIXELS, n_points), 1 / n_points, np.float32)
+    points, parameters = toy.data.prior.support_points, thickness_parameters(toy.data, toy.latents)
+    rows = answered(points @ endmembers, points, toy.data.effect, *parameters)
     groups = group_pixels(toy.columns, share, np.asarray(rows))
     found, whole = toy.log_likelihood(groups), toy.log_likelihood(toy.data.groups)
     expected = whole + baseline_part(toy.data.groups) - baseline_part(groups)
@@ -308,10 +312,10 @@ def test_padding_does_not_count(toy: Toy) -> None:
     for group in toy.grouped:
         counts = np.where(group.present[:, :, None] > 0, group.counts, 77.0).astype(np.float32)
         junk.append(group._replace(counts=counts))
-        # Padding that repeats atoms which the chunk already has would count them twice.
-        again = np.concatenate([group.atoms, group.atoms], axis=1)
+        # Padding that repeats support points which the chunk already has would count them twice.
+        again = np.concatenate([group.support_points, group.support_points], axis=1)
         absent = np.concatenate([group.log_present, np.full_like(group.log_present, ABSENT)], axis=1)
-        wider.append(group._replace(atoms=again, log_present=absent))
+        wider.append(group._replace(support_points=again, log_present=absent))
     before, with_junk, with_wider = (toy.log_likelihood(tuple(g)) for g in (toy.grouped, junk, wider))
     assert with_junk == before
     assert with_wider == pytest.approx(before, abs=1e-3)
@@ -334,33 +338,50 @@ def test_numbering_of_the_phases_is_free(
     }
     swapped = data._replace(
         basis=basis._replace(**fields),
-        prior=prior._replace(atoms=prior.atoms[:, ::-1]),
+        prior=prior._replace(support_points=prior.support_points[:, ::-1]),
         free=np.stack([1 - data.free[:, 0], data.free[:, 1]], axis=1),
         yields=data.yields[::-1],
         balance=SiteBalance(*(field[::-1] for field in data.balance)),
         effect=data.effect._replace(mass_per_count=data.effect.mass_per_count[::-1]),
     )
-    sites = {**toy.sites, "continuum_by_phase": toy.sites["continuum_by_phase"][::-1]}
-    first, _ = value_and_gradient(flat.flatten(toy.sites, data), data)
-    second, _ = value_and_gradient(flat.flatten(sites, swapped), swapped)
+    latents = {**toy.latents, "continuum_by_phase": toy.latents["continuum_by_phase"][::-1]}
+    first, _ = value_and_gradient(flat.flatten(toy.latents, data), data)
+    second, _ = value_and_gradient(flat.flatten(latents, swapped), swapped)
     assert float(second) == pytest.approx(float(first), abs=ROUNDING)
 
 
 def test_a_component_declared_absent_has_no_weight(toy: Toy) -> None:
-    weights = np.asarray(component_weights(toy.data, toy.sites))
+    weights = np.asarray(component_weights(toy.data, toy.latents))
     assert weights[1, 2] == 0.0
     assert (weights[toy.data.basis.allowed] > 0).all()
     # Weights go where `free` says, in units of `scale`.
     np.testing.assert_allclose(weights[1, 3], 0.02 * 15.0)
     free = toy.data.basis._replace(allowed=np.ones((2, 4), bool))
-    assert np.asarray(component_weights(toy.data._replace(basis=free), toy.sites))[1, 2] == 0.0
+    assert np.asarray(component_weights(toy.data._replace(basis=free), toy.latents))[1, 2] == 0.0
 
 
 def test_log_ratios_and_corrections_are_in_units_of_their_priors(toy: Toy) -> None:
-    np.testing.assert_allclose(np.asarray(log_ratios(toy.data, toy.sites)), [0, 0, 0, 0.2 * 0.7])
-    shared, by_phase = continuum_corrections(toy.sites)
-    np.testing.assert_allclose(shared, 0.5 * np.asarray(toy.sites["continuum_shared"]))
-    np.testing.assert_allclose(by_phase, 0.15 * np.asarray(toy.sites["continuum_by_phase"]))
+    np.testing.assert_allclose(np.asarray(log_ratios(toy.data, toy.latents)), [0, 0, 0, 0.2 * 0.7])
+    shared, by_phase = continuum_corrections(toy.data.widths, toy.latents)
+    np.testing.assert_allclose(shared, 0.5 * np.asarray(toy.latents["continuum_shared"]))
+    np.testing.assert_allclose(by_phase, 0.15 * np.asarray(toy.latents["continuum_by_phase"]))
+
+
+def test_a_compiled_program_follows_the_widths_of_its_data(toy: Toy) -> None:
+    # Widths are constants of a program: the one compiled for the defaults must not serve others.
+    program = Program(lambda data, latents: (spectra(data, latents), thickness_parameters(data, latents)[1]))
+    wide = Priors(continuum_shared_sd=1.0, continuum_phase_sd=0.45, stray_exponent_sd=0.5)
+    latents = {**toy.latents, "stray_exponent": jnp.asarray(0.3)}
+    scaled = {
+        **latents,
+        "continuum_shared": 2.0 * latents["continuum_shared"],
+        "continuum_by_phase": 3.0 * latents["continuum_by_phase"],
+    }
+    usual, usual_exponent = program(toy.data, latents)
+    found, exponent = program(toy.data._replace(widths=wide), latents)
+    np.testing.assert_allclose(found, program(toy.data, scaled)[0], rtol=1e-12)
+    assert np.abs(np.asarray(found) - np.asarray(usual)).max() > 1e-4
+    assert float(exponent) == pytest.approx(0.5 * float(usual_exponent))
 
 
 @pytest.mark.parametrize("ratio", [0.8, 1.35, 2.0])

@@ -13,7 +13,7 @@ from arviz_stats.base import array_stats
 
 import bayesunmix.models  # noqa: F401 - importing it switches JAX to 64 bits
 from bayesunmix.inference.map_estimate import whitening
-from bayesunmix.inference.nuts import CHUNK, NutsDraws, sample_nuts
+from bayesunmix.inference.nuts import CHUNK, NutsDraws, nuts_draws
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -41,14 +41,14 @@ def curvature_at_the_mode() -> FloatArray:
     return np.asarray(np.linalg.inv(believed))
 
 
-def sample(seed: int, **options: Any) -> NutsDraws:  # noqa: ANN401
+def draws_at(seed: int, **options: Any) -> NutsDraws:  # noqa: ANN401
     settings = {"chains": CHAINS, "draws": DRAWS, "warmup": 400, "seed": seed} | options
-    return sample_nuts(gaussian, DATA, MEAN, whitening(curvature_at_the_mode()), **settings)
+    return nuts_draws(gaussian, DATA, MEAN, whitening(curvature_at_the_mode()), **settings)
 
 
 @pytest.fixture(scope="module")
 def draws() -> NutsDraws:
-    return sample(1)
+    return draws_at(1)
 
 
 def test_means_and_widths_are_right(draws: NutsDraws) -> None:
@@ -70,7 +70,7 @@ def test_the_wide_direction_is_found(draws: NutsDraws) -> None:
 
 
 def test_a_right_curvature_needs_no_stretching() -> None:
-    found = sample_nuts(
+    found = nuts_draws(
         gaussian, DATA, MEAN, whitening(np.linalg.inv(COVARIANCE)), chains=2, draws=20, warmup=400, seed=3
     )
     assert found.stretched == 0
@@ -94,14 +94,14 @@ def test_statistics_belong_to_the_draws(draws: NutsDraws) -> None:
 
 
 def test_the_seed_decides(draws: NutsDraws) -> None:
-    again = sample(1, draws=30)
+    again = draws_at(1, draws=30)
     np.testing.assert_array_equal(again.z, draws.z[:, :30])
     assert not np.array_equal(draws.z[0], draws.z[1])
 
 
 def test_progress_counts_iterations(draws: NutsDraws) -> None:
     told: list[int] = []
-    other = sample(0, draws=CHUNK, progress=told.append)
+    other = draws_at(0, draws=CHUNK, progress=told.append)
     assert set(told) == {CHUNK}
     assert (
         CHAINS * CHUNK < sum(told) <= CHAINS * (400 + CHUNK)
@@ -115,7 +115,7 @@ def test_a_banana_is_followed() -> None:
 
     bend = 0.6
     hessian = np.asarray(jax.hessian(banana)(jnp.zeros(2), jnp.asarray(bend)))
-    found = sample_nuts(
+    found = nuts_draws(
         banana, jnp.asarray(bend), np.zeros(2), whitening(hessian), chains=2, draws=1000, warmup=400, seed=2
     )
     # z0 ~ N(0, 1); z1 has mean 0 and variance 0.5^2 + 2 bend^2, because var(z0^2) = 2.
@@ -133,5 +133,5 @@ def test_a_cliff_is_reported_as_divergence() -> None:
     def cliff(z: jax.Array, data: None) -> jax.Array:
         return 0.5 * jnp.sum(z**2) + jnp.where(z[0] > 0.5, 1e6 * (z[0] - 0.5), 0.0)
 
-    found = sample_nuts(cliff, None, np.zeros(2), np.eye(2), chains=1, draws=50, warmup=20, seed=0)
+    found = nuts_draws(cliff, None, np.zeros(2), np.eye(2), chains=1, draws=50, warmup=20, seed=0)
     assert found.diverging.any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fractions
+import operator
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,19 +116,19 @@ def test_what_is_no_folder_is_refused_by_save(result: Result, value: Any) -> Non
     ("method", "arguments", "field"),
     [
         ("summary", (["wt_pct"],), "unit"),
-        ("partition_table", ([],), "by"),
-        ("sites", ("ABO3",), "formulas"),
+        ("tables.partition", ([],), "by"),
+        ("tables.sites", ("ABO3",), "formulas"),
         ("partition", (np.array([]), "B"), "numerator"),
         ("partition", ("A", np.arange(3)), "denominator"),
         ("exchange", ("A", "B", np.arange(3)), "first"),
-        ("exchange_table", ("Fe", np.array([])), "second"),
+        ("tables.exchange", ("Fe", np.array([])), "second"),
     ],
 )
 def test_odd_arguments_of_a_results_methods(
     result: Result, method: str, arguments: tuple[object, ...], field: str
 ) -> None:
     with refused(field):
-        getattr(result, method)(*arguments)
+        operator.attrgetter(method)(result)(*arguments)
 
 
 @pytest.mark.parametrize(

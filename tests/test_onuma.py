@@ -139,7 +139,7 @@ def test_kinds_are_those_of_the_partition_table(made_result: Maker) -> None:
     sd[1, 4] = mean[1, 4] / 2.5
     draws = truncnorm(-mean / sd, np.inf, mean, sd).rvs((2, 2000, *mean.shape), random_state=rng)
     result = made_result(draws, PHASES, ("Mg", "Si", "Ca", "Nd", "Hf"))
-    table = result.partition_table()
+    table = result.tables.partition()
     given = table[(table.numerator == "CaPv") & (table.denominator == "Brg")].set_index("element")
     assert result.summary().set_index(["phase", "element"]).loc[("CaPv", "Hf"), "detected"] == "true"
     with pytest.warns(BayesUnmixWarning, match="left out"):

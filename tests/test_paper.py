@@ -16,9 +16,12 @@ from click.testing import CliRunner
 from bayesunmix.cli import main
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.errors import InputError
+from bayesunmix.core.severity import Distrust
 from bayesunmix.report.methods import methods_paragraph
 from bayesunmix.report.paper import PaperTable, field_order, paper_tables, save_tables, write_tables
+from bayesunmix.results.record import RunRecord
 from bayesunmix.results.result import Result
+from bayesunmix.results.verdict import judge
 from bayesunmix.xray.atomic import atomic_weight
 
 PHASES, ELEMENTS = ["Brg", "Fp", "CaPv"], ["Mg", "Al", "Si", "Ca", "Fe", "Nd"]
@@ -70,7 +73,7 @@ def made(**config: Any) -> Result:  # noqa: ANN401 - tables of a configuration
         "config": {"inference": {"level": 0.95}, "phases": phases, "sample": sample, **config},
         "problems": [],
     }
-    return Result(xr.DataTree.from_dict({"posterior": posterior, "maps": maps}), run)
+    return Result(xr.DataTree.from_dict({"posterior": posterior, "maps": maps}), RunRecord.of(run))
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +122,9 @@ def test_partition_by_weight(result: Result) -> None:
     mass = (x * (masses + oxygen * atomic_weight("O"))).sum("element")
     expected = float(mass.sel(phase="Brg") / mass.sel(phase="CaPv"))
     assert float(factor.sel(element="Si")[0, 0]) == pytest.approx(expected, rel=1e-10)
-    table = result.partition_table("weight")
+    table = result.tables.partition("weight")
     assert set(table["by"]) == {"weight"}
-    assert table["kind"].tolist() == result.partition_table()["kind"].tolist()
+    assert table["kind"].tolist() == result.tables.partition()["kind"].tolist()
     metal = made(sample={"oxygen": "none"}).partition("CaPv", "Brg", by="weight")
     assert abs(float(metal.sel(element="Si").mean() / weight.sel(element="Si").mean()) - 1) > 1e-3
 
@@ -132,7 +135,7 @@ def test_an_exchange_of_the_default_elements_says_that_they_are(
     amounts = np.random.default_rng(1).uniform(0.2, 0.3, (2, 20, 2, 2))
     alloy = made_result(amounts, ("a", "b"), ("Ni", "Cr"))
     said = r'`first` must be one of .* Ni, Cr, but is "Fe", the default\. Name the two .* by `first` and `second`'
-    for ask in (lambda: alloy.exchange("a", "b"), alloy.exchange_table):
+    for ask in (lambda: alloy.exchange("a", "b"), alloy.tables.exchange):
         with pytest.raises(InputError, match=said):
             ask()
     with pytest.raises(InputError, match=r'`second` .* but is "Mg", the default'):
@@ -147,22 +150,24 @@ def test_exchange(result: Result) -> None:
     fe, mg = (x.sel(element=element) for element in ("Fe", "Mg"))
     np.testing.assert_allclose(found, (fe / mg).sel(phase="Fp") / (fe / mg).sel(phase="Brg"), rtol=1e-12)
     assert "K_D(Fe-Mg, Fp/Brg)" == found.name
-    row = result.exchange_table().set_index(["numerator", "denominator"]).loc[("Fp", "Brg")]
+    row = result.tables.exchange().set_index(["numerator", "denominator"]).loc[("Fp", "Brg")]
     assert row["lower"] < float(found.median()) < row["upper"]
-    assert result.exchange_table("Nd", "Ca")["exchange"].iloc[0] == "Nd-Ca"
+    assert result.tables.exchange("Nd", "Ca")["exchange"].iloc[0] == "Nd-Ca"
 
 
 def test_mass_balance_of_a_result(result: Result) -> None:
-    table = result.mass_balance().set_index("element")
+    table = result.tables.mass_balance().set_index("element")
     assert table.loc["Nd", "given"] == 0.3
     assert table["lower"].notna().all()
-    silica = result.mass_balance({"SiO2": 45.0}).set_index("element").loc["Si"]
+    silica = result.tables.mass_balance({"SiO2": 45.0}).set_index("element").loc["Si"]
     assert silica["given"] == pytest.approx(45.0 * 0.46743, rel=1e-3)
-    budget = result.element_budget()
+    budget = result.tables.element_budget()
     np.testing.assert_allclose(budget.groupby("element")["mean"].sum(), 1.0)
-    without = Result(result.tree.copy(), made().run)
+    without = Result(result.tree.copy(), made().record)
     without.tree["posterior"] = result.tree["posterior"].to_dataset().drop_vars("phase_share")
-    assert without.mass_balance({"Nd": 0.3}).set_index("element").loc["Nd", "median"] > 0.0  # from the maps
+    assert (
+        without.tables.mass_balance({"Nd": 0.3}).set_index("element").loc["Nd", "median"] > 0.0
+    )  # from the maps
 
 
 @pytest.mark.parametrize(
@@ -192,19 +197,25 @@ def test_mass_balance_of_a_result(result: Result) -> None:
             lambda r: r.exchange("Brg", "Fp", "Fe", "Mn"),
             r"`second` must be one of the elements Mg, .* but is \"Mn\"",
         ),
-        (lambda r: r.exchange_table("Fe", "Fe"), r"`second` must differ from `first`, but is \"Fe\", too"),
-        (lambda r: r.sites({"Ol": "A2BO4"}), r"`formulas` must name phases of the result: .* holds \"Ol\""),
+        (lambda r: r.tables.exchange("Fe", "Fe"), r"`second` must differ from `first`, but is \"Fe\", too"),
         (
-            lambda r: made().mass_balance(),
+            lambda r: r.tables.sites({"Ol": "A2BO4"}),
+            r"`formulas` must name phases of the result: .* holds \"Ol\"",
+        ),
+        (
+            lambda r: made().tables.mass_balance(),
             r"`bulk` must be given here or as `sample.bulk_wt_pct`, but is not",
         ),
-        (lambda r: r.mass_balance({"Sm": 0.3}), r"`bulk.Sm` must name one of Mg, .* but is not declared"),
+        (
+            lambda r: r.tables.mass_balance({"Sm": 0.3}),
+            r"`bulk.Sm` must name one of Mg, .* but is not declared",
+        ),
         (
             lambda r: made(sample={"oxygen": "none"}).composition("apfu"),
             r"`unit` must be one of at_frac, wt_pct where `sample.oxygen` is \"none\", but is \"apfu\"",
         ),
         (
-            lambda r: made(sample={"oxygen": "none"}).sites(),
+            lambda r: made(sample={"oxygen": "none"}).tables.sites(),
             r"`sample.oxygen` must be one of at_frac, wt_pct where",
         ),
     ],
@@ -298,12 +309,12 @@ def test_methods_paragraph(result: Result) -> None:
     ):
         assert part in text
     assert "\n" not in text
-    nuts = Result(
-        result.tree,
-        {**result.run, "method": "nuts", "diagnostics": {"rhat_max": 1.004, "ess_bulk_min": 512.0}},
-    )
+    diagnostics = {"rhat_max": 1.004, "ess_bulk_min": 512.0}
+    sampled = {**result.record.to_dict(), "method": "nuts", "diagnostics": diagnostics}
+    nuts = Result(result.tree, RunRecord.of(sampled))
     assert "R-hat at most 1.004, effective sample size at least 512" in methods_paragraph(nuts)
-    doubted = Result(result.tree, {**result.run, "problems": ["The chains disagree."]})
+    said = [Distrust("The chains disagree.")]
+    doubted = Result(result.tree, result.record.with_judgement(judge(said), said))
     assert "own verdict on this result is “not to be trusted”: The chains disagree." in methods_paragraph(
         doubted
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bayesunmix.inspection.peak_sources import NAMED, Candidate, PeakSources, presence_prior
+from bayesunmix.inspection.peak_sources import NAMED, PeakSources, SourceCandidate, presence_prior
 from bayesunmix.inspection.peaks import Peak, SumSpectrum
 from bayesunmix.xray import Detector, LineTable, Response, bremsstrahlung
 
@@ -41,7 +41,7 @@ def at(drawn: SumSpectrum, energy_keV: float) -> Peak:
     return peak
 
 
-def probability(candidates: list[Candidate], name: str) -> float:
+def probability(candidates: list[SourceCandidate], name: str) -> float:
     return sum(one.probability for one in candidates if one.name == name)
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from bayesunmix.config.phase import unnamed
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.fit.phase_number import PhaseNumber, chosen_number, difference, infer_phase_number
+from bayesunmix.fit.phase_number import PhaseNumber, chosen_number, gain_over, infer_phase_number
 from bayesunmix.fit.preparation import prepare
 from bayesunmix.report.words import phase_number_words
+from bayesunmix.results.recording import phase_number
 from bayesunmix.simulation.simulate import simulate_map
 
 CONFIG: dict[str, Any] = {
@@ -37,7 +38,7 @@ def test_the_smallest_number_within_one_error_of_the_best_is_chosen() -> None:
     assert [row["k"] for row in curve] == [1, 2, 3, 4]
     assert max(row["score"] for row in curve) == 0.0
     assert curve[0]["score"] < -300.0
-    gain, error = difference(tiles[1], tiles[0])
+    gain, error = gain_over(tiles[1], tiles[0])
     assert gain == pytest.approx(tiles[1].sum())
     assert error == pytest.approx(6.0 * tiles[1].std(ddof=1))
 
@@ -55,7 +56,7 @@ def test_one_phase_is_found_where_one_is() -> None:
     assert len(said) == len(found.curve) == 2
     assert found.next_phase is not None
     assert sum(found.next_phase["composition"].values()) == pytest.approx(1.0)
-    words = phase_number_words(found.facts())
+    words = phase_number_words(phase_number(found))
     assert words[0].startswith("The number of phases was inferred: 1.")
     assert words[1].startswith("One phase more would hold")
 
@@ -72,6 +73,6 @@ def test_two_phases_are_found_where_two_are() -> None:
 
 
 def test_a_best_number_at_the_end_has_no_next_phase() -> None:
-    facts = PhaseNumber(1, [{"k": 1, "score": 0.0, "se": 0.0}], None).facts()
-    (sentence,) = phase_number_words(facts)
+    found = PhaseNumber(1, [{"k": 1, "score": 0.0, "se": 0.0}], None)
+    (sentence,) = phase_number_words(phase_number(found))
     assert "1 phase predicts them best" in sentence

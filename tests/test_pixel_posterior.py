@@ -9,9 +9,9 @@ from scipy.special import logsumexp
 from scipy.stats import multinomial
 
 from bayesunmix.inference import pixel_posterior as module
-from bayesunmix.inference.mixture import atom_weights
+from bayesunmix.inference.mixture import support_point_weights
 from bayesunmix.inference.pixel_posterior import FINER, N_BINS, PixelPosterior, pixel_posterior
-from bayesunmix.models.abundance import simplex_atoms
+from bayesunmix.models.abundance import simplex_support_points
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -63,21 +63,24 @@ def found(counts: npt.NDArray[np.uint16]) -> PixelPosterior:
     return run(counts)
 
 
-def test_posterior_is_that_of_the_atoms(counts: npt.NDArray[np.uint16], found: PixelPosterior) -> None:
-    atoms = simplex_atoms(SPECTRA, FINER * N_COUNTS)
-    joint = np.stack([multinomial.logpmf(counts, N_COUNTS, m / m.sum()) for m in atoms @ SPECTRA], axis=1)
+def test_posterior_is_that_of_the_support_points(
+    counts: npt.NDArray[np.uint16], found: PixelPosterior
+) -> None:
+    points = simplex_support_points(SPECTRA, FINER * N_COUNTS)
+    joint = np.stack([multinomial.logpmf(counts, N_COUNTS, m / m.sum()) for m in points @ SPECTRA], axis=1)
     relative = np.exp(joint - joint.max(axis=1, keepdims=True))
-    weights = atom_weights(relative.astype(np.float32), n_iterations=60)
+    weights = support_point_weights(relative.astype(np.float32), n_iterations=60)
     log_share = joint + np.log(weights)
     share = np.exp(log_share - logsumexp(log_share, axis=1, keepdims=True))
-    amount = in_atoms(atoms[:, 1])
+    amount = in_atoms(points[:, 1])
     mean = share @ amount
     sd = np.sqrt(share @ amount**2 - mean**2)
     np.testing.assert_allclose(found.mean[:, 1], mean, atol=2e-4)
     np.testing.assert_allclose(found.sd[:, 1], sd, atol=2e-3)
     np.testing.assert_allclose(found.pure_probability[:, 0], share[:, 0], atol=2e-4)
-    np.testing.assert_allclose(found.count_share[:, 1], share @ atoms[:, 1], atol=2e-4)
-    # Ends of the interval within a histogram bin of the quantiles over atoms, up to the atoms' own spacing.
+    np.testing.assert_allclose(found.count_share[:, 1], share @ points[:, 1], atol=2e-4)
+    # Ends of the interval within a histogram bin of the quantiles over support points, up to the support points' own
+    # spacing.
     order = np.argsort(amount)
     cumulative = np.cumsum(share[:, order], axis=1)
     for tail, ends in ((0.05, found.lower), (0.95, found.upper)):

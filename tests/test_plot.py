@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -20,10 +20,12 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from bayesunmix.checks.outcomes import UnmodelledRegions
+from bayesunmix.checks.regions import MapRegion
 from bayesunmix.plot import FIGURES, ResultPlots
 from bayesunmix.plot.fit import pearson_residuals
-from bayesunmix.plot.labels import main_lines, prominence, spread
-from bayesunmix.plot.misfit import misfit
+from bayesunmix.plot.labels import named_lines, prominence, spread
+from bayesunmix.plot.misfit import misfit_figure
 from bayesunmix.plot.partition import phase_pairs
 from bayesunmix.plot.segmentation import label_colours
 from bayesunmix.plot.style import (
@@ -35,6 +37,7 @@ from bayesunmix.plot.style import (
     nice_length,
     phase_colour,
 )
+from bayesunmix.results.record import RunRecord
 from bayesunmix.results.verdict import Verdict, judge
 
 FloatArray = npt.NDArray[np.float64]
@@ -84,6 +87,19 @@ LINES: list[tuple[str, str, float, float]] = [
 
 
 @dataclass
+class Tables:
+    """Tables that figures and report ask of a result."""
+
+    made: dict[str, pd.DataFrame]
+
+    def composition(self) -> pd.DataFrame:
+        return self.made["composition"]
+
+    def partition(self) -> pd.DataFrame:
+        return self.made["partition"]
+
+
+@dataclass
 class StandIn:
     """What figures and report use of a result."""
 
@@ -91,9 +107,9 @@ class StandIn:
     phases: list[str]
     elements: list[str]
     level: float
-    run: dict[str, Any]
+    record: RunRecord
     said: tuple[str, ...]
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    tables: Tables
 
     @property
     def verdict(self) -> Verdict:
@@ -101,20 +117,17 @@ class StandIn:
 
     @property
     def supports(self) -> list[str]:
-        return [name for name in self.phases if name in self.run.get("supports", [])]
+        return [name for name in self.phases if name in self.record.supports]
 
     @property
     def sample_phases(self) -> list[str]:
         return [name for name in self.phases if name not in self.supports]
 
     def summary(self) -> pd.DataFrame:
-        return self.tables["composition"]
-
-    def partition_table(self) -> pd.DataFrame:
-        return self.tables["partition"]
+        return self.tables.made["composition"]
 
     def diagnostics(self) -> pd.DataFrame:
-        return self.tables["diagnostics"]
+        return self.tables.made["diagnostics"]
 
 
 def synthetic_result(
@@ -164,7 +177,7 @@ def synthetic_result(
         "partition": _partition_table(posterior, composition, names),
         "diagnostics": _diagnostics(rng, names, method),
     }
-    return StandIn(tree, names, ELEMENTS, 0.95, _run(names, method), said, tables)
+    return StandIn(tree, names, ELEMENTS, 0.95, RunRecord.of(_run(names, method)), said, Tables(tables))
 
 
 def _posterior(rng: np.random.Generator, truth: dict[str, list[float | None]], draws: int) -> xr.Dataset:
@@ -488,11 +501,14 @@ def test_regions_of_misfit_are_marked_in_their_own_panel(result: StandIn) -> Non
 
 
 def test_numbers_of_neighbouring_regions_do_not_cover_each_other(result: StandIn) -> None:
-    (one,) = [r for r in result.run["fit"]["residual_regions"] if r["spectrum"] == "whole map"]
+    record = result.record.to_dict()
+    scan = record["fit"]["residuals"]
+    (one,) = [region for region in scan["regions"] if region["spectrum"] == "whole map"]
     # As close as regions get: one width of the detector apart.
-    shifted = [one | {"energy_keV": 2.0 + 0.1 * i, "low_keV": 1.95, "high_keV": 2.05} for i in range(3)]
-    run = result.run | {"fit": result.run["fit"] | {"residual_regions": shifted}}
-    figure = FIGURES["fit"](dataclasses.replace(result, run=run))  # type: ignore[arg-type]
+    scan["regions"] = [
+        one | {"energy_keV": 2.0 + 0.1 * i, "low_keV": 1.95, "high_keV": 2.05} for i in range(3)
+    ]
+    figure = FIGURES["fit"](dataclasses.replace(result, record=RunRecord.of(record)))  # type: ignore[arg-type]
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[1].texts if text.get_text() in "123"]
     assert len(boxes) == 3
@@ -512,11 +528,19 @@ def test_the_scale_bar_keeps_clear_of_misfitting_places(result: StandIn, x: floa
     maps["misfit"] = (("y", "x"), np.full((height, width), 3.0))
     tree = result.tree.copy()
     tree["maps"] = xr.DataTree(maps)
-    run = result.run | {
-        "misfit": [{"y": 0.9 * height, "x": x * width, "pixels": 4, "sigma": 9.0}],
-        "misfit_search": {"threshold": 6.0},
-    }
-    axes = misfit(dataclasses.replace(result, tree=tree, run=run)).axes[0]  # type: ignore[arg-type]
+    region = MapRegion(
+        y=0.9 * height,
+        x=x * width,
+        pixels=4,
+        sigma=9.0,
+        kind="spectrum",
+        excess={},
+        lacking={},
+        counts_ratio=1.0,
+    )
+    found = UnmodelledRegions(threshold=6.0, regions=(region,))
+    record = result.record.model_copy(update={"unmodelled_regions": found})
+    axes = misfit_figure(dataclasses.replace(result, tree=tree, record=record)).axes[0]  # type: ignore[arg-type]
     (bar,) = axes.lines
     middle = float(np.mean(bar.get_xdata())) / axes.get_xlim()[1]
     assert bool(middle > 0.5) is right
@@ -535,14 +559,14 @@ def test_every_line_that_stands_out_is_named_and_no_other(result: StandIn) -> No
 def test_an_element_that_was_not_detected_is_not_named(result: StandIn) -> None:
     table = result.summary().copy()
     table.loc[(table["phase"] == "Fp") & (table["element"] == "Fe"), "detected"] = "false"
-    other = dataclasses.replace(result, tables=result.tables | {"composition": table})
+    other = dataclasses.replace(result, tables=Tables(result.tables.made | {"composition": table}))
     axes = FIGURES["spectra"](other).axes  # type: ignore[arg-type]
     named = [{text.get_text().strip() for text in panel.texts} for panel in axes]
     assert ["Fe Kα" in names for names in named] == [True, False, True]
 
 
 def test_main_lines_are_the_strongest_of_each_family_in_range(result: StandIn) -> None:
-    names = main_lines(result.tree["lines"].dataset, 1.0, 10.0)
+    names = named_lines(result.tree["lines"].dataset, 1.0, 10.0)
     assert [name.text for name in names[:3]] == ["Mg Kα", "Al Kα", "Lu Mα"]
     assert ("U Mα", 3.171) in [(name.text, name.energy_keV) for name in names]
     assert "U Lα" not in [name.text for name in names]
@@ -587,7 +611,7 @@ def test_composition_shows_points_bounds_and_nothing_for_what_is_declared_absent
 
 def test_points_without_intervals_are_drawn_alone(result: StandIn) -> None:
     table = result.summary().assign(lower=np.nan, upper=np.nan, upper_bound=np.nan)
-    point = dataclasses.replace(result, tables=result.tables | {"composition": table})
+    point = dataclasses.replace(result, tables=Tables(result.tables.made | {"composition": table}))
     axes = FIGURES["compositions"](point).axes[0]  # type: ignore[arg-type]
     assert {line.get_marker() for line in axes.lines} == {"o"}
     assert "not detected" in [text.get_text() for text in axes.texts]
@@ -597,7 +621,7 @@ def test_partition_draws_intervals_and_both_kinds_of_bounds(result: StandIn) -> 
     figure = FIGURES["partition"](result)  # type: ignore[arg-type]
     pairs = phase_pairs(result)  # type: ignore[arg-type]
     assert pairs == [("Fp", "Brg"), ("CaPv", "Brg"), ("CaPv", "Fp")]
-    table = result.partition_table().set_index(["numerator", "denominator"])
+    table = result.tables.partition().set_index(["numerator", "denominator"])
     for axes, pair in zip(figure.axes, pairs, strict=True):
         kinds = table.loc[[pair], "kind"].value_counts()
         markers = [line.get_marker() for line in axes.lines]
@@ -608,8 +632,9 @@ def test_partition_draws_intervals_and_both_kinds_of_bounds(result: StandIn) -> 
 
 
 def test_the_matrix_is_the_denominator_wherever_it_is_listed(result: StandIn) -> None:
-    run = {"config": {"phases": [{"name": "Fp"}, {"name": "CaPv"}, {"name": "Brg", "matrix": True}]}}
-    other = dataclasses.replace(result, phases=["Fp", "CaPv", "Brg"], run=run)
+    record = result.record.to_dict()
+    record["config"]["phases"] = [{"name": "Fp"}, {"name": "CaPv"}, {"name": "Brg", "matrix": True}]
+    other = dataclasses.replace(result, phases=["Fp", "CaPv", "Brg"], record=RunRecord.of(record))
     assert phase_pairs(other) == [("Fp", "Brg"), ("CaPv", "Brg"), ("CaPv", "Fp")]  # type: ignore[arg-type]
 
 

@@ -212,16 +212,16 @@ def test_extreme_thickness_stays_on_the_grid(forward: ForwardModel, yields: Floa
     assert np.isfinite(found).all()
 
 
-def cut_normal(position: float, sd: float, n: int, seed: int) -> FloatArray:
+def truncated_normal(position: float, sd: float, n: int, seed: int) -> FloatArray:
     return np.asarray(
         truncnorm(-position, np.inf, position * sd, sd).rvs(n, random_state=np.random.default_rng(seed))
     )
 
 
 @pytest.mark.parametrize("position", [-2.0, -0.5, 0.0, 1.0, 1.645, 3.0, 5.0, 30.0])
-def test_a_cut_normal_is_recovered(position: float) -> None:
+def test_a_truncated_normal_is_recovered(position: float) -> None:
     sd, n = 0.02, 40_000
-    found = detect(cut_normal(position, sd, n, 1)[:, None])
+    found = detect(truncated_normal(position, sd, n, 1)[:, None])
     # Far below zero the tail is nearly exponential and hardly tells position from width.
     loose = 0.25 if position < -1 else 0.06 if position < 0.5 else 0.03
     assert found.uncertainty[0] == pytest.approx(sd, rel=loose)

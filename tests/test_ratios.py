@@ -27,7 +27,7 @@ ELEMENTS = ["Fe", "Mg", "Nd"]
 SHAPE = (2, 2000)
 
 
-def cut_normal(position: float, sd: float, seed: int) -> FloatArray:
+def truncated_normal(position: float, sd: float, seed: int) -> FloatArray:
     """Posterior of an amount whose estimate lies `position` sd above zero."""
     rng = np.random.default_rng(seed)
     return np.asarray(truncnorm(-position, np.inf, position * sd, sd).rvs(SHAPE, random_state=rng))
@@ -40,7 +40,9 @@ def made(
     rng = np.random.default_rng(3)
     values = np.stack(
         [
-            np.stack([cut_normal(position, 0.01, 10 * k + i) for i, position in enumerate(row)], axis=-1)
+            np.stack(
+                [truncated_normal(position, 0.01, 10 * k + i) for i, position in enumerate(row)], axis=-1
+            )
             for k, row in enumerate(positions)
         ],
         axis=2,

@@ -14,7 +14,7 @@ from bayesunmix.data import reader
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import load, save
-from bayesunmix.data.signals import Given
+from bayesunmix.data.signals import GivenFacts
 
 COUNTS = np.random.default_rng(3).poisson(0.4, (4, 5, 50))
 ENERGY = 1.0 + 0.01 * np.arange(50)
@@ -189,4 +189,4 @@ def test_what_is_given_reaches_the_reader(stored: Path) -> None:
     np.testing.assert_allclose(image.energy_keV, 2.0 + 0.02 * np.arange(50))
     assert image.acquisition.microscope == "SEM"
     assert image.acquisition.sources["beam_energy_keV"] == "configuration"
-    assert Given().onto(FACTS) == FACTS
+    assert GivenFacts().onto(FACTS) == FACTS

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 import bayesunmix as bu
-from bayesunmix.analysis.segmentation import METHODS
+from bayesunmix.analysis.segmentation import SEGMENTATION_METHODS
 from bayesunmix.data.plain_map import PlainMap
 
 FloatArray = npt.NDArray[np.float64]
@@ -138,4 +138,4 @@ def test_what_cannot_be_used_is_refused(
 def test_methods_are_documented_in_the_table() -> None:
     import bayesunmix.analysis.segmentation as module
 
-    assert all(f"``{method}``" in str(module.__doc__) for method in METHODS)
+    assert all(f"``{method}``" in str(module.__doc__) for method in SEGMENTATION_METHODS)

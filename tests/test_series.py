@@ -19,7 +19,7 @@ from bayesunmix.analysis.comparison import Comparison
 from bayesunmix.analysis.series import measured_ratios, shift_factor
 from bayesunmix.cli import main
 from bayesunmix.inference.hierarchical import ModelSampler
-from bayesunmix.models.ratio import MeasuredRatios, log_likelihood, pivots
+from bayesunmix.models.ratio import MeasuredRatios, pivots, ratio_log_likelihood
 from bayesunmix.models.series import residual_basis
 from bayesunmix.results.result import Result
 
@@ -50,7 +50,7 @@ def test_pivot_is_fiellers() -> None:
     variance = 0.3**2 - 2 * d * 0.4 * 0.3 * 0.2 + d**2 * 0.2**2
     found = pivots(np.array([[np.log(d)]]), measured)
     assert float(found[0, 0]) == pytest.approx((3.0 - d * 1.5) / np.sqrt(variance), rel=1e-12)
-    assert float(log_likelihood(np.array([[np.log(d)]]), measured)) == pytest.approx(
+    assert float(ratio_log_likelihood(np.array([[np.log(d)]]), measured)) == pytest.approx(
         -0.5 * float(found[0, 0]) ** 2
     )
     turned = pivots(np.array([[-np.log(d)]]), one(1.5, 3.0, 0.2, 0.3, 0.4))
@@ -76,7 +76,7 @@ def test_what_was_not_detected_bounds_from_one_side() -> None:
     numerator_lost, denominator_lost = one(0.2, 5.0, 1.0, 0.1), one(5.0, 0.2, 0.1, 1.0)
 
     def log_density(log_d: float, measured: MeasuredRatios) -> float:
-        return float(log_likelihood(np.array([[log_d]]), measured))
+        return float(ratio_log_likelihood(np.array([[log_d]]), measured))
 
     # Flat towards the side where nothing is known, and falling on the other.
     assert log_density(-20.0, numerator_lost) == pytest.approx(log_density(-40.0, numerator_lost), abs=1e-6)
@@ -85,7 +85,7 @@ def test_what_was_not_detected_bounds_from_one_side() -> None:
     assert log_density(-2.0, denominator_lost) < log_density(20.0, denominator_lost) - 10
 
 
-def test_draws_become_estimates_that_undo_the_cut() -> None:
+def test_draws_become_estimates_that_undo_the_truncation() -> None:
     rng = np.random.default_rng(1)
     estimate, sd = np.array([[1.0, 0.02], [2.0, 1.0]]), np.array([[0.1, 0.02], [0.1, 0.1]])
     draws = truncnorm(-estimate / sd, np.inf, estimate, sd).rvs((20_000, 2, 2), random_state=rng)
@@ -177,7 +177,7 @@ def test_a_printed_comparison_says_what_differs(comparison: Comparison) -> None:
     assert said[0] == "Comparison of 4 results: a, b, c, d"
     differ = [line.strip() for line in said if " over " in line and line.strip().startswith("D(")]
     assert any(line.startswith("D(CaPv/Brg) of Nd, a over d: ") for line in differ)
-    table = comparison.partition_ratios()
+    table = comparison.tables.partition_ratios()
     table = table[(table["kind"] == "interval") & (table["numerator"] == "CaPv")]
     apart = int(((table["ratio_lower"] > 1.0) | (table["ratio_upper"] < 1.0)).sum())
     assert f"  Ratios of partition coefficients whose 95 % interval excludes 1: {apart}" in said
@@ -255,7 +255,7 @@ def test_command_writes_the_trend(made_result: Maker, tmp_path: Path) -> None:
         folder.mkdir()
         result = made_result(x, PHASES, ELEMENTS, sd=SD, seed=seed)
         result.tree.to_netcdf(folder / "posterior.nc", engine="h5netcdf")
-        (folder / "run.json").write_text(json.dumps(result.run))
+        (folder / "run.json").write_text(json.dumps(result.record.to_dict()))
         folders.append(str(folder))
     out = tmp_path / "out"
     given = ["--covariate", "pressure_GPa=40,55,71,90", "--out", str(out)]

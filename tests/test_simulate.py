@@ -13,11 +13,12 @@ import pytest
 
 import bayesunmix as bu
 from bayesunmix.chemistry.stoichiometry import site_weights
-from bayesunmix.config.run_config import RunConfig, SimulateConfig
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.config.simulation import SimulateConfig
 from bayesunmix.core.errors import InputError
 from bayesunmix.simulation.phantom import grain_layout, phantom_config
 from bayesunmix.simulation.simulate import SimulatedMap, Source, Truth, load_truth, simulate_map
-from bayesunmix.xray import LineTable, calibrate
+from bayesunmix.xray import LineTable, fit_axis
 
 PLAIN: dict[str, Any] = {
     "sample": {"elements": ["Mg", "Si", "Fe"], "stray": ["Cu"], "thickness_nm": [100, 30]},
@@ -89,7 +90,7 @@ def test_counts_follow_the_stated_truth() -> None:
 def test_the_map_gives_back_response_continuum_and_stray(phantom: SimulatedMap) -> None:
     config, image = phantom_config(), phantom.image
     table = LineTable.built_in(200.0, [*config.sample.elements, *config.sample.stray])
-    fit = calibrate(
+    fit = fit_axis(
         image.sum_spectrum(), image.channel_edges_keV, table, config.sample.elements, config.sample.stray
     )
     for name, error in fit.standard_errors.items():

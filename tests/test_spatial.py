@@ -10,7 +10,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from bayesunmix.inference import spatial
-from bayesunmix.inference.mixture import atom_weights, relative_likelihood, responsibilities
+from bayesunmix.inference.mixture import relative_likelihood, responsibilities, support_point_weights
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
 from bayesunmix.inference.spatial import neighbour_weights, window_shares
 
@@ -38,8 +38,8 @@ def run(counts: npt.NDArray[np.uint16], neighbours: npt.NDArray[np.bool_] | None
 
 def test_window_is_the_product_of_the_neighbours_likelihoods() -> None:
     rng = np.random.default_rng(0)
-    rows, columns, atoms, radius, trust = 5, 4, 3, 0.9, 0.4
-    joint = rng.normal(size=(rows * columns, atoms)).astype(np.float32)
+    rows, columns, points, radius, trust = 5, 4, 3, 0.9, 0.4
+    joint = rng.normal(size=(rows * columns, points)).astype(np.float32)
     pi = np.array([0.5, 0.3, 0.2])
     pooled = spatial._pooled(joint, np.ones((rows, columns), bool), radius)
     found = spatial._window(pooled, pi.astype(np.float32), trust)
@@ -66,12 +66,12 @@ def test_shares_are_those_that_predict_best() -> None:
 def test_neighbours_that_say_nothing_are_not_heard() -> None:
     share = np.random.default_rng(2).permutation(smooth_share(0))
     counts = draw(share, 60, 3)
-    atoms = np.stack([1 - np.linspace(0, 1, 21), np.linspace(0, 1, 21)], axis=1)
-    likelihood = relative_likelihood(counts.astype(np.float32), np.log(atoms @ SPECTRA))
-    weights = atom_weights(likelihood)
+    points = np.stack([1 - np.linspace(0, 1, 21), np.linspace(0, 1, 21)], axis=1)
+    likelihood = relative_likelihood(counts.astype(np.float32), np.log(points @ SPECTRA))
+    weights = support_point_weights(likelihood)
     coupled, shares = neighbour_weights(np.log(np.maximum(likelihood, 1e-30)), weights, EVERYWHERE)
     assert shares[0] > 0.8
-    alone, together = (responsibilities(likelihood, w) @ atoms[:, 1] for w in (weights, coupled))
+    alone, together = (responsibilities(likelihood, w) @ points[:, 1] for w in (weights, coupled))
     errors = [np.sqrt(((estimate - share) ** 2).mean()) for estimate in (alone, together)]
     assert errors[1] < 1.02 * errors[0]
 

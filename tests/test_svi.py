@@ -13,13 +13,18 @@ import pytest
 from scipy.stats import truncnorm
 
 import bayesunmix.models  # noqa: F401 - importing it switches JAX to 64 bits
-from bayesunmix.config.settings import GUIDES
+from bayesunmix.config.names import GUIDES
 from bayesunmix.inference import svi
-from bayesunmix.inference.cut_normal import Coordinates, coordinates, to_z
-from bayesunmix.inference.guides import NAMES, guide
-from bayesunmix.inference.laplace import CutGaussian, cut_gaussian, laplace_draws, laplace_log_density
+from bayesunmix.inference.guides import GUIDE_NAMES, guide
+from bayesunmix.inference.laplace import (
+    TruncatedGaussian,
+    laplace_draws,
+    laplace_log_density,
+    truncated_gaussian,
+)
 from bayesunmix.inference.minibatch import batch_sizes, draw_batch, is_whole
 from bayesunmix.inference.svi import FittedGuide, Potential, Variational
+from bayesunmix.inference.truncated_normal import Coordinates, coordinates, to_z
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -44,7 +49,7 @@ NO_PIXELS = Data(())
 
 
 def plain() -> Coordinates:
-    return coordinates(CutGaussian(np.zeros(DIM), np.eye(DIM)), slice(0, 0))
+    return coordinates(TruncatedGaussian(np.zeros(DIM), np.eye(DIM)), slice(0, 0))
 
 
 def fitted(potential: Potential, name: str, data: Data = NO_PIXELS) -> tuple[Variational, FittedGuide]:
@@ -53,10 +58,10 @@ def fitted(potential: Potential, name: str, data: Data = NO_PIXELS) -> tuple[Var
 
 
 def test_the_configuration_knows_every_guide() -> None:
-    assert GUIDES == NAMES
+    assert GUIDES == GUIDE_NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", GUIDE_NAMES)
 def test_transport_and_inverse_agree(name: str) -> None:
     own = guide(name)
     n = jax.random.normal(jax.random.PRNGKey(1), (DIM,))
@@ -131,9 +136,9 @@ def test_the_flow_bends_where_gaussians_cannot() -> None:
 
 
 @pytest.mark.parametrize("lowest", [-3.0, 0.0, 0.7, 5.0, 40.0])
-def test_coordinates_make_a_cut_normal_normal(lowest: float) -> None:
+def test_coordinates_make_a_truncated_normal_normal(lowest: float) -> None:
     sd = 0.6
-    at = coordinates(CutGaussian(np.array([lowest * sd]), np.array([[sd**2]])), slice(0, 1))
+    at = coordinates(TruncatedGaussian(np.array([lowest * sd]), np.array([[sd**2]])), slice(0, 1))
     e = jnp.linspace(-5.0, 5.0, 41)
     z, log_jacobian = jax.vmap(lambda one: to_z(at, one[None]))(e)
     y = np.logaddexp(0.0, np.asarray(z)[:, 0])
@@ -143,20 +148,20 @@ def test_coordinates_make_a_cut_normal_normal(lowest: float) -> None:
     np.testing.assert_allclose(np.diff(np.log(slope) - log_jacobian), 0.0, atol=1e-6)
 
 
-def test_coordinates_start_at_a_gaussian_cut_in_several_directions() -> None:
-    """Two normals that the bound cuts and that move each other, a positive one far from it, and a free one."""
+def test_coordinates_start_at_a_gaussian_truncated_in_several_directions() -> None:
+    """Two normals that the bound truncates and that move each other, a positive one far from it, and a free one."""
     mean = np.array([-0.8, 0.3, 12.0, 2.0])
     root = np.array(
         [[1.0, 0.0, 0.0, 0.0], [-0.6, 0.6, 0.0, 0.0], [0.5, -0.5, 1.0, 0.0], [-0.7, 0.2, 0.4, 0.8]]
     )
-    at = coordinates(CutGaussian(mean, root @ root.T), slice(0, 3))
+    at = coordinates(TruncatedGaussian(mean, root @ root.T), slice(0, 3))
     rng = np.random.default_rng(0)
     tried = mean + rng.normal(size=(400_000, 4)) @ root.T
     exact = tried[(tried[:, :3] > 0.0).all(axis=1)]
     z = jax.vmap(lambda e: to_z(at, e)[0])(jnp.asarray(rng.normal(size=(40_000, 4))))
     found = np.array(z)
     found[:, :3] = np.logaddexp(0.0, found[:, :3])
-    # The first one's own normal, cut alone, is another.
+    # The first one's own normal, truncated alone, is another.
     assert truncnorm(0.8, np.inf, -0.8, 1.0).mean() > 1.4 * exact[:, 0].mean()
     np.testing.assert_allclose(found.mean(axis=0), exact.mean(axis=0), atol=0.04)
     np.testing.assert_allclose(found.std(axis=0), exact.std(axis=0), rtol=0.06)
@@ -167,31 +172,33 @@ def test_coordinates_start_at_a_gaussian_cut_in_several_directions() -> None:
     np.testing.assert_allclose(off, off[0], atol=1e-6)
 
 
-def cut(z: jax.Array, data: object) -> jax.Array:
-    """Cut correlated normals at -0.4 and 1.2 at zero: y = softplus(z) with a flat prior."""
+def truncated(z: jax.Array, data: object) -> jax.Array:
+    """Correlated normals at -0.4 and 1.2, truncated at zero: y = softplus(z) with a flat prior."""
     precision = jnp.linalg.inv(jnp.asarray([[1.0, -0.5], [-0.5, 1.0]]))
     off = jax.nn.softplus(z) - jnp.asarray([-0.4, 1.2])
     return 0.5 * off @ precision @ off - jax.nn.log_sigmoid(z).sum()
 
 
 def test_laplace_density_is_that_of_its_draws() -> None:
-    gradient, curvature = jax.jit(jax.grad(cut)), jax.jit(jax.hessian(cut))
+    gradient, curvature = jax.jit(jax.grad(truncated)), jax.jit(jax.hessian(truncated))
     mode = np.zeros(2)
     for _ in range(200):
         mode -= 0.3 * np.linalg.solve(curvature(mode, None) + 0.5 * np.eye(2), gradient(mode, None))
     hessian = np.asarray(curvature(mode, None))
-    target = cut_gaussian(mode, hessian, slice(0, 2))
+    target = truncated_gaussian(mode, hessian, slice(0, 2))
     np.testing.assert_allclose(target.mean, [-0.4, 1.2], atol=1e-6)
     draws = laplace_draws(mode, hessian, slice(0, 2), chains=1, draws=300, seed=1)[0]
     log_q = laplace_log_density(target, draws, slice(0, 2))
-    exact = -np.asarray(jax.vmap(lambda one: cut(one, None))(jnp.asarray(draws)))
+    exact = -np.asarray(jax.vmap(lambda one: truncated(one, None))(jnp.asarray(draws)))
     np.testing.assert_allclose(log_q - exact, (log_q - exact)[0], atol=1e-6)
 
 
 @pytest.mark.calibration
 def test_a_guide_follows_a_quantity_into_zero() -> None:
-    at = coordinates(CutGaussian(np.array([-0.4, 1.2]), np.array([[1.0, -0.5], [-0.5, 1.0]])), slice(0, 2))
-    variational = Variational(cut, guide("full_rank"), at, Data(()))
+    at = coordinates(
+        TruncatedGaussian(np.array([-0.4, 1.2]), np.array([[1.0, -0.5], [-0.5, 1.0]])), slice(0, 2)
+    )
+    variational = Variational(truncated, guide("full_rank"), at, Data(()))
     found = variational.fit(0)
     z, noise = variational.draws(found.parameters, 4000, 1)
     tried = np.random.default_rng(0).multivariate_normal([-0.4, 1.2], [[1.0, -0.5], [-0.5, 1.0]], 100_000)
@@ -241,7 +248,7 @@ def test_mini_batch_gradients_are_unbiased() -> None:
     own, at = guide("full_rank"), plain()
     parameters = {**own.initial(DIM, jax.random.PRNGKey(0)), "mean": jnp.asarray([0.5, -0.4, 0.2, 0.8])}
     value, slope = jax.value_and_grad(logistic)(jnp.zeros(DIM), data)
-    target = svi._Target(at, data, value, slope)
+    target = svi._TangentTarget(at, data, value, slope)
 
     def gradient(key: jax.Array, sizes: tuple[int, ...], whole: bool) -> FloatArray:
         # The draws of the guide are the same in all: only the pixels differ.

@@ -6,12 +6,12 @@ import pytest
 from bayesunmix.core.errors import InputError
 from bayesunmix.xray.absorption import (
     absorption_depth,
+    as_oxides,
     mass_absorption_coefficient,
     mixture_absorption_coefficient,
     oxygen_per_cation,
     thin_film_factor,
     weight_fractions,
-    with_oxygen,
 )
 from bayesunmix.xray.absorption_errors import coefficient_doubt
 from bayesunmix.xray.atomic import atomic_symbol
@@ -76,7 +76,7 @@ def test_mixture_is_the_weighted_mean() -> None:
 
 
 def test_bridgmanite_gets_its_oxygen() -> None:
-    atoms = with_oxygen({"Mg": 1.0, "Si": 1.0, "O": 99.0})
+    atoms = as_oxides({"Mg": 1.0, "Si": 1.0, "O": 99.0})
     assert atoms["O"] == pytest.approx(3.0)
     assert weight_fractions(atoms)["O"] == pytest.approx(3 * 15.999 / 100.387, rel=1e-3)
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from bayesunmix.core.errors import InputError
 from bayesunmix.xray.absorption import absorption_depth, mixture_absorption_coefficient, thin_film_factor
-from bayesunmix.xray.calibration import Calibration, calibrate
+from bayesunmix.xray.axis_fit import AxisFit, fit_axis
 from bayesunmix.xray.continuum import (
     ThickPart,
     bremsstrahlung,
@@ -23,11 +23,13 @@ from bayesunmix.xray.continuum import (
 )
 from bayesunmix.xray.detector import Detector, channel_edges
 from bayesunmix.xray.lines import Line, LineTable, line_group
+from bayesunmix.xray.priors import DEFAULT_XRAY_PRIORS as PRIORS
 from bayesunmix.xray.refinement import Refinement, refine
 from bayesunmix.xray.response import Response
 from bayesunmix.xray.sources import MOST_HATS as HATS
-from bayesunmix.xray.sources import RATIO_SD, STRAY_RATIO_SD, VALENCE_K_SD
-from bayesunmix.xray.spectrometer import NAMES, PRIOR_MEAN, PRIOR_SD, SOFT_PARTNERS_KEV
+from bayesunmix.xray.spectrometer import N_BEND, N_SOFT, PRIOR_MEAN, RESPONSE_NAMES, SOFT_PARTNERS_KEV
+
+PRIOR_SD = PRIORS.spectrometer_sd(N_BEND, N_SOFT)
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -161,9 +163,9 @@ def fit(
     elements: tuple[str, ...] = ELEMENTS,
     stray: tuple[str, ...] = STRAY,
     find_undeclared: bool = True,
-) -> tuple[Refinement, Calibration]:
-    """Calibrate and refine."""
-    rough = calibrate(counts, edges, table, elements, stray, beam_energy_keV=BEAM, detector=DETECTOR)
+) -> tuple[Refinement, AxisFit]:
+    """Fit the axis and refine."""
+    rough = fit_axis(counts, edges, table, elements, stray, beam_energy_keV=BEAM, detector=DETECTOR)
     refined = refine(
         counts,
         edges,
@@ -184,7 +186,7 @@ def values(response: Response) -> dict[str, float]:
     numbers = [response.gain, response.offset_keV, response.noise_eV, response.fano, *response.bend_eV]
     numbers += [response.collection_depth_um, response.surface_collection, response.escape]
     numbers += [share for _, share in response.pile_up[: len(SOFT)]]
-    return dict(zip(NAMES[: len(numbers)], numbers, strict=True))
+    return dict(zip(RESPONSE_NAMES[: len(numbers)], numbers, strict=True))
 
 
 def errors(plan: Spectrum, extra: str | None = None) -> tuple[dict[tuple[str, str, str], float], FloatArray]:
@@ -237,7 +239,7 @@ def _prior_rows(names: Mapping[tuple[str, str, str], float], number: int) -> Flo
                 row = np.zeros(number)
                 row[place[group]], row[place[main]] = 1.0 / names[group], -1.0 / names[main]
                 rows.append(row / ratio_sd(element, family))
-    for name, sd in zip(NAMES[:4], PRIOR_SD[:4], strict=True):
+    for name, sd in zip(RESPONSE_NAMES[:4], PRIOR_SD[:4], strict=True):
         row = np.zeros(number)
         row[place["response", "", name]] = 1.0 / sd
         rows.append(row)
@@ -247,8 +249,12 @@ def _prior_rows(names: Mapping[tuple[str, str, str], float], number: int) -> Flo
 def ratio_sd(element: str, family: str) -> float:
     """Return the prior standard deviation of a log ratio: light K-beta and stray lines are the least known."""
     if element in STRAY:
-        return STRAY_RATIO_SD
-    return VALENCE_K_SD if family == "K" and element in ("Mg", "Al", "Si") else RATIO_SD[family]
+        return PRIORS.line_ratio_stray_sd
+    return (
+        PRIORS.line_ratio_valence_k_sd
+        if family == "K" and element in ("Mg", "Al", "Si")
+        else PRIORS.line_ratio_sd(family)
+    )
 
 
 def sigma_of(plan: Spectrum, element: str) -> float:
@@ -306,7 +312,10 @@ def test_errors_of_the_spectrometer_are_not_too_small(replicates: list[Refinemen
 
 def test_errors_of_the_spectrometer_are_not_too_large(replicates: list[Refinement]) -> None:
     """Two million counts say more than the priors do; where a parameter is a few hundred counts, they say a little."""
-    ratio = {name: replicates[0].standard_errors[name] / sd for name, sd in zip(NAMES, PRIOR_SD, strict=True)}
+    ratio = {
+        name: replicates[0].standard_errors[name] / sd
+        for name, sd in zip(RESPONSE_NAMES, PRIOR_SD, strict=True)
+    }
     assert max(ratio[name] for name in ("gain", "offset_keV", "noise_eV", "fano")) < 0.15
     assert max(ratio[name] for name in ("collection_depth_um", "pile_up_0.525_keV", "pile_up")) < 0.15
     assert ratio["escape"] < 0.5
@@ -360,7 +369,7 @@ def test_model_fits_within_counting_noise(replicates: list[Refinement]) -> None:
 
 
 def test_a_poorer_model_does_not_fit() -> None:
-    """The rough calibration knows no tail, escape, pile-up or ratios, and misses the same spectrum by far."""
+    """The fit of the axis knows no tail, escape, pile-up or ratios, and misses the same spectrum by far."""
     _, rough = fit(Spectrum().draw(1), find_undeclared=False)
     assert stats.chi2.sf(rough.deviance, rough.degrees_of_freedom) < 1e-12
 
@@ -534,13 +543,13 @@ def test_few_counts_leave_the_priors_as_they_are() -> None:
         assert refined.found == {}
         assert 0.8 < refined.deviance_per_dof < 1.4  # few counts in a channel: not chi-square
         found = values(refined.response)
-        for place, name in enumerate(NAMES[4 : len(found)], start=4):
+        for place, name in enumerate(RESPONSE_NAMES[4 : len(found)], start=4):
             assert refined.standard_errors[name] > 0.5 * PRIOR_SD[place], name
             assert abs(found[name] - PRIOR_MEAN[place]) < 2.5 * PRIOR_SD[place], name
         deviating = [
             np.log(factor) for (_, family, _), factor in refined.line_ratios.items() if family != "K"
         ]
-        assert np.max(np.abs(deviating)) < 3.0 * STRAY_RATIO_SD
+        assert np.max(np.abs(deviating)) < 3.0 * PRIORS.line_ratio_stray_sd
         assert np.all(np.array(refined.continuum.factor) > 0.0)
 
 

@@ -24,12 +24,12 @@ from bayesunmix.fit.starts import Start, component_templates, rotated_starts
 from bayesunmix.forward.quantify import CalibrationDraws, compositions
 from bayesunmix.forward.spectra import Film, ForwardModel, forward_model
 from bayesunmix.inference.guided_nmf import guided_nmf
-from bayesunmix.inference.laplace import cut_gaussian
+from bayesunmix.inference.laplace import truncated_gaussian
 from bayesunmix.inference.map_estimate import descend
 from bayesunmix.inference.misfit import scores
-from bayesunmix.inference.mixture import atom_weights, relative_likelihood, responsibilities
+from bayesunmix.inference.mixture import relative_likelihood, responsibilities, support_point_weights
 from bayesunmix.inference.pixel_posterior import atom_shares, pixel_posterior
-from bayesunmix.models.abundance import abundance_prior, edge_positions, simplex_atoms
+from bayesunmix.models.abundance import abundance_prior, edge_positions, simplex_support_points
 from bayesunmix.models.endmember import composition, continuum_shape
 from bayesunmix.models.unmixing import SiteBalance, site_balance_log_density
 from bayesunmix.xray import Detector, LineTable
@@ -162,8 +162,8 @@ def test_edges_between_spectra_with_empty_channels(rows: FloatArray, shares: flo
 def test_edge_between_a_spectrum_and_itself() -> None:
     same = np.array([0.2, 0.8, 0.0])
     np.testing.assert_allclose(edge_positions(same, same, 100.0, 4), [0.0, 0.25, 0.5, 0.75, 1.0])
-    atoms = simplex_atoms(np.stack([same, same]) + 1e-9, 100.0)
-    assert finite(*abundance_prior(atoms, np.stack([same, same]) + 1e-9, 100.0, np.zeros(2, bool)))
+    points = simplex_support_points(np.stack([same, same]) + 1e-9, 100.0)
+    assert finite(*abundance_prior(points, np.stack([same, same]) + 1e-9, 100.0, np.zeros(2, bool)))
 
 
 @given(amounts(5, 3), amounts(3), arrays(np.bool_, 3))
@@ -203,13 +203,15 @@ def test_atoms_whose_weight_is_below_the_range_of_numbers() -> None:
     weights = np.array([1.0, 1e-60])
     share = responsibilities(likelihood, weights)
     np.testing.assert_allclose(share, [[1.0, 0.0], [0.0, 1.0]])
-    assert finite(atom_weights(likelihood, start=weights, n_iterations=3))
+    assert finite(support_point_weights(likelihood, start=weights, n_iterations=3))
 
 
 @given(amounts(4))
 def test_log_odds_of_weights_that_may_be_zero(weights: FloatArray) -> None:
     spectra = np.eye(2) * 0.8 + 0.1
-    prior = abundance_prior(simplex_atoms(spectra, 5.0, steps_per_edge=3), spectra, 5.0, np.zeros(2, bool))
+    prior = abundance_prior(
+        simplex_support_points(spectra, 5.0, steps_per_edge=3), spectra, 5.0, np.zeros(2, bool)
+    )
     assert finite(log_odds_at(prior, weights[: len(prior.mean)]))
 
 
@@ -222,7 +224,7 @@ def test_starts_with_empty_rows_and_phases_without_components(
     found = guided_nmf(pooled.astype(float), templates, allowed, seed=0, n_iterations=20)
     assert finite(found.weights, found.abundances, found.spectra, found.divergence)
     likelihood = relative_likelihood(pooled, np.log(found.spectra))
-    assert finite(likelihood, atom_weights(likelihood))
+    assert finite(likelihood, support_point_weights(likelihood))
 
 
 def test_rotated_starts_of_a_phase_without_weights(forward: ForwardModel) -> None:
@@ -238,7 +240,7 @@ def test_rotated_starts_of_a_phase_without_weights(forward: ForwardModel) -> Non
 
 def test_weights_that_ran_into_their_bound_leave_a_finite_approximation() -> None:
     z = np.array([-2000.0, -40.0, 3.0, 0.2])
-    target = cut_gaussian(z, np.diag([1.0, 1.0, 4.0, 2.0]), slice(0, 3))
+    target = truncated_gaussian(z, np.diag([1.0, 1.0, 4.0, 2.0]), slice(0, 3))
     assert finite(target.mean, target.covariance)
     assert (np.linalg.eigvalsh(target.covariance) > 0.0).all()
 

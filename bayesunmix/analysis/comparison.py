@@ -7,7 +7,6 @@ in the truth.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,7 +24,6 @@ from bayesunmix.analysis.common_draws import (
     UPPER,
     CommonDraws,
     Covariate,
-    ratio_kind,
 )
 from bayesunmix.analysis.matching import common_phases
 from bayesunmix.analysis.shared_calibration import (
@@ -34,11 +32,10 @@ from bayesunmix.analysis.shared_calibration import (
     factor_keys,
     nominal_draws,
     shuffled,
-    with_factors,
+    with_common_factors,
 )
-from bayesunmix.chemistry.ratios import NOTHING, RESOLVED, amounts, ordered_pairs
+from bayesunmix.chemistry.ratios import NOTHING, RESOLVED, amounts
 from bayesunmix.core.attached import Attached
-from bayesunmix.core.credible import interval
 from bayesunmix.core.errors import (
     InputError,
     check_fraction,
@@ -55,9 +52,6 @@ if TYPE_CHECKING:
     from bayesunmix.results.result import Result
 
 FloatArray = npt.NDArray[np.float64]
-
-# A quantity divided by zero draws is large, not nothing.
-_TINY = 1e-300
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -80,76 +74,10 @@ class Comparison(CommonDraws):
     matching: tuple[str, ...]
     series: Series | None = None
 
-    def compositions(self) -> pd.DataFrame:
-        """Composition of every result, the columns of ``composition.csv`` behind the result's name."""
-        return self._stacked([result.summary() for result in self.results])
-
-    def partitions(self) -> pd.DataFrame:
-        """Partition coefficients of every result, the columns of ``partition.csv`` behind the result's name."""
-        return self._stacked([result.partition_table() for result in self.results])
-
-    def _stacked(self, tables: list[pd.DataFrame]) -> pd.DataFrame:
-        named = []
-        for name, own, table in zip(self.names, self.own_phases, tables, strict=True):
-            called = dict(zip(own, self.phases, strict=True))
-            for column in ("phase", "numerator", "denominator"):
-                if column in table:
-                    table = table[table[column].isin(own)]
-                    table = table.assign(**{column: table[column].map(called)})
-            named.append(table.assign(result=name))
-        table = pd.concat(named, ignore_index=True)
-        first = ["result", *(column for column in table.columns if column != "result")]
-        return table[first].reset_index(drop=True)
-
-    @cached_property
-    def _differences(self) -> pd.DataFrame:
-        rows = []
-        for a, b in itertools.combinations(range(len(self.names)), 2):
-            for k, phase in enumerate(self.phases):
-                for i, element in enumerate(self.elements):
-                    pair = {
-                        "phase": phase,
-                        "element": element,
-                        "first": self.names[a],
-                        "second": self.names[b],
-                    }
-                    one, other = (self.draws.values[r, :, k, i] for r in (a, b))
-                    kinds = (str(self.kinds[a, k, i]), str(self.kinds[b, k, i]))
-                    difference = _difference_row(one - other, kinds, self.level)
-                    rows.append(pair | difference | ratio_row(one, other, kinds, self.level))
-        return pd.DataFrame(rows)
-
-    def composition_differences(self) -> pd.DataFrame:
-        """Every pair of results: first minus second in atom fraction, first over second, P(first > second).
-
-        ``kind`` is that of the ratio: an element that is not resolved from zero in one result gives a bound, in neither
-        (or declared absent) ``undetermined``.
-        """
-        return self._differences.copy()
-
-    @cached_property
-    def _ratios(self) -> pd.DataFrame:
-        rows = []
-        for numerator, denominator in ordered_pairs(self.phases):
-            draws = self.partition(numerator, denominator).values
-            kinds = self.partition_kinds(numerator, denominator)
-            for a, b in itertools.combinations(range(len(self.names)), 2):
-                for i, element in enumerate(self.elements):
-                    identity = {"element": element, "numerator": numerator, "denominator": denominator}
-                    pair = {"first": self.names[a], "second": self.names[b]}
-                    both = (str(kinds[a, i]), str(kinds[b, i]))
-                    rows.append(identity | pair | ratio_row(draws[a, :, i], draws[b, :, i], both, self.level))
-        columns = ["element", "numerator", "denominator", "first", "second", *_RATIO_COLUMNS]
-        return pd.DataFrame(rows, columns=columns)
-
-    def partition_ratios(self) -> pd.DataFrame:
-        """Every pair of results and ordered pair of phases: D of the first over D of the second, P(first > second)."""
-        return self._ratios.copy()
-
     def __repr__(self) -> str:
         from bayesunmix.core.rounding import interval_text
 
-        table = self._ratios
+        table: pd.DataFrame = self.tables.partition_ratios()
         order = {name: number for number, name in enumerate(self.phases)}
         once = table["numerator"].map(order) > table["denominator"].map(order)
         apart = (table["ratio_lower"] > 1.0) | (table["ratio_upper"] < 1.0)
@@ -190,8 +118,11 @@ class Comparison(CommonDraws):
         """Why not to trust the comparison: the findings of the verdict that say so."""
         return self.verdict.texts("distrust")
 
+    tables = Attached()
+    """Tables: compositions(), partitions(), composition_differences(), partition_ratios()."""
+
     plot = Attached()
-    """Compositions and partition coefficients side by side: `bayesunmix.plot.comparison.comparison`."""
+    """Compositions and partition coefficients side by side: `bayesunmix.plot.comparison.comparison_figure`."""
 
     save = Attached()
     """Write tables, figures and a page into a folder: `bayesunmix.report.comparison_files.save_comparison`."""
@@ -254,7 +185,7 @@ def compare(
     for result, place, nominal, there in zip(results, places, drawn, own_phases, strict=True):
         rows = [result.phases.index(phase) for phase in there]
         own.append(nominal[:, rows])
-        posterior, absent = result.tree["posterior"].to_dataset(), declared_absent(result)
+        posterior, absent = result.tree["posterior"].to_dataset(), result.absent
         counting = posterior["composition_counting"]
         states = detection_states(counting, absent)
         words = amounts(posterior["composition"], counting, absent, probability).words
@@ -266,7 +197,7 @@ def compare(
         keys.append([by_element[element] for element in elements])
     factors = common_factors(keys, DRAWS, seed)
     joined = [
-        with_factors(shuffled(nominal, DRAWS, np.random.default_rng([seed, 31, r])), factor)
+        with_common_factors(shuffled(nominal, DRAWS, np.random.default_rng([seed, 31, r])), factor)
         for r, (nominal, factor) in enumerate(zip(own, factors, strict=True))
     ]
     draws = xr.DataArray(
@@ -299,11 +230,6 @@ def compare(
     return replace(comparison, series=fit_series(comparison, scatter))
 
 
-def declared_absent(result: Result) -> dict[str, list[str]]:
-    """Elements declared absent, by phase."""
-    return {phase["name"]: list(phase.get("absent", [])) for phase in result.run["config"]["phases"]}
-
-
 def amount_kind(state: str) -> str:
     """Return what is known of an amount from its detection: an interval, an upper bound, or nothing."""
     return {DETECTED: INTERVAL, NOT_DETECTED: UPPER}.get(state, UNDETERMINED)
@@ -316,33 +242,6 @@ def resolved_kind(word: str) -> str:
 
 # Differences that a printed comparison lists.
 _PRINTED = 12
-_RATIO_COLUMNS = ["ratio", "ratio_lower", "ratio_upper", "level", "kind", "prob_first_above_second"]
-
-
-def ratio_row(first: FloatArray, second: FloatArray, kinds: tuple[str, str], level: float) -> dict[str, Any]:
-    """Median and interval of first / second, or the bound that is left, and P(first > second)."""
-    kind = ratio_kind(*kinds)
-    row = dict.fromkeys(_RATIO_COLUMNS[:3], np.nan) | {"level": level, "kind": kind}
-    if kind == UNDETERMINED:
-        return row | {"prob_first_above_second": np.nan}
-    ratio = np.exp(np.log(np.maximum(first, _TINY)) - np.log(np.maximum(second, _TINY)))
-    if kind == INTERVAL:
-        lower, upper = interval(ratio, level)
-        row |= {"ratio": float(np.median(ratio)), "ratio_lower": float(lower), "ratio_upper": float(upper)}
-    elif kind == UPPER:
-        row |= {"ratio_lower": 0.0, "ratio_upper": float(np.quantile(ratio, level))}
-    else:
-        row |= {"ratio_lower": float(np.quantile(ratio, 1.0 - level)), "ratio_upper": np.inf}
-    return row | {"prob_first_above_second": float((first > second).mean())}
-
-
-def _difference_row(values: FloatArray, kinds: tuple[str, str], level: float) -> dict[str, Any]:
-    """Median and interval of a difference of atom fractions, one of which at least was detected."""
-    names = ("difference", "difference_lower", "difference_upper")
-    if INTERVAL not in kinds or UNDETERMINED in kinds:
-        return dict.fromkeys(names, np.nan)
-    lower, upper = interval(values, level)
-    return dict(zip(names, (float(np.median(values)), float(lower), float(upper)), strict=True))
 
 
 def check_covariate(
@@ -439,7 +338,7 @@ def _checked_names(results: tuple[Result, ...], names: Sequence[str] | None) -> 
         raise InputError("results", "be at least two", f"there is {len(results) or 'none'}")
     numbers = [str(i + 1) for i in range(len(results))]
     if names is None:
-        found = [str(result.run.get("map", {}).get("name", "")) for result in results]
+        found = [result.record.map.name or "" for result in results]
         called = found if all(found) and len(set(found)) == len(found) else numbers
     elif _is_listed(names):
         called = [str(name) for name in names]

@@ -139,7 +139,7 @@ class Onuma:
         return "\n".join([*parts, *self.notes])
 
     plot = Attached()
-    """The diagram: `bayesunmix.plot.onuma.onuma`."""
+    """The diagram: `bayesunmix.plot.onuma.onuma_figure`."""
 
 
 def onuma(
@@ -323,7 +323,7 @@ def _table(
     charges: Mapping[str, int],
     coordination: int,
 ) -> pd.DataFrame:
-    ratios = result.partition_table()
+    ratios = result.tables.partition()
     pair = (ratios["numerator"] == numerator) & (ratios["denominator"] == denominator)
     ratios = ratios[pair].set_index("element")
     rows = []
@@ -405,8 +405,8 @@ def _fit(
         modulus_prior_GPa(valence, site_radius_A),
         temperature_K,
     )
-    drawn = _sampler().sample(data, seed + valence)
-    judged = np.stack([drawn.sites[name] for name in ("log_d0", "modulus_GPa", "site_radius")], axis=-1)
+    drawn = _sampler().draw(data, seed + valence)
+    judged = np.stack([drawn.draws[name] for name in ("log_d0", "modulus_GPa", "site_radius")], axis=-1)
     rhat = float(np.nanmax(health(judged)[0]))
     log_d0, modulus, site = judged.reshape(-1, 3).T
     return StrainFit(valence, tuple(elements), np.exp(log_d0), modulus, site, rhat, drawn.divergences)

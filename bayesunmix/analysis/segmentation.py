@@ -28,7 +28,7 @@ from bayesunmix.data.plain_map import BINS, PlainMap, ShareMaps, phase_names
 
 FloatArray = npt.NDArray[np.float64]
 
-METHODS = ("clustering", "nmf", "fcls", "bayes")
+SEGMENTATION_METHODS = ("clustering", "nmf", "fcls", "bayes")
 # Methods whose pixels have prior weights that neighbours can change.
 COUPLED = ("clustering", "bayes")
 
@@ -40,7 +40,7 @@ class Segmentation(ShareMaps):
     Parameters
     ----------
     method
-        One of `METHODS`.
+        One of `SEGMENTATION_METHODS`.
     maps
         ``label`` (y, x), ``abundance`` (phase, y, x) in shares of counts; with ``bayes`` also ``sd``, ``lower``,
         ``upper`` and ``pure_probability`` (phase, y, x).
@@ -121,7 +121,7 @@ def segment(
     >>> found.labels.values[0].tolist()
     [0, 0, 0, 1, 1, 1]
     """
-    check_choice("method", method, METHODS)
+    check_choice("method", method, SEGMENTATION_METHODS)
     level, seed, spatial = check_fraction("level", level), check_seed(seed), check_flag("spatial", spatial)
     if spatial and method not in COUPLED:
         raise InputError(

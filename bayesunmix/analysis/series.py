@@ -1,7 +1,7 @@
 """The hierarchical model of a series, run from results: partition coefficients of several maps, partially pooled.
 
 Two stages. Each map's posterior of the two phases' compositions is a likelihood of its partition coefficients: a
-normal in the two amounts, cut at zero only by its prior, which is what the draws are (`bayesunmix.models.ratio`).
+normal in the two amounts, truncated at zero only by its prior, which is what the draws are (`bayesunmix.models.ratio`).
 Amounts are those at nominal calibration factors; what the common draws of the factors do to ln D is a shift of all
 elements of a map,
 
@@ -59,7 +59,7 @@ class PairFit:
     Attributes
     ----------
     numerator, denominator : str
-    sites : dict of str to (chain, draw, ...)
+    draws : dict of str to (chain, draw, ...)
         Draws of `bayesunmix.models.series`.
     kinds : (map, element)
         What each map alone knows of D.
@@ -68,7 +68,7 @@ class PairFit:
 
     numerator: str
     denominator: str
-    sites: dict[str, FloatArray]
+    draws: dict[str, FloatArray]
     kinds: npt.NDArray[np.str_]
     divergences: int
 
@@ -80,13 +80,13 @@ class PairFit:
         """Sentences on what the sampler did not do well."""
         pair = f"Series of {self.numerator}/{self.denominator}"
         said = []
-        if self.divergences > DIVERGENT_SHARE * self.sites["scatter"].size:
+        if self.divergences > DIVERGENT_SHARE * self.draws["scatter"].size:
             said.append(f"{pair}: {self.divergences} draws diverged.")
-        judged = [self.sites[name] for name in ("centre", "slope", "element_scatter") if name in self.sites]
+        judged = [self.draws[name] for name in ("centre", "slope", "element_scatter") if name in self.draws]
         keep = self.reported(trend=trend)
         if not keep.any():
             return tuple(said)
-        rhat, bulk, _ = health(np.concatenate([site[..., keep] for site in judged], axis=-1))
+        rhat, bulk, _ = health(np.concatenate([values[..., keep] for values in judged], axis=-1))
         if np.nanmax(rhat) > RHAT_LIMIT:
             said.append(f"{pair}: the chains disagree (R-hat {np.nanmax(rhat):.3f}).")
         if np.nanmin(bulk) < ESS_LEAST:
@@ -141,13 +141,13 @@ class Series:
 
     def _trend_row(self, fit: PairFit, sign: float, i: int, reported: bool) -> dict[str, Any]:
         named: dict[str, FloatArray] = {
-            "D_centre": np.exp(sign * fit.sites["centre"][..., i]),
-            "scatter": fit.sites["element_scatter"][..., i],
+            "D_centre": np.exp(sign * fit.draws["centre"][..., i]),
+            "scatter": fit.draws["element_scatter"][..., i],
         }
         row: dict[str, Any] = {"n_intervals": int((fit.kinds[:, i] == "interval").sum())}
-        judged = sign * fit.sites["centre"][..., i]
+        judged = sign * fit.draws["centre"][..., i]
         if self.covariate is not None:
-            judged = sign * fit.sites["slope"][..., i] / self.spread
+            judged = sign * fit.draws["slope"][..., i] / self.spread
             named = {"slope": judged} | named
             row |= {
                 "covariate": self.covariate.name,
@@ -181,7 +181,7 @@ class Series:
                     row |= _quantiles("D", own, self.level, kind == "interval")
                     if kind in ("upper", "lower"):
                         row |= _bound(own, kind, self.level)
-                    pooled = np.exp(sign * fit.sites["log_ratio"][:, :, r, i]).ravel()
+                    pooled = np.exp(sign * fit.draws["log_ratio"][:, :, r, i]).ravel()
                     row |= _quantiles("pooled", pooled, self.level, bool(reported[i]))
                     rows.append(row | {"level": self.level, "kind": kind})
         return pd.DataFrame(rows)
@@ -211,7 +211,7 @@ class Series:
         return tuple(problem for fit in self.fits for problem in fit.problems(trend=trend))
 
     plot = Attached()
-    """D of every map over the covariate, with the trend: `bayesunmix.plot.trend.trend`."""
+    """D of every map over the covariate, with the trend: `bayesunmix.plot.trend.trend_figure`."""
 
 
 def fit_series(common: CommonDraws, scatter: float | None = None) -> Series:
@@ -243,8 +243,8 @@ def fit_series(common: CommonDraws, scatter: float | None = None) -> Series:
         used = np.where(reported_elements(kinds, trend=trend), kinds, "undetermined")
         data = series_data(common, numerator, denominator, used, scale)
         for patience in PATIENCE:
-            drawn = _sampler(trend, patience).sample(data, common.seed + place)
-            fit = PairFit(numerator, denominator, drawn.sites, kinds, drawn.divergences)
+            drawn = _sampler(trend, patience).draw(data, common.seed + place)
+            fit = PairFit(numerator, denominator, drawn.draws, kinds, drawn.divergences)
             if not fit.problems(trend=trend):
                 break
         fits.append(fit)
@@ -298,7 +298,7 @@ def series_data(
 def measured_ratios(top: FloatArray, bottom: FloatArray, kinds: npt.NDArray[np.str_]) -> MeasuredRatios:
     """Summarise the draws of two phases of one map, each (draw, element), for the likelihood of their ratios.
 
-    Primary estimates and uncertainties undo the cut at zero, as `bayesunmix.chemistry.detection.detect` does.
+    Primary estimates and uncertainties undo the truncated at zero, as `bayesunmix.chemistry.detection.detect` does.
     """
     upper, lower = detect(top), detect(bottom)
     informed = kinds != "undetermined"

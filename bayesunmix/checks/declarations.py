@@ -7,7 +7,7 @@ A declaration taken back:
 * ``absent``: the weights w that it holds at zero become parameters, w >= 0. With the gradient g of the negative log
   posterior with respect to them at zero, their curvature h and the cross curvature c with the others,
 
-      w ~ Normal(-kappa^-1 (g - c^T V g_0), kappa^-1) cut at zero,     kappa = h - c^T V c + 1,
+      w ~ Normal(-kappa^-1 (g - c^T V g_0), kappa^-1) truncated at zero,     kappa = h - c^T V c + 1,
       all other parameters move by -V c w
 
   (g_0 is the gradient of the others in these coordinates, the 1 a normal prior as wide as the phase's whole counts,
@@ -16,9 +16,9 @@ A declaration taken back:
 * ``stoichiometry``: the site balance, with residual r, slope b and width s, is taken out of precision and gradient:
   V' = V + V b b^T V / (s^2 - b^T V b), and the mean moves by V' b r / s^2. Where b^T V b reaches s^2 the balance is all
   that is known in this direction.
-* ``matrix``: the prior mean of the log-odds of the pure phase falls back to that of any other atom: the mean moves by
-  -V a, a = L^-1 e d, e the corner, d the difference, L the factor of the prior's covariance. The variance stays, and
-  so do the atoms: what the declaration says about which phases overlap is not taken back.
+* ``matrix``: the prior mean of the log-odds of the pure phase falls back to that of any other support point: the mean
+  moves by -V a, a = L^-1 e d, e the corner, d the difference, L the factor of the covariance. The variance stays, and
+  so do the support points: what the declaration says about which phases overlap is not taken back.
 
 A declaration more, about something that does not contradict the counts:
 
@@ -42,10 +42,9 @@ from bayesunmix.chemistry.stoichiometry import site_weights
 from bayesunmix.config.phase import Phase
 from bayesunmix.core.errors import InputError
 from bayesunmix.core.shares import NOTHING
-from bayesunmix.fit.model_data import SITE_BALANCE_SD, flat_model
+from bayesunmix.fit.model_data import flat_model
 from bayesunmix.inference.compilation import Program
-from bayesunmix.inference.laplace import cut_normal_draws, softplus_slope
-from bayesunmix.models.abundance import MATRIX_LOG_ODDS
+from bayesunmix.inference.laplace import softplus_slope, truncated_normal_draws
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -184,7 +183,7 @@ class _Freed:
         mean_of_others = local.mean - _mode(local)
         pull = self.gradient[chosen] + cross.T @ mean_of_others
         generator = np.random.default_rng([seed, 30])
-        weights = cut_normal_draws(-covariance @ pull, covariance, DRAWS, generator)
+        weights = truncated_normal_draws(-covariance @ pull, covariance, DRAWS, generator)
         change = self.slopes[..., chosen] - np.einsum("kel,lp->kep", local.slopes(), response[local.lines])
         moved = np.einsum("kep,np->nke", change, weights)
         return moved.mean(axis=0), quadratic(
@@ -275,13 +274,13 @@ def _without_balance(local: LocalPosterior, k: int, phase: Phase) -> Change:
 
 
 def _without_matrix(local: LocalPosterior, k: int, phase: Phase) -> Change:
-    """Take back that a phase has pure regions: to first order, on the same atoms."""
+    """Take back that a phase has pure regions: to first order, on the same support points."""
     prior = local.data.prior
-    corner = np.flatnonzero(np.asarray(prior.atoms)[:, k] == 1.0)[0]
+    corner = np.flatnonzero(np.asarray(prior.support_points)[:, k] == 1.0)[0]
     push = np.zeros(len(prior.mean))
-    push[corner] = MATRIX_LOG_ODDS
+    push[corner] = local.data.widths.abundance_matrix_log_odds
     gradient = np.zeros(len(local.z))
-    gradient[local.blocks["abundance_xi"]] = np.linalg.solve(np.asarray(prior.factor), push)
+    gradient[local.places["abundance_xi"]] = np.linalg.solve(np.asarray(prior.factor), push)
     slopes = local.slopes()
     shift = -slopes @ (local.covariance @ gradient)[local.lines]
     return Change(
@@ -310,7 +309,7 @@ def _with_formulas(
             continue
         b = _balance_vector(local, k, sites.a, sites.b)
         slope = balance_slopes(sites.a, sites.b, x) * x
-        width = float(np.hypot(SITE_BALANCE_SD, np.linalg.norm(slope * calibration_sd)))
+        width = float(np.hypot(local.data.widths.site_balance_sd, np.linalg.norm(slope * calibration_sd)))
         response = local.covariance @ b
         residual = float(np.log((sites.a @ x) / (sites.b @ x) / sites.ratio))
         total = width**2 + float(b @ response)

@@ -6,8 +6,8 @@ weights alone would have the precision
 
     I_c = sum_j n_j sum_c d_jc d_jc^T / m_jc + prior,     d_jc = sum_k alpha_jk ds_kc/dw,     m_jc = sum_k alpha_jk s_kc
 
-n_j being the counts of the blocks at atom j of the mixture: the complete-data information, of which the observed one is
-what the unknown abundances leave (Louis, T. A., J. R. Stat. Soc. B 44 (1982) 226).
+n_j being the counts of the blocks at support point j of the mixture: the complete-data information, of which the
+observed one is what the unknown abundances leave (Louis, T. A., J. R. Stat. Soc. B 44 (1982) 226).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from bayesunmix.fit.model_data import fisher_information, nominal_fractions
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.starts import component_templates
 from bayesunmix.inference.compilation import Program
-from bayesunmix.inference.laplace import cut_gaussian
+from bayesunmix.inference.laplace import truncated_gaussian
 from bayesunmix.models.endmember import EndmemberBasis, continuum_shape
 from bayesunmix.models.response import template_change
 from bayesunmix.models.unmixing import (
     GAUGE_SD,
-    Sites,
+    Latents,
     UnmixingData,
     component_weights,
     continuum_corrections,
@@ -52,8 +52,8 @@ class LocalPosterior:
     data : UnmixingData
     z : (dim,)
         Mode in the sampler's coordinates.
-    blocks : dict of slice
-        Place of each site in y.
+    places : dict of slice
+        Place of each latent in y.
     covariance, precision : (dim, dim)
         V and its inverse, in y.
     mean : (dim,)
@@ -70,7 +70,7 @@ class LocalPosterior:
 
     data: UnmixingData
     z: FloatArray
-    blocks: dict[str, slice]
+    places: dict[str, slice]
     covariance: FloatArray
     precision: FloatArray
     mean: FloatArray
@@ -82,10 +82,10 @@ class LocalPosterior:
     @classmethod
     def of(cls, fitted: FittedPosterior) -> LocalPosterior:
         """Describe the posterior around the mode of a fit."""
-        data, estimate, blocks = fitted.data, fitted.estimate, fitted.model.blocks
-        gaussian = cut_gaussian(estimate.z, estimate.hessian, blocks[LINES])
-        sites = fitted.model.constrain(jnp.asarray(estimate.z), data)
-        weights, ratios, continuum, change, mixed = (np.asarray(part) for part in _at_mode(data, sites))
+        data, estimate, places = fitted.data, fitted.estimate, fitted.model.places
+        gaussian = truncated_gaussian(estimate.z, estimate.hessian, places[LINES])
+        latents = fitted.model.constrain(jnp.asarray(estimate.z), data)
+        weights, ratios, continuum, change, mixed = (np.asarray(part) for part in _at_mode(data, latents))
         at_mode = data.basis._replace(
             family_ratio=data.basis.family_ratio * np.exp(ratios),
             continuum_area=continuum,
@@ -93,12 +93,12 @@ class LocalPosterior:
         )
         derivatives = _derivatives(at_mode, weights, mixed)
         fractions = nominal_fractions(weights, np.asarray(data.yields))
-        complete = _complete(data, sites, derivatives, mixed, weights, fractions)
+        complete = _complete(data, latents, derivatives, mixed, weights, fractions)
         precision = np.linalg.inv(gaussian.covariance)
         return cls(
             data,
             estimate.z,
-            blocks,
+            places,
             gaussian.covariance,
             0.5 * (precision + precision.T),
             gaussian.mean,
@@ -111,7 +111,7 @@ class LocalPosterior:
     @property
     def lines(self) -> slice:
         """Place of the line units in y."""
-        return self.blocks[LINES]
+        return self.places[LINES]
 
     def slopes(self) -> FloatArray:
         """Return the derivative of every atom fraction with respect to the line units, shape (phase, element, free)."""
@@ -120,19 +120,19 @@ class LocalPosterior:
         )
 
     def variance_given(self, slopes: FloatArray, *fixed: str) -> FloatArray:
-        """Variance of linear functions of the line units when some sites are held at the mode, shape (...).
+        """Variance of linear functions of the line units when some latents are held at the mode, shape (...).
 
         Parameters
         ----------
         slopes : (..., free)
             Derivatives of the functions with respect to the line units.
         *fixed : str
-            Sites that are known; none gives the posterior variance. Those that the model lacks are passed over.
+            Latents that are known; none gives the posterior variance. Those that the model lacks are passed over.
         """
         kept = np.ones(len(self.z), bool)
         for name in fixed:
-            if name in self.blocks:
-                kept[self.blocks[name]] = False
+            if name in self.places:
+                kept[self.places[name]] = False
         covariance = self.covariance if kept.all() else _inverse(self.precision[np.ix_(kept, kept)])
         first = int(kept[: self.lines.start].sum())
         inner = slice(first, first + slopes.shape[-1])
@@ -173,11 +173,17 @@ def balance_slopes(a_site: FloatArray, b_site: FloatArray, atom_fractions: Float
 
 
 @Program
-def _at_mode(data: UnmixingData, sites: Sites) -> tuple[jax.Array, ...]:
+def _at_mode(data: UnmixingData, latents: Latents) -> tuple[jax.Array, ...]:
     """Weights, log family ratios, shapes of the continuum, change of the templates, and spectra."""
-    continuum = continuum_shape(data.basis, *continuum_corrections(sites))
-    change = template_change(data.response, sites["response"])
-    return component_weights(data, sites), log_ratios(data, sites), continuum, change, spectra(data, sites)
+    continuum = continuum_shape(data.basis, *continuum_corrections(data.widths, latents))
+    change = template_change(data.response, latents["response"])
+    return (
+        component_weights(data, latents),
+        log_ratios(data, latents),
+        continuum,
+        change,
+        spectra(data, latents),
+    )
 
 
 def _derivatives(at_mode: EndmemberBasis, weights: FloatArray, mixed: FloatArray) -> FloatArray:
@@ -190,7 +196,7 @@ def _derivatives(at_mode: EndmemberBasis, weights: FloatArray, mixed: FloatArray
 
 def _complete(
     data: UnmixingData,
-    sites: Sites,
+    latents: Latents,
     derivatives: FloatArray,
     mixed: FloatArray,
     weights: FloatArray,
@@ -200,8 +206,10 @@ def _complete(
     prior, free = data.prior, np.asarray(data.free)
     n_energy = mixed.shape[1]
     counts = sum(float(group.counts[..., :n_energy].sum(dtype=np.float64)) for group in data.groups)
-    share = softmax(prior.mean + prior.factor @ np.asarray(sites["abundance_xi"]))
-    information = fisher_information(derivatives, free, np.asarray(prior.atoms), share * counts, mixed)
+    share = softmax(prior.mean + prior.factor @ np.asarray(latents["abundance_xi"]))
+    information = fisher_information(
+        derivatives, free, np.asarray(prior.support_points), share * counts, mixed
+    )
     # A prior as wide as a phase's whole counts, so that a weight that nothing informs has an inverse.
     information += np.eye(len(free))
     gauge = (free[:, 0] == np.arange(len(weights))[:, None]) / weights.sum(axis=1, keepdims=True)

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from bayesunmix.checks.regions import Region
+from bayesunmix.checks.outcomes import UnmodelledRegions
+from bayesunmix.checks.regions import MapRegion
 from bayesunmix.core.severity import PLACES, Distrust, Reservation
 from bayesunmix.core.shares import shares_of
 from bayesunmix.data.masks import bounding_box
@@ -62,7 +63,7 @@ class Misfit:
         Largest standardised residual around each pixel.
     threshold, false_alarm, spread
         See `bayesunmix.inference.misfit.Scan`.
-    regions : tuple of Region
+    regions : tuple of MapRegion
         The strongest first.
     flagged : (y, x) bool
         Their pixels.
@@ -74,7 +75,7 @@ class Misfit:
     threshold: float
     false_alarm: float
     spread: float
-    regions: tuple[Region, ...]
+    regions: tuple[MapRegion, ...]
     flagged: Mask
     n_pixels: int
 
@@ -101,14 +102,15 @@ class Misfit:
         )
         return [Distrust(f"{places} {suffered}", PLACES)]
 
-    def facts(self) -> dict[str, Any]:
-        """Return what run.json says of the search itself."""
-        return {
-            "threshold": self.threshold,
-            "false_alarm": self.false_alarm,
-            "spread": self.spread,
-            "largest": float(self.sigma.max()),
-        }
+    def outcome(self) -> UnmodelledRegions:
+        """Return what the record of the run holds: all but the maps."""
+        return UnmodelledRegions(
+            threshold=self.threshold,
+            false_alarm=self.false_alarm,
+            spread=self.spread,
+            largest=float(self.sigma.max()),
+            regions=self.regions,
+        )
 
 
 def find_misfit(
@@ -138,7 +140,7 @@ def find_misfit(
     )
     found = part.placed(box, shape)
     share = (draws.weights / draws.total[..., None]).mean(axis=(0, 1))
-    regions: list[tuple[Region, Mask]] = []
+    regions: list[tuple[MapRegion, Mask]] = []
     for core, peak in _cores(found, grid, shares @ pooled):
         region = _named(setup, bins, spectra, share, templates, core, float(found.sigma[peak]))
         if not region.excess and not region.lacking:
@@ -235,7 +237,7 @@ def _named(
     templates: FloatArray,
     core: Mask,
     sigma: float,
-) -> Region:
+) -> MapRegion:
     """Sum up a region and say which elements its best mixture misses.
 
     Parameters
@@ -268,8 +270,15 @@ def _named(
     around = ndimage.binary_dilation(core, EVERYWHERE, iterations=3) & ~core & setup.image.kept
     totals = setup.image.total_counts
     ratio = float(totals[core].mean() / max(totals[around].mean(), 1e-9)) if around.any() else 1.0
-    return Region(
-        float(rows.mean()), float(columns.mean()), int(core.sum()), sigma, "spectrum", excess, lacking, ratio
+    return MapRegion(
+        y=float(rows.mean()),
+        x=float(columns.mean()),
+        pixels=int(core.sum()),
+        sigma=sigma,
+        kind="spectrum",
+        excess=excess,
+        lacking=lacking,
+        counts_ratio=ratio,
     )
 
 
@@ -320,7 +329,7 @@ def _holes(totals: FloatArray, kept: Mask) -> Mask:
     return np.asarray((pooled < HOLLOW * reference) & enough & kept)
 
 
-def _described(holes: Mask, totals: FloatArray, kept: Mask) -> list[tuple[Region, Mask]]:
+def _described(holes: Mask, totals: FloatArray, kept: Mask) -> list[tuple[MapRegion, Mask]]:
     """Regions of a mask of holes, and their pixels."""
     label, count = ndimage.label(holes, EVERYWHERE)
     found = []
@@ -332,8 +341,17 @@ def _described(holes: Mask, totals: FloatArray, kept: Mask) -> list[tuple[Region
         rows, columns = np.nonzero(core)
         sigma = (expected - counts) / np.sqrt(max(expected, 1.0))
         ratio = counts / max(expected, 1e-9)
-        middle = float(rows.mean()), float(columns.mean())
-        found.append((Region(*middle, int(core.sum()), sigma, "hole", {}, {}, ratio), core))
+        hole = MapRegion(
+            y=float(rows.mean()),
+            x=float(columns.mean()),
+            pixels=int(core.sum()),
+            sigma=float(sigma),
+            kind="hole",
+            excess={},
+            lacking={},
+            counts_ratio=ratio,
+        )
+        found.append((hole, core))
     return found
 
 

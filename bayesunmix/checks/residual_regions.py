@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +34,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from bayesunmix.checks.goodness import Segments
+from bayesunmix.checks.outcomes import ResidualRegion, ResidualScan
 from bayesunmix.data.image import WHOLE_MAP
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.inspection.peak_sources import presence_prior
@@ -68,7 +68,7 @@ LEAST_SCORE = -6.0
 
 
 @dataclass(frozen=True)
-class Region:
+class SpectrumRegion:
     """A stretch of one spectrum where residuals of one sign exceed the threshold.
 
     Parameters
@@ -144,11 +144,11 @@ def _half(edges_keV: FloatArray, fwhm_keV: FloatArray) -> npt.NDArray[np.int64]:
 
 def find_regions(
     observed: FloatArray, expected: FloatArray, edges_keV: FloatArray, fwhm_keV: FloatArray
-) -> list[Region]:
+) -> list[SpectrumRegion]:
     """Return the regions beyond the threshold in order of energy; parameters as in `pooled_residuals`."""
     z, excess = pooled_residuals(observed, expected, edges_keV, fwhm_keV)
     centres = 0.5 * (edges_keV[1:] + edges_keV[:-1])
-    regions: list[Region] = []
+    regions: list[SpectrumRegion] = []
     for sign in (1.0, -1.0):
         beyond = np.flatnonzero(sign * z > THRESHOLD)
         # Windows that overlap tell of the same counts.
@@ -157,7 +157,7 @@ def find_regions(
             top = int(run[np.argmax(sign * z[run])])
             low = max(float(centres[run[0]] - 0.5 * fwhm_keV[run[0]]), float(edges_keV[0]))
             high = min(float(centres[run[-1]] + 0.5 * fwhm_keV[run[-1]]), float(edges_keV[-1]))
-            regions.append(Region(low, high, float(centres[top]), float(z[top]), float(excess[top])))
+            regions.append(SpectrumRegion(low, high, float(centres[top]), float(z[top]), float(excess[top])))
     return sorted(regions, key=lambda region: region.low_keV)
 
 
@@ -172,7 +172,7 @@ def global_threshold(window_channels: FloatArray) -> float:
     return float(brentq(lambda u: expected_accidents(window_channels, u) + np.log1p(-ACCIDENT), 1.5, 20.0))
 
 
-def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> dict[str, Any]:
+def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> ResidualScan:
     """Scan the total spectrum and the held-out spectrum of every segment.
 
     Parameters
@@ -182,12 +182,6 @@ def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> 
         Expected counts of the total spectrum.
     segments : Segments
 
-    Returns
-    -------
-    dict
-        ``residual_regions``: a list of regions with spectrum, range, residual, excess counts, cause, the
-        elements whose main lines lie there and the probability of an accident anywhere in the scan;
-        ``residual_scan``: threshold and what to expect of noise.
     """
     edges = setup.image.channel_edges_keV
     fwhm = np.asarray(setup.forward.response.fwhm_keV(setup.image.energy_keV))
@@ -199,36 +193,35 @@ def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> 
         if segments.expected[k].sum() > 0.0
     ]
     windows = np.tile(2.0 * _half(edges, fwhm) + 1.0, len(spectra))
-    known, main = causes(setup), main_lines(setup)
+    known, main = causes(setup), strongest_lines(setup)
     rows = []
     for name, counts, mean in spectra:
         share = float(mean.sum() / max(observed.sum(), 1.0))
         for region in find_regions(counts, mean, edges, fwhm):
             width = float(np.interp(region.energy_keV, setup.image.energy_keV, fwhm))
             rows.append(
-                {
-                    "spectrum": name,
-                    "low_keV": region.low_keV,
-                    "high_keV": region.high_keV,
-                    "energy_keV": region.energy_keV,
-                    "sigma": region.sigma,
-                    "sign": "above the fit" if region.sigma > 0 else "below the fit",
-                    "excess_counts": region.excess,
-                    "cause": likeliest(region, known, width, share),
-                    "elements": _touched(region, main, width),
-                    "chance": float(-np.expm1(-expected_accidents(windows, abs(region.sigma)))),
-                }
+                ResidualRegion(
+                    spectrum=name,
+                    low_keV=region.low_keV,
+                    high_keV=region.high_keV,
+                    energy_keV=region.energy_keV,
+                    sigma=region.sigma,
+                    excess_counts=region.excess,
+                    cause=likeliest(region, known, width, share),
+                    elements=tuple(_touched(region, main, width)),
+                    chance=float(-np.expm1(-expected_accidents(windows, abs(region.sigma)))),
+                )
             )
-    scan = {
-        "threshold_sigma": THRESHOLD,
-        "widths": float(np.sum(1.0 / windows)),
-        "regions_expected_of_noise": expected_accidents(windows, THRESHOLD),
-        "global_threshold_sigma": global_threshold(windows),
-    }
-    return {"residual_regions": rows, "residual_scan": scan}
+    return ResidualScan(
+        threshold_sigma=THRESHOLD,
+        widths=float(np.sum(1.0 / windows)),
+        regions_expected_of_noise=expected_accidents(windows, THRESHOLD),
+        global_threshold_sigma=global_threshold(windows),
+        regions=tuple(rows),
+    )
 
 
-def main_lines(setup: Setup) -> list[tuple[str, float]]:
+def strongest_lines(setup: Setup) -> list[tuple[str, float]]:
     """Return the sample's elements with the energies, on the axis, of the strong lines of their main families."""
     forward = setup.forward
     found = []
@@ -242,13 +235,13 @@ def main_lines(setup: Setup) -> list[tuple[str, float]]:
     return found
 
 
-def _touched(region: Region, main: Sequence[tuple[str, float]], fwhm_keV: float) -> list[str]:
+def _touched(region: SpectrumRegion, main: Sequence[tuple[str, float]], fwhm_keV: float) -> list[str]:
     """Elements with a main line within half a width of a region: the counts there are partly its own."""
     low, high = region.low_keV - 0.5 * fwhm_keV, region.high_keV + 0.5 * fwhm_keV
     return list(dict.fromkeys(element for element, at in main if low < at < high))
 
 
-def likeliest(region: Region, known: Sequence[Cause], fwhm_keV: float, share: float = 1.0) -> str:
+def likeliest(region: SpectrumRegion, known: Sequence[Cause], fwhm_keV: float, share: float = 1.0) -> str:
     """Name the cause that is nearest and large enough.
 
     Parameters

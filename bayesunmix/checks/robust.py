@@ -9,7 +9,7 @@ stretched draws, with the model's own intervals beside them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.checks.local_posterior import composition_slopes
+from bayesunmix.checks.outcomes import Heterogeneity, SdRatio
 from bayesunmix.config.phase import supports_of
 from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws, read_draws
@@ -28,8 +29,8 @@ from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup, block_positions
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.inference.compilation import Program
-from bayesunmix.inference.laplace import SMALLEST, CutGaussian, cut_gaussian, softplus_slope
-from bayesunmix.inference.mixture import atom_weights, relative_likelihood, responsibilities
+from bayesunmix.inference.laplace import SMALLEST, TruncatedGaussian, softplus_slope, truncated_gaussian
+from bayesunmix.inference.mixture import relative_likelihood, responsibilities, support_point_weights
 from bayesunmix.inference.sandwich import Stretch, stretch_of, tile_labels
 from bayesunmix.inference.sharding import n_threads
 from bayesunmix.models.abundance import log_weights
@@ -41,7 +42,7 @@ FloatArray = npt.NDArray[np.float64]
 N_TILES = 36
 # Ratio of the standard deviations from which on the robust ones are used.
 NOTICED = 1.2
-# Blocks that the map's atom weights count for beside those of a tile.
+# Blocks that the map's support point weights count for beside those of a tile.
 MAP_BLOCKS = 2.0
 WEIGHT_ITERATIONS = 40
 # Homogeneous maps that are drawn for comparison.
@@ -62,14 +63,13 @@ class Robust:
         The model's own draws where the stretched ones are used.
     one_mode : Draws or None
         The model's own draws of the best mode, where those that are reported hold another mode's too.
-    facts : dict
-        What run.json holds: ``used``, ``reason``, ``tiles``, ``significance``, and per phase and element the ratio of
-        the robust standard deviation to the model's, of counting and unmixing alone.
+    heterogeneity : Heterogeneity
+        How areas of the map differ.
     """
 
     drawn: Drawn
     model: Draws | None
-    facts: dict[str, Any]
+    heterogeneity: Heterogeneity
     one_mode: Draws | None = None
 
     @property
@@ -94,36 +94,36 @@ def robust_draws(
         About so many tiles.
     """
     if drawn.z is None:
-        return Robust(drawn, None, {"used": False, "reason": "The method gives no intervals."})
-    target = cut_gaussian(fitted.estimate.z, fitted.estimate.hessian, fitted.model.blocks["line_units"])
+        return Robust(drawn, None, Heterogeneity(reason="The method gives no intervals."))
+    target = truncated_gaussian(fitted.estimate.z, fitted.estimate.hessian, fitted.model.places["line_units"])
     stretch, quantities = compare_tiles(setup, fitted, target, level, seed, n_tiles)
     if stretch is None:
-        return Robust(drawn, None, {"used": False, "reason": "The map has too few blocks for tiles."})
+        return Robust(drawn, None, Heterogeneity(reason="The map has too few blocks for tiles."))
     slopes = quantities.gradients @ np.linalg.cholesky(target.covariance)
     variance = stretch.stretched_variance(slopes)
     ratio = np.sqrt(variance / stretch.model_variance)
     used = bool(ratio.max(initial=1.0) > NOTICED)
-    table = [
-        {
-            "phase": setup.phases[k].name,
-            "element": setup.forward.elements[e],
-            "sd_ratio": float(ratio[i]),
-            "sd_ratio_untested": float(np.sqrt(stretch.robust_variance[i] / stretch.model_variance[i])),
-        }
+    table = tuple(
+        SdRatio(
+            phase=setup.phases[k].name,
+            element=setup.forward.elements[e],
+            sd_ratio=float(ratio[i]),
+            sd_ratio_untested=float(np.sqrt(stretch.robust_variance[i] / stretch.model_variance[i])),
+        )
         for i, (k, e) in enumerate(quantities.places)
-    ]
-    facts = {
-        "used": used,
-        "reason": _reason(used, stretch, table),
-        "tiles": stretch.tiles,
-        "significance": stretch.significance,
-        "directions": len(stretch.variances),
-        "quantities": table,
-    }
+    )
+    heterogeneity = Heterogeneity(
+        widened=used,
+        reason=_reason(used, stretch, table),
+        areas=stretch.tiles,
+        p_value=stretch.significance,
+        directions=len(stretch.variances),
+        quantities=table,
+    )
     if not used:
-        return Robust(drawn, None, facts)
-    z = stretched(drawn.z, target, stretch, fitted.model.blocks["line_units"])
-    return Robust(replace(drawn, draws=read_draws(fitted, z), z=z), drawn.draws, facts)
+        return Robust(drawn, None, heterogeneity)
+    z = stretched(drawn.z, target, stretch, fitted.model.places["line_units"])
+    return Robust(replace(drawn, draws=read_draws(fitted, z), z=z), drawn.draws, heterogeneity)
 
 
 @dataclass(frozen=True)
@@ -135,11 +135,11 @@ class Quantities:
 
 
 def compare_tiles(
-    setup: Setup, fitted: FittedPosterior, target: CutGaussian, level: float, seed: int, n_tiles: int
+    setup: Setup, fitted: FittedPosterior, target: TruncatedGaussian, level: float, seed: int, n_tiles: int
 ) -> tuple[Stretch | None, Quantities]:
     """Compare the scores of spatial tiles with the curvature, over the compositions of what is clearly there."""
     slope = np.ones(len(fitted.estimate.z))
-    positive = fitted.model.blocks["line_units"]
+    positive = fitted.model.places["line_units"]
     slope[positive] = softplus_slope(fitted.estimate.z[positive])
     quantities = _quantities(fitted, target, supports_of(setup.phases))
     labels = _tiles_of_blocks(setup, n_tiles)
@@ -169,14 +169,14 @@ def _tiles_of_blocks(setup: Setup, n_tiles: int) -> npt.NDArray[np.int64]:
     return np.asarray(np.unique(labels, return_inverse=True)[1], np.int64)
 
 
-def stretched(z: FloatArray, target: CutGaussian, stretch: Stretch, positive: slice) -> FloatArray:
+def stretched(z: FloatArray, target: TruncatedGaussian, stretch: Stretch, positive: slice) -> FloatArray:
     """Stretch draws about their mean in the coordinates in which the posterior is nearly normal.
 
     Parameters
     ----------
     z : (chain, draw, dim)
         Unconstrained draws.
-    target : CutGaussian
+    target : TruncatedGaussian
         Its covariance whitens.
     stretch : Stretch
     positive : slice
@@ -193,9 +193,11 @@ def stretched(z: FloatArray, target: CutGaussian, stretch: Stretch, positive: sl
     return y.reshape(z.shape)
 
 
-def _quantities(fitted: FittedPosterior, target: CutGaussian, supports: npt.NDArray[np.bool_]) -> Quantities:
+def _quantities(
+    fitted: FittedPosterior, target: TruncatedGaussian, supports: npt.NDArray[np.bool_]
+) -> Quantities:
     """Atom fractions with nominal calibration of the weights that are clearly above zero, supports left out."""
-    data, lines = fitted.data, fitted.model.blocks["line_units"]
+    data, lines = fitted.data, fitted.model.places["line_units"]
     n_elements = data.yields.shape[1]
     weights = np.zeros(data.basis.allowed.shape)
     weights[data.free[:, 0], data.free[:, 1]] = data.scale * np.logaddexp(0.0, fitted.estimate.z[lines])
@@ -225,14 +227,14 @@ class Tiles:
     labels : (block,) int
     relative : (block,)
         Thickness of the blocks over its mean.
-    everywhere : (atom,)
-        Weights of the atoms over the map.
-    mixed : (atom, energy)
-        Spectra at the atoms.
-    log_mixed : (atom, energy + columns)
+    everywhere : (support_point,)
+        Weights of the support points over the map.
+    mixed : (support_point, energy)
+        Spectra at the support points.
+    log_mixed : (support_point, energy + columns)
         Their logarithms with what thickness adds, see `bayesunmix.models.thickness.answered`.
     pulled_back : callable
-        Compiled transpose of the derivative of `log_mixed`: (tile, atom, energy + columns) -> (tile, dim).
+        Compiled transpose of the derivative of `log_mixed`: (tile, support_point, energy + columns) -> (tile, dim).
     """
 
     fitted: FittedPosterior
@@ -257,10 +259,10 @@ class Tiles:
         z = jnp.asarray(fitted.estimate.z)
 
         def log_mixed(z: jax.Array, data: UnmixingData) -> tuple[jax.Array, jax.Array]:
-            sites = model.constrain(z, data)
-            atoms = jnp.asarray(data.prior.atoms)
-            mixed = atoms @ spectra(data, sites)
-            return answered(mixed, atoms, data.effect, *thickness_parameters(data, sites)), mixed
+            latents = model.constrain(z, data)
+            points = jnp.asarray(data.prior.support_points)
+            mixed = points @ spectra(data, latents)
+            return answered(mixed, points, data.effect, *thickness_parameters(data, latents)), mixed
 
         def transposed(z: jax.Array, data: UnmixingData, summed: jax.Array) -> jax.Array:
             pull = jax.vjp(lambda z: log_mixed(z, data)[0], z)[1]
@@ -288,12 +290,12 @@ class Tiles:
         return int(self.labels.max()) + 1
 
     def scores(self, counts: npt.NDArray[np.float32]) -> FloatArray:
-        """Score of each tile at the mode, (tile, dim), with atom weights of its own.
+        """Score of each tile at the mode, (tile, dim), with support point weights of its own.
 
-            d log L_t / dz = sum_a (sum_b r_ba y_b) . d log m_a / dz       over the blocks b of tile t and the atoms a
+            d log L_t / dz = sum_a (sum_b r_ba y_b) . d log m_a / dz       over blocks b of tile t and support points a
 
         with r the responsibilities and y the counts. Grains lie where they lie: the abundances of a tile are not those
-        of the map, and with the map's atom weights its score would say so.
+        of the map, and with the map's support point weights its score would say so.
         """
         rows = counted(counts, self.relative, self.fitted.data.effect)
         likelihood = relative_likelihood(rows, self.log_mixed)
@@ -321,32 +323,32 @@ class Tiles:
         """Factor of thickness on the blocks' spectra at the mode, to first order, (block, energy)."""
         fitted = self.fitted
         effect = fitted.data.effect
-        sites = fitted.model.constrain(jnp.asarray(fitted.estimate.z), fitted.data)
-        scale, exponent = (float(value) for value in thickness_parameters(fitted.data, sites))
-        mass = share @ fitted.data.prior.atoms @ effect.mass_per_count
+        latents = fitted.model.constrain(jnp.asarray(fitted.estimate.z), fitted.data)
+        scale, exponent = (float(value) for value in thickness_parameters(fitted.data, latents))
+        mass = share @ fitted.data.prior.support_points @ effect.mass_per_count
         absorbed = scale * np.outer(self.relative * mass - 1.0, effect.absorption_slope)
         stray = exponent * np.outer(np.log(np.maximum(self.relative, THINNEST)), effect.stray_share)
         return np.asarray(np.maximum(1.0 + absorbed - stray, 0.01))
 
     def _weights(self, likelihood: npt.NDArray[np.float32]) -> FloatArray:
-        """Atom weights of a tile: its most probable ones, and the map's as a few blocks more."""
-        weights = atom_weights(likelihood, start=self.everywhere, n_iterations=WEIGHT_ITERATIONS)
+        """Support point weights of a tile: its most probable ones, and the map's as a few blocks more."""
+        weights = support_point_weights(likelihood, start=self.everywhere, n_iterations=WEIGHT_ITERATIONS)
         number = len(likelihood)
         return (number * weights + MAP_BLOCKS * self.everywhere) / (number + MAP_BLOCKS)
 
 
-def _reason(used: bool, stretch: Stretch, table: list[dict[str, Any]]) -> str:
+def _reason(used: bool, stretch: Stretch, table: Sequence[SdRatio]) -> str:
     """Say why the robust intervals are used, or why not."""
     if not len(stretch.variances):
         return (
             f"{stretch.tiles} parts of the map scatter no more than a homogeneous sample would (p = "
             f"{stretch.significance:.2g}): the model's intervals are used."
         )
-    worst = max(table, key=lambda row: float(row["sd_ratio"]))
+    worst = max(table, key=lambda row: row.sd_ratio)
     said = (
         f"{stretch.tiles} parts of the map differ from each other by more than a homogeneous sample would (p = "
-        f"{stretch.significance:.2g}); most in {worst['element']} of {worst['phase']}, whose standard deviation from "
-        f"counting and unmixing is {worst['sd_ratio']:.2g} times the model's"
+        f"{stretch.significance:.2g}); most in {worst.element} of {worst.phase}, whose standard deviation from "
+        f"counting and unmixing is {worst.sd_ratio:.2g} times the model's"
     )
     if used:
         return f"{said}: the robust intervals are used."

@@ -1,8 +1,8 @@
 """Whether an amount was detected.
 
 Detection follows ISO 11929 (and Currie, L. A., Anal. Chem. 40 (1968) 586, doi:10.1021/ac60259a007) in a form that
-needs only the draws. With a flat prior on a non-negative amount, the posterior is a normal N(m, s) cut at zero; its
-mean and sd give m, the primary estimate, which may be negative, and s, its standard uncertainty:
+needs only the draws. With a flat prior on a non-negative amount, the posterior is a normal N(m, s) truncated at zero;
+its mean and sd give m, the primary estimate, which may be negative, and s, its standard uncertainty:
 
     decision threshold x* = k s,   detection limit x# = 2 k s,   k = 1.645 (5 % false decisions of either kind),
     detected when m > x*.
@@ -41,7 +41,8 @@ def detect(draws: FloatArray) -> Detection:
         Amounts with nominal calibration: an error that scales an amount cannot make it appear.
     """
     mean, sd = draws.mean(axis=0), draws.std(axis=0)
-    # mean / sd of a cut normal grows with m / s from 1 (an exponential tail) without bound: read m / s off a table.
+    # mean / sd of a truncated normal grows with m / s from 1 (an exponential tail) without bound: read m / s off a
+    # table.
     ratio = np.divide(mean, sd, out=np.full_like(mean, 1.0), where=sd > 0)
     position = np.interp(ratio, _RATIO, _POSITION)
     shrinkage = np.interp(position, _POSITION, _SPREAD)
@@ -52,8 +53,8 @@ def detect(draws: FloatArray) -> Detection:
     return Detection(estimate, uncertainty, threshold, 2.0 * threshold, estimate > threshold)
 
 
-def _cut_normal_table() -> tuple[FloatArray, FloatArray, FloatArray]:
-    """M / s, mean / sd and sd / s of a normal N(m, s) cut at zero.
+def _truncated_normal_table() -> tuple[FloatArray, FloatArray, FloatArray]:
+    """M / s, mean / sd and sd / s of a normal N(m, s) truncated at zero.
 
     mean = m + s h, var = s^2 (1 - h (h + m / s)), h = phi(m / s) / Phi(m / s)  (Johnson, Kotz and Balakrishnan,
     Continuous Univariate Distributions 1 (1994), section 13.10).
@@ -64,4 +65,4 @@ def _cut_normal_table() -> tuple[FloatArray, FloatArray, FloatArray]:
     return position, (position + hazard) / spread, spread
 
 
-_POSITION, _RATIO, _SPREAD = _cut_normal_table()
+_POSITION, _RATIO, _SPREAD = _truncated_normal_table()

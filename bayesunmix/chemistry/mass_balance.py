@@ -47,14 +47,14 @@ _FIELD = "sample.bulk_wt_pct"
 
 
 @dataclass(frozen=True)
-class Given:
+class BulkAmount:
     """Weight per cent of an element that went into the sample, and its standard uncertainty."""
 
     value: float
     sd: float
 
 
-def check_bulk(bulk: object, elements: Sequence[str], field: str = _FIELD) -> dict[str, Given]:
+def check_bulk(bulk: object, elements: Sequence[str], field: str = _FIELD) -> dict[str, BulkAmount]:
     """Read a bulk composition: weight per cent by element or oxide, each a number or [value, sd].
 
     Raises
@@ -66,11 +66,11 @@ def check_bulk(bulk: object, elements: Sequence[str], field: str = _FIELD) -> di
     --------
     >>> found = check_bulk({"Nd": 0.3, "SiO2": [45.0, 0.5]}, ["Nd", "Si"])
     >>> found["Nd"], round(found["Si"].value, 2)
-    (Given(value=0.3, sd=0.0), 21.04)
+    (BulkAmount(value=0.3, sd=0.0), 21.04)
     """
     if not isinstance(bulk, Mapping) or not bulk:
         raise InputError(field, "be a table such as {Nd = 0.3, U = [0.3, 0.01]}", f"is {shown(bulk)}")
-    found: dict[str, Given] = {}
+    found: dict[str, BulkAmount] = {}
     for key, value in bulk.items():
         element, factor = _element(field, key)
         if element not in elements:
@@ -82,7 +82,7 @@ def check_bulk(bulk: object, elements: Sequence[str], field: str = _FIELD) -> di
             raise InputError(f"{field}.{key}", "be a number or [value, sd]", f"is {shown(value)}")
         amount = check_positive(f"{field}.{key}", numbers[0])
         sd = check_positive(f"{field}.{key} (sd)", numbers[1], allow_zero=True)
-        found[element] = Given(factor * amount, factor * sd)
+        found[element] = BulkAmount(factor * amount, factor * sd)
     total = sum(given.value for given in found.values())
     if total > 100.0 + 1e-9:
         raise InputError(field, "sum to at most 100 % of the elements", f"sums to {total:.4g}")
@@ -135,7 +135,7 @@ def balance_table(
     composition: xr.DataArray,
     atom_shares: xr.DataArray,
     found_in: Mapping[str, list[str]],
-    bulk: Mapping[str, Given],
+    bulk: Mapping[str, BulkAmount],
     level: float,
     *,
     oxygen: bool,
@@ -225,7 +225,7 @@ def _masses(composition: xr.DataArray) -> xr.DataArray:
 
 
 def _recovered(
-    everywhere: FloatArray, seen: FloatArray, given: Given | None, level: float
+    everywhere: FloatArray, seen: FloatArray, given: BulkAmount | None, level: float
 ) -> dict[str, object]:
     """Recovered amount with its interval, and its ratio to the given one."""
     point, detected = len(everywhere) == 1, bool(seen.any())

@@ -144,12 +144,12 @@ def kept_facts(folder: Path) -> dict[str, Any] | None:
     return facts if isinstance(facts, dict) else None
 
 
-def difference(there: Facts, here: Facts) -> str | None:
+def what_differs(there: Facts, here: Facts) -> str | None:
     """Say in which fact two runs differ first, in the order of the second's, or None if in none.
 
     Examples
     --------
-    >>> difference({"seed": 1, "configuration": {"level": 0.9}}, {"configuration": {"level": 0.95}, "seed": 2})
+    >>> what_differs({"seed": 1, "configuration": {"level": 0.9}}, {"configuration": {"level": 0.95}, "seed": 2})
     'configuration.level: 0.9 there, 0.95 here'
     """
     return _difference("", *(json.loads(json.dumps(facts, default=str)) for facts in (there, here)))

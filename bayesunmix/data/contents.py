@@ -122,7 +122,7 @@ def _held(signal: HyperSpySignal, rival: bool) -> Held:
 
 
 def _looked_at(data: Any) -> tuple[float, float, bool]:  # noqa: ANN401 - NumPy's or dask's
-    """Return the smallest value, the sum, and whether all values are whole, in blocks."""
+    """Return the smallest value, the sum, and whether all values are whole, piece by piece."""
     # dask ships no types.
     da: Any = importlib.import_module("dask.array")
     values = da.asarray(data)

@@ -1,6 +1,6 @@
 """Photon counts as they are: whole numbers in the narrowest type that holds them, and the pixels that hold none.
 
-Arrays are read block by block, so that memory stays near the size of the result.
+Arrays are read piece by piece, so that memory stays near the size of the result.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Place = tuple[slice, ...]
 Mask = npt.NDArray[np.bool_]
 
 _DTYPES = (np.uint8, np.uint16, np.uint32)
-# Counts are checked and copied in blocks of about this many entries: no temporary ever nears the size of the map.
+# Counts are checked and copied in pieces of about this many entries: no temporary ever nears the size of the map.
 _BLOCK_ENTRIES = 2_000_000
 # Arithmetic that is undone again (scaling by the Poisson noise, say) leaves counts off by some units in the last place
 # of single precision; counts that were normalised or denoised are off by far more.
@@ -135,10 +135,10 @@ def _read_blocks(source: Source) -> ReadCounts:
     compact: npt.NDArray[np.unsignedinteger[Any]] = np.zeros(source.shape, dtype=np.uint8)
     masked, holds_nan = np.zeros(source.shape[:-1], bool), np.zeros(source.shape[:-1], bool)
     for place in _blocks(source):
-        block = _dense(source[place])
+        piece = _dense(source[place])
         pixels = place[: source.ndim - 1]
-        hidden = np.ma.getmaskarray(block).any(axis=-1)
-        values = np.ma.getdata(block)
+        hidden = np.ma.getmaskarray(piece).any(axis=-1)
+        values = np.ma.getdata(piece)
         unknown = (
             np.isnan(values).any(axis=-1) & ~hidden if values.dtype.kind == "f" else np.zeros_like(hidden)
         )
@@ -170,7 +170,7 @@ def _refuse_nothing(missing: Mask | None) -> None:
 
 
 def _blocks(source: Source) -> Iterator[Place]:
-    """Yield the slices of one block after the other: a dask array's chunks, a NumPy array's runs of leading rows."""
+    """Yield the slices of one piece after the other: a dask array's chunks, a NumPy array's runs of leading rows."""
     if isinstance(source, np.ndarray):
         rows = max(1, _BLOCK_ENTRIES * source.shape[0] // source.size)
         for start in range(0, source.shape[0], rows):
@@ -180,43 +180,43 @@ def _blocks(source: Source) -> Iterator[Place]:
     yield from itertools.product(*([slice(*pair) for pair in itertools.pairwise(edge)] for edge in edges))
 
 
-def _dense(block: Source) -> npt.NDArray[Any]:
-    """Return a block in memory; a dask block may hold a sparse or a masked array."""
-    if isinstance(block, np.ndarray):
-        return block
-    # One thread: blocks come one by one, and file readers of HDF5 take turns anyway.
-    computed = block.compute(scheduler="synchronous")
+def _dense(piece: Source) -> npt.NDArray[Any]:
+    """Return a piece in memory; a dask piece may hold a sparse or a masked array."""
+    if isinstance(piece, np.ndarray):
+        return piece
+    # One thread: pieces come one by one, and file readers of HDF5 take turns anyway.
+    computed = piece.compute(scheduler="synchronous")
     dense = computed.todense() if hasattr(computed, "todense") else computed
     return dense if np.ma.isMaskedArray(dense) else np.asarray(dense)
 
 
-def _checked(block: npt.NDArray[Any], place: Place) -> npt.NDArray[Any]:
-    """Return the whole numbers of a block, or raise `InputError` about the first that is none."""
-    whole = block
-    if block.dtype.kind == "f":
+def _checked(piece: npt.NDArray[Any], place: Place) -> npt.NDArray[Any]:
+    """Return the whole numbers of a piece, or raise `InputError` about the first that is none."""
+    whole = piece
+    if piece.dtype.kind == "f":
         remedy = "Find out why the file holds it; do not fill it in."
-        _refuse(~np.isfinite(block), block, place, "be finite", remedy)
-        whole = np.rint(block)
-        if not np.array_equal(whole, block):
+        _refuse(~np.isfinite(piece), piece, place, "be finite", remedy)
+        whole = np.rint(piece)
+        if not np.array_equal(whole, piece):
             slack = np.minimum(_ROUNDING * whole, _MOST_ROUNDING)
-            off = np.abs(block - whole) > np.maximum(slack, _NEARLY_ZERO)
+            off = np.abs(piece - whole) > np.maximum(slack, _NEARLY_ZERO)
             # What is negative is refused below, whole or not.
-            _refuse(off & (whole >= 0), block, place, "be whole numbers", _RAW_COUNTS)
-    if block.dtype.kind != "u" and whole.min() < 0:
-        _refuse(whole < 0, block, place, "not be negative", _RAW_COUNTS)
+            _refuse(off & (whole >= 0), piece, place, "be whole numbers", _RAW_COUNTS)
+    if piece.dtype.kind != "u" and whole.min() < 0:
+        _refuse(whole < 0, piece, place, "not be negative", _RAW_COUNTS)
     highest = int(whole.max())
     if highest > np.iinfo(_DTYPES[-1]).max:
         raise InputError("counts", "lie below 2**32", f"reach {highest:g}", _RAW_COUNTS)
     return whole
 
 
-def _refuse(bad: Mask, block: npt.NDArray[Any], place: Place, must: str, remedy: str) -> None:
-    """Raise `InputError` naming the first entry of a block that is `bad`, if one is."""
+def _refuse(bad: Mask, piece: npt.NDArray[Any], place: Place, must: str, remedy: str) -> None:
+    """Raise `InputError` naming the first entry of a piece that is `bad`, if one is."""
     if not bad.any():
         return
     local = np.unravel_index(int(np.argmax(bad)), bad.shape)
-    starts = [part.start or 0 for part in place] + [0] * (block.ndim - len(place))
+    starts = [part.start or 0 for part in place] + [0] * (piece.ndim - len(place))
     where = tuple(int(index) + start for index, start in zip(local, starts, strict=True))
-    value = f"{block[local]:g}"
-    value = value if float(value) == block[local] or not np.isfinite(block[local]) else str(block[local])
+    value = f"{piece[local]:g}"
+    value = value if float(value) == piece[local] or not np.isfinite(piece[local]) else str(piece[local])
     raise InputError("counts", must, f"one is {value} at index {where}", remedy)

@@ -58,7 +58,7 @@ _BRUKER_TUBE = {"PrimaryEnergy", "ElevationAngle"}
 
 
 @dataclass(frozen=True)
-class Origin:
+class FileOrigin:
     """Where a signal comes from.
 
     Parameters
@@ -74,7 +74,7 @@ class Origin:
 
 
 def facts_of(
-    metadata: Mapping[str, Any], n_pixels: int, origin: Origin
+    metadata: Mapping[str, Any], n_pixels: int, origin: FileOrigin
 ) -> tuple[Acquisition, tuple[str, ...]]:
     """Return the facts of a signal with their sources, and what is to be said of them.
 
@@ -215,7 +215,7 @@ def _with_defaults_named(facts: Acquisition) -> Acquisition:
 
 
 def _with_live_time(
-    facts: Acquisition, metadata: Mapping[str, Any], n_pixels: int, origin: Origin
+    facts: Acquisition, metadata: Mapping[str, Any], n_pixels: int, origin: FileOrigin
 ) -> tuple[Acquisition, str | None]:
     """Make the live time that of the whole map.
 
@@ -256,7 +256,7 @@ def _doubtful_live_time(facts: Acquisition, live: float, n_pixels: int) -> tuple
     )
 
 
-def _measured_pixels(metadata: Mapping[str, Any], n_pixels: int, origin: Origin) -> int | None:
+def _measured_pixels(metadata: Mapping[str, Any], n_pixels: int, origin: FileOrigin) -> int | None:
     """Return the number of pixels that the stored live time belongs to, or None where nothing tells."""
     marked = [value for key, value in _leaves(metadata) if same_key(key) == LIVE_TIME_PIXELS]
     if marked and isinstance(marked[0], (int, float, np.number)) and marked[0] >= 1:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.data.contents import Held, contents
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
-from bayesunmix.data.signals import Given, choose, image_of_signal, pictures
+from bayesunmix.data.signals import GivenFacts, choose, image_of_signal, pictures
 
 FIELD = "MAP"
 _FORMATS = "HyperSpy reads .hspy, .zspy, .bcf, .emd, .dm3, .dm4, .rpl, .pts, .nxs and others."
@@ -37,7 +37,7 @@ PICTURES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")
 
 
 def read_image(
-    file: Path, signal: int | None, given: Given, opened: Callable[[int], None] = lambda _: None
+    file: Path, signal: int | None, given: GivenFacts, opened: Callable[[int], None] = lambda _: None
 ) -> SpectrumImage:
     """Read the map of a file, with the pictures stored beside it.
 

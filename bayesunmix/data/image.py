@@ -149,7 +149,7 @@ class SpectrumImage:
         ----------
         counts
             Non-negative whole numbers (y, x, energy), (x, energy) for a line scan or (energy,) for a spectrum: NumPy
-            or dask (read block by block). Pixels that are masked or NaN are left out.
+            or dask (read piece by piece). Pixels that are masked or NaN are left out.
         energy_keV
             Channel centres (energy,), ascending and uniform.
         beam_energy_keV, takeoff_angle_deg, resolution_eV

@@ -15,7 +15,7 @@ from bayesunmix.data.acquisition import Microscope
 from bayesunmix.data.files import FIELD, check_format, quiet
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.data.reader import read_apart
-from bayesunmix.data.signals import Given
+from bayesunmix.data.signals import GivenFacts
 
 # One signal as RosettaSciIO's readers return it: data, axes, metadata, original_metadata, mapping.
 SignalDictionary = Mapping[str, Any]
@@ -67,7 +67,7 @@ def load(
     (201, 201)
     """
     file = check_path(FIELD, path)
-    given = Given(
+    given = GivenFacts(
         beam_energy_keV, takeoff_angle_deg, resolution_eV, microscope, energy_offset_keV, energy_scale_keV
     )
     check_format(file)

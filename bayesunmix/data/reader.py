@@ -29,7 +29,7 @@ from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.contents import Held
 from bayesunmix.data.files import FIELD, broken, read_array, read_contents, read_image
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.data.signals import Given
+from bayesunmix.data.signals import GivenFacts
 
 # Without a file to read for this long, the reading process ends.
 _IDLE_S = 30.0
@@ -128,7 +128,7 @@ def stop_reader() -> None:
         _running.pop().close()
 
 
-def read_apart(file: Path, signal: int | None, given: Given) -> SpectrumImage:
+def read_apart(file: Path, signal: int | None, given: GivenFacts) -> SpectrumImage:
     """Read the map of a file in the reading process; see `bayesunmix.data.files.read_image`.
 
     Raises
@@ -231,7 +231,7 @@ def _served(request: dict[str, Any]) -> dict[str, Any]:
             return {}
         if "folder" not in request:
             return {"contents": [dataclasses.asdict(one) for one in read_contents(file, _opened)]}
-        image = read_image(file, request["signal"], Given(**request["given"]), _opened)
+        image = read_image(file, request["signal"], GivenFacts(**request["given"]), _opened)
         return {"image": _packed(image, Path(request["folder"]))}
     except InputError as error:
         return {"refused": [error.field, error.must, error.got, error.remedy]}

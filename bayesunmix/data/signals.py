@@ -13,7 +13,7 @@ import numpy.typing as npt
 from bayesunmix.core.errors import InputError, check_between, check_choice
 from bayesunmix.core.severity import Reservation
 from bayesunmix.data.acquisition import Acquisition, Microscope, check_fact
-from bayesunmix.data.facts import Origin, default_notes, facts_of, listed_elevations_deg
+from bayesunmix.data.facts import FileOrigin, default_notes, facts_of, listed_elevations_deg
 from bayesunmix.data.image import AXIS_LIMITS_KEV, HyperSpySignal, SpectrumImage, missing_facts, uniform_axis
 
 # HyperSpy ships no types.
@@ -38,7 +38,7 @@ _CALIBRATE = (
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenFacts:
     """What the user says of a map; it wins over what the signal says.
 
     Parameters
@@ -89,7 +89,7 @@ def map_of_signal(
     ----------
     signal
         ``EDSTEMSpectrum``, ``EDSSEMSpectrum`` or ``Signal1D`` whose energy axis has the unit eV or keV. A lazy one
-        is read block by block.
+        is read piece by piece.
     beam_energy_keV, takeoff_angle_deg, resolution_eV, microscope
         Facts that win over the signal's metadata.
     energy_offset_keV, energy_scale_keV
@@ -105,7 +105,7 @@ def map_of_signal(
     exSpy fills facts that its file lacks with its own preferences (elevation 35°, azimuth 0°, tilt 0°, 130 eV).
     What equals them has the source "library default", and a detector direction that does is warned about.
     """
-    given = Given(
+    given = GivenFacts(
         beam_energy_keV, takeoff_angle_deg, resolution_eV, microscope, energy_offset_keV, energy_scale_keV
     )
     image = image_of_signal(signal, given)
@@ -114,7 +114,7 @@ def map_of_signal(
 
 def image_of_signal(
     signal: HyperSpySignal,
-    given: Given,
+    given: GivenFacts,
     *,
     fresh: bool = False,
     images: Mapping[str, npt.NDArray[Any]] | None = None,
@@ -151,14 +151,14 @@ def image_of_signal(
         raise InputError(
             "signal",
             "be a spectrum image, a line scan or a spectrum",
-            f"is {describe(signal)}: {why_no_spectra(signal)}",
+            f"is {signal_text(signal)}: {why_no_spectra(signal)}",
         )
     manager = signal.axes_manager
     if manager.navigation_dimension > 2:
         raise InputError(
             "signal",
             "have at most two navigation axes",
-            f"is {describe(signal)}",
+            f"is {signal_text(signal)}",
             "Sum over frames and detectors first.",
         )
     energy_axis = manager.signal_axes[0]
@@ -170,7 +170,7 @@ def image_of_signal(
     grid, grid_notes = _grid(axes)
     n_pixels = int(np.prod([axis.size for axis in axes], dtype=int))
     metadata = signal.metadata.as_dictionary()
-    origin = Origin(signal.original_metadata.as_dictionary(), fresh)
+    origin = FileOrigin(signal.original_metadata.as_dictionary(), fresh)
     facts, fact_notes = facts_of(metadata, n_pixels, origin)
     facts = given.onto(facts)
     mask = _stored_mask(metadata, data.shape[:-1])
@@ -227,17 +227,17 @@ def choose(signals: Sequence[HyperSpySignal], wanted: int | None, file: str) -> 
     InputError
         If there is none, or more than one and none is `wanted`.
     """
-    listed = "; ".join(f"{i}: {describe(signal)}" for i, signal in enumerate(signals))
+    listed = "; ".join(f"{i}: {signal_text(signal)}" for i, signal in enumerate(signals))
     if wanted is not None:
         if wanted not in range(len(signals)):
             raise InputError("signal", f"be one of the file's signals ({listed})", f"is {wanted}")
         if not is_spectra(signals[wanted]):
-            got = f"{wanted} is {describe(signals[wanted])}: {why_no_spectra(signals[wanted])}"
+            got = f"{wanted} is {signal_text(signals[wanted])}: {why_no_spectra(signals[wanted])}"
             raise InputError("signal", "be a spectrum image", got, listed)
         return wanted
     chosen = rivals(signals)
     if not chosen:
-        held = "; ".join(f"{i}: {describe(one)}, {why_no_spectra(one)}" for i, one in enumerate(signals))
+        held = "; ".join(f"{i}: {signal_text(one)}, {why_no_spectra(one)}" for i, one in enumerate(signals))
         raise InputError("MAP", "hold a spectrum image", f'"{file}" holds {held or "nothing"}')
     if len(chosen) > 1:
         remedy = "Choose one with --signal N (signal=N in Python)."
@@ -267,7 +267,7 @@ def pictures(signals: Sequence[HyperSpySignal], chosen: int) -> dict[str, npt.ND
     return found
 
 
-def describe(signal: HyperSpySignal) -> str:
+def signal_text(signal: HyperSpySignal) -> str:
     """Say in a few words what a signal is: kind, title and shape."""
     kind = kind_of(signal)
     title = signal.metadata.get_item("General.title") or "untitled"
@@ -342,7 +342,7 @@ def _step(axis: Axis) -> float:
     return float(places[-1] - places[0]) / (len(places) - 1) if len(places) > 1 else 1.0
 
 
-def _energy_centres(axis: Axis, given: Given) -> npt.NDArray[np.float64]:
+def _energy_centres(axis: Axis, given: GivenFacts) -> npt.NDArray[np.float64]:
     """Return the channel centres in keV: the axis's own, or what the user gives in their place."""
     offset, scale = given.energy_offset_keV, given.energy_scale_keV
     channels = np.arange(axis.size, dtype=np.float64)

@@ -16,7 +16,7 @@ from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.density import MOST_PROGRAMS
 from bayesunmix.models.endmember import continuum_shape, family_counts
 from bayesunmix.models.unmixing import (
-    Sites,
+    Latents,
     UnmixingData,
     component_weights,
     continuum_corrections,
@@ -79,20 +79,20 @@ def read_draws(fitted: FittedPosterior, z: FloatArray) -> Draws:
 
 @lru_cache(maxsize=MOST_PROGRAMS)
 def _reader(
-    constrain: Callable[[jax.Array, UnmixingData], Sites],
+    constrain: Callable[[jax.Array, UnmixingData], Latents],
 ) -> Callable[[jax.Array, UnmixingData], tuple[jax.Array, ...]]:
     """Compile a batch's way from flat draws to the arrays of `Draws`."""
 
     def one(flat: jax.Array, data: UnmixingData) -> tuple[jax.Array, ...]:
-        sites = constrain(flat, data)
-        weights = component_weights(data, sites)
+        latents = constrain(flat, data)
+        weights = component_weights(data, latents)
         return (
             weights,
-            family_counts(data.basis, weights, log_ratios(data, sites)),
-            weights[:, -1:] * continuum_shape(data.basis, *continuum_corrections(sites)),
-            spectra(data, sites),
-            *thickness_parameters(data, sites),
-            sites["response"],
+            family_counts(data.basis, weights, log_ratios(data, latents)),
+            weights[:, -1:] * continuum_shape(data.basis, *continuum_corrections(data.widths, latents)),
+            spectra(data, latents),
+            *thickness_parameters(data, latents),
+            latents["response"],
         )
 
     return Program(jax.vmap(one, in_axes=(0, None)))

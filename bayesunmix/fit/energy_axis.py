@@ -8,11 +8,11 @@ from typing import Literal
 
 import numpy as np
 
+from bayesunmix.config.map import MapConfig
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.config.settings import MapConfig
 from bayesunmix.core.severity import Reservation
 from bayesunmix.data.image import SpectrumImage, on_axis
-from bayesunmix.inspection.axis_search import ORDINARY_KEV, AxisFit, AxisSearch, likely_axis, rival_axis
+from bayesunmix.inspection.axis_search import ORDINARY_KEV, AxisCandidate, AxisSearch, likely_axis, rival_axis
 from bayesunmix.xray import Detector, LineTable, Refinement
 from bayesunmix.xray.refinement import merge_channels
 
@@ -65,7 +65,7 @@ def given_axis(image: SpectrumImage, config: MapConfig) -> SpectrumImage:
 
 def searched_axis(
     image: SpectrumImage, config: RunConfig, beam_energy_keV: float, table: LineTable, detector: Detector
-) -> tuple[SpectrumImage, AxisFit | None, list[str]]:
+) -> tuple[SpectrumImage, AxisCandidate | None, list[str]]:
     """Look for an axis far from the map's; return the map on it, the axis, and what is to be said.
 
     Parameters
@@ -102,7 +102,7 @@ def searched_axis(
     return dataclasses.replace(image, energy_keV=moved.corrected(image.energy_keV)), moved, notes
 
 
-def _doubt(rival: AxisFit) -> str:
+def _doubt(rival: AxisCandidate) -> str:
     return Reservation(
         f"Another energy axis, offset {1e3 * rival.offset_keV:+.0f} eV and gain {rival.gain:.4f}, explains the total"
         f" spectrum nearly as well, with {', '.join(rival.elements)}: check the axis, and set `map.energy_offset_keV`"
@@ -111,7 +111,7 @@ def _doubt(rival: AxisFit) -> str:
 
 
 def fitted_axis(
-    image: SpectrumImage, config: MapConfig, moved: AxisFit | None, refined: Refinement
+    image: SpectrumImage, config: MapConfig, moved: AxisCandidate | None, refined: Refinement
 ) -> EnergyAxis:
     """Put the search and the fit of the response together.
 

@@ -1,7 +1,7 @@
 """The posterior of free-form endmembers: from extreme cluster spectra to a mode, its curvature and draws.
 
-blocks of pixels -> extreme spectra of the clusters -> coarse atoms, L-BFGS from each -> the best
--> atoms one sd apart, blocks grouped by them -> mode and Hessian -> Laplace draws
+blocks of pixels -> extreme spectra of the clusters -> coarse support points, L-BFGS from each -> the best
+-> support points one sd apart, blocks grouped by them -> mode and Hessian -> Laplace draws
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.fit.model_data import log_odds_at
 from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.density import FlatModel, compiled, compiling, flatten_model
 from bayesunmix.inference.laplace import laplace_draws
 from bayesunmix.inference.map_estimate import MapEstimate, ValueAndGradient, descend, find_map
 from bayesunmix.inference.mixture import (
-    atom_weights,
     group_pixels,
     one_group,
     relative_likelihood,
     responsibilities,
+    support_point_weights,
 )
 from bayesunmix.inference.starts import extreme_spectra
-from bayesunmix.models.abundance import abundance_prior, simplex_atoms
+from bayesunmix.models.abundance import abundance_prior, simplex_support_points
 from bayesunmix.models.freeform import (
-    CONTRAST_SD,
     FreeData,
     correlation_factor,
     free_endmembers,
     free_model,
     mean_spectrum,
 )
-from bayesunmix.models.unmixing import Sites
+from bayesunmix.models.unmixing import Latents
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -47,7 +47,7 @@ Progress = Callable[[str], None]
 COARSE_STEPS = 10
 # Blocks that compare starts, evenly spread.
 MOST_COMPARED = 1200
-# Finer grids than this cost more than they tell: pixels of very many counts stand between atoms then.
+# Finer grids than this cost more than they tell: pixels of very many counts stand between support points then.
 MOST_STEPS = 150
 FEWEST_BLOCKS = 0.02
 # The contrast of a start is cut here: a channel without counts in a cluster is no proof of none.
@@ -64,9 +64,9 @@ class FreePosterior:
     n_phases : int
     estimate : MapEstimate
     objectives : tuple of float
-        Negative log posterior of each start on coarse atoms, relative to the best's.
+        Negative log posterior of each start on coarse support points, relative to the best's.
     coarse_grid : bool
-        The atoms stand further apart than one standard deviation of a block.
+        The support points stand further apart than one standard deviation of a block.
     """
 
     data: FreeData
@@ -105,6 +105,7 @@ def fit_free(
     position: FloatArray,
     length: float,
     *,
+    widths: Priors = DEFAULT_PRIORS,
     max_overlap: int = 2,
     n_starts: int = 3,
     seed: int = 0,
@@ -120,6 +121,8 @@ def fit_free(
         Phases declared to have pure regions.
     position, length
         Places of the channels and correlation length of the contrast, see `bayesunmix.models.freeform`.
+    widths : Priors
+        Of the priors.
     max_overlap : int
         Most phases that overlap in one block.
     n_starts : int
@@ -134,21 +137,23 @@ def fit_free(
     shared: ValueAndGradient | None = None
     for number, spectra in enumerate(_starts(counts, mean, matrix, n_starts, seed)):
         steps = _steps(part, spectra, COARSE_STEPS)
-        data, sites, transform = _around(
-            part, spectra, mean, factor, matrix, max_overlap, steps, grouped=False
+        data, latents, transform = _around(
+            part, spectra, mean, factor, matrix, max_overlap, steps, widths, grouped=False
         )
         model = _flat(data, len(spectra))
         # One program serves all starts: their data have the same shapes.
         shared = shared or compiled(model)[0]
-        start = np.asarray(model.flatten(sites, data))
+        start = np.asarray(model.flatten(latents, data))
         z, potential, _ = descend(shared, data, start, transform, max_iterations=60)
         progress(f"start {number + 1}: objective {potential:.1f}")
         found.append((potential, np.asarray(free_endmembers(data, model.constrain(jnp.asarray(z), data)))))
     found.sort(key=lambda pair: pair[0])
     spectra = found[0][1]
-    data, sites, transform = _around(counts, spectra, mean, factor, matrix, max_overlap, None, grouped=True)
+    data, latents, transform = _around(
+        counts, spectra, mean, factor, matrix, max_overlap, None, widths, grouped=True
+    )
     model = _flat(data, len(spectra))
-    start = np.asarray(model.flatten(sites, data))
+    start = np.asarray(model.flatten(latents, data))
     with compiling(model, data) as programs:
         value_and_gradient = programs.value_and_gradient.result()
         z, _, _ = descend(value_and_gradient, data, start, transform, max_iterations=120)
@@ -211,34 +216,37 @@ def _around(
     matrix: npt.NDArray[np.bool_],
     max_overlap: int,
     steps: int | None,
+    widths: Priors,
     *,
     grouped: bool,
-) -> tuple[FreeData, Sites, FloatArray]:
-    """Model data around some endmembers, sites there, and a whitening by the information if abundances were known."""
+) -> tuple[FreeData, Latents, FloatArray]:
+    """Model data around some endmembers, latents there, and a whitening by the information if abundances were known."""
     typical = float(counts.sum(dtype=np.float64) / len(counts))
     steps = _steps(counts, spectra, steps)
-    atoms = simplex_atoms(spectra, typical, max_overlap=max_overlap, steps_per_edge=steps, matrix=matrix)
-    log_mixed = np.log(atoms @ spectra)
+    points = simplex_support_points(
+        spectra, typical, max_overlap=max_overlap, steps_per_edge=steps, matrix=matrix
+    )
+    log_mixed = np.log(points @ spectra)
     likelihood = relative_likelihood(counts, log_mixed)
-    weights = atom_weights(likelihood, n_iterations=60)
+    weights = support_point_weights(likelihood, n_iterations=60)
     if grouped:
-        kept = (weights * len(counts) > FEWEST_BLOCKS) | (atoms.max(axis=1) == 1.0)
-        atoms, likelihood, log_mixed = atoms[kept], likelihood[:, kept], log_mixed[kept]
-        weights = atom_weights(likelihood, n_iterations=40)
+        kept = (weights * len(counts) > FEWEST_BLOCKS) | (points.max(axis=1) == 1.0)
+        points, likelihood, log_mixed = points[kept], likelihood[:, kept], log_mixed[kept]
+        weights = support_point_weights(likelihood, n_iterations=40)
         share = responsibilities(likelihood, 0.99 * weights + 0.01 / len(weights))
         groups = group_pixels(counts, share, log_mixed)
     else:
-        groups = one_group(counts, len(atoms), np.log(mean))
-    prior = abundance_prior(atoms, spectra, typical, matrix)
-    data = FreeData(groups, prior, np.log(mean), factor)
+        groups = one_group(counts, len(points), np.log(mean))
+    prior = abundance_prior(points, spectra, typical, matrix, widths)
+    data = FreeData(groups, prior, np.log(mean), factor, widths)
     contrast = np.clip(np.log(spectra / mean), -LARGEST_CONTRAST, LARGEST_CONTRAST)
-    sites = {
-        "contrast": jnp.asarray(np.linalg.solve(factor, contrast.T).T / CONTRAST_SD),
+    latents = {
+        "contrast": jnp.asarray(np.linalg.solve(factor, contrast.T).T / widths.contrast_sd),
         "contrast_sd": jnp.zeros(()),
         "abundance_xi": jnp.asarray(log_odds_at(prior, weights)),
     }
     transform = _known_abundance_whitening(data, spectra, weights * counts.sum(dtype=float))
-    return jax.tree.map(jnp.asarray, data), sites, transform
+    return jax.tree.map(jnp.asarray, data), latents, transform
 
 
 def _known_abundance_whitening(data: FreeData, spectra: FloatArray, counts: FloatArray) -> FloatArray:
@@ -247,28 +255,28 @@ def _known_abundance_whitening(data: FreeData, spectra: FloatArray, counts: Floa
     Parameters
     ----------
     spectra : (phase, energy)
-    counts : (atom,)
-        Counts of the blocks at each atom.
+    counts : (support_point,)
+        Counts of the blocks at each support point.
 
     Notes
     -----
     With abundances known, channels inform the log spectra one by one: I_(kc)(lc) = sum_j n_j alpha_jk alpha_jl s_kc
     s_lc / m_jc. Only the optimiser sees this; the curvature of the posterior is computed exactly.
     """
-    atoms, factor = np.asarray(data.prior.atoms), CONTRAST_SD * np.asarray(data.factor)
+    points, factor = np.asarray(data.prior.support_points), data.widths.contrast_sd * np.asarray(data.factor)
     n_phases, n_energy = spectra.shape
-    mixed = atoms @ spectra
+    mixed = points @ spectra
     size = n_phases * n_energy
     information = np.zeros((n_phases, n_energy, n_phases, n_energy))
     for k in range(n_phases):
         for other in range(k, n_phases):
-            per_channel = (counts * atoms[:, k] * atoms[:, other]) @ (spectra[k] * spectra[other] / mixed)
+            per_channel = (counts * points[:, k] * points[:, other]) @ (spectra[k] * spectra[other] / mixed)
             block = factor.T @ (per_channel[:, None] * factor)
             information[k, :, other], information[other, :, k] = block, block.T
     curvature = information.reshape(size, size) + np.eye(size)
     # Flat parameters lie in the order of their names: abundance_xi, contrast, contrast_sd.
-    n_atoms = len(atoms)
-    transform = np.eye(n_atoms + size + 1)
-    inner = slice(n_atoms, n_atoms + size)
+    n_points = len(points)
+    transform = np.eye(n_points + size + 1)
+    inner = slice(n_points, n_points + size)
     transform[inner, inner] = np.linalg.inv(np.linalg.cholesky(curvature)).T
     return transform

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from bayesunmix.chemistry.stoichiometry import site_weights
 from bayesunmix.config.phase import Phase, hosts, supports_of
+from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.core.shares import ratio_of, shares_of
 from bayesunmix.forward.pixel_thickness import PixelThickness
 from bayesunmix.forward.spectra import ForwardModel
@@ -23,8 +24,8 @@ from bayesunmix.models.abundance import AbundancePrior
 from bayesunmix.models.endmember import family_counts
 from bayesunmix.models.thickness import VALID, ThicknessEffect, answered
 from bayesunmix.models.unmixing import (
+    Latents,
     SiteBalance,
-    Sites,
     UnmixingData,
     component_weights,
     log_ratios,
@@ -43,13 +44,8 @@ compiled_spectra = Program(spectra)
 compiled_weights = Program(component_weights)
 compiled_answered = Program(answered)
 
-# Counts are an imperfect measure of mass thickness (dose, diffraction, shadows of the holder): this joins the relative
-# sd of the film's mass thickness in the prior of the scale between them.
-COUNTS_AS_THICKNESS_SD = 0.4
 # A phase with less than this share of the largest mass per count is no film where it is alone: a support, or a hole.
 HARDLY_ANY = 0.03
-# Crystal-chemical scatter of a declared site balance (log ratio); the calibration's errors come on top.
-SITE_BALANCE_SD = 0.03
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,8 @@ class Blocks:
         Atom fractions of the whole map.
     thickness : PixelThickness
         Of the same blocks.
+    widths : Priors
+        Of the model's priors.
     """
 
     counts: Float32Array
@@ -74,6 +72,7 @@ class Blocks:
     max_overlap: int
     mean_composition: FloatArray
     thickness: PixelThickness
+    widths: Priors = DEFAULT_PRIORS
 
     @classmethod
     def of(cls, setup: Setup, max_overlap: int) -> Blocks:
@@ -85,6 +84,7 @@ class Blocks:
             max_overlap,
             setup.mean_composition,
             setup.thickness,
+            setup.widths,
         )
 
     @property
@@ -118,7 +118,7 @@ class Blocks:
             for each in (mass, sample.astype(float))
         )
         normal = float(ratio_of((thickness.blocks * mixed).sum(), present.sum()))
-        sd = float(np.hypot(self.forward.film.relative_sd, COUNTS_AS_THICKNESS_SD))
+        sd = float(np.hypot(self.forward.film.relative_sd, self.widths.counts_as_thickness_sd))
         # A phase without atoms has no mass; none has more than the expansion bears.
         relative = np.minimum(ratio_of(mass, normal), VALID[1])
         return ThicknessEffect(thickness.absorption_slope, thickness.stray_share, relative, sd)
@@ -170,7 +170,7 @@ class Blocks:
                 on_a, on_b = sites.a * self.mean_composition, sites.b * self.mean_composition
                 slope = shares_of(on_a) - shares_of(on_b)
                 calibration = np.linalg.norm(slope * self.forward.calibration_sd)
-                inverse_sd[k] = 1.0 / np.hypot(SITE_BALANCE_SD, calibration)
+                inverse_sd[k] = 1.0 / np.hypot(self.widths.site_balance_sd, calibration)
         return SiteBalance(a_site, b_site, target, inverse_sd)
 
 
@@ -187,16 +187,16 @@ def _flat_model(
     leaves = [jax.ShapeDtypeStruct(*shape) for shape in shapes]  # type: ignore[no-untyped-call]
     data = jax.tree.unflatten(structure, leaves)
     any_units, any_odds = jnp.ones(data.scale.shape), jnp.zeros(data.prior.mean.shape)
-    model = flatten_model(unmixing_model, data, _sites(data, any_units, any_odds))
+    model = flatten_model(unmixing_model, data, _latents(data, any_units, any_odds))
     return model._replace(potential=over_devices(model.potential))
 
 
-def sites_at(data: UnmixingData, units: FloatArray, weights: FloatArray) -> Sites:
-    """Sites at given line units and atom weights, everything else at its prior mean."""
-    return _sites(data, jnp.asarray(units), jnp.asarray(log_odds_at(data.prior, weights)))
+def latents_at(data: UnmixingData, units: FloatArray, weights: FloatArray) -> Latents:
+    """Latents at given line units and support point weights, everything else at its prior mean."""
+    return _latents(data, jnp.asarray(units), jnp.asarray(log_odds_at(data.prior, weights)))
 
 
-def _sites(data: UnmixingData, units: jax.Array, log_odds: jax.Array) -> Sites:
+def _latents(data: UnmixingData, units: jax.Array, log_odds: jax.Array) -> Latents:
     n_phases, n_knots = data.basis.continuum_area.shape
     return {
         "line_units": units,
@@ -220,7 +220,7 @@ def log_odds_at(prior: AbundancePrior, weights: FloatArray) -> FloatArray:
 def fisher_information(
     templates: FloatArray,
     free: npt.NDArray[np.int64],
-    atoms: FloatArray,
+    points: FloatArray,
     counts: FloatArray,
     spectra_: FloatArray,
 ) -> FloatArray:
@@ -228,21 +228,21 @@ def fisher_information(
 
     Parameters
     ----------
-    counts : (atom,)
-        Counts of the blocks at each atom.
+    counts : (support_point,)
+        Counts of the blocks at each support point.
     """
     rows = templates[free[:, 0], free[:, 1]]
     information = np.zeros((len(free), len(free)))
-    for atom, count in zip(atoms, counts, strict=True):
+    for point, count in zip(points, counts, strict=True):
         if count > 1.0:
-            share = atom[free[:, 0], None] * rows
-            information += count * (share / (atom @ spectra_)) @ share.T
+            share = point[free[:, 0], None] * rows
+            information += count * (share / (point @ spectra_)) @ share.T
     return information
 
 
-def atom_fractions(data: UnmixingData, sites: Sites) -> FloatArray:
-    """Atom fractions at some sites, with nominal calibration factors, shape (phase, element)."""
-    return nominal_fractions(np.asarray(compiled_weights(data, sites)), np.asarray(data.yields))
+def fractions_at(data: UnmixingData, latents: Latents) -> FloatArray:
+    """Atom fractions at some latents, with nominal calibration factors, shape (phase, element)."""
+    return nominal_fractions(np.asarray(compiled_weights(data, latents)), np.asarray(data.yields))
 
 
 def nominal_fractions(weights: FloatArray, yields: FloatArray) -> FloatArray:
@@ -253,10 +253,10 @@ def nominal_fractions(weights: FloatArray, yields: FloatArray) -> FloatArray:
     return shares_of(weights[..., : yields.shape[1]] / yields)
 
 
-def mass_per_count(data: UnmixingData, sites: Sites, forward: ForwardModel) -> FloatArray:
-    """Mass that a count of each phase stands for at some sites, in any common unit, shape (phase,)."""
-    weights = compiled_weights(data, sites)
-    lines = family_counts(data.basis, weights, log_ratios(data, sites)).sum(axis=1)
+def mass_per_count(data: UnmixingData, latents: Latents, forward: ForwardModel) -> FloatArray:
+    """Mass that a count of each phase stands for at some latents, in any common unit, shape (phase,)."""
+    weights = compiled_weights(data, latents)
+    lines = family_counts(data.basis, weights, log_ratios(data, latents)).sum(axis=1)
     total = np.asarray(lines + weights[:, -1])
     atoms = np.asarray(weights)[:, : data.yields.shape[1]] / np.asarray(data.yields)
     return np.asarray(atoms @ forward.mass_per_mole / total)

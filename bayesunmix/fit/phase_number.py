@@ -31,9 +31,9 @@ from bayesunmix.fit.preparation import Setup, block_positions
 from bayesunmix.fit.search import CoarseModel, coarse_start
 from bayesunmix.fit.starts import Start, find_starts
 from bayesunmix.inference.map_estimate import descend
-from bayesunmix.inference.mixture import atom_weights, relative_likelihood
+from bayesunmix.inference.mixture import relative_likelihood, support_point_weights
 from bayesunmix.inference.sandwich import tile_labels
-from bayesunmix.models.abundance import simplex_atoms
+from bayesunmix.models.abundance import simplex_support_points
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -46,7 +46,7 @@ SEED = 0
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Trial:
     """An unmixing with so many phases.
 
     Attributes
@@ -92,11 +92,6 @@ class PhaseNumber:
         """Return the unnamed phases that the run goes on with."""
         return unnamed(self.chosen)
 
-    def facts(self) -> dict[str, Any]:
-        """Return what run.json holds."""
-        rule = "the smallest number within one standard error of the best held-out score"
-        return {**vars(self), "rule": rule}
-
 
 def infer_phase_number(
     setup: Setup, max_overlap: int, progress: Callable[[str], None], most: int = MOST_PHASES
@@ -117,11 +112,11 @@ def infer_phase_number(
     halves = first.astype(np.float32), (counts - first).astype(np.float32)
     position, shape = block_positions(setup)
     labels = np.unique(tile_labels(shape, N_TILES).ravel()[position], return_inverse=True)[1]
-    found: list[Candidate] = []
+    found: list[Trial] = []
     for count in range(1, min(most, len(counts)) + 1):
-        found.append(_candidate(setup, halves, labels, max_overlap, count, found[-1] if found else None))
+        found.append(_trial(setup, halves, labels, max_overlap, count, found[-1] if found else None))
         progress(f"{count} phases: held-out score {found[-1].score - found[0].score:.1f} above one phase")
-    chosen, curve = chosen_number([candidate.by_tile for candidate in found])
+    chosen, curve = chosen_number([trial.by_tile for trial in found])
     after = None
     if chosen < len(found):
         after = _next_phase(setup, found[chosen - 1], found[chosen])
@@ -139,26 +134,26 @@ def chosen_number(by_tile: list[FloatArray]) -> tuple[int, list[dict[str, float]
     best = max(by_tile, key=lambda tiles: float(tiles.sum()))
     curve = []
     for count, tiles in enumerate(by_tile, 1):
-        gain, error = difference(tiles, best)
+        gain, error = gain_over(tiles, best)
         curve.append({"k": count, "score": gain, "se": error})
     return next(int(row["k"]) for row in curve if row["score"] >= -row["se"]), curve
 
 
-def difference(tiles: FloatArray, other: FloatArray) -> tuple[float, float]:
+def gain_over(tiles: FloatArray, other: FloatArray) -> tuple[float, float]:
     """Sum of paired differences over tiles, and its standard error."""
     apart = tiles - other
     error = float(np.sqrt(len(apart)) * apart.std(ddof=1)) if len(apart) > 1 else 0.0
     return float(apart.sum()), error
 
 
-def _candidate(
+def _trial(
     setup: Setup,
     halves: tuple[Float32Array, Float32Array],
     labels: npt.NDArray[np.int64],
     max_overlap: int,
     count: int,
-    before: Candidate | None,
-) -> Candidate:
+    before: Trial | None,
+) -> Trial:
     """Fit so many phases to the first half, from several starts, and score the second."""
     blocks = Blocks(
         halves[0], setup.forward, unnamed(count), max_overlap, setup.mean_composition, setup.thickness
@@ -178,11 +173,11 @@ def _candidate(
     coarse = CoarseModel.of(blocks, basis, yields)
     ends = [_descended(coarse, start) for start in starts]
     weights, spectra, _ = min(ends, key=lambda end: end[2])
-    atoms = simplex_atoms(spectra, blocks.typical_counts, max_overlap=max_overlap)
-    pi = atom_weights(relative_likelihood(halves[0], np.log(atoms @ spectra)))
+    points = simplex_support_points(spectra, blocks.typical_counts, max_overlap=max_overlap)
+    pi = support_point_weights(relative_likelihood(halves[0], np.log(points @ spectra)))
     common = halves[0].sum(axis=0, dtype=float) + 1.0
-    by_block = _log_predictive(halves[1], atoms @ spectra, pi, common / common.sum())
-    return Candidate(weights, spectra, pi @ atoms, np.bincount(labels, weights=by_block).astype(float))
+    by_block = _log_predictive(halves[1], points @ spectra, pi, common / common.sum())
+    return Trial(weights, spectra, pi @ points, np.bincount(labels, weights=by_block).astype(float))
 
 
 def _descended(coarse: CoarseModel, start: Start) -> tuple[FloatArray, FloatArray, float]:
@@ -191,11 +186,11 @@ def _descended(coarse: CoarseModel, start: Start) -> tuple[FloatArray, FloatArra
     potential = np.inf
     for iterations in ITERATIONS:
         z, potential, _ = descend(coarse.value_and_gradient, data, z, transform, max_iterations=iterations)
-    sites = coarse.model.constrain(jnp.asarray(z), data)
-    return np.asarray(compiled_weights(data, sites)), np.asarray(compiled_spectra(data, sites)), potential
+    latents = coarse.model.constrain(jnp.asarray(z), data)
+    return np.asarray(compiled_weights(data, latents)), np.asarray(compiled_spectra(data, latents)), potential
 
 
-def _grown(before: Candidate, start: Start) -> Start:
+def _grown(before: Trial, start: Start) -> Start:
     """Solution with one phase less, and the phase of a start that is farthest from all of its."""
     apart = hellinger(start.spectra[:, None], before.spectra[None]).min(axis=1)
     new = int(apart.argmax())
@@ -215,7 +210,7 @@ def _log_predictive(
     return np.asarray(logsumexp(joint, axis=1))
 
 
-def _next_phase(setup: Setup, here: Candidate, more: Candidate) -> dict[str, Any]:
+def _next_phase(setup: Setup, here: Trial, more: Trial) -> dict[str, Any]:
     """Describe the phase of the larger solution that the smaller one does not have."""
     _, matched = linear_sum_assignment(hellinger(here.spectra[:, None], more.spectra[None]))
     new = int(next(iter(set(range(len(more.spectra))) - set(matched.tolist()))))
@@ -224,7 +219,7 @@ def _next_phase(setup: Setup, here: Candidate, more: Candidate) -> dict[str, Any
     _, yields = setup.forward.basis(absorbing, np.ones((len(absorbing), len(elements)), bool))
     atoms = more.weights[new, : len(elements)] / yields[new]
     atoms = atoms / max(atoms.sum(), 1e-300)
-    gain, error = difference(more.by_tile, here.by_tile)
+    gain, error = gain_over(more.by_tile, here.by_tile)
     return {
         "composition": dict(zip(elements, atoms.tolist(), strict=True)),
         "share": float(more.share[new]),

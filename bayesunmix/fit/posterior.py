@@ -1,8 +1,8 @@
 """The posterior of a run: from starting points to the best mode, its curvature, and the mode beside it.
 
-starts -> coarse atoms, a part of the blocks, each with every atom -> L-BFGS from each       (all objectives are kept)
+starts -> coarse support points, a part of the blocks, all points for each -> L-BFGS from each   (objectives are kept)
 best, and its nearest rival where there is one
-       -> atoms one sd apart where the posterior sits, all blocks, grouped, absorption and units renewed
+       -> support points one sd apart where the posterior sits, all blocks, grouped, absorption and units renewed
        -> mode and Hessian of each; the one that holds more of the posterior's mass comes first, and the other is kept
           where it holds a share
 """
@@ -23,17 +23,17 @@ from bayesunmix.config.phase import Phase
 from bayesunmix.core.shares import hellinger
 from bayesunmix.fit.model_data import (
     Blocks,
-    atom_fractions,
     compiled_answered,
     compiled_spectra,
     flat_model,
+    fractions_at,
     log_odds_at,
     mass_per_count,
 )
 from bayesunmix.fit.search import (
     SAME_BASIN,
-    Candidate,
     CoarseModel,
+    ModeCandidate,
     compare_starts,
     distance,
     flat_whitening,
@@ -44,24 +44,24 @@ from bayesunmix.fit.starts import Start
 from bayesunmix.inference.density import FlatModel, compiling
 from bayesunmix.inference.map_estimate import MapEstimate, descend, find_map
 from bayesunmix.inference.mixture import (
-    atom_weights,
     group_pixels,
     padded_alike,
     relative_likelihood,
     responsibilities,
+    support_point_weights,
 )
 from bayesunmix.inference.sharding import place
-from bayesunmix.models.abundance import abundance_prior, padded_prior, simplex_atoms
+from bayesunmix.models.abundance import abundance_prior, padded_prior, simplex_support_points
 from bayesunmix.models.thickness import ThicknessEffect, counted
-from bayesunmix.models.unmixing import Sites, UnmixingData, thickness_parameters
+from bayesunmix.models.unmixing import Latents, UnmixingData, thickness_parameters
 
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[str], None]
 
-# An atom expected to hold fewer blocks than this is dropped.
+# A support point expected to hold fewer blocks than this is dropped.
 FEWEST_BLOCKS = 0.02
 # A rival this near to the best, at most so many modes in all, is compared with it on all blocks.
-RIVAL_NATS = 100.0
+COMPARED_NATS = 100.0
 MOST_REFINED = 2
 # A rival that lacks less than this in log mass holds a share of the posterior worth drawing from: 0.7 % at the least.
 SHARED_NATS = 5.0
@@ -77,7 +77,8 @@ class Mode:
     ----------
     objective : float
         For the best mode and its rival, the log of the posterior mass that it lacks to the best; for other starts the
-        negative log posterior density relative to the best start's, on coarse atoms and a part of the blocks, scaled.
+        negative log posterior density relative to the best start's, on coarse support points and a part of the blocks,
+        scaled.
     same_mode : bool
         Ends where the best start ends.
     followed : bool
@@ -166,7 +167,7 @@ def fit_posterior(
         coarse = CoarseModel.of(blocks, *blocks.forward.basis(absorbing, blocks.allowed))
     candidates = compare_starts(blocks, coarse, starts, progress)
     rivals = _rivals(candidates)
-    fractions = [atom_fractions(rival.data, rival.sites) for rival in rivals]
+    fractions = [fractions_at(rival.data, rival.latents) for rival in rivals]
     refined = _alike([_refined(blocks, *pair) for pair in zip(rivals, fractions, strict=True)])
     model = flat_model(refined[0].data)
     with compiling(model, refined[0].data) as programs:
@@ -174,7 +175,7 @@ def fit_posterior(
         begun = []
         for around in refined:
             # Most of the way can be gone before the Hessian is compiled.
-            start = np.asarray(model.flatten(around.sites, around.data))
+            start = np.asarray(model.flatten(around.latents, around.data))
             transform = flat_whitening(model, around.whitening)
             begun.append(descend(value_and_gradient, around.data, start, transform)[0])
         hessian = programs.hessian.result()
@@ -188,8 +189,8 @@ def fit_posterior(
     for rival, own, mode, mass in zip(
         rivals, [around.data for around in refined], found, masses, strict=True
     ):
-        sites = model.constrain(jnp.asarray(mode.z), own)
-        settled.append(replace(rival, data=own, sites=sites, potential=max(masses) - mass))
+        latents = model.constrain(jnp.asarray(mode.z), own)
+        settled.append(replace(rival, data=own, latents=latents, potential=max(masses) - mass))
         if len(rivals) > 1:
             progress(f"mode: log mass {mass - max(masses):.1f} relative to the largest")
     others = [
@@ -204,7 +205,7 @@ def fit_posterior(
             mode,
             modes,
             absorbed,
-            atom_fractions(around.data, candidate.sites),
+            fractions_at(around.data, candidate.latents),
         )
         for around, mode, absorbed, candidate in zip(refined, found, fractions, settled, strict=True)
     ]
@@ -214,25 +215,25 @@ def fit_posterior(
 
 
 def _sharing(
-    settled: list[Candidate], whole: list[FittedPosterior], best: int, phases: tuple[Phase, ...]
+    settled: list[ModeCandidate], whole: list[FittedPosterior], best: int, phases: tuple[Phase, ...]
 ) -> Rival | None:
     """Return the mode beside the best one, where it is another one and holds a share of the mass."""
     other = next(number for number in range(len(settled)) if number != best)
     lacks = settled[other].potential
-    own, theirs = (np.asarray(compiled_spectra(settled[n].data, settled[n].sites)) for n in (best, other))
+    own, theirs = (np.asarray(compiled_spectra(settled[n].data, settled[n].latents)) for n in (best, other))
     apart, order = _matched(own, theirs, _alike_declared(phases))
     if apart < SAME_MODE or lacks > SHARED_NATS:
         return None
     return Rival(whole[other], float(1.0 / (1.0 + np.exp(lacks))), order)
 
 
-def _rivals(candidates: list[Candidate]) -> list[Candidate]:
+def _rivals(candidates: list[ModeCandidate]) -> list[ModeCandidate]:
     """Return the best candidate and, where another one that was followed ends elsewhere, the best of these."""
     best = candidates[0]
     others = [
         c
         for c in candidates[1:]
-        if c.followed and distance(c, best) > SAME_BASIN and c.potential < RIVAL_NATS + best.potential
+        if c.followed and distance(c, best) > SAME_BASIN and c.potential < COMPARED_NATS + best.potential
     ]
     return [best, *others[: MOST_REFINED - 1]]
 
@@ -244,15 +245,15 @@ class _Refined:
     Attributes
     ----------
     data : UnmixingData
-        Its absorption, atoms where the posterior sits, blocks grouped by them.
-    sites : sites
+        Its absorption, support points where the posterior sits, blocks grouped by them.
+    latents : latents
         Where a descent begins.
     whitening : (free, free)
         Of the line units, were abundances known.
     """
 
     data: UnmixingData
-    sites: Sites
+    latents: Latents
     whitening: FloatArray
 
 
@@ -262,10 +263,10 @@ def _alike(refined: list[_Refined]) -> list[_Refined]:
     most = max(len(mode.data.prior.mean) for mode in refined)
     result = []
     for mode, own in zip(refined, groups, strict=True):
-        xi = mode.sites["abundance_xi"]
-        padded = {**mode.sites, "abundance_xi": jnp.pad(xi, (0, most - len(xi)))}
+        xi = mode.latents["abundance_xi"]
+        padded = {**mode.latents, "abundance_xi": jnp.pad(xi, (0, most - len(xi)))}
         data = mode.data._replace(groups=own, prior=padded_prior(mode.data.prior, most))
-        result.append(replace(mode, data=place(data), sites=padded))
+        result.append(replace(mode, data=place(data), latents=padded))
     return result
 
 
@@ -284,48 +285,50 @@ def _log_mass(data: UnmixingData, estimate: MapEstimate) -> float:
     return float(baseline + units - estimate.potential + spread)
 
 
-def _refined(blocks: Blocks, best: Candidate, fractions: FloatArray) -> _Refined:
+def _refined(blocks: Blocks, best: ModeCandidate, fractions: FloatArray) -> _Refined:
     """Refine the model around a candidate whose compositions are `fractions`."""
     basis, yields = blocks.forward.basis(fractions, blocks.allowed)
     renewed = best.data._replace(basis=basis, yields=yields, response=blocks.forward.response_uncertainty)
-    known = {**best.sites, "response": jnp.zeros(len(renewed.response.mean))}
+    known = {**best.latents, "response": jnp.zeros(len(renewed.response.mean))}
     endmembers = np.asarray(compiled_spectra(renewed, known))
-    atoms, effect = _settled_atoms(blocks, endmembers, mass_per_count(renewed, known, blocks.forward))
+    points, effect = _settled_points(blocks, endmembers, mass_per_count(renewed, known, blocks.forward))
     counts = counted(blocks.counts, blocks.thickness.blocks, effect)
     parameters = thickness_parameters(renewed._replace(effect=effect), known)
-    log_mixed = np.asarray(compiled_answered(atoms @ endmembers, atoms, effect, *parameters))
+    log_mixed = np.asarray(compiled_answered(points @ endmembers, points, effect, *parameters))
     likelihood = relative_likelihood(counts, log_mixed)
-    weights = atom_weights(likelihood, n_iterations=40)
-    prior = abundance_prior(atoms, endmembers, blocks.typical_counts, blocks.matrix)
+    weights = support_point_weights(likelihood, n_iterations=40)
+    prior = abundance_prior(points, endmembers, blocks.typical_counts, blocks.matrix, blocks.widths)
     share = responsibilities(likelihood, 0.99 * weights + 0.01 / len(weights))
     old = best.data
     total = blocks.counts.sum(dtype=float)
-    regular = regular_information(basis, np.asarray(old.free), atoms, weights * total, endmembers)
+    regular = regular_information(basis, np.asarray(old.free), points, weights * total, endmembers)
     scale = np.sqrt(np.diag(np.linalg.inv(regular)))
     data = renewed._replace(
         groups=group_pixels(counts, share, log_mixed), prior=prior, scale=scale, effect=effect
     )
-    sites = dict(known)
-    sites["line_units"] = jnp.maximum(sites["line_units"] * jnp.asarray(old.scale) / scale, 0.02)
-    sites["abundance_xi"] = jnp.asarray(log_odds_at(prior, weights))
-    return _Refined(data, sites, unit_whitening(data, np.asarray(sites["line_units"]), regular))
+    latents = dict(known)
+    latents["line_units"] = jnp.maximum(latents["line_units"] * jnp.asarray(old.scale) / scale, 0.02)
+    latents["abundance_xi"] = jnp.asarray(log_odds_at(prior, weights))
+    return _Refined(data, latents, unit_whitening(data, np.asarray(latents["line_units"]), regular))
 
 
-def _settled_atoms(
+def _settled_points(
     blocks: Blocks, endmembers: FloatArray, mass: FloatArray
 ) -> tuple[FloatArray, ThicknessEffect]:
-    """Atoms one standard deviation apart that hold blocks, and how thickness acts given what the blocks hold."""
-    atoms = simplex_atoms(
+    """Support points one standard deviation apart that hold blocks, and how thickness acts on what the blocks hold."""
+    points = simplex_support_points(
         endmembers, blocks.typical_counts, max_overlap=blocks.max_overlap, matrix=blocks.hosts
     )
-    likelihood = relative_likelihood(blocks.counts, np.log(atoms @ endmembers))
-    weights = atom_weights(likelihood)
-    kept = (weights * len(blocks.counts) > FEWEST_BLOCKS) | (atoms.max(axis=1) == 1.0)
-    shares = responsibilities(likelihood, weights) @ atoms
-    return atoms[kept], blocks.effect(mass, shares)
+    likelihood = relative_likelihood(blocks.counts, np.log(points @ endmembers))
+    weights = support_point_weights(likelihood)
+    kept = (weights * len(blocks.counts) > FEWEST_BLOCKS) | (points.max(axis=1) == 1.0)
+    shares = responsibilities(likelihood, weights) @ points
+    return points[kept], blocks.effect(mass, shares)
 
 
-def _modes(settled: list[Candidate], others: list[Candidate], phases: tuple[Phase, ...]) -> tuple[Mode, ...]:
+def _modes(
+    settled: list[ModeCandidate], others: list[ModeCandidate], phases: tuple[Phase, ...]
+) -> tuple[Mode, ...]:
     """Compare every candidate with the best of those settled, phases that were declared alike in whatever order.
 
     Parameters
@@ -338,19 +341,19 @@ def _modes(settled: list[Candidate], others: list[Candidate], phases: tuple[Phas
     """
     ranked = sorted(settled, key=lambda candidate: candidate.potential)
     alike = _alike_declared(phases)
-    endmembers = [np.asarray(compiled_spectra(c.data, c.sites)) for c in ranked]
+    endmembers = [np.asarray(compiled_spectra(c.data, c.latents)) for c in ranked]
 
-    def beside_best(of: Candidate, own: FloatArray) -> tuple[float, FloatArray]:
+    def beside_best(of: ModeCandidate, own: FloatArray) -> tuple[float, FloatArray]:
         """Distance to the best mode, and compositions with each phase where that has it, to be compared."""
         apart, order = _matched(own, endmembers[0], alike)
-        return apart, np.asarray(atom_fractions(of.data, of.sites)[np.argsort(order)])
+        return apart, np.asarray(fractions_at(of.data, of.latents)[np.argsort(order)])
 
     modes = []
     for number, (c, own) in enumerate(zip(ranked, endmembers, strict=True)):
         apart, fractions = beside_best(c, own)
         modes.append(Mode(c.potential, number == 0 or apart < SAME_MODE, True, fractions))
     for other in others:
-        own = np.asarray(compiled_spectra(other.data, other.sites))
+        own = np.asarray(compiled_spectra(other.data, other.latents))
         distances = [_matched(own, found, alike)[0] for found in endmembers]
         nearest = int(np.argmin(distances))
         # One that ends where a settled mode is would have settled there, too.

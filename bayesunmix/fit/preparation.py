@@ -1,4 +1,4 @@
-"""What is settled before inference begins: energies, physics, calibration of the axis, and bins.
+"""What is settled before inference begins: energies, physics, the energy axis, and bins.
 
 map + configuration -> energy range -> line table and detector -> response fitted to the total spectrum -> bins and
 blocks
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.config.phase import Phase
+from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.errors import InputError, warn
 from bayesunmix.core.memory import check_preparation
@@ -28,7 +29,7 @@ from bayesunmix.forward.line_shapes import line_shapes
 from bayesunmix.forward.line_table import line_table, with_factors
 from bayesunmix.forward.pixel_thickness import PixelThickness, pixel_thickness
 from bayesunmix.forward.spectra import Film, ForwardModel, forward_model, main_family
-from bayesunmix.xray import Detector, LineTable, Refinement, calibrate, refine, thin_film_factor
+from bayesunmix.xray import Detector, LineTable, Refinement, fit_axis, refine, thin_film_factor
 from bayesunmix.xray.atomic import FAMILIES
 from bayesunmix.xray.refinement import merge_channels
 
@@ -74,6 +75,8 @@ class Setup:
         What the user should know; all have been given as warnings too.
     left_out : tuple of LeftOut
         Pixels that take no part, and why.
+    widths : Priors
+        Of the model's priors.
     """
 
     image: SpectrumImage
@@ -87,6 +90,7 @@ class Setup:
     thickness: PixelThickness
     warnings: tuple[str, ...]
     left_out: tuple[LeftOut, ...] = ()
+    widths: Priors = DEFAULT_PRIORS
 
     @cached_property
     def pixel_counts(self) -> npt.NDArray[np.unsignedinteger[Any]]:
@@ -101,7 +105,7 @@ class Setup:
 
 
 def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
-    """Check map against configuration, calibrate the energy axis and bin the counts.
+    """Check map against configuration, fit the energy axis and bin the counts.
 
     Raises
     ------
@@ -169,7 +173,18 @@ def _prepared(image: SpectrumImage, config: RunConfig) -> Setup:
     said = tuple(dict.fromkeys(notes))
     left_out = (*left_out, *_empty(cropped))
     return Setup(
-        cropped, image.energy_keV, axis, forward, refined, blocks, phases, mean, thickness, said, left_out
+        cropped,
+        image.energy_keV,
+        axis,
+        forward,
+        refined,
+        blocks,
+        phases,
+        mean,
+        thickness,
+        said,
+        left_out,
+        config.priors,
     )
 
 
@@ -221,7 +236,7 @@ def _refined(
     """Fit what the total spectrum can tell: first the axis, then all of the detector and the lines."""
     total, edges = cropped.sum_spectrum().astype(np.float64), cropped.channel_edges_keV
     merged = merge_channels(total, edges, detector.response)
-    rough = calibrate(*merged, table, sources, stray, beam_energy_keV=beam, detector=detector)
+    rough = fit_axis(*merged, table, sources, stray, beam_energy_keV=beam, detector=detector)
     counted = dict(zip(rough.components, rough.weights.tolist(), strict=True))
     first = mean_composition(counted, elements, table, detector)
     return refine(

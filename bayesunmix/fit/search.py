@@ -1,6 +1,7 @@
-"""The search for the mode: from every start downhill on coarse atoms and a part of the blocks, then on with the best.
+"""The search for the mode: from every start downhill on coarse support points and a part of the blocks.
 
-starts -> coarse atoms -> L-BFGS from each -> rotated starts around the best -> those that may be the best to their end
+starts -> coarse support points -> L-BFGS from each -> rotated starts around the best -> those that may be the best to
+their end
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from bayesunmix.fit.model_data import (
     compiled_weights,
     fisher_information,
     flat_model,
-    sites_at,
+    latents_at,
 )
 from bayesunmix.fit.starts import Start, component_templates, rotated_starts
 from bayesunmix.inference.density import FlatModel, compiled
 from bayesunmix.inference.map_estimate import ValueAndGradient, descend
-from bayesunmix.inference.mixture import atom_weights, one_group, relative_likelihood
+from bayesunmix.inference.mixture import one_group, relative_likelihood, support_point_weights
 from bayesunmix.inference.sharding import n_threads
-from bayesunmix.models.abundance import abundance_prior, simplex_atoms
+from bayesunmix.models.abundance import abundance_prior, simplex_support_points
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.thickness import N_COLUMNS, counted
-from bayesunmix.models.unmixing import Sites, UnmixingData
+from bayesunmix.models.unmixing import Latents, UnmixingData
 
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[str], None]
@@ -48,18 +49,18 @@ SAME_BASIN = 0.04
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ModeCandidate:
     """One start on its way to a mode."""
 
     data: UnmixingData
-    sites: Sites
+    latents: Latents
     potential: float
     followed: bool
 
 
 @dataclass(frozen=True)
 class CoarseModel:
-    """The model on coarse atoms and a part of the blocks, compiled: the same program for every start.
+    """The model on coarse support points and a part of the blocks, compiled: the same program for every start.
 
     Attributes
     ----------
@@ -100,8 +101,8 @@ class CoarseModel:
 
 def compare_starts(
     blocks: Blocks, coarse: CoarseModel, starts: list[Start], progress: Progress
-) -> list[Candidate]:
-    """Descend from every start on coarse atoms, then follow those that may be the best; the best first."""
+) -> list[ModeCandidate]:
+    """Descend from every start on coarse support points, then follow those that may be the best; the best first."""
     part, model, value_and_gradient = coarse.part, coarse.model, coarse.value_and_gradient
 
     def run(start: Start, name: str) -> _Descent:
@@ -116,24 +117,24 @@ def compare_starts(
     with ThreadPoolExecutor(n_threads()) as pool:
         begun = list(pool.map(run, starts, names))
         best = min(begun, key=lambda descent: descent.potential)
-        sites = model.constrain(jnp.asarray(best.z), best.data)
-        weights = np.asarray(compiled_weights(best.data, sites))
+        latents = model.constrain(jnp.asarray(best.z), best.data)
+        weights = np.asarray(compiled_weights(best.data, latents))
         probes = rotated_starts(weights, coarse.basis, blocks.matrix)
         begun += pool.map(run, probes, ["rotated"] * len(probes))
     lowest = min(descent.potential for descent in begun)
     scale = len(blocks.counts) / len(part.counts)
-    candidates: list[Candidate] = []
+    candidates: list[ModeCandidate] = []
     for descent in sorted(begun, key=lambda descent: descent.potential):
-        sites = model.constrain(jnp.asarray(descent.z), descent.data)
-        candidate = Candidate(descent.data, sites, descent.potential * scale, followed=False)
+        latents = model.constrain(jnp.asarray(descent.z), descent.data)
+        candidate = ModeCandidate(descent.data, latents, descent.potential * scale, followed=False)
         followed = [other for other in candidates if other.followed]
         bound_elsewhere = any(distance(candidate, other) < SAME_BASIN for other in followed)
         if descent.potential < lowest + CLOSE_NATS and not bound_elsewhere:
             z, potential, _ = descend(
                 value_and_gradient, descent.data, descent.z, descent.transform, max_iterations=300
             )
-            sites = model.constrain(jnp.asarray(z), descent.data)
-            candidate = Candidate(descent.data, sites, potential * scale, followed=True)
+            latents = model.constrain(jnp.asarray(z), descent.data)
+            candidate = ModeCandidate(descent.data, latents, potential * scale, followed=True)
         candidates.append(candidate)
     return sorted(candidates, key=lambda candidate: candidate.potential)
 
@@ -141,8 +142,8 @@ def compare_starts(
 def coarse_start(coarse: CoarseModel, start: Start) -> tuple[UnmixingData, FloatArray, FloatArray]:
     """Model data, flat parameters and whitening with which a descent from a start begins."""
     model = coarse.model
-    data, example, block = _coarse(coarse.part, coarse.basis, coarse.yields, start, coarse.baseline)
-    return data, np.asarray(model.flatten(example, data)), flat_whitening(model, block)
+    data, example, lines = _coarse(coarse.part, coarse.basis, coarse.yields, start, coarse.baseline)
+    return data, np.asarray(model.flatten(example, data)), flat_whitening(model, lines)
 
 
 @dataclass(frozen=True)
@@ -157,27 +158,29 @@ class _Descent:
 
 def _coarse(
     blocks: Blocks, basis: EndmemberBasis, yields: FloatArray, start: Start, baseline: FloatArray
-) -> tuple[UnmixingData, Sites, FloatArray]:
-    """Model data on coarse atoms around a start, sites there, and a whitening of the line units."""
+) -> tuple[UnmixingData, Latents, FloatArray]:
+    """Model data on coarse support points around a start, latents there, and a whitening of the line units."""
     n_phases = len(blocks.phases)
     n_edges = max(n_phases * (n_phases - 1) // 2, 1)
     steps = int(np.clip(round(3 * COARSE_STEPS / n_edges), 5, COARSE_STEPS))
     count = blocks.typical_counts
-    atoms = simplex_atoms(
+    points = simplex_support_points(
         start.spectra, count, max_overlap=blocks.max_overlap, steps_per_edge=steps, matrix=blocks.hosts
     )
     # Phases are not known yet: a count stands for the same mass in each.
     effect = blocks.effect()
-    weights = atom_weights(relative_likelihood(blocks.counts, np.log(atoms @ start.spectra)), n_iterations=40)
-    prior = abundance_prior(atoms, start.spectra, count, blocks.matrix)
+    weights = support_point_weights(
+        relative_likelihood(blocks.counts, np.log(points @ start.spectra)), n_iterations=40
+    )
+    prior = abundance_prior(points, start.spectra, count, blocks.matrix, blocks.widths)
     free = np.argwhere(basis.allowed)
     total = blocks.counts.sum(dtype=float)
-    regular = regular_information(basis, free, atoms, weights * total, start.spectra)
+    regular = regular_information(basis, free, points, weights * total, start.spectra)
     scale = np.sqrt(np.diag(np.linalg.inv(regular)))
     data = UnmixingData(
         groups=one_group(
             counted(blocks.counts, blocks.thickness.blocks, effect),
-            len(atoms),
+            len(points),
             np.concatenate([np.log(baseline), np.zeros(N_COLUMNS)]),
         ),
         basis=basis,
@@ -188,16 +191,17 @@ def _coarse(
         yields=yields,
         balance=blocks.balance(),
         effect=effect,
+        widths=blocks.widths,
     )
     units = np.maximum(start.weights[free[:, 0], free[:, 1]] / scale, 0.3)
-    sites = sites_at(data, units, weights)
-    return jax.tree.map(jnp.asarray, data), sites, unit_whitening(data, units, regular)
+    latents = latents_at(data, units, weights)
+    return jax.tree.map(jnp.asarray, data), latents, unit_whitening(data, units, regular)
 
 
 def regular_information(
     basis: EndmemberBasis,
     free: npt.NDArray[np.int64],
-    atoms: FloatArray,
+    points: FloatArray,
     counts: FloatArray,
     spectra: FloatArray,
 ) -> FloatArray:
@@ -206,14 +210,14 @@ def regular_information(
     Uninformed weights get a prior of the size of everything else, so that the inverse exists. For parameters see
     `bayesunmix.fit.model_data.fisher_information`.
     """
-    information = fisher_information(component_templates(basis), free, atoms, counts, spectra)
+    information = fisher_information(component_templates(basis), free, points, counts, spectra)
     return information + np.diag(1e-6 * np.diag(information) + 1.0)
 
 
-def flat_whitening(model: FlatModel, block: FloatArray) -> FloatArray:
-    """Whitening of the flat vector with this block for the line units, (dim, dim)."""
+def flat_whitening(model: FlatModel, lines: FloatArray) -> FloatArray:
+    """Whitening of the flat vector with this one for the line units, (dim, dim)."""
     transform = np.eye(model.size)
-    transform[model.blocks["line_units"], model.blocks["line_units"]] = block
+    transform[model.places["line_units"], model.places["line_units"]] = lines
     return transform
 
 
@@ -224,6 +228,6 @@ def unit_whitening(data: UnmixingData, units: FloatArray, information: FloatArra
     return np.asarray(np.linalg.inv(np.linalg.cholesky(curvature)).T)
 
 
-def distance(first: Candidate, second: Candidate) -> float:
+def distance(first: ModeCandidate, second: ModeCandidate) -> float:
     """Largest Hellinger distance between two candidates' spectra of a phase."""
-    return float(hellinger(*(np.asarray(compiled_spectra(c.data, c.sites)) for c in (first, second))).max())
+    return float(hellinger(*(np.asarray(compiled_spectra(c.data, c.latents)) for c in (first, second))).max())

@@ -11,7 +11,7 @@ from bayesunmix.forward.spectra import ForwardModel
 from bayesunmix.models.response import KNOWN_RESPONSE, ResponseUncertainty
 from bayesunmix.xray.lines import line_group
 from bayesunmix.xray.refinement import Refinement
-from bayesunmix.xray.spectrometer import NAMES, STEP
+from bayesunmix.xray.spectrometer import RESPONSE_NAMES, STEP
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -50,11 +50,11 @@ def line_shapes(
 def _by_response(forward: ForwardModel, refinement: Refinement, atom_fractions: FloatArray) -> FloatArray:
     """Return the derivatives by the response parameters, (theta, family, energy)."""
     here = _templates(forward, atom_fractions)
-    found = np.zeros((len(NAMES), *here.shape))
+    found = np.zeros((len(RESPONSE_NAMES), *here.shape))
     own = {family.element for family in forward.families if not family.stray}
     for place in np.flatnonzero(np.abs(refinement.directions.theta).max(axis=0) > 0.0):
         moved, table = refinement.theta.copy(), forward.table
-        if NAMES[place] == "bonded_k_beta_eV":
+        if RESPONSE_NAMES[place] == "bonded_k_beta_eV":
             table = table.with_bonding(1e-3 * float(STEP[place]), own)
         else:
             moved[place] += STEP[place]

@@ -6,7 +6,7 @@ For each posterior draw the atom fractions are
 
 with w the counts in the element's main family, y its nominal yield, and three things drawn from their priors and
 shared by all phases of the draw: the calibration factor c_e ~ LogNormal(0, sd_e), the film's mass thickness t, and the
-mass absorption coefficients mu. The map does not update them (a cut; Lee et al. 2011,
+mass absorption coefficients mu. The map does not update them (a cut posterior; Lee et al. 2011,
 doi:10.1088/0004-637X/731/2/126): they widen compositions and cancel, to first order, in partition coefficients but for
 what two phases absorb differently.
 """

@@ -27,11 +27,11 @@ from bayesunmix.xray import (
     LineTable,
     Response,
     absorption_depth,
+    as_oxides,
     atomic_weight,
     mass_absorption_coefficient,
     thin_film_factor,
     weight_fractions,
-    with_oxygen,
 )
 from bayesunmix.xray.absorption import absorption_slope, oxygen_per_cation
 from bayesunmix.xray.absorption_errors import coefficient_doubt
@@ -110,7 +110,7 @@ class Film:
         if not atoms:
             # A support, or a hole: no atom of the sample absorbs there.
             return np.zeros((len(names), *np.shape(energy_keV)))
-        fractions = weight_fractions(with_oxygen(atoms) if self.oxygen else atoms)
+        fractions = weight_fractions(as_oxides(atoms) if self.oxygen else atoms)
         parts = np.zeros((len(names), *np.shape(energy_keV)))
         for place, name in enumerate(names):
             if name in fractions:

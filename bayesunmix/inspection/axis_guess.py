@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayesunmix.data.image import SpectrumImage, on_axis
-from bayesunmix.inspection.axis_search import MOST_MISFIT, AxisFit, likely_axis, rival_axis
+from bayesunmix.inspection.axis_search import MOST_MISFIT, AxisCandidate, likely_axis, rival_axis
 from bayesunmix.inspection.peak_reading import ENOUGH_PEAKS, HARDER_KEV, axis_fits, total_spectrum
 
 # Channels as wide as acquisition programs make them, and where they begin; a search covers what lies between.
@@ -151,6 +151,6 @@ def _axes(image: SpectrumImage, offset: float, scale: float, named: tuple[str, .
     return [_guessed(fit, offset, scale) for fit in fits]
 
 
-def _guessed(fit: AxisFit, offset: float, scale: float) -> GuessedAxis:
+def _guessed(fit: AxisCandidate, offset: float, scale: float) -> GuessedAxis:
     first = (offset - fit.offset_keV) / fit.gain
     return GuessedAxis(first, scale / fit.gain, fit.misfit, fit.elements)

@@ -31,10 +31,9 @@ from bayesunmix.core.threads import single_thread
 from bayesunmix.inspection.peak_sources import presence_prior
 from bayesunmix.xray import LineTable, Response, continuum_basis
 from bayesunmix.xray.atomic import FAMILIES
-from bayesunmix.xray.calibration import nonnegative_minimum
+from bayesunmix.xray.scoring import nonnegative_minimum
 
 FloatArray = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.intp]
 
 GRID_OFFSET_KEV = np.linspace(-0.25, 0.25, 21)
 GRID_GAIN = np.linspace(-0.0125, 0.0125, 5)
@@ -66,7 +65,7 @@ SAME_FWHM = 0.3
 
 
 @dataclass(frozen=True)
-class AxisFit:
+class AxisCandidate:
     """One energy axis with the elements that go with it.
 
     Parameters
@@ -176,14 +175,14 @@ class AxisSearch:
     efficiency: Callable[[FloatArray], FloatArray]
     named: tuple[str, ...] = ()
 
-    def fits(self) -> tuple[AxisFit, ...]:
+    def fits(self) -> tuple[AxisCandidate, ...]:
         """Return the best axes that differ, the most probable first; none where there is nothing to go by."""
         if not self._values.any() or not self._templates.elements:
             return ()
         with single_thread():
             return self._searched()
 
-    def _searched(self) -> tuple[AxisFit, ...]:
+    def _searched(self) -> tuple[AxisCandidate, ...]:
         """Try a grid of axes, and move the best to where they fit best."""
         grid = [(1.0 + gain, offset) for gain in GRID_GAIN.tolist() for offset in GRID_OFFSET_KEV.tolist()]
         coarse = sorted((self._fit(*axis) for axis in grid), key=_score)
@@ -192,9 +191,9 @@ class AxisSearch:
             best.append(next(fit for fit in coarse if fit.near))
         return tuple(self._different(sorted((self._followed(fit) for fit in best), key=_score)))
 
-    def _different(self, fits: Sequence[AxisFit]) -> list[AxisFit]:
+    def _different(self, fits: Sequence[AxisCandidate]) -> list[AxisCandidate]:
         """Keep of axes that are one the first."""
-        kept: list[AxisFit] = []
+        kept: list[AxisCandidate] = []
         middle = self._middle_keV
         reach = SAME_FWHM * float(self.response.fwhm_keV(middle))
         for fit in fits:
@@ -288,7 +287,7 @@ class AxisSearch:
         amounts[rows] = nonnegative_minimum(design @ design.T, design @ values)
         return amounts[:families].reshape(-1, len(FAMILIES)), values - amounts @ columns
 
-    def _fit(self, gain: float, offset_keV: float) -> AxisFit:
+    def _fit(self, gain: float, offset_keV: float) -> AxisCandidate:
         """Score an axis with the elements that explain most there, added one by one."""
         templates, columns = self._templates, self._columns(gain, offset_keV)
         lines = columns[: templates.families]
@@ -308,9 +307,9 @@ class AxisSearch:
         unasked = [element not in self.named for element in templates.elements]
         cost = self._prior_cost[chosen & unasked].sum() + templates.missing(amounts, norm2)[chosen].sum()
         score = float(residual @ residual + cost) + _axis_cost(gain, offset_keV)
-        return AxisFit(gain, offset_keV, score, tuple(order), float(np.mean(residual**2)))
+        return AxisCandidate(gain, offset_keV, score, tuple(order), float(np.mean(residual**2)))
 
-    def _followed(self, start: AxisFit) -> AxisFit:
+    def _followed(self, start: AxisCandidate) -> AxisCandidate:
         """Move an axis to where its elements fit best."""
         chosen = np.array([element in start.elements for element in self._templates.elements])
 
@@ -327,7 +326,7 @@ class AxisSearch:
         return min(start, moved, key=_score)
 
 
-def _score(fit: AxisFit) -> float:
+def _score(fit: AxisCandidate) -> float:
     return fit.score
 
 
@@ -340,7 +339,7 @@ def _axis_cost(gain: float, offset_keV: float) -> float:
     return float(-2.0 * np.logaddexp(-0.5 * ordinary, np.log(FAR_SHARE / area)))
 
 
-def likely_axis(fits: Sequence[AxisFit]) -> AxisFit | None:
+def likely_axis(fits: Sequence[AxisCandidate]) -> AxisCandidate | None:
     """Return the axis that is clearly more probable than all near the file's own, or None where there is none."""
     near = [fit.score for fit in fits if fit.near]
     best = min(fits, key=_score, default=None)
@@ -349,7 +348,7 @@ def likely_axis(fits: Sequence[AxisFit]) -> AxisFit | None:
     return best
 
 
-def rival_axis(fits: Sequence[AxisFit], chosen: AxisFit | None) -> AxisFit | None:
+def rival_axis(fits: Sequence[AxisCandidate], chosen: AxisCandidate | None) -> AxisCandidate | None:
     """Return the axis that comes nearest to the one that is used, where the difference is not clear; else None.
 
     Parameters

@@ -21,13 +21,13 @@ from bayesunmix.inspection.axis_search import ORDINARY_KEV
 from bayesunmix.inspection.oxygen import MOST_ABSORBED, oxygen_counts
 from bayesunmix.inspection.peak_reading import CERTAIN, LIGHT_KEV, Reading, read_peaks
 from bayesunmix.inspection.peaks import Peak
-from bayesunmix.inspection.stray import ORIGINS, Origin, origins
+from bayesunmix.inspection.stray import ORIGINS, StrayEvidence, origins
 from bayesunmix.xray.response import MN_K_ALPHA_KEV
 
 # Candidates of a peak are listed down to this probability, at most so many.
 LEAST_SHOWN, MOST_SHOWN = 0.02, 4
 _NO_AXIS = (
-    "Axis      looked for in the sum spectrum and not found: no calibration that is usual explains it alone. Give the"
+    "Axis      looked for in the sum spectrum and not found: no usual energy axis explains it alone. Give the"
     " energy of the first channel and the width of a channel (--energy-offset-keV, --energy-scale-keV)."
 )
 _COPY_AXIS = "What follows is on it; check it, and put it into the configuration:"
@@ -116,8 +116,8 @@ def _why_axis(axis: GuessedAxis) -> str:
     if axis.unit:
         return f"a candidate in doubt: only the unit may be missing, {axis.unit} ({doubt})."
     if axis.certain:
-        return "one usual calibration alone explains the sum spectrum."
-    return f"a candidate in doubt: one usual calibration explains more than all others ({doubt})."
+        return "one usual energy axis alone explains the sum spectrum."
+    return f"a candidate in doubt: one usual energy axis explains more than all others ({doubt})."
 
 
 def describe(image: SpectrumImage, elements: Sequence[str] | None = None) -> str:
@@ -325,7 +325,7 @@ def _no_oxygen_note(reading: Reading, sample: Sequence[str]) -> str:
     )
 
 
-def _origin_note(origin: Origin, stray: bool) -> str:
+def _origin_note(origin: StrayEvidence, stray: bool) -> str:
     """Say where an element that may be stray was put, and why."""
     place = "stray" if stray else "elements"
     doubt = " In doubt." if origin.doubtful else ""

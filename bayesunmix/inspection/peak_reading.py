@@ -12,10 +12,10 @@ import numpy as np
 from bayesunmix.core.errors import InputError
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.inspection.axis_search import AxisFit, AxisSearch, likely_axis, rival_axis
-from bayesunmix.inspection.peak_sources import Candidate, PeakSources
+from bayesunmix.inspection.axis_search import AxisCandidate, AxisSearch, likely_axis, rival_axis
+from bayesunmix.inspection.peak_sources import PeakSources, SourceCandidate
 from bayesunmix.inspection.peaks import LOWEST_KEV, LineGroup, Peak, SumSpectrum
-from bayesunmix.xray import POLYMER_WINDOW, WINDOWLESS, Calibration, Detector, LineTable, Response, calibrate
+from bayesunmix.xray import POLYMER_WINDOW, WINDOWLESS, AxisFit, Detector, LineTable, Response, fit_axis
 from bayesunmix.xray.refinement import merge_channels
 from bayesunmix.xray.response import TYPICAL_RESOLUTION_EV
 
@@ -50,9 +50,9 @@ class Axis:
         Energy of the strongest peak.
     """
 
-    moved: AxisFit | None
-    fit: Calibration | None
-    rival: AxisFit | None
+    moved: AxisCandidate | None
+    fit: AxisFit | None
+    rival: AxisCandidate | None
     typical_keV: float
 
     def shift_keV(self, energy_keV: float) -> float:
@@ -104,7 +104,7 @@ class Reading:
     axis: Axis
 
     @property
-    def fit(self) -> Calibration | None:
+    def fit(self) -> AxisFit | None:
         """Fit of the axis; None where there is too little to fit."""
         return self.axis.fit
 
@@ -120,7 +120,7 @@ class Reading:
         return tuple(element for element in self.named if element not in own)
 
     @cached_property
-    def candidates(self) -> dict[Peak, list[Candidate]]:
+    def candidates(self) -> dict[Peak, list[SourceCandidate]]:
         """Possible sources of each peak, likeliest first, with probabilities that add up to 1."""
         sources = PeakSources(self.spectrum, self.named)
         return {peak: sources.candidates(peak, self.elements) for peak in self.spectrum.peaks}
@@ -184,8 +184,8 @@ def _read(
     detector: Detector,
     wanted: tuple[str, ...],
     given: bool,
-    fits: tuple[AxisFit, ...],
-    moved: AxisFit | None,
+    fits: tuple[AxisCandidate, ...],
+    moved: AxisCandidate | None,
 ) -> Reading:
     """Find the elements, fit the axis with them, and find them again."""
     table = spectrum.table
@@ -211,7 +211,9 @@ def total_spectrum(image: SpectrumImage) -> SumSpectrum:
     return SumSpectrum(*merged, detector.response, LineTable.built_in(beam), beam, detector.efficiency)
 
 
-def axis_fits(spectrum: SumSpectrum, named: tuple[str, ...], low_keV: float = -np.inf) -> tuple[AxisFit, ...]:
+def axis_fits(
+    spectrum: SumSpectrum, named: tuple[str, ...], low_keV: float = -np.inf
+) -> tuple[AxisCandidate, ...]:
     """Look for the axis of what lies above an energy on a spectrum's own axis; see `AxisSearch`."""
     first = int(np.searchsorted(spectrum.edges_keV, low_keV))
     how = (spectrum.response, spectrum.table, spectrum.beam_energy_keV, spectrum.efficiency)
@@ -228,7 +230,7 @@ def nominal_detector(facts: Acquisition) -> Detector:
     return Detector(POLYMER_WINDOW if facts.microscope == "SEM" else WINDOWLESS, response=response)
 
 
-def _fit(spectrum: SumSpectrum, elements: Sequence[str], detector: Detector) -> Calibration | None:
+def _fit(spectrum: SumSpectrum, elements: Sequence[str], detector: Detector) -> AxisFit | None:
     """Fit the axis; None where there is nothing to fit or the answer is no plausible axis."""
 
     def enough(low_keV: float) -> bool:
@@ -246,7 +248,7 @@ def _fit(spectrum: SumSpectrum, elements: Sequence[str], detector: Detector) -> 
 
 def _fit_from(
     low_keV: float, spectrum: SumSpectrum, elements: Sequence[str], detector: Detector
-) -> Calibration | None:
+) -> AxisFit | None:
     """Fit the axis to the spectrum above an energy."""
     first = int(np.searchsorted(spectrum.edges_keV, low_keV))
     counts, edges = spectrum.counts[first:], spectrum.edges_keV[first:]
@@ -256,7 +258,7 @@ def _fit_from(
     if not elements or not counts.any():
         return None
     try:
-        fit = calibrate(
+        fit = fit_axis(
             counts,
             edges,
             spectrum.table,

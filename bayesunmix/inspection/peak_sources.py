@@ -101,7 +101,7 @@ def presence_prior(element: str, named: Collection[str] = ()) -> float:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class SourceCandidate:
     """One possible source of a peak.
 
     Parameters
@@ -185,7 +185,7 @@ class PeakSources:
     spectrum: SumSpectrum
     named: tuple[str, ...] = ()
 
-    def candidates(self, peak: Peak, known: Collection[str] = ()) -> list[Candidate]:
+    def candidates(self, peak: Peak, known: Collection[str] = ()) -> list[SourceCandidate]:
         """Return the possible sources of a peak, likeliest first, with probabilities that add up to 1.
 
         Parameters
@@ -205,10 +205,10 @@ class PeakSources:
         by_heights, by_position = np.exp(weights - weights.max(axis=0)).T
         shares = (1.0 - MISREAD) * by_heights / by_heights.sum() + MISREAD * by_position / by_position.sum()
         result = [
-            Candidate(source.name, self._label(source, peak), float(share))
+            SourceCandidate(source.name, self._label(source, peak), float(share))
             for source, share in zip(near, shares[:-1], strict=True)
         ]
-        result.append(Candidate("unknown", "none of these", float(shares[-1])))
+        result.append(SourceCandidate("unknown", "none of these", float(shares[-1])))
         return sorted(result, key=lambda candidate: -candidate.probability)
 
     def guess(self, known: Sequence[str] = ()) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ LEAST_PEAK_SHARE = 0.2
 
 
 @dataclass(frozen=True)
-class Origin:
+class StrayEvidence:
     """What speaks for and against an element being stray.
 
     Parameters
@@ -110,7 +110,7 @@ class Origin:
 
 def origins(
     image: SpectrumImage, spectrum: SumSpectrum, elements: Collection[str], named: Collection[str] = ()
-) -> dict[str, Origin]:
+) -> dict[str, StrayEvidence]:
     """Return what is known of the origin of each element that may be stray.
 
     Parameters
@@ -124,7 +124,7 @@ def origins(
     named
         Those that the user or the file names: of the sample, whatever speaks against it.
     """
-    shares = atom_shares(spectrum, elements)
+    shares = element_shares(spectrum, elements)
     variations = _variations(image, spectrum, elements)
     asked = [element for element in elements if element in ORIGINS and element not in named]
     scanning = image.acquisition.microscope == "SEM"
@@ -143,7 +143,7 @@ def _origin(
     soft_ratio: float | None,
     scanning: bool,
     names_given: bool,
-) -> Origin:
+) -> StrayEvidence:
     height = shares.get(element, 0.0)
     kind = "grid" if element in GRIDS and not scanning else "film" if element in LIGHT else "other"
     odds = BY_HEIGHT[kind][int(np.searchsorted(HEIGHTS[kind], height))]
@@ -167,7 +167,7 @@ def _origin(
         odds += next(change for limit, change in L_ODDS if soft_ratio <= limit)
         if soft_ratio <= L_ODDS[1][0]:
             reasons.append(f"L lines {soft_ratio:.2g} of a thin film's beside K, as of a thick piece")
-    return Origin(element, odds, "; ".join(reasons), change == FOLLOWS)
+    return StrayEvidence(element, odds, "; ".join(reasons), change == FOLLOWS)
 
 
 def _by_variation(element: str, variations: dict[str, Variation]) -> tuple[float, list[str]]:
@@ -192,7 +192,7 @@ def _percent(share: float) -> str:
     return f"{100.0 * share:.2g} %" if share < 0.995 else f"{100.0 * share:.0f} %"
 
 
-def atom_shares(spectrum: SumSpectrum, elements: Collection[str]) -> dict[str, float]:
+def element_shares(spectrum: SumSpectrum, elements: Collection[str]) -> dict[str, float]:
     """Return rough atoms of each element from its family with the most counts, as a share of all but C, N and O.
 
     Absorption is left out.

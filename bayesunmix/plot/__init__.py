@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from bayesunmix.analysis.onuma import result_onuma
-from bayesunmix.core.errors import InputError
-from bayesunmix.plot.budget import budget
-from bayesunmix.plot.compositions import compositions
-from bayesunmix.plot.fit import fit
-from bayesunmix.plot.maps import maps
-from bayesunmix.plot.mass_thickness import mass_thickness
-from bayesunmix.plot.misfit import misfit
-from bayesunmix.plot.onuma import onuma
-from bayesunmix.plot.partition import partition
-from bayesunmix.plot.phase_number import phase_number
-from bayesunmix.plot.segmentation import segmentation
-from bayesunmix.plot.spectra import spectra
+from bayesunmix.plot.budget import budget_figure
+from bayesunmix.plot.compositions import compositions_figure
+from bayesunmix.plot.fit import fit_figure
+from bayesunmix.plot.maps import maps_figure
+from bayesunmix.plot.mass_thickness import mass_thickness_figure
+from bayesunmix.plot.misfit import misfit_figure
+from bayesunmix.plot.onuma import onuma_figure
+from bayesunmix.plot.partition import partition_figure
+from bayesunmix.plot.phase_number import phase_number_figure
+from bayesunmix.plot.segmentation import segmentation_figure
+from bayesunmix.plot.spectra import spectra_figure
 
 if TYPE_CHECKING:
     from bayesunmix.results.result import Result
@@ -26,22 +25,22 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "OPTIONAL_FIGURES", "ResultPlots"]
 
 FIGURES = {
-    "fit": fit,
-    "maps": maps,
-    "segmentation": segmentation,
-    "spectra": spectra,
-    "compositions": compositions,
-    "partition": partition,
+    "fit": fit_figure,
+    "maps": maps_figure,
+    "segmentation": segmentation_figure,
+    "spectra": spectra_figure,
+    "compositions": compositions_figure,
+    "partition": partition_figure,
 }
 """Every figure by the name of its file, in the order of the report."""
 
 OPTIONAL_FIGURES = {
-    "phase_number": phase_number,
-    "misfit": misfit,
-    "mass_thickness": mass_thickness,
-    "budget": budget,
+    "phase_number": (phase_number_figure, "phase_number"),
+    "misfit": (misfit_figure, "unmodelled_regions"),
+    "mass_thickness": (mass_thickness_figure, "mass_thickness"),
+    "budget": (budget_figure, "budget"),
 }
-"""Figures of results that hold what the name says."""
+"""Figures of results whose record holds the field beside them."""
 
 
 class ResultPlots:
@@ -60,60 +59,58 @@ class ResultPlots:
         self._result = result
 
     def fit(self) -> Figure:
-        """Sum spectrum, fitted model with its parts, and residuals: see `bayesunmix.plot.fit.fit`."""
-        return fit(self._result)
+        """Sum spectrum, fitted model with its parts, and residuals: see `bayesunmix.plot.fit.fit_figure`."""
+        return fit_figure(self._result)
 
     def maps(self) -> Figure:
-        """Abundance of each phase and its standard deviation: see `bayesunmix.plot.maps.maps`."""
-        return maps(self._result)
+        """Abundance of each phase and its standard deviation: see `bayesunmix.plot.maps.maps_figure`."""
+        return maps_figure(self._result)
 
     def segmentation(self) -> Figure:
-        """Most probable phase of each pixel: see `bayesunmix.plot.segmentation.segmentation`."""
-        return segmentation(self._result)
+        """Most probable phase of each pixel: see `bayesunmix.plot.segmentation.segmentation_figure`."""
+        return segmentation_figure(self._result)
 
     def spectra(self) -> Figure:
-        """Endmember spectra with their bands: see `bayesunmix.plot.spectra.spectra`."""
-        return spectra(self._result)
+        """Endmember spectra with their bands: see `bayesunmix.plot.spectra.spectra_figure`."""
+        return spectra_figure(self._result)
 
     def compositions(self) -> Figure:
-        """Composition of every phase: see `bayesunmix.plot.compositions.compositions`."""
-        return compositions(self._result)
+        """Composition of every phase: see `bayesunmix.plot.compositions.compositions_figure`."""
+        return compositions_figure(self._result)
 
     def mass_thickness(self) -> Figure:
-        """Mass thickness of each pixel: see `bayesunmix.plot.mass_thickness.mass_thickness`.
+        """Mass thickness of each pixel: see `bayesunmix.plot.mass_thickness.mass_thickness_figure`.
 
         Raises
         ------
         InputError
             If the run had no zeta-factors.
         """
-        self._result.mass_thickness()
-        return mass_thickness(self._result)
+        self._result.tables.mass_thickness()
+        return mass_thickness_figure(self._result)
 
     def budget(self) -> Figure:
-        """Share of each source in every number's variance: see `bayesunmix.plot.budget.budget`."""
-        return budget(self._result)
+        """Share of each source in every number's variance: see `bayesunmix.plot.budget.budget_figure`."""
+        return budget_figure(self._result)
 
     def misfit(self) -> Figure:
-        """Places that no mixture of the phases explains: see `bayesunmix.plot.misfit.misfit`."""
-        return misfit(self._result)
+        """Places that no mixture of the phases explains: see `bayesunmix.plot.misfit.misfit_figure`."""
+        return misfit_figure(self._result)
 
     def phase_number(self) -> Figure:
-        """Held-out score of each number of phases: see `bayesunmix.plot.phase_number.phase_number`.
+        """Held-out score of each number of phases: see `bayesunmix.plot.phase_number.phase_number_figure`.
 
         Raises
         ------
         InputError
             If the number of phases was declared.
         """
-        if "phase_number" not in self._result.run:
-            raise InputError("phases", 'be "auto" for a curve over the number of phases', "was declared")
-        return phase_number(self._result)
+        return phase_number_figure(self._result)
 
     def partition(self) -> Figure:
-        """Partition coefficients of every pair of phases: see `bayesunmix.plot.partition.partition`."""
-        return partition(self._result)
+        """Partition coefficients of every pair of phases: see `bayesunmix.plot.partition.partition_figure`."""
+        return partition_figure(self._result)
 
     def onuma(self, numerator: str, denominator: str, **options: Any) -> Figure:  # noqa: ANN401
         """Partition coefficients over ionic radius: see `bayesunmix.analysis.onuma.onuma` for the options."""
-        return onuma(result_onuma(self._result, numerator, denominator, **options))
+        return onuma_figure(result_onuma(self._result, numerator, denominator, **options))

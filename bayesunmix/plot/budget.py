@@ -43,7 +43,7 @@ _MEANING = "share of the variance; number: relative sd"
 
 
 @styled
-def budget(result: Result) -> Figure:
+def budget_figure(result: Result) -> Figure:
     """Draw the share of each source in the variance of every number as a stacked bar.
 
     Parameters
@@ -57,7 +57,7 @@ def budget(result: Result) -> Figure:
         A panel for each phase (atom fractions) and for each pair of phases (partition coefficients), a bar for each
         element that has an interval, and at its end the relative standard deviation.
     """
-    table = result.uncertainty_budget()
+    table = result.tables.uncertainty_budget()
     panels = _panels(result, table)
     above = legend_mm(len(SOURCES), len(SOURCES))
     lines = [panels[i : i + _COLUMNS] for i in range(0, len(panels), _COLUMNS)]

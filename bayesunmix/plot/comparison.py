@@ -39,7 +39,7 @@ _MOST_IN_A_LEGEND_LINE = 5
 
 
 @styled
-def comparison(comparison: Comparison) -> Figure:
+def comparison_figure(comparison: Comparison) -> Figure:
     """Draw compositions and partition coefficients of all results as forest plots with a line for each result.
 
     Parameters
@@ -101,7 +101,7 @@ Place = tuple[str, float, float, float]
 
 
 def _composition_rows(comparison: Comparison, phase: str) -> dict[tuple[str, str], Place]:
-    table = comparison.compositions()
+    table = comparison.tables.compositions()
     kinds = {"true": "interval", "false": "upper"}
     return {
         (str(row.element), str(row.result)): (
@@ -115,7 +115,7 @@ def _composition_rows(comparison: Comparison, phase: str) -> dict[tuple[str, str
 
 
 def _pair_rows(comparison: Comparison, numerator: str, denominator: str) -> dict[tuple[str, str], Place]:
-    table: pd.DataFrame = comparison.partitions()
+    table: pd.DataFrame = comparison.tables.partitions()
     chosen = table[(table["numerator"] == numerator) & (table["denominator"] == denominator)]
     return {
         (str(row.element), str(row.result)): (str(row.kind), row.median, row.lower, row.upper)

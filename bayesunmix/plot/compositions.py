@@ -35,7 +35,7 @@ _LEGEND_COLUMNS = 4
 
 
 @styled
-def compositions(result: Result) -> Figure:
+def compositions_figure(result: Result) -> Figure:
     """Draw the composition of every phase as a forest plot: elements downwards, phases side by side.
 
     Parameters

@@ -33,7 +33,7 @@ class LineName(NamedTuple):
     stray: bool
 
 
-def main_lines(lines: xr.Dataset, low: float, high: float) -> list[LineName]:
+def named_lines(lines: xr.Dataset, low: float, high: float) -> list[LineName]:
     """Return the strongest line of every family of every element between two energies in keV.
 
     Parameters
@@ -109,13 +109,13 @@ def spread(wanted: Sequence[float], spacing: float, low: float, high: float) -> 
     if count > 1:
         spacing = min(spacing, (high - low) / (count - 1))
     offsets = spacing * np.arange(count)
-    blocks: list[tuple[float, int]] = []
+    pools: list[tuple[float, int]] = []
     for value in np.asarray(wanted, dtype=np.float64) - offsets:
-        blocks.append((float(value), 1))
-        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
-            (first, left), (second, right) = blocks[-2:]
-            blocks[-2:] = [((first * left + second * right) / (left + right), left + right)]
-    flat = np.repeat([value for value, _ in blocks], [size for _, size in blocks])
+        pools.append((float(value), 1))
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+            (first, left), (second, right) = pools[-2:]
+            pools[-2:] = [((first * left + second * right) / (left + right), left + right)]
+    flat = np.repeat([value for value, _ in pools], [size for _, size in pools])
     # Isotonic regression under bounds is the free solution clipped to them.
     clipped: FloatArray = np.clip(flat, low, max(high - spacing * (count - 1), low)) + offsets
     return clipped
@@ -157,7 +157,7 @@ def name_lines(
     low, high = axes.get_xlim()
     visible = [
         name
-        for name in main_lines(lines, low, high)
+        for name in named_lines(lines, low, high)
         if (name.stray or name.element in elements)
         and prominence(energy, spectrum, name.energy_keV) >= _PROMINENCE
     ]

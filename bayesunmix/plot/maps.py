@@ -80,7 +80,7 @@ def pixel_grid(maps: xr.Dataset) -> Grid:
 
 
 @styled
-def maps(result: Result) -> Figure:
+def maps_figure(result: Result) -> Figure:
     """Draw the abundance of each phase above its standard deviation.
 
     A line scan is drawn as curves with the interval as a band, a single spectrum as points with intervals.

@@ -20,7 +20,7 @@ _BAR_MM = 2.2
 
 
 @styled
-def mass_thickness(result: Result) -> Figure:
+def mass_thickness_figure(result: Result) -> Figure:
     """Draw the mass thickness of each pixel beside its standard deviation.
 
     A line scan, or a single spectrum, is drawn with error bars of one standard deviation.

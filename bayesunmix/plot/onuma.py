@@ -34,7 +34,7 @@ _GRID = 121
 
 
 @styled
-def onuma(diagram: Onuma) -> Figure:
+def onuma_figure(diagram: Onuma) -> Figure:
     """Draw D with its interval over ionic radius, and the lattice strain curves where they were fitted.
 
     Parameters

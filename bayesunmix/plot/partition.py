@@ -36,7 +36,7 @@ _MOST_COLUMNS = 3
 
 
 @styled
-def partition(result: Result) -> Figure:
+def partition_figure(result: Result) -> Figure:
     """Draw the partition coefficients of every pair of phases as forest plots with a logarithmic axis.
 
         D_e = x_e(numerator) / x_e(denominator)        x: atom fraction
@@ -85,17 +85,14 @@ def phase_pairs(result: Result) -> list[tuple[str, str]]:
 
     Phases declared as matrix come first, the others as they are listed; the earlier one of a pair is the denominator.
     """
-    declared = result.run.get("config", {}).get("phases", [])
-    matrix = {
-        phase.get("name") for phase in declared if isinstance(phase, dict) and phase.get("matrix", False)
-    }
+    matrix = {phase.name for phase in result.record.config.phases if phase.matrix}
     order = sorted(result.sample_phases, key=lambda name: name not in matrix)
     return [(numerator, denominator) for denominator, numerator in itertools.combinations(order, 2)]
 
 
 def table_rows(result: Result) -> dict[tuple[str, str, str], Any]:
     """Return the rows of the partition table by element, numerator and denominator."""
-    table = result.partition_table()
+    table = result.tables.partition()
     return {
         (str(row.element), str(row.numerator), str(row.denominator)): row
         for row in table.itertuples(index=False)

@@ -48,7 +48,7 @@ _KEY_STEP_MM = 11.0
 
 
 @styled
-def segmentation(result: Result) -> Figure:
+def segmentation_figure(result: Result) -> Figure:
     """Draw the most probable phase of each pixel and, per phase, the probability of being that pure phase.
 
     The colour fades from full where the pixel is surely pure to pale where it is surely a mixture. Other images of the

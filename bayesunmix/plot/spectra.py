@@ -31,7 +31,7 @@ _DECADES = 5.0
 
 
 @styled
-def spectra(result: Result) -> Figure:
+def spectra_figure(result: Result) -> Figure:
     """Draw each endmember spectrum on a logarithmic axis with its credible band and the names of its lines.
 
     Parameters

@@ -38,7 +38,7 @@ _GRID = 41
 
 
 @styled
-def trend(series: Series) -> Figure:
+def trend_figure(series: Series) -> Figure:
     """Draw ln-scaled D of every reported element and pair of phases over the covariate.
 
     Parameters
@@ -112,8 +112,8 @@ def _draw_band(axes: Axes, series: Series, fit: PairFit, i: int, colour: str) ->
     assert series.covariate is not None
     values = np.array(series.covariate.values)
     grid = np.linspace(values.min(), values.max(), _GRID)
-    slope = fit.sites["slope"][..., i].ravel() / series.spread
-    line = fit.sites["centre"][..., i].ravel()[:, None] + slope[:, None] * (grid - values.mean())
+    slope = fit.draws["slope"][..., i].ravel() / series.spread
+    line = fit.draws["centre"][..., i].ravel()[:, None] + slope[:, None] * (grid - values.mean())
     lower, upper = interval(np.exp(line), series.level)
     axes.fill_between(grid, lower, upper, color=colour, alpha=0.18, linewidth=0.0)
     axes.plot(grid, np.exp(np.median(line, axis=0)), color=colour, linewidth=0.9)

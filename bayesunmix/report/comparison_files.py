@@ -64,10 +64,10 @@ def save_comparison(comparison: Comparison, folder: str | Path, *, overwrite: bo
 
 def _tables(comparison: Comparison) -> dict[str, pd.DataFrame]:
     found = {
-        "compositions": comparison.compositions(),
-        "partitions": comparison.partitions(),
-        "composition_differences": comparison.composition_differences(),
-        "partition_ratios": comparison.partition_ratios(),
+        "compositions": comparison.tables.compositions(),
+        "partitions": comparison.tables.partitions(),
+        "composition_differences": comparison.tables.composition_differences(),
+        "partition_ratios": comparison.tables.partition_ratios(),
     }
     if comparison.series is not None:
         found |= {"trend": comparison.series.trend(), "trend_maps": comparison.series.maps()}
@@ -88,8 +88,8 @@ def _record(comparison: Comparison) -> dict[str, object]:
     series, covariate = comparison.series, comparison.covariate
     return {
         "results": [
-            {"name": name, "verdict": result.verdict.level, "phases": list(own)}
-            | {key: result.run.get(key) for key in ("version", "method", "seed", "hash")}
+            {"name": name, "verdict": result.verdict.level.value, "phases": list(own)}
+            | {key: getattr(result.record, key) for key in ("version", "method", "seed", "hash")}
             for name, result, own in zip(
                 comparison.names, comparison.results, comparison.own_phases, strict=True
             )

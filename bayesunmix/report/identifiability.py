@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bayesunmix.checks.budget import SOURCES
@@ -10,6 +12,8 @@ from bayesunmix.plot.style import element_order
 from bayesunmix.report.templates import Cell, Row, Table
 
 if TYPE_CHECKING:
+    from bayesunmix.checks.outcomes import FlatDirection
+    from bayesunmix.results.record_parts import StartingPoint
     from bayesunmix.results.result import Result
 
 # Modes shown side by side.
@@ -53,18 +57,18 @@ def identifiability(result: Result, *, budget: bool) -> dict[str, object]:
     budget
         Whether there is a figure of the budget.
     """
-    known = result.run.get("identifiability", {}).get("compositions")
+    known = result.record.identifiability
     return {
         "budget": _budget(result) if budget else None,
-        "pins": _pins(result) if known else [],
-        "flattest": _flattest(result.run),
+        "pins": _pins(result) if known and known.compositions else [],
+        "flattest": _flattest(known.flat_directions if known else ()),
         "modes": _modes(result),
     }
 
 
 def _budget(result: Result) -> Table:
     pairs, rows = set(phase_pairs(result)), []
-    for row in result.uncertainty_budget().itertuples(index=False):
+    for row in result.tables.uncertainty_budget().itertuples(index=False):
         composition = row.quantity == "composition"
         # The shares of a ratio are those of its inverse: one way round is enough.
         if not composition and (row.phase, row.denominator) not in pairs:
@@ -83,7 +87,7 @@ def _budget(result: Result) -> Table:
 
 
 def _pins(result: Result) -> list[Pin]:
-    found = result.identifiability()
+    found = result.tables.identifiability()
     pins = []
     for phase in result.sample_phases if len(found) else ():  # a single element has nothing to say
         rows = found[found["phase"] == phase].set_index("element")
@@ -112,46 +116,50 @@ def _declared(name: Any, sd: Any) -> Declared | None:  # noqa: ANN401
     return Declared(phase, declaration, f"{100.0 * sd:.2g}" if sd == sd and sd < 1.0 else "unknown")
 
 
-def _flattest(run: dict[str, Any]) -> str:
+def _flattest(found: Sequence[FlatDirection]) -> str:
     """Sentence on the direction that the counts hold least."""
-    found = run.get("identifiability", {}).get("flat_directions", [])
     if not found:
         return "In no direction do unknown abundances take more than half of the counts' information."
     flattest = found[0]
     return (
-        f"In the flattest direction unknown abundances leave {100.0 * flattest['kept']:.0f} % of the information "
-        f"that the counts would hold if they were known; it moves {flattest['element']} in "
-        f"{flattest['phase']} most, by {100.0 * flattest['change']:.2g} at% at one standard deviation."
+        f"In the flattest direction unknown abundances leave {100.0 * flattest.kept:.0f} % of the information "
+        f"that the counts would hold if they were known; it moves {flattest.element} in "
+        f"{flattest.phase} most, by {100.0 * flattest.change:.2g} at% at one standard deviation."
     )
 
 
 def _modes(result: Result) -> Modes | None:
     """Return the best mode and the others, each once, with the compositions in which they differ."""
-    starts = result.run.get("starts", [])
-    if not all("composition" in mode for mode in starts) or not starts:
+    starts = result.record.starts
+    if not starts or any(mode.composition is None for mode in starts):
         return None
-    others = [mode for mode in starts[1:] if not mode["same_mode"]]
-    others.sort(key=lambda mode: (not mode.get("followed", True), mode["objective"]))
+    others = [mode for mode in starts[1:] if not mode.same_mode]
+    others.sort(key=lambda mode: (not mode.followed, mode.objective))
     shown = [starts[0], *others[: MOST_MODES - 1]]
-    elements = list(result.run["config"]["sample"]["elements"])
-    followed = ["followed" if mode.get("followed", True) else "not followed" for mode in shown]
+    elements = result.elements
     rows = [
-        Row("nats worse", [Cell(_nats(mode["objective"])) for mode in shown]),
-        Row("", [Cell(text, "") for text in followed]),
+        Row("nats worse", [Cell(_nats(mode.objective)) for mode in shown]),
+        Row("", [Cell("followed" if mode.followed else "not followed", "") for mode in shown]),
     ]
     for k, phase in enumerate(result.phases):
         for element in element_order(elements) if phase in result.sample_phases else ():
-            values = [100.0 * mode["composition"][k][elements.index(element)] for mode in shown]
+            values = [_per_cent(mode, k, elements.index(element)) for mode in shown]
             if max(values) > 1.0:
                 rows.append(Row(f"{element} in {phase}", [Cell(f"{value:.3g}") for value in values]))
-    share = result.run.get("rival_share", 0.0)
+    share = result.record.second_maximum_share
     return Modes(
         head=["best", *(f"mode {number}" for number in range(2, len(shown) + 1))],
         rows=rows,
         starts=len(starts),
-        alike=sum(bool(mode["same_mode"]) for mode in starts),
+        alike=sum(mode.same_mode for mode in starts),
         share=f"{100.0 * share:.2g}" if share else "",
     )
+
+
+def _per_cent(mode: StartingPoint, phase: int, element: int) -> float:
+    """Atom fraction of a mode in at%."""
+    value = mode.composition[phase][element] if mode.composition else None
+    return math.nan if value is None else 100.0 * value
 
 
 def _nats(objective: float) -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -34,6 +34,8 @@ from bayesunmix.results.tables import STATED
 from bayesunmix.results.verdict import Verdict
 
 if TYPE_CHECKING:
+    from bayesunmix.checks.outcomes import ResidualRegion
+    from bayesunmix.results.record import RunRecord
     from bayesunmix.results.result import Result
 
 DPI = 200
@@ -64,10 +66,11 @@ def write_report(directory: Path, formats: Sequence[str] = ("png", "pdf")) -> Pa
     directory = Path(directory)
     result = open_result(directory)
     steps = picture_steps(result, formats)
-    run = {**result.run, "warnings": without(result.run.get("warnings", ()), steps)}
+    warnings = without(result.record.warnings, steps)
+    record = result.record.model_copy(update={"warnings": tuple(warnings)})
     before = names_of(directory)
-    failed = take(picture_steps(Result(result.tree, run), formats), directory)
-    amend_record(directory, [*run["warnings"], *sentences(failed)], set(names_of(directory)) - set(before))
+    failed = take(picture_steps(Result(result.tree, record), formats), directory)
+    amend_record(directory, [*warnings, *sentences(failed)], set(names_of(directory)) - set(before))
     return _page_of(failed, directory)
 
 
@@ -138,7 +141,11 @@ def draw_figures(result: Result) -> dict[str, Figure]:
 
 def _all_figures(result: Result) -> Mapping[str, Callable[[Result], Figure]]:
     """Return what draws each figure that a result has, by its name."""
-    return FIGURES | {name: draw for name, draw in OPTIONAL_FIGURES.items() if name in result.run}
+    return FIGURES | {
+        name: draw
+        for name, (draw, field) in OPTIONAL_FIGURES.items()
+        if getattr(result.record, field) is not None
+    }
 
 
 def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]) -> str:
@@ -148,8 +155,9 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
         if sum(map(len, pictures.values())) * 4 / 3 <= _MOST_BYTES:
             break
         pictures = {name: png_bytes(figure, dpi) for name, figure in figures.items()}
-    run = result.run
+    record = result.record
     phases = ", ".join(result.phases)
+    scan = record.fit.residuals if record.fit else None
     shown = {name: in_letters(picture) for name, picture in pictures.items()}
     return render(
         "report.html",
@@ -162,9 +170,10 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
         found=[
             Found(phase_colour(index), phase, text) for index, (phase, text) in enumerate(findings(result))
         ],
-        phase_number=phase_number_words(run["phase_number"]) if "phase_number" in shown else [],
-        scan=_residual_scan(run.get("fit", {})),
-        misfit=misfit_words(run) if "misfit" in shown else None,
+        phase_number=phase_number_words(record.phase_number) if record.phase_number else [],
+        scan=scan,
+        regions=_residual_regions(scan.regions) if scan else [],
+        misfit=misfit_words(record.unmodelled_regions) if record.unmodelled_regions else None,
         compositions=_compositions(result),
         partition=_partition(result),
         mass_thickness=_mass_thickness(result) if "mass_thickness" in shown else None,
@@ -173,7 +182,7 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
         checks=checks(result),
         notes=_notes(result),
         assumptions=assumptions(result),
-        **_settings(run),
+        **_settings(record),
     )
 
 
@@ -194,15 +203,6 @@ class Compositions(NamedTuple):
     note: str
 
 
-class Scan(NamedTuple):
-    """The search for regions where the fit misses the counts, and a row for each region."""
-
-    threshold: str
-    of_noise: str
-    global_threshold: str
-    regions: list[Row]
-
-
 def verdict_html(verdict: Verdict) -> str:
     """Return what a notebook shows of a verdict."""
     return render("notebook.html", title="", verdict=verdict, compositions=None)
@@ -210,7 +210,7 @@ def verdict_html(verdict: Verdict) -> str:
 
 def result_html(result: Result) -> str:
     """Return what a notebook shows of a result: the verdict and the compositions."""
-    title = f"{len(result.phases)} phases, {len(result.elements)} elements, {result.run['method']}"
+    title = f"{len(result.phases)} phases, {len(result.elements)} elements, {result.record.method}"
     compositions = _compositions(result)
     return render("notebook.html", title=title, verdict=result.verdict, compositions=compositions)
 
@@ -218,7 +218,7 @@ def result_html(result: Result) -> str:
 def _compositions(result: Result) -> Compositions:
     rows = {(str(row.phase), str(row.element)): row for row in result.summary().itertuples(index=False)}
     stated = f"mean [{100.0 * result.level:g} % interval]; <: not detected, upper bound"
-    if result.run.get("method") == "map":
+    if result.record.method == "map":
         stated = "the mode of the posterior, without intervals and not tested for detection"
     return Compositions(
         head=result.sample_phases,
@@ -244,31 +244,22 @@ def _cell(text: str, known: bool) -> Cell:
     return Cell(text, "number" if known else "number none")
 
 
-def _residual_scan(fit: dict[str, Any]) -> Scan | None:
-    """Return the regions where the fit misses the counts; None for a run that did not look."""
-    if "residual_scan" not in fit:
-        return None
+def _residual_regions(regions: Sequence[ResidualRegion]) -> list[Row]:
     rows = []
-    for number, region in enumerate(fit["residual_regions"], start=1):
+    for number, region in enumerate(regions, start=1):
         texts = (
-            region["spectrum"],
-            f"{region['low_keV']:.2f} – {region['high_keV']:.2f}",
-            f"{region['sigma']:+.1f}",
-            f"{region['excess_counts']:+,.0f}",
-            f"{region['chance']:.2g}",
+            region.spectrum,
+            f"{region.low_keV:.2f} – {region.high_keV:.2f}",
+            f"{region.sigma:+.1f}",
+            f"{region.excess_counts:+,.0f}",
+            f"{region.chance:.2g}",
         )
-        rows.append(Row(str(number), [*map(Cell, texts), Cell(region["cause"], "")]))
-    scan = fit["residual_scan"]
-    return Scan(
-        f"{scan['threshold_sigma']:g}",
-        f"{scan['regions_expected_of_noise']:.2g}",
-        f"{scan['global_threshold_sigma']:.1f}",
-        rows,
-    )
+        rows.append(Row(str(number), [*map(Cell, texts), Cell(region.cause, "")]))
+    return rows
 
 
 def _mass_thickness(result: Result) -> Table:
-    table = result.mass_thickness()
+    table = result.tables.mass_thickness()
     rows = [
         Row(
             row.where if row.where == WHOLE_MAP else f"pure {row.where}",
@@ -289,7 +280,7 @@ class MassBalance(NamedTuple):
 
 def _mass_balance(result: Result) -> MassBalance | None:
     """Return recovered against given weight per cent; None where no bulk composition is given."""
-    if not result.run.get("config", {}).get("sample", {}).get("bulk_wt_pct"):
+    if not result.record.config.sample.bulk_wt_pct:
         return None
     table = mass_balance_paper_table(result)
     rows = [Row(str(name), [Cell(str(cell)) for cell in cells]) for name, *cells in table.frame.to_numpy()]
@@ -299,17 +290,16 @@ def _mass_balance(result: Result) -> MassBalance | None:
 def _notes(result: Result) -> list[str]:
     """Return what was said besides the findings, which stand at the head of the page."""
     found = {finding.text for finding in result.verdict.findings}
-    return [text for text in result.run.get("warnings", []) if text not in found]
+    return [text for text in result.record.warnings if text not in found]
 
 
-def _settings(run: dict[str, Any]) -> dict[str, str]:
+def _settings(record: RunRecord) -> dict[str, object]:
     """Return what repeats the run."""
-    timings = run.get("timings", {})
-    stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in timings.items())
-    versions = {"bayesunmix": run.get("version", ""), **run.get("versions", {})}
+    stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in record.timings.items())
+    versions = {"bayesunmix": record.version, **record.versions}
     return {
-        **{name: str(run.get(name, "")) for name in ("version", "method", "seed", "lines", "hash")},
+        "run": record,
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "time": f"{sum(timings.values()):.1f} s: {stages}",
-        "config": json.dumps(run.get("config", {}), indent=2, ensure_ascii=False, default=str),
+        "time": f"{sum(record.timings.values()):.1f} s: {stages}",
+        "config": json.dumps(record.to_dict()["config"], indent=2, ensure_ascii=False),
     }

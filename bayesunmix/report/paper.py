@@ -145,19 +145,19 @@ def paper_tables(result: Result, units: Sequence[str] = ()) -> list[PaperTable]:
         if {"Fe", "Mg"} <= set(result.elements):
             tables.append(_exchange(result))
     if result.chemistry.oxygen != "none" and _all_oxides(result):
-        sites = result.sites()
+        sites = result.tables.sites()
         if len(sites):
             tables.append(_sites(result, sites))
     if len(result.sample_phases) > 1:
         tables.append(_budget(result))
-    if result.run["config"].get("sample", {}).get("bulk_wt_pct"):
+    if result.record.config.sample.bulk_wt_pct:
         tables.append(mass_balance_paper_table(result))
     return tables
 
 
 def default_units(result: Result) -> list[str]:
     """Return the units of the compositions in the tables where none are asked for."""
-    configured = list(result.run["config"].get("output", {}).get("units", []))
+    configured = list(result.record.config.output.units)
     if configured:
         return list(dict.fromkeys(["at_frac", *configured]))
     with_oxides = result.chemistry.oxygen != "none" and _all_oxides(result)
@@ -241,7 +241,7 @@ def partition_paper_table(result: Result, by: str) -> PaperTable:
     from bayesunmix.plot.partition import phase_pairs
 
     pairs = phase_pairs(result)
-    table = result.partition_table(by)
+    table = result.tables.partition(by)
     rows = {(row.element, row.numerator, row.denominator): row for row in table.itertuples(index=False)}
     lines = []
     for element in field_order(result.elements):
@@ -267,7 +267,7 @@ def _counting_text(row: Any) -> str:  # noqa: ANN401
 def _exchange(result: Result) -> PaperTable:
     from bayesunmix.plot.partition import phase_pairs
 
-    table = result.exchange_table()
+    table = result.tables.exchange()
     rows = {(row.numerator, row.denominator): row for row in table.itertuples(index=False)}
     lines = [[f"{a} / {b}", partition_text(rows[a, b])] for a, b in phase_pairs(result)]
     caption = (
@@ -297,7 +297,7 @@ def _sites(result: Result, table: pd.DataFrame) -> PaperTable:
 
 
 def _budget(result: Result) -> PaperTable:
-    table = result.element_budget()
+    table = result.tables.element_budget()
     rows = {(row.phase, row.element): row for row in table.itertuples(index=False)}
     lines = [
         [element, *(_budget_text(rows[phase, element]) for phase in result.sample_phases)]
@@ -319,7 +319,7 @@ def _budget_text(row: Any) -> str:  # noqa: ANN401
 
 def mass_balance_paper_table(result: Result) -> PaperTable:
     """Recovered against given weight per cent, of the elements that were given."""
-    table = result.mass_balance().set_index("element")
+    table = result.tables.mass_balance().set_index("element")
     lines = []
     for element in field_order(table.index[table["given"].notna()]):
         row: Any = table.loc[element]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from bayesunmix.results.verdict import EARLIER, NOTHING
+from bayesunmix.results.verdict import EARLIER
 
 
 class Cell(NamedTuple):
@@ -72,4 +72,4 @@ _pages = Environment(
     keep_trailing_newline=True,
 )
 _pages.filters["code"] = with_code
-_pages.globals.update(EARLIER=EARLIER, NOTHING=NOTHING)
+_pages.globals["EARLIER"] = EARLIER

@@ -108,7 +108,7 @@ def electrons_per_pixel(image: SpectrumImage) -> float:
     return charge / ELEMENTARY_CHARGE_C / image.n_pixels
 
 
-def mass_per_count(
+def mass_per_count_draws(
     draws: Draws,
     yields: FloatArray,
     forward: ForwardModel,
@@ -137,9 +137,9 @@ def mass_per_count(
 def nominal_mass_per_count(
     draws: Draws, fitted: FittedPosterior, setup: Setup, electrons: float
 ) -> FloatArray:
-    """Mean over the draws of `mass_per_count` at nominal calibration, shape (phase,)."""
+    """Mean over the draws of `mass_per_count_draws` at nominal calibration, shape (phase,)."""
     yields = np.asarray(fitted.data.yields)
-    values = mass_per_count(draws, yields, setup.forward, fitted.absorbing, electrons)
+    values = mass_per_count_draws(draws, yields, setup.forward, fitted.absorbing, electrons)
     return np.asarray(values.mean(axis=(0, 1)))
 
 
@@ -160,7 +160,7 @@ def mass_thickness(
     Parameters
     ----------
     per_count : (chain, draw, phase)
-        With calibration errors, from `mass_per_count`.
+        With calibration errors, from `mass_per_count_draws`.
     nominal : (phase,)
         Without: the values that `pixels.value_sd` was computed with.
     total_counts : (pixel,)

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.config.settings import DEFAULT_STRAY_SHARE, SimulateConfig
+from bayesunmix.config.simulation import DEFAULT_STRAY_SHARE, SimulateConfig, SimulatedPhase
 from bayesunmix.core.errors import InputError
 from bayesunmix.core.memory import check_simulation
 from bayesunmix.data.acquisition import Acquisition
@@ -30,7 +30,7 @@ from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.forward.line_table import line_table
 from bayesunmix.forward.quantify import THINNEST
 from bayesunmix.forward.spectra import THICKNESS_GRID, Film
-from bayesunmix.simulation.phantom import grain_layout, smooth_field
+from bayesunmix.simulation.phantom import grain_layout, phantom_config, smooth_field
 from bayesunmix.xray import (
     Detector,
     LineTable,
@@ -42,6 +42,19 @@ from bayesunmix.xray import (
 )
 from bayesunmix.xray.absorption import oxygen_per_cation
 from bayesunmix.xray.response import STRAIGHT, TYPICAL_RESOLUTION_EV
+
+__all__ = [
+    "KnownComposition",
+    "SimulateConfig",
+    "SimulatedMap",
+    "SimulatedPhase",
+    "Source",
+    "Truth",
+    "grain_layout",
+    "load_truth",
+    "phantom_config",
+    "simulate_map",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -57,8 +70,8 @@ PIXEL_NM = 1.7
 THICKNESS_WIDTH = 0.15
 LEAST_THICKNESS = 0.05
 THICKNESS_STEP = 0.02
-# Counts are drawn in blocks of about this many entries.
-BLOCK_ENTRIES = 2_000_000
+# Counts are drawn in batches of about this many entries.
+BATCH_ENTRIES = 2_000_000
 # Where a signal's original metadata keep the truth.
 TRUTH_KEY = "bayesunmix_truth"
 
@@ -500,7 +513,7 @@ def _draw(
     depth: FloatArray,
     rng: np.random.Generator,
 ) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """Draw Poisson counts (y, x, energy), block by block.
+    """Draw Poisson counts (y, x, energy), batch by batch.
 
     Parameters
     ----------
@@ -525,9 +538,9 @@ def _draw(
     bound = mean + 12.0 * np.sqrt(mean) + 40.0
     kind = next(kind for kind in (np.uint8, np.uint16, np.uint32) if bound <= np.iinfo(kind).max)
     counts = np.empty((len(shares), per_atom.shape[1]), dtype=kind)
-    block = max(1, BLOCK_ENTRIES // per_atom.shape[1])
-    for first in range(0, len(shares), block):
-        part = slice(first, first + block)
+    batch = max(1, BATCH_ENTRIES // per_atom.shape[1])
+    for first in range(0, len(shares), batch):
+        part = slice(first, first + batch)
         weights, levels = shares[part] * thick[part, None], level[part]
         expected = np.empty((len(levels), per_atom.shape[1]))
         for step in np.unique(levels).tolist():

@@ -3,14 +3,14 @@
 from bayesunmix.xray.absorption import (
     absorption_depth,
     absorption_slope,
+    as_oxides,
     mass_absorption_coefficient,
     mixture_absorption_coefficient,
     thin_film_factor,
     weight_fractions,
-    with_oxygen,
 )
 from bayesunmix.xray.atomic import atomic_number, atomic_weight
-from bayesunmix.xray.calibration import Calibration, calibrate
+from bayesunmix.xray.axis_fit import AxisFit, fit_axis
 from bayesunmix.xray.continuum import bremsstrahlung, continuum_basis
 from bayesunmix.xray.detector import POLYMER_WINDOW, WINDOWLESS, Detector, Layer, channel_edges
 from bayesunmix.xray.ionisation import ionisation_cross_section
@@ -21,7 +21,7 @@ from bayesunmix.xray.response import Response
 __all__ = [
     "POLYMER_WINDOW",
     "WINDOWLESS",
-    "Calibration",
+    "AxisFit",
     "Detector",
     "Layer",
     "Line",
@@ -30,17 +30,17 @@ __all__ = [
     "Response",
     "absorption_depth",
     "absorption_slope",
+    "as_oxides",
     "atomic_number",
     "atomic_weight",
     "bremsstrahlung",
-    "calibrate",
     "channel_edges",
     "continuum_basis",
+    "fit_axis",
     "ionisation_cross_section",
     "mass_absorption_coefficient",
     "mixture_absorption_coefficient",
     "refine",
     "thin_film_factor",
     "weight_fractions",
-    "with_oxygen",
 ]

@@ -94,7 +94,7 @@ def oxygen_per_cation(element: str) -> float:
     return _VALENCE_OF[element] / 2.0
 
 
-def with_oxygen(atoms: Mapping[str, float]) -> dict[str, float]:
+def as_oxides(atoms: Mapping[str, float]) -> dict[str, float]:
     """Return the atoms with oxygen added by stoichiometry; oxygen already given is replaced."""
     cations = {element: amount for element, amount in atoms.items() if element != "O"}
     oxygen = sum(amount * oxygen_per_cation(element) for element, amount in cations.items())

@@ -37,8 +37,8 @@ from bayesunmix.xray.lines import emitted_by_valence, line_group
 from bayesunmix.xray.response import FWHM2_PER_VARIANCE, Response
 from bayesunmix.xray.satellites import SILICON_K_ALPHA_KEV, escape_probability
 from bayesunmix.xray.scoring import LEAST_MEAN, Problem, State
-from bayesunmix.xray.sources import VALENCE_K_SD, Column, Sources
-from bayesunmix.xray.spectrometer import NAMES
+from bayesunmix.xray.sources import Column, Sources
+from bayesunmix.xray.spectrometer import RESPONSE_NAMES
 
 # An element is shown from this many standard deviations on, errors of everything else included.
 SHOWN_SIGMAS = 5.0
@@ -57,7 +57,7 @@ EDGES = ("K", "L3", "M5")
 IN_FRONT, WINDOW, WINDOW_ERROR = ("Al", "Si"), ("C", "N", "O"), 0.5
 # A soft partner piles up with all lines: each of them tells of it, and little is left open.
 SOFT_PILE_UP_SD = 5e-4
-SURER_SD = np.array([SOFT_PILE_UP_SD if name.startswith("pile_up_0") else np.inf for name in NAMES])
+SURER_SD = np.array([SOFT_PILE_UP_SD if name.startswith("pile_up_0") else np.inf for name in RESPONSE_NAMES])
 # Errors that add less than this to the deviance change nothing, and of very many lines the largest are enough.
 LEAST_DEVIANCE, MOST_ERRORS = 0.01, 2000
 LEAST_COUNTS = 3.0
@@ -68,7 +68,7 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ElementEvidence:
     """What speaks for an element that was found.
 
     Parameters
@@ -90,7 +90,7 @@ class Evidence:
 
 def evidence_for(
     found: Iterable[str], fit: Problem, state: State, columns: Sequence[Column], sources: Sources
-) -> dict[str, Evidence]:
+) -> dict[str, ElementEvidence]:
     """Judge the elements that were found in a spectrum.
 
     Parameters
@@ -124,7 +124,7 @@ def evidence_for(
     rest = _Rest(fitted[kept], prior[np.ix_(kept, kept)], residual, whose, errors[large] / root)
     sigmas, information = _sigmas(rest, spectra), fitted @ fitted.T + prior
     return {
-        element: Evidence(sigmas[element], _swayed(information, state.weights, free, place, columns))
+        element: ElementEvidence(sigmas[element], _swayed(information, state.weights, free, place, columns))
         for element, place in places.items()
     }
 
@@ -244,7 +244,7 @@ def _swayed(
 
 
 @dataclass(frozen=True)
-class _Lines:
+class _SeenLines:
     """Lines as they were fitted, arrays of shape (line,), and their errors at one standard deviation."""
 
     energy_keV: Array
@@ -254,10 +254,11 @@ class _Lines:
     energy_error_keV: Array
 
 
-def _lines(fit: Problem, state: State, columns: Sequence[Column], sources: Sources) -> _Lines:
+def _lines(fit: Problem, state: State, columns: Sequence[Column], sources: Sources) -> _SeenLines:
     factors = np.ones(len(fit.columns.owner))
     factors[fit.columns.adjustable] = np.exp(state.log_ratio)
     rows: list[tuple[float, float, int, float, float]] = []
+    valence = sources.table.priors.line_ratio_valence_k_sd
     for number, column in enumerate(columns):
         lines, detected = sources.lines(column)
         keys = [line_group(line) for line in lines]
@@ -268,11 +269,11 @@ def _lines(fit: Problem, state: State, columns: Sequence[Column], sources: Sourc
         counts = state.weights[number] * shares_of(detected) * factor
         for line, n in zip(lines, counts.tolist(), strict=True):
             family = sum(m for other, m in zip(lines, counts, strict=True) if other.family == line.family)
-            share = VALENCE_K_SD if emitted_by_valence(line) else HEIGHT_SD[line.family]
+            share = valence if emitted_by_valence(line) else HEIGHT_SD[line.family]
             error = share * n + HEIGHT_FLOOR[line.family] * family
             rows.append((line.energy_keV, n, number, error, ENERGY_KEV[line.family]))
     energy, counts, owner, height, shift = (np.array(part) for part in zip(*rows, strict=True))
-    return _Lines(energy, counts, owner.astype(np.intp), height, shift)
+    return _SeenLines(energy, counts, owner.astype(np.intp), height, shift)
 
 
 def _errors(
@@ -282,7 +283,7 @@ def _errors(
     response, _ = fit.respond(state.theta)
     lines, edges = _lines(fit, state, columns, sources), fit.columns.edges
     seen = (lines.counts > LEAST_COUNTS) & (lines.energy_keV < edges[-1])
-    lines = _Lines(*(getattr(lines, name)[seen] for name in _Lines.__dataclass_fields__))
+    lines = _SeenLines(*(getattr(lines, name)[seen] for name in _SeenLines.__dataclass_fields__))
     strong = np.argsort(-lines.counts)[:STRONG_LINES]
     continuum = state.weights[len(columns) :] @ fit.columns.continuum
     elements = dict.fromkeys(column[0][0] for column in columns if column[0][0] not in sources.found)
@@ -302,7 +303,7 @@ def _peaks(energy: Array, response: Response, edges: Array) -> Array:
     return response.columns(energy, np.ones(len(energy)), np.arange(len(energy)), len(energy), edges)
 
 
-def _line_errors(lines: _Lines, response: Response, edges: Array) -> Array:
+def _line_errors(lines: _SeenLines, response: Response, edges: Array) -> Array:
     """Errors of height, energy and width of every line, one kind after the other."""
     sigma = np.asarray(response.fwhm_keV(lines.energy_keV)) / np.sqrt(FWHM2_PER_VARIANCE)
     step = 0.3 * sigma
@@ -314,7 +315,7 @@ def _line_errors(lines: _Lines, response: Response, edges: Array) -> Array:
     return np.concatenate([lines.height_error[:, None] * here, moved, wider])
 
 
-def _satellite_errors(lines: _Lines, response: Response, edges: Array) -> Array:
+def _satellite_errors(lines: _SeenLines, response: Response, edges: Array) -> Array:
     """Errors of the tail and of the escape peak of every line, one kind after the other."""
     plain = replace(response, collection_depth_um=0.0, escape=0.0, pile_up=())
     width = np.asarray(response.fwhm_keV(lines.energy_keV))
@@ -330,7 +331,7 @@ def _satellite_errors(lines: _Lines, response: Response, edges: Array) -> Array:
 
 
 def _pile_up_errors(
-    lines: _Lines, strong: npt.NDArray[np.intp], response: Response, edges: Array
+    lines: _SeenLines, strong: npt.NDArray[np.intp], response: Response, edges: Array
 ) -> tuple[npt.NDArray[np.intp], Array]:
     """Errors of the sums of strong lines; those of the column of either line are the weaker one's."""
     first, second = (strong[index] for index in np.triu_indices(len(strong)))

@@ -6,13 +6,13 @@ Model of the counts of channel c, theta the response and rho the log ratios of s
 
 one w per line family j, whose lines fall into groups g (K-alpha and K-beta; L1, L2, L3; M1 to M5), and one v per hat of
 the continuum q. Absorption in the film, at the map's mean composition, acts on both. It is maximised like the rough
-calibration it starts from (`calibration`), by Fisher scoring on (w, v, theta, rho) with Gaussian priors:
+fit of the energy axis that it starts from (`axis_fit`), by Fisher scoring on (w, v, theta, rho) with Gaussian priors:
 
     bend 0, 4 eV            charge collection tau 0, 0.1 um, R 0.5, 0.15       escape 1, 0.5 of theory
     pile-up 0, 0.5 %: with photons of C, N and O K, which pass below the threshold of the pile-up rejector and often
             below the axis, one share each, adding 1, 0.05 of their energy since their pulses begin earlier or later;
             and with all other lines in proportion to their counts, one rate
-    line ratios 0, with the standard deviations of `bayesunmix.xray.sources.RATIO_SD`
+    line ratios 0, with the standard deviations of `bayesunmix.xray.priors`
     shift of K-beta where valence electrons emit it 0, 5 eV: oxides and elements differ by that much (Baun, W. L.,
             Fischer, D. W., The effect of valence and coordination on K series diagram and nondiagram lines of
             magnesium, aluminum, and silicon, Adv. X-Ray Anal. 8 (1964))
@@ -20,7 +20,7 @@ calibration it starts from (`calibration`), by Fisher scoring on (w, v, theta, r
     continuum of thick parts of an element, with the element's own absorption edge in it: flat, not negative, where the
             edge stands out
 
-The ratios are shape, not calibration: a family's detected total is kept. Stray lines come from thick bars and
+The ratios are shape, not strength: a family's detected total is kept. Stray lines come from thick bars and
 apertures, which absorb their own radiation, so theirs are wider. Elements that nobody declared are added one by one as
 long as the next explains the misfit far better than chance: better a nuisance too many than its counts in a trace.
 """
@@ -34,13 +34,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.core.shares import ratio_of
-from bayesunmix.xray.calibration import Calibration, poisson_deviance
+from bayesunmix.xray.axis_fit import AxisFit
 from bayesunmix.xray.continuum import ContinuumCorrection, ThickPart
 from bayesunmix.xray.detector import Detector
-from bayesunmix.xray.evidence import Evidence, evidence_for
+from bayesunmix.xray.evidence import ElementEvidence, evidence_for
 from bayesunmix.xray.lines import LineTable, line_group
 from bayesunmix.xray.response import Response
-from bayesunmix.xray.scoring import LEAST_MEAN, Box, Problem, State
+from bayesunmix.xray.scoring import LEAST_MEAN, Box, Problem, State, poisson_deviance
 from bayesunmix.xray.shape_directions import ShapeDirections, shape_directions
 from bayesunmix.xray.sources import (
     Column,
@@ -54,9 +54,10 @@ from bayesunmix.xray.sources import (
 from bayesunmix.xray.spectrometer import (
     HIGHEST,
     LOWEST,
-    NAMES,
+    N_BEND,
+    N_SOFT,
     PRIOR_MEAN,
-    PRIOR_SD,
+    RESPONSE_NAMES,
     START,
     STEP,
     response_of,
@@ -82,7 +83,7 @@ class Refinement:
     response
         Position, width, tail, escape and pile-up.
     standard_errors
-        Keyed by the names of `NAMES`, widened where the model does not fit.
+        Keyed by the names of `RESPONSE_NAMES`, widened where the model does not fit.
     table
         The line table with refined ratios inside families, and the lines of the elements found.
     line_ratios
@@ -100,7 +101,7 @@ class Refinement:
     deviance, degrees_of_freedom
         Of the total spectrum.
     theta, partners
-        Response parameters in the order of `NAMES`, and the families that others pile up with.
+        Response parameters in the order of `RESPONSE_NAMES`, and the families that others pile up with.
     directions
         In which the response and the line ratios are open.
     """
@@ -111,7 +112,7 @@ class Refinement:
     line_ratios: dict[tuple[str, str, str], float]
     continuum: ContinuumCorrection
     found: dict[str, float]
-    evidence: dict[str, Evidence]
+    evidence: dict[str, ElementEvidence]
     counts: dict[str, float]
     bonded_k_beta_eV: float
     deviance: float
@@ -121,7 +122,7 @@ class Refinement:
     directions: ShapeDirections
 
     def response_at(self, theta: Array) -> Response:
-        """Response of other parameters, in the order of `NAMES`."""
+        """Response of other parameters, in the order of `RESPONSE_NAMES`."""
         return response_of(theta, self.partners)
 
     @property
@@ -141,7 +142,7 @@ def refine(
     table: LineTable,
     elements: Iterable[str],
     stray: Iterable[str],
-    calibration: Calibration,
+    axis_fit: AxisFit,
     *,
     beam_energy_keV: float,
     detector: Detector,
@@ -158,8 +159,8 @@ def refine(
         Lines of the elements.
     elements, stray
         Of the sample, with oxygen where it is seen, and of everything else.
-    calibration
-        Rough calibration of the same spectrum: the start.
+    axis_fit
+        Rough fit of the energy axis to the same spectrum: the start.
     beam_energy_keV, detector
         For the continuum and the efficiency.
     transmission
@@ -167,7 +168,7 @@ def refine(
     find_undeclared
         Look for elements that nobody declared.
     """
-    counts, edges = merge_channels(counts, channel_edges_keV, calibration.response)
+    counts, edges = merge_channels(counts, channel_edges_keV, axis_fit.response)
     sources = Sources(table, detector, transmission, frozenset(stray))
     columns: list[Column] = [
         (family,)
@@ -175,13 +176,13 @@ def refine(
         for family in ((element, name) for name in table.families(element, edges[0], edges[-1]))
     ]
     knots, area, continuum = continuum_hats(counts, edges, beam_energy_keV, sources)
-    stiffness = stiffness_rows(area, calibration)
-    partners = pile_up_partners(calibration, sources)
-    rough = calibration.response
+    stiffness = stiffness_rows(area, axis_fit, table.priors.continuum_bend_sd)
+    partners = pile_up_partners(axis_fit, sources)
+    rough = axis_fit.response
     theta, mean = START.copy(), PRIOR_MEAN.copy()
     theta[:4] = rough.gain, rough.offset_keV, rough.noise_eV, rough.fano
     mean[2:4] = detector.response.noise_eV, detector.response.fano
-    box = Box(mean, PRIOR_SD, LOWEST, HIGHEST, STEP)
+    box = Box(mean, table.priors.spectrometer_sd(N_BEND, N_SOFT), LOWEST, HIGHEST, STEP)
 
     def from_thick(parts: tuple[ThickPart, ...]) -> tuple[Array, Array]:
         return thick_columns(parts, edges, beam_energy_keV, sources)
@@ -197,7 +198,7 @@ def refine(
     thick: tuple[ThickPart, ...] = ()
     fit = problem(columns, sources, thick)
     state = fit.maximise(fit.start(np.clip(theta, LOWEST, HIGHEST)))
-    parts = thick_parts(calibration, sources, edges, beam_energy_keV)
+    parts = thick_parts(axis_fit, sources, edges, beam_energy_keV)
     wanted = asked_for(fit, state, from_thick(parts)[1], LEAST_OWN_CONTINUUM)
     if wanted:
         thick = tuple(parts[index] for index in wanted)
@@ -260,7 +261,7 @@ def _summary(
     cross = b @ a.T
     marginal = information - cross @ np.linalg.solve(a @ a.T + 1e-9 * np.eye(len(a)), cross.T)
     open_ = _open_directions(fit, state, columns, sources, marginal)
-    variance = np.diag(np.linalg.inv(marginal))[: len(NAMES)] * max(1.0, deviance / dof)
+    variance = np.diag(np.linalg.inv(marginal))[: len(RESPONSE_NAMES)] * max(1.0, deviance / dof)
     factors = np.ones(len(fit.columns.owner))
     factors[adjustable] = np.exp(state.log_ratio)
     ratios: dict[tuple[str, str, str], float] = {}
@@ -286,7 +287,7 @@ def _summary(
     table = table.with_bonding(1e-3 * float(state.theta[-1]), own)
     return Refinement(
         response_of(state.theta, partners),
-        dict(zip(NAMES, np.sqrt(np.maximum(variance, 0.0)).tolist(), strict=True)),
+        dict(zip(RESPONSE_NAMES, np.sqrt(np.maximum(variance, 0.0)).tolist(), strict=True)),
         table,
         ratios,
         correction,

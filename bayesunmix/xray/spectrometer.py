@@ -12,7 +12,7 @@ Array = npt.NDArray[np.float64]
 # Carbon, nitrogen and oxygen K.
 SOFT_PARTNERS_KEV = (0.277, 0.392, 0.525)
 N_BEND, N_SOFT = len(BEND_KNOTS_KEV), len(SOFT_PARTNERS_KEV)
-NAMES = (
+RESPONSE_NAMES = (
     *("gain", "offset_keV", "noise_eV", "fano"),
     *(f"bend_eV_{knot:g}_keV" for knot in BEND_KNOTS_KEV),
     *("collection_depth_um", "surface_collection", "escape"),
@@ -21,12 +21,9 @@ NAMES = (
     "pile_up_added",
     "bonded_k_beta_eV",
 )
-# Means of gain to Fano factor are those of the calibration.
+# Means of gain to Fano factor are those of the fit of the axis; widths are those of `bayesunmix.xray.priors`.
 PRIOR_MEAN = np.array(
     [1.0, 0.0, np.nan, np.nan, *[0.0] * N_BEND, 0.0, 0.5, 1.0, *[0.0] * N_SOFT, 0.0, 1.0, 0.0]
-)
-PRIOR_SD = np.array(
-    [0.005, 0.03, 15.0, 0.01, *[4.0] * N_BEND, 0.1, 0.15, 0.5, *[5e-3] * N_SOFT, 5e-3, 0.05, 5.0]
 )
 START = np.array([np.nan] * 4 + [*[0.0] * N_BEND, 0.03, 0.5, 1.0, *[1e-3] * N_SOFT, 3e-4, 1.0, 0.0])
 LOWEST = np.array(
@@ -39,7 +36,7 @@ STEP = np.array(
 
 
 def response_of(theta: Array, partners: tuple[tuple[float, float], ...]) -> Response:
-    """Response of a parameter vector in the order of `NAMES`."""
+    """Response of a parameter vector in the order of `RESPONSE_NAMES`."""
     bend = 4 + N_BEND
     soft = theta[bend + 3 : bend + 3 + N_SOFT]
     rate, added = (float(value) for value in theta[-3:-1])

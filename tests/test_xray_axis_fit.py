@@ -1,4 +1,4 @@
-"""Calibration finds a planted axis and width within its errors, on simulated and on measured spectra."""
+"""The fit finds a planted axis and width within its errors, on simulated and on measured spectra."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from bayesunmix.core.errors import InputError
-from bayesunmix.xray.calibration import PARAMETERS, calibrate
+from bayesunmix.xray.axis_fit import PARAMETERS, fit_axis
 from bayesunmix.xray.continuum import continuum_basis
 from bayesunmix.xray.detector import Detector, Response, channel_edges
 from bayesunmix.xray.lines import LineTable
@@ -49,7 +49,7 @@ def test_finds_a_planted_response(table: LineTable, gain: float, offset_keV: flo
     """From an axis that is 0.5 % and 30 eV off; five standard errors, the prior's pull included."""
     planted = Response(gain=gain, offset_keV=offset_keV, noise_eV=75.0, fano=0.12)
     counts = np.random.default_rng(7).poisson(expected_counts(table, planted))
-    fit = calibrate(counts, EDGES, table, ELEMENTS, STRAY)
+    fit = fit_axis(counts, EDGES, table, ELEMENTS, STRAY)
     errors = np.array([fit.standard_errors[name] for name in PARAMETERS])
     assert fit.converged
     assert np.all(np.abs(values(fit.response) - values(planted)) < 5.0 * errors)
@@ -68,7 +68,7 @@ def test_errors_are_neither_too_small_nor_too_large(table: LineTable) -> None:
     rng = np.random.default_rng(11)
     z = []
     for _ in range(40):
-        fit = calibrate(rng.poisson(mean), EDGES, table, ELEMENTS, STRAY)
+        fit = fit_axis(rng.poisson(mean), EDGES, table, ELEMENTS, STRAY)
         errors = np.array([fit.standard_errors[name] for name in PARAMETERS])
         z.append((values(fit.response) - values(planted)) / errors)
     squares = np.sum(np.square(z), axis=0)
@@ -79,7 +79,7 @@ def test_errors_are_neither_too_small_nor_too_large(table: LineTable) -> None:
 def test_components_add_up_to_the_counts(table: LineTable) -> None:
     planted = Response(noise_eV=60.0)
     counts = np.random.default_rng(3).poisson(expected_counts(table, planted))
-    fit = calibrate(counts, EDGES, table, ELEMENTS, STRAY)
+    fit = fit_axis(counts, EDGES, table, ELEMENTS, STRAY)
     assert fit.expected.sum() == pytest.approx(counts.sum(), rel=1e-4)
     assert fit.spectra.shape == (len(fit.components), counts.size)
     assert np.all(fit.weights >= 0.0)
@@ -92,8 +92,8 @@ def test_components_add_up_to_the_counts(table: LineTable) -> None:
 def test_a_misfit_widens_the_errors(table: LineTable) -> None:
     """Leaving out calcium, which says little about the axis, costs only the factor of the misfit."""
     counts = np.random.default_rng(5).poisson(expected_counts(table, Response()))
-    full = calibrate(counts, EDGES, table, ELEMENTS, STRAY)
-    lacking = calibrate(counts, EDGES, table, [element for element in ELEMENTS if element != "Ca"], STRAY)
+    full = fit_axis(counts, EDGES, table, ELEMENTS, STRAY)
+    lacking = fit_axis(counts, EDGES, table, [element for element in ELEMENTS if element != "Ca"], STRAY)
     assert lacking.deviance_per_dof > 2.0
     widening = lacking.standard_errors["gain"] / full.standard_errors["gain"]
     assert widening == pytest.approx(np.sqrt(lacking.deviance_per_dof), rel=0.25)
@@ -102,7 +102,7 @@ def test_a_misfit_widens_the_errors(table: LineTable) -> None:
 def test_the_prior_holds_a_width_that_few_counts_leave_open(table: LineTable) -> None:
     """In a thousandth of the counts the Fano factor's error is the prior's, not the several times larger one."""
     counts = np.random.default_rng(9).poisson(1e-3 * expected_counts(table, Response.from_resolution()))
-    fit = calibrate(counts, EDGES, table, ELEMENTS, STRAY)
+    fit = fit_axis(counts, EDGES, table, ELEMENTS, STRAY)
     assert fit.standard_errors["fano"] == pytest.approx(0.010, rel=0.1)
     assert abs(fit.response.fano - 0.115) < 0.010
 
@@ -112,13 +112,13 @@ def test_bad_input_is_refused(table: LineTable) -> None:
     with pytest.raises(
         InputError, match="`channel_edges_keV` must have one edge more than there are channels"
     ):
-        calibrate(counts[:-1], EDGES, table, ELEMENTS)
+        fit_axis(counts[:-1], EDGES, table, ELEMENTS)
     with pytest.raises(InputError, match="`counts` must be non-negative and not all zero"):
-        calibrate(0.0 * counts, EDGES, table, ELEMENTS)
+        fit_axis(0.0 * counts, EDGES, table, ELEMENTS)
     with pytest.raises(InputError, match=r"`sample.elements` must have lines on the energy axis"):
-        calibrate(counts, EDGES + 60.0, table, ["Mg"])
+        fit_axis(counts, EDGES + 60.0, table, ["Mg"])
     with pytest.raises(InputError, match=r"`xray.table` must hold lines of Ti, but has none"):
-        calibrate(counts, EDGES, table, ["Ti"])
+        fit_axis(counts, EDGES, table, ["Ti"])
 
 
 def test_linear_width_law_of_another_simulator(shared_data: Path) -> None:
@@ -130,7 +130,7 @@ def test_linear_width_law_of_another_simulator(shared_data: Path) -> None:
     elements = ["Mg", "Al", "Si", "Ca", "Fe", "Ti", "Nd", "Sm", "Lu", "Hf"]
     table = LineTable.from_json(shared_data / "espm_lines_200keV.json")
     counts = np.random.default_rng(0).poisson(mean[inside])
-    fit = calibrate(counts, channel_edges(energy[inside]), table, elements, ["Cu"])
+    fit = fit_axis(counts, channel_edges(energy[inside]), table, elements, ["Cu"])
     at = np.array([1.25, 1.74, 4.0, 6.4, 8.0])
     np.testing.assert_allclose(fit.response.fwhm_keV(at), 0.065 + 0.01 * at, rtol=0.035)
     assert fit.deviance_per_dof < 1.6
@@ -148,8 +148,8 @@ def test_measured_map_from_a_shifted_axis(shared_data: Path) -> None:
     elements = ["Mg", "Al", "Si", "Ca", "Fe", "Nd", "Sm", "Lu", "Hf", "U"]
     stray = ["Cu", "Ga", "Pt", "Zr"]
     table = LineTable.built_in(200.0, elements + stray)
-    fit = calibrate(counts, edges, table, elements, stray)
-    shifted = calibrate(counts, edges * 1.004 - 0.025, table, elements, stray)
+    fit = fit_axis(counts, edges, table, elements, stray)
+    shifted = fit_axis(counts, edges * 1.004 - 0.025, table, elements, stray)
     lines = np.array([1.254, 1.74, 6.4, 8.05])
     found = shifted.response.apparent_keV(lines)
     np.testing.assert_allclose(found, fit.response.apparent_keV(lines) * 1.004 - 0.025, atol=5e-4)
@@ -186,5 +186,5 @@ def test_a_line_that_moved_off_the_axis_ends_no_fit() -> None:
     rng = np.random.default_rng(7)
     counts = np.where(rng.random(200) < 0.5, 0, rng.integers(0, 2**32, 200)).astype(float)
     elements = [str(element) for element in rng.choice(list(table.elements), 15, replace=False)]
-    fit = calibrate(counts, channel_edges(1.0 + 0.01 * np.arange(200)), table, elements)
+    fit = fit_axis(counts, channel_edges(1.0 + 0.01 * np.arange(200)), table, elements)
     assert np.isfinite(fit.covariance).all()

@@ -1,18 +1,18 @@
-"""Coordinates in which the posterior is nearly a standard normal, also where it leans on a bound.
+"""Coordinates in which the posterior is nearly a standard normal, also where a bound truncates it.
 
 The Laplace approximation of `bayesunmix.inference.laplace` is a Gaussian in y (y = softplus(z) for positive coordinates
-with a flat prior, y = z for all others), cut at zero. Coordinates near the bound, and the far ones given them, make
-a standard normal e of it, with m the peak before the cut:
+with a flat prior, y = z for all others), truncated at zero. Coordinates near the bound, and the far ones given them,
+make a standard normal e of it, with m the peak before truncation:
 
     near    x = L e                                                           L L^T = covariance of the scores x
             y_i = m'_i + s'_i w_i,   Phi(w_i) = Phi(-a_i) + Phi(a_i) Phi(x_i),   a_i = m'_i / s'_i
     far     x = diag(1 / s) ( K (y_near - m_near) + C e ),                     K, C C^T of the conditional Gaussian
             y_i = m_i + s_i w_i                                               w as above; w = x without a bound
 
-A positive coordinate's margin is not that of its own normal cut at zero where others are cut beside it: what is cut off
-them moves it. m' and s' are those of the cut normal with the mean and variance that draws show. The far ones need no
-draws. A guide that starts at e itself thus starts at Laplace, up to a Gaussian copula of the near ones, and Gaussian
-guides over e follow a trace element into zero.
+A positive coordinate's margin is not that of its own normal truncated at zero where others are truncated beside it:
+what is taken off them moves it. m' and s' are those of the truncated normal with the mean and variance that draws show.
+The far ones need no draws. A guide that starts at e itself thus starts at Laplace, up to a Gaussian copula of the near
+ones, and Gaussian guides over e follow a trace element into zero.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy.typing as npt
 from jax.scipy.special import log_ndtr, ndtr, ndtri
 from scipy import special
 
-from bayesunmix.inference.laplace import CutGaussian, cut_normal_draws, given_near, near_bound
+from bayesunmix.inference.laplace import TruncatedGaussian, given_near, near_bound, truncated_normal_draws
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -44,7 +44,7 @@ class Coordinates(NamedTuple):
     Attributes
     ----------
     mean, sd : (dim,)
-        Of each coordinate's normal in y, before it is cut.
+        Of each coordinate's normal in y, before it is truncated.
     root : (dim, dim)
         L in the rows of coordinates near the bound, C over s in the others.
     gain : (dim, dim)
@@ -52,7 +52,7 @@ class Coordinates(NamedTuple):
     centre : (dim,)
         m of the coordinates near the bound; zero elsewhere.
     near, bounded : (dim,) bool
-        Coordinates that the bound cuts, and all with y = softplus(z) > 0.
+        Coordinates that the bound truncates, and all with y = softplus(z) > 0.
     """
 
     mean: jax.Array
@@ -64,13 +64,13 @@ class Coordinates(NamedTuple):
     bounded: jax.Array
 
 
-def coordinates(target: CutGaussian, positive: slice, seed: int = 0) -> Coordinates:
+def coordinates(target: TruncatedGaussian, positive: slice, seed: int = 0) -> Coordinates:
     """Return the coordinates of a Laplace approximation.
 
     Parameters
     ----------
     target
-        The Gaussian before it is cut.
+        The Gaussian before it is truncated.
     positive
         Coordinates with y = softplus(z).
     seed
@@ -97,9 +97,9 @@ def _near(mean: FloatArray, covariance: FloatArray, seed: int) -> tuple[FloatArr
     """Return m', s' and L of the coordinates near the bound."""
     sd = np.sqrt(np.diag(covariance))
     if len(mean) < 2:
-        # Alone, its margin is its own normal cut at zero.
+        # Alone, its margin is its own normal truncated at zero.
         return np.maximum(mean, DEEPEST * sd), sd, np.eye(len(mean))
-    draws = cut_normal_draws(mean, covariance, DRAWS, np.random.default_rng([seed, 15]))
+    draws = truncated_normal_draws(mean, covariance, DRAWS, np.random.default_rng([seed, 15]))
     mean, sd = _matched(draws.mean(axis=0), draws.std(axis=0))
     tail = special.log_ndtr((mean - draws) / sd) - special.log_ndtr(mean / sd)
     scores = -special.ndtri_exp(np.minimum(tail, -1e-300))
@@ -107,9 +107,9 @@ def _near(mean: FloatArray, covariance: FloatArray, seed: int) -> tuple[FloatArr
 
 
 def _matched(mean: FloatArray, sd: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return peak and width of the normals that have these means and standard deviations once they are cut at zero.
+    """Return peak and width of the normals that have these means and sds once they are truncated at zero.
 
-    With a = m / s and r = phi(a) / Phi(a) the cut one has the mean s (a + r) and the variance s^2 (1 - r (a + r))
+    With a = m / s and r = phi(a) / Phi(a) the truncated one has the mean s (a + r) and the variance s^2 (1 - r (a + r))
     (Johnson, Kotz and Balakrishnan 1994, Continuous Univariate Distributions 1, section 13.10.1). Their ratio falls
     with a, from that of an exponential tail.
     """
@@ -132,11 +132,11 @@ def to_z(at: Coordinates, e: jax.Array) -> tuple[jax.Array, jax.Array]:
     """
     x = at.root @ e
     lowest = at.mean / at.sd
-    cut_at = jnp.where(at.bounded, lowest, 0.0)
+    bound = jnp.where(at.bounded, lowest, 0.0)
     # Near ones first: those far from the bound follow what these are, not their scores.
-    near = at.mean + at.sd * _cut(x, cut_at)[0]
+    near = at.mean + at.sd * _truncated(x, bound)[0]
     x = x + at.gain @ jnp.where(at.near, near - at.centre, 0.0)
-    w, log_slope = _cut(x, cut_at)
+    w, log_slope = _truncated(x, bound)
     # Where nothing is bounded, the logarithms below get a harmless argument: their gradients must stay finite.
     y = jnp.where(at.bounded, jnp.maximum(at.sd * (lowest + w), SMALLEST), 1.0)
     z = jnp.where(at.bounded, y + jnp.log(-jnp.expm1(-y)), at.mean + at.sd * x)
@@ -144,8 +144,8 @@ def to_z(at: Coordinates, e: jax.Array) -> tuple[jax.Array, jax.Array]:
     return z, log_jacobian.sum()
 
 
-def _cut(x: jax.Array, lowest: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Quantile w > -lowest of a normal cut below -lowest at the normal score x, and log dw / dx."""
+def _truncated(x: jax.Array, lowest: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Quantile w > -lowest of a normal truncated below -lowest at the normal score x, and log dw / dx."""
     # Whichever tail is the smaller one is inverted, so that no digits are lost.
     from_above = (x > 0.0) | (lowest < 0.0)
     upper = jnp.where(from_above, ndtr(lowest) * ndtr(-x), 0.5)
