@@ -40,8 +40,8 @@ class Prepared:
         ``yields`` (phase, element): detected counts per atom in an element's main family, relative to the others.
         ``allowed`` (phase, element): false where an element is declared absent.
         ``mean_composition`` (element,): atom fractions of the whole map, from its sum spectrum.
-        Coordinates: ``energy`` (keV, centre of a bin), ``energy_low`` and ``energy_high``, names of phases, elements and
-        components, and ``row`` and ``column`` of a block in the grid of blocks.
+        Coordinates: ``energy`` (keV, centre of a bin), ``energy_low`` and ``energy_high``, names of phases, elements
+        and components, and ``row`` and ``column`` of a block in the grid of blocks.
     setup
         All that a run starts from.
     """
