@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
@@ -22,6 +25,33 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _ROOT]
+
+
+_PROGRAMS = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let all processes of a session share the programs that JAX compiles, which take most of a small fit's time.
+
+    Other processes take the settings from the environment; JAX has read it in this one.
+    """
+    if hasattr(config, "workerinput") or "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = tempfile.TemporaryDirectory(prefix="programs-", ignore_cleanup_errors=True)
+    config.stash[_PROGRAMS] = folder
+    for name, value in {
+        "jax_compilation_cache_dir": folder.name,
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
+    }.items():
+        os.environ[name.upper()] = str(value)
+        jax.config.update(name, value)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the programs when the session ends."""
+    folder = config.stash.get(_PROGRAMS, None)
+    if folder is not None:
+        folder.cleanup()
 
 
 # A deadline for an example would test how busy the machine is.
