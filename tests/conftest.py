@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 from bayesunmix.results.result import Result
 
@@ -33,8 +34,12 @@ _PROGRAMS = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 def pytest_configure(config: pytest.Config) -> None:
     """Let all processes of a session share the programs that JAX compiles, which take most of a small fit's time.
 
-    Other processes take the settings from the environment; JAX has read it in this one.
+    Other processes take the settings from the environment; JAX and NumPy have read it in this one. Linear algebra gets
+    one thread each: for small matrices more of them wait for each other, which doubles the processor time.
     """
+    threadpool_limits(limits=1, user_api="blas")
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     if hasattr(config, "workerinput") or "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     folder = tempfile.TemporaryDirectory(prefix="programs-", ignore_cleanup_errors=True)

@@ -124,7 +124,7 @@ def test_a_followed_candidate_is_at_a_mode(
 def test_the_mode_is_near_the_truth(
     compared: tuple[list[ModeCandidate], list[str]], coarse: CoarseModel
 ) -> None:
-    """Compositions at nominal factors, in either order: 300 counts in each of 224 pixels tell them to a few per cent."""
+    """Compositions at nominal factors, in either order: 224 pixels of 300 counts tell them to a few per cent."""
     best = compared[0][0]
     found = search.compiled_weights(best.data, best.latents)
     atoms = np.asarray(found)[:, :3] / np.asarray(coarse.yields)
