@@ -105,6 +105,13 @@ def test_information_holds_the_priors() -> None:
     )
 
 
+def test_the_objective_by_hand() -> None:
+    """Half the deviance, which the exact expectation has none of, and half the squared distances from the priors."""
+    stiff = replace(COLUMNS, stiffness=np.array([[1e-3, -1e-3]]))
+    prior = np.sum(((TRUTH.theta - BOX.mean) / BOX.sd) ** 2) + (0.15 / 0.2) ** 2 + (8.0 - 4.0) ** 2
+    assert problem(columns=stiff).objective(TRUTH) == pytest.approx(0.5 * prior, abs=1e-6)
+
+
 def test_a_start_has_the_weights_that_fit() -> None:
     start = problem().start(TRUTH.theta, TRUTH.log_ratio)
     np.testing.assert_allclose(start.weights, TRUTH.weights, rtol=0.02, atol=50.0)
@@ -179,6 +186,9 @@ def test_a_narrow_prior_holds_its_parameter() -> None:
     fit = problem(drawn(1), box=narrow)
     state = fit.maximise(fit.start(BOX.mean))
     assert state.theta[0] == pytest.approx(1.0, abs=1e-5)
+    # One that begins elsewhere is taken there, too.
+    back = fit.maximise(fit.start(np.array([1.002, 60.0, 0.0])))
+    assert back.theta[0] == pytest.approx(1.0, abs=1e-5)
     free = problem(drawn(1))
     assert free.maximise(free.start(BOX.mean)).theta[0] == pytest.approx(1.003, abs=5e-4)
 
