@@ -19,6 +19,7 @@ import xarray as xr
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
+from bayesunmix.results.record import RunRecord
 from bayesunmix.results.result import Result
 
 if TYPE_CHECKING:
@@ -140,4 +141,6 @@ def _made_result(
         "xray": dict(xray or {}),
     }
     run = {"method": "laplace", "lines": "by hand", "config": config, "problems": []}
-    return Result(xr.DataTree.from_dict({"posterior": posterior, "constant_data": constants}), run)
+    return Result(
+        xr.DataTree.from_dict({"posterior": posterior, "constant_data": constants}), RunRecord.of(run)
+    )

@@ -360,7 +360,7 @@ def test_a_component_declared_absent_has_no_weight(toy: Toy) -> None:
 
 def test_log_ratios_and_corrections_are_in_units_of_their_priors(toy: Toy) -> None:
     np.testing.assert_allclose(np.asarray(log_ratios(toy.data, toy.latents)), [0, 0, 0, 0.2 * 0.7])
-    shared, by_phase = continuum_corrections(toy.latents)
+    shared, by_phase = continuum_corrections(toy.data.widths, toy.latents)
     np.testing.assert_allclose(shared, 0.5 * np.asarray(toy.latents["continuum_shared"]))
     np.testing.assert_allclose(by_phase, 0.15 * np.asarray(toy.latents["continuum_by_phase"]))
 

@@ -3,4 +3,5 @@
 goodness, residual_regions: the total spectrum and segments     misfit, regions: places that no phase explains
 robust: intervals where a phase varies                          local_posterior, declarations, identifiability: what
 budget: where the uncertainty comes from                        pins which composition
+outcomes: what they find, as values that the record of a run holds
 """

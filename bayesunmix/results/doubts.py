@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from bayesunmix.checks.identifiability import loose_sentences
-from bayesunmix.checks.overlap import Overlap
+from bayesunmix.checks.identifiability import non_identifiable_sentences
 from bayesunmix.config.phase import UNNAMED
 from bayesunmix.core.severity import (
     DEVIANCE,
@@ -46,12 +45,15 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from bayesunmix.checks.misfit import Misfit
+    from bayesunmix.checks.outcomes import Goodness
     from bayesunmix.checks.robust import Robust
     from bayesunmix.config.phase import Phase
     from bayesunmix.config.run_config import RunConfig
     from bayesunmix.fit.posterior import FittedPosterior, Mode
     from bayesunmix.fit.preparation import Setup
     from bayesunmix.fit.sampling import Drawn
+    from bayesunmix.results.record import RunRecord
+    from bayesunmix.results.record_parts import Diagnostics
 
 WHITENED_GRADIENT_LIMIT = 0.1
 # Sites this many standard deviations off a declared formula: the counts and the declaration disagree.
@@ -69,7 +71,7 @@ MAIN_ELEMENT = 0.05
 LITTLE = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunOutcome:
     """What is known of a run when it is judged.
 
@@ -77,8 +79,8 @@ class RunOutcome:
     ----------
     setup, config, fitted, robust
         Of the run; `robust` holds the draws.
-    run : dict
-        Its record, diagnostics included.
+    record : RunRecord
+        Diagnostics and what the checks found included.
     misfit : Misfit
         Places that the phases do not explain.
     summary : DataFrame
@@ -93,7 +95,7 @@ class RunOutcome:
     config: RunConfig
     fitted: FittedPosterior
     robust: Robust
-    run: dict[str, Any]
+    record: RunRecord
     misfit: Misfit
     summary: pd.DataFrame
     budget: xr.Dataset | None
@@ -102,22 +104,26 @@ class RunOutcome:
 
 def everything_said(outcome: RunOutcome) -> list[str]:
     """Collect every sentence on a run, what matters most first."""
-    setup, config, fitted, run = outcome.setup, outcome.config, outcome.fitted, outcome.run
+    setup, config, fitted, record = outcome.setup, outcome.config, outcome.fitted, outcome.record
     drawn = outcome.robust.drawn
     return [
         *(Reservation(POINT_ESTIMATE) for _ in range(config.inference.method == "map")),
-        *too_few_photons(run["photons"], outcome.summary),
-        *search_doubts(run["diagnostics"]),
+        *too_few_photons(record.photons or {}, outcome.summary),
+        *search_doubts(record.diagnostics),
         *other_modes(setup, fitted, config.inference.method),
-        *chain_doubts(run["diagnostics"], config),
+        *chain_doubts(record.diagnostics, config),
         *engine_doubts(config, setup, drawn),
         *outcome.misfit.warnings(),
-        *loose_sentences(run["identifiability"]["loose_ends"]),
+        *(
+            non_identifiable_sentences(record.identifiability.non_identifiable)
+            if record.identifiability
+            else ()
+        ),
         *exchangeable(setup.phases, outcome.summary),
-        *Overlap(**run["overlap"]).warnings(),
+        *(record.overlap.warnings() if record.overlap else ()),
         *variation(outcome.robust),
         *broken_stoichiometry(setup, fitted),
-        *misfit_of_spectra(run["fit"]),
+        *(misfit_of_spectra(record.fit) if record.fit else ()),
         *([Reservation(outcome.mass_thickness)] if outcome.mass_thickness else []),
         *unknown_absorption(config, setup, outcome.budget),
         *not_resampled(config, drawn),
@@ -125,15 +131,15 @@ def everything_said(outcome: RunOutcome) -> list[str]:
     ]
 
 
-def search_doubts(diagnostics: dict[str, Any]) -> list[str]:
+def search_doubts(diagnostics: Diagnostics) -> list[str]:
     """Sentences on a search that did not end at a mode."""
     said: list[str] = []
-    if diagnostics["whitened_gradient_norm"] > WHITENED_GRADIENT_LIMIT:
-        distance = diagnostics["whitened_gradient_norm"]
+    distance, curvature = diagnostics.whitened_gradient_norm, diagnostics.smallest_curvature
+    if distance is not None and distance > WHITENED_GRADIENT_LIMIT:
         said.append(
             Distrust(f"The search ended {distance:.2g} posterior standard deviations from the mode.", MODES)
         )
-    if diagnostics["smallest_curvature"] <= 0:
+    if curvature is not None and curvature <= 0:
         said.append(
             Distrust(
                 "The posterior has a direction without curvature at the mode: something is not identified.",
@@ -276,23 +282,21 @@ def other_modes(setup: Setup, fitted: FittedPosterior, method: str) -> list[str]
     return [Distrust(text, MODES)]
 
 
-def chain_doubts(diagnostics: dict[str, Any], config: RunConfig) -> list[str]:
+def chain_doubts(diagnostics: Diagnostics, config: RunConfig) -> list[str]:
     """Sentences on chains that diverged, disagree, or are too short."""
     if config.inference.method != "nuts":
         return []
     said: list[str] = []
-    if diagnostics["divergences"]:
-        text = (
-            f"{diagnostics['divergences']} of the draws diverged: the sampler missed part of the posterior."
-        )
+    if diagnostics.divergences:
+        text = f"{diagnostics.divergences} of the draws diverged: the sampler missed part of the posterior."
         said.append(Distrust(text, DIVERGENCES))
-    worst = diagnostics.get("rhat_max", 1.0)
-    if worst > RHAT_LIMIT:
+    worst = diagnostics.rhat_max
+    if worst is not None and worst > RHAT_LIMIT:
         text = f"The chains disagree: the largest R-hat is {worst:.3f}, more than {RHAT_LIMIT}; draw more."
         said.append(Distrust(text, RHAT))
     wanted = ESS_PER_CHAIN * config.inference.chains
-    fewest = diagnostics.get("ess_bulk_min", wanted)
-    if fewest < wanted:
+    fewest = diagnostics.ess_bulk_min
+    if fewest is not None and fewest < wanted:
         text = f"The effective sample size is {fewest:.0f} for the worst quantity, less than {wanted:.0f}; draw more."
         said.append(Distrust(text, ESS))
     return said
@@ -314,7 +318,8 @@ def engine_doubts(config: RunConfig, setup: Setup, drawn: Drawn) -> list[str]:
 
 def variation(robust: Robust) -> list[str]:
     """Sentence on parts of the map that differ, where intervals were widened for it."""
-    return [Reservation(robust.facts["reason"], VARIATION)] if robust.facts["used"] else []
+    found = robust.heterogeneity
+    return [Reservation(found.reason, VARIATION)] if found.widened else []
 
 
 def broken_stoichiometry(setup: Setup, fitted: FittedPosterior) -> list[str]:
@@ -336,10 +341,10 @@ def broken_stoichiometry(setup: Setup, fitted: FittedPosterior) -> list[str]:
     return sentences
 
 
-def misfit_of_spectra(fit: dict[str, Any]) -> list[str]:
+def misfit_of_spectra(fit: Goodness) -> list[str]:
     """Sentences on spectra that the model does not fit within counting noise, as a whole and in a region."""
     said: list[str] = []
-    total, segments = fit["deviance_per_dof_total"], fit["deviance_per_dof_segments"]
+    total, segments = fit.deviance_per_dof_total or 0.0, fit.deviance_per_dof_segments or 0.0
     if max(total, segments) > MISFIT:
         which = "total spectrum misses" if total > MISFIT else "spectra of the segments miss"
         text = (
@@ -348,16 +353,17 @@ def misfit_of_spectra(fit: dict[str, Any]) -> list[str]:
             "Look at the residuals; an element or a stray line may be missing."
         )
         said.append(Reservation(text, DEVIANCE))
-    beyond = [region for region in fit["residual_regions"] if region["chance"] < NOISE_CHANCE]
+    regions = fit.residuals.regions if fit.residuals else ()
+    beyond = [region for region in regions if region.chance < NOISE_CHANCE]
     if beyond:
-        worst = max(beyond, key=lambda region: abs(region["sigma"]))
-        touched = dict.fromkeys(element for region in beyond for element in region.get("elements", ()))
+        worst = max(beyond, key=lambda region: abs(region.sigma))
+        touched = dict.fromkeys(element for region in beyond for element in region.elements)
         whose = f"the intervals of {join(touched)}" if touched else "intervals"
         many = "One region" if len(beyond) == 1 else f"{len(beyond)} regions"
         text = (
             f"{many} of the spectra leave{'s' if len(beyond) == 1 else ''} the fit by more than noise explains, the "
-            f"largest by {abs(worst['sigma']):.0f} sigma at {worst['energy_keV']:.2f} keV in {worst['spectrum']} "
-            f"(perhaps {worst['cause']}): {whose} do not hold that."
+            f"largest by {abs(worst.sigma):.0f} sigma at {worst.energy_keV:.2f} keV in {worst.spectrum} "
+            f"(perhaps {worst.cause}): {whose} do not hold that."
         )
         said.append(Reservation(text, RESIDUALS))
     return said

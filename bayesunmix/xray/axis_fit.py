@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,6 @@ from bayesunmix.xray.lines import LineTable
 from bayesunmix.xray.response import Response
 
 PARAMETERS = ("gain", "offset_keV", "noise_eV", "fano")
-PRIOR_SD = np.array([0.005, 0.030, 15.0, 0.010])
 LOWEST = np.array([0.95, -0.2, 5.0, 0.02])
 HIGHEST = np.array([1.05, 0.2, 400.0, 0.5])
 # Steps of the numerical derivatives: a thousandth of a channel-sized change.
@@ -96,6 +96,13 @@ class AxisFit:
     def deviance_per_dof(self) -> float:
         """Deviance per degree of freedom; 1 for a model that fits."""
         return self.deviance / self.degrees_of_freedom
+
+
+class _Prior(NamedTuple):
+    """Of the four parameters: their means and standard deviations."""
+
+    mean: Array
+    sd: Array
 
 
 @dataclass(frozen=True)
@@ -165,7 +172,8 @@ def fit_axis(
     detector = Detector.from_resolution() if detector is None else detector
     continuum = continuum_basis(edges, beam_energy_keV, detector.efficiency, continuum_hats)
     columns = _columns(table, dict.fromkeys([*elements, *stray]), edges, detector, continuum)
-    prior = np.array([1.0, 0.0, detector.response.noise_eV, detector.response.fano])
+    nominal = np.array([1.0, 0.0, detector.response.noise_eV, detector.response.fano])
+    prior = _Prior(nominal, table.priors.axis_sd)
     theta, weights = _best_on_grid(spectrum, columns, prior)
     theta, weights, converged = _maximise(spectrum, columns, prior, theta, weights)
     return _summarise(spectrum, columns, prior, theta, weights, converged)
@@ -212,12 +220,12 @@ def _columns(
     )
 
 
-def _best_on_grid(counts: Array, columns: _Columns, prior: Array) -> tuple[Array, Array]:
+def _best_on_grid(counts: Array, columns: _Columns, prior: _Prior) -> tuple[Array, Array]:
     """Return the best of a grid of gains and offsets at the nominal width, and the weights there."""
     candidates = []
     for gain in GRID_GAIN:
         for offset in GRID_OFFSET_KEV:
-            theta = prior + np.array([gain, offset, 0.0, 0.0])
+            theta = prior.mean + np.array([gain, offset, 0.0, 0.0])
             phi = columns(theta)
             weights = _weighted_fit(counts, phi, np.maximum(counts, 1.0))
             candidates.append((_objective(counts, weights @ phi, theta, prior), theta, weights))
@@ -241,7 +249,7 @@ def nonnegative_minimum(information: Array, gradient: Array) -> Array:
 
 
 def _maximise(
-    counts: Array, columns: _Columns, prior: Array, theta: Array, weights: Array
+    counts: Array, columns: _Columns, prior: _Prior, theta: Array, weights: Array
 ) -> tuple[Array, Array, bool]:
     """Climb by Fisher scoring with shortened steps until the objective changes less than the tolerance."""
     mean = np.maximum(weights @ columns(theta), LEAST_MEAN)
@@ -264,7 +272,7 @@ def _maximise(
 
 
 def _scoring_step(
-    counts: Array, columns: _Columns, prior: Array, theta: Array, weights: Array
+    counts: Array, columns: _Columns, prior: _Prior, theta: Array, weights: Array
 ) -> tuple[Array, Array]:
     """Return the full step: minimise the quadratic model over theta and the non-negative weights."""
     phi = columns(theta)
@@ -273,9 +281,9 @@ def _scoring_step(
     # Linearised, counts = weights . phi + change . slope: the weights enter whole, theta as a change.
     root = np.sqrt(mean)
     a, b, y = phi / root, slope / root, counts / root
-    precision = np.diag(PRIOR_SD**-2.0)
+    precision = np.diag(prior.sd**-2.0)
     theta_information = b @ b.T + precision
-    theta_gradient = b @ y + precision @ (prior - theta)
+    theta_gradient = b @ y + precision @ (prior.mean - theta)
     cross = a @ b.T
     eliminated = np.linalg.solve(theta_information, np.column_stack([cross.T, theta_gradient]))
     new_weights = nonnegative_minimum(a @ a.T - cross @ eliminated[:, :-1], a @ y - cross @ eliminated[:, -1])
@@ -283,9 +291,9 @@ def _scoring_step(
     return theta + change, new_weights
 
 
-def _objective(counts: Array, mean: Array, theta: Array, prior: Array) -> float:
+def _objective(counts: Array, mean: Array, theta: Array, prior: _Prior) -> float:
     """Return half the Poisson deviance plus half the squared prior distances."""
-    return 0.5 * poisson_deviance(counts, mean) + 0.5 * float(np.sum(((theta - prior) / PRIOR_SD) ** 2))
+    return 0.5 * poisson_deviance(counts, mean) + 0.5 * float(np.sum(((theta - prior.mean) / prior.sd) ** 2))
 
 
 def poisson_deviance(counts: Array, mean: Array) -> float:
@@ -296,7 +304,7 @@ def poisson_deviance(counts: Array, mean: Array) -> float:
 
 
 def _summarise(
-    counts: Array, columns: _Columns, prior: Array, theta: Array, weights: Array, converged: bool
+    counts: Array, columns: _Columns, prior: _Prior, theta: Array, weights: Array, converged: bool
 ) -> AxisFit:
     """Add standard errors and the figures of merit to the optimum."""
     phi = columns(theta)
@@ -306,7 +314,7 @@ def _summarise(
     slope = columns.derivative(theta, weights)
     jacobian = np.vstack([slope, phi[free]]) / np.sqrt(mean)
     information = jacobian @ jacobian.T
-    information[:4, :4] += np.diag(PRIOR_SD**-2.0)
+    information[:4, :4] += np.diag(prior.sd**-2.0)
     deviance = poisson_deviance(counts, mean)
     dof = max(counts.size - int(free.sum()) - len(PARAMETERS), 1)
     scale = 1.0 / np.sqrt(np.diag(information))
