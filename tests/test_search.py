@@ -143,9 +143,12 @@ def test_potentials_are_those_of_all_blocks(
     assert len(half.part.counts) == len(blocks.counts) // 2
     np.testing.assert_array_equal(half.part.counts, blocks.counts[::2])
     monkeypatch.setattr(search, "rotated_starts", lambda *_: [])
-    (only,) = compare_starts(blocks, half, [start], lambda _: None)
-    z = np.asarray(half.model.flatten(only.latents, only.data))
-    assert only.potential == pytest.approx(2.0 * float(half.value_and_gradient(z, only.data)[0]), rel=1e-6)
+    candidates = compare_starts(blocks, half, [start, mixed(start, 0.02)], lambda _: None)
+    assert [candidate.followed for candidate in candidates] == [True, False]
+    for candidate in candidates:
+        z = np.asarray(half.model.flatten(candidate.latents, candidate.data))
+        value = float(half.value_and_gradient(z, candidate.data)[0])
+        assert candidate.potential == pytest.approx(2.0 * value, rel=1e-6)
 
 
 def test_a_distance_is_that_of_the_phase_that_differs_most(
