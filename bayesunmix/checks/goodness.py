@@ -23,7 +23,7 @@ from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
 from bayesunmix.models.thickness import THINNEST, ThicknessDraws
-from bayesunmix.xray.axis_fit import poisson_deviance
+from bayesunmix.xray.scoring import poisson_deviance
 
 FloatArray = npt.NDArray[np.float64]
 

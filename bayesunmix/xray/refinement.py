@@ -34,13 +34,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.core.shares import ratio_of
-from bayesunmix.xray.axis_fit import AxisFit, poisson_deviance
+from bayesunmix.xray.axis_fit import AxisFit
 from bayesunmix.xray.continuum import ContinuumCorrection, ThickPart
 from bayesunmix.xray.detector import Detector
 from bayesunmix.xray.evidence import ElementEvidence, evidence_for
 from bayesunmix.xray.lines import LineTable, line_group
 from bayesunmix.xray.response import Response
-from bayesunmix.xray.scoring import LEAST_MEAN, Box, Problem, State
+from bayesunmix.xray.scoring import LEAST_MEAN, Box, Problem, State, poisson_deviance
 from bayesunmix.xray.shape_directions import ShapeDirections, shape_directions
 from bayesunmix.xray.sources import (
     Column,
