@@ -493,8 +493,8 @@ def test_a_thick_part_by_hand() -> None:
 
 
 def test_nothing_is_found_where_nothing_is_planted(replicates: list[Refinement], bright: Refinement) -> None:
-    assert all(refined.continuum.thick == () for refined in (*replicates, bright))
     """Some 80 candidates at four and a half sigma: one false alarm in thousands of spectra."""
+    assert all(refined.continuum.thick == () for refined in (*replicates, bright))
     assert [refined.found for refined in [*replicates, bright]] == [{}] * 7
 
 
