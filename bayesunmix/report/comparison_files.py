@@ -17,7 +17,7 @@ from bayesunmix.core.output_folder import (
     written_aside,
 )
 from bayesunmix.plot.style import png_bytes
-from bayesunmix.report.templates import in_letters, render
+from bayesunmix.report.render import in_letters, render
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bayesunmix.checks.budget import SOURCES
 from bayesunmix.plot.partition import phase_pairs
 from bayesunmix.plot.style import element_order
-from bayesunmix.report.templates import Cell, Row, Table
+from bayesunmix.report.render import Cell, Row, Table
 
 if TYPE_CHECKING:
     from bayesunmix.checks.outcomes import FlatDirection

@@ -22,7 +22,7 @@ from bayesunmix.report.identifiability import identifiability
 from bayesunmix.report.paper import mass_balance_paper_table
 from bayesunmix.report.steps import Step, disk_error, sentences, take, without
 from bayesunmix.report.supports import supports_note
-from bayesunmix.report.templates import Cell, Row, Table, in_letters, render
+from bayesunmix.report.render import Cell, Row, Table, in_letters, render
 from bayesunmix.report.words import (
     assumptions,
     findings,
