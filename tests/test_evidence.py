@@ -1,4 +1,4 @@
-"""Undeclared elements that a total spectrum shows, and those that errors of the declared ones' lines look like."""
+"""Undeclared elements that a sum spectrum shows, and those that errors of the declared ones' lines look like."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_shown_elements_are_a_reservation() -> None:
     assert isinstance(note, Reservation)
     assert note.about == UNDECLARED
     assert note.startswith(
-        "The total spectrum shows lines of elements that were not declared: Cu (210 counts), Pb"
+        "The sum spectrum shows lines of elements that were not declared: Cu (210 counts), Pb"
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from bayesunmix.checks.identifiability import loose_ends, loose_sentences, sentence_of
+from bayesunmix.checks.identifiability import identifiability_sentences, non_identifiable, sentence_of
 from bayesunmix.config.phase import Phase
 from bayesunmix.core.severity import Distrust, Reservation
 
@@ -16,7 +16,9 @@ def posterior(shares: list[list[float]], names: list[str] | None = None) -> xr.D
 
 
 def test_a_phase_that_holds_another_is_loose_by_its_scarcest_component() -> None:
-    found = loose_ends([Phase("A", matrix=True), Phase("B")], posterior([[0.5, 0.3, 0.2], [0.2, 0.6, 0.2]]))
+    found = non_identifiable(
+        [Phase("A", matrix=True), Phase("B")], posterior([[0.5, 0.3, 0.2], [0.2, 0.6, 0.2]])
+    )
     assert [(loose["phase"], loose["other"]) for loose in found] == [("B", "A")]
     assert found[0]["share"] == pytest.approx(0.4)  # 0.2 / 0.5
     text = sentence_of(found[0])
@@ -26,13 +28,13 @@ def test_a_phase_that_holds_another_is_loose_by_its_scarcest_component() -> None
 
 def test_an_absent_element_pins_the_phase() -> None:
     shares = [[0.5, 0.3, 0.2], [0.0, 0.6, 0.4]]
-    assert loose_ends([Phase("A", matrix=True), Phase("B", absent=["Mg"])], posterior(shares)) == []
+    assert non_identifiable([Phase("A", matrix=True), Phase("B", absent=["Mg"])], posterior(shares)) == []
 
 
 def test_a_trace_that_only_the_other_phase_holds_pins_it_weakly() -> None:
     shares = [[0.495, 0.3, 0.2, 0.005], [0.3, 0.4, 0.29995, 0.00005]]
     phases = [Phase("A", matrix=True), Phase("B")]
-    (end,) = loose_ends(phases, posterior(shares, ["Mg", "Si", "Fe", "Nd"]))
+    (end,) = non_identifiable(phases, posterior(shares, ["Mg", "Si", "Fe", "Nd"]))
     assert end["weakly_pinned_by"] == ["Nd"]
     assert end["share"] == pytest.approx(0.3 / 0.495)
     said = sentence_of(end)
@@ -40,24 +42,26 @@ def test_a_trace_that_only_the_other_phase_holds_pins_it_weakly() -> None:
     assert "only Nd, of which A has little" in said
     # Where the other phase would have to give up much of a main component first, the trace is not needed.
     main = [[0.495, 0.3, 0.2, 0.005], [0.005, 0.5, 0.49495, 0.00005]]
-    assert loose_ends(phases, posterior(main, ["Mg", "Si", "Fe", "Nd"])) == []
+    assert non_identifiable(phases, posterior(main, ["Mg", "Si", "Fe", "Nd"])) == []
 
 
 def test_pure_pixels_pin_a_phase() -> None:
     phases, shares = [Phase("A"), Phase("B")], posterior([[0.5, 0.5], [0.2, 0.8]])
-    found = loose_ends(phases, shares, np.array([0.6, 0.0]))
+    found = non_identifiable(phases, shares, np.array([0.6, 0.0]))
     assert [end["phase"] for end in found] == ["B"]
-    assert loose_ends(phases, shares, np.array([0.6, 0.4])) == []
+    assert non_identifiable(phases, shares, np.array([0.6, 0.4])) == []
 
 
 def test_a_phase_is_told_of_once() -> None:
     shares = [[0.5, 0.5], [0.2, 0.8], [0.3, 0.7]]
-    said = loose_sentences(loose_ends([Phase("A"), Phase("B"), Phase("C")], posterior(shares)))
+    said = identifiability_sentences(
+        non_identifiable([Phase("A"), Phase("B"), Phase("C")], posterior(shares))
+    )
     assert len(said) == 3
     assert all(isinstance(sentence, Distrust) for sentence in said)
 
 
 def test_without_a_matrix_both_directions_are_looked_at_the_largest_first() -> None:
-    found = loose_ends([Phase("A"), Phase("B")], posterior([[0.5, 0.5], [0.2, 0.8]]))
+    found = non_identifiable([Phase("A"), Phase("B")], posterior([[0.5, 0.5], [0.2, 0.8]]))
     assert [(loose["phase"], loose["other"]) for loose in found] == [("A", "B"), ("B", "A")]
     assert [loose["share"] for loose in found] == pytest.approx([0.625, 0.4])

@@ -87,7 +87,7 @@ def test_axis_and_composition_of_the_whole_map(setup: Setup) -> None:
     # The simulated axis is 0.15 % and 8 eV off: at 1.74 keV that is 5.4 eV.
     response = setup.spectrum.response
     assert float(response.apparent_keV(1.74)) == pytest.approx(0.9985 * 1.74 + 0.008, abs=0.001)
-    # From the total spectrum without absorption: near the truth of 0.62, 0.27, 0.11, not at it.
+    # From the sum spectrum without absorption: near the truth of 0.62, 0.27, 0.11, not at it.
     np.testing.assert_allclose(setup.mean_composition, [0.62, 0.27, 0.11], atol=0.08)
     assert setup.mean_composition.sum() == pytest.approx(1.0)
 

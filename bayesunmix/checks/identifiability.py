@@ -1,4 +1,4 @@
-"""What pins each composition, and which endmembers nothing pins.
+"""What identifies each composition, and which endmembers are non-identifiable.
 
 What could be taken out of a phase, or put into it, without the counts noticing:
 
@@ -54,7 +54,7 @@ FLAT = 0.5
 MOST_DIRECTIONS = 3
 
 
-def loose_ends(
+def non_identifiable(
     phases: Sequence[Phase], posterior: xr.Dataset, pure: FloatArray | None = None
 ) -> list[dict[str, Any]]:
     """Pairs of phases of which the first could hold some of the second, or lose it, at no cost or hardly any.
@@ -100,33 +100,34 @@ def loose_ends(
             t = without_scarce if scarce else share
             end = {"phase": phase.name, "other": other.name, "share": min(t, 1.0)}
             found.append(end | {"weakly_pinned_by": scarce})
-    return sorted(found, key=lambda loose: (bool(loose["weakly_pinned_by"]), -float(loose["share"])))
+    return sorted(found, key=lambda pair: (bool(pair["weakly_pinned_by"]), -float(pair["share"])))
 
 
-def loose_sentences(loose: Sequence[dict[str, Any]]) -> list[str]:
-    """Say of every phase in `loose_ends` once what does not pin it, and what would."""
+def identifiability_sentences(pairs: Sequence[dict[str, Any]]) -> list[str]:
+    """Say of every phase of `non_identifiable` once what does not identify it, and what would."""
     first: dict[str, dict[str, Any]] = {}
-    for end in loose:
-        first.setdefault(end["phase"], end)
-    return [sentence_of(end) for end in first.values()]
+    for pair in pairs:
+        first.setdefault(pair["phase"], pair)
+    return [sentence_of(pair) for pair in first.values()]
 
 
-def sentence_of(loose: dict[str, Any]) -> Doubt:
-    """Write one loose end as a sentence that says what would mend it."""
-    phase, other, share = loose["phase"], loose["other"], 100.0 * float(loose["share"])
+def sentence_of(pair: dict[str, Any]) -> Doubt:
+    """Write one pair of phases as a sentence that says what would mend it."""
+    phase, other, share = pair["phase"], pair["other"], 100.0 * float(pair["share"])
     remedy = (
         f"Declare an element of {other} absent from {phase}, or `matrix = true` if {phase} has pure regions."
     )
-    if loose["weakly_pinned_by"]:
-        scarce = " and ".join(loose["weakly_pinned_by"])
+    if pair["weakly_pinned_by"]:
+        scarce = " and ".join(pair["weakly_pinned_by"])
         text = (
-            f"{phase} is nowhere alone, and only {scarce}, of which {other} has little, says that it is not partly "
-            f"{other}: {share:.0f} % of its counts could be, and its intervals may not hold that. {remedy}"
+            f"{phase} is weakly identifiable: no pixel holds it alone, and only {scarce}, of which {other} has little, "
+            f"shows that it is not partly {other}. Up to {share:.0f} % of its counts could be, and its intervals may "
+            f"not include that. {remedy}"
         )
         return Reservation(text, PINNED)
     text = (
-        f"Nothing declared pins {phase} against {other}: up to {share:.0f} % of its counts could belong to {other} at "
-        f"no cost to the fit, and its intervals do not hold that. {remedy}"
+        f"{phase} is non-identifiable: up to {share:.0f} % of its counts could belong to {other} without any change in "
+        f"the fit, and its intervals do not include that. {remedy}"
     )
     return Distrust(text, PINNED)
 
@@ -168,7 +169,7 @@ def identifiability(
     phases, elements : sequences
         What was declared.
     posterior : Dataset
-        `component_share`, see `loose_ends`, and `composition_counting`.
+        `component_share`, see `non_identifiable`, and `composition_counting`.
     budget : Dataset
         From `bayesunmix.checks.budget.uncertainty_budget`.
     detected : (phase, element)

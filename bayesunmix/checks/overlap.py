@@ -1,4 +1,4 @@
-"""Whether more phases share a place than the model resolves.
+"""Whether more phases share a pixel than the model resolves.
 
 The abundance prior resolves mixtures of two phases and has a few support points only for a third: that identifies the
 solution, and is wrong where grains meet, more so the more grains there are. With the endmembers as they were found, the
@@ -50,9 +50,9 @@ class Overlap:
         if self.nats_per_block < NOTICED:
             return []
         text = (
-            f"Where grains meet, three phases share a place ({100.0 * self.share:.0f} % of the map), and two are "
-            "resolved: compositions of phases that no pixel is made of alone may be off by more than their intervals. "
-            "Run again with `inference.max_overlap = 3`, and trust what both runs agree on."
+            f"Three phases overlap on {100.0 * self.share:.0f} % of the map, and the model resolves two in a pixel. "
+            "Compositions of phases without pure pixels may be off by more than their intervals. Run again with "
+            "`inference.max_overlap = 3`, and trust what both runs agree on."
         )
         return [Reservation(text, OVERLAP)]
 

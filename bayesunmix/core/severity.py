@@ -16,16 +16,30 @@ Severity = Literal["distrust", "reservation"]
 RHAT = "R-hat"
 ESS = "Effective sample size"
 DIVERGENCES = "Divergences"
-STEPS = "Exact steps"
-MODES = "Starts and modes"
+STEPS = "Check of the approximation"
+MODES = "Maxima of the posterior"
 PHOTONS = "Photons"
-PINNED = "What pins the phases"
+PINNED = "Identifiability of the phases"
 DEVIANCE = "Deviance per degree of freedom"
-RESIDUALS = "Residuals"
+RESIDUALS = "Residuals of the spectra"
 UNDECLARED = "Undeclared elements"
-PLACES = "Places that do not fit"
+PLACES = "Regions of significant residual"
 OVERLAP = "Overlap of the phases"
-VARIATION = "Variation over the map"
+VARIATION = "Spatial heterogeneity"
+# By the names that earlier versions wrote into run.json.
+_RENAMED = {
+    "Exact steps": STEPS,
+    "Starts and modes": MODES,
+    "What pins the phases": PINNED,
+    "Residuals": RESIDUALS,
+    "Places that do not fit": PLACES,
+    "Variation over the map": VARIATION,
+}
+
+
+def renamed(about: str) -> str:
+    """Return the name that a diagnostic has now, whatever the version that named it."""
+    return _RENAMED.get(about, about)
 
 
 class Doubt(str):

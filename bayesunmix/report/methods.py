@@ -107,10 +107,12 @@ def _declared(run: dict[str, Any]) -> list[str]:
 def _computed(result: Result) -> list[str]:
     run = result.run
     config, diagnostics = run.get("config", {}).get("inference", {}), run.get("diagnostics", {})
-    starts = f" The mode was searched from {len(run['starts'])} starting points." if run.get("starts") else ""
+    starts = (
+        f" The maximum was searched from {len(run['starts'])} starting points." if run.get("starts") else ""
+    )
     if run.get("rival_share"):
         starts += (
-            f" A second mode holds {100.0 * run['rival_share']:.2g} % of the posterior, and of the draws."
+            f" A second maximum holds {100.0 * run['rival_share']:.2g} % of the posterior, and of the draws."
         )
     method = run.get("method")
     if method == "nuts":
@@ -127,8 +129,8 @@ def _computed(result: Result) -> list[str]:
             )
         return [f"{text}.{starts}"]
     words = {
-        "laplace": "The posterior was approximated by a normal around its mode (Laplace).",
-        "map": "The posterior mode is reported, without intervals.",
+        "laplace": "The posterior was approximated by a normal around its maximum (Laplace), truncated at zero.",
+        "map": "The maximum of the posterior is reported, without intervals.",
         "svi": "The posterior was approximated by variational inference.",
     }
     return [words.get(str(method), "") + starts]
@@ -147,7 +149,7 @@ def _uncertainty(result: Result) -> list[str]:
     return [
         f"Calibration factors of the line families were drawn{measured} from priors (K 5 %, L 10 %, M 20 %), once per "
         "posterior draw and shared by all phases, as was the mass thickness of the film; the map does not update them "
-        "(a cut). They widen compositions and cancel to first order in partition coefficients.",
+        "(a cut posterior). They widen compositions and cancel to first order in partition coefficients.",
         f"Intervals are equal-tailed {100.0 * result.level:g} % credible intervals computed draw by draw. Detection "
         "follows ISO 11929 with 5 % false decisions of either kind; what was not detected is given as an upper bound "
         f"of {100.0 * result.level:g} % probability. A ratio is given as an interval where both sides are resolved "

@@ -256,7 +256,7 @@ def _composition_table(result: Result) -> str:
     ]
     stated = f"mean [{100.0 * result.level:g} % interval]; &lt;: not detected, upper bound"
     if result.run.get("method") == "map":
-        stated = "the mode of the posterior, without intervals and not tested for detection"
+        stated = "the maximum of the posterior, without intervals and not tested for detection"
     caption = (
         f"At%, {stated}. All columns are in <code>composition.csv</code>.{escape(supports_note(result))}"
     )
@@ -359,19 +359,19 @@ def _phase_number(result: Result, pictures: dict[str, bytes]) -> str:
     return (
         '<h2 id="phase_number">Number of phases</h2>'
         f"<figure>{picture}<figcaption>Log predictive density of counts that were kept out of the fit, relative to the "
-        "best number of phases, with the standard error of that difference over parts of the map. Circled: chosen."
+        "best number of phases, with the standard error of that difference over areas of the map. Circled: chosen."
         f"</figcaption></figure>{_bullets(phase_number_words(result.run['phase_number']))}"
     )
 
 
 def _misfit(result: Result, pictures: dict[str, bytes]) -> str:
-    """Section on the places that no mixture of the phases explains."""
+    """Section on the regions of significant residual."""
     if "misfit" not in pictures:
         return ""
     paragraph, places = misfit_words(result.run)
     picture = _image("misfit", pictures["misfit"], ", ".join(result.phases))
     return (
-        '<h2 id="misfit">Places that do not fit</h2>'
+        '<h2 id="misfit">Regions of significant residual</h2>'
         f"<figure>{picture}<figcaption>Largest standardised residual of the windows around each pixel against the best "
         "mixture of the declared phases in that window. Outlined: above the threshold; numbered as in the list."
         f"</figcaption></figure><p>{escape(paragraph)}</p>{_bullets(places) if places else ''}"

@@ -21,7 +21,7 @@ _METHODS = {
     "nuts": "sampled with the No-U-Turn sampler",
     "laplace": "approximated by a Gaussian around its maximum (Laplace)",
     "svi": "approximated by variational inference",
-    "map": "reduced to its maximum: the numbers carry no intervals",
+    "map": "reduced to its maximum: the numbers have no intervals",
 }
 # Elements below this atom fraction count as traces in the summary.
 _TRACE = 0.01
@@ -125,19 +125,19 @@ def assumptions(result: Result) -> list[str]:
 
 
 def misfit_words(run: dict[str, Any]) -> tuple[str, list[str]]:
-    """Return a paragraph on the search for places that do not fit, and a sentence for each place."""
+    """Return a paragraph on the search for regions of significant residual, and a sentence for each."""
     search = run.get("misfit_search", {})
     regions = [MapRegion(**entry) for entry in run.get("misfit", [])]
     opening = (
-        f"{_number_word(len(regions))} {'place is' if len(regions) == 1 else 'places are'} no mixture of the declared "
-        f"phases. The threshold of {search.get('threshold', math.nan):.2g} sigma is passed anywhere by "
-        f"{100 * search.get('false_alarm', math.nan):g} of 100 maps without fault."
+        f"{_number_word(len(regions))} {'region has' if len(regions) == 1 else 'regions have'} a significant residual "
+        f"against every mixture of the declared phases. {100 * search.get('false_alarm', math.nan):g} % of maps "
+        f"without an unmodelled phase exceed the threshold of {search.get('threshold', math.nan):.2g} sigma anywhere."
     )
     spread = search.get("spread", 1.0)
     if spread > _WIDE_SPREAD:
         opening += (
             f" The whole map scatters up to {spread:.2g} times as much as counting explains (zoning, thickness); "
-            "places are measured against that scatter."
+            "regions are measured against that scatter."
         )
     return opening, [f"{number}: {region.sentence()}." for number, region in enumerate(regions, 1)]
 
@@ -157,7 +157,7 @@ def phase_number_words(facts: dict[str, Any]) -> list[str]:
         listed = ", ".join(f"{element} {100 * value:.2g} at%" for element, value in main if value >= _MAIN)
         said.append(
             f"One phase more would hold {100 * after['share']:.2g} % of the counts ({listed}) and change the held-out "
-            f"score by {after['gain']:+.1f} ± {after['gain_se']:.1f} nats."
+            f"log score by {after['gain']:+.1f} ± {after['gain_se']:.1f}."
         )
     return said
 

@@ -19,7 +19,7 @@ from bayesunmix.checks.goodness import (
     mean_thickness,
     total_expected,
 )
-from bayesunmix.checks.identifiability import Known, identifiability, loose_ends
+from bayesunmix.checks.identifiability import Known, identifiability, non_identifiable
 from bayesunmix.checks.misfit import find_misfit
 from bayesunmix.checks.overlap import find_overlap
 from bayesunmix.checks.residual_regions import residual_regions
@@ -171,7 +171,7 @@ def _groups(
 
 
 def _fit_facts(setup: Setup, fitted: FittedPosterior, fit: _Fit) -> dict[str, Any]:
-    """Deviances of total spectrum and segments, and the regions that leave the fit."""
+    """Deviances of sum spectrum and segments, and the regions that leave the fit."""
     n_parameters = len(setup.forward.components) + fitted.data.basis.continuum_area.shape[1]
     facts = deviances(setup, fit.spectra, fit.held, fit.tilt, fit.segments, n_parameters)
     expected = total_expected(setup, fit.spectra, fit.held, fit.tilt)
@@ -195,7 +195,7 @@ def _what_pins(
 ) -> dict[str, Any]:
     """Say what pins each composition; where the line model made the mode, add the uncertainty budget to the groups."""
     posterior = groups["posterior"]
-    pins: dict[str, Any] = {"loose_ends": loose_ends(setup.phases, posterior, _pure(groups["maps"]))}
+    pins: dict[str, Any] = {"loose_ends": non_identifiable(setup.phases, posterior, _pure(groups["maps"]))}
     if known is None:
         return {"identifiability": pins}
     counting = posterior["composition_counting"]

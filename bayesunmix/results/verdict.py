@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from bayesunmix.core.attached import Attached
-from bayesunmix.core.severity import Distrust, Doubt, Reservation, Severity
+from bayesunmix.core.severity import Distrust, Doubt, Reservation, Severity, renamed
 
 Level = Literal["good", "reservations", "distrust"]
 
@@ -38,7 +38,7 @@ EARLIER = (
     "The run was made by an earlier version, which gave no verdict: this one is read from what it recorded."
 )
 POINT_ESTIMATE = (
-    'Method "map" gives the mode of the posterior alone: no number has an interval, no element is tested for '
+    'Method "map" gives the maximum of the posterior alone: no number has an interval, no element is tested for '
     'detection, and no diagnostic was computed from draws. Run `method = "laplace"` or "nuts" for these.'
 )
 
@@ -142,7 +142,10 @@ def recorded(run: Mapping[str, Any]) -> Verdict:
     Earlier versions recorded problems and warnings, and gave the latter no weight: all of them are reservations then.
     """
     if "verdict" in run:
-        findings = tuple(Finding(**finding) for finding in run.get("findings", ()))
+        findings = tuple(
+            Finding(**{**finding, "about": renamed(finding.get("about", ""))})
+            for finding in run.get("findings", ())
+        )
         return Verdict(run["verdict"], findings)
     said: list[str] = [Distrust(text) for text in run.get("problems", ())]
     if run.get("method") == "map":
