@@ -163,7 +163,7 @@ def test_a_stray_element_without_lines_is_warned_of(image: SpectrumImage) -> Non
 
 def test_an_undeclared_element_is_noted_and_fitted(image: SpectrumImage, setup: Setup) -> None:
     """Copper that is not declared: said once, fitted as a component of its own, and the composition is the same."""
-    with pytest.warns(BayesUnmixWarning, match=r"not declared: Cu \(\d+ counts\)") as caught:
+    with pytest.warns(BayesUnmixWarning, match=r"undeclared elements: Cu \(\d+ counts\)") as caught:
         found = prepare(image, config(sample={"stray": []}))
     assert len(caught) == 1
     assert found.warnings == (str(caught[0].message),)

@@ -359,8 +359,8 @@ def broken_stoichiometry(setup: Setup, fitted: FittedPosterior) -> list[str]:
         if abs(off) > BROKEN_SDS:
             text = (
                 f"{phase.name} contradicts its declared formula {phase.stoichiometry}: it has {ratio:.2f} cations on "
-                f"the first site to one on the second, and the formula {wanted:.2g} ({abs(off):.1f} standard deviations "
-                "off). Check the formula; else a phase is missing, or one phase stands for a mixture of two."
+                f"the first site to one on the second, and the formula {wanted:.2g} ({abs(off):.1f} standard "
+                "deviations off). Check the formula; else a phase is missing, or one phase stands for a mixture of two."
             )
             sentences.append(Reservation(text))
     return sentences
