@@ -181,7 +181,7 @@ def test_spectra_that_do_not_fit_are_told() -> None:
     assert len(misfit_of_spectra(spectra(total=1.6))) == len(misfit_of_spectra(spectra(segments=1.6))) == 1
     (said,) = misfit_of_spectra(spectra(chances=(1e-4, 1e-9, 0.2)))
     assert said.startswith("The spectra have significant residuals in 2 energy ranges")
-    assert "the largest of 6 sigma at 2.00 keV in Fp" in said
+    assert "the largest of 6 sigma at 2.00 keV in the spectrum of Fp (possible cause: line Si)" in said
     assert ". The intervals do not include this. " in said
     assert "`map.energy_range`" in said
 

@@ -349,8 +349,8 @@ def _reason(used: bool, stretch: Stretch, table: list[dict[str, Any]]) -> str:
     worst = max(table, key=lambda row: float(row["sd_ratio"]))
     said = (
         f"Spatial heterogeneity: {stretch.tiles} areas of the map differ by more than counting allows for homogeneous "
-        f"phases (p = {stretch.significance:.2g}), most in {worst['element']} of {worst['phase']}, whose standard "
-        f"deviation from counting and unmixing it makes {worst['sd_ratio']:.2g} times the model's."
+        f"phases (p = {stretch.significance:.2g}), most in {worst['element']} of {worst['phase']}: its standard "
+        f"deviation from counting and unmixing is {worst['sd_ratio']:.2g} times the model's."
     )
     if used:
         return (

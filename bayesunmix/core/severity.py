@@ -19,7 +19,7 @@ DIVERGENCES = "Divergences"
 STEPS = "Check of the approximation"
 MODES = "Maxima of the posterior"
 PHOTONS = "Photons"
-PINNED = "Identifiability of the phases"
+IDENTIFIABILITY = "Identifiability of the phases"
 DEVIANCE = "Deviance per degree of freedom"
 RESIDUALS = "Residuals of the spectra"
 UNDECLARED = "Undeclared elements"
@@ -30,7 +30,7 @@ VARIATION = "Spatial heterogeneity"
 _RENAMED = {
     "Exact steps": STEPS,
     "Starts and modes": MODES,
-    "What pins the phases": PINNED,
+    "What pins the phases": IDENTIFIABILITY,
     "Residuals": RESIDUALS,
     "Places that do not fit": PLACES,
     "Variation over the map": VARIATION,

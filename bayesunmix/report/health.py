@@ -13,10 +13,10 @@ from bayesunmix.core.severity import (
     DEVIANCE,
     DIVERGENCES,
     ESS,
+    IDENTIFIABILITY,
     MODES,
     OVERLAP,
     PHOTONS,
-    PINNED,
     PLACES,
     RESIDUALS,
     RHAT,
@@ -255,7 +255,7 @@ def _pinned_check(run: dict[str, Any]) -> list[Check]:
     found = (
         f"not, or weakly, identifiable: {pairs}" if pairs else "every phase, by declarations or pure pixels"
     )
-    return [Check(PINNED, found, "note" if pairs else "good", meaning, remedy)]
+    return [Check(IDENTIFIABILITY, found, "note" if pairs else "good", meaning, remedy)]
 
 
 def _undeclared_check(run: dict[str, Any]) -> list[Check]:

@@ -129,8 +129,8 @@ def misfit_words(run: dict[str, Any]) -> tuple[str, list[str]]:
     search = run.get("misfit_search", {})
     regions = [MapRegion(**entry) for entry in run.get("misfit", [])]
     opening = (
-        f"{_number_word(len(regions))} {'region has' if len(regions) == 1 else 'regions have'} a significant residual "
-        f"against every mixture of the declared phases. {100 * search.get('false_alarm', math.nan):g} % of maps "
+        f"{_number_word(len(regions))} {'region has' if len(regions) < 2 else 'regions have'} a significant residual, "
+        f"which no mixture of the declared phases explains. {100 * search.get('false_alarm', math.nan):g} % of maps "
         f"without an unmodelled phase exceed the threshold of {search.get('threshold', math.nan):.2g} sigma anywhere."
     )
     spread = search.get("spread", 1.0)

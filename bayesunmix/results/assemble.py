@@ -62,7 +62,7 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class _Fit:
-    """What the fit is judged by: the best mode's own draws, without what parts of the map or another mode add to them.
+    """What the fit is judged by: the best mode's own draws, without what heterogeneity or a second maximum add to them.
 
     The mean of stretched draws, whose spectra go with abundances of their own, is no fit, nor is the mean of two modes.
     """
@@ -193,7 +193,7 @@ def _photons(setup: Setup, pixels: PixelPosterior) -> dict[str, float]:
 def _what_pins(
     setup: Setup, fitted: FittedPosterior, groups: dict[str, xr.Dataset], known: Known | None, seed: int
 ) -> dict[str, Any]:
-    """Say what pins each composition; where the line model made the mode, add the uncertainty budget to the groups."""
+    """Say what identifies each composition; where the line model made the mode, add the uncertainty budget to the groups."""
     posterior = groups["posterior"]
     pins: dict[str, Any] = {"loose_ends": non_identifiable(setup.phases, posterior, _pure(groups["maps"]))}
     if known is None:

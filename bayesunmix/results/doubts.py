@@ -20,9 +20,9 @@ from bayesunmix.core.severity import (
     DEVIANCE,
     DIVERGENCES,
     ESS,
+    IDENTIFIABILITY,
     MODES,
     PHOTONS,
-    PINNED,
     RESIDUALS,
     RHAT,
     STEPS,
@@ -31,6 +31,7 @@ from bayesunmix.core.severity import (
     Reservation,
     join,
 )
+from bayesunmix.data.image import WHOLE_MAP
 from bayesunmix.inference.importance import PARETO_K_LIMIT
 from bayesunmix.results.tables import ABSENT, DETECTED, STATED, UNTESTED
 from bayesunmix.results.verdict import (
@@ -223,7 +224,7 @@ def exchangeable(phases: Sequence[Phase], summary: pd.DataFrame) -> list[str]:
             else f"The names of {names} may be exchanged: what is declared of each is true of the other as well. Tell "
             "them apart by their compositions, or declare an element absent from one."
         )
-        said.append(Reservation(text, PINNED))
+        said.append(Reservation(text, IDENTIFIABILITY))
     return said
 
 
@@ -386,11 +387,16 @@ def misfit_of_spectra(fit: dict[str, Any]) -> list[str]:
         many = "one energy range" if len(beyond) == 1 else f"{len(beyond)} energy ranges"
         text = (
             f"The spectra have significant residuals in {many}, the largest of {abs(worst['sigma']):.0f} sigma at "
-            f"{worst['energy_keV']:.2f} keV in {worst['spectrum']} (possible cause: {worst['cause']}). {whose} do not "
+            f"{worst['energy_keV']:.2f} keV in {_spectrum(worst)} (possible cause: {worst['cause']}). {whose} do not "
             "include this. Declare the element if one is missing, or leave the range out with `map.energy_range`."
         )
         said.append(Reservation(text, RESIDUALS))
     return said
+
+
+def _spectrum(region: Mapping[str, Any]) -> str:
+    """Name the spectrum of a residual in a sentence."""
+    return "the sum spectrum" if region["spectrum"] == WHOLE_MAP else f"the spectrum of {region['spectrum']}"
 
 
 def not_resampled(config: RunConfig, drawn: Drawn) -> list[str]:

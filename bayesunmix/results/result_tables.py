@@ -202,7 +202,7 @@ class ResultTables:
         return budget_table(self._result.tree["budget"].to_dataset(), self.composition(), self.partition())
 
     def identifiability(self) -> pd.DataFrame:
-        """Return what pins every composition; columns as in `bayesunmix.checks.identifiability`."""
+        """Return what identifies every composition; columns as in `bayesunmix.checks.identifiability`."""
         return pd.DataFrame(self._result.run.get("identifiability", {}).get("compositions", []))
 
     def mass_thickness(self) -> pd.DataFrame:
