@@ -346,7 +346,7 @@ def _pixels_and_knowledge(
     stages: Stages,
     reporter: Reporter,
 ) -> tuple[PixelPosterior, Known | None]:
-    """Abundances of every pixel, and what declarations identify, which is compiled while pixels keep the other core busy."""
+    """Abundances of every pixel, and what declarations identify, compiled while pixels keep the other core busy."""
     from bayesunmix.checks.identifiability import Known
     from bayesunmix.inference.pixel_posterior import PixelPosterior
 

@@ -193,7 +193,7 @@ def _photons(setup: Setup, pixels: PixelPosterior) -> dict[str, float]:
 def _what_pins(
     setup: Setup, fitted: FittedPosterior, groups: dict[str, xr.Dataset], known: Known | None, seed: int
 ) -> dict[str, Any]:
-    """Say what identifies each composition; where the line model made the mode, add the uncertainty budget to the groups."""
+    """Say what identifies each composition; where the line model made the mode, add its uncertainty budget."""
     posterior = groups["posterior"]
     pins: dict[str, Any] = {"loose_ends": non_identifiable(setup.phases, posterior, _pure(groups["maps"]))}
     if known is None:
