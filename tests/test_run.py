@@ -375,7 +375,7 @@ def test_a_composition_names_the_declaration_that_pins_it(run: Run) -> None:
     assert record["declarations"][0]["declaration"] == 'absent = ["Si"]'
     page = (run.folder / "report.html").read_text()
     assert 'id="identifiability"' in page
-    assert "Modes found from" in page
+    assert "Maxima of the posterior found from" in page
 
 
 def test_maps_open_in_hyperspy(run: Run, hyperspy: Any) -> None:  # noqa: ANN401

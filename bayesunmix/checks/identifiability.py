@@ -30,7 +30,7 @@ from scipy.special import softmax
 from bayesunmix.checks.declarations import Change, given_more, taken_back
 from bayesunmix.checks.local_posterior import LocalPosterior, quadratic
 from bayesunmix.config.phase import Phase, supports_of
-from bayesunmix.core.severity import IDENTIFIABILITY, Distrust, Doubt, Reservation
+from bayesunmix.core.severity import IDENTIFIABILITY, Distrust, Doubt, Reservation, join
 from bayesunmix.fit.posterior import FittedPosterior
 
 FloatArray = npt.NDArray[np.float64]
@@ -118,10 +118,11 @@ def sentence_of(pair: dict[str, Any]) -> Doubt:
         f"Declare an element of {other} absent from {phase}, or `matrix = true` if {phase} has pure regions."
     )
     if pair["weakly_pinned_by"]:
-        scarce = " and ".join(pair["weakly_pinned_by"])
+        scarce = join(pair["weakly_pinned_by"])
+        shows = "shows" if len(pair["weakly_pinned_by"]) == 1 else "show"
         text = (
             f"{phase} is weakly identifiable: no pixel holds it alone, and only {scarce}, of which {other} has little, "
-            f"shows that it is not partly {other}. Up to {share:.0f} % of its counts could be, and its intervals may "
+            f"{shows} that it is not partly {other}. Up to {share:.0f} % of its counts could be, and its intervals may "
             f"not include that. {remedy}"
         )
         return Reservation(text, IDENTIFIABILITY)
