@@ -55,6 +55,8 @@ def _listed(opening: str, ratios: dict[str, float | None]) -> str:
     """Write elements and their ratios as part of a sentence."""
     if not ratios:
         return ""
-    parts = [name if ratio is None else f"{name} ({ratio:.2g} times)" for name, ratio in ratios.items()]
+    # A line family, ``Cu_K``, is written as it is spoken of.
+    named = {name.replace("_", " "): ratio for name, ratio in ratios.items()}
+    parts = [name if ratio is None else f"{name} ({ratio:.2g} times)" for name, ratio in named.items()]
     rest = " and others" if len(parts) > MOST_NAMED else ""
     return f"{opening} {', '.join(parts[:MOST_NAMED])}{rest}"
