@@ -13,7 +13,7 @@ from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bayesunmix.inference.replicates import Replicate
+    from bayesunmix.laboratory.replicates import Replicate
 
 # The command line, free of whatever folder this was started in.
 BAYESUNMIX = (sys.executable, "-P", "-m", "bayesunmix")

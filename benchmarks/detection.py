@@ -21,9 +21,9 @@ from bench import Options, Row, told
 
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.config.settings import SimulatedPhase
-from bayesunmix.inference.calibration_lab import Calibration, decisions, judge
-from bayesunmix.inference.coverage import CENTRAL, LEVELS, LOWER, NONE, UPPER, share_limits
-from bayesunmix.inference.replicates import Replicate, Study, run_study
+from bayesunmix.laboratory.assessment import Assessment, assess, decisions
+from bayesunmix.laboratory.coverage import CENTRAL, LEVELS, LOWER, NONE, UPPER, share_limits
+from bayesunmix.laboratory.replicates import Replicate, Study, run_study
 from bayesunmix.simulation.simulate import SimulatedMap
 
 FloatArray = npt.NDArray[np.float64]
@@ -156,9 +156,9 @@ def study(side: int = SIDE, method: str = "laplace") -> Study:
     return Study(Simulate(side, method), Infer(), {"maps": "detection", "side": side, "method": method})
 
 
-def traces(calibration: Calibration) -> pd.DataFrame:
+def traces(assessed: Assessment) -> pd.DataFrame:
     """Rows of the traces' decisions, with columns element, phase and ppm."""
-    long = calibration.long[~calibration.long["quantity"].str.startswith((COUNTING, "D "))]
+    long = assessed.long[~assessed.long["quantity"].str.startswith((COUNTING, "D "))]
     names = long["quantity"].str.split(" in ", expand=True)
     rows = long.assign(element=names[0], phase=names[1], ppm=(1e6 * long["truth"]).round(3))
     return rows[rows["element"].isin(TRACES)]
@@ -169,28 +169,28 @@ def rows(options: Options) -> list[Row]:
     n = REPLICATES["quick" if options.quick else "full"]
     folder = options.work / "detection"
     replicates = run_study(study(), folder, n, processes=options.processes, progress=told)
-    calibration = judge(replicates, kinds=reported)
-    write_tables(calibration, folder)
-    return [*detection_rows(calibration), *coverage_rows(calibration)]
+    assessed = assess(replicates, kinds=reported)
+    write_tables(assessed, folder)
+    return [*detection_rows(assessed), *coverage_rows(assessed)]
 
 
-def write_tables(calibration: Calibration, folder: Path) -> None:
+def write_tables(assessed: Assessment, folder: Path) -> None:
     """Write decisions by phase, element and amount, coverage, and the power curve, and print the last."""
-    from bayesunmix.plot.calibration import plot_power
+    from bayesunmix.laboratory.figures import plot_power
 
-    found = traces(calibration)
+    found = traces(assessed)
     decisions(found, ["phase", "element", "ppm"]).sort_values(["phase", "element", "ppm"]).to_csv(
         folder / "decisions.csv", index=False
     )
     curve = decisions(found, ["phase", "ppm"]).sort_values(["phase", "ppm"])
     print(curve.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
-    calibration.table.to_csv(folder / "coverage.csv", index=False)
+    assessed.table.to_csv(folder / "coverage.csv", index=False)
     plot_power(curve).savefig(folder / "power.png", dpi=200)
 
 
-def detection_rows(calibration: Calibration) -> list[Row]:
+def detection_rows(assessed: Assessment) -> list[Row]:
     """Rows of false positives and power."""
-    found = traces(calibration)
+    found = traces(assessed)
     zero = found[found["ppm"] == 0.0]
     result = [_share_row("false positives on true zeros", zero, most=MOST_FALSE)]
     for keys in (["phase"], ["element"]):
@@ -218,9 +218,9 @@ def _share_row(
     return Row(what, asked, f"{share:.3f} ({held} of {of}; 95 % limits {low:.3f} to {high:.3f})", bool(holds))
 
 
-def coverage_rows(calibration: Calibration) -> list[Row]:
+def coverage_rows(assessed: Assessment) -> list[Row]:
     """Rows of the coverage of reported intervals at every level, of compositions and of partition coefficients."""
-    long = calibration.long[~calibration.long["quantity"].str.startswith(COUNTING)]
+    long = assessed.long[~assessed.long["quantity"].str.startswith(COUNTING)]
     long = long[long["kind"] != NONE]
     ratio = long["quantity"].str.startswith("D ")
     result = []
@@ -231,5 +231,5 @@ def coverage_rows(calibration: Calibration) -> list[Row]:
     ):
         said = ", ".join(f"{100 * x:g} %: {part[f'held_{100 * x:g}'].mean():.3f}" for x in LEVELS)
         result.append(Row(f"coverage by level, {what} ({len(part)} intervals)", "", said, None))
-    failed = Row("maps that fail", "none", str(len(calibration.failures)), not calibration.failures)
+    failed = Row("maps that fail", "none", str(len(assessed.failures)), not assessed.failures)
     return [*result, failed]

@@ -200,9 +200,9 @@ def known_composition(options: Options, name: str = NAME) -> KnownComposition:
 
 def _composition_row(title: str, result: Result, options: Options) -> Row:
     """How many of the intervals of composition hold the truth, which is another simulator's."""
-    from phantom_coverage import with_calibration
+    from bayesunmix.laboratory.maps import reported_intervals
 
-    table = with_calibration(result, known_composition(options))
+    table = reported_intervals(result, known_composition(options))
     judged = table[table["quantity"] == "composition"]
     outside = [f"{row.phase} {row.element}" for row in judged.itertuples() if not row.inside]
     measured = f"{len(judged) - len(outside)} of {len(judged)}"

@@ -24,7 +24,9 @@ from espm_phantom import (
     errors,
     known_composition,
 )
-from phantom_coverage import overall_row, with_calibration
+from phantom_coverage import overall_row
+
+from bayesunmix.laboratory.maps import reported_intervals
 
 WORKER = Path(__file__).resolve().parent / "espm_phantom_worker.py"
 ITERATIONS = (400, 20)
@@ -59,7 +61,7 @@ def rows(options: Options) -> list[Row]:
     for name in SETTINGS:
         phantom = draw(options, name)
         result = bayesunmix_laplace(phantom, options, DECLARED["all that is absent"])
-        table = with_calibration(result, known_composition(options, name))
+        table = reported_intervals(result, known_composition(options, name))
         for quantity, plural in (("composition", "compositions"), ("partition", "partition coefficients")):
             chosen = table[table["quantity"] == quantity]
             found.append(overall_row(f"{name}: {plural} held", chosen, LEAST_COVERAGE))

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from bench import Options, Row
-from phantom_coverage import one_run, phantom, with_calibration
+from phantom_coverage import phantom
+
+from bayesunmix.laboratory.maps import one_run, reported_intervals
 
 if TYPE_CHECKING:
     from bayesunmix.config.run_config import RunConfig
@@ -66,7 +68,7 @@ def judge(result: Result, truth: Truth) -> Judged:
     named = dataclasses.replace(
         truth, phases=tuple(result.phases), composition=truth.composition[np.argsort(order)]
     )
-    table = with_calibration(result, named)
+    table = reported_intervals(result, named)
     table = table[(table.quantity == "composition") & table.inside.notna()]
     inside = [table[table.phase == result.phases[k]].inside.astype(bool) for k in order]
     mean = result.abundances()["mean"].transpose("y", "x", "phase").values[..., order]

@@ -21,10 +21,10 @@ from bench import Options, Row
 from detection import TRACES, with_traces
 from grown_phantom import measured_abundances
 from information_bound import least_sd
-from kept_maps import KeptMap, Looked, kept_maps
-from phantom_coverage import gathered, overall_row, phantom, shares, show, with_calibration
+from phantom_coverage import overall_row, phantom, show
 
-from bayesunmix.inference.coverage import share_limits
+from bayesunmix.laboratory.coverage import share_limits
+from bayesunmix.laboratory.maps import Findings, KeptMap, gathered, held_share, kept_maps, reported_intervals
 
 if TYPE_CHECKING:
     from bayesunmix.config.run_config import RunConfig
@@ -71,7 +71,7 @@ class Look:
 
     data: Path
 
-    def __call__(self, seed: int) -> Looked:
+    def __call__(self, seed: int) -> Findings:
         """Return intervals, widths and what the checks say."""
         from bayesunmix.core.errors import BayesUnmixWarning
         from bayesunmix.pipeline import run_image
@@ -90,9 +90,9 @@ class Look:
                 config, seed, abundances=measured_abundances(self.data), departure=remembered
             )
             result = run_image(simulated.image, config, None, seed=seed, progress=False)
-        table = with_calibration(result, simulated.truth)
+        table = reported_intervals(result, simulated.truth)
         table = with_widths(table, result, simulated, sources[0], config)
-        return Looked(table, result.problems, {name: result.run[name] for name in KEPT_OF_RUN})
+        return Findings(table, result.problems, {name: result.run[name] for name in KEPT_OF_RUN})
 
 
 def drawn_traces(declared: RunConfig, seed: int) -> RunConfig:
@@ -148,7 +148,7 @@ def coverage_rows(what: str, table: pd.DataFrame) -> list[Row]:
     """Rows of the share that holds the truth, over all and of the pair where it is lowest."""
     low, high = COVERAGE
     overall = overall_row(what, table, low)
-    counted = shares(table)
+    counted = held_share(table)
     share = counted["held"].sum() / counted["of"].sum()
     # Bounds hold small amounts nearly always; the ceiling is meant for intervals, which end above zero on both sides.
     central = table[(table["lower"] > 0.0) & np.isfinite(table["upper"].astype(float))]
@@ -185,7 +185,7 @@ def width_rows(table: pd.DataFrame) -> list[Row]:
 
 def verdict_rows(maps: list[KeptMap], failures: list[str]) -> list[Row]:
     """Rows of what the runs say of themselves; every phase of these maps is declared and even."""
-    finished = [kept.looked.facts for kept in maps if kept.looked is not None and kept.looked.facts]
+    finished = [kept.findings.facts for kept in maps if kept.findings is not None and kept.findings.facts]
     clean = sum(not facts["misfit"] for facts in finished)
     used = sum(facts["robust"]["used"] for facts in finished)
     suspect = sorted({failure.split(":")[0] for failure in failures})

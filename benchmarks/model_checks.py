@@ -19,10 +19,10 @@ import numpy.typing as npt
 import pandas as pd
 from bench import Options, Row
 from grown_phantom import ZONED, Departures, GrownMap, grow, measured_abundances
-from kept_maps import Looked, kept_maps
-from phantom_coverage import gathered, phantom
+from phantom_coverage import phantom
 
 from bayesunmix.config.run_config import RunConfig
+from bayesunmix.laboratory.maps import Findings, gathered, kept_maps
 from bayesunmix.results.result import Result
 
 FloatArray = npt.NDArray[np.float64]
@@ -52,7 +52,7 @@ def rows(options: Options) -> list[Row]:
             Look(departures, data), seeds, options.work / "model_checks" / kind, study, options.processes
         )
         table, failures = gathered(maps)
-        finished = [kept.looked.facts for kept in maps if kept.looked is not None and kept.looked.facts]
+        finished = [kept.findings.facts for kept in maps if kept.findings is not None and kept.findings.facts]
         found += [*KIND_ROWS[kind](finished, table), _verdict_row(kind, len(maps), len(finished), failures)]
     return [*found, number_row(range(1 if options.quick else 5))]
 
@@ -72,7 +72,7 @@ class Look:
     departures: Departures
     data: Path | None = None
 
-    def __call__(self, seed: int) -> Looked:
+    def __call__(self, seed: int) -> Findings:
         """Return the matrix's intervals beside its mean composition, and what is flagged."""
         abundances = None if self.data is None else measured_abundances(self.data)
         grown, result = one_run(seed, self.departures, abundances)
@@ -83,7 +83,7 @@ class Look:
             "grain": found_grain(grown, result),
             "robust": run["robust"]["used"],
         }
-        return Looked(matrix_intervals(grown, result), result.problems, facts)
+        return Findings(matrix_intervals(grown, result), result.problems, facts)
 
 
 def one_run(

@@ -31,7 +31,7 @@ from bayesunmix.config.run_config import RunConfig
 from bayesunmix.config.settings import InferenceConfig
 from bayesunmix.core.whole_file import whole_file
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.inference.replicates import Study
+from bayesunmix.laboratory.replicates import Study
 
 FloatArray = npt.NDArray[np.float64]
 

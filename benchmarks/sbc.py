@@ -14,9 +14,9 @@ from bench import Options, Row, told
 from posterior_sbc import kept_pilot, small_map, study
 
 from bayesunmix.config.settings import METHODS
-from bayesunmix.inference.calibration_lab import FALSE_ALARMS, Calibration, distorted, judge
-from bayesunmix.inference.coverage import LEVELS
-from bayesunmix.inference.replicates import Replicate, run_study
+from bayesunmix.laboratory.assessment import FALSE_ALARMS, Assessment, assess, distorted
+from bayesunmix.laboratory.coverage import LEVELS
+from bayesunmix.laboratory.replicates import Replicate, run_study
 
 # Pixels along a side of the pilot map, each with the counts of a block.
 SIDE = 12
@@ -42,7 +42,7 @@ def rows(options: Options) -> list[Row]:
         replicates = run_study(
             study(pilot, method, SIDE), folder / method, n, processes=options.processes, progress=told
         )
-        studies[method] = judge(replicates)
+        studies[method] = assess(replicates)
         found += engine_rows(method, studies[method])
         if method in MUST_PASS:
             found += broken_rows(method, replicates)
@@ -50,21 +50,21 @@ def rows(options: Options) -> list[Row]:
     return found
 
 
-def engine_rows(method: str, calibration: Calibration) -> list[Row]:
+def engine_rows(method: str, assessed: Assessment) -> list[Row]:
     """Rows of one engine: ranks, and coverage at every level."""
-    table = calibration.table
+    table = assessed.table
     n, outside, failing = (
-        calibration.long["replicate"].nunique(),
-        calibration.outside(),
-        calibration.failing(),
+        assessed.long["replicate"].nunique(),
+        assessed.outside(),
+        assessed.failing(),
     )
     what = f"{method}, {n} replicates"
     measured = f"{len(failing)} of {len(table)}" + (f" ({_departures(table, failing)})" if failing else "")
     own = f"{len(outside)} of {len(table)}" + (f" ({_departures(table, outside)})" if outside else "")
     must = method in MUST_PASS
     asked = "none" if must else "named"
-    said = ", ".join(f"{100.0 * x:g} %: {_share(calibration, x):.3f}" for x in LEVELS)
-    failed = len(calibration.failures)
+    said = ", ".join(f"{100.0 * x:g} %: {_share(assessed, x):.3f}" for x in LEVELS)
+    failed = len(assessed.failures)
     return [
         Row(
             f"{what}: ranks outside the band of all quantities",
@@ -82,14 +82,14 @@ def broken_rows(method: str, replicates: list[Replicate]) -> list[Row]:
     """Rows of the engine broken on purpose, which must not pass."""
     found = []
     for how, broken in BROKEN.items():
-        calibration = judge(broken(replicates))
-        measured = f"{len(calibration.failing())} of {len(calibration.table)} quantities outside"
-        found.append(Row(f"{method}, {how}", "found out", measured, not calibration.passes))
+        assessed = assess(broken(replicates))
+        measured = f"{len(assessed.failing())} of {len(assessed.table)} quantities outside"
+        found.append(Row(f"{method}, {how}", "found out", measured, not assessed.passes))
     return found
 
 
-def _share(calibration: Calibration, level: float) -> float:
-    held, of = calibration.coverage(level)
+def _share(assessed: Assessment, level: float) -> float:
+    held, of = assessed.coverage(level)
     return held / max(of, 1)
 
 
@@ -106,21 +106,19 @@ def _departures(table: pd.DataFrame, names: list[str]) -> str:
     return "; ".join(said)
 
 
-def write_page(studies: dict[str, Calibration], folder: Path) -> None:
+def write_page(studies: dict[str, Assessment], folder: Path) -> None:
     """Write the page of plots, and of every engine the table of quantities and of replicates."""
-    from bayesunmix.plot.calibration import plot_calibration
+    from bayesunmix.laboratory.figures import plot_assessment
 
-    page = plot_calibration(studies)
+    page = plot_assessment(studies)
     for kind in ("png", "pdf"):
         page.savefig(folder / f"calibration.{kind}", dpi=200)
     text = ["# Calibration", "", "![ranks and coverage](calibration.png)", ""]
-    for method, calibration in studies.items():
-        calibration.table.to_csv(folder / f"{method}.csv", index=False)
-        calibration.long.to_csv(folder / f"{method}_replicates.csv", index=False)
-        verdict = (
-            f"{len(calibration.failing())} of {len(calibration.table)} quantities outside the band of all"
-        )
-        text += [f"## {method}: {verdict}", "", *markdown(calibration.table), ""]
+    for method, assessed in studies.items():
+        assessed.table.to_csv(folder / f"{method}.csv", index=False)
+        assessed.long.to_csv(folder / f"{method}_replicates.csv", index=False)
+        verdict = f"{len(assessed.failing())} of {len(assessed.table)} quantities outside the band of all"
+        text += [f"## {method}: {verdict}", "", *markdown(assessed.table), ""]
     (folder / "calibration.md").write_text("\n".join(text), encoding="utf-8")
 
 

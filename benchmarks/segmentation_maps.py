@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from bench import Options, Row
-from phantom_coverage import one_run, phantom
+from phantom_coverage import phantom
+
+from bayesunmix.laboratory.maps import one_run
 
 if TYPE_CHECKING:
     from bayesunmix.config.run_config import RunConfig

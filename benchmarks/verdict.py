@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 from bench import Options, Row
 from grown_phantom import Departures, grow
-from kept_maps import KeptMap, Looked, kept_maps
-from phantom_coverage import phantom, with_calibration
+from phantom_coverage import phantom
 from wrong_model import k_factor_errors, other_table
 
 from bayesunmix.config.run_config import RunConfig
+from bayesunmix.laboratory.maps import Findings, KeptMap, kept_maps, reported_intervals
 from bayesunmix.simulation.simulate import KnownComposition, simulate_map
 
 if TYPE_CHECKING:
@@ -253,11 +253,11 @@ class Look:
 
     case: Case
 
-    def __call__(self, seed: int) -> Looked:
+    def __call__(self, seed: int) -> Findings:
         """Return the intervals of one seed."""
         result, truth = self.run(seed)
         facts = {"level": result.verdict.level, "findings": [f.text for f in result.verdict.findings]}
-        return Looked(with_calibration(result, matched(result, truth)), result.problems, facts)
+        return Findings(reported_intervals(result, matched(result, truth)), result.problems, facts)
 
     def run(self, seed: int) -> tuple[Result, KnownComposition]:
         """Draw and unmix."""
@@ -283,12 +283,12 @@ def matched(result: Result, truth: KnownComposition) -> KnownComposition:
 
 def level_of(kept: KeptMap) -> str:
     """Level of the verdict on a map; empty where the run failed."""
-    return str((kept.looked.facts or {}).get("level", "")) if kept.looked is not None else ""
+    return str((kept.findings.facts or {}).get("level", "")) if kept.findings is not None else ""
 
 
 def held_by(maps: list[KeptMap]) -> tuple[int, int]:
     """How many intervals hold the truth, of how many; ends of which the truth is zero are left out."""
-    tables = [kept.looked.table for kept in maps if kept.looked is not None]
+    tables = [kept.findings.table for kept in maps if kept.findings is not None]
     if not tables:
         return 0, 0
     table = pd.concat(tables, ignore_index=True)
@@ -299,7 +299,7 @@ def held_by(maps: list[KeptMap]) -> tuple[int, int]:
 def case_row(case: Case, maps: list[KeptMap]) -> Row:
     """Levels of a case, and the share of intervals that hold the truth."""
     levels = [level_of(kept) for kept in maps]
-    failures = [f"seed {kept.seed}: {kept.failure}" for kept in maps if kept.looked is None]
+    failures = [f"seed {kept.seed}: {kept.failure}" for kept in maps if kept.findings is None]
     held, of = held_by(maps)
     counted = ", ".join(f"{level} {levels.count(level)}" for level in LEVELS)
     measured = f"{counted}; intervals that hold {held / max(of, 1):.3f} ({held} of {of})"

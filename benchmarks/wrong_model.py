@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from bench import Options, Row
-from phantom_coverage import judged, one_run, overall_row, phantom, show, with_calibration
+from phantom_coverage import overall_row, phantom, show
 
 from bayesunmix.config.run_config import RunConfig
+from bayesunmix.laboratory.maps import coverage_of, one_run
 from bayesunmix.simulation.simulate import Source
 from bayesunmix.xray import Response
 
@@ -94,7 +95,9 @@ def kind_rows(kind: Kind, options: Options) -> list[Row]:
     drawn = kind.drawn(told, options) if kind.drawn else None
     run = partial(one_run, told, drawn=drawn, departure=kind.departure)
     title = f"{kind.what}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
-    table, failures = judged(kind.folder, seeds, run, with_calibration, options)
+    table, failures = coverage_of(
+        run, seeds, options.work / kind.folder, facts={"maps": kind.folder}, processes=options.processes
+    )
     show(title, table)
     return [
         *(

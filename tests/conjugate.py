@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayesunmix.inference.replicates import Study
+from bayesunmix.laboratory.replicates import Study
 
 N_DATA = 4
 

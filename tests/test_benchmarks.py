@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from bayesunmix.config.run_config import RunConfig
+from bayesunmix.laboratory.maps import KEYS, coverage_of, held_share
 from bayesunmix.simulation.simulate import Source, Truth, simulate_map
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -41,7 +42,7 @@ def test_coverage_is_counted_by_phase_and_element(load) -> None:  # noqa: ANN001
     ]
     columns = ["phase", "element", "truth", "lower", "upper", "inside"]
     table = pd.DataFrame(held, columns=columns).assign(quantity="composition")
-    counted = coverage.shares(table).set_index("element")
+    counted = held_share(table).set_index("element")
     assert counted.loc["Mg", ["held", "of"]].tolist() == [1, 2]
     assert counted.loc["Mg", "width"] == pytest.approx(0.25)
     assert np.isnan(counted.loc["U", "width"])
@@ -105,8 +106,7 @@ def test_wrong_models_are_wrong_by_what_they_say(load) -> None:  # noqa: ANN001
 
 
 def test_a_seed_that_fails_is_not_hidden(load, tmp_path: Path) -> None:  # noqa: ANN001
-    bench, coverage, wrong = load("bench"), load("phantom_coverage"), load("wrong_model")
-    options = bench.Options(None, tmp_path)
+    wrong = load("wrong_model")
     seen = []
 
     def run(seed: int) -> tuple[object, None]:
@@ -117,10 +117,10 @@ def test_a_seed_that_fails_is_not_hidden(load, tmp_path: Path) -> None:  # noqa:
 
     interval = pd.DataFrame(
         [("composition", "A", "Mg", np.inf, True), ("partition", "A/B", "U", np.nan, None)],
-        columns=[*coverage.KEYS, "upper", "inside"],
+        columns=[*KEYS, "upper", "inside"],
     )
-    coverage.judged("test", range(1), run, lambda result, truth: interval, options)
-    table, failures = coverage.judged("test", range(3), run, lambda result, truth: interval, options)
+    coverage_of(run, range(1), tmp_path, intervals=lambda result, truth: interval)
+    table, failures = coverage_of(run, range(3), tmp_path, intervals=lambda result, truth: interval)
     # The map of the first call is read back.
     assert seen == [0, 1, 2]
     assert table["seed"].tolist() == [0, 0, 2, 2]

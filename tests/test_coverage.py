@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from bayesunmix.inference.coverage import CENTRAL, LEVELS, LOWER, NONE, UPPER, intervals, share_limits
+from bayesunmix.laboratory.coverage import CENTRAL, LEVELS, LOWER, NONE, UPPER, intervals, share_limits
 
 
 def test_each_kind_of_interval_holds_its_level() -> None:

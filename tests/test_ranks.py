@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, kstest
 
-from bayesunmix.inference.ranks import band, ecdf, fractional_ranks, uniformity_p_value
+from bayesunmix.laboratory.ranks import band, ecdf, fractional_ranks, uniformity_p_value
 
 
 def _plausible(held: int, of: int, probability: float) -> bool:

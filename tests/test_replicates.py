@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bayesunmix.core.errors import InputError
-from bayesunmix.inference.replicates import run_study
+from bayesunmix.laboratory.replicates import run_study
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from bayesunmix.inference.calibration_lab import distorted, judge
-from bayesunmix.inference.coverage import CENTRAL, LOWER, NONE, UPPER
-from bayesunmix.inference.replicates import Replicate, run_study
+from bayesunmix.laboratory.assessment import assess, distorted
+from bayesunmix.laboratory.coverage import CENTRAL, LOWER, NONE, UPPER
+from bayesunmix.laboratory.replicates import Replicate, run_study
 
 
 def test_every_trace_runs_through_every_amount(load) -> None:  # noqa: ANN001
@@ -54,12 +54,12 @@ def test_rows_name_false_positives_and_power(load) -> None:  # noqa: ANN001
         mean = np.where((number == 3) & np.array([" U " in f" {name} " for name in names]), 9e-5, truth)
         draws = np.abs(rng.normal(mean[:, None], 1e-5, (len(names), 1000)))
         replicates.append(Replicate(number, tuple(names), truth, draws, 1.0))
-    found = {row.what: row for row in detection.detection_rows(judge(replicates, kinds=detection.reported))}
+    found = {row.what: row for row in detection.detection_rows(assess(replicates, kinds=detection.reported))}
     assert found["false positives on true zeros"].measured.startswith("0.100 (1 of 10;")
     assert not found["false positives on true zeros"].holds
     assert found["power at 300 ppm of U in the matrix"].measured.startswith("1.000 (2 of 2;")
     assert found["power at 300 ppm of Nd in the matrix"].holds
-    coverage = detection.coverage_rows(judge(replicates, kinds=detection.reported))
+    coverage = detection.coverage_rows(assess(replicates, kinds=detection.reported))
     assert "95 %: 0.9" in coverage[0].measured
 
 
@@ -74,8 +74,8 @@ def test_the_sampler_is_calibrated_on_a_small_map_and_broken_ones_are_not(load, 
     with pytest.raises(FileExistsError, match=f"holds {n} truths, {n + 1} are asked for"):
         sbc.kept_pilot(tmp_path / "pilot.pickle", sbc.small_map(side), n + 1)
     replicates = run_study(sbc.study(pilot, "nuts", side), tmp_path / "nuts", n, processes=2)
-    study = judge(replicates)
+    study = assess(replicates)
     assert study.passes, study.table.sort_values("p_value").head().to_string()
     assert len(study.table) > 40
     for broken in (distorted(replicates, scale=0.5), distorted(replicates, shift=1.0)):
-        assert not judge(broken).passes
+        assert not assess(broken).passes

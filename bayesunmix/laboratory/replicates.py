@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.core.whole_file import whole_file
-from bayesunmix.inference.processes import claim_folder, over_processes
+from bayesunmix.laboratory.kept import Form, kept
 
 FloatArray = npt.NDArray[np.float64]
 Simulate = Callable[[int], tuple[Mapping[str, float], Any]]
@@ -40,7 +39,7 @@ class Study:
 
     Notes
     -----
-    With more than one process both callables travel by pickle: instances or functions of an importable module.
+    With more than one process both callables travel to the others by pickle.
     """
 
     simulate: Simulate
@@ -102,33 +101,19 @@ def run_study(
     InputError
         If the folder holds replicates of another study.
     """
-    claim_folder(folder, study.facts)
-    missing = [number for number in range(replicates) if not _path(folder, number).exists()]
-    for replicate in over_processes(partial(_one, study, folder), missing, folder, processes):
-        if progress is not None:
-            progress(replicate)
-    return [read_replicate(folder, number) for number in range(replicates)]
+    return kept(
+        partial(_run, study),
+        range(replicates),
+        folder,
+        study.facts,
+        FORM,
+        processes=processes,
+        progress=progress,
+    )
 
 
-def read_replicate(folder: Path, number: int) -> Replicate:
-    """Read one replicate back."""
-    with np.load(_path(folder, number), allow_pickle=False) as stored:
-        return Replicate(
-            int(stored["number"]),
-            tuple(str(name) for name in stored["names"]),
-            stored["truth"],
-            stored["draws"],
-            float(stored["seconds"]),
-            str(stored["failure"]),
-        )
-
-
-def _path(folder: Path, number: int) -> Path:
-    return folder / f"replicate_{number:05d}.npz"
-
-
-def _one(study: Study, folder: Path, number: int) -> Replicate:
-    """Run one replicate and keep it."""
+def _run(study: Study, number: int) -> Replicate:
+    """Run one replicate."""
     begin = time.perf_counter()
     names: tuple[str, ...] = ()
     truths, draws, failure = np.zeros(0), np.zeros((0, 0)), ""
@@ -140,20 +125,31 @@ def _one(study: Study, folder: Path, number: int) -> Replicate:
         draws = np.stack([np.asarray(inferred[name], dtype=np.float64) for name in names])
     except Exception as error:  # a replicate that fails is reported, not hidden, and the others go on
         names, failure = (), f"{type(error).__name__}: {error}"
-    replicate = Replicate(number, names, truths, draws, time.perf_counter() - begin, failure)
-    _write(replicate, _path(folder, number))
-    return replicate
+    return Replicate(number, names, truths, draws, time.perf_counter() - begin, failure)
 
 
-def _write(replicate: Replicate, path: Path) -> None:
-    """Keep a replicate."""
-    with whole_file(path) as stream:
-        np.savez(
-            stream,
-            number=replicate.number,
-            names=np.array(replicate.names, dtype=np.str_),
-            truth=replicate.truth,
-            draws=replicate.draws,
-            seconds=replicate.seconds,
-            failure=replicate.failure,
+def _write(stream: IO[bytes], replicate: Replicate) -> None:
+    np.savez(
+        stream,
+        number=replicate.number,
+        names=np.array(replicate.names, dtype=np.str_),
+        truth=replicate.truth,
+        draws=replicate.draws,
+        seconds=replicate.seconds,
+        failure=replicate.failure,
+    )
+
+
+def _read(path: Path) -> Replicate:
+    with np.load(path, allow_pickle=False) as stored:
+        return Replicate(
+            int(stored["number"]),
+            tuple(str(name) for name in stored["names"]),
+            stored["truth"],
+            stored["draws"],
+            float(stored["seconds"]),
+            str(stored["failure"]),
         )
+
+
+FORM = Form("replicate_{:05d}.npz", _write, _read)

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from bayesunmix.inference.calibration_lab import Calibration, decisions, distorted, judge
-from bayesunmix.inference.coverage import CENTRAL, NONE, UPPER
-from bayesunmix.inference.replicates import Replicate, run_study
-from bayesunmix.plot.calibration import plot_calibration, plot_power
+from bayesunmix.laboratory.assessment import Assessment, assess, decisions, distorted
+from bayesunmix.laboratory.coverage import CENTRAL, NONE, UPPER
+from bayesunmix.laboratory.figures import plot_assessment, plot_power
+from bayesunmix.laboratory.replicates import Replicate, run_study
 
 N = 200
 BROKEN = {
@@ -32,7 +32,7 @@ def replicates(tmp_path_factory: pytest.TempPathFactory) -> list[Replicate]:
 
 
 def test_a_right_engine_passes(replicates: list[Replicate]) -> None:
-    study = judge(replicates)
+    study = assess(replicates)
     assert study.passes
     assert list(study.table["quantity"]) == ["a", "b", "exp a"]
     for level in (0.5, 0.8, 0.9, 0.95):
@@ -46,7 +46,7 @@ def test_a_right_engine_passes(replicates: list[Replicate]) -> None:
 
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_broken_engine_fails(replicates: list[Replicate], how: str) -> None:
-    study = judge(BROKEN[how](replicates))
+    study = assess(BROKEN[how](replicates))
     assert not study.passes
     assert {"a", "b"} <= set(study.failing())
     row = study.table.set_index("quantity").loc["b"]
@@ -65,7 +65,7 @@ def test_a_right_engine_raises_no_more_false_alarms_than_stated() -> None:
     studies, alarms = 80, 0
     for _ in range(studies):
         values = rng.standard_normal((15, 3, 60))
-        alarms += not judge(
+        alarms += not assess(
             [_replicate(i, value[:, 0], value[:, 1:]) for i, value in enumerate(values)]
         ).passes
     # At most 5 % of them: more than 11 of 80 happens once in a thousand times.
@@ -77,7 +77,7 @@ def test_true_zeros_are_judged_by_what_is_reported() -> None:
     draws = np.abs(np.random.default_rng(6).normal(truth[:, None], 0.1, (3, 500)))
     kinds = iter([[UPPER, CENTRAL, CENTRAL], [UPPER, UPPER, NONE]])
     found = [_replicate(i, truth, draws) for i in range(2)]
-    study = judge(found, kinds=lambda replicate: np.array(next(kinds), dtype="<U12"))
+    study = assess(found, kinds=lambda replicate: np.array(next(kinds), dtype="<U12"))
     held = study.long["held_95"].tolist()
     assert held[:2] == [True, False]  # a false detection is an interval that misses zero
     assert held[3:] == [True, True, False]
@@ -92,18 +92,18 @@ def test_true_zeros_are_judged_by_what_is_reported() -> None:
 
 def test_failures_and_too_few_replicates_do_not_pass(replicates: list[Replicate]) -> None:
     lost = Replicate(N, (), np.zeros(0), np.zeros((0, 0)), 1.0, "ValueError: no posterior")
-    study = judge([*replicates, lost])
+    study = assess([*replicates, lost])
     assert study.failures == (f"replicate {N}: ValueError: no posterior",)
     assert not study.passes
     assert distorted([lost], scale=0.5) == [lost]
-    assert not judge(replicates[:5]).passes
-    assert not judge([lost]).passes
+    assert not assess(replicates[:5]).passes
+    assert not assess([lost]).passes
 
 
 def test_the_page_shows_every_engine(replicates: list[Replicate], tmp_path: Path) -> None:
-    studies: dict[str, Calibration] = {"right": judge(replicates)}
-    studies |= {name: judge(broken(replicates)) for name, broken in BROKEN.items()}
-    figure = plot_calibration(studies)
+    studies: dict[str, Assessment] = {"right": assess(replicates)}
+    studies |= {name: assess(broken(replicates)) for name, broken in BROKEN.items()}
+    figure = plot_assessment(studies)
     texts = [text.get_text() for text in figure.texts]
     assert f"right: {N} replicates" in texts
     outside = [text for text in texts if text.endswith("quantities outside")]

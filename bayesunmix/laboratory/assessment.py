@@ -1,7 +1,7 @@
-"""The verdict of a simulation study on an engine: ranks of the truths, coverage of intervals, and what breaks them.
+"""What a simulation study says of an engine: ranks of the truths, coverage of intervals, and what breaks them.
 
 Where truths are drawn as the posterior assumes (simulation-based calibration), the verdict is one number with a known
-rate of false alarms. Each quantity's ranks give a p-value of uniformity (`bayesunmix.inference.ranks`); an engine is
+rate of false alarms. Each quantity's ranks give a p-value of uniformity (`bayesunmix.laboratory.ranks`); an engine is
 not calibrated when the smallest of Q p-values is below alpha / Q (Bonferroni), which happens to a right one with a
 probability of at most alpha, however the quantities are correlated.
 
@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bayesunmix.inference.coverage import CENTRAL, LEVELS, NONE, intervals, share_limits
-from bayesunmix.inference.ranks import fractional_ranks, uniformity_p_value
-from bayesunmix.inference.replicates import Replicate
+from bayesunmix.laboratory.coverage import CENTRAL, LEVELS, NONE, intervals, share_limits
+from bayesunmix.laboratory.ranks import fractional_ranks, uniformity_p_value
+from bayesunmix.laboratory.replicates import Replicate
 
 FloatArray = npt.NDArray[np.float64]
 Kinds = Callable[[Replicate], npt.NDArray[np.str_]]
@@ -31,7 +31,7 @@ FEWEST = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration:
+class Assessment:
     """What a study says about an engine.
 
     Attributes
@@ -72,18 +72,18 @@ class Calibration:
         return int(held.sum()), len(held)
 
 
-def judge(
+def assess(
     replicates: Sequence[Replicate], *, kinds: Kinds | None = None, levels: tuple[float, ...] = LEVELS
-) -> Calibration:
-    """Judge an engine by the replicates of a study.
+) -> Assessment:
+    """Assess an engine by the replicates of a study.
 
     Parameters
     ----------
     replicates
-        From `bayesunmix.inference.replicates.run_study`.
+        From `bayesunmix.laboratory.replicates.run_study`.
     kinds
         Where truths are fixed: the kind of interval that is reported of each quantity of a replicate, (quantity,), see
-        `bayesunmix.inference.coverage`. Left out where truths are drawn as the posterior assumes.
+        `bayesunmix.laboratory.coverage`. Left out where truths are drawn as the posterior assumes.
     levels
         Of the intervals.
     """
@@ -91,7 +91,7 @@ def judge(
     failures = tuple(f"replicate {r.number}: {r.failure}" for r in replicates if r.failure)
     rows = [_rows(replicate, kinds, levels) for replicate in done]
     long = pd.concat(rows, ignore_index=True) if rows else _rows(_nothing(), None, levels)
-    return Calibration(long, _table(long, levels, uniform=kinds is None), failures)
+    return Assessment(long, _table(long, levels, uniform=kinds is None), failures)
 
 
 def distorted(replicates: Sequence[Replicate], *, scale: float = 1.0, shift: float = 0.0) -> list[Replicate]:
@@ -113,7 +113,7 @@ def decisions(long: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     Parameters
     ----------
     long
-        Rows of `Calibration.long`.
+        Rows of `Assessment.long`.
     by
         Columns that rows are grouped by.
 

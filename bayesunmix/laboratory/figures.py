@@ -1,4 +1,4 @@
-"""Pages of a calibration study: ranks inside their band, coverage at every level, and the power of detection."""
+"""Figures of a study: ranks inside their band, coverage at every level, and the power of detection."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bayesunmix.inference.calibration_lab import FALSE_ALARMS, Calibration
-from bayesunmix.inference.coverage import LEVELS, share_limits
-from bayesunmix.inference.ranks import band, ecdf
+from bayesunmix.laboratory.assessment import FALSE_ALARMS, Assessment
+from bayesunmix.laboratory.coverage import LEVELS, share_limits
+from bayesunmix.laboratory.ranks import band, ecdf
 from bayesunmix.plot.style import (
     GREY,
     INK,
@@ -36,7 +36,7 @@ def plot_power(decisions: pd.DataFrame) -> Figure:
     Parameters
     ----------
     decisions
-        Columns phase, ppm, replicates, share, lower and upper, as `bayesunmix.inference.calibration_lab.decisions`
+        Columns phase, ppm, replicates, share, lower and upper, as `bayesunmix.laboratory.assessment.decisions`
         counts them.
 
     Returns
@@ -67,7 +67,7 @@ def plot_power(decisions: pd.DataFrame) -> Figure:
 
 
 @styled
-def plot_calibration(studies: Mapping[str, Calibration]) -> Figure:
+def plot_assessment(studies: Mapping[str, Assessment]) -> Figure:
     """Draw ranks and coverage of several engines side by side.
 
     Parameters
@@ -97,7 +97,7 @@ def plot_calibration(studies: Mapping[str, Calibration]) -> Figure:
     return figure
 
 
-def _ranks(axes: Axes, study: Calibration, *, labelled: bool) -> None:
+def _ranks(axes: Axes, study: Assessment, *, labelled: bool) -> None:
     """ECDF of each quantity's ranks minus the diagonal."""
     failing = study.failing()
     groups = {
@@ -135,7 +135,7 @@ def _ranks(axes: Axes, study: Calibration, *, labelled: bool) -> None:
     hide_frame(axes, "top", "right")
 
 
-def _coverage(axes: Axes, study: Calibration, *, labelled: bool) -> None:
+def _coverage(axes: Axes, study: Assessment, *, labelled: bool) -> None:
     """Share of intervals that hold the truth, each quantity thin and all of them with their limits."""
     level = np.array(LEVELS)
     columns = [f"coverage_{100.0 * x:g}" for x in LEVELS]
