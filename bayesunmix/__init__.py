@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from bayesunmix.analysis.free_unmixing import FreeUnmixing, unmix_free
     from bayesunmix.analysis.segmentation import Segmentation, segment
     from bayesunmix.chemistry.units import convert, with_oxygen
+    from bayesunmix.config.methods import Laplace, Map, Nuts, Svi
     from bayesunmix.config.phase import Phase
+    from bayesunmix.config.priors import Priors
     from bayesunmix.core.errors import InputError
     from bayesunmix.core.rounding import interval_text
     from bayesunmix.data.image import SpectrumImage
@@ -32,10 +34,15 @@ __version__ = "0.1.0"
 __all__ = [
     "FreeUnmixing",
     "InputError",
+    "Laplace",
+    "Map",
+    "Nuts",
     "Phase",
+    "Priors",
     "Result",
     "Segmentation",
     "SpectrumImage",
+    "Svi",
     "__version__",
     "compare",
     "convert",
@@ -55,10 +62,15 @@ _HOME = {
     "FreeUnmixing": "bayesunmix.analysis.free_unmixing",
     "compare": "bayesunmix.analysis.comparison",
     "InputError": "bayesunmix.core.errors",
+    "Laplace": "bayesunmix.config.methods",
+    "Map": "bayesunmix.config.methods",
+    "Nuts": "bayesunmix.config.methods",
     "Phase": "bayesunmix.config.phase",
+    "Priors": "bayesunmix.config.priors",
     "Result": "bayesunmix.results.result",
     "Segmentation": "bayesunmix.analysis.segmentation",
     "SpectrumImage": "bayesunmix.data.image",
+    "Svi": "bayesunmix.config.methods",
     "inspect": "bayesunmix.door",
     "load": "bayesunmix.data.io",
     "open_result": "bayesunmix.results.result",

@@ -10,10 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.config.output_settings import OutputConfig
+from bayesunmix.config.inference import InferenceConfig
+from bayesunmix.config.instrument import InstrumentConfig
+from bayesunmix.config.map import MapConfig
+from bayesunmix.config.methods import Method, inference_keys
+from bayesunmix.config.output import OutputConfig
 from bayesunmix.config.phase import Phase
-from bayesunmix.config.run_config import RunConfig, python_values
-from bayesunmix.config.settings import InferenceConfig, InstrumentConfig, MapConfig, SampleConfig, XrayConfig
+from bayesunmix.config.priors import Priors
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.config.sample import SampleConfig
+from bayesunmix.config.validated import python_values
+from bayesunmix.config.xray import XrayConfig
 from bayesunmix.core.errors import InputError, shown, unknown_keyword
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 
@@ -28,6 +35,7 @@ TABLES = {
     "xray": XrayConfig,
     "inference": InferenceConfig,
     "output": OutputConfig,
+    "priors": Priors,
 }
 """Tables of the configuration that are keyword arguments."""
 
@@ -89,17 +97,40 @@ def configuration(
     for key, table in tables.items():
         if key not in TABLES:
             raise _unknown(key, table)
-        if not isinstance(table, Mapping):
+        if not isinstance(table, Mapping | Priors):
             raise InputError(key, "be a dictionary of the table's keys", f"is {shown(table)}")
-    given = {key: {str(name): entry for name, entry in table.items()} for key, table in tables.items()}
+    given = {key: _entries(table) for key, table in tables.items()}
     named = {"elements": listed(elements), "stray": listed(stray)}
     data = {
         **given,
         "sample": {**given.get("sample", {}), **named},
-        "inference": {**given.get("inference", {}), "method": method},
+        "inference": _inference(method, given.get("inference", {})),
         "phases": _phases(phases),
     }
     return RunConfig.from_dict(data)
+
+
+def keys_of(tables: Mapping[str, Mapping[str, Any] | Priors], name: str) -> tuple[str, ...]:
+    """Return the keys that were given of one of the tables."""
+    return tuple(_entries(tables.get(name, {})))
+
+
+def _entries(table: Mapping[str, Any] | Priors) -> dict[str, Any]:
+    """Return a table as a file holds it."""
+    entries = dataclasses.asdict(table) if isinstance(table, Priors) else table
+    return {str(name): entry for name, entry in entries.items()}
+
+
+def _inference(method: object, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table ``[inference]`` with the method, by its name or with its settings."""
+    if not isinstance(method, Method):
+        return {**table, "method": method}
+    keys, name = inference_keys(method), type(method).__name__
+    for key in keys:
+        if key in table and key != "method":
+            must = f"be left out beside the settings of bu.{name}"
+            raise InputError(f"inference.{key}", must, "is given", f"Write bu.{name}({key}=...).")
+    return {**table, **keys}
 
 
 def _unknown(key: str, value: object) -> InputError:

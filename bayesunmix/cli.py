@@ -23,8 +23,7 @@ import click
 
 from bayesunmix import __version__
 from bayesunmix.chemistry.unit_names import UNITS
-from bayesunmix.config.output_settings import FIGURE_FORMATS
-from bayesunmix.config.run_config import METHODS, RunConfig
+from bayesunmix.config.names import FIGURE_FORMATS, METHODS, MethodName
 from bayesunmix.core.errors import (
     BayesUnmixWarning,
     InputError,
@@ -37,12 +36,12 @@ from bayesunmix.core.log import keeping, log_uncaught, tell
 from bayesunmix.core.severity import Doubt
 
 if TYPE_CHECKING:
+    from bayesunmix.config.run_config import RunConfig
     from bayesunmix.results.result import Result
     from bayesunmix.results.verdict import Verdict
 
 FAILED = 1
 BAD_INPUT = 2
-UNTRUSTED = 3
 INTERRUPTED = 130
 
 GO_ON = "finished stages are kept: the same command with --resume goes on"
@@ -181,7 +180,7 @@ def main(context: click.Context) -> None:
 @click.option("--method", type=click.Choice(METHODS), default="nuts", show_default=True)
 @_seed_option
 @_overwrite_option
-def demo(out: Path, method: str, seed: int | None, overwrite: bool) -> None:
+def demo(out: Path, method: MethodName, seed: int | None, overwrite: bool) -> None:
     """Simulate a map, unmix it and print the answer beside the truth."""
     _check_folder(out, go_on=overwrite, remedy="Add --overwrite to replace it.")
     from bayesunmix.demo import run_demo
@@ -211,7 +210,7 @@ def unmix(
     map_path: Path,
     config: Path,
     out: Path,
-    method: str | None,
+    method: MethodName | None,
     seed: int | None,
     signal: int | None,
     overwrite: bool,
@@ -222,11 +221,9 @@ def unmix(
     resume: bool,
 ) -> None:
     """Unmix the spectrum image MAP: any file that HyperSpy reads."""
-    run_config = RunConfig.from_toml(config)
-    if method is not None:
-        run_config = dataclasses.replace(
-            run_config, inference=dataclasses.replace(run_config.inference, method=method)
-        )
+    from bayesunmix.config.run_config import RunConfig
+
+    run_config = RunConfig.from_toml(config, method)
     fields = _options(run_config, rows=rows, columns=columns, mask=mask, exclude_flagged=exclude_flagged)
     with _said_as(fields):
         run_config = _with_pixels(run_config, rows, columns, mask, exclude_flagged)
@@ -272,7 +269,7 @@ def _with_pixels(
     exclude_flagged: Path | None,
 ) -> RunConfig:
     """Let the command line choose pixels."""
-    from bayesunmix.config.pixel_settings import MaskRule, parse_span
+    from bayesunmix.config.pixels import MaskRule, parse_span
 
     given: dict[str, Any] = {}
     if rows is not None:
@@ -296,6 +293,8 @@ def simulate(config: Path, out: Path, seed: int | None, overwrite: bool) -> None
 
     Without --seed the seed is `simulate.seed`.
     """
+    from bayesunmix.config.run_config import RunConfig
+
     run_config = RunConfig.from_toml(config)
     plan, _ = run_config.truth()
     _check_new_map(out, overwrite=overwrite)
@@ -537,5 +536,5 @@ def _say_verdict(verdict: Verdict) -> None:
     """Say the verdict with every finding, and end with its status."""
     for line in verdict.lines():
         _say(line)
-    if verdict.level == "distrust":
-        click.get_current_context().exit(UNTRUSTED)
+    if verdict.level.exit_status:
+        click.get_current_context().exit(verdict.level.exit_status)

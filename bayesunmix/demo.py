@@ -11,6 +11,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from bayesunmix.config.names import MethodName
 from bayesunmix.core.output_folder import amend_record
 from bayesunmix.core.progress import Reporter
 from bayesunmix.core.rounding import bound_text, round_to_uncertainty
@@ -25,7 +26,7 @@ MISS = "outside"
 _COLUMNS = ["quantity", "phase", "element", "truth", "median", "lower", "upper", "inside"]
 
 
-def run_demo(out: Path, method: str, seed: int, overwrite: bool) -> Result:
+def run_demo(out: Path, method: MethodName, seed: int, overwrite: bool) -> Result:
     """Simulate the embedded phantom, unmix it, write the output folder and print the answer beside the truth.
 
     Parameters
@@ -33,7 +34,7 @@ def run_demo(out: Path, method: str, seed: int, overwrite: bool) -> Result:
     out
         Output folder; ``truth.csv`` is added to what every run writes.
     method
-        How the posterior is computed, one of `bayesunmix.config.run_config.METHODS`.
+        How the posterior is computed.
     seed
         Seed of the simulation and of the run.
     overwrite

@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of
+from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of, keys_of
+from bayesunmix.config.methods import Method
+from bayesunmix.config.names import MethodName
 from bayesunmix.config.phase import hosts, supports_of
+from bayesunmix.config.priors import Priors
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.checkpoint import FOLDER, Stages, kept_facts, what_differs
 from bayesunmix.core.errors import InputError, check_flag, check_seed
@@ -32,6 +35,7 @@ from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.reader import start_reader
 from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.report.files import write_result
+from bayesunmix.results.finished import Finished
 from bayesunmix.results.mass_thickness import electrons_per_pixel, nominal_mass_per_count
 from bayesunmix.results.result import Result, open_result
 from bayesunmix.results.run_facts import run_facts, versions
@@ -58,10 +62,10 @@ def unmix(
     elements: Sequence[str],
     phases: AnyPhases,
     stray: Sequence[str] = (),
-    method: str = "nuts",
+    method: Method | MethodName = "nuts",
     seed: int = 0,
     progress: bool = True,
-    **tables: Mapping[str, Any],
+    **tables: Mapping[str, Any] | Priors,
 ) -> Result:
     """Unmix a map.
 
@@ -77,14 +81,14 @@ def unmix(
     stray
         Elements that are fitted and belong to no phase.
     method
-        ``nuts``, ``laplace``, ``svi`` or ``map``.
+        ``nuts``, ``laplace``, ``svi`` or ``map``; or `Nuts`, `Laplace`, `Svi` or `Map` with settings.
     seed
         The same seed, versions and machine give the same numbers.
     progress
         Show progress: a moving bar in a terminal or notebook, lines elsewhere.
     **tables
         Any further table of the configuration file as a dictionary: ``sample``, ``map``, ``instrument``, ``xray``,
-        ``inference``, ``output``.
+        ``inference``, ``output``, ``priors``; the last as `Priors` too.
 
     Raises
     ------
@@ -97,8 +101,12 @@ def unmix(
     >>> image = bu.load("map.hspy")  # doctest: +SKIP
     >>> phases = [bu.Phase("Brg", matrix=True), bu.Phase("Fp", absent=["Si", "Ca"])]
     >>> result = bu.unmix(image, elements=["Mg", "Si", "Fe"], phases=phases, stray=["Cu"])  # doctest: +SKIP
+    >>> result = bu.unmix(
+    ...     image, elements=["Mg", "Si", "Fe"], phases=phases, method=bu.Nuts(draws=1000)
+    ... )  # doctest: +SKIP
     """
     config = configuration(elements, phases, stray, method, tables)
+    config.inference.warn_of_unread(keys_of(tables, "inference"))
     number = check_seed(seed)
     return run_image(
         image_of(image, config), config, None, seed=number, progress=check_flag("progress", progress)
@@ -233,7 +241,9 @@ def _computed(
     fitted = _mode(setup, config, stages, reporter)
     inference = config.inference
     with reporter.stage(f"draws ({inference.method})"):
-        drawn = stages.run("draws", lambda: posterior_draws(fitted, inference, seed, reporter.advance), Drawn)
+        drawn = stages.run(
+            "draws", lambda: posterior_draws(fitted, inference.engine, seed, reporter.advance), Drawn
+        )
     setup = find_supports(setup, drawn, inference.level)
     fitted, drawn = without_supports(fitted, drawn, setup.phases)
     with reporter.stage("spatial heterogeneity"):
@@ -245,9 +255,22 @@ def _computed(
         setup, config, fitted, robust.drawn.draws, electrons, stages, reporter
     )
     with reporter.stage("result"):
-        result = assemble(setup, config, fitted, robust, pixels, stages, facts, seed, electrons, known)
-    if number is not None:
-        result.run["phase_number"] = number.facts()
+        result = assemble(
+            Finished(
+                setup=setup,
+                config=config,
+                fitted=fitted,
+                robust=robust,
+                pixels=pixels,
+                seed=seed,
+                depends_on=facts,
+                timings=stages.timings,
+                resumed=stages.resumed,
+                known=known,
+                electrons=electrons,
+                number=number,
+            )
+        )
     if out is not None:
         with reporter.stage("files"):
             result = write_result(result, out)
@@ -329,7 +352,7 @@ def _with_rival(
     with reporter.stage("draws at the second maximum"):
         other = stages.run(
             "rival_draws",
-            lambda: posterior_draws(rival.fitted, config.inference, seed, reporter.advance),
+            lambda: posterior_draws(rival.fitted, config.inference.engine, seed, reporter.advance),
             Drawn,
         )
     both = mixed(robust.drawn, fitted, rival, other, seed)

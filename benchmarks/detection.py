@@ -20,7 +20,7 @@ import pandas as pd
 from bench import Options, Row, told
 
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.config.settings import SimulatedPhase
+from bayesunmix.config.simulation import SimulatedPhase
 from bayesunmix.laboratory.assessment import Assessment, assess, decisions
 from bayesunmix.laboratory.coverage import CENTRAL, LEVELS, LOWER, NONE, UPPER, share_limits
 from bayesunmix.laboratory.replicates import Replicate, Study, run_study

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -212,5 +213,6 @@ def _composition_row(title: str, result: Result, options: Options) -> Row:
 
 def _verdict_row(title: str, result: Result) -> Row:
     said = "; ".join(result.problems) or "trusted"
-    deviance = result.run["fit"]["deviance_per_dof_total"]
+    fit = result.record.fit
+    deviance = math.nan if fit is None else fit.deviance_per_dof_total
     return Row(f"{title}: own verdict", "", f"{said}; deviance per degree of freedom {deviance:.1f}", None)

@@ -77,7 +77,7 @@ def judge(result: Result, truth: Truth) -> Judged:
         np.array([float(column.sum()) for column in inside]),
         np.array([float(len(column)) for column in inside]),
         np.sqrt(((mean - truth.abundances) ** 2).mean(axis=(0, 1))),
-        float(sum(result.run["timings"].values())),
+        float(sum(result.record.timings.values())),
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.config.settings import SimulateConfig
+from bayesunmix.config.simulation import SimulateConfig
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.simulation.phantom import grain_layout, smooth_field
 from bayesunmix.simulation.simulate import Source

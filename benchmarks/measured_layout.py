@@ -37,7 +37,7 @@ COVERAGE, LEAST_PAIR = (0.93, 0.97), 0.88
 # Half widths of the central 95 % interval of a normal, in standard deviations.
 NORMAL_95 = 1.96
 LEAST_CLEAN = 19 / 20
-KEPT_OF_RUN = ("misfit", "robust", "fit")
+KEPT_OF_RECORD = ("unmodelled_regions", "heterogeneity", "fit")
 
 
 def rows(options: Options) -> list[Row]:
@@ -92,7 +92,8 @@ class Look:
             result = run_image(simulated.image, config, None, seed=seed, progress=False)
         table = reported_intervals(result, simulated.truth)
         table = with_widths(table, result, simulated, sources[0], config)
-        return Findings(table, result.problems, {name: result.run[name] for name in KEPT_OF_RUN})
+        record = result.record.to_dict()
+        return Findings(table, result.problems, {name: record[name] for name in KEPT_OF_RECORD})
 
 
 def drawn_traces(declared: RunConfig, seed: int) -> RunConfig:
@@ -186,8 +187,8 @@ def width_rows(table: pd.DataFrame) -> list[Row]:
 def verdict_rows(maps: list[KeptMap], failures: list[str]) -> list[Row]:
     """Rows of what the runs say of themselves; every phase of these maps is declared and even."""
     finished = [kept.findings.facts for kept in maps if kept.findings is not None and kept.findings.facts]
-    clean = sum(not facts["misfit"] for facts in finished)
-    used = sum(facts["robust"]["used"] for facts in finished)
+    clean = sum(not facts["unmodelled_regions"]["regions"] for facts in finished)
+    used = sum(facts["heterogeneity"]["widened"] for facts in finished)
     suspect = sorted({failure.split(":")[0] for failure in failures})
     return [
         Row("maps that finish", f"{len(maps)}", f"{len(finished)}", len(finished) == len(maps)),

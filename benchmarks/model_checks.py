@@ -21,6 +21,7 @@ from bench import Options, Row
 from grown_phantom import ZONED, Departures, GrownMap, grow, measured_abundances
 from phantom_coverage import phantom
 
+from bayesunmix.checks.regions import MapRegion
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.laboratory.maps import Findings, gathered, kept_maps
 from bayesunmix.results.result import Result
@@ -76,12 +77,12 @@ class Look:
         """Return the matrix's intervals beside its mean composition, and what is flagged."""
         abundances = None if self.data is None else measured_abundances(self.data)
         grown, result = one_run(seed, self.departures, abundances)
-        run = result.run
+        regions = _regions(result)
         facts = {
-            "places": len(run["misfit"]),
-            "holes": sum(region["kind"] == "hole" for region in run["misfit"]),
+            "places": len(regions),
+            "holes": sum(region.kind == "hole" for region in regions),
             "grain": found_grain(grown, result),
-            "robust": run["robust"]["used"],
+            "robust": bool(result.record.heterogeneity and result.record.heterogeneity.widened),
         }
         return Findings(matrix_intervals(grown, result), result.problems, facts)
 
@@ -108,10 +109,16 @@ def found_grain(grown: GrownMap, result: Result) -> bool:
     """Whether a region that has too much Si lies on the grain."""
     radius = np.sqrt(GRAIN / np.pi)
     return any(
-        "Si" in region["excess"]
-        and np.hypot(region["y"] - grown.centre[0], region["x"] - grown.centre[1]) < NEAR * radius
-        for region in result.run["misfit"]
+        "Si" in region.excess
+        and np.hypot(region.y - grown.centre[0], region.x - grown.centre[1]) < NEAR * radius
+        for region in _regions(result)
     )
+
+
+def _regions(result: Result) -> tuple[MapRegion, ...]:
+    """Return what no mixture of the phases explains."""
+    found = result.record.unmodelled_regions
+    return () if found is None else found.regions
 
 
 def matrix_intervals(grown: GrownMap, result: Result) -> pd.DataFrame:
@@ -164,6 +171,12 @@ def _zoned_rows(maps: Facts, table: pd.DataFrame) -> Iterator[Row]:
     yield Row("zoned: maps with a flagged place", "", f"{flagged} of {len(maps)}")
 
 
+def _chosen(result: Result) -> int:
+    """Return the number of phases that was inferred; 0 where none was."""
+    found = result.record.phase_number
+    return 0 if found is None else found.chosen
+
+
 def _verdict_row(kind: str, many: int, finished: int, failures: list[str]) -> Row:
     said = f"{finished} of {many}" + (f" ({'; '.join(failures)})" if failures else "")
     return Row(f"{kind}: maps that finish", f"{many}", said, finished == many)
@@ -175,7 +188,7 @@ KIND_ROWS = {"none": _none_rows, "grain": _grain_rows, "hole": _hole_rows, "zone
 def number_row(seeds: range) -> Row:
     """Row of the number of phases that is inferred of the three that are there."""
     config = dataclasses.replace(phantom("laplace"), phases="auto", simulated_phases=())
-    chosen = [one_run(seed, Departures(), config=config)[1].run["phase_number"]["chosen"] for seed in seeds]
+    chosen = [_chosen(one_run(seed, Departures(), config=config)[1]) for seed in seeds]
     said = ", ".join(map(str, chosen))
     return Row("number of phases inferred, three there", "3", said, all(number == 3 for number in chosen))
 

@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.config.inference import InferenceConfig
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.config.settings import InferenceConfig
 from bayesunmix.core.whole_file import whole_file
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.laboratory.replicates import Study
@@ -191,7 +191,7 @@ class Infer:
             # A run says of such a result not to trust it.
             raise ArithmeticError(f"the search ended {estimate.gradient_norm:.2g} sd from the mode")
         fitted = dataclasses.replace(fitted, estimate=estimate)
-        drawn = posterior_draws(fitted, self.inference, seed, lambda share: None)
+        drawn = posterior_draws(fitted, self.inference.engine, seed, lambda share: None)
         return named(pilot, drawn.draws.weights)
 
 

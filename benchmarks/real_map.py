@@ -6,10 +6,11 @@ import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from bench import BAYESUNMIX, FINISHED, GIGABYTE, Finished, Options, Row, last_line, run_program
+
+from bayesunmix.results.record import RunRecord
 
 CONFIG = Path(__file__).resolve().parents[1] / "examples" / "brg_fp_capv.toml"
 MAP = "71GPa_subsolidus.hspy"
@@ -27,9 +28,9 @@ class Run:
         return pd.read_csv(self.folder / name, dtype={"detected": str})
 
     @property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> RunRecord:
         """What ``run.json`` holds."""
-        return dict(json.loads((self.folder / "run.json").read_text(encoding="utf-8")))
+        return RunRecord.of(json.loads((self.folder / "run.json").read_text(encoding="utf-8")))
 
 
 def unmix(options: Options, method: str, seed: int) -> Run:
@@ -66,7 +67,7 @@ def rows(options: Options) -> list[Row]:
 def cost_rows(what: str, run: Run, *, most_seconds: int, goal: int) -> list[Row]:
     """Time and memory of a run."""
     program = run.program
-    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in run.record["timings"].items())
+    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in run.record.timings.items())
     peak = program.peak_bytes / GIGABYTE
     return [
         Row(
@@ -84,12 +85,15 @@ def health_rows(runs: list[Run]) -> list[Row]:
     tables = [run.table(name) for run in runs for name in ("composition.csv", "partition.csv")]
     rhat = max(float(table["rhat"].max()) for table in tables)
     bulk = min(float(table["ess_bulk"].min()) for table in tables)
-    diverging = sum(int(run.record["diagnostics"]["divergences"]) for run in runs)
+    diverging = sum(run.record.diagnostics.divergences or 0 for run in runs)
     over = f"over {len(runs)} seeds"
-    fits = [run.record["fit"] for run in runs]
-    deviance = ", ".join(f"{name} {fits[0][name]:.2f}" for name in fits[0])
-    modes = [sum(not start["same_mode"] for start in run.record["starts"]) for run in runs]
-    said = sorted({problem for run in runs for problem in run.record["problems"]})
+    records = [run.record for run in runs]
+    fit = records[0].fit
+    deviance = (
+        f"total {fit.deviance_per_dof_total:.2f}, segments {fit.deviance_per_dof_segments:.2f}" if fit else ""
+    )
+    modes = [sum(not start.same_mode for start in record.starts) for record in records]
+    said = sorted({problem for record in records for problem in record.judgement().texts("distrust")})
     return [
         Row(f"worst R-hat {over}", "at most 1.01", f"{rhat:.4f}", rhat <= 1.01),
         Row(f"least bulk ESS {over}", "at least 400", f"{bulk:.0f}", bulk >= 400),
@@ -99,7 +103,7 @@ def health_rows(runs: list[Run]) -> list[Row]:
         Row(
             "starts that end in another mode, by seed",
             "",
-            f"{modes} of {len(runs[0].record['starts'])}",
+            f"{modes} of {len(records[0].starts)}",
             None,
         ),
     ]

@@ -43,9 +43,9 @@ def rows(options: Options) -> list[Row]:
             found.append(
                 Row(f"{what}: modes by nats, cation % of {' '.join(SHOWN)}", "", modes(result), None)
             )
-            told = result.run["pixel_thickness"]
-            scale = f"{told['absorption_scale']:.2f} ± {told['absorption_scale_sd']:.2f}"
-            if thickness:
+            told = result.record.pixel_thickness
+            if thickness and told is not None:
+                scale = f"{told.absorption_scale:.2f} ± {told.absorption_scale_sd:.2f}"
                 found.append(Row(f"{what}: scale of the counts as a thickness", "", scale, None))
             print(f"  {what}: done", flush=True)
     return found
@@ -103,10 +103,10 @@ def modes(result: Result) -> str:
     """Write the modes that were compared to their end, the best first."""
     chosen = [result.elements.index(element) for element in SHOWN]
     texts = []
-    for start in result.run["starts"][:2]:
+    for start in result.record.starts[:2]:
         phases = [
             f"{phase} " + " ".join(f"{100 * row[i]:.3g}" for i in chosen)
-            for phase, row in zip(result.phases, start["composition"], strict=True)
+            for phase, row in zip(result.phases, start.composition or (), strict=True)
         ]
-        texts.append(f"{start['objective']:.0f}: " + ", ".join(phases))
+        texts.append(f"{start.objective:.0f}: " + ", ".join(phases))
     return "; ".join(texts)

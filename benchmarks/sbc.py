@@ -13,7 +13,7 @@ import pandas as pd
 from bench import Options, Row, told
 from posterior_sbc import kept_pilot, small_map, study
 
-from bayesunmix.config.settings import METHODS
+from bayesunmix.config.names import METHODS
 from bayesunmix.laboratory.assessment import FALSE_ALARMS, Assessment, assess, distorted
 from bayesunmix.laboratory.coverage import LEVELS
 from bayesunmix.laboratory.replicates import Replicate, run_study

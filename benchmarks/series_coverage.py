@@ -108,6 +108,7 @@ def made_result(counted: FloatArray, log_factor: FloatArray) -> Result:
     """Make a result of amounts (chain, draw, phase, element) and log calibration factors (chain, draw, element)."""
     import xarray as xr
 
+    from bayesunmix.results.record import RunRecord
     from bayesunmix.results.result import Result
 
     dims = ("chain", "draw", "phase", "element")
@@ -127,6 +128,7 @@ def made_result(counted: FloatArray, log_factor: FloatArray) -> Result:
         {"element": list(ELEMENTS)},
     )
     run = {
+        "method": "laplace",
         "config": {
             "inference": {"level": 0.95},
             "phases": [{"name": "Brg", "matrix": True}, {"name": "CaPv", "absent": ["Mg"]}],
@@ -135,7 +137,9 @@ def made_result(counted: FloatArray, log_factor: FloatArray) -> Result:
         "lines": "simulated",
         "problems": [],
     }
-    return Result(xr.DataTree.from_dict({"posterior": posterior, "constant_data": constants}), run)
+    return Result(
+        xr.DataTree.from_dict({"posterior": posterior, "constant_data": constants}), RunRecord.of(run)
+    )
 
 
 def judged(comparison: Comparison, truth: dict[str, FloatArray]) -> pd.DataFrame:

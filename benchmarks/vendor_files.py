@@ -9,9 +9,11 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench import BAYESUNMIX, FINISHED, Options, Row, last_line, run_program
+
+from bayesunmix.results.record import RunRecord
+from bayesunmix.results.record_parts import Map
 
 # What fits each file; the rest are taken as they come, with two unnamed phases.
 SAMPLES = {
@@ -103,19 +105,20 @@ def _unmix_rows(path: Path, work: Path) -> list[Row]:
         if program.code not in FINISHED:
             rows.append(Row(what, asked, f"exit {program.code}: {last_line(program.stderr)}", False))
             continue
-        record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-        said = "; ".join(record["problems"]) or "no complaint"
+        record = RunRecord.of(json.loads((out / "run.json").read_text(encoding="utf-8")))
+        said = "; ".join(record.judgement().texts("distrust")) or "no complaint"
         measured = f"exit {program.code} in {program.seconds:.0f} s; {said}"
-        rows.append(Row(what, asked, measured, _same(record["map"], facts)))
+        rows.append(Row(what, asked, measured, _same(record.map, facts)))
     return rows
 
 
-def _same(found: dict[str, Any], facts: Facts) -> bool:
+def _same(found: Map, facts: Facts) -> bool:
     """Whether the record of a run holds the file's map, angle and, for the fitted part, axis."""
-    low, high = found["energy_keV"]
-    (microscope,) = found["acquisition"]["Acquisition_instrument"].values()
+    if found.energy_keV is None or found.shape is None or found.acquisition.takeoff_angle_deg is None:
+        return False
+    low, high = found.energy_keV
     return (
-        tuple(found["shape"][:2]) == facts.shape[:2]
-        and abs(microscope["Detector"]["EDS"]["elevation_angle"] - facts.takeoff_angle_deg) < 0.05
+        found.shape[:2] == facts.shape[:2]
+        and abs(found.acquisition.takeoff_angle_deg - facts.takeoff_angle_deg) < 0.05
         and facts.lowest_keV - AXIS_TOLERANCE <= low < high <= facts.highest_keV + AXIS_TOLERANCE
     )

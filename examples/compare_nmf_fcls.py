@@ -49,15 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     begin = time.perf_counter()
     assert not isinstance(config.phases, str)
+    methods = {
+        "laplace": bu.Laplace(draws=chosen.draws),
+        "nuts": bu.Nuts(draws=chosen.draws, warmup=chosen.draws),
+    }
     result = bu.unmix(
         simulated.image,
         elements=config.sample.elements,
         phases=config.phases,
         stray=config.sample.stray,
-        method=chosen.method,
+        method=methods[chosen.method],
         seed=chosen.seed,
         sample={"thickness_nm": config.sample.thickness_nm, "density_g_cm3": config.sample.density_g_cm3},
-        inference={"draws": chosen.draws, "warmup": chosen.draws},
         progress=False,
     )
     endmembers = result.tree["endmembers"]["mean"].values

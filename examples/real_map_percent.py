@@ -37,6 +37,9 @@ parser.add_argument("--size", type=int, default=64, help="pixels along the sides
 parser.add_argument("--draws", type=int, default=500, help="posterior draws in each of two chains")
 # A notebook has arguments of its own.
 chosen, _ = parser.parse_known_args()
+method: bu.Laplace | bu.Nuts = bu.Laplace(draws=chosen.draws)
+if chosen.method == "nuts":
+    method = bu.Nuts(draws=chosen.draws, warmup=chosen.draws)
 chosen.out.mkdir(parents=True, exist_ok=True)
 
 
@@ -120,7 +123,7 @@ def unmix(image: bu.SpectrumImage, phases: list[bu.Phase]) -> bu.Result:
         elements=elements,
         phases=phases,
         stray=["Cu", "Ga", "Pt", "Zr"],
-        method=chosen.method,
+        method=method,
         seed=0,
         map={"energy_range": [1.0, 19.9]},
         sample={"thickness_nm": [100, 30], "density_g_cm3": [4.2, 0.3], "bulk_wt_pct": bulk},
@@ -129,7 +132,6 @@ def unmix(image: bu.SpectrumImage, phases: list[bu.Phase]) -> bu.Result:
             "oxygens": {phase.name: {"Fp": 1, "SiO2": 2}.get(phase.name, 3) for phase in phases},
             "ferric": {"Brg": [0.5, 0.2]},
         },
-        inference={"draws": chosen.draws, "warmup": chosen.draws},
     )
 
 
@@ -154,7 +156,7 @@ for finding in first.verdict.findings:
 # Orange bands mark the regions beyond the threshold; the report lists them with their likely causes.
 
 # %%
-print(f"deviance per degree of freedom of the sum spectrum: {first.run['fit']['deviance_per_dof_total']:.2f}")
+print(f"deviance per degree of freedom of the sum spectrum: {first.record.fit.deviance_per_dof_total:.2f}")
 show(first.plot.fit(), "fit")
 
 # %% [markdown]
@@ -165,14 +167,14 @@ show(first.plot.fit(), "fit")
 show_table(
     pd.DataFrame(
         {
-            "row": round(place["y"]),
-            "column": round(place["x"]),
-            "pixels": place["pixels"],
-            "sigma": round(place["sigma"]),
-            "too much": ", ".join(place["excess"]) or "–",
-            "too little": ", ".join(place["lacking"]) or "–",
+            "row": round(place.y),
+            "column": round(place.x),
+            "pixels": place.pixels,
+            "sigma": round(place.sigma),
+            "too much": ", ".join(place.excess) or "–",
+            "too little": ", ".join(place.lacking) or "–",
         }
-        for place in first.run["misfit"]
+        for place in first.record.unmodelled_regions.regions
     )
 )
 show(first.plot.misfit(), "misfit")
@@ -185,14 +187,14 @@ show(first.plot.misfit(), "misfit")
 # %%
 def modes(result: bu.Result) -> pd.DataFrame:
     """Best mode, and those others that were followed to their end."""
-    found = result.run["starts"]
-    shown = [found[0], *(mode for mode in found[1:] if mode["followed"] and not mode["same_mode"])]
+    found = result.record.starts
+    shown = [found[0], *(mode for mode in found[1:] if mode.followed and not mode.same_mode)]
     k, si, ca = result.phases.index("CaPv"), elements.index("Si"), elements.index("Ca")
     return pd.DataFrame(
         {
-            "nats worse": f"{mode['objective']:.0f}",
-            "Si in CaPv, at%": 100.0 * mode["composition"][k][si],
-            "Ca in CaPv, at%": 100.0 * mode["composition"][k][ca],
+            "nats worse": f"{mode.objective:.0f}",
+            "Si in CaPv, at%": 100.0 * mode.composition[k][si],
+            "Ca in CaPv, at%": 100.0 * mode.composition[k][ca],
         }
         for mode in shown
     )
@@ -218,10 +220,10 @@ show_table(
         }
     )
 )
-for direction in first.run["identifiability"]["flat_directions"][:1]:
+for direction in first.record.identifiability.flat_directions[:1]:
     print(
-        f"Flattest direction: unknown abundances leave {100 * direction['kept']:.0f} % of the information; "
-        f"it moves {direction['element']} in {direction['phase']} most."
+        f"Flattest direction: unknown abundances leave {100 * direction.kept:.0f} % of the information; "
+        f"it moves {direction.element} in {direction.phase} most."
     )
 
 # %% [markdown]
@@ -248,7 +250,7 @@ show(fourth.plot.maps(), "maps_four_phases")
 # %%
 def without_silica(image: bu.SpectrumImage, places: list[dict], margin: int = 10) -> bu.SpectrumImage:
     """Leave out the rows that hold places with too much Si, and what lies on the smaller side of them."""
-    rows = [place["y"] for place in places if "Si" in place["excess"]]
+    rows = [place.y for place in places if "Si" in place.excess]
     if not rows:
         return image
     above, below = max(int(min(rows)) - margin, 0), min(int(max(rows)) + margin, image.shape[0])
@@ -261,7 +263,9 @@ runs = {
     "three phases": first,
     "and SiO2": fourth,
     "and SiO2, CaPv as ABO3": unmix(image, [brg, fp, perovskite, silica]),
-    "no silica rows, CaPv as ABO3": unmix(without_silica(image, first.run["misfit"]), [brg, fp, perovskite]),
+    "no silica rows, CaPv as ABO3": unmix(
+        without_silica(image, first.record.unmodelled_regions.regions), [brg, fp, perovskite]
+    ),
 }
 
 # %% [markdown]
@@ -298,7 +302,7 @@ show_table(
             "Ca in CaPv, at%": fraction(run, "CaPv", "Ca"),
             "D(Nd)": ratio(run, "Nd"),
             "D(U)": ratio(run, "U"),
-            "largest misfit, σ": f"{run.run['misfit_search']['largest']:.0f}",
+            "largest misfit, σ": f"{run.record.unmodelled_regions.largest:.0f}",
             "next mode, nats": ", ".join(modes(run)["nats worse"][1:2]) or "–",
         }
         for name, run in runs.items()

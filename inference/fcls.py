@@ -1,8 +1,8 @@
-"""Abundances of known endmembers in each pixel: constrained least squares and Poisson maximum likelihood.
+"""Abundances of known endmembers in each pixel by constrained least squares.
 
 With y_p a pixel's counts, T_p their sum and s_k endmember spectra of unit sum, the abundances a_p are count
-fractions: the pixel's expected spectrum is T_p sum_k a_pk s_k with a_p >= 0 and sum_k a_pk = 1. Both estimates keep
-both constraints; neither carries an error bar.
+fractions: the pixel's expected spectrum is T_p sum_k a_pk s_k with a_p >= 0 and sum_k a_pk = 1. The estimate keeps
+both constraints; it carries no error bar.
 """
 
 from __future__ import annotations
@@ -12,18 +12,15 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.core.errors import InputError, check_integer
+from bayesunmix.core.errors import InputError
 from bayesunmix.core.threads import single_thread
-from bayesunmix.inference.arrays import checked_counts, checked_spectra, pixel_batches
+from bayesunmix.inference.arrays import checked_counts, checked_spectra
 
 #: Most phases: the exact solution visits all 2^K - 1 sets of present phases.
 _MOST_PHASES = 10
 
 #: A set of phases whose spectra depend linearly to this relative precision is left to its subsets.
 _DEPENDENT = 1e-10
-
-#: Share of the uniform abundances in the starting point of EM, which could never leave an exact zero.
-_START_UNIFORM = 0.02
 
 
 def fcls(
@@ -74,57 +71,6 @@ def fcls(
     totals = y.sum(axis=1, dtype=np.float64)
     abundances = _simplex_least_squares(scaled @ scaled.T, projected / np.maximum(totals, 1)[:, None])
     abundances[totals == 0] = 1 / len(spectra)
-    return abundances
-
-
-def poisson_abundances(
-    counts: npt.ArrayLike, endmembers: npt.ArrayLike, *, n_iter: int = 60
-) -> npt.NDArray[np.float64]:
-    """Poisson maximum-likelihood abundances on the simplex, by expectation maximisation.
-
-    Climbs Σ_c y_c log Σ_k a_k s_kc, the log-likelihood of the pixel's counts given their sum, by
-
-        a_k ← (a_k / T) Σ_c s_kc y_c / Σ_l a_l s_lc
-
-    (Richardson 1972 and Lucy 1974 in one dimension; as EM: Shepp and Vardi 1982), from the Poisson-weighted `fcls`
-    solution moved 2 % towards equal abundances. The log-likelihood is concave and never falls.
-
-    Parameters
-    ----------
-    counts : (pixel, energy), counts
-        A pixel without counts gets equal abundances.
-    endmembers : (phase, energy)
-        At most 10 spectra, in any unit: each is divided by its sum.
-    n_iter
-        EM steps; 0 gives the starting point.
-
-    Returns
-    -------
-    (pixel, phase)
-        Abundances as count fractions; rows sum to 1.
-
-    Raises
-    ------
-    InputError
-        As `fcls`, and if `n_iter` is negative.
-
-    References
-    ----------
-    Shepp and Vardi (1982), IEEE Transactions on Medical Imaging 1, 113, doi:10.1109/TMI.1982.4307558
-
-    Examples
-    --------
-    >>> poisson_abundances([[3, 3, 2], [0, 0, 7]], [[1, 1, 0], [0, 0, 1]]).round(6).tolist()
-    [[0.75, 0.25], [0.0, 1.0]]
-    """
-    y, spectra = _checked_pair(counts, endmembers)
-    n_iter = check_integer("n_iter", n_iter, low=0)
-    uniform = 1 / len(spectra)
-    abundances = (1 - _START_UNIFORM) * fcls(y, spectra, weights="poisson") + _START_UNIFORM * uniform
-    with single_thread():
-        for batch in pixel_batches(*y.shape):
-            abundances[batch] = _em(y[batch], spectra, abundances[batch], n_iter)
-    abundances[~y.any(axis=1)] = uniform
     return abundances
 
 
@@ -206,25 +152,3 @@ def _stationary_map(gram: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | 
     inverse: npt.NDArray[np.float64] = np.linalg.inv(bordered)[:size]
     inverse[:, :-1] /= scale
     return inverse
-
-
-def _em(
-    y: npt.NDArray[np.float32],
-    spectra: npt.NDArray[np.float64],
-    abundances: npt.NDArray[np.float64],
-    n_iter: int,
-) -> npt.NDArray[np.float64]:
-    """EM steps for a batch of pixels."""
-    s = spectra.astype(np.float32)
-    a = abundances.astype(np.float32)
-    totals = np.maximum(y.sum(axis=1, keepdims=True), 1)
-    tiny = np.float32(np.finfo(np.float32).tiny)
-    ratio = np.empty_like(y)
-    for _ in range(n_iter):
-        np.matmul(a, s, out=ratio)
-        # A channel where no endmember has anything cannot be explained: it is left out rather than divided by zero.
-        np.divide(y, ratio, out=ratio, where=ratio > tiny)
-        a *= (ratio @ s.T) / totals
-    sums = a.sum(axis=1, keepdims=True, dtype=np.float64)
-    # A pixel whose counts all lie where no endmember has anything keeps its starting point.
-    return np.where(sums > 0, a / np.where(sums > 0, sums, 1), abundances)

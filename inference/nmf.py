@@ -16,6 +16,10 @@ updating one factor after the other. EM creeps along the valleys in which phases
 extrapolated by SQUAREM [2]_ in (sqrt w, sqrt h), which keeps both non-negative; an extrapolation that raises D is
 dropped, so D still never rises.
 
+scikit-learn's NMF (solver "mu", Kullback-Leibler loss) minimises the same D without extrapolation. From the same start
+on the 71 GPa map (40401 pixels, 240 bins, 3 phases; two cores shared with other programs) it was at 1 871 110 nats
+after 390 updates and 89 s, where its test of convergence stops it; this one at 1 870 773 after 286 and 6 s.
+
 References
 ----------
 .. [1] Lee and Seung (2001), Advances in Neural Information Processing Systems 13, 556-562; as maximum likelihood and

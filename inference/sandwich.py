@@ -67,11 +67,6 @@ class Stretch:
     robust_variance: FloatArray
     model_variance: FloatArray
 
-    def apply(self, v: FloatArray) -> FloatArray:
-        """Stretch whitened departures from the centre, shape (..., dim)."""
-        along = v @ self.directions
-        return np.asarray(v + along * (np.sqrt(self.variances) - 1.0) @ self.directions.T)
-
     def stretched_variance(self, gradients: FloatArray) -> FloatArray:
         """Linearised variance of quantities after the stretch, from whitened gradients (quantity, dim)."""
         along = gradients @ self.directions

@@ -29,16 +29,13 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.core.shares import ratio_of
 
 FloatArray = npt.NDArray[np.float64]
 
-LOG_ODDS_SD = 1.5
 # Log-odds of support points that only fill up an array.
 NOWHERE = -1e9
-CORNER_SD = 2.0
-MATRIX_LOG_ODDS = 2.0
-CORRELATION_LENGTH = 3.0  # in standard deviations of one pixel's abundance
 
 
 class AbundancePrior(NamedTuple):
@@ -180,7 +177,11 @@ def face_positions(spectra: FloatArray, counts: float) -> FloatArray:
 
 
 def abundance_prior(
-    points: FloatArray, spectra: FloatArray, counts: float, matrix: npt.NDArray[np.bool_]
+    points: FloatArray,
+    spectra: FloatArray,
+    counts: float,
+    matrix: npt.NDArray[np.bool_],
+    widths: Priors = DEFAULT_PRIORS,
 ) -> AbundancePrior:
     """Gaussian prior of the log-odds of given support points.
 
@@ -193,6 +194,8 @@ def abundance_prior(
         Counts of a pixel, n.
     matrix : (phase,) bool
         Phases declared to have pure regions.
+    widths : Priors
+        Of the log-odds.
     """
     root = np.sqrt(points @ spectra)
     cosine = np.clip(
@@ -201,10 +204,12 @@ def abundance_prior(
     distance = 2.0 * np.sqrt(counts) * np.arccos(cosine)
     np.fill_diagonal(distance, 0.0)
     corner = points.max(axis=1) == 1.0
-    covariance = LOG_ODDS_SD**2 * np.exp(-distance / CORRELATION_LENGTH) + np.diag(
-        CORNER_SD**2 * corner + 1e-4
+    alike = np.exp(-distance / widths.abundance_correlation_length)
+    covariance = widths.abundance_log_odds_sd**2 * alike + np.diag(
+        widths.abundance_corner_sd**2 * corner + 1e-4
     )
-    mean = np.where(corner & (points @ matrix.astype(float) == 1.0), MATRIX_LOG_ODDS, 0.0)
+    pure_matrix = corner & (points @ matrix.astype(float) == 1.0)
+    mean = np.where(pure_matrix, widths.abundance_matrix_log_odds, 0.0)
     return AbundancePrior(points, mean, np.linalg.cholesky(covariance))
 
 

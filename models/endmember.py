@@ -34,10 +34,6 @@ from bayesunmix.core.shares import NOTHING
 
 FloatArray = npt.NDArray[np.float64]
 
-# Widths of the continuum's log corrections: the physical shape is trusted to a factor of exp(0.5) per knot over the
-# whole map; minerals of similar mean atomic number share it to 15 %.
-CONTINUUM_SHARED_SD = 0.5
-CONTINUUM_PHASE_SD = 0.15
 # A channel that no template reaches still has this share of the counts: log 0 must not decide a fit.
 FLOOR_SHARE = 1e-7
 

@@ -29,15 +29,12 @@ import numpy.typing as npt
 import numpyro
 import numpyro.distributions as dist
 
+from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.models.abundance import AbundancePrior, log_weights
 from bayesunmix.models.endmember import FLOOR_SHARE
 from bayesunmix.models.unmixing import Latents, PixelGroup, group_log_likelihood
 
 FloatArray = npt.NDArray[np.float64]
-
-# Phases differ by a factor of exp(1.5) in a channel, give or take: most lines of one are weak in another, few absent.
-CONTRAST_SD = 1.5
-CONTRAST_SD_SPREAD = 0.5
 
 
 class FreeData(NamedTuple):
@@ -51,12 +48,15 @@ class FreeData(NamedTuple):
         Log spectrum of the whole map, unit sum.
     factor : (energy, energy)
         Lower Cholesky factor L of the contrast's correlation.
+    widths : Priors
+        Of the priors; fixed when a program is compiled.
     """
 
     groups: tuple[PixelGroup, ...]
     prior: AbundancePrior
     log_mean: FloatArray
     factor: FloatArray
+    widths: Priors = DEFAULT_PRIORS
 
 
 def correlation_factor(position: FloatArray, length: float) -> FloatArray:
@@ -84,14 +84,14 @@ def mean_spectrum(counts: npt.NDArray[np.number]) -> FloatArray:
     return np.asarray(total / total.sum())
 
 
-def contrast_scale(latents: Latents) -> jax.Array:
+def contrast_scale(widths: Priors, latents: Latents) -> jax.Array:
     """Prior standard deviation of the log contrast."""
-    return CONTRAST_SD * jnp.exp(CONTRAST_SD_SPREAD * latents["contrast_sd"])
+    return widths.contrast_sd * jnp.exp(widths.contrast_scale_sd * latents["contrast_sd"])
 
 
 def free_endmembers(data: FreeData, latents: Latents) -> jax.Array:
     """Endmember spectra s_kc, shape (phase, energy), rows summing to 1."""
-    contrast = contrast_scale(latents) * latents["contrast"] @ jnp.asarray(data.factor).T
+    contrast = contrast_scale(data.widths, latents) * latents["contrast"] @ jnp.asarray(data.factor).T
     spectrum = jax.nn.softmax(data.log_mean + contrast, axis=1)
     return (spectrum + FLOOR_SHARE / spectrum.shape[1]) / (1.0 + FLOOR_SHARE)
 

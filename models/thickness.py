@@ -39,7 +39,6 @@ Float32Array = npt.NDArray[np.float32]
 N_COLUMNS = 9
 # The logarithm of a relative thickness is cut off here: empty pixels tell nothing.
 THINNEST = 0.05
-STRAY_EXPONENT_SD = 1.0
 # The exponent of the stray signal is within this of 0: at 1 it is the same everywhere, and nothing makes it more.
 FARTHEST = 1.0
 # Relative thickness for which the second order is good: beyond, the normaliser is so far off that a map would be fitted
@@ -105,9 +104,9 @@ def absorption_scale(effect: ThicknessEffect, standardised: jax.Array) -> jax.Ar
     return 1.0 + effect.scale_sd * bounded(standardised, 1.0 / effect.scale_sd)
 
 
-def stray_exponent(standardised: jax.Array) -> jax.Array:
-    """Exponent kappa from its standardised value."""
-    return STRAY_EXPONENT_SD * bounded(standardised, FARTHEST)
+def stray_exponent(sd: float, standardised: jax.Array) -> jax.Array:
+    """Exponent kappa from its standardised value and its prior sd."""
+    return sd * bounded(standardised, FARTHEST)
 
 
 def counted(

@@ -39,11 +39,10 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
+from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.core.shares import NOTHING
 from bayesunmix.models.abundance import AbundancePrior, log_weights
 from bayesunmix.models.endmember import (
-    CONTINUUM_PHASE_SD,
-    CONTINUUM_SHARED_SD,
     EndmemberBasis,
     composition,
     endmember_spectra,
@@ -53,6 +52,9 @@ from bayesunmix.models.thickness import ThicknessEffect, absorption_scale, answe
 
 FloatArray = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64] | jax.Array
+
+# Widths are no arrays of the data: they are constants of its compiled programs.
+jax.tree_util.register_static(Priors)
 
 # s_k does not change when all its weights grow together; this holds their sum near 1 without a constraint.
 GAUGE_SD = 1e-3
@@ -111,6 +113,8 @@ class UnmixingData(NamedTuple):
     balance : SiteBalance
     effect : ThicknessEffect
     response : ResponseUncertainty
+    widths : Priors
+        Of the priors; fixed when a program is compiled.
     """
 
     groups: tuple[PixelGroup, ...]
@@ -123,6 +127,7 @@ class UnmixingData(NamedTuple):
     balance: SiteBalance
     effect: ThicknessEffect
     response: ResponseUncertainty = KNOWN_RESPONSE
+    widths: Priors = DEFAULT_PRIORS
 
 
 Latents = dict[str, jax.Array]
@@ -141,16 +146,15 @@ def log_ratios(data: UnmixingData, latents: Latents) -> jax.Array:
     return none.at[index].set(data.basis.ratio_sd[index] * latents["family_log_ratio"])
 
 
-def continuum_corrections(latents: Latents) -> tuple[jax.Array, jax.Array]:
+def continuum_corrections(widths: Priors, latents: Latents) -> tuple[jax.Array, jax.Array]:
     """Log corrections of the continuum, shared (knot,) and by phase (phase, knot)."""
-    return CONTINUUM_SHARED_SD * latents["continuum_shared"], CONTINUUM_PHASE_SD * latents[
-        "continuum_by_phase"
-    ]
+    shared = widths.continuum_shared_sd * latents["continuum_shared"]
+    return shared, widths.continuum_phase_sd * latents["continuum_by_phase"]
 
 
 def spectra(data: UnmixingData, latents: Latents) -> jax.Array:
     """Endmember spectra s_kc, shape (phase, energy)."""
-    corrections = continuum_corrections(latents)
+    corrections = continuum_corrections(data.widths, latents)
     change = template_change(data.response, latents["response"])
     return endmember_spectra(
         data.basis, component_weights(data, latents), log_ratios(data, latents), *corrections, change
@@ -196,7 +200,7 @@ def group_log_likelihood(group: PixelGroup, log_mixed: jax.Array, log_pi: jax.Ar
 def thickness_parameters(data: UnmixingData, latents: Latents) -> tuple[jax.Array, jax.Array]:
     """Scale lambda of the counts as a thickness, and exponent kappa of the stray signal."""
     scale = absorption_scale(data.effect, latents["absorption_scale"])
-    return scale, stray_exponent(latents["stray_exponent"])
+    return scale, stray_exponent(data.widths.stray_exponent_sd, latents["stray_exponent"])
 
 
 def log_likelihood(

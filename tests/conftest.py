@@ -15,6 +15,7 @@ import pytest
 import xarray as xr
 from hypothesis import settings
 
+from bayesunmix.results.record import RunRecord
 from bayesunmix.results.result import Result
 
 if TYPE_CHECKING:
@@ -105,4 +106,6 @@ def _made_result(
         "xray": dict(xray or {}),
     }
     run = {"method": "laplace", "lines": "by hand", "config": config, "problems": []}
-    return Result(xr.DataTree.from_dict({"posterior": posterior, "constant_data": constants}), run)
+    return Result(
+        xr.DataTree.from_dict({"posterior": posterior, "constant_data": constants}), RunRecord.of(run)
+    )

@@ -238,8 +238,8 @@ def test_flat_directions_are_those_that_unknown_abundances_take_away() -> None:
     marginal = np.linalg.inv(local.covariance[7:, 7:])
     weak = LocalPosterior(**{**vars(local), "complete": marginal * 10.0})
     found = flat_directions(weak, phases(), ELEMENTS)
-    assert [round(direction["kept"], 6) for direction in found] == [0.1] * len(found)
-    assert found[0]["phase"] in {"A", "B"}
+    assert [round(direction.kept, 6) for direction in found] == [0.1] * len(found)
+    assert found[0].phase in {"A", "B"}
     assert flat_directions(LocalPosterior(**{**vars(local), "complete": marginal}), phases(), ELEMENTS) == []
 
 

@@ -240,7 +240,7 @@ def test_results_that_cannot_be_compared_are_refused(made_result: Maker) -> None
 def write(result: Result, folder: Path) -> str:
     folder.mkdir()
     result.tree.to_netcdf(folder / "posterior.nc", engine="h5netcdf")
-    (folder / "run.json").write_text(json.dumps(result.run))
+    (folder / "run.json").write_text(json.dumps(result.record.to_dict()))
     return str(folder)
 
 

@@ -9,17 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bayesunmix.config.inference import InferenceConfig
+from bayesunmix.config.map import MapConfig
 from bayesunmix.config.phase import Phase
-from bayesunmix.config.run_config import (
-    DEFAULT_DENSITY_G_CM3,
-    DEFAULT_THICKNESS_NM,
-    InferenceConfig,
-    MapConfig,
-    RunConfig,
-    SampleConfig,
-    SimulatedPhase,
-)
-from bayesunmix.config.settings import DEFAULT_ABSORPTION_SD
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.config.sample import DEFAULT_DENSITY_G_CM3, DEFAULT_THICKNESS_NM, SampleConfig
+from bayesunmix.config.simulation import SimulatedPhase
+from bayesunmix.config.xray import DEFAULT_ABSORPTION_SD
 from bayesunmix.core.errors import InputError
 
 TOML = """
@@ -95,7 +91,7 @@ def test_every_key_of_the_contract_is_read(toml: Path) -> None:
         Phase("Fp", absent=("Si", "Ca")),
         Phase("CaPv", absent=("Mg",)),
     )
-    assert config.inference == InferenceConfig("nuts", chains=2, draws=500, warmup=500, level=0.95)
+    assert config.inference == InferenceConfig(method="nuts", chains=2, draws=500, warmup=500, level=0.95)
     (density,) = config.assumptions()
     assert "4 ± 1 g/cm3" in density
 

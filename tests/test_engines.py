@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from bayesunmix.config.inference import InferenceConfig
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.config.settings import InferenceConfig
 from bayesunmix.core.errors import InputError
 from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.fit.posterior import FittedPosterior
@@ -36,14 +36,14 @@ import numpy as np
 from bayesunmix.inference.density import compiled
 from bayesunmix.inference.sharding import place
 from bayesunmix.fit.sampling import posterior_draws
-from bayesunmix.config.settings import InferenceConfig
+from bayesunmix.config.methods import Laplace, Nuts
 
 fitted = pickle.loads(Path(sys.argv[1]).read_bytes())
 data = place(fitted.data)
 z = fitted.estimate.z + float(sys.argv[2])
 value, gradient = compiled(fitted.model)[0](z, data)
-drawn = posterior_draws(fitted, InferenceConfig(method="laplace", draws=8), 3, lambda _: None)
-moved = posterior_draws(fitted, InferenceConfig(method="nuts", draws=4, warmup=1), 3, lambda _: None)
+drawn = posterior_draws(fitted, Laplace(draws=8), 3, lambda _: None)
+moved = posterior_draws(fitted, Nuts(draws=4, warmup=1), 3, lambda _: None)
 print(json.dumps({
     "devices": len(jax.devices()),
     "spread": len(data.groups[0].counts.sharding.device_set),
@@ -56,7 +56,7 @@ print(json.dumps({
 
 
 def draw(small_fit: FittedPosterior, seed: int = 3, **settings: object) -> Drawn:
-    return posterior_draws(small_fit, InferenceConfig(**settings), seed, lambda _: None)
+    return posterior_draws(small_fit, InferenceConfig(**settings).engine, seed, lambda _: None)
 
 
 def fractions(small_fit: FittedPosterior, drawn: Drawn) -> FloatArray:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from bayesunmix.core.errors import InputError
-from bayesunmix.inference.fcls import fcls, poisson_abundances
+from bayesunmix.inference.fcls import fcls
 
 Array = npt.NDArray[Any]
 
@@ -27,11 +27,6 @@ def _sum_of_squares(counts: Array, spectra: Array, abundances: Array, weights: A
     y = counts / counts.sum(axis=1, keepdims=True)
     squares: Array = (weights * (y - abundances @ spectra) ** 2).sum(axis=1)
     return squares
-
-
-def _log_likelihood(counts: Array, spectra: Array, abundances: Array) -> Array:
-    total: Array = (counts * np.log(np.maximum(abundances @ spectra, 1e-300))).sum(axis=1)
-    return total
 
 
 def _by_slsqp(counts: Array, spectra: Array, weights: Array) -> Array:
@@ -84,9 +79,8 @@ def test_fcls_meets_the_optimality_conditions(seed: int, n_phases: int) -> None:
 def test_order_and_scale_of_endmembers_do_not_matter(seed: int, order: list[int]) -> None:
     counts, spectra, _ = _problem(seed, 4)
     scale = np.array([[1.0], [3.0], [0.2], [50.0]])
-    for estimate in (fcls, poisson_abundances):
-        plain = estimate(counts, spectra)
-        np.testing.assert_allclose(estimate(7 * counts, (scale * spectra)[order]), plain[:, order], atol=1e-4)
+    plain = fcls(counts, spectra)
+    np.testing.assert_allclose(fcls(7 * counts, (scale * spectra)[order]), plain[:, order], atol=1e-4)
 
 
 def test_exact_mixtures_come_back() -> None:
@@ -94,7 +88,6 @@ def test_exact_mixtures_come_back() -> None:
     counts = 1000 * abundances @ spectra
     np.testing.assert_allclose(fcls(counts, spectra), abundances, atol=1e-4)
     np.testing.assert_allclose(fcls(counts, spectra, weights="poisson"), abundances, atol=1e-4)
-    np.testing.assert_allclose(poisson_abundances(counts, spectra, n_iter=2000), abundances, atol=5e-3)
 
 
 def test_linearly_dependent_endmembers_still_reach_the_minimum() -> None:
@@ -118,28 +111,7 @@ def test_a_channel_of_weight_zero_is_ignored() -> None:
     assert np.abs(fcls(counts, spectra, weights=weights) - fcls(counts, spectra)).max() > 1e-3
 
 
-def test_poisson_abundances_reach_the_maximum() -> None:
-    counts, spectra, _ = _problem(3, 3, n_pixel=60)
-    found = poisson_abundances(counts, spectra, n_iter=3000)
-    np.testing.assert_allclose(found.sum(axis=1), 1)
-    gradient = (counts / (found @ spectra)) @ spectra.T / counts.sum(axis=1, keepdims=True)
-    # At the maximum the normalised gradient is 1 for present phases and at most 1 for absent ones. EM is slow where
-    # both the gradient excess and the abundance vanish, so their product is what has converged.
-    assert (found * np.abs(gradient - 1)).max() < 1e-3
-    assert gradient.max() < 1.02
-
-
-def test_each_em_step_climbs() -> None:
-    counts, spectra, _ = _problem(4, 4, n_pixel=200)
-    climb = [
-        _log_likelihood(counts, spectra, poisson_abundances(counts, spectra, n_iter=n)) for n in range(12)
-    ]
-    assert np.diff(climb, axis=0).min() > -1e-4
-    best = _log_likelihood(counts, spectra, poisson_abundances(counts, spectra))
-    assert (best >= _log_likelihood(counts, spectra, fcls(counts, spectra)) - 0.05).all()
-
-
-def test_poisson_beats_least_squares_on_counts() -> None:
+def test_weights_by_counting_noise_are_no_worse() -> None:
     rng = np.random.default_rng(5)
     # Noise differs a thousandfold between channels: a strong common line and weak telling ones.
     spectra = np.array([[1000.0, 20, 1, 5], [1000.0, 1, 20, 5]])
@@ -151,10 +123,8 @@ def test_poisson_beats_least_squares_on_counts() -> None:
         for name, found in (
             ("plain", fcls(counts, spectra)),
             ("weighted", fcls(counts, spectra, weights="poisson")),
-            ("poisson", poisson_abundances(counts, spectra)),
         )
     }
-    assert errors["poisson"] < errors["plain"]
     assert errors["weighted"] < 1.1 * errors["plain"]
 
 
@@ -162,14 +132,6 @@ def test_a_pixel_without_counts_gets_equal_abundances() -> None:
     counts, spectra, _ = _problem(6, 4)
     counts[2] = 0
     np.testing.assert_allclose(fcls(counts, spectra)[2], 0.25)
-    np.testing.assert_allclose(poisson_abundances(counts, spectra)[2], 0.25)
-
-
-def test_counts_that_no_endmember_explains() -> None:
-    spectra = np.array([[1.0, 1, 0], [1, 3, 0]])
-    abundances = poisson_abundances([[0, 0, 5], [4, 4, 3]], spectra)
-    np.testing.assert_allclose(abundances.sum(axis=1), 1)
-    assert abundances[1, 0] > 0.9
 
 
 @pytest.mark.parametrize(
@@ -185,9 +147,8 @@ def test_counts_that_no_endmember_explains() -> None:
 )
 def test_bad_input_is_refused(change: dict[str, Any], match: str) -> None:
     arguments: dict[str, Any] = {"counts": np.ones((5, 4)), "endmembers": np.eye(2, 4)} | change
-    for estimate in (fcls, poisson_abundances):
-        with pytest.raises(InputError, match=match):
-            estimate(**arguments)
+    with pytest.raises(InputError, match=match):
+        fcls(**arguments)
 
 
 @pytest.mark.parametrize(
@@ -202,8 +163,3 @@ def test_bad_input_is_refused(change: dict[str, Any], match: str) -> None:
 def test_bad_weights_are_refused(weights: Array | str, match: str) -> None:
     with pytest.raises(InputError, match=match):
         fcls(np.ones((5, 4)), np.eye(2, 4), weights=weights)
-
-
-def test_a_negative_number_of_steps_is_refused() -> None:
-    with pytest.raises(InputError, match="`n_iter` must be a whole number of at least 0"):
-        poisson_abundances(np.ones((5, 4)), np.eye(2, 4), n_iter=-1)

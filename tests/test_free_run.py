@@ -40,13 +40,13 @@ def test_a_run_reads_compositions_off_free_endmembers(tmp_path: Path) -> None:
         row = table.loc[("Brg", element)]
         true = simulated.truth.composition[0, simulated.truth.elements.index(element)]
         assert abs(row["mean"] - true) < 4.0 * row["sd"] < 0.3 * true
-    loose = {entry["phase"] for entry in result.run["identifiability"]["loose_ends"]}
+    loose = {pair.phase for pair in result.record.identifiability.non_identifiable}
     assert "Brg" not in loose
     assert loose
     spectra = result.tree["endmembers"]
     inside = np.isfinite(spectra["mean"].values)
     assert (spectra["lower"].values[inside] <= spectra["upper"].values[inside]).all()
     np.testing.assert_allclose(np.nansum(spectra["mean"].values, axis=1), 1.0)
-    assert result.run["config"]["inference"]["endmembers"] == "free"
+    assert result.record.to_dict()["config"]["inference"]["endmembers"] == "free"
     assert bu.open_result(tmp_path / "out").phases == result.phases
     assert (tmp_path / "out" / "report.html").is_file()

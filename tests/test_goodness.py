@@ -203,9 +203,7 @@ def test_deviance_of_a_right_model_is_that_of_counting_noise() -> None:
         truth = known(seed)
         segments = truth.segments()
         number = number_of_terms(segments)
-        value = deviances(truth.setup, truth.spectra, truth.pixels(), truth.thickness(), segments, 0)[
-            "deviance_per_dof_segments"
-        ]
+        value = deviances(truth.setup, truth.spectra, truth.pixels(), truth.thickness(), segments, 0).segments
         total, terms = total + value * number, terms + number
     assert terms > 600
     assert stats.chi2.ppf(1e-4, terms) < total
@@ -214,9 +212,7 @@ def test_deviance_of_a_right_model_is_that_of_counting_noise() -> None:
 
 def test_deviance_of_the_total_spectrum(right: Known) -> None:
     setup = right.setup
-    plain = deviances(setup, right.spectra, right.pixels(), right.thickness(), right.segments(), 0)[
-        "deviance_per_dof_total"
-    ]
+    plain = deviances(setup, right.spectra, right.pixels(), right.thickness(), right.segments(), 0).total
     channels = setup.image.n_channels
     # Expected counts of the channels, most of them above ten, say how far above 1 Poisson deviances are.
     amounts = right.pixels().count_share * setup.image.total_counts.ravel()[:, None]
@@ -228,7 +224,7 @@ def test_deviance_of_the_total_spectrum(right: Known) -> None:
     with_parameters = deviances(
         setup, right.spectra, right.pixels(), right.thickness(), right.segments(), 100
     )
-    assert with_parameters["deviance_per_dof_total"] == pytest.approx(plain * channels / (channels - 100))
+    assert with_parameters.total == pytest.approx(plain * channels / (channels - 100))
 
 
 def test_a_missing_line_shows(right: Known) -> None:
@@ -237,9 +233,9 @@ def test_a_missing_line_shows(right: Known) -> None:
     segments = right.segments(lacking)
     found = deviances(right.setup, lacking, right.pixels(lacking), right.thickness(), segments, 0)
     terms = number_of_terms(segments)
-    assert stats.chi2.sf(found["deviance_per_dof_segments"] * terms, terms) < 1e-12
+    assert stats.chi2.sf(found.segments * terms, terms) < 1e-12
     channels = right.setup.image.n_channels
-    assert stats.chi2.sf(found["deviance_per_dof_total"] * channels, channels) < 1e-12
+    assert stats.chi2.sf(found.total * channels, channels) < 1e-12
 
 
 def test_a_phase_without_pixels_counts_nothing(right: Known) -> None:
@@ -250,9 +246,7 @@ def test_a_phase_without_pixels_counts_nothing(right: Known) -> None:
     segments = held_out_segments(setup, right.draws(three), three, right.thickness(3), 2)
     assert not segments.observed[2].any()
     assert not segments.expected[2].any()
-    found = deviances(right.setup, right.spectra, right.pixels(), right.thickness(), segments, 0)[
-        "deviance_per_dof_segments"
-    ]
+    found = deviances(right.setup, right.spectra, right.pixels(), right.thickness(), segments, 0).segments
     terms = number_of_terms(segments)
     assert found * terms < stats.chi2.isf(1e-4, terms) + 0.02 * terms + 4
 

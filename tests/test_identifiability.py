@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from bayesunmix.checks.identifiability import identifiability_sentences, non_identifiable, sentence_of
+from bayesunmix.checks.identifiability import non_identifiable, non_identifiable_sentences, sentence_of
 from bayesunmix.config.phase import Phase
 from bayesunmix.core.severity import Distrust, Reservation
 
@@ -19,8 +19,8 @@ def test_a_phase_that_holds_another_is_loose_by_its_scarcest_component() -> None
     found = non_identifiable(
         [Phase("A", matrix=True), Phase("B")], posterior([[0.5, 0.3, 0.2], [0.2, 0.6, 0.2]])
     )
-    assert [(loose["phase"], loose["other"]) for loose in found] == [("B", "A")]
-    assert found[0]["share"] == pytest.approx(0.4)  # 0.2 / 0.5
+    assert [(pair.phase, pair.other) for pair in found] == [("B", "A")]
+    assert found[0].share == pytest.approx(0.4)  # 0.2 / 0.5
     text = sentence_of(found[0])
     assert "up to 40 % of its counts" in text
     assert "Declare an element of A absent from B" in text
@@ -34,10 +34,10 @@ def test_an_absent_element_pins_the_phase() -> None:
 def test_a_trace_that_only_the_other_phase_holds_pins_it_weakly() -> None:
     shares = [[0.495, 0.3, 0.2, 0.005], [0.3, 0.4, 0.29995, 0.00005]]
     phases = [Phase("A", matrix=True), Phase("B")]
-    (end,) = non_identifiable(phases, posterior(shares, ["Mg", "Si", "Fe", "Nd"]))
-    assert end["weakly_pinned_by"] == ["Nd"]
-    assert end["share"] == pytest.approx(0.3 / 0.495)
-    said = sentence_of(end)
+    (pair,) = non_identifiable(phases, posterior(shares, ["Mg", "Si", "Fe", "Nd"]))
+    assert pair.weakly_pinned_by == ("Nd",)
+    assert pair.share == pytest.approx(0.3 / 0.495)
+    said = sentence_of(pair)
     assert isinstance(said, Reservation)
     assert "only Nd, of which A has little" in said
     # Where the other phase would have to give up much of a main component first, the trace is not needed.
@@ -48,13 +48,13 @@ def test_a_trace_that_only_the_other_phase_holds_pins_it_weakly() -> None:
 def test_pure_pixels_pin_a_phase() -> None:
     phases, shares = [Phase("A"), Phase("B")], posterior([[0.5, 0.5], [0.2, 0.8]])
     found = non_identifiable(phases, shares, np.array([0.6, 0.0]))
-    assert [end["phase"] for end in found] == ["B"]
+    assert [pair.phase for pair in found] == ["B"]
     assert non_identifiable(phases, shares, np.array([0.6, 0.4])) == []
 
 
 def test_a_phase_is_told_of_once() -> None:
     shares = [[0.5, 0.5], [0.2, 0.8], [0.3, 0.7]]
-    said = identifiability_sentences(
+    said = non_identifiable_sentences(
         non_identifiable([Phase("A"), Phase("B"), Phase("C")], posterior(shares))
     )
     assert len(said) == 3
@@ -63,5 +63,5 @@ def test_a_phase_is_told_of_once() -> None:
 
 def test_without_a_matrix_both_directions_are_looked_at_the_largest_first() -> None:
     found = non_identifiable([Phase("A"), Phase("B")], posterior([[0.5, 0.5], [0.2, 0.8]]))
-    assert [(loose["phase"], loose["other"]) for loose in found] == [("A", "B"), ("B", "A")]
-    assert [loose["share"] for loose in found] == pytest.approx([0.625, 0.4])
+    assert [(pair.phase, pair.other) for pair in found] == [("A", "B"), ("B", "A")]
+    assert [pair.share for pair in found] == pytest.approx([0.625, 0.4])

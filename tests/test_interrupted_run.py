@@ -33,6 +33,7 @@ from bayesunmix.pipeline import run_image
 from bayesunmix.report import files, page, paper
 from bayesunmix.report.page import write_report
 from bayesunmix.results.result import Result, open_result
+from bayesunmix.results.result_tables import ResultTables
 from bayesunmix.results.run_facts import run_facts
 from bayesunmix.simulation.simulate import simulate_map
 
@@ -59,7 +60,6 @@ fraction = 0.2
 [inference]
 method = "laplace"
 draws = 40
-warmup = 40
 starts = 1
 """
 STAGES = ("starts", "mode", "draws", "tiles", "pixels")
@@ -167,7 +167,7 @@ def test_a_resumed_run_equals_the_undisturbed_one(
             _run(whole.image, whole.config, folder)
     kept = STAGES[: STAGES.index(stage) + 1]
     assert {path.stem for path in (folder / FOLDER).glob("*.npz")} == set(kept)
-    assert _run(whole.image, whole.config, folder, resume=True).run["resumed"] == list(kept)
+    assert _run(whole.image, whole.config, folder, resume=True).record.resumed == tuple(kept)
     assert_the_same(folder, whole.folder)
 
 
@@ -186,7 +186,7 @@ def test_so_does_one_of_another_kind(
             stop_after(patch, stage)
             with pytest.raises(KeyboardInterrupt):
                 _run(whole.image, config, folder)
-        assert stage in _run(whole.image, config, folder, resume=True).run["resumed"]
+        assert stage in _run(whole.image, config, folder, resume=True).record.resumed
         assert_the_same(folder, undisturbed)
 
 
@@ -216,7 +216,7 @@ def test_another_run_is_refused_and_what_differs_is_named(whole: Undisturbed) ->
     ):
         with pytest.raises(InputError, match=rf"`--resume` must go on with the same run, .*{said}"):
             _run(*asked, whole.folder, seed=seed, resume=True)
-    assert open_result(whole.folder).run["seed"] == 0
+    assert open_result(whole.folder).record.seed == 0
 
 
 def test_another_line_table_is_another_run(whole: Undisturbed, tmp_path: Path) -> None:
@@ -247,9 +247,9 @@ def test_a_stopped_run_that_was_to_replace_another_leaves_it(
         with pytest.raises(KeyboardInterrupt):
             _run(whole.image, whole.config, folder, seed=5, overwrite=True)
     assert (folder / "composition.csv").read_bytes() == before
-    assert open_result(folder).run["seed"] == 0
-    assert _run(whole.image, whole.config, folder, seed=5, resume=True).run["resumed"] == ["starts", "mode"]
-    assert open_result(folder).run["seed"] == 5
+    assert open_result(folder).record.seed == 0
+    assert _run(whole.image, whole.config, folder, seed=5, resume=True).record.resumed == ("starts", "mode")
+    assert open_result(folder).record.seed == 5
     assert (folder / "notes.txt").read_text() == "mine"
     assert not (folder / FOLDER).exists()
 
@@ -275,7 +275,7 @@ def test_a_figure_that_fails_takes_nothing_with_it(
     assert names_of(folder) == names_of(whole.folder)
     record = json.loads((folder / "run.json").read_text())
     assert record["files"] == names_of(folder)
-    assert record["warnings"] == whole.result.run["warnings"]
+    assert record["warnings"] == list(whole.result.record.warnings)
 
 
 @pytest.mark.parametrize("failing", ["page", "tables for a paper", "a table of numbers"])
@@ -285,7 +285,7 @@ def test_no_other_step_takes_the_numbers_with_it(
     place: tuple[Any, str] = {
         "page": (page, "_page"),
         "tables for a paper": (paper, "write_tables"),
-        "a table of numbers": (Result, "uncertainty_budget"),
+        "a table of numbers": (ResultTables, "uncertainty_budget"),
     }[failing]
     monkeypatch.setattr(*place, raising(KeyError("nothing")))
     with pytest.warns(BayesUnmixWarning, match="could not be written .KeyError"):
@@ -319,10 +319,10 @@ def test_a_full_disk_leaves_the_old_result_and_the_stages(
             OSError, match=r"`posterior.nc` could not be written: No space left .*composition.csv"
         ):
             _run(whole.image, whole.config, folder, seed=5, overwrite=True)
-    assert open_result(folder).run["seed"] == 0
+    assert open_result(folder).record.seed == 0
     assert (folder / NEW / "composition.csv").is_file()
-    assert _run(whole.image, whole.config, folder, seed=5, resume=True).run["resumed"] == list(STAGES)
-    assert open_result(folder).run["seed"] == 5
+    assert _run(whole.image, whole.config, folder, seed=5, resume=True).record.resumed == tuple(STAGES)
+    assert open_result(folder).record.seed == 5
     assert not (folder / NEW).exists()
 
 
@@ -424,6 +424,6 @@ def test_a_kill_in_or_after_any_stage_loses_nothing(
             done = STAGES if stage == "files" else STAGES[: STAGES.index(stage) + (moment == "after")]
             assert program("-m", "bayesunmix", *arguments, str(folder), "--resume") in (0, 3)
             assert_the_same(folder, undisturbed)
-            assert open_result(folder).run["resumed"] == (
+            assert open_result(folder).record.resumed == (
                 [] if stage == "files" and moment == "after" else list(done)
             )

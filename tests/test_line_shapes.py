@@ -15,7 +15,7 @@ from bayesunmix.forward.line_shapes import line_shapes
 from bayesunmix.models.endmember import endmember_spectra
 from bayesunmix.models.response import KNOWN_RESPONSE, template_change
 from bayesunmix.simulation.simulate import simulate_map
-from bayesunmix.xray.shape_directions import INFORMED, NO_DIRECTIONS, shape_directions
+from bayesunmix.xray.shape_directions import INFORMED, ShapeDirections, shape_directions
 from bayesunmix.xray.spectrometer import HIGHEST, LOWEST, RESPONSE_NAMES
 
 FloatArray = npt.NDArray[np.float64]
@@ -148,7 +148,8 @@ def test_the_model_moves_templates(setup: Setup) -> None:
 
 
 def test_a_response_without_directions_is_known(setup: Setup) -> None:
-    still = dataclasses.replace(setup.spectrum, directions=NO_DIRECTIONS)
+    none = ShapeDirections(np.zeros((0, 0)), np.zeros((0, 0)), (), np.zeros(0), np.zeros(0))
+    still = dataclasses.replace(setup.spectrum, directions=none)
     found = line_shapes(setup.forward, still, setup.mean_composition)
     assert len(found.mean) == len(found.sd) == 0
     # A change by none of them still has families and channels: spectra are products with it.

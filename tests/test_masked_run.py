@@ -74,11 +74,11 @@ def test_what_is_left_out_does_not_matter(masked: Result, cut: Result) -> None:
     for name in ("abundance_mean", "pure_probability", "misfit"):
         one, other = (result.tree["maps"][name].values for result in (masked, cut))
         np.testing.assert_allclose(one[..., :CUT, :], other, rtol=1e-4, atol=1e-4)
-    assert masked.run["fit"]["deviance_per_dof_total"] == pytest.approx(
-        cut.run["fit"]["deviance_per_dof_total"], rel=1e-6
+    assert masked.record.fit.deviance_per_dof_total == pytest.approx(
+        cut.record.fit.deviance_per_dof_total, rel=1e-6
     )
-    assert masked.run["binning"] == cut.run["binning"]
-    assert masked.run["robust"]["tiles"] == cut.run["robust"]["tiles"]
+    assert masked.record.binning == cut.record.binning
+    assert masked.record.heterogeneity.areas == cut.record.heterogeneity.areas
 
 
 def test_outputs_keep_the_grid(masked: Result) -> None:
@@ -90,9 +90,9 @@ def test_outputs_keep_the_grid(masked: Result) -> None:
     assert np.isfinite(maps["abundance_mean"].values[:, :CUT]).all()
     assert maps["left_out"].values.sum() == 32 * (32 - CUT)
     assert not masked.flagged_mask()[CUT:].any()
-    (entry,) = masked.run["map"]["left_out"]
-    assert entry == {"reason": f"outside rows 0:{CUT}", "pixels": 32 * (32 - CUT)}
-    assert masked.run["config"]["map"]["rows"] == [0, CUT]
+    (entry,) = masked.record.map.left_out
+    assert (entry.reason, entry.pixels) == (f"outside rows 0:{CUT}", 32 * (32 - CUT))
+    assert masked.record.to_dict()["config"]["map"]["rows"] == [0, CUT]
     assert "nan" not in repr(masked)
 
 
@@ -118,7 +118,7 @@ def test_flagged_places_are_left_out_in_one_step(spoilt: SpectrumImage, tmp_path
         spoilt, configured("map", exclude_flagged=str(tmp_path / "first")), None, progress=False
     )
     np.testing.assert_array_equal(second.tree["maps"]["left_out"].values, flagged)
-    assert second.run["map"]["left_out"][0]["pixels"] == flagged.sum()
+    assert second.record.map.left_out[0].pixels == flagged.sum()
 
 
 def test_mask_and_position_survive_a_file(spoilt: SpectrumImage, tmp_path: Path) -> None:

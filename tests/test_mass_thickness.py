@@ -31,6 +31,7 @@ from bayesunmix.results.mass_thickness import (
     mass_per_count_draws,
     mass_thickness,
 )
+from bayesunmix.results.record import RunRecord
 from bayesunmix.results.result import Result
 from bayesunmix.xray import Detector, LineTable, atomic_weight, bremsstrahlung
 
@@ -164,10 +165,10 @@ def test_twice_the_dose_halves_the_mass_thickness(result: Result) -> None:
         twice.tables.mass_thickness()[columns], result.tables.mass_thickness()[columns] / 2, rtol=1e-6
     )
     np.testing.assert_array_equal(twice.summary()["mean"], result.summary()["mean"])
-    assert twice.run["mass_thickness"]["electrons_per_pixel"] == pytest.approx(2 * ELECTRONS)
+    assert twice.record.mass_thickness.electrons_per_pixel == pytest.approx(2 * ELECTRONS)
     said = f"zeta-factors give a mass thickness of {twice.tables.mass_thickness()['mean'][0]:.3g} µg/cm²"
-    assert any(said in warning for warning in twice.run["warnings"])
-    assert not any("zeta-factors give" in warning for warning in result.run["warnings"])
+    assert any(said in warning for warning in twice.record.warnings)
+    assert not any("zeta-factors give" in warning for warning in result.record.warnings)
 
 
 @pytest.mark.slow
@@ -375,7 +376,9 @@ def test_figure_of_maps_lines_and_points(shape: tuple[int, int]) -> None:
         },
         attrs={"pixel_size": [2.0, 2.0], "pixel_unit": "nm"},
     )
-    result = Result(xr.DataTree.from_dict({"maps": maps}), {"mass_thickness": {"table": []}})
+    config = {"inference": {"level": 0.95}, "phases": [{"name": "A"}]}
+    run = {"method": "laplace", "config": config, "mass_thickness": {"table": []}}
+    result = Result(xr.DataTree.from_dict({"maps": maps}), RunRecord.of(run))
     figure = result.plot.mass_thickness()
     assert "mass thickness (µg/cm²)" in {axes.get_ylabel() for axes in figure.axes}
     assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]

@@ -195,7 +195,16 @@ def test_the_core_of_a_region_is_its_own_pixels() -> None:
 
 
 def test_words_name_what_is_there() -> None:
-    region = MapRegion(54.0, 53.2, 150, 66.0, "spectrum", {"Si": 1.84, "Ti": None}, {"Mg": 0.05}, 1.0)
+    region = MapRegion(
+        y=54.0,
+        x=53.2,
+        pixels=150,
+        sigma=66.0,
+        kind="spectrum",
+        excess={"Si": 1.84, "Ti": None},
+        lacking={"Mg": 0.05},
+        counts_ratio=1.0,
+    )
     assert region.sentence() == (
         "around row 54, column 53 (150 pixels), 66 sigma: too much Si (1.8 times), Ti; too little Mg (0.05 times)"
     )
@@ -215,4 +224,3 @@ def test_words_name_what_is_there() -> None:
     assert "a hole with 100 % of the counts around it" in holes
     assert "unmodelled" not in holes
     assert Misfit(np.zeros((2, 2)), 6.0, 0.01, 1.0, (), nowhere, 4).warnings() == []
-    assert MapRegion(**region.to_dict()) == region

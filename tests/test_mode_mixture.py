@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from bayesunmix import pipeline
+from bayesunmix.config.methods import Laplace
 from bayesunmix.config.phase import Phase
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.config.settings import InferenceConfig
 from bayesunmix.fit import posterior
 from bayesunmix.fit.draws import read_draws
 from bayesunmix.fit.mode_mixture import BY_PHASE, in_units_of, mixed, places
@@ -24,7 +24,7 @@ from bayesunmix.report.methods import methods_paragraph
 from bayesunmix.results.result import Result
 from bayesunmix.simulation.simulate import simulate_map
 
-LAPLACE = InferenceConfig(method="laplace", chains=2, draws=40)
+LAPLACE = Laplace(chains=2, draws=40)
 SHARE = 0.3
 
 
@@ -174,14 +174,12 @@ def test_intervals_hold_both_modes(runs: tuple[Result, Result, float]) -> None:
 def test_the_fit_is_judged_by_the_best_mode_alone(runs: tuple[Result, Result, float]) -> None:
     alone, both, _ = runs
     for result in runs[:2]:
-        assert result.run["fit"]["deviance_per_dof_total"] < 1.5
+        assert result.record.fit.deviance_per_dof_total < 1.5
     np.testing.assert_allclose(both.tree["fit"]["expected"], alone.tree["fit"]["expected"], rtol=1e-3)
-    assert both.run["rival_share"] == SHARE
-    assert alone.run["rival_share"] == 0.0
+    assert both.record.second_maximum_share == SHARE
+    assert alone.record.second_maximum_share == 0.0
     (said,) = [
-        problem
-        for problem in both.problems
-        if problem.startswith("The counts do not exclude a second maximum")
+        text for text in both.problems if text.startswith("The counts do not exclude a second maximum")
     ]
     assert "its odds are 1 to 2.2" in said
     assert "30 % of the draws are from it" in said

@@ -10,11 +10,8 @@ import numpy.typing as npt
 import pytest
 from scipy.integrate import quad
 
+from bayesunmix.config.priors import DEFAULT_PRIORS
 from bayesunmix.models.abundance import (
-    CORNER_SD,
-    CORRELATION_LENGTH,
-    LOG_ODDS_SD,
-    MATRIX_LOG_ODDS,
     abundance_prior,
     edge_positions,
     log_weights,
@@ -102,12 +99,20 @@ def test_covariance_is_exponential_in_the_fisher_distance(spectra: FloatArray) -
     arc = np.sqrt(COUNTS * ((second - first) ** 2 / mixed).sum(axis=1)).mean()
     step = arc / (len(points) - 1)
     edge = np.arange(2, len(points))
-    np.testing.assert_allclose(covariance[edge, edge], LOG_ODDS_SD**2 + 1e-4, rtol=1e-6)
     np.testing.assert_allclose(
-        covariance[edge[:-1], edge[1:]], LOG_ODDS_SD**2 * np.exp(-step / CORRELATION_LENGTH), rtol=5e-3
+        covariance[edge, edge], DEFAULT_PRIORS.abundance_log_odds_sd**2 + 1e-4, rtol=1e-6
     )
-    np.testing.assert_allclose(covariance[[0, 1], [0, 1]], LOG_ODDS_SD**2 + CORNER_SD**2 + 1e-4, rtol=1e-6)
-    assert prior.mean[0] == MATRIX_LOG_ODDS
+    np.testing.assert_allclose(
+        covariance[edge[:-1], edge[1:]],
+        DEFAULT_PRIORS.abundance_log_odds_sd**2 * np.exp(-step / DEFAULT_PRIORS.abundance_correlation_length),
+        rtol=5e-3,
+    )
+    np.testing.assert_allclose(
+        covariance[[0, 1], [0, 1]],
+        DEFAULT_PRIORS.abundance_log_odds_sd**2 + DEFAULT_PRIORS.abundance_corner_sd**2 + 1e-4,
+        rtol=1e-6,
+    )
+    assert prior.mean[0] == DEFAULT_PRIORS.abundance_matrix_log_odds
     assert not prior.mean[1:].any()
 
 

@@ -13,6 +13,8 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import multinomial, norm
 
+from bayesunmix.config.priors import Priors
+from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.density import FlatModel, compiled, flatten_model
 from bayesunmix.inference.map_estimate import ValueAndGradient
 from bayesunmix.inference.mixture import (
@@ -360,9 +362,26 @@ def test_a_component_declared_absent_has_no_weight(toy: Toy) -> None:
 
 def test_log_ratios_and_corrections_are_in_units_of_their_priors(toy: Toy) -> None:
     np.testing.assert_allclose(np.asarray(log_ratios(toy.data, toy.latents)), [0, 0, 0, 0.2 * 0.7])
-    shared, by_phase = continuum_corrections(toy.latents)
+    shared, by_phase = continuum_corrections(toy.data.widths, toy.latents)
     np.testing.assert_allclose(shared, 0.5 * np.asarray(toy.latents["continuum_shared"]))
     np.testing.assert_allclose(by_phase, 0.15 * np.asarray(toy.latents["continuum_by_phase"]))
+
+
+def test_a_compiled_program_follows_the_widths_of_its_data(toy: Toy) -> None:
+    # Widths are constants of a program: the one compiled for the defaults must not serve others.
+    program = Program(lambda data, latents: (spectra(data, latents), thickness_parameters(data, latents)[1]))
+    wide = Priors(continuum_shared_sd=1.0, continuum_phase_sd=0.45, stray_exponent_sd=0.5)
+    latents = {**toy.latents, "stray_exponent": jnp.asarray(0.3)}
+    scaled = {
+        **latents,
+        "continuum_shared": 2.0 * latents["continuum_shared"],
+        "continuum_by_phase": 3.0 * latents["continuum_by_phase"],
+    }
+    usual, usual_exponent = program(toy.data, latents)
+    found, exponent = program(toy.data._replace(widths=wide), latents)
+    np.testing.assert_allclose(found, program(toy.data, scaled)[0], rtol=1e-12)
+    assert np.abs(np.asarray(found) - np.asarray(usual)).max() > 1e-4
+    assert float(exponent) == pytest.approx(0.5 * float(usual_exponent))
 
 
 @pytest.mark.parametrize("ratio", [0.8, 1.35, 2.0])

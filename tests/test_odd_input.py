@@ -14,8 +14,10 @@ from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.errors import InputError
 from bayesunmix.core.output_folder import checksums_of, write_record
 from bayesunmix.data.masks import flagged_pixels
+from bayesunmix.results.earlier_layouts import FORMAT
+from bayesunmix.results.record import DamagedError, RunRecord
 from bayesunmix.results.result import open_result
-from bayesunmix.results.saved import damage
+from bayesunmix.results.saved import check_tree
 from bayesunmix.xray import LineTable
 
 GOOD = """
@@ -149,8 +151,10 @@ def saved() -> tuple[xr.DataTree, dict[str, Any]]:
         "constant_data": xr.Dataset({"calibration_sd": ("element", [0.1, 0.1]), "total_counts": grid}),
     }
     run: dict[str, Any] = {
+        "format": FORMAT,
         "method": "laplace",
-        "problems": [],
+        "verdict": "good",
+        "findings": [],
         "config": {"inference": {"level": 0.95}, "phases": [{"name": "A"}, {"name": "B", "absent": ["Si"]}]},
     }
     return xr.DataTree.from_dict({"posterior": posterior, **groups}), run
@@ -161,6 +165,15 @@ def config(**parts: Any) -> dict[str, Any]:  # noqa: ANN401
     return {"config": {**saved()[1]["config"], **parts}}
 
 
+def damage(tree: xr.DataTree, run: object) -> str:
+    """Return what is said of a folder that holds this; empty when all is well."""
+    try:
+        check_tree(tree, RunRecord.of(run))
+    except DamagedError as error:
+        return str(error)
+    return ""
+
+
 def test_what_is_whole_is_not_damaged() -> None:
     assert damage(*saved()) == ""
 
@@ -169,22 +182,27 @@ def test_a_folder_of_an_earlier_version_opens(tmp_path: Path) -> None:
     tree, run = saved()
     loose = [{"phase": "B", "other": "A", "share": 0.4}]
     tree.to_netcdf(tmp_path / "posterior.nc", engine="h5netcdf")
-    (tmp_path / "run.json").write_text(json.dumps({**run, "identifiability": loose}))
-    assert open_result(tmp_path).run["identifiability"] == {"loose_ends": loose}
+    earlier = {"method": "laplace", "config": run["config"], "problems": [], "identifiability": loose}
+    (tmp_path / "run.json").write_text(json.dumps(earlier))
+    record = open_result(tmp_path).record
+    assert record.format == FORMAT
+    assert record.identifiability is not None
+    (pair,) = record.identifiability.non_identifiable
+    assert (pair.phase, pair.other, pair.share) == ("B", "A", 0.4)
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"problems": None}, "problems of run.json is not a list"),
-        ({"problems": [1]}, "problems[1] of run.json is not a text"),
+        ({"warnings": None}, "warnings of run.json is not a list"),
+        ({"warnings": [1]}, "warnings[1] of run.json is not a text"),
         ({"method": 3}, "method of run.json is not a text"),
         ({"config": []}, "config of run.json is not a table"),
         ({"config": {}}, "config of run.json has no inference"),
         (config(inference={"level": True}), "config.inference.level of run.json is not a number"),
-        (config(inference={"level": 1.5}), "no probability"),
+        (config(inference={"level": 1.5}), "config.inference.level of run.json is not less than 1"),
         (config(phases="auto"), "config.phases of run.json is not a list"),
-        (config(phases=[]), "names no phase"),
+        (config(phases=[]), "config.phases of run.json is empty"),
         (config(phases=[{}]), "config.phases[1] of run.json has no name"),
         (config(phases=[{"name": "A", "absent": 3}]), "config.phases[1].absent of run.json is not a list"),
         (config(phases=[{"name": "A"}]), "name different phases"),
@@ -200,19 +218,21 @@ def test_a_folder_of_an_earlier_version_opens(tmp_path: Path) -> None:
         ({"diagnostics": []}, "diagnostics of run.json is not a table"),
         ({"identifiability": 3}, "identifiability of run.json is not a table"),
         ({"binning": {"bins": 3}}, "binning of run.json has no block_side"),
-        ({"rival_share": [None]}, "rival_share of run.json is not a number"),
+        ({"second_maximum_share": [None]}, "second_maximum_share of run.json is not a number"),
         ({"supports": None}, "supports of run.json is not a list"),
-        ({"seed": -1}, "seed of run.json is not a whole number"),
-        ({"verdict": "fine", "findings": []}, "verdict of run.json is not one of distrust, good"),
-        ({"verdict": "good"}, "has no findings beside verdict"),
-        ({"verdict": "good", "findings": [{}]}, "findings[1] of run.json has no severity"),
+        ({"seed": -1}, "seed of run.json is not greater than or equal to 0"),
+        ({"seed": 1.5}, "seed of run.json is not a whole number"),
+        ({"verdict": "fine"}, "verdict of run.json is not 'good', 'reservations' or 'distrust'"),
+        ({"findings": None}, "findings of run.json is not a list"),
+        ({"findings": [{}]}, "findings[1] of run.json has no severity"),
+        ({"fit": {"residuals": {}}}, "fit.residuals of run.json has no threshold_sigma"),
+        ({"unmodelled_regions": {"regions": []}}, "unmodelled_regions of run.json has no threshold"),
         (
-            {"verdict": "good", "findings": [{"severity": "distrust", "text": "x", "more": 1}]},
-            "findings[1] of run.json has an unknown more",
+            {"unmodelled_regions": {"regions": [], "threshold": 4.0}},
+            "posterior.nc has no misfit in a group maps",
         ),
-        ({"fit": {"residual_scan": {}}}, "fit.residual_scan of run.json has no threshold_sigma"),
-        ({"misfit": []}, "has no misfit_search beside misfit"),
-        ({"misfit": [], "misfit_search": {"threshold": 4.0}}, "posterior.nc has no misfit in a group maps"),
+        ({"checksums": {"/etc/passwd": "0"}}, "checksums of run.json has an unknown /etc/passwd"),
+        ({"map": {"name": "\ud800"}}, "run.json holds what cannot be read"),
     ],
 )
 def test_a_damaged_record_is_told_as_such(change: dict[str, Any], said: str) -> None:
@@ -256,8 +276,8 @@ def test_files_that_are_none(tmp_path: Path, content: bytes) -> None:
 CHANGES: list[dict[str, Any]] = [
     {"overlap": {"share": 0.2, "nats_per_block": 0.0}},
     {"supports": ["A"]},
-    {"findings": []},
-    {"fit": {}},
+    {"verdict": "reservations"},
+    {"fit": {"deviance_per_dof_total": 9.0}},
     {"warnings": ["another sentence"]},
 ]
 
@@ -269,13 +289,13 @@ def test_a_record_that_was_changed_is_told_as_such(tmp_path: Path, change: dict[
     tree.to_netcdf(tmp_path / "posterior.nc", engine="h5netcdf")
     parts = {
         "overlap": {"share": 0.1, "nats_per_block": 0.0},
-        "fit": {"residual_regions": []},
+        "fit": {"deviance_per_dof_total": 1.0},
         "supports": [],
     }
     write_record(tmp_path, {**run, **parts})
     record = json.loads((tmp_path / "run.json").read_text())
     (tmp_path / "run.json").write_text(json.dumps(record))
-    assert open_result(tmp_path).run == {**run, **parts}
+    assert open_result(tmp_path).record == RunRecord.of({**run, **parts})
     (tmp_path / "run.json").write_text(json.dumps({**record, **change}))
     with pytest.raises(
         InputError, match=r"run.json .* was changed after it was written. Where .* delete checksum"
@@ -283,7 +303,7 @@ def test_a_record_that_was_changed_is_told_as_such(tmp_path: Path, change: dict[
         open_result(tmp_path)
     del record["checksum"]
     (tmp_path / "run.json").write_text(json.dumps(record))
-    assert open_result(tmp_path).run == {**run, **parts}
+    assert open_result(tmp_path).record == RunRecord.of({**run, **parts})
 
 
 @pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
@@ -292,7 +312,7 @@ def test_a_posterior_that_was_changed_is_told_as_such(tmp_path: Path, place: flo
     tree.to_netcdf(tmp_path / "posterior.nc", engine="h5netcdf")
     sums = checksums_of(tmp_path, "posterior.nc")
     write_record(tmp_path, {**run, "checksums": sums})
-    assert open_result(tmp_path).run["checksums"] == sums
+    assert open_result(tmp_path).record.checksums == sums
     content = bytearray((tmp_path / "posterior.nc").read_bytes())
     content[int(place * len(content))] ^= 0x10
     (tmp_path / "posterior.nc").write_bytes(content)

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bayesunmix.checks.overlap import NOTICED, Overlap, find_overlap
+from bayesunmix.checks.outcomes import NOTICED_OVERLAP, Overlap
+from bayesunmix.checks.overlap import find_overlap
 from bayesunmix.models.abundance import edge_positions, face_positions
 
 FloatArray = npt.NDArray[np.float64]
@@ -40,13 +41,13 @@ def blocks(spectra: FloatArray, triple: float, seed: int) -> FloatArray:
 def test_grains_apart_are_no_cause_for_warning(spectra: FloatArray) -> None:
     for seed in range(3):
         found = find_overlap(blocks(spectra, 0.0, seed), spectra, 2, MATRIX)
-        assert -0.005 < found.nats_per_block < 0.5 * NOTICED
+        assert -0.005 < found.nats_per_block < 0.5 * NOTICED_OVERLAP
         assert found.warnings() == []
 
 
 def test_grains_that_meet_are_told(spectra: FloatArray) -> None:
     found = find_overlap(blocks(spectra, 0.2, 1), spectra, 2, MATRIX)
-    assert found.nats_per_block > NOTICED
+    assert found.nats_per_block > NOTICED_OVERLAP
     assert found.share == pytest.approx(0.2, abs=0.06)
     (said,) = found.warnings()
     assert f"overlap on {100 * found.share:.0f} % of the map" in said
@@ -60,7 +61,7 @@ def test_nothing_is_compared_where_three_are_resolved_or_two_are_all(spectra: Fl
         find_overlap(counts, spectra, 1, MATRIX),
         find_overlap(counts, spectra[:2], 2, MATRIX[:2]),
     ):
-        assert unmixed == Overlap(0.0, 0.0)
+        assert unmixed == Overlap(nats_per_block=0.0, share=0.0)
 
 
 def test_a_phase_that_is_nowhere_adds_nothing(spectra: FloatArray) -> None:

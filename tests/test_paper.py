@@ -16,9 +16,12 @@ from click.testing import CliRunner
 from bayesunmix.cli import main
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.errors import InputError
+from bayesunmix.core.severity import Distrust
 from bayesunmix.report.methods import methods_paragraph
 from bayesunmix.report.paper import PaperTable, field_order, paper_tables, save_tables, write_tables
+from bayesunmix.results.record import RunRecord
 from bayesunmix.results.result import Result
+from bayesunmix.results.verdict import judge
 from bayesunmix.xray.atomic import atomic_weight
 
 PHASES, ELEMENTS = ["Brg", "Fp", "CaPv"], ["Mg", "Al", "Si", "Ca", "Fe", "Nd"]
@@ -70,7 +73,7 @@ def made(**config: Any) -> Result:  # noqa: ANN401 - tables of a configuration
         "config": {"inference": {"level": 0.95}, "phases": phases, "sample": sample, **config},
         "problems": [],
     }
-    return Result(xr.DataTree.from_dict({"posterior": posterior, "maps": maps}), run)
+    return Result(xr.DataTree.from_dict({"posterior": posterior, "maps": maps}), RunRecord.of(run))
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +163,7 @@ def test_mass_balance_of_a_result(result: Result) -> None:
     assert silica["given"] == pytest.approx(45.0 * 0.46743, rel=1e-3)
     budget = result.tables.element_budget()
     np.testing.assert_allclose(budget.groupby("element")["mean"].sum(), 1.0)
-    without = Result(result.tree.copy(), made().run)
+    without = Result(result.tree.copy(), made().record)
     without.tree["posterior"] = result.tree["posterior"].to_dataset().drop_vars("phase_share")
     assert (
         without.tables.mass_balance({"Nd": 0.3}).set_index("element").loc["Nd", "median"] > 0.0
@@ -306,12 +309,12 @@ def test_methods_paragraph(result: Result) -> None:
     ):
         assert part in text
     assert "\n" not in text
-    nuts = Result(
-        result.tree,
-        {**result.run, "method": "nuts", "diagnostics": {"rhat_max": 1.004, "ess_bulk_min": 512.0}},
-    )
+    diagnostics = {"rhat_max": 1.004, "ess_bulk_min": 512.0}
+    sampled = {**result.record.to_dict(), "method": "nuts", "diagnostics": diagnostics}
+    nuts = Result(result.tree, RunRecord.of(sampled))
     assert "R-hat at most 1.004, effective sample size at least 512" in methods_paragraph(nuts)
-    doubted = Result(result.tree, {**result.run, "problems": ["The chains disagree."]})
+    said = [Distrust("The chains disagree.")]
+    doubted = Result(result.tree, result.record.with_judgement(judge(said), said))
     assert "own verdict on this result is “not to be trusted”: The chains disagree." in methods_paragraph(
         doubted
     )

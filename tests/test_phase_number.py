@@ -13,6 +13,7 @@ from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit.phase_number import PhaseNumber, chosen_number, gain_over, infer_phase_number
 from bayesunmix.fit.preparation import prepare
 from bayesunmix.report.words import phase_number_words
+from bayesunmix.results.recording import phase_number
 from bayesunmix.simulation.simulate import simulate_map
 
 CONFIG: dict[str, Any] = {
@@ -55,7 +56,7 @@ def test_one_phase_is_found_where_one_is() -> None:
     assert len(said) == len(found.curve) == 2
     assert found.next_phase is not None
     assert sum(found.next_phase["composition"].values()) == pytest.approx(1.0)
-    words = phase_number_words(found.facts())
+    words = phase_number_words(phase_number(found))
     assert words[0].startswith("The number of phases was inferred: 1.")
     assert words[1].startswith("One phase more would hold")
 
@@ -72,6 +73,6 @@ def test_two_phases_are_found_where_two_are() -> None:
 
 
 def test_a_best_number_at_the_end_has_no_next_phase() -> None:
-    facts = PhaseNumber(1, [{"k": 1, "score": 0.0, "se": 0.0}], None).facts()
-    (sentence,) = phase_number_words(facts)
+    found = PhaseNumber(1, [{"k": 1, "score": 0.0, "se": 0.0}], None)
+    (sentence,) = phase_number_words(phase_number(found))
     assert "1 phase predicts them best" in sentence

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bayesunmix.config.pixel_settings import parse_span
-from bayesunmix.config.settings import MapConfig
+from bayesunmix.config.map import MapConfig
+from bayesunmix.config.pixels import parse_span
 from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.counts import read_counts

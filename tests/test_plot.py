@@ -20,6 +20,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from bayesunmix.checks.outcomes import UnmodelledRegions
+from bayesunmix.checks.regions import MapRegion
 from bayesunmix.plot import FIGURES, ResultPlots
 from bayesunmix.plot.fit import pearson_residuals
 from bayesunmix.plot.labels import named_lines, prominence, spread
@@ -35,6 +37,7 @@ from bayesunmix.plot.style import (
     nice_length,
     phase_colour,
 )
+from bayesunmix.results.record import RunRecord
 from bayesunmix.results.verdict import Verdict, judge
 
 FloatArray = npt.NDArray[np.float64]
@@ -104,7 +107,7 @@ class StandIn:
     phases: list[str]
     elements: list[str]
     level: float
-    run: dict[str, Any]
+    record: RunRecord
     said: tuple[str, ...]
     tables: Tables
 
@@ -114,7 +117,7 @@ class StandIn:
 
     @property
     def supports(self) -> list[str]:
-        return [name for name in self.phases if name in self.run.get("supports", [])]
+        return [name for name in self.phases if name in self.record.supports]
 
     @property
     def sample_phases(self) -> list[str]:
@@ -174,7 +177,7 @@ def synthetic_result(
         "partition": _partition_table(posterior, composition, names),
         "diagnostics": _diagnostics(rng, names, method),
     }
-    return StandIn(tree, names, ELEMENTS, 0.95, _run(names, method), said, Tables(tables))
+    return StandIn(tree, names, ELEMENTS, 0.95, RunRecord.of(_run(names, method)), said, Tables(tables))
 
 
 def _posterior(rng: np.random.Generator, truth: dict[str, list[float | None]], draws: int) -> xr.Dataset:
@@ -498,11 +501,14 @@ def test_regions_of_misfit_are_marked_in_their_own_panel(result: StandIn) -> Non
 
 
 def test_numbers_of_neighbouring_regions_do_not_cover_each_other(result: StandIn) -> None:
-    (one,) = [r for r in result.run["fit"]["residual_regions"] if r["spectrum"] == "whole map"]
+    record = result.record.to_dict()
+    scan = record["fit"]["residuals"]
+    (one,) = [region for region in scan["regions"] if region["spectrum"] == "whole map"]
     # As close as regions get: one width of the detector apart.
-    shifted = [one | {"energy_keV": 2.0 + 0.1 * i, "low_keV": 1.95, "high_keV": 2.05} for i in range(3)]
-    run = result.run | {"fit": result.run["fit"] | {"residual_regions": shifted}}
-    figure = FIGURES["fit"](dataclasses.replace(result, run=run))  # type: ignore[arg-type]
+    scan["regions"] = [
+        one | {"energy_keV": 2.0 + 0.1 * i, "low_keV": 1.95, "high_keV": 2.05} for i in range(3)
+    ]
+    figure = FIGURES["fit"](dataclasses.replace(result, record=RunRecord.of(record)))  # type: ignore[arg-type]
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[1].texts if text.get_text() in "123"]
     assert len(boxes) == 3
@@ -522,11 +528,19 @@ def test_the_scale_bar_keeps_clear_of_misfitting_places(result: StandIn, x: floa
     maps["misfit"] = (("y", "x"), np.full((height, width), 3.0))
     tree = result.tree.copy()
     tree["maps"] = xr.DataTree(maps)
-    run = result.run | {
-        "misfit": [{"y": 0.9 * height, "x": x * width, "pixels": 4, "sigma": 9.0}],
-        "misfit_search": {"threshold": 6.0},
-    }
-    axes = misfit_figure(dataclasses.replace(result, tree=tree, run=run)).axes[0]  # type: ignore[arg-type]
+    region = MapRegion(
+        y=0.9 * height,
+        x=x * width,
+        pixels=4,
+        sigma=9.0,
+        kind="spectrum",
+        excess={},
+        lacking={},
+        counts_ratio=1.0,
+    )
+    found = UnmodelledRegions(threshold=6.0, regions=(region,))
+    record = result.record.model_copy(update={"unmodelled_regions": found})
+    axes = misfit_figure(dataclasses.replace(result, tree=tree, record=record)).axes[0]  # type: ignore[arg-type]
     (bar,) = axes.lines
     middle = float(np.mean(bar.get_xdata())) / axes.get_xlim()[1]
     assert bool(middle > 0.5) is right
@@ -618,8 +632,9 @@ def test_partition_draws_intervals_and_both_kinds_of_bounds(result: StandIn) -> 
 
 
 def test_the_matrix_is_the_denominator_wherever_it_is_listed(result: StandIn) -> None:
-    run = {"config": {"phases": [{"name": "Fp"}, {"name": "CaPv"}, {"name": "Brg", "matrix": True}]}}
-    other = dataclasses.replace(result, phases=["Fp", "CaPv", "Brg"], run=run)
+    record = result.record.to_dict()
+    record["config"]["phases"] = [{"name": "Fp"}, {"name": "CaPv"}, {"name": "Brg", "matrix": True}]
+    other = dataclasses.replace(result, phases=["Fp", "CaPv", "Brg"], record=RunRecord.of(record))
     assert phase_pairs(other) == [("Fp", "Brg"), ("CaPv", "Brg"), ("CaPv", "Fp")]  # type: ignore[arg-type]
 
 

@@ -22,6 +22,7 @@ from bayesunmix.report import page as report
 from bayesunmix.report.health import checks
 from bayesunmix.report.page import report_html, save_report
 from bayesunmix.report.words import findings, headline
+from bayesunmix.results.record import RunRecord
 
 _PLOTS = runpy.run_path(str(Path(__file__).with_name("test_plot.py")))
 synthetic_result: Callable[..., Any] = _PLOTS["synthetic_result"]
@@ -64,6 +65,11 @@ class _Page(HTMLParser):
 @pytest.fixture(scope="module")
 def result() -> Any:  # noqa: ANN401 - the stand-in of test_plot
     return synthetic_result()
+
+
+def changed(result: Any, **parts: Any) -> Any:  # noqa: ANN401
+    """Return the same with other parts of its record."""
+    return dataclasses.replace(result, record=RunRecord.of({**result.record.to_dict(), **parts}))
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +116,9 @@ def test_regions_of_misfit_are_listed(page: str, result: Any) -> None:  # noqa: 
         "2, 1 of them beyond noise; the largest +5.6 σ at 8.34 keV in whole map (perhaps line Pt L)"
         in found.found
     )
-    scan = {**result.run["fit"], "residual_regions": []}
-    without = dataclasses.replace(result, run=result.run | {"fit": scan})
+    record = result.record.to_dict()
+    record["fit"]["residuals"]["regions"] = []
+    without = dataclasses.replace(result, record=RunRecord.of(record))
     assert "There is none." in report_html(without)
     assert {check.name: check.verdict for check in checks(without)}[RESIDUALS] == "good"
 
@@ -147,13 +154,13 @@ def test_no_check_is_good_beside_a_finding_about_it(result: Any, doubt: type[Dou
 
 
 def test_a_finding_is_not_among_the_notes(result: Any) -> None:  # noqa: ANN401
-    note = result.run["warnings"][0]
+    note = result.record.warnings[0]
     assert report_html(result).count(note) == 1
     assert report_html(dataclasses.replace(result, said=(Reservation(note),))).count(note) == 1
 
 
 def test_a_point_shows_no_check_of_draws(result: Any) -> None:  # noqa: ANN401
-    point = dataclasses.replace(result, run=result.run | {"method": "map"})
+    point = changed(result, method="map")
     names = {check.name for check in checks(point)}
     assert not names & {"R-hat", "Effective sample size", "Divergences", STEPS}
     assert MODES in names
@@ -178,10 +185,7 @@ def test_checks_tell_good_from_bad(result: Any) -> None:  # noqa: ANN401
     assert "1.200" in found["R-hat"].found
     assert table["quantity"][3] in found["R-hat"].found
     starts = [{"objective": 0.0, "same_mode": True}, {"objective": 2.5, "same_mode": False}]
-    found = {
-        check.name: check
-        for check in checks(dataclasses.replace(result, run=result.run | {"starts": starts}))
-    }
+    found = {check.name: check for check in checks(changed(result, starts=starts))}
     assert found[MODES].verdict == "bad"
     assert "the odds of the second maximum are 1 to 12" in found[MODES].found
     stats = result.tree["sample_stats"].dataset
@@ -209,7 +213,7 @@ def test_exact_steps_tell_what_they_moved(result: Any, holds: bool, verdict: str
         "holds": holds,
     }
     diagnostics = {"pareto_k": 1.3, "exact_steps": steps}
-    checked = checks(dataclasses.replace(result, run=result.run | {"diagnostics": diagnostics}))
+    checked = checks(changed(result, diagnostics=diagnostics))
     row = {check.name: check for check in checked}[STEPS]
     assert row.verdict == verdict
     for said in ("91\u00a0%", "x(U in Fp)", "-0.40", "1.20 times", "Pareto k 1.30"):

@@ -124,27 +124,25 @@ def test_regions_of_a_map_have_their_spectrum_and_cause(setup: Setup) -> None:
     lacking = observed * (1.0 - 0.7 * np.exp(-0.5 * ((energy - 5.41) / 0.056) ** 2))
     segments = Segments(0.5 * observed[None], 0.5 * observed[None])
     found = residual_regions(setup, lacking, segments)
-    rows = found["residual_regions"]
+    rows = found.regions
     assert rows
-    assert {row["spectrum"] for row in rows} == {"whole map"}
-    chrome = max(rows, key=lambda row: row["sigma"])
-    assert chrome["low_keV"] < 5.41 < chrome["high_keV"]
-    assert chrome["cause"].startswith("undeclared element Cr")
-    assert chrome["sign"] == "above the fit"
-    assert chrome["chance"] < 1e-3
-    scan = found["residual_scan"]
-    assert scan["threshold_sigma"] == THRESHOLD
-    assert 0.0 < scan["regions_expected_of_noise"] < 1.0
-    assert residual_regions(setup, observed, segments)["residual_regions"] == []
+    assert {row.spectrum for row in rows} == {"whole map"}
+    chrome = max(rows, key=lambda row: row.sigma)
+    assert chrome.low_keV < 5.41 < chrome.high_keV
+    assert chrome.cause.startswith("undeclared element Cr")
+    assert chrome.chance < 1e-3
+    assert found.threshold_sigma == THRESHOLD
+    assert 0.0 < found.regions_expected_of_noise < 1.0
+    assert residual_regions(setup, observed, segments).regions == ()
 
 
 def test_a_region_names_the_elements_whose_main_lines_lie_there(setup: Setup) -> None:
     observed = setup.image.sum_spectrum().astype(float)
     element, at = strongest_lines(setup)[-1]
     lacking = observed * (1.0 - 0.5 * np.exp(-0.5 * ((setup.image.energy_keV - at) / 0.03) ** 2))
-    rows = residual_regions(setup, lacking, Segments(observed[None], observed[None]))["residual_regions"]
-    assert [row["elements"] for row in rows if row["low_keV"] < at < row["high_keV"]] == [[element]]
-    assert all(abs(row["energy_keV"] - at) < 0.3 for row in rows if element in row["elements"])
+    rows = residual_regions(setup, lacking, Segments(observed[None], observed[None])).regions
+    assert [row.elements for row in rows if row.low_keV < at < row.high_keV] == [(element,)]
+    assert all(abs(row.energy_keV - at) < 0.3 for row in rows if element in row.elements)
     assert {name for name, _ in strongest_lines(setup)} == set(setup.forward.elements)
 
 

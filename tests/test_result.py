@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pytest
 import xarray as xr
 
 from bayesunmix.core.errors import InputError
+from bayesunmix.core.severity import Distrust
+from bayesunmix.results.record import RunRecord
 from bayesunmix.results.result import Result, open_result
+from bayesunmix.results.verdict import judge
 
 PHASES, ELEMENTS = ["Brg", "Fp"], ["Mg", "Si", "Fe"]
 
@@ -38,9 +42,10 @@ def result() -> Result:
             "inference": {"level": 0.9},
             "phases": [{"name": "Brg", "matrix": True}, {"name": "Fp", "absent": ["Si"]}],
         },
+        "warnings": [],
         "problems": [],
     }
-    return Result(xr.DataTree.from_dict({"posterior": posterior, "maps": maps}), run)
+    return Result(xr.DataTree.from_dict({"posterior": posterior, "maps": maps}), RunRecord.of(run))
 
 
 def test_names(result: Result) -> None:
@@ -71,7 +76,7 @@ def test_compositions_come_in_units(result: Result) -> None:
 
 
 def test_tables_are_copies(result: Result) -> None:
-    for table in (result.summary, result.partition_table):
+    for table in (result.summary, result.tables.partition):
         first = table()
         first.loc[:, "mean"] = -1.0
         assert (table()["mean"] != -1.0).any()
@@ -104,7 +109,8 @@ def test_repr_says_what_was_found_and_whether_to_trust_it(result: Result) -> Non
     assert text.startswith("Result: 2 phases, 3 elements, laplace")
     assert "Brg: 75 % of the atoms" in text
     assert "verdict: good" in text
-    doubted = Result(result.tree, {**result.run, "problems": ["The chains disagree."]})
+    said = [Distrust("The chains disagree.")]
+    doubted = dataclasses.replace(result, record=result.record.with_judgement(judge(said), said))
     assert "verdict: not to be trusted\n  not to be trusted: The chains disagree." in repr(doubted)
     assert "Not to be trusted:" in doubted._repr_html_()
     assert doubted._repr_html_().count("The chains disagree.") == 1
@@ -114,16 +120,20 @@ def test_an_earlier_versions_folder_has_a_verdict(result: Result) -> None:
     """Its record holds problems and warnings, and no verdict."""
     assert result.verdict.earlier
     assert result.verdict.level == "good"
-    warned = Result(result.tree, {**result.run, "warnings": ["A place does not fit."]})
+    earlier = {"method": "laplace", "problems": [], "config": result.record.to_dict()["config"]}
+
+    def opened(**parts: object) -> Result:
+        return Result(result.tree, RunRecord.of({**earlier, **parts}))
+
+    warned = opened(warnings=["A place does not fit."])
     assert warned.verdict.level == "reservations"
     assert "earlier version" in repr(warned)
-    both = {"warnings": ["A place does not fit."], "problems": ["The chains disagree."]}
-    assert [f.text for f in Result(result.tree, {**result.run, **both}).verdict.findings] == [
+    both = opened(warnings=["A place does not fit."], problems=["The chains disagree."])
+    assert [finding.text for finding in both.verdict.findings] == [
         "The chains disagree.",
         "A place does not fit.",
     ]
-    point = Result(result.tree, {**result.run, "method": "map"})
-    assert point.verdict.level == "reservations"
+    assert opened(method="map").verdict.level == "reservations"
 
 
 def test_unknown_names_are_refused(result: Result) -> None:

@@ -30,7 +30,7 @@ from bayesunmix import Phase, open_result
 from bayesunmix.analysis.shared_calibration import nominal_draws
 from bayesunmix.cli import main
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.config.settings import DEFAULT_ABSORPTION_SD
+from bayesunmix.config.xray import DEFAULT_ABSORPTION_SD
 from bayesunmix.core.checkpoint import FOLDER
 from bayesunmix.core.errors import InputError
 from bayesunmix.core.output_folder import LEGACY_FILES
@@ -74,7 +74,6 @@ fraction = 0.3
 method = "laplace"
 chains = 2
 draws = 200
-warmup = 60
 level = 0.9
 starts = 2
 [simulate]
@@ -150,12 +149,12 @@ def hyperspy() -> Any:  # noqa: ANN401 - HyperSpy ships no types
 def test_a_map_that_fits_says_so(run: Run) -> None:
     maps = run.result.tree["maps"].dataset
     assert maps["misfit"].dims == ("y", "x")
-    search = run.result.run["misfit_search"]
-    assert 0 <= search["largest"] == pytest.approx(float(maps["misfit"].max()), rel=1e-5)
-    assert search["false_alarm"] == 0.01
-    assert run.result.run["misfit"] == []
-    assert run.result.run["robust"]["used"] is False
-    assert "homogeneous" in run.result.run["robust"]["reason"]
+    search = run.result.record.unmodelled_regions
+    assert 0 <= search.largest == pytest.approx(float(maps["misfit"].max()), rel=1e-5)
+    assert search.false_alarm == 0.01
+    assert search.regions == ()
+    assert run.result.record.heterogeneity.widened is False
+    assert "homogeneous" in run.result.record.heterogeneity.reason
     assert (run.folder / "figures" / "misfit.png").is_file()
     report = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "No region has a significant residual" in report
@@ -163,15 +162,15 @@ def test_a_map_that_fits_says_so(run: Run) -> None:
 
 def test_the_response_has_a_posterior(run: Run) -> None:
     """The map was drawn with a straight axis and no tail: the open line shapes hold that, and say how well."""
-    record = run.result.run
-    shapes, fitted = record["line_shapes"], record["response"]["standard_errors"]
-    assert 3 <= shapes["directions"] <= 60
-    assert set(shapes["response"]) == set(fitted)
+    record = run.result.record
+    shapes, fitted = record.line_shapes, record.response.standard_errors
+    assert 3 <= shapes.directions <= 60
+    assert set(shapes.response) == set(fitted)
     for name in ("bend_eV_2_keV", "bend_eV_4_keV", "bend_eV_8_keV"):
-        found = shapes["response"][name]
-        assert abs(found["mean"]) < 5.0 * max(found["sd"], 0.5)
-    noise = shapes["response"]["noise_eV"]
-    assert 0.2 * fitted["noise_eV"] < noise["sd"] < 2.0 * fitted["noise_eV"]
+        found = shapes.response[name]
+        assert abs(found.mean) < 5.0 * max(found.sd, 0.5)
+    noise = shapes.response["noise_eV"]
+    assert 0.2 * fitted["noise_eV"] < noise.sd < 2.0 * fitted["noise_eV"]
 
 
 def test_the_factors_that_were_drawn_in_are_kept(run: Run) -> None:
@@ -287,10 +286,10 @@ def test_the_fit_accounts_for_every_count(run: Run) -> None:
     assert float(fit["expected"].sum()) == pytest.approx(counts, rel=1e-4)
     assert run.result.tree["constant_data"]["total_counts"].shape == (ROWS, COLUMNS)
     dof = fit.sizes["energy_bin"]
-    goodness = run.result.run["fit"]
+    goodness = run.result.record.fit
     # A right model has one unit of deviance a degree of freedom; fitted shapes may take some away.
-    assert 0.4 < goodness["deviance_per_dof_total"] < 1 + 4 * np.sqrt(2 / dof)
-    assert 0.4 < goodness["deviance_per_dof_segments"] < 1 + 4 * np.sqrt(1 / dof) + 0.2
+    assert 0.4 < goodness.deviance_per_dof_total < 1 + 4 * np.sqrt(2 / dof)
+    assert 0.4 < goodness.deviance_per_dof_segments < 1 + 4 * np.sqrt(1 / dof) + 0.2
 
 
 def test_compositions_come_in_units(run: Run) -> None:
@@ -303,10 +302,10 @@ def test_compositions_come_in_units(run: Run) -> None:
 
 def test_the_run_is_to_be_trusted(run: Run) -> None:
     assert run.result.problems == ()
-    diagnostics = run.result.run["diagnostics"]
-    assert diagnostics["mode_converged"] is True
-    assert diagnostics["whitened_gradient_norm"] < 0.1
-    assert diagnostics["rhat_max"] < 1.02  # independent draws
+    diagnostics = run.result.record.diagnostics
+    assert diagnostics.mode_converged is True
+    assert diagnostics.whitened_gradient_norm < 0.1
+    assert diagnostics.rhat_max < 1.02  # independent draws
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -434,7 +433,7 @@ def test_arviz_summarises_the_posterior(run: Run) -> None:
 def test_record_of_the_run(run: Run) -> None:
     record = json.loads((run.folder / "run.json").read_text())
     keys = "version versions seed method config timings diagnostics warnings binning response starts fit hash"
-    assert set(keys.split()) | {"problems", "resumed"} <= set(record)
+    assert set(keys.split()) | {"format", "verdict", "findings", "resumed"} <= set(record)
     assert record["version"] == metadata.version("bayesunmix")
     assert {"jax", "numpyro", "numpy"} <= set(record["versions"])
     assert (record["seed"], record["method"]) == (SEED, "laplace")
@@ -450,7 +449,8 @@ def test_record_of_the_run(run: Run) -> None:
     assert record["starts"][0]["objective"] == 0.0
     # The simulated detector's axis, which the run has to find.
     assert record["response"]["gain"] == pytest.approx(0.9985, abs=5e-4)
-    regions, scan = record["fit"]["residual_regions"], record["fit"]["residual_scan"]
+    scan = record["fit"]["residuals"]
+    regions = scan["regions"]
     assert scan["threshold_sigma"] == 4.0
     assert all(abs(region["sigma"]) > 4.0 and region["cause"] for region in regions)
     # The model is right: accidents alone.
@@ -500,7 +500,7 @@ def test_python_gives_the_same_numbers(run: Run) -> None:
         map={"energy_range": [0.9, 12.0]},
         sample={"thickness_nm": [100.0, 30.0], "density_g_cm3": [4.5, 0.3]},
         instrument=dataclasses.asdict(config.instrument),
-        inference={"draws": 200, "level": 0.9, "starts": 2, "warmup": 60},
+        inference={"draws": 200, "level": 0.9, "starts": 2},
     )
     xr.testing.assert_equal(result.composition(), run.result.composition())
     xr.testing.assert_equal(result.abundances(), run.result.abundances())

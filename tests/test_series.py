@@ -255,7 +255,7 @@ def test_command_writes_the_trend(made_result: Maker, tmp_path: Path) -> None:
         folder.mkdir()
         result = made_result(x, PHASES, ELEMENTS, sd=SD, seed=seed)
         result.tree.to_netcdf(folder / "posterior.nc", engine="h5netcdf")
-        (folder / "run.json").write_text(json.dumps(result.run))
+        (folder / "run.json").write_text(json.dumps(result.record.to_dict()))
         folders.append(str(folder))
     out = tmp_path / "out"
     given = ["--covariate", "pressure_GPa=40,55,71,90", "--out", str(out)]

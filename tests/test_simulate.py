@@ -13,7 +13,8 @@ import pytest
 
 import bayesunmix as bu
 from bayesunmix.chemistry.stoichiometry import site_weights
-from bayesunmix.config.run_config import RunConfig, SimulateConfig
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.config.simulation import SimulateConfig
 from bayesunmix.core.errors import InputError
 from bayesunmix.simulation.phantom import grain_layout, phantom_config
 from bayesunmix.simulation.simulate import SimulatedMap, Source, Truth, load_truth, simulate_map

@@ -102,7 +102,7 @@ def test_calculated_strengths_agree_with_the_factors() -> None:
 def test_the_particles_are_fitted_fairly() -> None:
     """Deviance near 1.25 per channel at 200 000 counts: no line is missing, and none that decides is off."""
     result = particles(with_factors=True)
-    assert result.run["fit"]["deviance_per_dof_total"] < 1.6
+    assert result.record.fit.deviance_per_dof_total < 1.6
     fit = result.tree["fit"].dataset
     around_iron = ((fit.energy_low > 6.2) & (fit.energy_high < 6.6)) | (
         (fit.energy_low > 9.2) & (fit.energy_high < 9.7)

@@ -15,6 +15,7 @@ from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.errors import InputError
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.pipeline import run_image
+from bayesunmix.results.record import RunRecord
 from bayesunmix.results.result import Result, open_result
 from bayesunmix.simulation.simulate import SimulatedMap, simulate_map
 
@@ -99,7 +100,7 @@ def found(truth: SimulatedMap) -> Result:
 
 def test_a_declared_support_has_abundances_and_no_composition(declared: Result, truth: SimulatedMap) -> None:
     assert declared.supports == ["film"]
-    assert declared.run["supports"] == ["film"]
+    assert declared.record.supports == ("film",)
     assert declared.phases == ["gamma", "eta", "film"]
     assert set(declared.summary()["phase"]) == {"gamma", "eta"}
     assert set(declared.tables.partition()["numerator"]) == {"gamma", "eta"}
@@ -114,8 +115,8 @@ def test_a_declared_support_has_abundances_and_no_composition(declared: Result, 
 
 def test_a_support_is_found(found: Result, declared: Result, truth: SimulatedMap) -> None:
     assert found.supports == ["film"]
-    assert [note for note in found.run["warnings"] if "film" in note and "support" in note]
-    assert not [note for note in declared.run["warnings"] if "film" in note]
+    assert [note for note in found.record.warnings if "film" in note and "support" in note]
+    assert not [note for note in declared.record.warnings if "film" in note]
     without_numbers_that_are_none(found)
     inside, number = held(found, truth)
     assert inside >= number - 1
@@ -137,14 +138,13 @@ def test_what_a_support_cannot_be_asked(declared: Result) -> None:
     with pytest.raises(InputError, match=r"numerator. must be one of the phases gamma, eta.*film.*a support"):
         declared.partition("film", "gamma")
     with pytest.raises(InputError, match="formulas"):
-        dataclasses.replace(declared, run={**declared.run, "config": _with_oxygen(declared)}).tables.sites(
-            {"film": "AO"}
-        )
+        _with_oxygen(declared).tables.sites({"film": "AO"})
 
 
-def _with_oxygen(result: Result) -> dict[str, Any]:
-    config: dict[str, Any] = result.run["config"]
-    return {**config, "sample": {**config["sample"], "oxygen": "stoichiometry"}}
+def _with_oxygen(result: Result) -> Result:
+    record = result.record.to_dict()
+    record["config"]["sample"]["oxygen"] = "stoichiometry"
+    return Result(result.tree, RunRecord.of(record))
 
 
 def test_all_outputs_of_a_run_with_a_support(found: Result, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_mode_alone_has_supports_too(truth: SimulatedMap) -> None:
     result = unmixed(truth.image, configuration(kind=False)["phases"], method="map")
     assert result.supports == ["film"]
     assert np.isfinite(result.abundances()["mean"].values).all()
-    assert not [note for note in result.run["warnings"] if "is detected in" in note]
+    assert not [note for note in result.record.warnings if "is detected in" in note]
 
 
 @pytest.mark.calibration
@@ -199,7 +199,7 @@ def test_a_phase_of_undeclared_elements_is_left_out_with_a_sentence() -> None:
     truth = simulate_map(RunConfig.from_dict(data), 3)
     result = unmixed(truth.image, [{"name": "gamma"}, {"name": "eta", "absent": ["Al"]}, {"name": "brass"}])
     assert result.supports == ["brass"]
-    assert [note for note in result.run["warnings"] if "brass" in note and "elements" in note]
+    assert [note for note in result.record.warnings if "brass" in note and "elements" in note]
     without_numbers_that_are_none(result)
 
 

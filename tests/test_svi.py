@@ -13,7 +13,7 @@ import pytest
 from scipy.stats import truncnorm
 
 import bayesunmix.models  # noqa: F401 - importing it switches JAX to 64 bits
-from bayesunmix.config.settings import GUIDES
+from bayesunmix.config.names import GUIDES
 from bayesunmix.inference import svi
 from bayesunmix.inference.guides import GUIDE_NAMES, guide
 from bayesunmix.inference.laplace import (

@@ -10,7 +10,8 @@ import xarray as xr
 from scipy.stats import truncnorm
 
 from bayesunmix.chemistry.detection import detect
-from bayesunmix.results.tables import composition_table, detection_states, partition_table
+from bayesunmix.chemistry.ratios import amounts, partition_rows
+from bayesunmix.results.tables import composition_table, detection_states
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -82,20 +83,24 @@ def table(counting: xr.DataArray) -> pd.DataFrame:
     return composition_table(counting, counting, ABSENT, LEVEL).set_index(["phase", "element"])
 
 
+def partition_table(counting: xr.DataArray) -> pd.DataFrame:
+    return partition_rows(amounts(counting, counting, ABSENT, LEVEL))
+
+
 @pytest.fixture(scope="module")
 def ratios(counting: xr.DataArray) -> pd.DataFrame:
-    found = partition_table(counting, counting, ABSENT, LEVEL)
+    found = partition_table(counting)
     return found.set_index(["numerator", "denominator", "element"])
 
 
 def test_columns_of_the_contract(counting: xr.DataArray) -> None:
     assert list(composition_table(counting, counting, ABSENT, LEVEL)) == COMPOSITION
-    assert list(partition_table(counting, counting, ABSENT, LEVEL))[: len(PARTITION)] == PARTITION
+    assert list(partition_table(counting))[: len(PARTITION)] == PARTITION
 
 
 def test_columns_do_not_depend_on_the_first_row(counting: xr.DataArray) -> None:
     reordered = counting.isel(element=[2, 1, 0, 3])  # the first ratio is undetermined
-    found = partition_table(reordered, reordered, ABSENT, LEVEL)
+    found = partition_table(reordered)
     assert list(found)[: len(PARTITION)] == PARTITION
 
 
@@ -228,7 +233,7 @@ def test_a_single_point_has_no_intervals(counting: xr.DataArray) -> None:
     present = found.drop(index=("B", "Si"))
     for name in ("sd", "lower", "upper", "upper_bound", "decision_threshold", "detection_limit", "rhat"):
         assert present[name].isna().all()
-    ratios = partition_table(point, point, ABSENT, LEVEL)
+    ratios = partition_table(point)
     known = ratios[ratios["kind"] == "point"]
     assert len(known)
     assert known[["sd", "lower", "upper", "prob_above_1"]].isna().all().all()

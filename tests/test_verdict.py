@@ -8,6 +8,7 @@ import html
 import json
 import pickle
 import warnings
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bayesunmix.checks.outcomes import Goodness, ResidualRegion, ResidualScan
 from bayesunmix.config.phase import Phase
 from bayesunmix.core.errors import BayesUnmixWarning
 from bayesunmix.core.severity import MODES, PLACES, Distrust, Doubt, Reservation
@@ -26,7 +28,9 @@ from bayesunmix.results.doubts import (
     other_modes,
     too_few_photons,
 )
-from bayesunmix.results.verdict import Verdict, judge, recorded
+from bayesunmix.results.earlier_layouts import FORMAT
+from bayesunmix.results.record import RunRecord
+from bayesunmix.results.verdict import Level, Verdict, judge
 
 SD = 0.07
 
@@ -59,7 +63,7 @@ def test_nothing_is_said_of_what_was_not_declared() -> None:
 
 
 def test_the_most_serious_finding_decides_and_stands_first() -> None:
-    assert judge(["A default was assumed."]) == Verdict("good")
+    assert judge(["A default was assumed."]) == Verdict(Level.GOOD)
     said = [
         Reservation("A grain."),
         "A default was assumed.",
@@ -74,14 +78,22 @@ def test_the_most_serious_finding_decides_and_stands_first() -> None:
 
 
 def test_a_verdict_is_what_was_recorded() -> None:
-    verdict = judge([Reservation("A grain.", "Regions of significant residual"), Distrust("Two modes.")])
-    assert recorded(json.loads(json.dumps({"method": "map", **verdict.to_dict()}))) == verdict
+    verdict = judge([Reservation("A grain.", PLACES), Distrust("Two modes.")])
+    config = {"inference": {"level": 0.95}, "phases": [{"name": "A"}]}
+    run = {"format": FORMAT, "method": "map", "config": config, **verdict.to_dict()}
+    assert RunRecord.of(json.loads(json.dumps(run))).judgement() == verdict
+
+
+@pytest.mark.parametrize(("level", "status"), [("good", 0), ("reservations", 0), ("distrust", 3)])
+def test_the_exit_status_follows_the_level(level: str, status: int) -> None:
+    assert Level(level).exit_status == status
 
 
 def test_findings_of_earlier_versions_are_about_the_rows_of_today() -> None:
     finding = {"severity": "reservation", "text": "A grain.", "about": "Places that do not fit"}
-    verdict = recorded({"method": "nuts", "verdict": "reservations", "findings": [finding]})
-    assert verdict.findings[0].about == PLACES
+    config = {"inference": {"level": 0.95}, "phases": [{"name": "A"}]}
+    run = {"method": "nuts", "config": config, "verdict": "reservations", "findings": [finding]}
+    assert RunRecord.of(run).findings[0].about == PLACES
 
 
 @pytest.mark.parametrize(
@@ -164,16 +176,30 @@ def test_starts_that_end_in_one_place_are_one_mode() -> None:
     assert "1 more maximum is nearly as probable" in doubt
 
 
-def spectra(total: float = 1.0, segments: float = 1.0, chances: tuple[float, ...] = ()) -> dict[str, Any]:
-    regions = [
-        {"chance": chance, "sigma": -5.0 - i, "energy_keV": 2.0, "spectrum": "Fp", "cause": "line Si"}
+def spectra(
+    total: float = 1.0,
+    segments: float = 1.0,
+    chances: tuple[float, ...] = (),
+    elements: Sequence[tuple[str, ...]] = (),
+) -> Goodness:
+    regions = tuple(
+        ResidualRegion(
+            spectrum="Fp",
+            low_keV=1.9,
+            high_keV=2.1,
+            energy_keV=2.0,
+            sigma=-5.0 - i,
+            excess_counts=-100.0,
+            cause="line Si",
+            chance=chance,
+            elements=elements[i] if elements else (),
+        )
         for i, chance in enumerate(chances)
-    ]
-    return {
-        "deviance_per_dof_total": total,
-        "deviance_per_dof_segments": segments,
-        "residual_regions": regions,
-    }
+    )
+    scan = ResidualScan(
+        threshold_sigma=4.0, regions_expected_of_noise=0.1, global_threshold_sigma=4.3, regions=regions
+    )
+    return Goodness(deviance_per_dof_total=total, deviance_per_dof_segments=segments, residuals=scan)
 
 
 def test_spectra_that_do_not_fit_are_told() -> None:
@@ -187,9 +213,7 @@ def test_spectra_that_do_not_fit_are_told() -> None:
 
 
 def test_residuals_name_the_elements_whose_main_lines_they_touch() -> None:
-    fit = spectra(chances=(1e-4, 1e-9, 0.2))
-    for region, elements in zip(fit["residual_regions"], (["Al"], ["Re", "Al"], ["Ni"]), strict=True):
-        region["elements"] = elements
+    fit = spectra(chances=(1e-4, 1e-9, 0.2), elements=[("Al",), ("Re", "Al"), ("Ni",)])
     (said,) = misfit_of_spectra(fit)
     assert ". The intervals of Al and Re do not include this. " in said
 

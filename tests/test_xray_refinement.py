@@ -23,11 +23,13 @@ from bayesunmix.xray.continuum import (
 )
 from bayesunmix.xray.detector import Detector, channel_edges
 from bayesunmix.xray.lines import Line, LineTable, line_group
+from bayesunmix.xray.priors import DEFAULT_XRAY_PRIORS as PRIORS
 from bayesunmix.xray.refinement import Refinement, refine
 from bayesunmix.xray.response import Response
 from bayesunmix.xray.sources import MOST_HATS as HATS
-from bayesunmix.xray.sources import RATIO_SD, STRAY_RATIO_SD, VALENCE_K_SD
-from bayesunmix.xray.spectrometer import PRIOR_MEAN, PRIOR_SD, RESPONSE_NAMES, SOFT_PARTNERS_KEV
+from bayesunmix.xray.spectrometer import N_BEND, N_SOFT, PRIOR_MEAN, RESPONSE_NAMES, SOFT_PARTNERS_KEV
+
+PRIOR_SD = PRIORS.spectrometer_sd(N_BEND, N_SOFT)
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -247,8 +249,12 @@ def _prior_rows(names: Mapping[tuple[str, str, str], float], number: int) -> Flo
 def ratio_sd(element: str, family: str) -> float:
     """Return the prior standard deviation of a log ratio: light K-beta and stray lines are the least known."""
     if element in STRAY:
-        return STRAY_RATIO_SD
-    return VALENCE_K_SD if family == "K" and element in ("Mg", "Al", "Si") else RATIO_SD[family]
+        return PRIORS.line_ratio_stray_sd
+    return (
+        PRIORS.line_ratio_valence_k_sd
+        if family == "K" and element in ("Mg", "Al", "Si")
+        else PRIORS.line_ratio_sd(family)
+    )
 
 
 def sigma_of(plan: Spectrum, element: str) -> float:
@@ -543,7 +549,7 @@ def test_few_counts_leave_the_priors_as_they_are() -> None:
         deviating = [
             np.log(factor) for (_, family, _), factor in refined.line_ratios.items() if family != "K"
         ]
-        assert np.max(np.abs(deviating)) < 3.0 * STRAY_RATIO_SD
+        assert np.max(np.abs(deviating)) < 3.0 * PRIORS.line_ratio_stray_sd
         assert np.all(np.array(refined.continuum.factor) > 0.0)
 
 

@@ -338,7 +338,7 @@ def _checked_names(results: tuple[Result, ...], names: Sequence[str] | None) -> 
         raise InputError("results", "be at least two", f"there is {len(results) or 'none'}")
     numbers = [str(i + 1) for i in range(len(results))]
     if names is None:
-        found = [str(result.run.get("map", {}).get("name", "")) for result in results]
+        found = [result.record.map.name or "" for result in results]
         called = found if all(found) and len(set(found)) == len(found) else numbers
     elif _is_listed(names):
         called = [str(name) for name in names]

@@ -52,7 +52,7 @@ def factor_keys(result: Result) -> list[tuple[Hashable, float]]:
 
     Elements of results that did not keep their factors have the deviation 0: nothing is put in that was not taken out.
     """
-    tree, run = result.tree, result.run
+    tree, record = result.tree, result.record
     constants = tree["constant_data"].to_dataset() if "constant_data" in tree.children else {}
     if "log_calibration" not in tree["posterior"] or "calibration_sd" not in constants:
         note = (
@@ -60,9 +60,9 @@ def factor_keys(result: Result) -> list[tuple[Hashable, float]]:
         )
         warn(note + "taken as independent of the others'.")
         return [(None, 0.0) for _ in result.elements]
-    xray = run["config"].get("xray", {})
-    measured = {**(xray.get("k_factors") or {}), **(xray.get("zeta_factors") or {})}
-    table = str(run.get("lines", "")).split("; measured")[0]
+    xray = record.config.xray
+    measured = {**(xray.k_factors or {}), **(xray.zeta_factors or {})}
+    table = record.lines.split("; measured")[0]
     families = constants["calibration_family"].sel(element=result.elements).values
     sds = constants["calibration_sd"].sel(element=result.elements).values
     keys: list[tuple[Hashable, float]] = []

@@ -3,4 +3,5 @@
 goodness, residual_regions: the sum spectrum and segments     misfit, regions: of significant residual on the map
 robust: intervals where a phase varies                          local_posterior, declarations, identifiability: what
 budget: where the uncertainty comes from                        identifies which composition
+outcomes: what they find, as values that the record of a run holds
 """

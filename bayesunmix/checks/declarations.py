@@ -42,10 +42,9 @@ from bayesunmix.chemistry.stoichiometry import site_weights
 from bayesunmix.config.phase import Phase
 from bayesunmix.core.errors import InputError
 from bayesunmix.core.shares import NOTHING
-from bayesunmix.fit.model_data import SITE_BALANCE_SD, flat_model
+from bayesunmix.fit.model_data import flat_model
 from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.laplace import softplus_slope, truncated_normal_draws
-from bayesunmix.models.abundance import MATRIX_LOG_ODDS
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -279,7 +278,7 @@ def _without_matrix(local: LocalPosterior, k: int, phase: Phase) -> Change:
     prior = local.data.prior
     corner = np.flatnonzero(np.asarray(prior.support_points)[:, k] == 1.0)[0]
     push = np.zeros(len(prior.mean))
-    push[corner] = MATRIX_LOG_ODDS
+    push[corner] = local.data.widths.abundance_matrix_log_odds
     gradient = np.zeros(len(local.z))
     gradient[local.places["abundance_xi"]] = np.linalg.solve(np.asarray(prior.factor), push)
     slopes = local.slopes()
@@ -310,7 +309,7 @@ def _with_formulas(
             continue
         b = _balance_vector(local, k, sites.a, sites.b)
         slope = balance_slopes(sites.a, sites.b, x) * x
-        width = float(np.hypot(SITE_BALANCE_SD, np.linalg.norm(slope * calibration_sd)))
+        width = float(np.hypot(local.data.widths.site_balance_sd, np.linalg.norm(slope * calibration_sd)))
         response = local.covariance @ b
         residual = float(np.log((sites.a @ x) / (sites.b @ x) / sites.ratio))
         total = width**2 + float(b @ response)

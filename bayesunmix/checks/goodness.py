@@ -9,7 +9,7 @@ first labels the pixels and predicts the abundances, the second is compared.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
 from bayesunmix.models.thickness import THINNEST, ThicknessDraws
-from bayesunmix.xray.axis_fit import poisson_deviance
+from bayesunmix.xray.scoring import poisson_deviance
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -46,6 +46,21 @@ class Segments:
 
     observed: FloatArray
     expected: FloatArray
+
+
+class Deviances(NamedTuple):
+    """Poisson deviances per degree of freedom.
+
+    Attributes
+    ----------
+    total
+        Of the sum spectrum.
+    segments
+        Of the held-out spectra of the pixels of each label.
+    """
+
+    total: float
+    segments: float
 
 
 def mean_thickness(setup: Setup, fitted: FittedPosterior, draws: Draws) -> ThicknessDraws:
@@ -191,7 +206,7 @@ def deviances(
     thickness: ThicknessDraws,
     segments: Segments,
     n_parameters: int,
-) -> dict[str, float]:
+) -> Deviances:
     """Poisson deviance per degree of freedom of the sum spectrum, by channel, and of the held-out segments.
 
     Segments are judged by channel too, those of few counts pooled until they expect ten.
@@ -214,10 +229,7 @@ def deviances(
         if starts.size:
             pooled = (np.add.reduceat(values, starts) for values in (observed, there))
             apart, terms = apart + poisson_deviance(*pooled), terms + starts.size
-    return {
-        "deviance_per_dof_total": total / max(n_channels - n_parameters, 1),
-        "deviance_per_dof_segments": apart / max(terms, 1),
-    }
+    return Deviances(total / max(n_channels - n_parameters, 1), apart / max(terms, 1))
 
 
 def total_expected(

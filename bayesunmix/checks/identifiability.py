@@ -19,7 +19,7 @@ becomes of it with one declaration less or one more (`bayesunmix.checks.declarat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,14 @@ from scipy.special import softmax
 
 from bayesunmix.checks.declarations import Change, given_more, taken_back
 from bayesunmix.checks.local_posterior import LocalPosterior, quadratic
+from bayesunmix.checks.outcomes import (
+    DeclarationEffect,
+    FlatDirection,
+    Identifiability,
+    NonIdentifiable,
+    PinnedComposition,
+    Place,
+)
 from bayesunmix.config.phase import Phase, supports_of
 from bayesunmix.core.severity import IDENTIFIABILITY, Distrust, Doubt, Reservation, join
 from bayesunmix.fit.posterior import FittedPosterior
@@ -56,7 +64,7 @@ MOST_DIRECTIONS = 3
 
 def non_identifiable(
     phases: Sequence[Phase], posterior: xr.Dataset, pure: FloatArray | None = None
-) -> list[dict[str, Any]]:
+) -> list[NonIdentifiable]:
     """Pairs of phases of which the first could hold some of the second, or lose it, at no cost or hardly any.
 
     Parameters
@@ -70,9 +78,9 @@ def non_identifiable(
 
     Returns
     -------
-    list of dict
-        ``phase``, ``other``, ``share``, the largest t, where it exceeds a few per cent, the largest first; and
-        ``weakly_pinned_by``, the scarce components of the other phase that alone say no to it: empty where none does.
+    list of NonIdentifiable
+        Where the largest t, their `share`, exceeds a few per cent, the largest first; those that scarce components
+        pin weakly come last.
     """
     shares = posterior["component_share"].mean(["chain", "draw"])
     weights, names = shares.values, [str(name) for name in shares["component"].values]
@@ -98,28 +106,31 @@ def non_identifiable(
             elif not (scarce and without_scarce > NOTICED_OF_MAIN):
                 continue
             t = without_scarce if scarce else share
-            end = {"phase": phase.name, "other": other.name, "share": min(t, 1.0)}
-            found.append(end | {"weakly_pinned_by": scarce})
-    return sorted(found, key=lambda pair: (bool(pair["weakly_pinned_by"]), -float(pair["share"])))
+            found.append(
+                NonIdentifiable(
+                    phase=phase.name, other=other.name, share=min(t, 1.0), weakly_pinned_by=tuple(scarce)
+                )
+            )
+    return sorted(found, key=lambda pair: (bool(pair.weakly_pinned_by), -pair.share))
 
 
-def identifiability_sentences(pairs: Sequence[dict[str, Any]]) -> list[str]:
-    """Say of every phase of `non_identifiable` once what does not identify it, and what would."""
-    first: dict[str, dict[str, Any]] = {}
+def non_identifiable_sentences(pairs: Sequence[NonIdentifiable]) -> list[str]:
+    """Say of every phase in `pairs` once what does not identify it, and what would."""
+    first: dict[str, NonIdentifiable] = {}
     for pair in pairs:
-        first.setdefault(pair["phase"], pair)
+        first.setdefault(pair.phase, pair)
     return [sentence_of(pair) for pair in first.values()]
 
 
-def sentence_of(pair: dict[str, Any]) -> Doubt:
-    """Write one pair of phases as a sentence that says what would mend it."""
-    phase, other, share = pair["phase"], pair["other"], 100.0 * float(pair["share"])
+def sentence_of(pair: NonIdentifiable) -> Doubt:
+    """Write one pair as a sentence that says what would mend it."""
+    phase, other, share = pair.phase, pair.other, 100.0 * pair.share
     remedy = (
         f"Declare an element of {other} absent from {phase}, or `matrix = true` if {phase} has pure regions."
     )
-    if pair["weakly_pinned_by"]:
-        scarce = join(pair["weakly_pinned_by"])
-        shows = "shows" if len(pair["weakly_pinned_by"]) == 1 else "show"
+    if pair.weakly_pinned_by:
+        scarce = join(pair.weakly_pinned_by)
+        shows = "shows" if len(pair.weakly_pinned_by) == 1 else "show"
         text = (
             f"{phase} is weakly identifiable: no pixel holds it alone, and only {scarce}, of which {other} has little, "
             f"{shows} that it is not partly {other}. Up to {share:.0f} % of its counts could be, and its intervals may "
@@ -161,8 +172,8 @@ def identifiability(
     budget: xr.Dataset,
     detected: npt.NDArray[np.bool_],
     calibration_sd: FloatArray,
-) -> dict[str, Any]:
-    """Collect what identifies every composition, as ``run.json`` holds it.
+) -> Identifiability:
+    """Collect what identifies every composition; which phases are not identifiable, `non_identifiable` says.
 
     Parameters
     ----------
@@ -176,20 +187,18 @@ def identifiability(
     detected : (phase, element)
     calibration_sd : (element,)
         Relative errors of the line strengths.
-
-    Returns
-    -------
-    dict
-        ``loose_ends``, ``compositions`` (one record a phase and element), ``declarations`` (what each one does where
-        it does most) and ``flat_directions``.
     """
     local, less = known
     more = given_more(local, phases, elements, detected, calibration_sd)
-    return {
-        "compositions": composition_records(local, phases, elements, posterior, budget, less, more),
-        "declarations": [_strongest(change, local, phases, elements) for change in less],
-        "flat_directions": flat_directions(local, phases, elements),
-    }
+    return Identifiability(
+        compositions=tuple(
+            composition_records(
+                local, phases, elements, posterior=posterior, budget=budget, less=less, more=more
+            )
+        ),
+        declarations=tuple(_strongest(change, local, phases, elements) for change in less),
+        flat_directions=tuple(flat_directions(local, phases, elements)),
+    )
 
 
 def composition_records(
@@ -200,18 +209,8 @@ def composition_records(
     budget: xr.Dataset,
     less: Sequence[Change],
     more: Sequence[Change],
-) -> list[dict[str, Any]]:
-    """One record for every composition that was not declared zero.
-
-    Returns
-    -------
-    list of dict
-        ``phase``, ``element``; ``at_frac`` at the mode; ``sd``, calibration left out; ``flat_sd``, the part of it that
-        comes from unknown abundances; ``flat_low`` and ``flat_high``, the ends of the exact rotations that the
-        declarations allow; ``pinned_by``, ``sd_without``: the declaration that does most for it and its sd (with the
-        shift) without; ``would_gain``, ``sd_with``: the further declaration that would do most. Names are empty where
-        the counts alone decide, and where nothing would help.
-    """
+) -> list[PinnedComposition]:
+    """One entry for every composition that was not declared zero."""
     sd = np.sqrt(quadratic(local.slopes(), local.covariance[local.lines, local.lines]))
     low, high = rotated_range(local, phases)
     flat = np.sqrt(budget["composition"].sel(source="unmixing").values)
@@ -235,19 +234,19 @@ def composition_records(
             pinned = worst >= 0 and without[worst] > IDENTIFIES * sd[k, i]
             gain = best >= 0 and with_[best] < (1.0 - GAINS) * sd[k, i]
             rows.append(
-                {
-                    "phase": phase.name,
-                    "element": element,
-                    "at_frac": float(local.atom_fractions[k, i]),
-                    "sd": float(unit[k, i] * sd[k, i]),
-                    "flat_sd": float(flat[k, i]),
-                    "flat_low": float(low[k, i]),
-                    "flat_high": float(high[k, i]),
-                    "pinned_by": _named(less[worst]) if pinned else "",
-                    "sd_without": float(unit[k, i]) * without[worst] if pinned else None,
-                    "would_gain": _named(more[best]) if gain else "",
-                    "sd_with": float(unit[k, i]) * with_[best] if gain else None,
-                }
+                PinnedComposition(
+                    phase=phase.name,
+                    element=element,
+                    at_frac=float(local.atom_fractions[k, i]),
+                    sd=float(unit[k, i] * sd[k, i]),
+                    flat_sd=float(flat[k, i]),
+                    flat_low=float(low[k, i]),
+                    flat_high=float(high[k, i]),
+                    pinned_by=_named(less[worst]) if pinned else "",
+                    sd_without=float(unit[k, i]) * without[worst] if pinned else None,
+                    would_gain=_named(more[best]) if gain else "",
+                    sd_with=float(unit[k, i]) * with_[best] if gain else None,
+                )
             )
     return rows
 
@@ -295,16 +294,10 @@ def _least_beside(local: LocalPosterior, k: int, j: int) -> float:
 
 def flat_directions(
     local: LocalPosterior, phases: Sequence[Phase], elements: Sequence[str]
-) -> list[dict[str, Any]]:
+) -> list[FlatDirection]:
     """Directions of the compositions that the counts hold least, the flattest first.
 
     They solve V^-1 u = kept I_c u: ``kept`` is the share of the information with known abundances that is left.
-
-    Returns
-    -------
-    list of dict
-        ``kept`` and, where the direction moves most, ``phase``, ``element`` and ``change`` of the atom fraction at one
-        posterior standard deviation.
     """
     marginal = np.linalg.inv(local.covariance[local.lines, local.lines])
     kept, vectors = eigh(0.5 * (marginal + marginal.T), local.complete)
@@ -316,32 +309,32 @@ def flat_directions(
         moved = np.where(supports_of(phases)[:, None], 0.0, local.slopes() @ unit)
         k, i = divmod(int(np.abs(moved).argmax()), moved.shape[1])
         found.append(
-            {
-                "kept": float(max(share, 0.0)),
-                "phase": phases[k].name,
-                "element": elements[i],
-                "change": float(abs(moved[k, i])),
-            }
+            FlatDirection(
+                kept=float(max(share, 0.0)),
+                phase=phases[k].name,
+                element=elements[i],
+                change=float(abs(moved[k, i])),
+            )
         )
     return found
 
 
 def _strongest(
     change: Change, local: LocalPosterior, phases: Sequence[Phase], elements: Sequence[str]
-) -> dict[str, Any]:
-    """Record of one declaration: where it does most, relative to the sd that is there with it."""
+) -> DeclarationEffect:
+    """Effect of one declaration: where it does most, relative to the sd that is there with it."""
     sd = np.sqrt(quadratic(local.slopes(), local.covariance[local.lines, local.lines]))
     times = np.divide(
         np.hypot(np.sqrt(change.variance), change.shift), sd, out=np.ones_like(sd), where=sd > 0
     )
     k, i = divmod(int(times.argmax()), times.shape[1])
-    return {
-        "phase": change.phase,
-        "declaration": change.declaration,
-        "does_most_for": {"phase": phases[k].name, "element": elements[i]},
-        "sd_times_without": float(times[k, i]),
-        "shift_without": float(change.shift[k, i]),
-    }
+    return DeclarationEffect(
+        phase=change.phase,
+        declaration=change.declaration,
+        does_most_for=Place(phase=phases[k].name, element=elements[i]),
+        sd_times_without=float(times[k, i]),
+        shift_without=float(change.shift[k, i]),
+    )
 
 
 def _named(change: Change) -> str:

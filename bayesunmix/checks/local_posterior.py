@@ -175,7 +175,7 @@ def balance_slopes(a_site: FloatArray, b_site: FloatArray, atom_fractions: Float
 @Program
 def _at_mode(data: UnmixingData, latents: Latents) -> tuple[jax.Array, ...]:
     """Weights, log family ratios, shapes of the continuum, change of the templates, and spectra."""
-    continuum = continuum_shape(data.basis, *continuum_corrections(latents))
+    continuum = continuum_shape(data.basis, *continuum_corrections(data.widths, latents))
     change = template_change(data.response, latents["response"])
     return (
         component_weights(data, latents),

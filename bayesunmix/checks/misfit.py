@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from bayesunmix.checks.outcomes import UnmodelledRegions
 from bayesunmix.checks.regions import MapRegion
 from bayesunmix.core.severity import PLACES, Distrust, Reservation
 from bayesunmix.core.shares import shares_of
@@ -104,14 +105,15 @@ class Misfit:
         text = f"{shown} {cover}, enough to bias the composition of a declared phase. {remedy}"
         return [Distrust(text, PLACES)]
 
-    def facts(self) -> dict[str, Any]:
-        """Return what run.json says of the search itself."""
-        return {
-            "threshold": self.threshold,
-            "false_alarm": self.false_alarm,
-            "spread": self.spread,
-            "largest": float(self.sigma.max()),
-        }
+    def outcome(self) -> UnmodelledRegions:
+        """Return what the record of the run holds: all but the maps."""
+        return UnmodelledRegions(
+            threshold=self.threshold,
+            false_alarm=self.false_alarm,
+            spread=self.spread,
+            largest=float(self.sigma.max()),
+            regions=self.regions,
+        )
 
 
 def find_misfit(
@@ -272,7 +274,14 @@ def _named(
     totals = setup.image.total_counts
     ratio = float(totals[core].mean() / max(totals[around].mean(), 1e-9)) if around.any() else 1.0
     return MapRegion(
-        float(rows.mean()), float(columns.mean()), int(core.sum()), sigma, "spectrum", excess, lacking, ratio
+        y=float(rows.mean()),
+        x=float(columns.mean()),
+        pixels=int(core.sum()),
+        sigma=sigma,
+        kind="spectrum",
+        excess=excess,
+        lacking=lacking,
+        counts_ratio=ratio,
     )
 
 
@@ -335,8 +344,17 @@ def _described(holes: Mask, totals: FloatArray, kept: Mask) -> list[tuple[MapReg
         rows, columns = np.nonzero(core)
         sigma = (expected - counts) / np.sqrt(max(expected, 1.0))
         ratio = counts / max(expected, 1e-9)
-        middle = float(rows.mean()), float(columns.mean())
-        found.append((MapRegion(*middle, int(core.sum()), sigma, "hole", {}, {}, ratio), core))
+        hole = MapRegion(
+            y=float(rows.mean()),
+            x=float(columns.mean()),
+            pixels=int(core.sum()),
+            sigma=float(sigma),
+            kind="hole",
+            excess={},
+            lacking={},
+            counts_ratio=ratio,
+        )
+        found.append((hole, core))
     return found
 
 

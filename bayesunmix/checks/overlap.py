@@ -9,52 +9,22 @@ drawn from the model; from 0.05 a block on, the places between have pulled the e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.core.severity import OVERLAP, Reservation
+from bayesunmix.checks.outcomes import Overlap
 from bayesunmix.inference.mixture import support_point_weights
 from bayesunmix.models.abundance import face_positions, overlapping, simplex_support_points
 
 FloatArray = npt.NDArray[np.float64]
 
-# Nats a block from which on the overlap is told.
-NOTICED = 0.05
 # Support points of the faces stand this many standard deviations apart, and so many blocks decide, evenly spread.
 STEP = 2.0
 MOST_BLOCKS = 2000
 ITERATIONS = 300
 SMALLEST = 1e-12
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """What resolving a third phase would gain.
-
-    Attributes
-    ----------
-    nats_per_block : float
-        Gain in log-likelihood.
-    share : float
-        Share of the blocks that then hold three phases.
-    """
-
-    nats_per_block: float
-    share: float
-
-    def warnings(self) -> list[str]:
-        """Return one sentence, where it matters."""
-        if self.nats_per_block < NOTICED:
-            return []
-        text = (
-            f"Three phases overlap on {100.0 * self.share:.0f} % of the map, and the model resolves two in a pixel. "
-            "Compositions of phases without pure pixels may be off by more than their intervals. Run again with "
-            "`inference.max_overlap = 3`, and trust what both runs agree on."
-        )
-        return [Reservation(text, OVERLAP)]
 
 
 def find_overlap(
@@ -76,7 +46,7 @@ def find_overlap(
         Phases in which the others are embedded.
     """
     if len(spectra) < 3 or max_overlap != 2:
-        return Overlap(0.0, 0.0)
+        return Overlap(nats_per_block=0.0, share=0.0)
     part = counts[:: -(-len(counts) // MOST_BLOCKS)].astype(np.float32)
     spectra = (spectra + SMALLEST) / (spectra + SMALLEST).sum(axis=1, keepdims=True)
     typical = float(part.sum(dtype=np.float64) / len(part))
@@ -90,7 +60,7 @@ def find_overlap(
     joint = part @ (log_mixed - log_mixed.mean(axis=0)).T.astype(np.float32)
     fewer, _ = _log_evidence(joint[:, : len(model)])
     more, weights = _log_evidence(joint)
-    return Overlap(float((more - fewer).mean()), float(weights[len(model) :].sum()))
+    return Overlap(nats_per_block=float((more - fewer).mean()), share=float(weights[len(model) :].sum()))
 
 
 def _log_evidence(joint: npt.NDArray[np.float32]) -> tuple[FloatArray, FloatArray]:

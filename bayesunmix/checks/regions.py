@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 # So many elements of a region are named in a sentence; run.json holds all.
 MOST_NAMED = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MapRegion:
     """A region whose counts no mixture of the declared phases explains.
 
@@ -36,10 +35,6 @@ class MapRegion:
     excess: dict[str, float | None]
     lacking: dict[str, float | None]
     counts_ratio: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what run.json holds."""
-        return dict(vars(self))
 
     def sentence(self) -> str:
         """Say where the region is and what is wrong with it."""

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +34,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from bayesunmix.checks.goodness import Segments
+from bayesunmix.checks.outcomes import ResidualRegion, ResidualScan
 from bayesunmix.data.image import WHOLE_MAP
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.inspection.peak_sources import presence_prior
@@ -172,7 +172,7 @@ def global_threshold(window_channels: FloatArray) -> float:
     return float(brentq(lambda u: expected_accidents(window_channels, u) + np.log1p(-ACCIDENT), 1.5, 20.0))
 
 
-def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> dict[str, Any]:
+def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> ResidualScan:
     """Scan the sum spectrum and the held-out spectrum of every segment.
 
     Parameters
@@ -182,12 +182,6 @@ def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> 
         Expected counts of the sum spectrum.
     segments : Segments
 
-    Returns
-    -------
-    dict
-        ``residual_regions``: a list of regions with spectrum, range, residual, excess counts, cause, the
-        elements whose main lines lie there and the probability of an accident anywhere in the scan;
-        ``residual_scan``: threshold and what to expect of noise.
     """
     edges = setup.image.channel_edges_keV
     fwhm = np.asarray(setup.forward.response.fwhm_keV(setup.image.energy_keV))
@@ -206,26 +200,25 @@ def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> 
         for region in find_regions(counts, mean, edges, fwhm):
             width = float(np.interp(region.energy_keV, setup.image.energy_keV, fwhm))
             rows.append(
-                {
-                    "spectrum": name,
-                    "low_keV": region.low_keV,
-                    "high_keV": region.high_keV,
-                    "energy_keV": region.energy_keV,
-                    "sigma": region.sigma,
-                    "sign": "above the fit" if region.sigma > 0 else "below the fit",
-                    "excess_counts": region.excess,
-                    "cause": likeliest(region, known, width, share),
-                    "elements": _touched(region, main, width),
-                    "chance": float(-np.expm1(-expected_accidents(windows, abs(region.sigma)))),
-                }
+                ResidualRegion(
+                    spectrum=name,
+                    low_keV=region.low_keV,
+                    high_keV=region.high_keV,
+                    energy_keV=region.energy_keV,
+                    sigma=region.sigma,
+                    excess_counts=region.excess,
+                    cause=likeliest(region, known, width, share),
+                    elements=tuple(_touched(region, main, width)),
+                    chance=float(-np.expm1(-expected_accidents(windows, abs(region.sigma)))),
+                )
             )
-    scan = {
-        "threshold_sigma": THRESHOLD,
-        "widths": float(np.sum(1.0 / windows)),
-        "regions_expected_of_noise": expected_accidents(windows, THRESHOLD),
-        "global_threshold_sigma": global_threshold(windows),
-    }
-    return {"residual_regions": rows, "residual_scan": scan}
+    return ResidualScan(
+        threshold_sigma=THRESHOLD,
+        widths=float(np.sum(1.0 / windows)),
+        regions_expected_of_noise=expected_accidents(windows, THRESHOLD),
+        global_threshold_sigma=global_threshold(windows),
+        regions=tuple(rows),
+    )
 
 
 def strongest_lines(setup: Setup) -> list[tuple[str, float]]:

@@ -9,7 +9,7 @@ stretched draws, with the model's own intervals beside them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.checks.local_posterior import composition_slopes
+from bayesunmix.checks.outcomes import Heterogeneity, SdRatio
 from bayesunmix.config.phase import supports_of
 from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws, read_draws
@@ -62,14 +63,13 @@ class Robust:
         The model's own draws where the stretched ones are used.
     one_mode : Draws or None
         The model's own draws of the best mode, where those that are reported hold another mode's too.
-    facts : dict
-        What run.json holds: ``used``, ``reason``, ``tiles``, ``significance``, and per phase and element the ratio of
-        the robust standard deviation to the model's, of counting and unmixing alone.
+    heterogeneity : Heterogeneity
+        How areas of the map differ.
     """
 
     drawn: Drawn
     model: Draws | None
-    facts: dict[str, Any]
+    heterogeneity: Heterogeneity
     one_mode: Draws | None = None
 
     @property
@@ -94,38 +94,38 @@ def robust_draws(
         About so many tiles.
     """
     if drawn.z is None:
-        return Robust(drawn, None, {"used": False, "reason": "The method gives no intervals."})
+        return Robust(drawn, None, Heterogeneity(reason="The method gives no intervals."))
     target = truncated_gaussian(fitted.estimate.z, fitted.estimate.hessian, fitted.model.places["line_units"])
     stretch, quantities = compare_tiles(setup, fitted, target, level, seed, n_tiles)
     if stretch is None:
         return Robust(
-            drawn, None, {"used": False, "reason": "The map is too small to test for spatial heterogeneity."}
+            drawn, None, Heterogeneity(reason="The map is too small to test for spatial heterogeneity.")
         )
     slopes = quantities.gradients @ np.linalg.cholesky(target.covariance)
     variance = stretch.stretched_variance(slopes)
     ratio = np.sqrt(variance / stretch.model_variance)
     used = bool(ratio.max(initial=1.0) > NOTICED)
-    table = [
-        {
-            "phase": setup.phases[k].name,
-            "element": setup.forward.elements[e],
-            "sd_ratio": float(ratio[i]),
-            "sd_ratio_untested": float(np.sqrt(stretch.robust_variance[i] / stretch.model_variance[i])),
-        }
+    table = tuple(
+        SdRatio(
+            phase=setup.phases[k].name,
+            element=setup.forward.elements[e],
+            sd_ratio=float(ratio[i]),
+            sd_ratio_untested=float(np.sqrt(stretch.robust_variance[i] / stretch.model_variance[i])),
+        )
         for i, (k, e) in enumerate(quantities.places)
-    ]
-    facts = {
-        "used": used,
-        "reason": _reason(used, stretch, table),
-        "tiles": stretch.tiles,
-        "significance": stretch.significance,
-        "directions": len(stretch.variances),
-        "quantities": table,
-    }
+    )
+    heterogeneity = Heterogeneity(
+        widened=used,
+        reason=_reason(used, stretch, table),
+        areas=stretch.tiles,
+        p_value=stretch.significance,
+        directions=len(stretch.variances),
+        quantities=table,
+    )
     if not used:
-        return Robust(drawn, None, facts)
+        return Robust(drawn, None, heterogeneity)
     z = stretched(drawn.z, target, stretch, fitted.model.places["line_units"])
-    return Robust(replace(drawn, draws=read_draws(fitted, z), z=z), drawn.draws, facts)
+    return Robust(replace(drawn, draws=read_draws(fitted, z), z=z), drawn.draws, heterogeneity)
 
 
 @dataclass(frozen=True)
@@ -339,18 +339,18 @@ class Tiles:
         return (number * weights + MAP_BLOCKS * self.everywhere) / (number + MAP_BLOCKS)
 
 
-def _reason(used: bool, stretch: Stretch, table: list[dict[str, Any]]) -> str:
+def _reason(used: bool, stretch: Stretch, table: Sequence[SdRatio]) -> str:
     """Say why the robust intervals are used, or why not."""
     if not len(stretch.variances):
         return (
             f"No spatial heterogeneity was found: {stretch.tiles} areas of the map differ no more than counting allows "
             f"for homogeneous phases (p = {stretch.significance:.2g}). The model's intervals are used."
         )
-    worst = max(table, key=lambda row: float(row["sd_ratio"]))
+    worst = max(table, key=lambda row: row.sd_ratio)
     said = (
         f"Spatial heterogeneity: {stretch.tiles} areas of the map differ by more than counting allows for homogeneous "
-        f"phases (p = {stretch.significance:.2g}), most in {worst['element']} of {worst['phase']}: its standard "
-        f"deviation from counting and unmixing is {worst['sd_ratio']:.2g} times the model's."
+        f"phases (p = {stretch.significance:.2g}), most in {worst.element} of {worst.phase}: its standard deviation "
+        f"from counting and unmixing is {worst.sd_ratio:.2g} times the model's."
     )
     if used:
         return (

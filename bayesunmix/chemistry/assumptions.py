@@ -40,18 +40,6 @@ class Chemistry:
     ferric: FerricShare = 0.0
     valences: dict[str, float] | None = None
 
-    @classmethod
-    def of(cls, run: Mapping[str, Any], phases: list[str]) -> Chemistry:
-        """Read the configuration in the record of a run."""
-        config = run.get("config", {})
-        declared = config.get("phases", [])
-        tables = declared if isinstance(declared, list) else []
-        formulas = {table["name"]: table["stoichiometry"] for table in tables if table.get("stoichiometry")}
-        oxygen = config.get("sample", {}).get("oxygen", "stoichiometry")
-        plain = cls(tuple(phases), oxygen, formulas)
-        output = config.get("output", {})
-        return plain.changed(output.get("oxygens"), output.get("ferric"), output.get("valences"))
-
     def changed(
         self,
         oxygens: float | Mapping[str, float] | None,

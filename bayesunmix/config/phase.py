@@ -1,25 +1,45 @@
-"""What the user declares about a phase."""
+"""Tables ``[[phases]]``: what the user declares about a phase."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import KW_ONLY, dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.chemistry.stoichiometry import check_elements, parse_formula
-from bayesunmix.core.errors import InputError, check_choice, shown
+from bayesunmix.chemistry.stoichiometry import check_elements, parse_formula, site_weights
+from bayesunmix.config.validated import validated
+from bayesunmix.config.values import Flag, checked_by
+from bayesunmix.core.errors import InputError, shown, suggest
 
-KINDS = ("phase", "support")
+MOST_PHASES = 20
 # Names stand in figures and at the head of columns.
 LONGEST_NAME = 80
 # Names that the program gives where only the number of phases is declared; they say nothing of the phases.
 UNNAMED = re.compile(r"phase \d+")
 
 
+def _check_name(field: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise InputError(field, "be a text of one line", f"is {shown(value)}")
+    if len(value) > LONGEST_NAME:
+        must = f"be a text of at most {LONGEST_NAME} letters"
+        raise InputError(field, must, f"has {len(value)}: {shown(value)}")
+    return value
+
+
+def _check_formula(field: str, value: Any) -> object:  # noqa: ANN401 - it refuses what is no text
+    parse_formula(value, field)
+    return value
+
+
+Name = Annotated[str, checked_by(_check_name)]
+
+
+@validated("phases", named=True)
 @dataclass(frozen=True)
 class Phase:
     """One phase of the sample and what is known about it.
@@ -53,29 +73,18 @@ class Phase:
     Phase(name='Brg', matrix=True, absent=(), stoichiometry='ABO3', kind='phase')
     """
 
-    name: str
-    matrix: bool = False
-    absent: Sequence[str] = ()
-    stoichiometry: str | None = None
+    name: Name
+    _: KW_ONLY
+    matrix: Flag = False
+    absent: Annotated[Sequence[str], checked_by(check_elements)] = ()
+    stoichiometry: Annotated[str, checked_by(_check_formula)] | None = None
     kind: Literal["phase", "support"] = "phase"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.strip() or not self.name.isprintable():
-            raise InputError("phases.name", "be a text of one line", f"is {shown(self.name)}")
-        if len(self.name) > LONGEST_NAME:
-            must = f"be a text of at most {LONGEST_NAME} letters"
-            raise InputError("phases.name", must, f"has {len(self.name)}: {shown(self.name)}")
-        field = f"phases.{self.name}"
-        if not isinstance(self.matrix, bool):
-            raise InputError(f"{field}.matrix", "be true or false", f"is {shown(self.matrix)}")
-        object.__setattr__(self, "absent", check_elements(f"{field}.absent", self.absent))
-        if self.stoichiometry is not None:
-            parse_formula(self.stoichiometry, f"{field}.stoichiometry")
-        check_choice(f"{field}.kind", self.kind, KINDS)
         for key in ("absent", "stoichiometry"):
             if self.is_support and getattr(self, key):
                 remedy = 'Leave it out, or leave `kind = "support"` out.'
-                raise InputError(f"{field}.{key}", "be left out for a support", "is given", remedy)
+                raise InputError(key, "be left out for a support", "is given", remedy)
 
     @property
     def is_support(self) -> bool:
@@ -105,3 +114,80 @@ def hosts(phases: Sequence[Phase]) -> npt.NDArray[np.bool_]:
 def supports_of(phases: Sequence[Phase]) -> npt.NDArray[np.bool_]:
     """Phases that hold no element of the sample, shape (phase,)."""
     return np.array([phase.is_support for phase in phases], dtype=bool)
+
+
+def check_phases(phases: Sequence[Phase], elements: Sequence[str]) -> None:
+    """Refuse phases that do not go together, or do not fit the declared elements.
+
+    Raises
+    ------
+    InputError
+        If there are none or too many, two share a name, all are supports, or what is declared of one cannot be.
+    """
+    if not phases:
+        raise InputError("phases", "hold at least one phase", "is empty")
+    if len(phases) > MOST_PHASES:
+        raise InputError("phases", f"hold at most {MOST_PHASES} phases", f"holds {len(phases)}")
+    names = [phase.name for phase in phases]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise InputError("phases.name", "differ from phase to phase", f'"{repeated}" appears twice')
+    if all(phase.is_support for phase in phases):
+        must = "leave at least one phase with elements of the sample"
+        raise InputError("phases.kind", must, 'is "support" in every one')
+    for phase in phases:
+        _check_declared(phase, elements)
+    _check_together([phase for phase in phases if not phase.is_support], elements)
+
+
+def check_nothing_declared(phases: Sequence[Phase]) -> None:
+    """Refuse phases of which more is declared than free-form endmembers can use."""
+    for phase in phases:
+        declared = {"absent": phase.absent, "stoichiometry": phase.stoichiometry, "kind": phase.is_support}
+        for key in filter(declared.get, declared):
+            must = "be left out with free-form endmembers, which know no elements"
+            raise InputError(f"phases.{phase.name}.{key}", must, "is given")
+
+
+def _check_declared(phase: Phase, elements: Sequence[str]) -> None:
+    """Refuse a phase whose absent elements or stoichiometry do not fit the declared elements."""
+    path = f"phases.{phase.name}"
+    for element in phase.absent:
+        if element not in elements:
+            must = "name elements of `sample.elements`"
+            raise InputError(f"{path}.absent", must, f"holds {element}", suggest(element, elements))
+    present = [element for element in elements if element not in phase.absent]
+    if not present:
+        remedy = 'A phase without any of them is declared by `kind = "support"`.'
+        must = "leave at least one element in the phase"
+        raise InputError(f"{path}.absent", must, "names all of them", remedy)
+    if phase.stoichiometry is not None:
+        site_weights(phase.stoichiometry, present, f"{path}.stoichiometry")
+
+
+def _check_together(phases: Sequence[Phase], elements: Sequence[str]) -> None:
+    """Refuse declarations that contradict each other: an element that no phase has, two phases that cannot differ.
+
+    Of a single element all phases are made, but for those that turn out to be supports.
+    """
+    nowhere = [element for element in elements if all(element in phase.absent for phase in phases)]
+    if nowhere:
+        raise InputError(
+            "phases.absent",
+            "leave every element of `sample.elements` in a phase",
+            f"{', '.join(nowhere)} {'is' if len(nowhere) == 1 else 'are'} absent from all of them",
+            "Remove what no phase holds from `sample.elements`; name it in `sample.stray` if the map shows its lines.",
+        )
+    pure: dict[str, Phase] = {}
+    for phase in phases if len(elements) > 1 else ():
+        present = [element for element in elements if element not in phase.absent]
+        if len(present) != 1:
+            continue
+        if present[0] in pure:
+            raise InputError(
+                f"phases.{phase.name}.absent",
+                "leave it something to differ by from the other phases",
+                f'leaves {present[0]} alone, as in "{pure[present[0]].name}"',
+                "Declare one phase for both.",
+            )
+        pure[present[0]] = phase

@@ -26,20 +26,6 @@ UNDECLARED = "Undeclared elements"
 PLACES = "Regions of significant residual"
 OVERLAP = "Overlap of the phases"
 VARIATION = "Spatial heterogeneity"
-# By the names that earlier versions wrote into run.json.
-_RENAMED = {
-    "Exact steps": STEPS,
-    "Starts and modes": MODES,
-    "What pins the phases": IDENTIFIABILITY,
-    "Residuals": RESIDUALS,
-    "Places that do not fit": PLACES,
-    "Variation over the map": VARIATION,
-}
-
-
-def renamed(about: str) -> str:
-    """Return the name that a diagnostic has now, whatever the version that named it."""
-    return _RENAMED.get(about, about)
 
 
 class Doubt(str):

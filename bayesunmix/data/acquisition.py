@@ -34,7 +34,7 @@ FACT_LIMITS = {
     "tilt_deg": (-360.0, 360.0),
     "tilt_beta_deg": (-360.0, 360.0),
 }
-_REMEDIES = {"beam_energy_keV": "Give 200 for a beam of 200 keV.", "resolution_eV": "Give 130 for 130 eV."}
+REMEDIES = {"beam_energy_keV": "Give 200 for a beam of 200 keV.", "resolution_eV": "Give 130 for 130 eV."}
 
 # Where HyperSpy's metadata convention keeps each fact, below Acquisition_instrument.TEM or .SEM.
 _PLACES = {
@@ -263,7 +263,7 @@ class Acquisition:
 
 def check_fact(name: str, value: object, field: str = "") -> float:
     """Return a fact that is a number, or raise `InputError` with its name unless it lies within `FACT_LIMITS`."""
-    number = check_between(field or name, value, *FACT_LIMITS[name], remedy=_REMEDIES.get(name, ""))
+    number = check_between(field or name, value, *FACT_LIMITS[name], remedy=REMEDIES.get(name, ""))
     if name == "takeoff_angle_deg" and number == 0.0:
         raise InputError(field or name, "lie above 0 and at most at 90 degrees", "is 0")
     return number

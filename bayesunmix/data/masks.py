@@ -71,7 +71,7 @@ def flagged_pixels(folder: str | Path, shape: tuple[int, int] | None = None, fie
         run = json.loads((path / "run.json").read_text(encoding="utf-8"))
         check_unchanged(field, path, run)
         with xr.open_dataset(path / "posterior.nc", group="maps", engine="h5netcdf") as maps:
-            flagged = flagged_of(maps.load(), run)
+            flagged = flagged_of(maps.load(), run.get("misfit_search", {}).get("threshold"))
     except InputError:
         raise
     except Exception as error:  # a damaged file can make its readers stumble anywhere
@@ -83,16 +83,16 @@ def flagged_pixels(folder: str | Path, shape: tuple[int, int] | None = None, fie
     return flagged
 
 
-def flagged_of(maps: Any, run: dict[str, Any]) -> Mask:  # noqa: ANN401 - xarray loads slowly
-    """Return the flagged places of a result: its group ``maps`` and its record.
+def flagged_of(maps: Any, threshold: float | None) -> Mask:  # noqa: ANN401 - xarray loads slowly
+    """Return the flagged places of a result, from its group ``maps``.
 
-    A result of an earlier version holds the residuals alone: there it is what lies above the threshold.
+    A result of an earlier version holds the residuals alone: there it is what lies above the threshold of its record.
     """
     if "flagged" in maps:
         return np.asarray(maps["flagged"].values, bool)
-    if "misfit" not in maps or "misfit_search" not in run:
+    if "misfit" not in maps or threshold is None:
         return np.zeros(maps["label"].shape, bool)
-    return np.asarray(maps["misfit"].values > run["misfit_search"]["threshold"])
+    return np.asarray(maps["misfit"].values > threshold)
 
 
 def _values(file: Path) -> npt.NDArray[Any]:

@@ -89,7 +89,7 @@ def _reader(
         return (
             weights,
             family_counts(data.basis, weights, log_ratios(data, latents)),
-            weights[:, -1:] * continuum_shape(data.basis, *continuum_corrections(latents)),
+            weights[:, -1:] * continuum_shape(data.basis, *continuum_corrections(data.widths, latents)),
             spectra(data, latents),
             *thickness_parameters(data, latents),
             latents["response"],

@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+from bayesunmix.config.map import MapConfig
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.config.settings import MapConfig
 from bayesunmix.core.severity import Reservation
 from bayesunmix.data.image import SpectrumImage, on_axis
 from bayesunmix.inspection.axis_search import ORDINARY_KEV, AxisCandidate, AxisSearch, likely_axis, rival_axis

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-from bayesunmix.config.settings import InferenceConfig
+from bayesunmix.config.methods import Map, Method
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.free_posterior import FreePosterior, fit_free
 from bayesunmix.fit.model_data import Blocks
@@ -29,8 +29,6 @@ from bayesunmix.models.unmixing import UnmixingData
 
 FloatArray = npt.NDArray[np.float64]
 
-# Correlation length of the log contrasts, in widths (FWHM) of the detector: within a line they are alike.
-LENGTH_FWHM = 1.0
 # Share of the mean endmember below which a channel weighs no more than it: empty channels have no variance of 0.
 LEAST_VARIANCE = 1e-2
 # Amount of a component, relative to all of them, that stands for none.
@@ -48,12 +46,12 @@ class FreeFitted(FittedPosterior):
 
     free: FreePosterior
 
-    def read_draws(self, config: InferenceConfig, seed: int) -> Draws:
+    def read_draws(self, method: Method, seed: int) -> Draws:
         """Draw endmembers and read them by the line model."""
-        if config.method == "map":
+        if isinstance(method, Map):
             z = self.free.estimate.z[None, None]
         else:
-            z = self.free.draw(config.chains, config.draws, seed)
+            z = self.free.draw(method.chains, method.draws, seed)
         return read_spectra(self.free.spectra(z), self.data.basis)
 
 
@@ -84,7 +82,8 @@ def fit_free_endmembers(
         blocks.counts,
         blocks.matrix,
         position,
-        LENGTH_FWHM,
+        blocks.widths.contrast_length_fwhm,
+        widths=blocks.widths,
         max_overlap=blocks.max_overlap,
         n_starts=n_starts,
         seed=seed,
@@ -107,6 +106,7 @@ def fit_free_endmembers(
         yields=yields,
         balance=blocks.balance(),
         effect=blocks.effect(),
+        widths=blocks.widths,
     )
     modes = (Mode(0.0, same_mode=True, followed=True, atom_fractions=fractions),)
     # A fresh copy: the compiled model that reading built cannot be saved.

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.fit.model_data import log_odds_at
 from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.density import FlatModel, compiled, compiling, flatten_model
@@ -30,7 +31,6 @@ from bayesunmix.inference.mixture import (
 from bayesunmix.inference.starts import extreme_spectra
 from bayesunmix.models.abundance import abundance_prior, simplex_support_points
 from bayesunmix.models.freeform import (
-    CONTRAST_SD,
     FreeData,
     correlation_factor,
     free_endmembers,
@@ -105,6 +105,7 @@ def fit_free(
     position: FloatArray,
     length: float,
     *,
+    widths: Priors = DEFAULT_PRIORS,
     max_overlap: int = 2,
     n_starts: int = 3,
     seed: int = 0,
@@ -120,6 +121,8 @@ def fit_free(
         Phases declared to have pure regions.
     position, length
         Places of the channels and correlation length of the contrast, see `bayesunmix.models.freeform`.
+    widths : Priors
+        Of the priors.
     max_overlap : int
         Most phases that overlap in one block.
     n_starts : int
@@ -135,7 +138,7 @@ def fit_free(
     for number, spectra in enumerate(_starts(counts, mean, matrix, n_starts, seed)):
         steps = _steps(part, spectra, COARSE_STEPS)
         data, latents, transform = _around(
-            part, spectra, mean, factor, matrix, max_overlap, steps, grouped=False
+            part, spectra, mean, factor, matrix, max_overlap, steps, widths, grouped=False
         )
         model = _flat(data, len(spectra))
         # One program serves all starts: their data have the same shapes.
@@ -146,7 +149,9 @@ def fit_free(
         found.append((potential, np.asarray(free_endmembers(data, model.constrain(jnp.asarray(z), data)))))
     found.sort(key=lambda pair: pair[0])
     spectra = found[0][1]
-    data, latents, transform = _around(counts, spectra, mean, factor, matrix, max_overlap, None, grouped=True)
+    data, latents, transform = _around(
+        counts, spectra, mean, factor, matrix, max_overlap, None, widths, grouped=True
+    )
     model = _flat(data, len(spectra))
     start = np.asarray(model.flatten(latents, data))
     with compiling(model, data) as programs:
@@ -211,6 +216,7 @@ def _around(
     matrix: npt.NDArray[np.bool_],
     max_overlap: int,
     steps: int | None,
+    widths: Priors,
     *,
     grouped: bool,
 ) -> tuple[FreeData, Latents, FloatArray]:
@@ -231,11 +237,11 @@ def _around(
         groups = group_pixels(counts, share, log_mixed)
     else:
         groups = one_group(counts, len(points), np.log(mean))
-    prior = abundance_prior(points, spectra, typical, matrix)
-    data = FreeData(groups, prior, np.log(mean), factor)
+    prior = abundance_prior(points, spectra, typical, matrix, widths)
+    data = FreeData(groups, prior, np.log(mean), factor, widths)
     contrast = np.clip(np.log(spectra / mean), -LARGEST_CONTRAST, LARGEST_CONTRAST)
     latents = {
-        "contrast": jnp.asarray(np.linalg.solve(factor, contrast.T).T / CONTRAST_SD),
+        "contrast": jnp.asarray(np.linalg.solve(factor, contrast.T).T / widths.contrast_sd),
         "contrast_sd": jnp.zeros(()),
         "abundance_xi": jnp.asarray(log_odds_at(prior, weights)),
     }
@@ -257,7 +263,7 @@ def _known_abundance_whitening(data: FreeData, spectra: FloatArray, counts: Floa
     With abundances known, channels inform the log spectra one by one: I_(kc)(lc) = sum_j n_j alpha_jk alpha_jl s_kc
     s_lc / m_jc. Only the optimiser sees this; the curvature of the posterior is computed exactly.
     """
-    points, factor = np.asarray(data.prior.support_points), CONTRAST_SD * np.asarray(data.factor)
+    points, factor = np.asarray(data.prior.support_points), data.widths.contrast_sd * np.asarray(data.factor)
     n_phases, n_energy = spectra.shape
     mixed = points @ spectra
     size = n_phases * n_energy

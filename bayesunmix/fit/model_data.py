@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from bayesunmix.chemistry.stoichiometry import site_weights
 from bayesunmix.config.phase import Phase, hosts, supports_of
+from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.core.shares import ratio_of, shares_of
 from bayesunmix.forward.pixel_thickness import PixelThickness
 from bayesunmix.forward.spectra import ForwardModel
@@ -43,13 +44,8 @@ compiled_spectra = Program(spectra)
 compiled_weights = Program(component_weights)
 compiled_answered = Program(answered)
 
-# Counts are an imperfect measure of mass thickness (dose, diffraction, shadows of the holder): this joins the relative
-# sd of the film's mass thickness in the prior of the scale between them.
-COUNTS_AS_THICKNESS_SD = 0.4
 # A phase with less than this share of the largest mass per count is no film where it is alone: a support, or a hole.
 HARDLY_ANY = 0.03
-# Crystal-chemical scatter of a declared site balance (log ratio); the calibration's errors come on top.
-SITE_BALANCE_SD = 0.03
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,8 @@ class Blocks:
         Atom fractions of the whole map.
     thickness : PixelThickness
         Of the same blocks.
+    widths : Priors
+        Of the model's priors.
     """
 
     counts: Float32Array
@@ -74,6 +72,7 @@ class Blocks:
     max_overlap: int
     mean_composition: FloatArray
     thickness: PixelThickness
+    widths: Priors = DEFAULT_PRIORS
 
     @classmethod
     def of(cls, setup: Setup, max_overlap: int) -> Blocks:
@@ -85,6 +84,7 @@ class Blocks:
             max_overlap,
             setup.mean_composition,
             setup.thickness,
+            setup.widths,
         )
 
     @property
@@ -118,7 +118,7 @@ class Blocks:
             for each in (mass, sample.astype(float))
         )
         normal = float(ratio_of((thickness.blocks * mixed).sum(), present.sum()))
-        sd = float(np.hypot(self.forward.film.relative_sd, COUNTS_AS_THICKNESS_SD))
+        sd = float(np.hypot(self.forward.film.relative_sd, self.widths.counts_as_thickness_sd))
         # A phase without atoms has no mass; none has more than the expansion bears.
         relative = np.minimum(ratio_of(mass, normal), VALID[1])
         return ThicknessEffect(thickness.absorption_slope, thickness.stray_share, relative, sd)
@@ -170,7 +170,7 @@ class Blocks:
                 on_a, on_b = sites.a * self.mean_composition, sites.b * self.mean_composition
                 slope = shares_of(on_a) - shares_of(on_b)
                 calibration = np.linalg.norm(slope * self.forward.calibration_sd)
-                inverse_sd[k] = 1.0 / np.hypot(SITE_BALANCE_SD, calibration)
+                inverse_sd[k] = 1.0 / np.hypot(self.widths.site_balance_sd, calibration)
         return SiteBalance(a_site, b_site, target, inverse_sd)
 
 

@@ -92,11 +92,6 @@ class PhaseNumber:
         """Return the unnamed phases that the run goes on with."""
         return unnamed(self.chosen)
 
-    def facts(self) -> dict[str, Any]:
-        """Return what run.json holds."""
-        rule = "the smallest number within one standard error of the best held-out score"
-        return {**vars(self), "rule": rule}
-
 
 def infer_phase_number(
     setup: Setup, max_overlap: int, progress: Callable[[str], None], most: int = MOST_PHASES

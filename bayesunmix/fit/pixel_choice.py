@@ -7,14 +7,14 @@ have the shape of the map.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.config.pixel_settings import MaskRule, Span, span_text
-from bayesunmix.config.settings import MapConfig
+from bayesunmix.config.map import MapConfig
+from bayesunmix.config.pixels import MaskRule, Span, span_text
 from bayesunmix.core.errors import InputError, suggest
 from bayesunmix.data.counts import shape_text
 from bayesunmix.data.image import SpectrumImage
@@ -38,10 +38,6 @@ class LeftOut:
 
     reason: str
     pixels: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what run.json holds."""
-        return asdict(self)
 
 
 def choose_pixels(image: SpectrumImage, wanted: MapConfig) -> tuple[Mask, tuple[LeftOut, ...]]:

@@ -297,7 +297,7 @@ def _refined(blocks: Blocks, best: ModeCandidate, fractions: FloatArray) -> _Ref
     log_mixed = np.asarray(compiled_answered(points @ endmembers, points, effect, *parameters))
     likelihood = relative_likelihood(counts, log_mixed)
     weights = support_point_weights(likelihood, n_iterations=40)
-    prior = abundance_prior(points, endmembers, blocks.typical_counts, blocks.matrix)
+    prior = abundance_prior(points, endmembers, blocks.typical_counts, blocks.matrix, blocks.widths)
     share = responsibilities(likelihood, 0.99 * weights + 0.01 / len(weights))
     old = best.data
     total = blocks.counts.sum(dtype=float)

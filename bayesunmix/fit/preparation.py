@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.config.phase import Phase
+from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.errors import InputError, warn
 from bayesunmix.core.memory import check_preparation
@@ -74,6 +75,8 @@ class Setup:
         What the user should know; all have been given as warnings too.
     left_out : tuple of LeftOut
         Pixels that take no part, and why.
+    widths : Priors
+        Of the model's priors.
     """
 
     image: SpectrumImage
@@ -87,6 +90,7 @@ class Setup:
     thickness: PixelThickness
     warnings: tuple[str, ...]
     left_out: tuple[LeftOut, ...] = ()
+    widths: Priors = DEFAULT_PRIORS
 
     @cached_property
     def pixel_counts(self) -> npt.NDArray[np.unsignedinteger[Any]]:
@@ -169,7 +173,18 @@ def _prepared(image: SpectrumImage, config: RunConfig) -> Setup:
     said = tuple(dict.fromkeys(notes))
     left_out = (*left_out, *_empty(cropped))
     return Setup(
-        cropped, image.energy_keV, axis, forward, refined, blocks, phases, mean, thickness, said, left_out
+        cropped,
+        image.energy_keV,
+        axis,
+        forward,
+        refined,
+        blocks,
+        phases,
+        mean,
+        thickness,
+        said,
+        left_out,
+        config.priors,
     )
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.config.settings import InferenceConfig
+from bayesunmix.config.methods import Laplace, Map, Method, Nuts, Svi
 from bayesunmix.fit.draws import Draws, read_draws
 from bayesunmix.fit.free_endmembers import FreeFitted
 from bayesunmix.fit.model_data import nominal_fractions
@@ -75,79 +75,81 @@ class _Approximation:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def posterior_draws(
-    fitted: FittedPosterior, config: InferenceConfig, seed: int, progress: Callable[[float], None]
-) -> Drawn:
+@dataclass(frozen=True)
+class _Target:
+    """The posterior where it is computed: its mode, the model's data on the devices, and the density."""
+
+    fitted: FittedPosterior
+    data: Any
+    value_and_gradient: ValueAndGradient
+
+    @classmethod
+    def of(cls, fitted: FittedPosterior) -> _Target:
+        return cls(fitted, place(fitted.data), compiled(fitted.model)[0])
+
+
+def posterior_draws(fitted: FittedPosterior, method: Method, seed: int, progress: Progress) -> Drawn:
     """Draw from the posterior.
 
     Parameters
     ----------
     fitted : FittedPosterior
-    config : InferenceConfig
-        Method and what it needs: chains, draws, warm-up, guide.
+    method : Nuts, Laplace, Svi or Map
+        With its settings.
     seed : int
     progress : callable
         Told the share that is done.
     """
     if isinstance(fitted, FreeFitted):
-        return Drawn(fitted.read_draws(config, seed), {})
-    if config.method == "map":
-        return Drawn(read_draws(fitted, fitted.estimate.z[None, None]), {})
-    if config.method == "nuts":
-        return _nuts(fitted, config, seed, progress)
-    data = place(fitted.data)
-    value_and_gradient, _ = compiled(fitted.model)
-    make = _laplace if config.method == "laplace" else _svi
-    approximation = make(
-        fitted, data, value_and_gradient, config, seed, lambda share: progress(DRAWN_SHARE * share)
-    )
-    return _checked(fitted, data, value_and_gradient, approximation, config, seed, progress)
+        return Drawn(fitted.read_draws(method, seed), {})
+    match method:
+        case Map():
+            return Drawn(read_draws(fitted, fitted.estimate.z[None, None]), {})
+        case Nuts():
+            return _nuts(fitted, method, seed, progress)
+        case Laplace():
+            target = _Target.of(fitted)
+            approximation = _laplace(target, method, seed, lambda share: progress(DRAWN_SHARE * share))
+        case Svi():
+            target = _Target.of(fitted)
+            approximation = _svi(target, method, seed, lambda share: progress(DRAWN_SHARE * share))
+    return _checked(target, method, approximation, seed, progress)
 
 
-def _laplace(
-    fitted: FittedPosterior,
-    data: Any,  # noqa: ANN401
-    value_and_gradient: ValueAndGradient,
-    config: InferenceConfig,
-    seed: int,
-    progress: Progress,
-) -> _Approximation:
+def _laplace(target: _Target, method: Laplace, seed: int, progress: Progress) -> _Approximation:
+    fitted = target.fitted
     estimate, positive = fitted.estimate, fitted.model.places["line_units"]
     z = laplace_draws(
         estimate.z,
         estimate.hessian,
         positive,
         chains=1,
-        draws=_number(config),
+        draws=_number(method),
         seed=seed,
         progress=progress,
     )[0]
-    target = truncated_gaussian(estimate.z, estimate.hessian, positive)
+    gaussian = truncated_gaussian(estimate.z, estimate.hessian, positive)
 
     def log_ratios(number: int) -> FloatArray:
         with ThreadPoolExecutor(n_threads()) as pool:
-            values = pool.map(lambda one: float(value_and_gradient(jnp.asarray(one), data)[0]), z[:number])
+            values = pool.map(
+                lambda one: float(target.value_and_gradient(jnp.asarray(one), target.data)[0]), z[:number]
+            )
             potentials = np.array(list(values))
-        return -potentials - laplace_log_density(target, z[:number], positive)
+        return -potentials - laplace_log_density(gaussian, z[:number], positive)
 
     return _Approximation(z, log_ratios)
 
 
-def _svi(
-    fitted: FittedPosterior,
-    data: Any,  # noqa: ANN401
-    value_and_gradient: ValueAndGradient,
-    config: InferenceConfig,
-    seed: int,
-    progress: Progress,
-) -> _Approximation:
+def _svi(target: _Target, method: Svi, seed: int, progress: Progress) -> _Approximation:
+    fitted = target.fitted
     estimate, positive = fitted.estimate, fitted.model.places["line_units"]
     at = coordinates(truncated_gaussian(estimate.z, estimate.hessian, positive), positive)
-    variational = Variational(fitted.model.potential, guide(config.guide), at, data)
+    variational = Variational(fitted.model.potential, guide(method.guide), at, target.data)
     found = variational.fit(seed, progress)
-    z, noise = variational.draws(found.parameters, _number(config), seed + 1)
+    z, noise = variational.draws(found.parameters, _number(method), seed + 1)
     facts = {
-        "guide": config.guide,
+        "guide": method.guide,
         "elbo": found.elbo,
         "elbo_gain": found.elbo - float(found.history[0]),
         "svi_rounds": len(found.history) - 1,
@@ -157,24 +159,19 @@ def _svi(
 
 
 def _checked(
-    fitted: FittedPosterior,
-    data: Any,  # noqa: ANN401
-    value_and_gradient: ValueAndGradient,
-    approximation: _Approximation,
-    config: InferenceConfig,
-    seed: int,
-    progress: Progress,
+    target: _Target, method: Laplace | Svi, approximation: _Approximation, seed: int, progress: Progress
 ) -> Drawn:
     """Weigh the draws, pick them anew where that was asked for and is reliable, and test them by exact steps."""
+    fitted = target.fitted
     z = approximation.z
-    importance = smoothed(approximation.log_ratios(len(z) if config.resample else WEIGHED))
+    importance = smoothed(approximation.log_ratios(len(z) if method.resample else WEIGHED))
     progress(WEIGHED_SHARE)
-    resampled = config.resample and importance.reliable
+    resampled = method.resample and importance.reliable
     if resampled:
         z = z[resample(importance, seed)]
     refreshed = refresh(
-        value_and_gradient,
-        data,
+        target.value_and_gradient,
+        target.data,
         z,
         fitted.estimate.z,
         whitening(fitted.estimate.hessian),
@@ -194,17 +191,17 @@ def _checked(
         compositions,
         ratios,
     )
-    in_chains = z[: config.chains * config.draws].reshape(config.chains, config.draws, -1)
-    return Drawn(_chains(read, config), {}, z=in_chains, trust=trust, facts=approximation.facts)
+    in_chains = z[: method.chains * method.draws].reshape(method.chains, method.draws, -1)
+    return Drawn(_chains(read, method), {}, z=in_chains, trust=trust, facts=approximation.facts)
 
 
-def _number(config: InferenceConfig) -> int:
-    return max(config.chains * config.draws, LEAST_DRAWS)
+def _number(method: Laplace | Svi) -> int:
+    return max(method.chains * method.draws, LEAST_DRAWS)
 
 
-def _chains(read: Draws, config: InferenceConfig) -> Draws:
+def _chains(read: Draws, method: Laplace | Svi) -> Draws:
     """Cut the beginning of one long chain into chains."""
-    shape, number = (config.chains, config.draws), config.chains * config.draws
+    shape, number = (method.chains, method.draws), method.chains * method.draws
     return Draws(
         *(
             getattr(read, entry.name)[0, :number].reshape(*shape, *getattr(read, entry.name).shape[2:])
@@ -213,10 +210,10 @@ def _chains(read: Draws, config: InferenceConfig) -> Draws:
     )
 
 
-def _nuts(fitted: FittedPosterior, config: InferenceConfig, seed: int, progress: Progress) -> Drawn:
+def _nuts(fitted: FittedPosterior, method: Nuts, seed: int, progress: Progress) -> Drawn:
     done = 0
     # Warm-up counts single trajectories, a draw is the end of a few.
-    total = config.chains * (config.warmup // TRANSITIONS + config.draws)
+    total = method.chains * (method.warmup // TRANSITIONS + method.draws)
 
     def advance(iterations: int) -> None:
         nonlocal done
@@ -228,9 +225,9 @@ def _nuts(fitted: FittedPosterior, config: InferenceConfig, seed: int, progress:
         place(fitted.data),
         fitted.estimate.z,
         whitening(fitted.estimate.hessian),
-        chains=config.chains,
-        draws=config.draws,
-        warmup=config.warmup,
+        chains=method.chains,
+        draws=method.draws,
+        warmup=method.warmup,
         seed=seed,
         progress=advance,
     )

@@ -172,7 +172,7 @@ def _coarse(
     weights = support_point_weights(
         relative_likelihood(blocks.counts, np.log(points @ start.spectra)), n_iterations=40
     )
-    prior = abundance_prior(points, start.spectra, count, blocks.matrix)
+    prior = abundance_prior(points, start.spectra, count, blocks.matrix, blocks.widths)
     free = np.argwhere(basis.allowed)
     total = blocks.counts.sum(dtype=float)
     regular = regular_information(basis, free, points, weights * total, start.spectra)
@@ -191,6 +191,7 @@ def _coarse(
         yields=yields,
         balance=blocks.balance(),
         effect=effect,
+        widths=blocks.widths,
     )
     units = np.maximum(start.weights[free[:, 0], free[:, 1]] / scale, 0.3)
     latents = latents_at(data, units, weights)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.xray import Detector, LineTable
 
@@ -20,6 +22,7 @@ def line_table(config: RunConfig, beam_energy_keV: float, detector: Detector) ->
         table = LineTable.built_in(beam_energy_keV, emitting)
     else:
         table = LineTable.from_json(config.xray.table)
+    table = dataclasses.replace(table, priors=config.priors)
     return with_factors(table, config, detector)
 
 

@@ -31,10 +31,9 @@ from bayesunmix.core.threads import single_thread
 from bayesunmix.inspection.peak_sources import presence_prior
 from bayesunmix.xray import LineTable, Response, continuum_basis
 from bayesunmix.xray.atomic import FAMILIES
-from bayesunmix.xray.axis_fit import nonnegative_minimum
+from bayesunmix.xray.scoring import nonnegative_minimum
 
 FloatArray = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.intp]
 
 GRID_OFFSET_KEV = np.linspace(-0.25, 0.25, 21)
 GRID_GAIN = np.linspace(-0.0125, 0.0125, 5)

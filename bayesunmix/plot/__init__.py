@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from bayesunmix.analysis.onuma import result_onuma
-from bayesunmix.core.errors import InputError
 from bayesunmix.plot.budget import budget_figure
 from bayesunmix.plot.compositions import compositions_figure
 from bayesunmix.plot.fit import fit_figure
@@ -36,12 +35,12 @@ FIGURES = {
 """Every figure by the name of its file, in the order of the report."""
 
 OPTIONAL_FIGURES = {
-    "phase_number": phase_number_figure,
-    "misfit": misfit_figure,
-    "mass_thickness": mass_thickness_figure,
-    "budget": budget_figure,
+    "phase_number": (phase_number_figure, "phase_number"),
+    "misfit": (misfit_figure, "unmodelled_regions"),
+    "mass_thickness": (mass_thickness_figure, "mass_thickness"),
+    "budget": (budget_figure, "budget"),
 }
-"""Figures of results that hold what the name says."""
+"""Figures of results whose record holds the field beside them."""
 
 
 class ResultPlots:
@@ -106,8 +105,6 @@ class ResultPlots:
         InputError
             If the number of phases was declared.
         """
-        if "phase_number" not in self._result.run:
-            raise InputError("phases", 'be "auto" for a curve over the number of phases', "was declared")
         return phase_number_figure(self._result)
 
     def partition(self) -> Figure:

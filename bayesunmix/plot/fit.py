@@ -52,7 +52,7 @@ def fit_figure(result: Result) -> Figure:
         r = (observed - expected) / sqrt(expected)
 
     Regions whose residuals, pooled over one width of the detector, exceed 4 sigma are shaded and numbered as in the
-    report and in ``fit.residual_regions`` of the run's record.
+    report and in ``fit.residuals`` of the run's record.
 
     Parameters
     ----------
@@ -155,13 +155,14 @@ def _mark_regions(axes: Axes, result: Result, spectrum: str) -> None:
     """Shade the regions of one spectrum and write their numbers, one above the other where they would touch."""
     left, right = axes.get_xlim()
     before, level = -np.inf, 0
-    numbered = enumerate(result.run.get("fit", {}).get("residual_regions", ()), start=1)
-    marked = [(number, region) for number, region in numbered if region["spectrum"] == spectrum]
-    for number, region in sorted(marked, key=lambda pair: float(pair[1]["energy_keV"])):
-        energy = float(region["energy_keV"])
+    fit = result.record.fit
+    numbered = enumerate(fit.residuals.regions if fit and fit.residuals else (), start=1)
+    marked = [(number, region) for number, region in numbered if region.spectrum == spectrum]
+    for number, region in sorted(marked, key=lambda pair: pair[1].energy_keV):
+        energy = region.energy_keV
         level = (level + 1) % _LEVELS if energy - before < _NUMBER_WIDTH * (right - left) else 0
         before = energy
-        axes.axvspan(region["low_keV"], region["high_keV"], color=_MODEL, alpha=0.18, linewidth=0.0)
+        axes.axvspan(region.low_keV, region.high_keV, color=_MODEL, alpha=0.18, linewidth=0.0)
         label = axes.annotate(
             str(number),
             (energy, 0.0),

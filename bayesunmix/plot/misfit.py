@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.figure import Figure
 
+from bayesunmix.core.errors import InputError
 from bayesunmix.plot.maps import Grid, panel_size, pixel_grid, show_map
 from bayesunmix.plot.style import INK, WIDTH_MM, new_figure, place_axes, place_colourbar, scale_bar, styled
 
 if TYPE_CHECKING:
+    from bayesunmix.checks.outcomes import UnmodelledRegions
+    from bayesunmix.checks.regions import MapRegion
     from bayesunmix.results.result import Result
 
 _LEFT_MM, _RIGHT_MM, _TOP_MM = 10.0, 18.0, 6.0
@@ -40,7 +44,8 @@ def misfit_figure(result: Result) -> Figure:
     """
     data = result.tree["maps"].dataset
     grid, sigma = pixel_grid(data), data["misfit"].values
-    threshold = float(result.run["misfit_search"]["threshold"])
+    found = searched(result)
+    threshold = found.threshold
     if grid.kind != "map":
         figure = new_figure(_LINE_MM + 2.0 * _TOP_MM, WIDTH_MM)
         axes = place_axes(
@@ -61,8 +66,8 @@ def misfit_figure(result: Result) -> Figure:
         x, y = (np.arange(sigma.shape[1]) + 0.5) * dx, (np.arange(sigma.shape[0]) + 0.5) * dy
         axes.contour(x, y, sigma, levels=[threshold], colors="white", linewidths=0.8)
     outline = [patheffects.withStroke(linewidth=1.8, foreground=INK)]
-    for number, region in enumerate(result.run["misfit"], 1):
-        place = (region["x"] + 0.5) * dx, (region["y"] + 0.5) * dy
+    for number, region in enumerate(found.regions, 1):
+        place = (region.x + 0.5) * dx, (region.y + 0.5) * dy
         axes.text(
             *place, str(number), color="white", ha="center", va="center", size=7.0, path_effects=outline
         )
@@ -70,12 +75,26 @@ def misfit_figure(result: Result) -> Figure:
     box = (_LEFT_MM + width + 2.0, _TOP_MM, _BAR_MM, height)
     extend = "max" if float(np.nanmax(sigma)) > top else "neither"
     place_colourbar(figure, shown, box, "largest residual (σ)", extend=extend)
-    scale_bar(axes, grid.unit, right_corner=_crowded_left(result.run["misfit"], grid))
+    scale_bar(axes, grid.unit, right_corner=_crowded_left(found.regions, grid))
     return figure
 
 
-def _crowded_left(regions: list[dict[str, Any]], grid: Grid) -> bool:
-    """Whether regions lie where the scale bar would, in the lower left, and fewer of them in the lower right."""
+def searched(result: Result) -> UnmodelledRegions:
+    """Return the search for regions that the phases do not explain.
+
+    Raises
+    ------
+    InputError
+        If the run was made by a version that did not search.
+    """
+    found = result.record.unmodelled_regions
+    if found is None:
+        raise InputError("DIR", "hold a map of residuals", "was written by an earlier version")
+    return found
+
+
+def _crowded_left(regions: Sequence[MapRegion], grid: Grid) -> bool:
+    """Whether places lie where the scale bar would, in the lower left, and fewer of them in the lower right."""
     height, width = grid.shape
-    low = [float(region["x"]) / width for region in regions if region["y"] > _BAR_HEIGHT * height]
+    low = [region.x / width for region in regions if region.y > _BAR_HEIGHT * height]
     return sum(x < 0.5 for x in low) > sum(x >= 0.5 for x in low)

@@ -85,10 +85,7 @@ def phase_pairs(result: Result) -> list[tuple[str, str]]:
 
     Phases declared as matrix come first, the others as they are listed; the earlier one of a pair is the denominator.
     """
-    declared = result.run.get("config", {}).get("phases", [])
-    matrix = {
-        phase.get("name") for phase in declared if isinstance(phase, dict) and phase.get("matrix", False)
-    }
+    matrix = {phase.name for phase in result.record.config.phases if phase.matrix}
     order = sorted(result.sample_phases, key=lambda name: name not in matrix)
     return [(numerator, denominator) for denominator, numerator in itertools.combinations(order, 2)]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
+from bayesunmix.core.errors import InputError
 from bayesunmix.plot.style import INK, WIDTH_MM, hide_frame, new_figure, place_axes, styled
 
 if TYPE_CHECKING:
@@ -28,18 +29,23 @@ def phase_number_figure(result: Result) -> Figure:
     -------
     Figure
         Half a page wide; the axis is linear near the best and logarithmic far below it.
+
+    Raises
+    ------
+    InputError
+        If the number of phases was declared.
     """
-    facts = result.run["phase_number"]
-    count, score, error = (
-        np.array([row[name] for row in facts["curve"]], dtype=np.float64) for name in ("k", "score", "se")
-    )
+    number = result.record.phase_number
+    if number is None:
+        raise InputError("phases", 'be "auto" for a curve over the number of phases', "was declared")
+    count, score, error = np.array([(row.k, row.score, row.se) for row in number.curve], dtype=np.float64).T
     width = 0.5 * WIDTH_MM
     figure = new_figure(_TOP_MM + _HEIGHT_MM + _UNDER_MM, _LEFT_MM + width + _RIGHT_MM)
     axes = place_axes(figure, _LEFT_MM, _TOP_MM, width, _HEIGHT_MM)
     axes.set_yscale("symlog", linthresh=max(10.0, float(error[score > -1e3].max(initial=0.0))))
     axes.axhline(0.0, color=INK, linewidth=0.5)
     axes.errorbar(count, score, error, fmt="o-", color=INK, markersize=3.0, linewidth=0.8, capsize=2.0)
-    chosen = count == facts["chosen"]
+    chosen = count == number.chosen
     axes.plot(count[chosen], score[chosen], "o", color="white", markeredgecolor=INK, markersize=8.0, zorder=0)
     axes.set_xticks(count)
     axes.set_xlabel("number of phases")

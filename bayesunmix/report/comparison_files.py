@@ -95,8 +95,8 @@ def _record(comparison: Comparison) -> dict[str, object]:
     series, covariate = comparison.series, comparison.covariate
     return {
         "results": [
-            {"name": name, "verdict": result.verdict.level, "phases": list(own)}
-            | {key: result.run.get(key) for key in ("version", "method", "seed", "hash")}
+            {"name": name, "verdict": result.verdict.level.value, "phases": list(own)}
+            | {key: getattr(result.record, key) for key in ("version", "method", "seed", "hash")}
             for name, result, own in zip(
                 comparison.names, comparison.results, comparison.own_phases, strict=True
             )

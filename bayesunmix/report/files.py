@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,6 @@ import numpy.typing as npt
 
 from bayesunmix.core.errors import check_flag, check_path, warn
 from bayesunmix.core.output_folder import (
-    CHECKSUMS,
     RECORD,
     check_folder,
     checksums_of,
@@ -80,24 +80,34 @@ def write_result(result: Result, folder: Path) -> Result:
     with written_aside(folder) as aside:
         failed = take(_numbers(result), aside)
         _check_numbers(failed, aside)
-        run = {**result.run, "warnings": [*result.run.get("warnings", ()), *sentences(failed)]}
-        run[CHECKSUMS] = checksums_of(aside, "posterior.nc")
-        write_record(aside, run | {"files": [*names_of(aside), RECORD]})
-        failed |= (later := take(picture_steps(Result(result.tree, run)), aside))
-        run = {**run, "warnings": [*run["warnings"], *sentences(later)], "files": names_of(aside)}
-        write_record(aside, run)
+        result = _amended(
+            result,
+            warnings=(*result.record.warnings, *sentences(failed)),
+            checksums=checksums_of(aside, "posterior.nc"),
+            files=(*names_of(aside), RECORD),
+        )
+        write_record(aside, result.record.to_dict())
+        failed |= (later := take(picture_steps(result), aside))
+        warnings = (*result.record.warnings, *sentences(later))
+        result = _amended(result, warnings=warnings, files=tuple(names_of(aside)))
+        write_record(aside, result.record.to_dict())
     for sentence in sentences(failed):
         warn(sentence)
     error = disk_error(failed)
     if error is not None:
         said = f'the numbers are in "{folder}", but not {", ".join(failed)}: {error.strerror or error}'
         raise OSError(f"{said}; `bayesunmix report` makes figures, tables and page again") from error
-    return Result(result.tree, run)
+    return result
+
+
+def _amended(result: Result, **fields: object) -> Result:
+    """Return the result with some fields of its record replaced."""
+    return dataclasses.replace(result, record=result.record.model_copy(update=fields))
 
 
 def _numbers(result: Result) -> list[Step]:
     """Return the steps that write what a result holds, the smallest first."""
-    units = [unit for unit in result.run["config"].get("output", {}).get("units", ()) if unit != "at_frac"]
+    units = [unit for unit in result.record.config.output.units if unit != "at_frac"]
     tables: dict[str, Callable[[], pd.DataFrame]] = {
         "composition.csv": result.summary,
         "partition.csv": result.tables.partition,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -34,6 +34,15 @@ from bayesunmix.results.verdict import (
 )
 
 if TYPE_CHECKING:
+    from bayesunmix.checks.outcomes import (
+        Goodness,
+        Heterogeneity,
+        Identifiability,
+        Overlap,
+        UnmodelledRegions,
+    )
+    from bayesunmix.results.record import RunRecord
+    from bayesunmix.results.record_parts import Binning, Diagnostics, Response, StartingPoint
     from bayesunmix.results.result import Result
 
 # Vehtari et al., Bayesian Anal. 16 (2021) 667, doi:10.1214/20-BA1221.
@@ -57,8 +66,8 @@ class Check(NamedTuple):
 
 def checks(result: Result) -> list[Check]:
     """Return every diagnostic in words, marked as the verdict says; none of draws where there are none."""
-    found = [*_of_the_mode(result), *_notes(result.run)]
-    if result.run.get("method") != "map":
+    found = [*_of_the_mode(result), *_notes(result.record)]
+    if result.record.method != "map":
         found = [*_of_the_draws(result), *found]
     return [_agreeing(check, result.verdict.findings) for check in found]
 
@@ -75,31 +84,31 @@ def _of_the_draws(result: Result) -> list[Check]:
     """Convergence of the draws."""
     table = result.diagnostics()
     return [
-        _rhat_check(table, result.run.get("method", "")),
+        _rhat_check(table, result.record.method),
         _ess_check(table, result.tree["posterior"].dataset.sizes["chain"]),
         *_divergence_check(result),
-        *_approximation_check(result.run.get("diagnostics", {})),
+        *_approximation_check(result.record.diagnostics),
     ]
 
 
 def _of_the_mode(result: Result) -> list[Check]:
     """How well the mode is known, and how it fits."""
-    run = result.run
+    record = result.record
     return [
-        *_starts_check(run.get("starts", [])),
-        *_photons_check(run),
-        *_pinned_check(run),
-        *_deviance_check(result),
-        *_regions_check(run.get("fit", {})),
-        *_undeclared_check(run),
-        *_places_check(run),
-        *_overlap_check(run),
-        *_robust_check(run.get("robust", {})),
+        *_starts_check(record.starts),
+        *_photons_check(record.photons),
+        *_pinned_check(record.identifiability),
+        *_deviance_check(record.fit),
+        *_regions_check(record.fit),
+        *_undeclared_check(record),
+        *_places_check(record.unmodelled_regions),
+        *_overlap_check(record.overlap),
+        *_heterogeneity_check(record.heterogeneity),
     ]
 
 
-def _notes(run: dict[str, Any]) -> list[Check]:
-    return [*_binning_note(run.get("binning", {})), *_response_note(run.get("response", {}))]
+def _notes(record: RunRecord) -> list[Check]:
+    return [*_binning_note(record.binning), *_response_note(record.response)]
 
 
 def _rhat_check(table: Any, method: str) -> Check:  # noqa: ANN401 - a table
@@ -149,35 +158,33 @@ def _divergence_check(result: Result) -> list[Check]:
     return [Check(DIVERGENCES, f"{count} in {total} draws", verdict, meaning, remedy)]
 
 
-def _approximation_check(diagnostics: dict[str, Any]) -> list[Check]:
+def _approximation_check(diagnostics: Diagnostics) -> list[Check]:
     """Report what exact steps made of the draws of an approximation, and whether those could be reweighted."""
-    steps = diagnostics.get("exact_steps")
-    if not steps:
+    steps = diagnostics.exact_steps
+    if steps is None:
         return []
-    shift, width, name = steps["shift_sd"], steps["width_ratio"], steps["worst_quantity"]
     found = (
-        f"{100.0 * steps['acceptance']:.0f}\u00a0% of the steps accepted; worst for {name}: moved by {shift:+.2f} "
-        f"standard deviations, {width:.2f} times as wide"
+        f"{100.0 * steps.acceptance:.0f}\u00a0% of the steps accepted; worst for {steps.worst_quantity}: moved by "
+        f"{steps.shift_sd:+.2f} standard deviations, {steps.width_ratio:.2f} times as wide"
     )
-    k = diagnostics.get("pareto_k")
-    if k is not None:
-        found += f"; Pareto k {k:.2f}"
+    if diagnostics.pareto_k is not None:
+        found += f"; Pareto k {diagnostics.pareto_k:.2f}"
     meaning = (
         "Some draws were moved by a sampler that leaves the exact posterior unchanged: what moves, or grows wider, was "
         "approximated wrongly. Moves below a quarter of a standard deviation and widths right to a seventh hardly "
         "change an interval. Pareto k says whether draws can be reweighted (below 0.7), no more."
     )
-    verdict = "good" if steps["holds"] else "bad"
+    verdict = "good" if steps.holds else "bad"
     return [Check(STEPS, found, verdict, meaning, 'Run `method = "nuts"` instead.')]
 
 
-def _starts_check(starts: list[dict[str, Any]]) -> list[Check]:
+def _starts_check(starts: Sequence[StartingPoint]) -> list[Check]:
     if not starts:
         return []
-    best = min(start["objective"] for start in starts)
-    others = [start for start in starts if not start.get("same_mode")]
+    best = min(start.objective for start in starts)
+    others = [start for start in starts if not start.same_mode]
     # What was not followed to its end was hopeless, or on its way to a mode that was.
-    followed = [start["objective"] - best for start in others if start.get("followed", True)]
+    followed = [start.objective - best for start in others if start.followed]
     found = f"{len(starts) - len(others)} of {len(starts)} starting points, rotated ones included, reached the best one"
     if followed:
         found += f"; the odds of the second maximum are {odds_text(min(followed))}"
@@ -193,13 +200,15 @@ def _starts_check(starts: list[dict[str, Any]]) -> list[Check]:
     return [Check(MODES, found, verdict, meaning, remedy)]
 
 
-def _deviance_check(result: Result) -> list[Check]:
-    fit = result.run.get("fit", {})
-    total, segments = fit.get("deviance_per_dof_total"), fit.get("deviance_per_dof_segments")
-    if not _finite(total):
+def _deviance_check(fit: Goodness | None) -> list[Check]:
+    if fit is None or not _finite(fit.deviance_per_dof_total):
         return []
-    each = segments if isinstance(segments, list) else [segments]
-    known = [value for value in each if _finite(value)]
+    total = fit.deviance_per_dof_total
+    known = [
+        value
+        for value in (fit.deviance_per_dof_segments, *(fit.deviance_per_dof_by_segment or ()))
+        if _finite(value)
+    ]
     found = f"{total:.2f} for the whole map"
     if known:
         found += f"; {', '.join(f'{value:.2f}' for value in known)} for the pixels labelled as each phase"
@@ -209,30 +218,29 @@ def _deviance_check(result: Result) -> list[Check]:
     return [Check(DEVIANCE, found, verdict, meaning, remedy)]
 
 
-def _regions_check(fit: dict[str, Any]) -> list[Check]:
-    if "residual_scan" not in fit:
+def _regions_check(fit: Goodness | None) -> list[Check]:
+    scan = None if fit is None else fit.residuals
+    if scan is None:
         return []
-    scan, regions = fit["residual_scan"], fit["residual_regions"]
-    found, beyond = "none", 0
+    regions, found, beyond = scan.regions, "none", 0
     if regions:
-        worst = max(regions, key=lambda region: abs(region["sigma"]))
-        beyond = sum(region["chance"] < NOISE_CHANCE for region in regions)
+        worst = max(regions, key=lambda region: abs(region.sigma))
+        beyond = sum(region.chance < NOISE_CHANCE for region in regions)
         found = (
-            f"{len(regions)}, {beyond} of them beyond noise; the largest {worst['sigma']:+.1f} σ at "
-            f"{worst['energy_keV']:.2f} keV in {worst['spectrum']} (perhaps {worst['cause']})"
+            f"{len(regions)}, {beyond} of them beyond noise; the largest {worst.sigma:+.1f} σ at "
+            f"{worst.energy_keV:.2f} keV in {worst.spectrum} (perhaps {worst.cause})"
         )
     meaning = (
-        f"Energy ranges in which counts, pooled over one width of the detector, differ from the fit by more than "
-        f"{scan['threshold_sigma']:g} σ; noise alone makes {scan['regions_expected_of_noise']:.2g} of them."
+        "Energy ranges in which counts, pooled over one width of the detector, differ from the fit by more than "
+        f"{scan.threshold_sigma:g} σ; noise alone makes {scan.regions_expected_of_noise:.2g} of them."
     )
     remedy = "Declare the element that is named, or leave the range out with `map.energy_range`."
     mark = "reservation" if beyond else "note" if regions else "good"
     return [Check(RESIDUALS, found, mark, meaning, remedy)]
 
 
-def _photons_check(run: dict[str, Any]) -> list[Check]:
+def _photons_check(photons: dict[str, float] | None) -> list[Check]:
     """Report how many photons each phase has."""
-    photons = run.get("photons")
     if not photons:
         return []
     found = ", ".join(f"{name} {_counts(number)}" for name, number in photons.items())
@@ -241,12 +249,11 @@ def _photons_check(run: dict[str, Any]) -> list[Check]:
     return [Check(PHOTONS, found, "good", meaning, remedy)]
 
 
-def _pinned_check(run: dict[str, Any]) -> list[Check]:
+def _pinned_check(known: Identifiability | None) -> list[Check]:
     """Report phases that neither declarations nor pure pixels identify."""
-    if "identifiability" not in run:
+    if known is None:
         return []
-    found_pairs = run["identifiability"].get("loose_ends", [])
-    pairs = ", ".join(f"{pair['phase']} and {pair['other']}" for pair in found_pairs)
+    pairs = ", ".join(f"{pair.phase} and {pair.other}" for pair in known.non_identifiable)
     meaning = (
         "A phase without pure pixels that holds every element of another one can give some of its counts to that one "
         "without any change in the fit: the two are non-identifiable. A declaration, or pure pixels, prevent that."
@@ -258,12 +265,12 @@ def _pinned_check(run: dict[str, Any]) -> list[Check]:
     return [Check(IDENTIFIABILITY, found, "note" if pairs else "good", meaning, remedy)]
 
 
-def _undeclared_check(run: dict[str, Any]) -> list[Check]:
-    if "undeclared" not in run:
+def _undeclared_check(record: RunRecord) -> list[Check]:
+    if record.undeclared is None:
         return []
-    elements = {element: f"{element} {_counts(number)}" for element, number in run["undeclared"].items()}
+    elements = {element: f"{element} {_counts(number)}" for element, number in record.undeclared.items()}
     # Earlier versions took all of them as shown.
-    shown = run.get("undeclared_shown", list(elements))
+    shown = list(elements) if record.undeclared_shown is None else record.undeclared_shown
     sure = ", ".join(text for element, text in elements.items() if element in shown)
     unsure = ", ".join(text for element, text in elements.items() if element not in shown)
     found = "; ".join(part for part in (sure, unsure and f"perhaps {unsure}") if part) or "none"
@@ -276,16 +283,15 @@ def _undeclared_check(run: dict[str, Any]) -> list[Check]:
     return [Check(UNDECLARED, found, mark, meaning, remedy)]
 
 
-def _places_check(run: dict[str, Any]) -> list[Check]:
-    if "misfit" not in run:
+def _places_check(search: UnmodelledRegions | None) -> list[Check]:
+    if search is None:
         return []
-    regions = run["misfit"]
-    found = "none"
+    regions, found = search.regions, "none"
     if regions:
-        largest = max(regions, key=lambda region: float(region["sigma"]))
+        largest = max(regions, key=lambda region: region.sigma)
         found = (
-            f"{len(regions)}; the largest {largest['sigma']:.0f} σ around row {largest['y']:.0f}, column "
-            f"{largest['x']:.0f} ({largest['pixels']} pixels)"
+            f"{len(regions)}; the largest {largest.sigma:.0f} σ around row {largest.y:.0f}, column "
+            f"{largest.x:.0f} ({largest.pixels} pixels)"
         )
     meaning = (
         "Pixels whose counts no mixture of the declared phases explains: an unmodelled phase, or a hole."
@@ -294,13 +300,12 @@ def _places_check(run: dict[str, Any]) -> list[Check]:
     return [Check(PLACES, found, "reservation" if regions else "good", meaning, remedy)]
 
 
-def _overlap_check(run: dict[str, Any]) -> list[Check]:
-    if "overlap" not in run:
+def _overlap_check(overlap: Overlap | None) -> list[Check]:
+    if overlap is None:
         return []
-    overlap = run["overlap"]
     found = (
-        f"{100.0 * overlap['share']:.0f}\u00a0% of the map would hold three phases; resolving them raises the "
-        f"log-likelihood by {overlap['nats_per_block']:.2g} a block"
+        f"{100.0 * overlap.share:.0f}\u00a0% of the map would hold three phases; resolving them raises the "
+        f"log-likelihood by {overlap.nats_per_block:.2g} a block"
     )
     meaning = (
         "The model resolves two phases in a pixel, and a third coarsely. From a gain of 0.05 a block on, pixels hold "
@@ -315,27 +320,27 @@ def _counts(number: float) -> str:
     return f"{number / 1e6:.3g} million" if number >= 1e6 else f"{number:,.0f}"
 
 
-def _robust_check(robust: dict[str, Any]) -> list[Check]:
-    if not robust:
+def _heterogeneity_check(found: Heterogeneity | None) -> list[Check]:
+    if found is None:
         return []
     meaning = (
         "Areas of the map are compared with each other. Where a phase is heterogeneous (zoning, a wedge), its mean is "
         "less certain than counting says, and the intervals are widened by what the areas differ; the model's own are "
         "in the columns sd_model, lower_model and upper_model of composition.csv."
     )
-    return [Check(VARIATION, str(robust["reason"]), "note", meaning, "")]
+    return [Check(VARIATION, found.reason, "note", meaning, "")]
 
 
-def _binning_note(binning: dict[str, Any]) -> list[Check]:
-    if not binning:
+def _binning_note(binning: Binning | None) -> list[Check]:
+    if binning is None:
         return []
-    side = binning.get("block_side", 1)
+    side, channels, blocks = binning.block_side, binning.channels, binning.blocks
     found = (
-        f"{binning.get('channels', '?')} channels in {binning.get('bins', '?')} bins; {side} × {side} pixels to a "
-        f"block, {binning.get('blocks', '?')} blocks"
+        f"{'?' if channels is None else channels} channels in {binning.bins} bins; {side} × {side} pixels to a block, "
+        f"{'?' if blocks is None else blocks} blocks"
     )
-    if _finite(binning.get("mean_counts_per_block")):
-        found += f" of {binning['mean_counts_per_block']:.3g} counts on average"
+    if _finite(binning.mean_counts_per_block):
+        found += f" of {binning.mean_counts_per_block:.3g} counts on average"
     meaning = (
         "Compositions are inferred from merged channels and pixels. Sums of Poisson counts are Poisson counts, so "
         "this is exact; the maps are at full resolution."
@@ -343,19 +348,17 @@ def _binning_note(binning: dict[str, Any]) -> list[Check]:
     return [Check("Binning", found, "note", meaning, "")]
 
 
-def _response_note(response: dict[str, Any]) -> list[Check]:
-    if not response:
+def _response_note(response: Response | None) -> list[Check]:
+    if response is None:
         return []
     labels = (
-        ("gain", "gain", 1.0, "{:.5f}"),
-        ("offset_keV", "offset", 1000.0, "{:.2f} eV"),
-        ("noise_eV", "noise", 1.0, "{:.1f} eV"),
-        ("fano", "Fano factor", 1.0, "{:.3f}"),
+        ("gain", response.gain, 1.0, "{:.5f}"),
+        ("offset", response.offset_keV, 1000.0, "{:.2f} eV"),
+        ("noise", response.noise_eV, 1.0, "{:.1f} eV"),
+        ("Fano factor", response.fano, 1.0, "{:.3f}"),
     )
     parts = [
-        f"{label} {text.format(scale * response[key])}"
-        for key, label, scale, text in labels
-        if _finite(response.get(key))
+        f"{label} {text.format(scale * value)}" for label, value, scale, text in labels if _finite(value)
     ]
     meaning = (
         "Energy scale and peak width, fitted to the map itself. A gain far from 1 or an offset of more than a few "
@@ -373,5 +376,5 @@ def _extreme(values: Any, *, largest: bool) -> tuple[int, float] | None:  # noqa
     return place, float(numbers[place])
 
 
-def _finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+def _finite(value: float | None) -> TypeGuard[float]:
+    return value is not None and math.isfinite(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from bayesunmix.plot.partition import phase_pairs
 from bayesunmix.plot.style import element_order
 
 if TYPE_CHECKING:
+    from bayesunmix.checks.outcomes import FlatDirection
+    from bayesunmix.results.record_parts import StartingPoint
     from bayesunmix.results.result import Result
 
 Table = Callable[[Sequence[str], Iterable[Sequence[str]], str], str]
@@ -32,14 +35,14 @@ def identifiability_section(result: Result, picture: str, table: Table) -> str:
     table
         How the report writes a table: head, rows of finished cells after a name, caption.
     """
-    known = result.run.get("identifiability", {}).get("compositions")
-    pins = _pins_table(result, table) if known else ""
+    known = result.record.identifiability
+    pins = _pins_table(result, table) if known and known.compositions else ""
     sections = _budget_section(result, picture, table) if picture else ""
     if not (picture or pins):
         return ""
     return (
         f'{sections}<h2 id="identifiability">Identifiability of each composition</h2>'
-        f'<div class="wide">{pins}</div>{_directions(result.run)}'
+        f'<div class="wide">{pins}</div>{_directions(known.flat_directions if known else ())}'
         f'<div class="wide">{_modes_table(result, table)}</div>'
     )
 
@@ -124,56 +127,57 @@ def _declared(name: Any, sd: Any) -> str:  # noqa: ANN401
     return f"{escape(phase)}: <code>{escape(declaration)}</code>{known}"
 
 
-def _directions(run: dict[str, Any]) -> str:
+def _directions(found: Sequence[FlatDirection]) -> str:
     """Sentence on the directions that the counts hold least."""
-    found = run.get("identifiability", {}).get("flat_directions", [])
     if not found:
         return "<p>Unknown abundances take no more than half of the counts' information in any direction.</p>"
     flattest = found[0]
     return (
-        f"<p>In the flattest direction unknown abundances leave {100.0 * flattest['kept']:.0f} % of the information "
-        f"that the counts would hold if they were known; it moves {escape(flattest['element'])} in "
-        f"{escape(flattest['phase'])} most, by {100.0 * flattest['change']:.2g} at% at one standard deviation.</p>"
+        f"<p>In the flattest direction unknown abundances leave {100.0 * flattest.kept:.0f} % of the information "
+        f"that the counts would hold if they were known; it moves {escape(flattest.element)} in "
+        f"{escape(flattest.phase)} most, by {100.0 * flattest.change:.2g} at% at one standard deviation.</p>"
     )
 
 
 def _modes_table(result: Result, table: Table) -> str:
     """Write the best maximum and the others, each once, with the compositions in which they differ."""
-    starts = result.run.get("starts", [])
-    if not all("composition" in mode for mode in starts) or not starts:
+    starts = result.record.starts
+    if not starts or any(mode.composition is None for mode in starts):
         return ""
     best = starts[0]
-    others = [mode for mode in starts[1:] if not mode["same_mode"]]
+    others = [mode for mode in starts[1:] if not mode.same_mode]
     shown = [
         best,
-        *sorted(others, key=lambda mode: (not mode.get("followed", True), mode["objective"]))[
-            : MOST_MODES - 1
-        ],
+        *sorted(others, key=lambda mode: (not mode.followed, mode.objective))[: MOST_MODES - 1],
     ]
-    elements = list(result.run["config"]["sample"]["elements"])
-    odds = ["best", *(odds_text(mode["objective"]) for mode in shown[1:])]
+    elements = result.elements
+    odds = ["best", *(odds_text(mode.objective) for mode in shown[1:])]
     body = [["odds", *map(_number, odds)]]
-    body.append(
-        ["", *(f"<td>{'followed' if mode.get('followed', True) else 'not followed'}</td>" for mode in shown)]
-    )
+    body.append(["", *(f"<td>{'followed' if mode.followed else 'not followed'}</td>" for mode in shown)])
     for k, phase in enumerate(result.phases):
         for element in element_order(elements) if phase in result.sample_phases else ():
-            values = [100.0 * mode["composition"][k][elements.index(element)] for mode in shown]
+            values = [_per_cent(mode, k, elements.index(element)) for mode in shown]
             if max(values) > 1.0:
                 body.append([f"{element} in {phase}", *(_number(f"{value:.3g}") for value in values)])
-    alike = sum(bool(mode["same_mode"]) for mode in starts)
+    alike = sum(mode.same_mode for mode in starts)
     caption = (
         f"Maxima of the posterior found from {len(starts)} starting points, rotated ones included; {alike} of them end "
         "at the best one. Odds are by the counts; compositions are in at% where one has more than 1. What was not "
         "followed to its end had no chance, or led to a maximum that was."
     )
-    share = result.run.get("rival_share", 0.0)
+    share = result.record.second_maximum_share
     if share:
         caption += (
             f" {100.0 * share:.2g} % of the draws are from the second maximum, its share of the posterior."
         )
     head = ["", *(f"maximum {number}" for number in range(1, len(shown) + 1))]
     return table(head, body, caption)
+
+
+def _per_cent(mode: StartingPoint, phase: int, element: int) -> float:
+    """Atom fraction of a mode in at%."""
+    value = mode.composition[phase][element] if mode.composition else None
+    return math.nan if value is None else 100.0 * value
 
 
 def _number(text: str) -> str:

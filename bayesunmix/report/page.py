@@ -10,7 +10,7 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
@@ -34,9 +34,11 @@ from bayesunmix.report.words import (
     phase_number_words,
 )
 from bayesunmix.results.tables import STATED
-from bayesunmix.results.verdict import EARLIER, NOTHING, Verdict
+from bayesunmix.results.verdict import EARLIER, Level, Verdict
 
 if TYPE_CHECKING:
+    from bayesunmix.checks.outcomes import Goodness
+    from bayesunmix.results.record import RunRecord
     from bayesunmix.results.result import Result
 
 DPI = 200
@@ -74,10 +76,11 @@ def write_report(directory: Path, formats: Sequence[str] = ("png", "pdf")) -> Pa
     directory = Path(directory)
     result = open_result(directory)
     steps = picture_steps(result, formats)
-    run = {**result.run, "warnings": without(result.run.get("warnings", ()), steps)}
+    warnings = without(result.record.warnings, steps)
+    record = result.record.model_copy(update={"warnings": tuple(warnings)})
     before = names_of(directory)
-    failed = take(picture_steps(Result(result.tree, run), formats), directory)
-    amend_record(directory, [*run["warnings"], *sentences(failed)], set(names_of(directory)) - set(before))
+    failed = take(picture_steps(Result(result.tree, record), formats), directory)
+    amend_record(directory, [*warnings, *sentences(failed)], set(names_of(directory)) - set(before))
     return _page_of(failed, directory)
 
 
@@ -148,7 +151,11 @@ def draw_figures(result: Result) -> dict[str, Figure]:
 
 def _all_figures(result: Result) -> Mapping[str, Callable[[Result], Figure]]:
     """Return what draws each figure that a result has, by its name."""
-    return FIGURES | {name: draw for name, draw in OPTIONAL_FIGURES.items() if name in result.run}
+    return FIGURES | {
+        name: draw
+        for name, (draw, field) in OPTIONAL_FIGURES.items()
+        if getattr(result.record, field) is not None
+    }
 
 
 def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]) -> str:
@@ -159,14 +166,12 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
             break
         pictures = {name: png_bytes(figure, dpi) for name, figure in figures.items()}
     template = resources.files("bayesunmix.report").joinpath("report.html").read_text(encoding="utf-8")
-    run = result.run
+    record = result.record
     phases = ", ".join(result.phases)
     return Template(template).substitute(
         {f"figure_{name}": _image(name, pictures.get(name), phases) for name in FIGURES},
         title=escape(f"Unmixing of {phases}"),
-        subtitle=escape(
-            f"bayesunmix {run.get('version', '')}, method {run.get('method', '')}, seed {run.get('seed', '')}"
-        ),
+        subtitle=escape(f"bayesunmix {record.version}, method {record.method}, seed {record.seed}"),
         level=f"{100.0 * result.level:g}",
         verdict=_verdict(result),
         headline=_headline(result),
@@ -176,14 +181,14 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
         misfit=_misfit(result, pictures),
         mass_thickness=_mass_thickness(result, pictures),
         mass_balance=_mass_balance(result),
-        residual_regions=_residual_regions(run.get("fit", {})),
+        residual_regions=_residual_regions(record.fit),
         identifiability=identifiability_section(
             result, _image("budget", pictures["budget"], phases) if "budget" in pictures else "", _table
         ),
         diagnostics=_diagnostics(checks(result)),
         warnings=_warnings(result),
         assumptions=_bullets(assumptions(result)),
-        settings=_settings(run),
+        settings=_settings(record),
     )
 
 
@@ -202,12 +207,7 @@ def verdict_notebook_html(verdict: Verdict) -> str:
 
 def verdict_html(verdict: Verdict, after: str = "") -> str:
     """Write a verdict in words, its class giving the colour; what comes `after` is finished HTML."""
-    lead = {
-        "good": f"Good. {NOTHING}",
-        "reservations": "With reservations:",
-        "distrust": "Not to be trusted:",
-    }
-    body = [f"<p><strong>{lead[verdict.level]}</strong></p>"]
+    body = [f"<p><strong>{verdict.level.opening}</strong></p>"]
     if verdict.findings:
         items = (
             f'<li class="{finding.severity}">{_with_code(finding.text)}</li>' for finding in verdict.findings
@@ -220,7 +220,7 @@ def verdict_html(verdict: Verdict, after: str = "") -> str:
 
 def result_html(result: Result) -> str:
     """Return what a notebook shows of a result: the verdict and the compositions."""
-    title = f"{len(result.phases)} phases, {len(result.elements)} elements, {result.run['method']}"
+    title = f"{len(result.phases)} phases, {len(result.elements)} elements, {result.record.method}"
     head = f"<p><strong>{escape(title)}</strong></p>"
     return notebook_html(f"{head}{verdict_html(result.verdict)}{_composition_table(result)}")
 
@@ -231,11 +231,9 @@ def notebook_html(body: str) -> str:
 
 
 def _verdict(result: Result) -> str:
-    links = {
-        "good": '<p>Look at the <a href="#fit">residuals</a> all the same: they show what no number does.</p>',
-    }
+    look = '<p>Look at the <a href="#fit">residuals</a> all the same: they show what no number does.</p>'
     what_to_do = '<p><a href="#diagnostics">What to do</a></p>'
-    return verdict_html(result.verdict, links.get(result.verdict.level, what_to_do))
+    return verdict_html(result.verdict, look if result.verdict.level == Level.GOOD else what_to_do)
 
 
 def _headline(result: Result) -> str:
@@ -255,7 +253,7 @@ def _composition_table(result: Result) -> str:
         for line in [[rows[phase, element] for phase in result.sample_phases]]
     ]
     stated = f"mean [{100.0 * result.level:g} % interval]; &lt;: not detected, upper bound"
-    if result.run.get("method") == "map":
+    if result.record.method == "map":
         stated = "the maximum of the posterior, without intervals and not tested for detection"
     caption = (
         f"At%, {stated}. All columns are in <code>composition.csv</code>.{escape(supports_note(result))}"
@@ -280,29 +278,29 @@ def _partition_table(result: Result) -> str:
     return f'<div class="wide">{_table(head, body, caption)}</div>'
 
 
-def _residual_regions(fit: dict[str, Any]) -> str:
+def _residual_regions(fit: Goodness | None) -> str:
     """Table of the regions where the fit misses the counts, or a sentence that there are none."""
-    if "residual_scan" not in fit:
+    scan = None if fit is None else fit.residuals
+    if scan is None:
         return ""
-    scan, regions = fit["residual_scan"], fit["residual_regions"]
     looked = (
-        f"Pooled over one width of the detector, residuals were held to {scan['threshold_sigma']:g} σ everywhere. "
-        f"Noise alone makes {scan['regions_expected_of_noise']:.2g} such regions in this map, and exceeds "
-        f"{scan['global_threshold_sigma']:.1f} σ anywhere with a probability of 5 %."
+        f"Pooled over one width of the detector, residuals were held to {scan.threshold_sigma:g} σ everywhere. "
+        f"Noise alone makes {scan.regions_expected_of_noise:.2g} such regions in this map, and exceeds "
+        f"{scan.global_threshold_sigma:.1f} σ anywhere with a probability of 5 %."
     )
-    if not regions:
+    if not scan.regions:
         return f"<p>{escape(looked)} There is none.</p>"
     body = [
         [
             str(number),
-            _cell(region["spectrum"], True),
-            _cell(f"{region['low_keV']:.2f} – {region['high_keV']:.2f}", True),
-            _cell(f"{region['sigma']:+.1f}", True),
-            _cell(f"{region['excess_counts']:+,.0f}", True),
-            _cell(f"{region['chance']:.2g}", True),
-            f"<td>{escape(region['cause'])}</td>",
+            _cell(region.spectrum, True),
+            _cell(f"{region.low_keV:.2f} – {region.high_keV:.2f}", True),
+            _cell(f"{region.sigma:+.1f}", True),
+            _cell(f"{region.excess_counts:+,.0f}", True),
+            _cell(f"{region.chance:.2g}", True),
+            f"<td>{escape(region.cause)}</td>",
         ]
-        for number, region in enumerate(regions, start=1)
+        for number, region in enumerate(scan.regions, start=1)
     ]
     head = ["", "Spectrum", "keV", "σ", "Counts over the fit", "Chance", "Perhaps"]
     caption = "Regions beyond the threshold; chance: the probability that noise makes one like it anywhere."
@@ -337,7 +335,7 @@ def _mass_thickness(result: Result, pictures: dict[str, bytes]) -> str:
 
 def _mass_balance(result: Result) -> str:
     """Section on the mass balance, empty where no bulk composition is given."""
-    if not result.run.get("config", {}).get("sample", {}).get("bulk_wt_pct"):
+    if not result.record.config.sample.bulk_wt_pct:
         return ""
     table = mass_balance_paper_table(result)
     body = [
@@ -353,22 +351,24 @@ def _mass_balance(result: Result) -> str:
 
 def _phase_number(result: Result, pictures: dict[str, bytes]) -> str:
     """Section on the number of phases, empty where it was declared."""
-    if "phase_number" not in pictures:
+    found = result.record.phase_number
+    if found is None or "phase_number" not in pictures:
         return ""
     picture = _image("phase_number", pictures["phase_number"], ", ".join(result.phases))
     return (
         '<h2 id="phase_number">Number of phases</h2>'
         f"<figure>{picture}<figcaption>Log predictive density of counts that were kept out of the fit, relative to the "
-        "best number of phases, with the standard error of that difference over areas of the map. Circled: chosen."
-        f"</figcaption></figure>{_bullets(phase_number_words(result.run['phase_number']))}"
+        "best number of phases, with the standard error of that difference over parts of the map. Circled: chosen."
+        f"</figcaption></figure>{_bullets(phase_number_words(found))}"
     )
 
 
 def _misfit(result: Result, pictures: dict[str, bytes]) -> str:
     """Section on the regions of significant residual."""
-    if "misfit" not in pictures:
+    found = result.record.unmodelled_regions
+    if found is None or "misfit" not in pictures:
         return ""
-    paragraph, places = misfit_words(result.run)
+    paragraph, places = misfit_words(found)
     picture = _image("misfit", pictures["misfit"], ", ".join(result.phases))
     return (
         '<h2 id="misfit">Regions of significant residual</h2>'
@@ -415,7 +415,7 @@ def _with_code(text: str) -> str:
 def _warnings(result: Result) -> str:
     """Write what was said besides the findings, which stand at the head of the page."""
     found = {finding.text for finding in result.verdict.findings}
-    notes = [text for text in result.run.get("warnings", []) if text not in found]
+    notes = [text for text in result.record.warnings if text not in found]
     if not notes:
         return "<p>Nothing was assumed or left out that the findings at the top do not say.</p>"
     return f"<p>Besides the findings at the top, the run noted:</p>{_bullets(notes)}"
@@ -425,24 +425,24 @@ def _bullets(sentences: Iterable[str]) -> str:
     return f"<ul>{''.join(f'<li>{_with_code(str(sentence))}</li>' for sentence in sentences)}</ul>"
 
 
-def _settings(run: dict[str, Any]) -> str:
-    timings = run.get("timings", {})
-    versions = {"bayesunmix": run.get("version", ""), **run.get("versions", {})}
+def _settings(record: RunRecord) -> str:
+    timings = record.timings
+    versions = {"bayesunmix": record.version, **record.versions}
     body = [
         [
             "Versions",
             f"<td>{escape(', '.join(f'{name} {version}' for name, version in versions.items()))}</td>",
         ],
-        ["Seed", f"<td>{escape(str(run.get('seed', '')))}</td>"],
-        ["X-ray lines", f"<td>{escape(str(run.get('lines', '')))}</td>"],
-        ["Hash of the counts", f"<td><code>{escape(str(run.get('hash', '')))}</code></td>"],
+        ["Seed", f"<td>{record.seed}</td>"],
+        ["X-ray lines", f"<td>{escape(record.lines)}</td>"],
+        ["Hash of the counts", f"<td><code>{escape(record.hash)}</code></td>"],
         [
             "Time",
             f"<td>{sum(timings.values()):.1f} s: "
             f"{escape(', '.join(f'{stage} {seconds:.1f} s' for stage, seconds in timings.items()))}</td>",
         ],
     ]
-    config = escape(json.dumps(run.get("config", {}), indent=2, ensure_ascii=False, default=str))
+    config = escape(json.dumps(record.to_dict()["config"], indent=2, ensure_ascii=False))
     caption = "The same seed, versions and machine give the same numbers."
     details = f"<details><summary>Configuration as used</summary><pre>{config}</pre></details>"
     return _table(["", ""], body, caption) + details

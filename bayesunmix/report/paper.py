@@ -150,14 +150,14 @@ def paper_tables(result: Result, units: Sequence[str] = ()) -> list[PaperTable]:
             tables.append(_sites(result, sites))
     if len(result.sample_phases) > 1:
         tables.append(_budget(result))
-    if result.run["config"].get("sample", {}).get("bulk_wt_pct"):
+    if result.record.config.sample.bulk_wt_pct:
         tables.append(mass_balance_paper_table(result))
     return tables
 
 
 def default_units(result: Result) -> list[str]:
     """Return the units of the compositions in the tables where none are asked for."""
-    configured = list(result.run["config"].get("output", {}).get("units", []))
+    configured = list(result.record.config.output.units)
     if configured:
         return list(dict.fromkeys(["at_frac", *configured]))
     with_oxides = result.chemistry.oxygen != "none" and _all_oxides(result)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesunmix.checks.regions import MapRegion
 from bayesunmix.core.rounding import composition_text
 from bayesunmix.core.severity import join
 from bayesunmix.plot.style import element_order
@@ -15,6 +14,8 @@ from bayesunmix.report.supports import supports_note
 from bayesunmix.results.tables import STATED, UNTESTED
 
 if TYPE_CHECKING:
+    from bayesunmix.checks.outcomes import UnmodelledRegions
+    from bayesunmix.results.record_parts import PhaseConfig, PhaseNumber
     from bayesunmix.results.result import Result
 
 _METHODS = {
@@ -33,11 +34,11 @@ _WIDE_SPREAD = 1.5
 
 def _left_out(result: Result) -> list[str]:
     """Say how many pixels take no part, and why."""
-    entries = result.run.get("map", {}).get("left_out", [])
+    entries = result.record.map.left_out
     if not entries:
         return []
-    total = sum(entry["pixels"] for entry in entries)
-    parts = [f"{entry['pixels']} {entry['reason']}" for entry in entries]
+    total = sum(entry.pixels for entry in entries)
+    parts = [f"{entry.pixels} {entry.reason}" for entry in entries]
     verb = "takes" if total == 1 else "take"
     return [f"{total} {'pixel' if total == 1 else 'pixels'} {verb} no part: {join(parts)}."]
 
@@ -62,7 +63,7 @@ def headline(result: Result) -> list[str]:
         f"({_large(float(counts.sum()))} counts, {float(counts[kept].mean()):.3g} per pixel): {listed}. "
         f"The percentages are mean abundances over the pixels, in atoms.{supports_note(result)}",
         *_left_out(result),
-        f"The posterior was {_METHODS.get(result.run.get('method', ''), 'computed')}{_effort(result)}.",
+        f"The posterior was {_METHODS.get(result.record.method, 'computed')}{_effort(result)}.",
     ]
 
 
@@ -100,8 +101,7 @@ def findings(result: Result) -> list[tuple[str, str]]:
 
 def assumptions(result: Result) -> list[str]:
     """Return the sentences on what the result takes for granted."""
-    config = result.run.get("config", {})
-    sample = config.get("sample", {})
+    config = result.record.config
     sentences = [
         "Every pixel is a mixture of the phases listed, each of one composition everywhere.",
         "The sample is a thin film: X-rays are absorbed a little, and secondary fluorescence is negligible.",
@@ -111,29 +111,24 @@ def assumptions(result: Result) -> list[str]:
         "measured": "Oxygen is measured by its own line, like every other element.",
         "none": "The sample holds no oxygen.",
     }
-    if sample.get("oxygen") in oxygen:
-        sentences.append(oxygen[sample["oxygen"]])
-    if sample.get("stray"):
+    sentences.append(oxygen[config.sample.oxygen])
+    if config.sample.stray:
         sentences.append(
-            f"Lines of {join(sample['stray'])} come from grid, ion beam or column; they are in no composition."
+            f"Lines of {join(config.sample.stray)} come from grid, ion beam or column; they are in no composition."
         )
-    declared = config.get("phases", [])
-    for phase in declared if isinstance(declared, list) else []:
+    for phase in config.phases:
         sentences += _declared(phase)
-    sentences += [str(sentence) for sentence in result.run.get("assumptions", [])]
     return list(dict.fromkeys(sentences))
 
 
-def misfit_words(run: dict[str, Any]) -> tuple[str, list[str]]:
+def misfit_words(found: UnmodelledRegions) -> tuple[str, list[str]]:
     """Return a paragraph on the search for regions of significant residual, and a sentence for each."""
-    search = run.get("misfit_search", {})
-    regions = [MapRegion(**entry) for entry in run.get("misfit", [])]
+    regions, spread = found.regions, found.spread
     opening = (
         f"{_number_word(len(regions))} {'region has' if len(regions) < 2 else 'regions have'} a significant residual, "
-        f"which no mixture of the declared phases explains. {100 * search.get('false_alarm', math.nan):g} % of maps "
-        f"without an unmodelled phase exceed the threshold of {search.get('threshold', math.nan):.2g} sigma anywhere."
+        f"which no mixture of the declared phases explains. {100 * (found.false_alarm or math.nan):g} % of maps "
+        f"without an unmodelled phase exceed the threshold of {found.threshold:.2g} sigma anywhere."
     )
-    spread = search.get("spread", 1.0)
     if spread > _WIDE_SPREAD:
         opening += (
             f" The whole map scatters up to {spread:.2g} times as much as counting explains (zoning, thickness); "
@@ -142,35 +137,33 @@ def misfit_words(run: dict[str, Any]) -> tuple[str, list[str]]:
     return opening, [f"{number}: {region.sentence()}." for number, region in enumerate(regions, 1)]
 
 
-def phase_number_words(facts: dict[str, Any]) -> list[str]:
+def phase_number_words(found: PhaseNumber) -> list[str]:
     """Return the sentences on how many phases were chosen, why, and what the next one would be."""
-    chosen, curve = int(facts["chosen"]), facts["curve"]
-    best = max(curve, key=lambda row: row["score"])
+    chosen, best = found.chosen, max(found.curve, key=lambda row: row.score)
     said = [
         f"The number of phases was inferred: {chosen}. Half of the counts of each block were kept out of the fit; "
-        f"{best['k']} {'phase predicts' if best['k'] == 1 else 'phases predict'} them best; {chosen} is "
-        f"{facts['rule']}."
+        f"{best.k} {'phase predicts' if best.k == 1 else 'phases predict'} them best; {chosen} is "
+        "the smallest number within one standard error of the best held-out score."
     ]
-    after = facts["next_phase"]
+    after = found.next_phase
     if after is not None:
-        main = sorted(after["composition"].items(), key=lambda pair: -pair[1])
+        main = sorted(after.composition.items(), key=lambda pair: -pair[1])
         listed = ", ".join(f"{element} {100 * value:.2g} at%" for element, value in main if value >= _MAIN)
         said.append(
-            f"One phase more would hold {100 * after['share']:.2g} % of the counts ({listed}) and change the held-out "
-            f"log score by {after['gain']:+.1f} ± {after['gain_se']:.1f}."
+            f"One phase more would hold {100 * after.share:.2g} % of the counts ({listed}) and change the held-out "
+            f"log score by {after.gain:+.1f} ± {after.gain_se:.1f}."
         )
     return said
 
 
-def _declared(phase: dict[str, Any]) -> list[str]:
-    name, absent = phase.get("name", "?"), phase.get("absent", ())
-    sentences = []
-    if phase.get("matrix"):
+def _declared(phase: PhaseConfig) -> list[str]:
+    name, sentences = phase.name, []
+    if phase.matrix:
         sentences.append(f"{name} is the matrix: some pixels hold nothing else (declared).")
-    if absent:
-        sentences.append(f"{name} contains no {join(absent)} (declared).")
-    if phase.get("stoichiometry"):
-        sentences.append(f"{name} is close to {phase['stoichiometry']} (declared, a soft prior).")
+    if phase.absent:
+        sentences.append(f"{name} contains no {join(phase.absent)} (declared).")
+    if phase.stoichiometry:
+        sentences.append(f"{name} is close to {phase.stoichiometry} (declared, a soft prior).")
     return sentences
 
 
@@ -193,7 +186,7 @@ def _large(number: float) -> str:
 
 
 def _effort(result: Result) -> str:
-    if result.run.get("method") != "nuts":
+    if result.record.method != "nuts":
         return ""
     sizes = result.tree["posterior"].dataset.sizes
     return f" ({sizes['chain']} chains of {sizes['draw']} draws)"

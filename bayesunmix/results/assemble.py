@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,21 +18,20 @@ from bayesunmix.checks.goodness import (
     mean_thickness,
     total_expected,
 )
-from bayesunmix.checks.identifiability import Known, identifiability, non_identifiable
+from bayesunmix.checks.identifiability import identifiability, non_identifiable
 from bayesunmix.checks.misfit import find_misfit
+from bayesunmix.checks.outcomes import Goodness, Identifiability, Overlap
 from bayesunmix.checks.overlap import find_overlap
 from bayesunmix.checks.residual_regions import residual_regions
-from bayesunmix.checks.robust import Robust
 from bayesunmix.config.phase import hosts
-from bayesunmix.config.run_config import RunConfig
-from bayesunmix.core.checkpoint import Stages
 from bayesunmix.fit.draws import Draws
-from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.forward.quantify import draw_calibration
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.models.thickness import ThicknessDraws
+from bayesunmix.results import record_parts as parts
 from bayesunmix.results.doubts import RunOutcome, everything_said
+from bayesunmix.results.finished import Finished
 from bayesunmix.results.groups import (
     COMPOSITION_DIMS,
     channel_spectra,
@@ -52,7 +50,7 @@ from bayesunmix.results.mass_thickness import (
     mass_thickness,
     nominal_mass_per_count,
 )
-from bayesunmix.results.record import line_shape_facts, record, thickness_facts, worst_diagnostics
+from bayesunmix.results.recording import Found, record, with_convergence
 from bayesunmix.results.result import Result
 from bayesunmix.results.tables import STATED, detection_states
 from bayesunmix.results.verdict import judge
@@ -60,7 +58,7 @@ from bayesunmix.results.verdict import judge
 FloatArray = npt.NDArray[np.float64]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Fit:
     """What the fit is judged by: the best mode's own draws, without what heterogeneity or a second maximum add to them.
 
@@ -75,107 +73,102 @@ class _Fit:
     segments: Segments
 
 
-def assemble(
-    setup: Setup,
-    config: RunConfig,
-    fitted: FittedPosterior,
-    robust: Robust,
-    pixels: PixelPosterior,
-    stages: Stages,
-    facts: dict[str, Any],
-    seed: int,
-    electrons: float | None = None,
-    known: Known | None = None,
-) -> Result:
-    """Make the result of a run.
-
-    With the electrons per pixel where zeta-factors give a mass thickness, and what is known of the posterior around
-    the mode where the line model made it.
-    """
-    drawn = robust.drawn
-    fit = _judged(setup, fitted, robust, pixels, config.inference.max_overlap)
-    groups = _groups(setup, config, fitted, robust, pixels, fit, seed)
-    misfit = find_misfit(setup, fitted.data.basis, fit.own, fit.held, seed)
+def assemble(run: Finished) -> Result:
+    """Make the result of a run."""
+    setup, config, drawn = run.setup, run.config, run.robust.drawn
+    fit = _judged(run)
+    groups = _groups(run, fit)
+    misfit = find_misfit(setup, run.fitted.data.basis, fit.own, fit.held, run.seed)
     sigma = np.where(setup.image.kept, misfit.sigma, np.nan).astype(np.float32)
     groups["maps"] = groups["maps"].assign(misfit=(("y", "x"), sigma), flagged=(("y", "x"), misfit.flagged))
-    run = record(setup, config, fitted, drawn, stages, facts, seed)
-    run["fit"] = _fit_facts(setup, fitted, fit)
-    run["photons"] = _photons(setup, pixels)
-    run["robust"] = robust.facts
-    run["misfit"] = [region.to_dict() for region in misfit.regions]
-    run["misfit_search"] = misfit.facts()
-    endmembers = fit.own.spectra.mean(axis=(0, 1))
-    overlap = find_overlap(setup.blocks.counts, endmembers, config.inference.max_overlap, hosts(setup.phases))
-    run["overlap"] = dataclasses.asdict(overlap)
-    run["pixel_thickness"] = thickness_facts(setup, fitted, drawn.draws)
-    run["line_shapes"] = line_shape_facts(setup, drawn.draws)
-    thickness = None
-    if electrons is not None:
-        thickness = _mass_thickness(setup, fitted, drawn.draws, pixels, electrons, seed)
+    thickness = None if run.electrons is None else _mass_thickness(run, drawn.draws, run.electrons)
+    if thickness is not None:
         _add_mass_thickness(groups, thickness)
-        table = thickness.table([phase.name for phase in setup.phases], config.inference.level)
-        run["mass_thickness"] = {"electrons_per_pixel": electrons, "table": table.to_dict("records")}
-    run |= _what_pins(setup, fitted, groups, known, seed)
-    result = Result(xr.DataTree.from_dict(groups), run)
-    run["diagnostics"] |= worst_diagnostics(result.diagnostics())
-    against = None if thickness is None else contradiction(thickness, setup.forward)
-    outcome = RunOutcome(
-        setup, config, fitted, robust, run, misfit, result.summary(), groups.get("budget"), against
+    identifiability, budget = _what_pins(run, groups)
+    if budget is not None:
+        groups["budget"] = budget
+    found = Found(
+        fit=_goodness(run, fit),
+        photons=_photons(setup, run.pixels),
+        unmodelled_regions=misfit.outcome(),
+        overlap=_overlap(run, fit),
+        identifiability=identifiability,
+        budget=None if budget is None else parts.Budget(sources=tuple(SOURCES), order=ORDER),
+        mass_thickness=None if thickness is None else _mass_thickness_part(run, thickness),
     )
-    # The record is the result's own: its tables are made once.
-    run |= _judged_by(outcome)
-    return result
+    # The result is judged by its tables, too: they are made before anything is said of it.
+    unjudged = Result(xr.DataTree.from_dict(groups), record(run, found))
+    computed = with_convergence(unjudged.record, unjudged.diagnostics())
+    said = everything_said(
+        RunOutcome(
+            setup=setup,
+            config=config,
+            fitted=run.fitted,
+            robust=run.robust,
+            record=computed,
+            misfit=misfit,
+            summary=unjudged.summary(),
+            budget=budget,
+            mass_thickness=None if thickness is None else contradiction(thickness, setup.forward),
+        )
+    )
+    return Result(unjudged.tree, computed.with_judgement(judge(said), said))
 
 
-def _judged(
-    setup: Setup, fitted: FittedPosterior, robust: Robust, pixels: PixelPosterior, max_overlap: int
-) -> _Fit:
+def _judged(run: Finished) -> _Fit:
     """Collect what the fit is judged by."""
-    on_channels = channel_spectra(setup, fitted)
+    setup, robust, max_overlap = run.setup, run.robust, run.config.inference.max_overlap
+    on_channels = channel_spectra(setup, run.fitted)
     endmembers = on_channels(robust.drawn.draws)
-    own, spectra, held = robust.drawn.draws, endmembers.mean(axis=0), pixels
+    own, spectra, held = robust.drawn.draws, endmembers.mean(axis=0), run.pixels
     if robust.judged is not None:
         own, spectra = robust.judged, on_channels(robust.judged).mean(axis=0)
-    tilt = mean_thickness(setup, fitted, own)
+    tilt = mean_thickness(setup, run.fitted, own)
     if robust.judged is not None:
-        held = dataclasses.replace(pixels, count_share=count_shares_at_mean(setup, own, tilt, max_overlap))
+        held = dataclasses.replace(held, count_share=count_shares_at_mean(setup, own, tilt, max_overlap))
     segments = held_out_segments(setup, own, spectra, tilt, max_overlap)
-    return _Fit(own, endmembers, spectra, held, tilt, segments)
+    return _Fit(own=own, endmembers=endmembers, spectra=spectra, held=held, tilt=tilt, segments=segments)
 
 
-def _groups(
-    setup: Setup,
-    config: RunConfig,
-    fitted: FittedPosterior,
-    robust: Robust,
-    pixels: PixelPosterior,
-    fit: _Fit,
-    seed: int,
-) -> dict[str, xr.Dataset]:
+def _groups(run: Finished, fit: _Fit) -> dict[str, xr.Dataset]:
     """Return the groups of the result's tree that every run has."""
-    drawn = robust.drawn
-    posterior = posterior_group(setup, fitted, drawn.draws, seed)
-    if robust.model is not None:
-        alone = composition_with_errors(setup, fitted, robust.model, seed)
+    setup, config, fitted, drawn = run.setup, run.config, run.fitted, run.robust.drawn
+    posterior = posterior_group(setup, fitted, drawn.draws, run.seed)
+    if run.robust.model is not None:
+        alone = composition_with_errors(setup, fitted, run.robust.model, run.seed)
         posterior = posterior.assign(composition_model=(COMPOSITION_DIMS, alone))
     statistics = {name: (("chain", "draw"), value) for name, value in drawn.statistics.items()}
     return {
         "posterior": posterior,
         "sample_stats": xr.Dataset(statistics),
         "constant_data": constants_group(setup),
-        "maps": maps_group(setup, pixels),
+        "maps": maps_group(setup, run.pixels),
         "endmembers": endmembers_group(setup, fit.endmembers, config.inference.level),
         "fit": fit_dataset(setup, fit.own, fit.held, fit.tilt, fit.segments),
         "lines": lines_group(setup),
     }
 
 
-def _fit_facts(setup: Setup, fitted: FittedPosterior, fit: _Fit) -> dict[str, Any]:
-    """Deviances of sum spectrum and segments, and the regions that leave the fit."""
-    n_parameters = len(setup.forward.components) + fitted.data.basis.continuum_area.shape[1]
-    facts = deviances(setup, fit.spectra, fit.held, fit.tilt, fit.segments, n_parameters)
+def _goodness(run: Finished, fit: _Fit) -> Goodness:
+    """Deviances of the sum spectrum and of the segments, and the regions that leave the fit."""
+    setup = run.setup
+    n_parameters = len(setup.forward.components) + run.fitted.data.basis.continuum_area.shape[1]
+    found = deviances(
+        setup, fit.spectra, fit.held, fit.tilt, segments=fit.segments, n_parameters=n_parameters
+    )
     expected = total_expected(setup, fit.spectra, fit.held, fit.tilt)
-    return facts | residual_regions(setup, expected, fit.segments)
+    return Goodness(
+        deviance_per_dof_total=found.total,
+        deviance_per_dof_segments=found.segments,
+        residuals=residual_regions(setup, expected, fit.segments),
+    )
+
+
+def _overlap(run: Finished, fit: _Fit) -> Overlap:
+    """Ask whether more phases share a place than the model resolves."""
+    endmembers = fit.own.spectra.mean(axis=(0, 1))
+    matrix = hosts(run.setup.phases)
+    return find_overlap(run.setup.blocks.counts, endmembers, run.config.inference.max_overlap, matrix)
 
 
 def _pure(maps: xr.Dataset) -> FloatArray:
@@ -190,39 +183,26 @@ def _photons(setup: Setup, pixels: PixelPosterior) -> dict[str, float]:
     return {phase.name: float(number) for phase, number in zip(setup.phases, counts, strict=True)}
 
 
-def _what_pins(
-    setup: Setup, fitted: FittedPosterior, groups: dict[str, xr.Dataset], known: Known | None, seed: int
-) -> dict[str, Any]:
-    """Say what identifies each composition; where the line model made the mode, add its uncertainty budget."""
-    posterior = groups["posterior"]
-    pins: dict[str, Any] = {"loose_ends": non_identifiable(setup.phases, posterior, _pure(groups["maps"]))}
+def _what_pins(run: Finished, groups: dict[str, xr.Dataset]) -> tuple[Identifiability, xr.Dataset | None]:
+    """Say what identifies each composition, and, where the line model made the mode and there are draws, the budget."""
+    setup, known, posterior = run.setup, run.known, groups["posterior"]
+    pairs = tuple(non_identifiable(setup.phases, posterior, _pure(groups["maps"])))
     if known is None:
-        return {"identifiability": pins}
+        return Identifiability(non_identifiable=pairs), None
     counting = posterior["composition_counting"]
-    budget = uncertainty_budget(known.local, setup.forward, fitted.absorbing, counting, seed)
-    pins |= identifiability(
+    budget = uncertainty_budget(known.local, setup.forward, run.fitted.absorbing, counting, run.seed)
+    pinned = identifiability(
         known,
         setup.phases,
         setup.forward.elements,
-        posterior,
-        budget,
-        _found(setup, counting),
-        setup.forward.calibration_sd,
+        posterior=posterior,
+        budget=budget,
+        detected=_found(setup, counting),
+        calibration_sd=setup.forward.calibration_sd,
     )
-    if counting.sizes["chain"] * counting.sizes["draw"] == 1:
-        # A point has no intervals whose sources could be told.
-        return {"identifiability": pins}
-    groups["budget"] = budget
-    return {"budget": {"sources": list(SOURCES), "order": ORDER}, "identifiability": pins}
-
-
-def _judged_by(outcome: RunOutcome) -> dict[str, Any]:
-    """Return the verdict with its findings, and everything that was said, as the record holds them."""
-    said = everything_said(outcome)
-    verdict = judge(said)
-    problems = verdict.texts("distrust")
-    warnings = [str(sentence) for sentence in dict.fromkeys(said) if sentence not in problems]
-    return verdict.to_dict() | {"problems": list(problems), "warnings": warnings}
+    # A point has no intervals whose sources could be told.
+    point = counting.sizes["chain"] * counting.sizes["draw"] == 1
+    return dataclasses.replace(pinned, non_identifiable=pairs), None if point else budget
 
 
 def _found(setup: Setup, counting: xr.DataArray) -> npt.NDArray[np.bool_]:
@@ -233,17 +213,27 @@ def _found(setup: Setup, counting: xr.DataArray) -> npt.NDArray[np.bool_]:
     return np.asarray(np.isin(states, STATED) & there)
 
 
-def _mass_thickness(
-    setup: Setup, fitted: FittedPosterior, draws: Draws, pixels: PixelPosterior, electrons: float, seed: int
-) -> MassThickness:
+def _mass_thickness(run: Finished, draws: Draws, electrons: float) -> MassThickness:
     """Mass thickness with the calibration factors that the compositions were drawn with."""
+    setup, fitted = run.setup, run.fitted
     shape = draws.weights.shape[:2]
-    calibration = None if shape == (1, 1) else draw_calibration(setup.forward, shape, seed)
+    calibration = None if shape == (1, 1) else draw_calibration(setup.forward, shape, run.seed)
     yields = np.asarray(fitted.data.yields)
-    per_count = mass_per_count_draws(draws, yields, setup.forward, fitted.absorbing, electrons, calibration)
+    per_count = mass_per_count_draws(
+        draws, yields, setup.forward, fitted.absorbing, electrons=electrons, calibration=calibration
+    )
     nominal = nominal_mass_per_count(draws, fitted, setup, electrons)
     kept = int(np.count_nonzero(setup.image.kept))
-    return mass_thickness(per_count, nominal, setup.image.total_counts, pixels, seed, kept)
+    return mass_thickness(
+        per_count, nominal, setup.image.total_counts, run.pixels, seed=run.seed, n_pixels=kept
+    )
+
+
+def _mass_thickness_part(run: Finished, thickness: MassThickness) -> parts.MassThickness:
+    """Return the mass thickness as the record holds it."""
+    table = thickness.table([phase.name for phase in run.setup.phases], run.config.inference.level)
+    rows = tuple(parts.MassThicknessRow(**row) for row in table.to_dict("records"))
+    return parts.MassThickness(electrons_per_pixel=run.electrons, table=rows)
 
 
 def _add_mass_thickness(groups: dict[str, xr.Dataset], thickness: MassThickness) -> None:

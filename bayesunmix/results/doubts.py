@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from bayesunmix.checks.identifiability import identifiability_sentences
-from bayesunmix.checks.overlap import Overlap
+from bayesunmix.checks.identifiability import non_identifiable_sentences
 from bayesunmix.config.phase import UNNAMED
 from bayesunmix.core.rounding import odds_text
 from bayesunmix.core.severity import (
@@ -48,12 +47,15 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from bayesunmix.checks.misfit import Misfit
+    from bayesunmix.checks.outcomes import Goodness
     from bayesunmix.checks.robust import Robust
     from bayesunmix.config.phase import Phase
     from bayesunmix.config.run_config import RunConfig
     from bayesunmix.fit.posterior import FittedPosterior, Mode
     from bayesunmix.fit.preparation import Setup
     from bayesunmix.fit.sampling import Drawn
+    from bayesunmix.results.record import RunRecord
+    from bayesunmix.results.record_parts import Diagnostics
 
 WHITENED_GRADIENT_LIMIT = 0.1
 # Sites this many standard deviations off a declared formula: the counts and the declaration disagree.
@@ -71,7 +73,7 @@ MAIN_ELEMENT = 0.05
 LITTLE = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunOutcome:
     """What is known of a run when it is judged.
 
@@ -79,8 +81,8 @@ class RunOutcome:
     ----------
     setup, config, fitted, robust
         Of the run; `robust` holds the draws.
-    run : dict
-        Its record, diagnostics included.
+    record : RunRecord
+        Diagnostics and what the checks found included.
     misfit : Misfit
         Regions of significant residual.
     summary : DataFrame
@@ -95,7 +97,7 @@ class RunOutcome:
     config: RunConfig
     fitted: FittedPosterior
     robust: Robust
-    run: dict[str, Any]
+    record: RunRecord
     misfit: Misfit
     summary: pd.DataFrame
     budget: xr.Dataset | None
@@ -104,22 +106,26 @@ class RunOutcome:
 
 def everything_said(outcome: RunOutcome) -> list[str]:
     """Collect every sentence on a run, what matters most first."""
-    setup, config, fitted, run = outcome.setup, outcome.config, outcome.fitted, outcome.run
+    setup, config, fitted, record = outcome.setup, outcome.config, outcome.fitted, outcome.record
     drawn = outcome.robust.drawn
     return [
         *(Reservation(POINT_ESTIMATE) for _ in range(config.inference.method == "map")),
-        *too_few_photons(run["photons"], outcome.summary),
-        *search_doubts(run["diagnostics"]),
+        *too_few_photons(record.photons or {}, outcome.summary),
+        *search_doubts(record.diagnostics),
         *other_modes(setup, fitted, config.inference.method),
-        *chain_doubts(run["diagnostics"], config),
+        *chain_doubts(record.diagnostics, config),
         *engine_doubts(config, setup, drawn),
         *outcome.misfit.warnings(),
-        *identifiability_sentences(run["identifiability"]["loose_ends"]),
+        *(
+            non_identifiable_sentences(record.identifiability.non_identifiable)
+            if record.identifiability
+            else ()
+        ),
         *exchangeable(setup.phases, outcome.summary),
-        *Overlap(**run["overlap"]).warnings(),
+        *(record.overlap.warnings() if record.overlap else ()),
         *variation(outcome.robust),
         *broken_stoichiometry(setup, fitted),
-        *misfit_of_spectra(run["fit"]),
+        *(misfit_of_spectra(record.fit) if record.fit else ()),
         *([Reservation(outcome.mass_thickness)] if outcome.mass_thickness else []),
         *unknown_absorption(config, setup, outcome.budget),
         *not_resampled(config, drawn),
@@ -127,17 +133,17 @@ def everything_said(outcome: RunOutcome) -> list[str]:
     ]
 
 
-def search_doubts(diagnostics: dict[str, Any]) -> list[str]:
+def search_doubts(diagnostics: Diagnostics) -> list[str]:
     """Sentences on a search that did not end at a mode."""
     said: list[str] = []
-    if diagnostics["whitened_gradient_norm"] > WHITENED_GRADIENT_LIMIT:
-        distance = diagnostics["whitened_gradient_norm"]
+    distance, curvature = diagnostics.whitened_gradient_norm, diagnostics.smallest_curvature
+    if distance is not None and distance > WHITENED_GRADIENT_LIMIT:
         text = (
             f"The search stopped {distance:.2g} posterior standard deviations short of the maximum, more than the "
             f"{WHITENED_GRADIENT_LIMIT:g} allowed. Run again with more `inference.starts`, or declare more."
         )
         said.append(Distrust(text, MODES))
-    if diagnostics["smallest_curvature"] <= 0:
+    if curvature is not None and curvature <= 0:
         text = (
             "The model is non-identifiable: in one direction the posterior is flat at its maximum. Declare an absent "
             "element, a matrix phase or a stoichiometry, or ask for fewer phases."
@@ -297,27 +303,27 @@ def other_modes(setup: Setup, fitted: FittedPosterior, method: str) -> list[str]
     return [Distrust(text, MODES)]
 
 
-def chain_doubts(diagnostics: dict[str, Any], config: RunConfig) -> list[str]:
+def chain_doubts(diagnostics: Diagnostics, config: RunConfig) -> list[str]:
     """Sentences on chains that diverged, disagree, or are too short."""
     if config.inference.method != "nuts":
         return []
     said: list[str] = []
-    if diagnostics["divergences"]:
+    if diagnostics.divergences:
         text = (
-            f"{diagnostics['divergences']} draws diverged: the sampler missed part of the posterior. Give more "
+            f"{diagnostics.divergences} draws diverged: the sampler missed part of the posterior. Give more "
             "`inference.warmup`; if divergences stay, ask for fewer phases."
         )
         said.append(Distrust(text, DIVERGENCES))
-    worst = diagnostics.get("rhat_max", 1.0)
-    if worst > RHAT_LIMIT:
+    worst = diagnostics.rhat_max
+    if worst is not None and worst > RHAT_LIMIT:
         text = (
             f"The chains disagree: the largest R-hat is {worst:.3f}, more than {RHAT_LIMIT}. Give more "
             "`inference.warmup` and `inference.draws`."
         )
         said.append(Distrust(text, RHAT))
     wanted = ESS_PER_CHAIN * config.inference.chains
-    fewest = diagnostics.get("ess_bulk_min", wanted)
-    if fewest < wanted:
+    fewest = diagnostics.ess_bulk_min
+    if fewest is not None and fewest < wanted:
         text = (
             f"The effective sample size of the worst quantity is {fewest:.0f}, less than {wanted:.0f}. Give more "
             "`inference.draws`."
@@ -345,7 +351,8 @@ def engine_doubts(config: RunConfig, setup: Setup, drawn: Drawn) -> list[str]:
 
 def variation(robust: Robust) -> list[str]:
     """Sentence on spatial heterogeneity, where intervals were widened for it."""
-    return [Reservation(robust.facts["reason"], VARIATION)] if robust.facts["used"] else []
+    found = robust.heterogeneity
+    return [Reservation(found.reason, VARIATION)] if found.widened else []
 
 
 def broken_stoichiometry(setup: Setup, fitted: FittedPosterior) -> list[str]:
@@ -367,10 +374,10 @@ def broken_stoichiometry(setup: Setup, fitted: FittedPosterior) -> list[str]:
     return sentences
 
 
-def misfit_of_spectra(fit: dict[str, Any]) -> list[str]:
+def misfit_of_spectra(fit: Goodness) -> list[str]:
     """Sentences on spectra that the model does not fit within counting noise, as a whole and in a region."""
     said: list[str] = []
-    total, segments = fit["deviance_per_dof_total"], fit["deviance_per_dof_segments"]
+    total, segments = fit.deviance_per_dof_total or 0.0, fit.deviance_per_dof_segments or 0.0
     if max(total, segments) > MISFIT:
         which = "the sum spectrum" if total > MISFIT else "the spectra of the segments"
         text = (
@@ -379,24 +386,25 @@ def misfit_of_spectra(fit: dict[str, Any]) -> list[str]:
             "(`fit.png`) for an undeclared element or stray line."
         )
         said.append(Reservation(text, DEVIANCE))
-    beyond = [region for region in fit["residual_regions"] if region["chance"] < NOISE_CHANCE]
+    regions = fit.residuals.regions if fit.residuals else ()
+    beyond = [region for region in regions if region.chance < NOISE_CHANCE]
     if beyond:
-        worst = max(beyond, key=lambda region: abs(region["sigma"]))
-        touched = dict.fromkeys(element for region in beyond for element in region.get("elements", ()))
+        worst = max(beyond, key=lambda region: abs(region.sigma))
+        touched = dict.fromkeys(element for region in beyond for element in region.elements)
         whose = f"The intervals of {join(touched)}" if touched else "The intervals"
         many = "one energy range" if len(beyond) == 1 else f"{len(beyond)} energy ranges"
         text = (
-            f"The spectra have significant residuals in {many}, the largest of {abs(worst['sigma']):.0f} sigma at "
-            f"{worst['energy_keV']:.2f} keV in {_spectrum(worst)} (possible cause: {worst['cause']}). {whose} do not "
+            f"The spectra have significant residuals in {many}, the largest of {abs(worst.sigma):.0f} sigma at "
+            f"{worst.energy_keV:.2f} keV in {_named(worst.spectrum)} (possible cause: {worst.cause}). {whose} do not "
             "include this. Declare the element if one is missing, or leave the range out with `map.energy_range`."
         )
         said.append(Reservation(text, RESIDUALS))
     return said
 
 
-def _spectrum(region: Mapping[str, Any]) -> str:
+def _named(spectrum: str) -> str:
     """Name the spectrum of a residual in a sentence."""
-    return "the sum spectrum" if region["spectrum"] == WHOLE_MAP else f"the spectrum of {region['spectrum']}"
+    return "the sum spectrum" if spectrum == WHOLE_MAP else f"the spectrum of {spectrum}"
 
 
 def not_resampled(config: RunConfig, drawn: Drawn) -> list[str]:

@@ -1,174 +1,206 @@
-"""The record of a run: everything that ``run.json`` says besides the numbers of the result."""
+"""The record of a run: everything that a result says besides its arrays. ``run.json`` is its JSON.
+
+The layout has a number, `FORMAT`; folders that earlier versions wrote are read through
+`bayesunmix.results.earlier_layouts`. ``docs/run.schema.json`` is the layout as a JSON Schema.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-import numpy as np
-import pandas as pd
+from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 
-from bayesunmix.config.run_config import RunConfig
-from bayesunmix.core.checkpoint import Stages
-from bayesunmix.fit.draws import Draws
-from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.fit.preparation import Setup
-from bayesunmix.fit.sampling import Drawn
-from bayesunmix.models.thickness import STRAY_EXPONENT_SD
-from bayesunmix.results.run_facts import now, versions
-from bayesunmix.xray.spectrometer import RESPONSE_NAMES
-
-
-def record(
-    setup: Setup,
-    config: RunConfig,
-    fitted: FittedPosterior,
-    drawn: Drawn,
-    stages: Stages,
-    facts: dict[str, Any],
-    seed: int,
-) -> dict[str, Any]:
-    """Record of the run as run.json holds it, apart from the fit, the verdict and the worst diagnostics."""
-    image, blocks, response = setup.image, setup.blocks, setup.spectrum.response
-    eigenvalues = np.linalg.eigvalsh(fitted.estimate.hessian)
-    errors = setup.spectrum.standard_errors
-    diagnostics: dict[str, Any] = {
-        "whitened_gradient_norm": fitted.estimate.gradient_norm,
-        "mode_converged": fitted.estimate.converged,
-        "smallest_curvature": float(eigenvalues[0]),
-        "parameters": len(eigenvalues),
-        "atoms": len(fitted.data.prior.mean),
-        "stretched_directions": drawn.stretched,
-        **drawn.facts,
-        **_trust(setup, drawn),
-    }
-    if "diverging" in drawn.statistics:
-        diagnostics["divergences"] = int(drawn.statistics["diverging"].sum())
-        diagnostics["leapfrog_steps_per_draw"] = float(drawn.statistics["n_steps"].mean())
-        diagnostics["acceptance_rate"] = float(drawn.statistics["acceptance_rate"].mean())
-    return {
-        "version": versions()["bayesunmix"],
-        "versions": versions(),
-        "time": now(),
-        "seed": seed,
-        "method": config.inference.method,
-        "hash": facts["counts"],
-        "map": {
-            "name": image.name,
-            "shape": list(image.shape),
-            "left_out": [entry.to_dict() for entry in setup.left_out],
-            "energy_keV": [float(image.energy_keV[0]), float(image.energy_keV[-1])],
-            "acquisition": image.acquisition.to_metadata(),
-            "sources": dict(image.acquisition.sources),
-            "missing": list(image.acquisition.missing),
-        },
-        "config": config.to_dict(),
-        "depends_on": facts,
-        "timings": stages.timings,
-        "resumed": stages.resumed,
-        "binning": {
-            "channels": image.n_channels,
-            "bins": blocks.n_bins,
-            "block_side": blocks.block_side,
-            "blocks": blocks.n_blocks,
-            "mean_counts_per_block": float(blocks.total_counts.mean()),
-        },
-        "energy_axis": dataclasses.asdict(setup.axis),
-        "response": {
-            **dataclasses.asdict(response),
-            "bonded_k_beta_eV": setup.spectrum.bonded_k_beta_eV,
-            "standard_errors": errors,
-        },
-        "line_ratios": {"_".join(key): factor for key, factor in setup.spectrum.line_ratios.items()},
-        "undeclared": setup.spectrum.found,
-        "undeclared_shown": list(setup.spectrum.shown),
-        "lines": setup.forward.table.source,
-        "film": {
-            "thickness_nm": list(setup.forward.film.thickness_nm),
-            "density_g_cm3": list(setup.forward.film.density_g_cm3),
-            "mass_thickness_relative_sd": setup.forward.film.mass_thickness_sd,
-            "absorption_coefficient_relative_sd": setup.forward.film.absorption_sd,
-            "absorption_depth_relative_sd": setup.forward.film.relative_sd,
-        },
-        "components": list(setup.forward.components),
-        "supports": [phase.name for phase in setup.phases if phase.is_support],
-        "starts": [
-            {
-                "objective": mode.objective,
-                "same_mode": mode.same_mode,
-                "followed": mode.followed,
-                "composition": mode.atom_fractions.tolist(),
-            }
-            for mode in fitted.modes
-        ],
-        "rival_share": _rival_share(fitted, config.inference.method),
-        "diagnostics": diagnostics,
-    }
+from bayesunmix.checks.outcomes import Goodness, Heterogeneity, Identifiability, Overlap, UnmodelledRegions
+from bayesunmix.results.earlier_layouts import FORMAT, upgraded
+from bayesunmix.results.record_parts import (
+    Axis,
+    Binning,
+    Budget,
+    Config,
+    Diagnostics,
+    Film,
+    LineShapes,
+    Map,
+    MassThickness,
+    Part,
+    PhaseNumber,
+    PixelThickness,
+    Response,
+    StartingPoint,
+)
+from bayesunmix.results.verdict import Finding, Level, Verdict
 
 
-def _rival_share(fitted: FittedPosterior, method: str) -> float:
-    """Return the share of the draws that are another mode's."""
-    return 0.0 if fitted.rival is None or method == "map" else fitted.rival.share
+class DamagedError(ValueError):
+    """A file of an output folder that no run wrote; the message says in a few words what is wrong with it."""
 
 
-def _trust(setup: Setup, drawn: Drawn) -> dict[str, Any]:
-    """Return the diagnostics of an approximation: importance weights, and the quantity that exact steps moved most."""
-    if drawn.trust is None:
-        return {}
-    names = [phase.name for phase in setup.phases], list(setup.forward.elements)
-    quantities = drawn.trust.quantities(*names)
-    # Phases of one element each: there is nothing that could be wrong.
-    worst, shift, width, _ = quantities[0] if quantities else ("", 0.0, 1.0, False)
-    return {
-        "pareto_k": drawn.trust.pareto_k if np.isfinite(drawn.trust.pareto_k) else None,
-        "importance_effective_draws": drawn.trust.effective_draws,
-        "resampled": drawn.trust.resampled,
-        "exact_steps": {
-            "acceptance": drawn.trust.acceptance,
-            "worst_quantity": worst,
-            "shift_sd": shift,
-            "width_ratio": width,
-            "holds": not drawn.trust.problems("", *names),
-        },
-    }
+class RunRecord(Part):
+    """What was measured, asked, computed and found in one run.
+
+    What a method does not have, or an earlier version did not record, is missing from ``run.json`` and ``None`` or
+    empty here.
+    """
+
+    format: int = FORMAT
+    """Number of this layout."""
+    version: str = ""
+    """Of bayesunmix."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Of everything that decides the numbers."""
+    time: str = ""
+    """When the run ended, UTC."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    method: str
+    """``nuts``, ``laplace``, ``svi`` or ``map``."""
+    hash: str = ""
+    """SHA-256 of the counts."""
+    map: Map = Map()
+    config: Config
+    depends_on: dict[str, Any] = Field(default_factory=dict)
+    """All that the numbers depend on: two runs for which it is the same give the same numbers."""
+    timings: dict[str, float] = Field(default_factory=dict)
+    """Seconds that each stage took."""
+    resumed: tuple[str, ...] = ()
+    """Stages that an interrupted run had finished before."""
+    binning: Binning | None = None
+    energy_axis: Axis | None = None
+    response: Response | None = None
+    line_ratios: dict[str, float] = Field(default_factory=dict)
+    """Strengths of lines relative to their family's, over those of the table."""
+    lines: str = ""
+    """Where the line strengths come from."""
+    undeclared: dict[str, float] | None = None
+    """Counts of elements that nobody declared."""
+    undeclared_shown: tuple[str, ...] | None = None
+    """Those of them whose lines the sum spectrum shows beyond doubt."""
+    film: Film | None = None
+    components: tuple[str, ...] = ()
+    """Of the endmembers: elements, declared and stray, and what was added to them."""
+    supports: tuple[str, ...] = ()
+    """Phases that hold no element of the sample."""
+    starts: tuple[StartingPoint, ...] = ()
+    second_maximum_share: float = 0.0
+    """Share of the posterior's mass, and of the draws, that belongs to a second maximum."""
+    diagnostics: Diagnostics = Diagnostics()
+    fit: Goodness | None = None
+    photons: dict[str, float] | None = None
+    """Counts of the map that belong to each phase."""
+    heterogeneity: Heterogeneity | None = None
+    unmodelled_regions: UnmodelledRegions | None = None
+    overlap: Overlap | None = None
+    pixel_thickness: PixelThickness | None = None
+    line_shapes: LineShapes | None = None
+    mass_thickness: MassThickness | None = None
+    budget: Budget | None = None
+    identifiability: Identifiability | None = None
+    phase_number: PhaseNumber | None = None
+    """Where the number of phases was inferred."""
+    verdict: Level
+    """What the result is worth."""
+    findings: tuple[Finding, ...]
+    """What speaks against it, the most serious first."""
+    verdict_inferred: bool = False
+    """Whether the run's version gave no verdict, so that it is read from what was recorded."""
+    warnings: tuple[str, ...] = ()
+    """What was said besides the findings that forbid trust: reservations, and notes on what was assumed."""
+    checksums: dict[Literal["posterior.nc"], str] = Field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    """Everything that the run wrote."""
+
+    def judgement(self) -> Verdict:
+        """Return the verdict with its findings."""
+        return Verdict(self.verdict, self.findings, self.verdict_inferred)
+
+    def with_judgement(self, verdict: Verdict, said: Iterable[str]) -> RunRecord:
+        """Return the record of a run that has been judged by all that was said of it."""
+        problems = verdict.texts("distrust")
+        notes = tuple(str(text) for text in dict.fromkeys(said) if text not in problems)
+        judged = {"verdict": verdict.level, "findings": verdict.findings, "warnings": notes}
+        return self.model_copy(update=judged)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values as ``run.json`` holds them; what is not known is left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    @classmethod
+    def of(cls, plain: object) -> RunRecord:
+        """Read a record of this or an earlier layout.
+
+        Parameters
+        ----------
+        plain
+            What ``run.json`` holds.
+
+        Raises
+        ------
+        DamagedError
+            If a part is missing or of another kind.
+        """
+        if not isinstance(plain, Mapping):
+            raise DamagedError("run.json is not a table")
+        try:
+            return cls.model_validate_json(json.dumps(upgraded(plain)))
+        except ValidationError as error:
+            raise DamagedError(_said(error.errors(include_url=False))) from None
+        except RecursionError:
+            raise DamagedError(_UNREADABLE) from None
 
 
-def thickness_facts(setup: Setup, fitted: FittedPosterior, draws: Draws) -> dict[str, float]:
-    """Record what the map says about thickness from pixel to pixel, beside its priors."""
-    scale, exponent = draws.absorption_scale, draws.stray_exponent
-    return {
-        "relative_sd": float(setup.thickness.blocks.std()),
-        "absorption_scale_prior_sd": float(fitted.data.effect.scale_sd),
-        "absorption_scale": float(scale.mean()),
-        "absorption_scale_sd": float(scale.std()),
-        "stray_exponent_prior_sd": STRAY_EXPONENT_SD,
-        "stray_exponent": float(exponent.mean()),
-        "stray_exponent_sd": float(exponent.std()),
-    }
+def schema() -> dict[str, Any]:
+    """Return the layout of ``run.json`` as a JSON Schema."""
+    about = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return about | RunRecord.model_json_schema(mode="serialization")
 
 
-def line_shape_facts(setup: Setup, draws: Draws) -> dict[str, Any]:
-    """Record the posterior of the response: mean and sd of its parameters, from the draws of the open directions."""
-    directions = setup.spectrum.directions
-    if not draws.line_shapes.shape[-1]:
-        return {"directions": 0, "response": {}}
-    x = draws.line_shapes.reshape(-1, draws.line_shapes.shape[-1])
-    theta = setup.spectrum.theta + x @ directions.theta
-    return {
-        "directions": len(directions.mean),
-        "response": {
-            name: {"mean": float(values.mean()), "sd": float(values.std())}
-            for name, values in zip(RESPONSE_NAMES, theta.T, strict=True)
-        },
-    }
+def write_schema(path: Path) -> None:
+    """Write the layout of ``run.json``, as ``docs/run.schema.json`` holds it."""
+    path.write_text(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def worst_diagnostics(table: pd.DataFrame) -> dict[str, float]:
-    """Worst convergence diagnostics over all reported quantities."""
-    if table.empty:
-        return {}
-    return {
-        "rhat_max": float(table["rhat"].max()),
-        "ess_bulk_min": float(table["ess_bulk"].min()),
-        "ess_tail_min": float(table["ess_tail"].min()),
-    }
+_UNREADABLE = "run.json holds what cannot be read"
+# What a value of each kind is called; what is not here is said in the library's words.
+_KINDS = {
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "string_type": "a text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "dataclass_type": "a table",
+}
+
+
+def _said(errors: list[ErrorDetails]) -> str:
+    """Say in a few words what is wrong first."""
+    error = errors[0]
+    if error["type"] == "json_invalid":
+        return _UNREADABLE
+    kind, place, context = error["type"], error["loc"], error.get("ctx", {})
+    if place and place[-1] == "[key]":
+        return f"{_of(place[:-2])} has an unknown {place[-2]}"
+    if kind == "missing" and isinstance(place[-1], str):
+        return f"{_of(place[:-1])} has no {place[-1]}"
+    if kind == "missing":
+        lacking = [one["loc"][-1] for one in errors if one["loc"][:-1] == place[:-1]]
+        return f"{_of(place[:-1])} is not a list of {1 + max(int(index) for index in lacking)}"
+    if kind == "too_long":
+        return f"{_of(place)} is not a list of {context['max_length']}"
+    if kind == "too_short":
+        return f"{_of(place)} is empty"
+    return f"{_of(place)} is not {_KINDS.get(kind) or error['msg'].removeprefix('Input should be ')}"
+
+
+def _of(place: tuple[int | str, ...]) -> str:
+    """Name a place of the record, as ``fit.residuals.regions[1] of run.json``."""
+    parts = (f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in place)
+    name = "".join(parts).removeprefix(".")
+    return f"{name} of run.json" if name else "run.json"

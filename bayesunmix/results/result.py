@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,14 +27,12 @@ from bayesunmix.core.errors import (
     check_path,
     shown,
 )
-from bayesunmix.core.output_folder import check_unchanged, settle, without_checksum
+from bayesunmix.core.output_folder import check_unchanged, settle
 from bayesunmix.data.masks import flagged_of
-from bayesunmix.results.saved import damage, renewed
+from bayesunmix.results.record import DamagedError, RunRecord
+from bayesunmix.results.saved import check_tree
 from bayesunmix.results.tables import BY_ATOMS, BY_WEIGHT
-from bayesunmix.results.verdict import Verdict, recorded
-
-if TYPE_CHECKING:
-    pass
+from bayesunmix.results.verdict import Verdict
 
 # Elements of an exchange coefficient where none are named.
 FIRST, SECOND = "Fe", "Mg"
@@ -49,12 +47,12 @@ class Result:
     tree
         Groups ``posterior`` (chain, draw, phase, element), ``sample_stats``, ``constant_data``, ``maps``,
         ``endmembers``, ``fit`` and ``lines``; what ``posterior.nc`` holds.
-    run
-        Record of the run; what ``run.json`` holds.
+    record
+        Of the run; what ``run.json`` holds.
     """
 
     tree: xr.DataTree
-    run: dict[str, Any]
+    record: RunRecord
 
     @property
     def posterior(self) -> xr.DataTree:
@@ -69,7 +67,7 @@ class Result:
     @property
     def supports(self) -> list[str]:
         """Phases that hold no element of the sample, declared or found: they have abundances, and no composition."""
-        return [name for name in self.phases if name in self.run.get("supports", [])]
+        return [name for name in self.phases if name in self.record.supports]
 
     @property
     def sample_phases(self) -> list[str]:
@@ -84,12 +82,12 @@ class Result:
     @property
     def level(self) -> float:
         """Probability of the intervals."""
-        return float(self.run["config"]["inference"]["level"])
+        return self.record.config.inference.level
 
     @cached_property
     def verdict(self) -> Verdict:
         """What the answer is worth: good, with reservations, or not to be trusted, and why."""
-        return recorded(self.run)
+        return self.record.judgement()
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -113,13 +111,15 @@ class Result:
     @property
     def absent(self) -> dict[str, list[str]]:
         """Elements that each phase was declared not to hold."""
-        phases = self.run["config"]["phases"]
-        return {phase["name"]: list(phase.get("absent", [])) for phase in phases}
+        return {phase.name: list(phase.absent) for phase in self.record.config.phases}
 
     @cached_property
     def chemistry(self) -> Chemistry:
         """What formulas and units take for granted: oxygen, valences, formula units; from the configuration."""
-        return Chemistry.of(self.run, self.sample_phases)
+        config = self.record.config
+        formulas = {phase.name: phase.stoichiometry for phase in config.phases if phase.stoichiometry}
+        plain = Chemistry(tuple(self.sample_phases), config.sample.oxygen, formulas)
+        return plain.changed(config.output.oxygens, config.output.ferric, config.output.valences)
 
     def composition(
         self,
@@ -159,7 +159,7 @@ class Result:
     def converted(self, draws: xr.DataArray, unit: str, chemistry: Chemistry, oxygen: bool) -> xr.DataArray:
         """Convert draws of atom fractions to a unit, by what the chemistry takes for granted."""
         check_oxygen_unit(check_choice("unit", unit, UNITS), chemistry.oxygen)
-        share = draw_ferric(chemistry.ferric, draws, int(self.run.get("seed", 0)))
+        share = draw_ferric(chemistry.ferric, draws, self.record.seed)
         if oxygen and unit in ("at_frac", "wt_pct"):
             draws = with_oxygen(draws, ferric=share, valences=chemistry.valences)
         return convert(draws, unit, oxygens=chemistry.basis, ferric=share, valences=chemistry.valences)
@@ -282,7 +282,7 @@ class Result:
         """
         draws = self.draws["composition"]
         chemistry = self.chemistry.changed(None, ferric, None)
-        return mg_number(draws, ferric=draw_ferric(chemistry.ferric, draws, int(self.run.get("seed", 0))))
+        return mg_number(draws, ferric=draw_ferric(chemistry.ferric, draws, self.record.seed))
 
     def abundances(self) -> xr.Dataset:
         """Abundance maps in shares of atoms: mean, sd, lower, upper, each (phase, y, x).
@@ -297,7 +297,8 @@ class Result:
 
     def flagged_mask(self) -> npt.NDArray[np.bool_]:
         """Places (y, x) that the run flagged, as a mask that leaves them out of the next: ``image.masked(...)``."""
-        return flagged_of(self.tree["maps"].to_dataset(), self.run)
+        found = self.record.unmodelled_regions
+        return flagged_of(self.tree["maps"].to_dataset(), found.threshold if found else None)
 
     tables = Attached()
     """Tables: partition(), sites(), mass_balance() ...; `bayesunmix.results.result_tables.ResultTables`."""
@@ -318,7 +319,7 @@ class Result:
         from bayesunmix.core.rounding import composition_text
 
         shares = self.abundances()["mean"].mean(["y", "x"]).values
-        lines = [f"Result: {len(self.phases)} phases, {len(self.elements)} elements, {self.run['method']}"]
+        lines = [f"Result: {len(self.phases)} phases, {len(self.elements)} elements, {self.record.method}"]
         table = self.summary()
         for name, share in zip(self.phases, shares, strict=True):
             if name in self.supports:
@@ -349,14 +350,17 @@ def open_result(folder: str | Path) -> Result:
             raise InputError("DIR", "be the output folder of a finished run", f'"{path}" holds no {name}')
     try:
         tree = xr.open_datatree(path / "posterior.nc", engine="h5netcdf").load()
-        run: Any = renewed(json.loads((path / "run.json").read_text(encoding="utf-8")))
+        plain: Any = json.loads((path / "run.json").read_text(encoding="utf-8"))
         tree.close()
     except Exception as error:  # a damaged file can make its readers stumble anywhere
         raise InputError(
             "DIR", "be the output folder of a finished run", f'"{path}" cannot be read: {error}'
         ) from error
-    wrong = damage(tree, run)
-    if wrong:
-        raise InputError("DIR", "be the output folder of a finished run", f'"{path}" is damaged: {wrong}')
-    check_unchanged("DIR", path, run)
-    return Result(tree, without_checksum(run))
+    try:
+        record = RunRecord.of(plain)
+        check_tree(tree, record)
+    except DamagedError as error:
+        got = f'"{path}" is damaged: {error}'
+        raise InputError("DIR", "be the output folder of a finished run", got) from None
+    check_unchanged("DIR", path, plain)
+    return Result(tree, record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -131,7 +132,7 @@ class ResultTables:
                 must = f"name phases of the result: {', '.join(self._result.sample_phases)}"
                 raise InputError("formulas", must, f"holds {shown(name)}")
         draws = self._result.draws["composition"]
-        share = draw_ferric(chemistry.ferric, draws, int(self._result.run.get("seed", 0)))
+        share = draw_ferric(chemistry.ferric, draws, self._result.record.seed)
         about: dict[str, Any] = {"valences": chemistry.valences}
         table = site_table(draws, given, self._result.absent, self._result.level, ferric=share, **about)
         unseen = {
@@ -160,7 +161,7 @@ class ResultTables:
         InputError
             If no bulk composition is given, or it names what is not declared.
         """
-        given = self._result.run["config"].get("sample", {}).get("bulk_wt_pct") if bulk is None else bulk
+        given = self._result.record.config.sample.bulk_wt_pct if bulk is None else bulk
         if given is None:
             raise InputError("bulk", "be given here or as `sample.bulk_wt_pct`", "is not")
         checked = check_bulk(given, self._result.elements, "bulk")
@@ -172,7 +173,7 @@ class ResultTables:
             checked,
             self._result.level,
             oxygen=chemistry.oxygen == "stoichiometry",
-            ferric=draw_ferric(chemistry.ferric, draws, int(self._result.run.get("seed", 0))),
+            ferric=draw_ferric(chemistry.ferric, draws, self._result.record.seed),
             valences=chemistry.valences,
         )
 
@@ -203,7 +204,8 @@ class ResultTables:
 
     def identifiability(self) -> pd.DataFrame:
         """Return what identifies every composition; columns as in `bayesunmix.checks.identifiability`."""
-        return pd.DataFrame(self._result.run.get("identifiability", {}).get("compositions", []))
+        found = self._result.record.identifiability
+        return pd.DataFrame([asdict(entry) for entry in found.compositions] if found else [])
 
     def mass_thickness(self) -> pd.DataFrame:
         """Mass thickness of the whole map and of each phase's pure pixels, in µg/cm2; ``result.tree["maps"]`` has maps.
@@ -213,9 +215,10 @@ class ResultTables:
         InputError
             If the run had no zeta-factors.
         """
-        if "mass_thickness" not in self._result.run:
+        found = self._result.record.mass_thickness
+        if found is None:
             raise InputError("xray.zeta_factors", "be given for a mass thickness", "were not")
-        return pd.DataFrame(self._result.run["mass_thickness"]["table"])
+        return pd.DataFrame([row.model_dump() for row in found.table])
 
     def diagnostics(self) -> pd.DataFrame:
         """Convergence of every reported quantity: R-hat, bulk and tail effective sample size."""

@@ -8,7 +8,6 @@ import pandas as pd
 import xarray as xr
 
 from bayesunmix.chemistry.detection import detect
-from bayesunmix.chemistry.ratios import amounts, partition_rows
 from bayesunmix.core.credible import health, interval
 
 FloatArray = npt.NDArray[np.float64]
@@ -100,32 +99,3 @@ def composition_table(
                 row |= dict.fromkeys(unknown, np.nan)
             rows.append(row)
     return pd.DataFrame(rows)
-
-
-def partition_table(
-    composition: xr.DataArray,
-    counting: xr.DataArray,
-    absent: dict[str, list[str]],
-    level: float,
-    *,
-    by: str = BY_ATOMS,
-    seen: xr.DataArray | None = None,
-) -> pd.DataFrame:
-    """Partition coefficients D = x(numerator) / x(denominator), the columns of ``partition.csv``.
-
-    A ratio with a side that is not known is a bound: ``upper`` when the numerator is not, ``lower`` when the
-    denominator is not; with neither it is ``undetermined``. See `bayesunmix.chemistry.ratios` for when an amount is
-    known.
-
-    Parameters
-    ----------
-    composition, counting : DataArray (chain, draw, phase, element)
-        With and without calibration errors, in atom or weight fractions.
-    absent : dict
-    level : float
-    by : str
-        ``atoms`` or ``weight``: what the fractions are of.
-    seen : DataArray, optional
-        Atom fractions with nominal calibration, which decide on detection; by default `counting`.
-    """
-    return partition_rows(amounts(composition, counting, absent, level, seen)).assign(by=by)

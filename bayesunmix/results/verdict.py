@@ -7,15 +7,16 @@ order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from enum import StrEnum
+from typing import Any, get_args
 
 from bayesunmix.core.attached import Attached
-from bayesunmix.core.severity import Distrust, Doubt, Reservation, Severity, renamed
+from bayesunmix.core.severity import Doubt, Severity
 
-Level = Literal["good", "reservations", "distrust"]
-
+# Exit status of a command whose result is not to be trusted.
+UNTRUSTED = 3
 # Limits that doubts and the report's table of diagnostics share.
 RHAT_LIMIT = 1.01
 ESS_PER_CHAIN = 100.0
@@ -27,12 +28,6 @@ NEAR_NATS = 100.0
 # A region of residuals that noise makes anywhere in the scan with less than this probability is none of noise.
 NOISE_CHANCE = 0.01
 
-# The level in words.
-WORDS: Mapping[str, str] = {
-    "good": "good",
-    "reservations": "with reservations",
-    "distrust": "not to be trusted",
-}
 NOTHING = "No diagnostic speaks against this result."
 EARLIER = (
     "The run was made by an earlier version, which gave no verdict: this one is read from what it recorded."
@@ -41,6 +36,29 @@ POINT_ESTIMATE = (
     'Method "map" gives the maximum of the posterior alone: no number has an interval, no element is tested for '
     'detection, and no diagnostic was computed from draws. Run `method = "laplace"` or "nuts" for these.'
 )
+
+
+class Level(StrEnum):
+    """What the answer of a run is worth; each level is written in the same words everywhere."""
+
+    GOOD = "good"
+    RESERVATIONS = "reservations"
+    DISTRUST = "distrust"
+
+    @property
+    def words(self) -> str:
+        """Follows "verdict:"."""
+        return {"good": "good", "reservations": "with reservations", "distrust": "not to be trusted"}[self]
+
+    @property
+    def opening(self) -> str:
+        """The sentence before the findings."""
+        return f"Good. {NOTHING}" if self == Level.GOOD else f"{self.words.capitalize()}:"
+
+    @property
+    def exit_status(self) -> int:
+        """Of a command that ended with this verdict: results with reservations stand."""
+        return UNTRUSTED if self == Level.DISTRUST else 0
 
 
 @dataclass(frozen=True)
@@ -64,7 +82,8 @@ class Finding:
     @property
     def line(self) -> str:
         """The finding with its weight before it, as it is printed."""
-        return f"{'not to be trusted' if self.severity == 'distrust' else 'reservation'}: {self.text}"
+        weight = Level.DISTRUST.words if self.severity == "distrust" else "reservation"
+        return f"{weight}: {self.text}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,7 +107,7 @@ class Verdict:
     @property
     def words(self) -> str:
         """The level as it is written everywhere."""
-        return WORDS[self.level]
+        return self.level.words
 
     def lines(self) -> list[str]:
         """Return the level and every finding, one a line."""
@@ -109,7 +128,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what run.json holds."""
-        return {"verdict": self.level, "findings": [asdict(finding) for finding in self.findings]}
+        return {"verdict": self.level.value, "findings": [asdict(finding) for finding in self.findings]}
 
 
 def judge(said: Iterable[str]) -> Verdict:
@@ -133,23 +152,4 @@ def judge(said: Iterable[str]) -> Verdict:
 
 def _level(findings: Iterable[Finding]) -> Level:
     found = {finding.severity for finding in findings}
-    return "distrust" if "distrust" in found else "reservations" if found else "good"
-
-
-def recorded(run: Mapping[str, Any]) -> Verdict:
-    """Return the verdict that the record of a run holds.
-
-    Earlier versions recorded problems and warnings, and gave the latter no weight: all of them are reservations then.
-    """
-    if "verdict" in run:
-        findings = tuple(
-            Finding(**{**finding, "about": renamed(finding.get("about", ""))})
-            for finding in run.get("findings", ())
-        )
-        return Verdict(run["verdict"], findings)
-    said: list[str] = [Distrust(text) for text in run.get("problems", ())]
-    if run.get("method") == "map":
-        said.append(Reservation(POINT_ESTIMATE))
-    said += [Reservation(text) for text in run.get("warnings", ())]
-    found = judge(said)
-    return Verdict(found.level, found.findings, earlier=True)
+    return Level.DISTRUST if "distrust" in found else Level.RESERVATIONS if found else Level.GOOD

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.config.settings import DEFAULT_STRAY_SHARE, SimulateConfig, SimulatedPhase
+from bayesunmix.config.simulation import DEFAULT_STRAY_SHARE, SimulateConfig, SimulatedPhase
 from bayesunmix.core.errors import InputError
 from bayesunmix.core.memory import check_simulation
 from bayesunmix.data.acquisition import Acquisition

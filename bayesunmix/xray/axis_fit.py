@@ -22,11 +22,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import solve_triangular
-from scipy.optimize import nnls
 
 from bayesunmix.core.errors import InputError
 from bayesunmix.core.shares import shares_of
@@ -34,9 +33,9 @@ from bayesunmix.xray.continuum import DEFAULT_HATS, continuum_basis
 from bayesunmix.xray.detector import Detector
 from bayesunmix.xray.lines import LineTable
 from bayesunmix.xray.response import Response
+from bayesunmix.xray.scoring import LEAST_MEAN, climb, nonnegative_minimum, poisson_deviance, scoring_step
 
 PARAMETERS = ("gain", "offset_keV", "noise_eV", "fano")
-PRIOR_SD = np.array([0.005, 0.030, 15.0, 0.010])
 LOWEST = np.array([0.95, -0.2, 5.0, 0.02])
 HIGHEST = np.array([1.05, 0.2, 400.0, 0.5])
 # Steps of the numerical derivatives: a thousandth of a channel-sized change.
@@ -45,8 +44,7 @@ GRID_GAIN = np.linspace(-0.006, 0.006, 5)
 GRID_OFFSET_KEV = np.linspace(-0.036, 0.036, 7)
 MOST_STEPS = 60
 TOLERANCE = 1e-3
-# Expected counts below this are raised to it: a channel no column reaches must not be impossible.
-LEAST_MEAN = 1e-3
+STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01)
 
 Array = npt.NDArray[np.float64]
 
@@ -96,6 +94,13 @@ class AxisFit:
     def deviance_per_dof(self) -> float:
         """Deviance per degree of freedom; 1 for a model that fits."""
         return self.deviance / self.degrees_of_freedom
+
+
+class _Prior(NamedTuple):
+    """Of the four parameters: their means and standard deviations."""
+
+    mean: Array
+    sd: Array
 
 
 @dataclass(frozen=True)
@@ -165,7 +170,8 @@ def fit_axis(
     detector = Detector.from_resolution() if detector is None else detector
     continuum = continuum_basis(edges, beam_energy_keV, detector.efficiency, continuum_hats)
     columns = _columns(table, dict.fromkeys([*elements, *stray]), edges, detector, continuum)
-    prior = np.array([1.0, 0.0, detector.response.noise_eV, detector.response.fano])
+    nominal = np.array([1.0, 0.0, detector.response.noise_eV, detector.response.fano])
+    prior = _Prior(nominal, table.priors.axis_sd)
     theta, weights = _best_on_grid(spectrum, columns, prior)
     theta, weights, converged = _maximise(spectrum, columns, prior, theta, weights)
     return _summarise(spectrum, columns, prior, theta, weights, converged)
@@ -212,12 +218,12 @@ def _columns(
     )
 
 
-def _best_on_grid(counts: Array, columns: _Columns, prior: Array) -> tuple[Array, Array]:
+def _best_on_grid(counts: Array, columns: _Columns, prior: _Prior) -> tuple[Array, Array]:
     """Return the best of a grid of gains and offsets at the nominal width, and the weights there."""
     candidates = []
     for gain in GRID_GAIN:
         for offset in GRID_OFFSET_KEV:
-            theta = prior + np.array([gain, offset, 0.0, 0.0])
+            theta = prior.mean + np.array([gain, offset, 0.0, 0.0])
             phi = columns(theta)
             weights = _weighted_fit(counts, phi, np.maximum(counts, 1.0))
             candidates.append((_objective(counts, weights @ phi, theta, prior), theta, weights))
@@ -231,72 +237,42 @@ def _weighted_fit(counts: Array, phi: Array, variance: Array) -> Array:
     return nonnegative_minimum(scaled @ scaled.T, scaled @ (counts / np.sqrt(variance)))
 
 
-def nonnegative_minimum(information: Array, gradient: Array) -> Array:
-    """Minimise w.G.w / 2 - g.w over w >= 0 through the Cholesky factor of G, scaled to a unit diagonal."""
-    scale = 1.0 / np.sqrt(np.maximum(np.diag(information), 1e-300))
-    unit = information * np.outer(scale, scale) + 1e-10 * np.eye(scale.size)
-    factor = np.linalg.cholesky(unit)
-    target = solve_triangular(factor, gradient * scale, lower=True)
-    return np.asarray(nnls(factor.T, target)[0] * scale)
-
-
 def _maximise(
-    counts: Array, columns: _Columns, prior: Array, theta: Array, weights: Array
+    counts: Array, columns: _Columns, prior: _Prior, theta: Array, weights: Array
 ) -> tuple[Array, Array, bool]:
-    """Climb by Fisher scoring with shortened steps until the objective changes less than the tolerance."""
-    mean = np.maximum(weights @ columns(theta), LEAST_MEAN)
-    objective = _objective(counts, mean, theta, prior)
-    for _ in range(MOST_STEPS):
-        new_theta, new_weights = _scoring_step(counts, columns, prior, theta, weights)
-        for length in (1.0, 0.5, 0.25, 0.1, 0.03, 0.01):
-            trial_theta = np.clip(theta + length * (new_theta - theta), LOWEST, HIGHEST)
-            trial_weights = weights + length * (new_weights - weights)
-            trial = _objective(counts, trial_weights @ columns(trial_theta), trial_theta, prior)
-            if trial < objective:
-                break
-        else:
-            return theta, weights, True
-        gain, objective = objective - trial, trial
-        theta, weights = trial_theta, trial_weights
-        if gain < TOLERANCE:
-            return theta, weights, True
-    return theta, weights, False
+    """Climb from a point of the grid; returns theta, the weights and whether the steps had become negligible."""
+
+    def objective(theta: Array, weights: Array) -> float:
+        return _objective(counts, weights @ columns(theta), theta, prior)
+
+    def target(theta: Array, weights: Array) -> tuple[Array, Array]:
+        phi = columns(theta)
+        root = np.sqrt(np.maximum(weights @ phi, LEAST_MEAN))
+        slope = columns.derivative(theta, weights) / root
+        return scoring_step(
+            phi / root,
+            slope,
+            counts / root,
+            theta,
+            information=slope @ slope.T + np.diag(prior.sd**-2.0),
+            pull=(prior.mean - theta) * prior.sd**-2.0,
+            lowest=LOWEST,
+            highest=HIGHEST,
+        )
+
+    (theta, weights), converged = climb(
+        objective, target, (theta, weights), most_steps=MOST_STEPS, tolerance=TOLERANCE, lengths=STEP_LENGTHS
+    )
+    return theta, weights, converged
 
 
-def _scoring_step(
-    counts: Array, columns: _Columns, prior: Array, theta: Array, weights: Array
-) -> tuple[Array, Array]:
-    """Return the full step: minimise the quadratic model over theta and the non-negative weights."""
-    phi = columns(theta)
-    slope = columns.derivative(theta, weights)
-    mean = np.maximum(weights @ phi, LEAST_MEAN)
-    # Linearised, counts = weights . phi + change . slope: the weights enter whole, theta as a change.
-    root = np.sqrt(mean)
-    a, b, y = phi / root, slope / root, counts / root
-    precision = np.diag(PRIOR_SD**-2.0)
-    theta_information = b @ b.T + precision
-    theta_gradient = b @ y + precision @ (prior - theta)
-    cross = a @ b.T
-    eliminated = np.linalg.solve(theta_information, np.column_stack([cross.T, theta_gradient]))
-    new_weights = nonnegative_minimum(a @ a.T - cross @ eliminated[:, :-1], a @ y - cross @ eliminated[:, -1])
-    change = eliminated[:, -1] - eliminated[:, :-1] @ new_weights
-    return theta + change, new_weights
-
-
-def _objective(counts: Array, mean: Array, theta: Array, prior: Array) -> float:
+def _objective(counts: Array, mean: Array, theta: Array, prior: _Prior) -> float:
     """Return half the Poisson deviance plus half the squared prior distances."""
-    return 0.5 * poisson_deviance(counts, mean) + 0.5 * float(np.sum(((theta - prior) / PRIOR_SD) ** 2))
-
-
-def poisson_deviance(counts: Array, mean: Array) -> float:
-    """Return 2 sum( y log(y / mu) - y + mu )."""
-    mean = np.maximum(mean, LEAST_MEAN)
-    ratio = np.where(counts > 0.0, counts, mean) / mean
-    return 2.0 * float(np.sum(counts * np.log(ratio) - counts + mean))
+    return 0.5 * poisson_deviance(counts, mean) + 0.5 * float(np.sum(((theta - prior.mean) / prior.sd) ** 2))
 
 
 def _summarise(
-    counts: Array, columns: _Columns, prior: Array, theta: Array, weights: Array, converged: bool
+    counts: Array, columns: _Columns, prior: _Prior, theta: Array, weights: Array, converged: bool
 ) -> AxisFit:
     """Add standard errors and the figures of merit to the optimum."""
     phi = columns(theta)
@@ -306,7 +282,7 @@ def _summarise(
     slope = columns.derivative(theta, weights)
     jacobian = np.vstack([slope, phi[free]]) / np.sqrt(mean)
     information = jacobian @ jacobian.T
-    information[:4, :4] += np.diag(PRIOR_SD**-2.0)
+    information[:4, :4] += np.diag(prior.sd**-2.0)
     deviance = poisson_deviance(counts, mean)
     dof = max(counts.size - int(free.sum()) - len(PARAMETERS), 1)
     scale = 1.0 / np.sqrt(np.diag(information))

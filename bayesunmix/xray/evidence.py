@@ -37,7 +37,7 @@ from bayesunmix.xray.lines import emitted_by_valence, line_group
 from bayesunmix.xray.response import FWHM2_PER_VARIANCE, Response
 from bayesunmix.xray.satellites import SILICON_K_ALPHA_KEV, escape_probability
 from bayesunmix.xray.scoring import LEAST_MEAN, Problem, State
-from bayesunmix.xray.sources import VALENCE_K_SD, Column, Sources
+from bayesunmix.xray.sources import Column, Sources
 from bayesunmix.xray.spectrometer import RESPONSE_NAMES
 
 # An element is shown from this many standard deviations on, errors of everything else included.
@@ -258,6 +258,7 @@ def _lines(fit: Problem, state: State, columns: Sequence[Column], sources: Sourc
     factors = np.ones(len(fit.columns.owner))
     factors[fit.columns.adjustable] = np.exp(state.log_ratio)
     rows: list[tuple[float, float, int, float, float]] = []
+    valence = sources.table.priors.line_ratio_valence_k_sd
     for number, column in enumerate(columns):
         lines, detected = sources.lines(column)
         keys = [line_group(line) for line in lines]
@@ -268,7 +269,7 @@ def _lines(fit: Problem, state: State, columns: Sequence[Column], sources: Sourc
         counts = state.weights[number] * shares_of(detected) * factor
         for line, n in zip(lines, counts.tolist(), strict=True):
             family = sum(m for other, m in zip(lines, counts, strict=True) if other.family == line.family)
-            share = VALENCE_K_SD if emitted_by_valence(line) else HEIGHT_SD[line.family]
+            share = valence if emitted_by_valence(line) else HEIGHT_SD[line.family]
             error = share * n + HEIGHT_FLOOR[line.family] * family
             rows.append((line.energy_keV, n, number, error, ENERGY_KEV[line.family]))
     energy, counts, owner, height, shift = (np.array(part) for part in zip(*rows, strict=True))

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from bayesunmix.core.errors import InputError, check_positive, suggest
 from bayesunmix.xray.atomic import FAMILIES, atomic_number, atomic_symbol, atomic_weight
 from bayesunmix.xray.ionisation import ionisation_cross_section, shells
+from bayesunmix.xray.priors import DEFAULT_XRAY_PRIORS, XrayPriors
 from bayesunmix.xray.relaxation import (
     LIGHT_LANTHANIDE_M,
     branching,
@@ -38,11 +39,6 @@ LOWEST_LINE_KEV = 0.2
 WEAKEST_SHARE = 1e-4
 HEAVIEST_BUILT_IN = 95
 
-# Relative standard deviation of calculated strengths, per family, as for calculated k-factors in Williams
-# and Carter, Transmission Electron Microscopy (2009), chapter 35. Databases differ by a factor of two in
-# the M lines of the light lanthanides, whose 3d-4f transitions depend on the bonding.
-DEFAULT_SD = {"K": 0.05, "L": 0.10, "M": 0.20}
-LIGHT_LANTHANIDE_M_SD = 0.50
 AVOGADRO = 6.02214076e23  # 1/mol, exact in the SI
 REFERENCE = ("Si", "K")
 # From here on core electrons emit K-beta, lighter elements have it from the valence band.
@@ -96,11 +92,14 @@ class LineTable:
         Where they come from, for the record of a run.
     measured_sd
         Relative standard deviation of the families that a measured k-factor fixes, keyed (element, family).
+    priors
+        Widths of the priors on everything that is not measured.
     """
 
     entries: tuple[Line, ...]
     source: str
     measured_sd: tuple[tuple[tuple[str, str], float], ...] = ()
+    priors: XrayPriors = DEFAULT_XRAY_PRIORS
 
     @classmethod
     def built_in(cls, beam_energy_keV: float, elements: Iterable[str] | None = None) -> LineTable:
@@ -193,16 +192,14 @@ class LineTable:
     def calibration_sd(self, element: str, family: str) -> float:
         """Return the relative standard deviation of a family's strength.
 
-        Measured k-factors carry their own; else K 0.05, L 0.10, M 0.20, and 0.50 for M of La to Eu.
+        Measured k-factors carry their own; all others have that of `priors`.
         """
         measured = dict(self.measured_sd)
         if (element, family) in measured:
             return measured[element, family]
-        if family not in DEFAULT_SD:
-            raise InputError("family", "be one of K, L, M", f"is {family!r}")
         if family == "M" and atomic_number(element) in LIGHT_LANTHANIDE_M:
-            return LIGHT_LANTHANIDE_M_SD
-        return DEFAULT_SD[family]
+            return self.priors.line_strength_light_lanthanide_m_sd
+        return self.priors.line_strength_sd(family)
 
     def detected_strength(
         self, element: str, family: str, efficiency: Callable[[Array], Array], *, alpha: bool = False
@@ -260,7 +257,7 @@ class LineTable:
             scales[element, family] = wanted * self._reference(efficiency, alpha) / detected
             measured[element, family] = sd / k
         source = self._source_with("k-factors", k_factors) if k_factors else self.source
-        return LineTable(self._scaled(scales, 1.0), source, tuple(measured.items()))
+        return LineTable(self._scaled(scales, 1.0), source, tuple(measured.items()), self.priors)
 
     def with_zeta_factors(
         self, zeta_factors: Mapping[str, tuple[float, float]], efficiency: Callable[[Array], Array]
@@ -313,7 +310,7 @@ class LineTable:
             measured[element, family] = sd / zeta
         common = math.exp(float(np.average(np.log(list(scales.values())), weights=precision)))
         source = self._source_with("zeta-factors", zeta_factors)
-        return LineTable(self._scaled(scales, common), source, tuple(measured.items()))
+        return LineTable(self._scaled(scales, common), source, tuple(measured.items()), self.priors)
 
     def with_ratios(
         self, factors: Mapping[tuple[str, str, str], float], efficiency: Callable[[Array], Array]

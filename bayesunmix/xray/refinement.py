@@ -12,7 +12,7 @@ fit of the energy axis that it starts from (`axis_fit`), by Fisher scoring on (w
     pile-up 0, 0.5 %: with photons of C, N and O K, which pass below the threshold of the pile-up rejector and often
             below the axis, one share each, adding 1, 0.05 of their energy since their pulses begin earlier or later;
             and with all other lines in proportion to their counts, one rate
-    line ratios 0, with the standard deviations of `bayesunmix.xray.sources.RATIO_SD`
+    line ratios 0, with the standard deviations of `bayesunmix.xray.priors`
     shift of K-beta where valence electrons emit it 0, 5 eV: oxides and elements differ by that much (Baun, W. L.,
             Fischer, D. W., The effect of valence and coordination on K series diagram and nondiagram lines of
             magnesium, aluminum, and silicon, Adv. X-Ray Anal. 8 (1964))
@@ -34,13 +34,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.core.shares import ratio_of
-from bayesunmix.xray.axis_fit import AxisFit, poisson_deviance
+from bayesunmix.xray.axis_fit import AxisFit
 from bayesunmix.xray.continuum import ContinuumCorrection, ThickPart
 from bayesunmix.xray.detector import Detector
 from bayesunmix.xray.evidence import ElementEvidence, evidence_for
 from bayesunmix.xray.lines import LineTable, line_group
 from bayesunmix.xray.response import Response
-from bayesunmix.xray.scoring import LEAST_MEAN, Box, Problem, State
+from bayesunmix.xray.scoring import LEAST_MEAN, Box, Problem, State, poisson_deviance
 from bayesunmix.xray.shape_directions import ShapeDirections, shape_directions
 from bayesunmix.xray.sources import (
     Column,
@@ -54,8 +54,9 @@ from bayesunmix.xray.sources import (
 from bayesunmix.xray.spectrometer import (
     HIGHEST,
     LOWEST,
+    N_BEND,
+    N_SOFT,
     PRIOR_MEAN,
-    PRIOR_SD,
     RESPONSE_NAMES,
     START,
     STEP,
@@ -175,13 +176,13 @@ def refine(
         for family in ((element, name) for name in table.families(element, edges[0], edges[-1]))
     ]
     knots, area, continuum = continuum_hats(counts, edges, beam_energy_keV, sources)
-    stiffness = stiffness_rows(area, axis_fit)
+    stiffness = stiffness_rows(area, axis_fit, table.priors.continuum_bend_sd)
     partners = pile_up_partners(axis_fit, sources)
     rough = axis_fit.response
     theta, mean = START.copy(), PRIOR_MEAN.copy()
     theta[:4] = rough.gain, rough.offset_keV, rough.noise_eV, rough.fano
     mean[2:4] = detector.response.noise_eV, detector.response.fano
-    box = Box(mean, PRIOR_SD, LOWEST, HIGHEST, STEP)
+    box = Box(mean, table.priors.spectrometer_sd(N_BEND, N_SOFT), LOWEST, HIGHEST, STEP)
 
     def from_thick(parts: tuple[ThickPart, ...]) -> tuple[Array, Array]:
         return thick_columns(parts, edges, beam_energy_keV, sources)

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import solve_triangular
+from scipy.optimize import nnls
 
-from bayesunmix.xray.axis_fit import nonnegative_minimum, poisson_deviance
 from bayesunmix.xray.response import Response
 
 MOST_STEPS = 25
 TOLERANCE = 0.2
+# Expected counts below this are raised to it: a channel no column reaches must not be impossible.
 LEAST_MEAN = 1e-3
 STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
 
@@ -160,24 +162,15 @@ class Problem:
 
     def maximise(self, state: State) -> State:
         """Climb until a step gains less than the tolerance."""
-        objective = self.objective(state)
-        for _ in range(MOST_STEPS):
-            target = self._step(state)
-            for length in STEP_LENGTHS:
-                trial = State(
-                    state.theta + length * (target.theta - state.theta),
-                    state.log_ratio + length * (target.log_ratio - state.log_ratio),
-                    state.weights + length * (target.weights - state.weights),
-                )
-                reached = self.objective(trial)
-                if reached < objective:
-                    break
-            else:
-                return state
-            gain, objective, state = objective - reached, reached, trial
-            if gain < TOLERANCE:
-                break
-        return state
+        found, _ = climb(
+            lambda *place: self.objective(State(*place)),
+            lambda *place: self._target(State(*place)),
+            (state.theta, state.log_ratio, state.weights),
+            most_steps=MOST_STEPS,
+            tolerance=TOLERANCE,
+            lengths=STEP_LENGTHS,
+        )
+        return State(*found)
 
     def slopes(self, state: State) -> tuple[Array, Array]:
         """Design, and derivatives of the expected counts by theta and log ratios, shape (theta + ratio, energy)."""
@@ -199,35 +192,128 @@ class Problem:
         sd = np.concatenate([self.box.sd, self.columns.ratio_sd[self.columns.adjustable]])
         return scaled, scaled @ scaled.T + np.diag(sd**-2.0)
 
-    def _step(self, state: State) -> State:
-        """Minimise the quadratic model; a theta that would leave its bounds is held there."""
+    def _target(self, state: State) -> tuple[Array, Array, Array]:
+        """Where the quadratic model is least: theta, log ratios and weights."""
         box, n_theta = self.box, len(self.box.mean)
         design, slopes = self.slopes(state)
         root = np.sqrt(np.maximum(state.weights @ design, LEAST_MEAN))
-        a, y = design / root, self.counts / root
         b, information = self.information(slopes, root)
         here = np.concatenate([state.theta, state.log_ratio])
         sd = np.concatenate([box.sd, self.columns.ratio_sd[self.columns.adjustable]])
         centre = np.concatenate([box.mean, np.zeros(len(state.log_ratio))])
-        change = np.zeros(len(here))
-        free = np.ones(len(here), bool)
-        while True:
-            # Linearised, counts = weights . a + change . b: the weights enter whole, the others as a change.
-            held = change[~free] @ b[~free]
-            gradient = b[free] @ (y - held) + ((centre - here) / sd**2)[free]
-            cross = a @ b[free].T
-            eliminated = np.linalg.solve(
-                information[np.ix_(free, free)], np.column_stack([cross.T, gradient])
-            )
-            weights = nonnegative_minimum(
-                a @ a.T + self.prior_information - cross @ eliminated[:, :-1],
-                a @ (y - held) - cross @ eliminated[:, -1],
-            )
-            change[free] = eliminated[:, -1] - eliminated[:, :-1] @ weights
-            theta = here[:n_theta] + change[:n_theta]
-            bounded = np.clip(theta, box.lowest, box.highest)
-            outside = np.flatnonzero((bounded != theta) & free[:n_theta])
-            if not outside.size:
-                return State(bounded, here[n_theta:] + change[n_theta:], weights)
-            free[outside] = False
-            change[outside] = bounded[outside] - here[outside]
+        smooth, weights = scoring_step(
+            design / root,
+            b,
+            self.counts / root,
+            here,
+            information=information,
+            pull=(centre - here) / sd**2,
+            lowest=box.lowest,
+            highest=box.highest,
+            stiffness=self.prior_information,
+        )
+        return smooth[:n_theta], smooth[n_theta:], weights
+
+
+def climb(
+    objective: Callable[..., float],
+    target: Callable[..., tuple[Array, ...]],
+    place: tuple[Array, ...],
+    *,
+    most_steps: int,
+    tolerance: float,
+    lengths: tuple[float, ...],
+) -> tuple[tuple[Array, ...], bool]:
+    """Go towards the target of each place, by the first of some step lengths that lowers the objective.
+
+    Returns
+    -------
+    place : tuple of array
+    converged : bool
+        Whether the last step gained less than the tolerance, or none would have gained.
+    """
+    least = objective(*place)
+    for _ in range(most_steps):
+        aim = target(*place)
+        for length in lengths:
+            trial = tuple(old + length * (new - old) for old, new in zip(place, aim, strict=True))
+            reached = objective(*trial)
+            if reached < least:
+                break
+        else:
+            return place, True
+        gain, least, place = least - reached, reached, trial
+        if gain < tolerance:
+            return place, True
+    return place, False
+
+
+def scoring_step(
+    a: Array,
+    b: Array,
+    y: Array,
+    here: Array,
+    *,
+    information: Array,
+    pull: Array,
+    lowest: Array,
+    highest: Array,
+    stiffness: Array | float = 0.0,
+) -> tuple[Array, Array]:
+    """Minimise the quadratic model over smooth parameters and non-negative weights together.
+
+    Parameters
+    ----------
+    a, b, y : (column, energy), (smooth, energy), (energy,)
+        Columns, slopes by the smooth parameters, and counts, all over the root of the expected counts.
+    here : (smooth,)
+        Smooth parameters now.
+    information : (smooth, smooth)
+        b b^T and the prior's.
+    pull : (smooth,)
+        Slope of the log prior.
+    lowest, highest : (bounded,)
+        Bounds of the first smooth parameters: one that would leave them is held there.
+    stiffness : (column, column)
+        Information of the prior about the weights.
+
+    Returns
+    -------
+    smooth, weights : (smooth,), (column,)
+    """
+    bounded = len(lowest)
+    change, free = np.zeros(len(here)), np.ones(len(here), bool)
+    while True:
+        # Linearised, counts = weights . a + change . b: the weights enter whole, the others as a change.
+        held = change[~free] @ b[~free]
+        gradient = b[free] @ (y - held) + pull[free]
+        cross = a @ b[free].T
+        eliminated = np.linalg.solve(information[np.ix_(free, free)], np.column_stack([cross.T, gradient]))
+        weights = nonnegative_minimum(
+            a @ a.T + stiffness - cross @ eliminated[:, :-1], a @ (y - held) - cross @ eliminated[:, -1]
+        )
+        change[free] = eliminated[:, -1] - eliminated[:, :-1] @ weights
+        smooth = here + change
+        inside = np.clip(smooth[:bounded], lowest, highest)
+        outside = np.flatnonzero((inside != smooth[:bounded]) & free[:bounded])
+        if not outside.size:
+            smooth[:bounded] = inside
+            return smooth, weights
+        free[outside] = False
+        change[outside] = inside[outside] - here[outside]
+
+
+def nonnegative_minimum(information: Array, gradient: Array) -> Array:
+    """Minimise w.G.w / 2 - g.w over w >= 0 through the Cholesky factor of G, scaled to a unit diagonal."""
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(information), 1e-300))
+    unit = information * np.outer(scale, scale) + 1e-10 * np.eye(scale.size)
+    factor = np.linalg.cholesky(unit)
+    target = solve_triangular(factor, gradient * scale, lower=True)
+    return np.asarray(nnls(factor.T, target)[0] * scale)
+
+
+def poisson_deviance(counts: Array, mean: Array) -> float:
+    """Return 2 sum( y log(y / mu) - y + mu )."""
+    mean = np.maximum(mean, LEAST_MEAN)
+    ratio = np.where(counts > 0.0, counts, mean) / mean
+    return 2.0 * float(np.sum(counts * np.log(ratio) - counts + mean))

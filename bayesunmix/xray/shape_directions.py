@@ -46,9 +46,6 @@ class ShapeDirections:
     sd: Array
 
 
-NO_DIRECTIONS = ShapeDirections(np.zeros((0, 0)), np.zeros((0, 0)), (), np.zeros(0), np.zeros(0))
-
-
 def shape_directions(
     information: Array,
     prior_sd: Array,

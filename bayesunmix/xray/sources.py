@@ -18,11 +18,6 @@ from bayesunmix.xray.lines import LIGHTEST_CORE_K_BETA, Line, LineTable, emitted
 from bayesunmix.xray.response import FWHM2_PER_VARIANCE
 from bayesunmix.xray.scoring import Columns
 
-# Prior standard deviation of the log ratio of a group to its family's strongest. K-beta of the light elements comes
-# from valence electrons, so it depends on the compound; sub-shell yields of L and M differ between tables.
-RATIO_SD = {"K": 0.05, "L": 0.10, "M": 0.15}
-VALENCE_K_SD = 0.20
-STRAY_RATIO_SD = 0.25
 SMALLEST_GROUP = 0.005
 # Lines below this share of their column are left out of the fit.
 WEAKEST_LINE = 1e-3
@@ -30,10 +25,6 @@ WEAKEST_LINE = 1e-3
 EDGE_OF = {"K": "K", "L": "L3"}
 # Families with at least this share of the counts are partners of pile-up.
 PARTNER_SHARE = 0.01
-# Prior standard deviation of the bend of the continuum's correction (second difference over knots), relative to its
-# mean: an absorption edge bends it, a line must not.
-CONTINUUM_BEND_SD = 0.2
-# Area of a hat that holds no channel, as a share of all of them.
 # The continuum gets more hats the more counts there are.
 FEWEST_HATS, MOST_HATS = 7, 12
 
@@ -106,10 +97,10 @@ class Sources:
         if element in self.found:
             return 0.0
         if element in self.stray:
-            return STRAY_RATIO_SD
+            return self.table.priors.line_ratio_stray_sd
         if family == "K" and atomic_number(element) < LIGHTEST_CORE_K_BETA:
-            return VALENCE_K_SD
-        return RATIO_SD[family]
+            return self.table.priors.line_ratio_valence_k_sd
+        return self.table.priors.line_ratio_sd(family)
 
 
 def continuum_hats(
@@ -124,7 +115,7 @@ def continuum_hats(
     return knots, area, pieces / area[:, None]
 
 
-def stiffness_rows(area: Array, axis_fit: AxisFit) -> Array:
+def stiffness_rows(area: Array, axis_fit: AxisFit, bend_sd: float) -> Array:
     """Prior rows on the continuum's weights: the bend of the correction at each knot, in units of its deviation."""
     counts = sum(
         weight
@@ -134,7 +125,7 @@ def stiffness_rows(area: Array, axis_fit: AxisFit) -> Array:
     # A spectrum may show no continuum: then as if it were one count.
     typical = max(counts, 1.0) / float(area.sum())
     bend = np.diff(np.eye(area.size), n=2, axis=0)
-    return np.asarray(bend / area / (CONTINUUM_BEND_SD * typical))
+    return np.asarray(bend / area / (bend_sd * typical))
 
 
 def thick_parts(

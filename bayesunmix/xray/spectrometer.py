@@ -21,12 +21,9 @@ RESPONSE_NAMES = (
     "pile_up_added",
     "bonded_k_beta_eV",
 )
-# Means of gain to Fano factor are those of the fit of the axis.
+# Means of gain to Fano factor are those of the fit of the axis; widths are those of `bayesunmix.xray.priors`.
 PRIOR_MEAN = np.array(
     [1.0, 0.0, np.nan, np.nan, *[0.0] * N_BEND, 0.0, 0.5, 1.0, *[0.0] * N_SOFT, 0.0, 1.0, 0.0]
-)
-PRIOR_SD = np.array(
-    [0.005, 0.03, 15.0, 0.01, *[4.0] * N_BEND, 0.1, 0.15, 0.5, *[5e-3] * N_SOFT, 5e-3, 0.05, 5.0]
 )
 START = np.array([np.nan] * 4 + [*[0.0] * N_BEND, 0.03, 0.5, 1.0, *[1e-3] * N_SOFT, 3e-4, 1.0, 0.0])
 LOWEST = np.array(

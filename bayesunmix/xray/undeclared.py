@@ -9,9 +9,8 @@ import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 
 from bayesunmix.xray.atomic import USUAL, atomic_number
-from bayesunmix.xray.axis_fit import poisson_deviance
 from bayesunmix.xray.lines import LineTable
-from bayesunmix.xray.scoring import LEAST_MEAN, Problem, State
+from bayesunmix.xray.scoring import LEAST_MEAN, Problem, State, poisson_deviance
 from bayesunmix.xray.sources import Sources
 
 # An undeclared element, or a thick part, is added when it is this many standard deviations, widened by the misfit,

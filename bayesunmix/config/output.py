@@ -1,20 +1,52 @@
-"""Table ``[output]`` of the configuration: units of the compositions, and what formulas take for granted."""
+"""Table ``[output]``: units of the compositions, and what formulas take for granted."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 from bayesunmix.chemistry.unit_names import OXYGEN_UNITS, UNITS, check_oxygen_unit
+from bayesunmix.config.validated import validated
+from bayesunmix.config.values import checked_by
 from bayesunmix.core.errors import InputError, check_between, check_choice, shown, suggest
 
-FIGURE_FORMATS = ("png", "pdf", "svg")
 # Zeolites and framework structures have up to a few hundred.
 MOST_OXYGENS = 1000.0
 
 
-@dataclass(frozen=True)
+def _check_units(field: str, value: object) -> list[str]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InputError(field, "be a list of units", f"is {shown(value)}", 'Write ["oxide_wt_pct"].')
+    return list(dict.fromkeys(check_choice(field, unit, UNITS) for unit in value))
+
+
+def _check_oxygens(field: str, value: object) -> float | dict[str, float]:
+    if isinstance(value, Mapping):
+        return {str(key): check_between(str(key), one, 0.1, MOST_OXYGENS) for key, one in value.items()}
+    return check_between(field, value, 0.1, MOST_OXYGENS)
+
+
+def _check_ferric(field: str, value: object) -> object:
+    # The X-ray tables that valences come from load slowly, and most configurations need none.
+    if value == 0.0:
+        return 0.0
+    from bayesunmix.chemistry.oxides import check_ferric
+
+    return check_ferric(field, value)
+
+
+def _check_valences(field: str, value: object) -> dict[str, float]:
+    from bayesunmix.chemistry.oxides import check_valences
+
+    return check_valences(field, value)
+
+
+_Share = float | tuple[float, float]
+
+
+@validated("output")
+@dataclass(frozen=True, kw_only=True)
 class OutputConfig:
     """Table ``[output]``.
 
@@ -31,31 +63,10 @@ class OutputConfig:
         Valences in place of the usual ones, e.g. ``{U = 6}``.
     """
 
-    units: tuple[str, ...] = ()
-    oxygens: float | dict[str, float] | None = None
-    ferric: Any = 0.0
-    valences: dict[str, float] | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.units, str) or not isinstance(self.units, Sequence):
-            raise InputError(
-                "output.units", "be a list of units", f"is {shown(self.units)}", 'Write ["oxide_wt_pct"].'
-            )
-        units = tuple(dict.fromkeys(check_choice("output.units", unit, UNITS) for unit in self.units))
-        object.__setattr__(self, "units", units)
-        if isinstance(self.oxygens, Mapping):
-            checked = {str(k): _oxygens(f"output.oxygens.{k}", v) for k, v in self.oxygens.items()}
-            object.__setattr__(self, "oxygens", checked)
-        elif self.oxygens is not None:
-            object.__setattr__(self, "oxygens", _oxygens("output.oxygens", self.oxygens))
-        if self.ferric == 0.0 and self.valences is None:
-            # The X-ray tables that valences come from load slowly, and most configurations need none.
-            return
-        from bayesunmix.chemistry.oxides import check_ferric, check_valences
-
-        object.__setattr__(self, "ferric", check_ferric("output.ferric", self.ferric))
-        if self.valences is not None:
-            object.__setattr__(self, "valences", check_valences("output.valences", self.valences))
+    units: Annotated[tuple[str, ...], checked_by(_check_units)] = ()
+    oxygens: Annotated[float | dict[str, float], checked_by(_check_oxygens)] | None = None
+    ferric: Annotated[_Share | dict[str, _Share], checked_by(_check_ferric)] = 0.0
+    valences: Annotated[dict[str, float], checked_by(_check_valences)] | None = None
 
     def check(self, elements: Sequence[str], oxygen: str, phases: Sequence[str] | None) -> None:
         """Refuse what does not go with the sample, before anything is computed.
@@ -86,7 +97,3 @@ class OutputConfig:
                 if phase not in phases:  # type: ignore[operator]
                     must = f"name phases of the sample: {', '.join(phases or ())}"
                     raise InputError(f"output.{name}", must, f'holds "{phase}"', suggest(phase, phases or ()))
-
-
-def _oxygens(field: str, value: object) -> float:
-    return check_between(field, value, 0.1, MOST_OXYGENS)

@@ -1,0 +1,83 @@
+"""Table ``[inference]``: how the posterior is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Annotated, Literal
+
+from bayesunmix.config.methods import METHOD_TYPES, Chains, Draws, Method, Warmup
+from bayesunmix.config.names import GuideName, MethodName
+from bayesunmix.config.validated import validated
+from bayesunmix.config.values import Flag, Whole
+from bayesunmix.core.errors import InputError, warn
+from bayesunmix.core.limits import Between
+
+# Methods that draw free-form endmembers, which have a thousand parameters.
+FREE_METHODS = ("laplace", "map")
+
+
+@validated("inference")
+@dataclass(frozen=True, kw_only=True)
+class InferenceConfig:
+    """Table ``[inference]``: how the posterior is computed.
+
+    A method reads the keys that its own type has (`bayesunmix.config.methods`); those of another are there for
+    ``--method`` to choose it.
+
+    Parameters
+    ----------
+    method
+        ``nuts``, ``laplace``, ``svi`` or ``map``.
+    chains, draws, warmup
+        Independent chains, at most 64, and draws kept (from 4) and discarded in each, at most 100 000.
+    level
+        Probability that an interval holds.
+    starts
+        Starting points of the search for the best mode, at least; two for each phase beyond the second if that is more.
+        At most 1000.
+    max_overlap
+        Most phases that overlap in one pixel.
+    endmembers
+        ``physics``: made of lines; ``free``: channel by channel, compositions read off them by the line model.
+    spatial
+        Let the maps of abundance, and nothing else, learn from neighbouring pixels.
+    guide
+        Family of densities that ``svi`` fits; see `bayesunmix.inference.guides`.
+    resample
+        Pick the draws of ``laplace`` and ``svi`` anew by their importance weights, where these are reliable.
+    """
+
+    method: MethodName = "nuts"
+    chains: Chains = 2
+    draws: Draws = 500
+    warmup: Warmup = 500
+    level: Annotated[float, Between(0, 1, open=True, remedy="Give 0.95 for a 95 % interval.")] = 0.95
+    starts: Annotated[int, Whole(1, 1000)] = 4
+    max_overlap: Annotated[int, Whole(1, 20)] = 2
+    endmembers: Literal["physics", "free"] = "physics"
+    spatial: Flag = False
+    guide: GuideName = "low_rank"
+    resample: Flag = False
+
+    def __post_init__(self) -> None:
+        if self.endmembers == "free" and self.method not in FREE_METHODS:
+            raise InputError(
+                "method", 'be "laplace" or "map" for free-form endmembers', f'is "{self.method}"'
+            )
+
+    @property
+    def engine(self) -> Method:
+        """The method with the settings that it reads."""
+        kind = METHOD_TYPES[self.method]
+        return kind(**{entry.name: getattr(self, entry.name) for entry in fields(kind)})
+
+    def warn_of_unread(self, given: Iterable[str]) -> None:
+        """Warn of keys that were given and that the method does not read."""
+        own = {entry.name for entry in fields(METHOD_TYPES[self.method])}
+        others = {entry.name for kind in METHOD_TYPES.values() for entry in fields(kind)} - own
+        for key in given:
+            if key in others:
+                warn(
+                    f'`inference.{key}` has no effect: the method "{self.method}" does not read it. Take it out.'
+                )

@@ -1,0 +1,58 @@
+"""What the stages of a run came to, as its result is put together from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bayesunmix.checks.identifiability import Known
+    from bayesunmix.checks.robust import Robust
+    from bayesunmix.config.run_config import RunConfig
+    from bayesunmix.fit.phase_number import PhaseNumber
+    from bayesunmix.fit.posterior import FittedPosterior
+    from bayesunmix.fit.preparation import Setup
+    from bayesunmix.inference.pixel_posterior import PixelPosterior
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """All stages of a run.
+
+    Attributes
+    ----------
+    setup, config
+        What was unmixed, and how.
+    fitted
+        The best mode.
+    robust
+        The draws that are reported.
+    pixels
+        Abundances of every pixel.
+    seed
+        Of the draws.
+    depends_on
+        All that the numbers depend on, from `bayesunmix.results.run_facts.run_facts`.
+    timings, resumed
+        Seconds of each stage; stages that were kept from an interrupted run.
+    known
+        What is known of the posterior around the mode, where the line model made it.
+    electrons
+        Electrons per pixel, where zeta-factors give a mass thickness.
+    number
+        Where the number of phases was inferred.
+    """
+
+    setup: Setup
+    config: RunConfig
+    fitted: FittedPosterior
+    robust: Robust
+    pixels: PixelPosterior
+    seed: int
+    depends_on: Mapping[str, Any]
+    timings: Mapping[str, float]
+    resumed: Sequence[str] = ()
+    known: Known | None = None
+    electrons: float | None = None
+    number: PhaseNumber | None = None

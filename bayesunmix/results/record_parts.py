@@ -1,0 +1,319 @@
+"""The parts of the record of a run: what was measured, asked, fitted and found, as ``run.json`` holds it.
+
+What a check finds is a value of its own (`bayesunmix.checks.outcomes`); here is the rest. Parts are frozen. Keys that
+a later version adds do no harm: they are passed over, and in the configuration they are kept.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Pair = tuple[float, float]
+
+
+class Part(BaseModel):
+    """A table of the record."""
+
+    model_config = ConfigDict(
+        strict=True,
+        frozen=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
+        ser_json_inf_nan="constants",
+    )
+
+
+class ConfigPart(Part):
+    """A table of the configuration: what no reader asks for is kept as it was written."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class LeftOut(Part):
+    """Pixels that take no part."""
+
+    reason: str
+    """Continues "pixels ..."."""
+    pixels: int
+
+
+class Facts(ConfigPart):
+    """What is known of the measurement; what is unknown is missing."""
+
+    beam_energy_keV: float | None = None
+    takeoff_angle_deg: float | None = None
+
+
+class Map(Part):
+    """The map that was unmixed."""
+
+    name: str | None = None
+    shape: tuple[int, int, int] | None = None
+    """Rows, columns and channels."""
+    left_out: tuple[LeftOut, ...] = ()
+    energy_keV: Pair | None = None
+    """Centres of the first and last channel that were fitted."""
+    acquisition: Facts = Facts()
+    sources: dict[str, str] = Field(default_factory=dict)
+    """Where each fact comes from: file, configuration, library default, assumption."""
+    missing: tuple[str, ...] = ()
+    """Facts that nobody gave."""
+
+
+class MapConfig(ConfigPart):
+    """The table ``[map]``."""
+
+    energy_range: Pair | None = None
+
+
+class SampleConfig(ConfigPart):
+    """The table ``[sample]``."""
+
+    elements: tuple[str, ...] | None = None
+    stray: tuple[str, ...] = ()
+    oxygen: Literal["stoichiometry", "measured", "none"] = "stoichiometry"
+    thickness_nm: Pair | None = None
+    density_g_cm3: Pair | None = None
+    bulk_wt_pct: dict[str, Any] | None = None
+
+
+class InstrumentConfig(ConfigPart):
+    """The table ``[instrument]``."""
+
+    beam_energy_keV: float | None = None
+    takeoff_angle_deg: float | None = None
+
+
+class XrayConfig(ConfigPart):
+    """The table ``[xray]``."""
+
+    k_factors: dict[str, Pair] | None = None
+    zeta_factors: dict[str, Pair] | None = None
+
+
+class PhaseConfig(ConfigPart):
+    """One of the tables ``[[phases]]``."""
+
+    name: str
+    absent: tuple[str, ...] = ()
+    matrix: bool = False
+    stoichiometry: str | None = None
+
+
+class InferenceConfig(ConfigPart):
+    """The table ``[inference]``."""
+
+    level: Annotated[float, Field(gt=0.0, lt=1.0)]
+    chains: int | None = None
+    draws: int | None = None
+    warmup: int | None = None
+
+
+class OutputConfig(ConfigPart):
+    """The table ``[output]``."""
+
+    units: tuple[str, ...] = ()
+    oxygens: float | dict[str, float] | None = None
+    ferric: float | Pair | dict[str, float | Pair] | None = None
+    valences: dict[str, float] | None = None
+
+
+class Config(ConfigPart):
+    """The configuration as it was used."""
+
+    map: MapConfig = MapConfig()
+    sample: SampleConfig = SampleConfig()
+    instrument: InstrumentConfig = InstrumentConfig()
+    xray: XrayConfig = XrayConfig()
+    inference: InferenceConfig
+    output: OutputConfig = OutputConfig()
+    phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)]
+
+
+class Binning(Part):
+    """What was merged for the fit of the spectra."""
+
+    bins: int
+    block_side: int
+    """Pixels along the side of a block."""
+    channels: int | None = None
+    blocks: int | None = None
+    mean_counts_per_block: float | None = None
+
+
+class Axis(Part):
+    """Where the energy axis comes from, and what its fit makes of it."""
+
+    source: str
+    """``file``, ``configuration``, or ``found`` where the file's was off."""
+    gain: float
+    offset_keV: float
+    """Energy on the axis = offset + gain x true energy."""
+    shift_keV: float
+    at_keV: float
+    """By how much the strongest line appears too high, and its energy."""
+    first_keV: float
+    step_keV: float
+    """True energy of the first channel's centre, and width of a channel."""
+
+
+class Response(Part):
+    """The detector's response, fitted to the sum spectrum."""
+
+    gain: float | None = None
+    offset_keV: float | None = None
+    noise_eV: float | None = None
+    fano: float | None = None
+    bend_eV: tuple[float, ...] = ()
+    collection_depth_um: float | None = None
+    surface_collection: float | None = None
+    escape: float | None = None
+    pile_up: tuple[Pair, ...] = ()
+    bonded_k_beta_eV: float | None = None
+    standard_errors: dict[str, float] = Field(default_factory=dict)
+
+
+class Film(Part):
+    """Thickness and density of the film with their standard deviations, and what they leave open."""
+
+    thickness_nm: Pair
+    density_g_cm3: Pair
+    mass_thickness_relative_sd: float
+    absorption_coefficient_relative_sd: float
+    absorption_depth_relative_sd: float
+
+
+class StartingPoint(Part):
+    """The maximum of the posterior that one starting point led to; the best comes first."""
+
+    objective: float
+    """How many nats worse than the best it fits."""
+    same_mode: bool
+    """Whether it is the best one itself."""
+    followed: bool = True
+    """Whether it was followed to its end."""
+    composition: tuple[tuple[float | None, ...], ...] | None = None
+    """Atom fractions by phase and element."""
+
+
+class ExactSteps(Part):
+    """What exact steps made of the draws of an approximation."""
+
+    acceptance: float
+    worst_quantity: str
+    shift_sd: float
+    width_ratio: float
+    """By how much the worst quantity moved, in standard deviations, and how many times as wide it became."""
+    holds: bool
+
+
+class Diagnostics(Part):
+    """Whether search and draws did what they should."""
+
+    whitened_gradient_norm: float | None = None
+    """Distance of the point where the search ended from the mode, in posterior standard deviations."""
+    mode_converged: bool | None = None
+    smallest_curvature: float | None = None
+    parameters: int | None = None
+    support_points: int | None = None
+    """Of the abundance prior."""
+    stretched_directions: int | None = None
+    divergences: int | None = None
+    leapfrog_steps_per_draw: float | None = None
+    acceptance_rate: float | None = None
+    pareto_k: float | None = None
+    importance_effective_draws: float | None = None
+    resampled: bool | None = None
+    exact_steps: ExactSteps | None = None
+    guide: str | None = None
+    elbo: float | None = None
+    elbo_gain: float | None = None
+    svi_rounds: int | None = None
+    svi_converged: bool | None = None
+    rhat_max: float | None = None
+    ess_bulk_min: float | None = None
+    ess_tail_min: float | None = None
+
+
+class PixelThickness(Part):
+    """What the map says about thickness from pixel to pixel, beside its priors."""
+
+    relative_sd: float
+    absorption_scale_prior_sd: float
+    absorption_scale: float
+    absorption_scale_sd: float
+    stray_exponent_prior_sd: float
+    stray_exponent: float
+    stray_exponent_sd: float
+
+
+class MeanSd(Part):
+    """Mean and standard deviation of draws."""
+
+    mean: float
+    sd: float
+
+
+class LineShapes(Part):
+    """Posterior of the response, from the draws of the directions that the fit leaves open."""
+
+    directions: int
+    response: dict[str, MeanSd] = Field(default_factory=dict)
+
+
+class MassThicknessRow(Part):
+    """Mass thickness of the whole map, or of the pixels that are most probably one phase alone."""
+
+    where: str
+    unit: str
+    mean: float
+    sd: float | None = None
+    median: float | None = None
+    lower: float
+    upper: float
+    level: float | None = None
+
+
+class MassThickness(Part):
+    """Mass thickness from zeta-factors."""
+
+    electrons_per_pixel: float | None = None
+    table: tuple[MassThicknessRow, ...]
+
+
+class Budget(Part):
+    """How the uncertainty budget was made."""
+
+    sources: tuple[str, ...]
+    order: str
+
+
+class PhaseScore(Part):
+    """Held-out score of one number of phases."""
+
+    k: int
+    score: float
+    """Relative to the best."""
+    se: float
+    """Of that difference."""
+
+
+class NextPhase(Part):
+    """What one phase more would be."""
+
+    composition: dict[str, float]
+    share: float
+    """Of the counts."""
+    gain: float
+    gain_se: float
+    """Change of the held-out score in nats, and its standard error."""
+
+
+class PhaseNumber(Part):
+    """The number of phases that was inferred, and the curve that it was read off."""
+
+    chosen: int
+    curve: tuple[PhaseScore, ...]
+    next_phase: NextPhase | None = None
