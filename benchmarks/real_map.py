@@ -12,7 +12,7 @@ from bench import BAYESUNMIX, FINISHED, GIGABYTE, Finished, Options, Row, last_l
 
 from bayesunmix.results.record import RunRecord
 
-CONFIG = Path(__file__).resolve().parents[1] / "examples" / "brg_fp_capv.toml"
+CONFIG = Path(__file__).resolve().with_suffix(".toml")
 MAP = "71GPa_subsolidus.hspy"
 
 

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     begin = time.perf_counter()
     spectra, maps = nmf_fcls(simulated, chosen.seed)
-    show("KL-NMF + FCLS", simulated.truth, spectra, maps, time.perf_counter() - begin)
+    show("KL-NMF + FCLS", simulated, spectra, maps, time.perf_counter() - begin)
 
     begin = time.perf_counter()
     assert not isinstance(config.phases, str)
@@ -65,9 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     endmembers = result.tree["endmembers"]["mean"].values
     abundances = result.abundances()["mean"].transpose("y", "x", "phase").values
-    show(
-        f"bayesunmix ({chosen.method})", simulated.truth, endmembers, abundances, time.perf_counter() - begin
-    )
+    show(f"bayesunmix ({chosen.method})", simulated, endmembers, abundances, time.perf_counter() - begin)
 
 
 def nmf_fcls(simulated: bu.simulate.SimulatedMap, seed: int) -> tuple[FloatArray, FloatArray]:

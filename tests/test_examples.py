@@ -6,7 +6,6 @@ import dataclasses
 import re
 import runpy
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -63,61 +62,57 @@ def example(name: str) -> dict[str, Any]:
 
 @pytest.mark.calibration
 @pytest.mark.slow
-def test_the_readme_code_unmixes_a_file(
-    simulated: SimulatedMap, folder: Path, capsys: pytest.CaptureFixture[str]
+def test_the_readme_code_prints_what_the_readme_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    configured = RunConfig.from_toml(EXAMPLES / "brg_fp_capv.toml")
+    simulated = simulate_map(configured, 0)
+    save(simulated.image, tmp_path / "map.hspy")
     names: dict[str, Any] = {}
-    exec(compile(only_block("python", "bu.load"), "README.md", "exec"), names)
-    result, truth = names["result"], simulated.truth
-    assert "Brg" in capsys.readouterr().out
-    table = pd.read_csv(folder / "result" / "composition.csv").set_index(["phase", "element"])
+    exec(compile(only_block("python", "bu.unmix"), "README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    shown = only_block("text", "Result: ")
+    # Machines and versions differ in the last digits, and in nothing else.
+    number = r"\d+(?:\.\d+)?"
+    assert re.sub(number, "#", printed) == re.sub(number, "#", shown)
+    here, there = (np.array(re.findall(number, text), dtype=float) for text in (printed, shown))
+    assert np.allclose(here, there, rtol=0.2, atol=0.005)
+    table = names["result"].summary().set_index(["phase", "element"])
     # The matrix holds nine tenths of the atoms: its Mg and Si are known far better than to the 5 % of calibration.
     for element in ("Mg", "Si"):
-        true = truth.composition[0, truth.elements.index(element)]
+        true = simulated.truth.composition[0, simulated.truth.elements.index(element)]
         row = table.loc[("Brg", element)]
-        assert row["detected"] in ("true", True)
         assert abs(row["mean"] - true) < 4.0 * row["sd"] < 0.2
-    assert bu.open_result(folder / "result").phases == result.phases
+    assert bu.open_result(tmp_path / "result").phases == names["result"].phases
 
 
-def test_the_readme_declares_the_same_in_python_and_toml() -> None:
-    configured = RunConfig.from_dict(tomllib.loads(only_block("toml", "[[phases]]")))
+def test_the_readme_declares_what_the_example_configuration_does() -> None:
+    configured = RunConfig.from_toml(EXAMPLES / "brg_fp_capv.toml")
     recorded: dict[str, Any] = {}
 
     class Recorder:
         Phase = staticmethod(bu.Phase)
 
         @staticmethod
-        def load(path: str) -> str:
-            return path
-
-        @staticmethod
         def unmix(image: str, **options: Any) -> Any:  # noqa: ANN401
             recorded.update(options)
             raise StopIteration
 
-    code = only_block("python", "bu.load").replace("import bayesunmix as bu", "")
+    code = only_block("python", "bu.unmix").replace("import bayesunmix as bu", "")
     with pytest.raises(StopIteration):
         exec(compile(code, "README.md", "exec"), {"bu": Recorder})
     assert list(configured.phases) == recorded["phases"]
     assert list(configured.sample.elements) == recorded["elements"]
     assert list(configured.sample.stray) == recorded["stray"]
-    assert configured.inference.method == recorded["method"]
-
-
-def test_the_readme_names_files_that_exist() -> None:
-    links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", README)
-    assert links
-    missing = [link for link in links if not (ROOT / link.split("#")[0]).exists()]
-    assert not missing
+    film = {name: list(getattr(configured.sample, name)) for name in ("thickness_nm", "density_g_cm3")}
+    assert film == recorded["sample"]
 
 
 def test_the_example_configuration_is_the_one_of_the_phantom() -> None:
-    config, phantom = RunConfig.from_toml(EXAMPLES / "brg_fp_capv.toml"), phantom_config()
-    assert config.phases == phantom.phases
-    assert config.sample.elements == phantom.sample.elements
-    assert config.sample.stray == phantom.sample.stray
-    assert config.inference == phantom.inference
+    config = RunConfig.from_toml(EXAMPLES / "brg_fp_capv.toml")
+    # The phantom's axis begins below the lines that a real map is better without.
+    assert dataclasses.replace(config, map=phantom_config().map) == phantom_config()
 
 
 @pytest.mark.calibration
@@ -173,7 +168,7 @@ def test_the_comparison_prints_both_errors_of_both_methods(capsys: pytest.Captur
 
 def test_phases_of_the_comparison_come_in_the_order_of_the_truth(simulated: SimulatedMap) -> None:
     names = example("compare_nmf_fcls.py")
-    spectra, maps = names["nmf_fcls"](simulated, 1, 0)
+    spectra, maps = names["nmf_fcls"](simulated, 0)
     assert maps.shape == simulated.truth.abundances.shape
     assert np.allclose(maps.sum(axis=2), 1.0)
     angles = np.array([[names["angle"](a, b) for b in simulated.truth.endmembers] for a in spectra])

@@ -27,20 +27,8 @@ BANNED = re.compile(
 )
 # In a sentence, that is, beside other words; alone it is a name in files.
 BANNED_IN_SENTENCES = re.compile(r"\s\b[Tt]iles?\b|\b[Tt]iles?\b\s")
-# The glossary lists the words that are not used; the others were written before it.
-NOT_HELD = {
-    "glossary.md",
-    *(
-        "README.md",
-        "calibration.md",
-        "design.md",
-        "engines.md",
-        "model_checks.md",
-        "peaks.md",
-        "performance.md",
-    ),
-    *("real_map.md", "segmentation.md", "series.md", "tutorial.md", "verdict.md"),
-}
+# The glossary lists what is not used, and the tutorial shows output of a run; it is rendered anew with each version.
+NOT_HELD = {"glossary.md", "tutorial.md"}
 # Names that earlier versions wrote, which are still read.
 EARLIER = {"Places that do not fit"}
 
@@ -113,8 +101,11 @@ def test_pages_keep_to_the_glossary(page: Path) -> None:
 
 
 def test_a_public_class_has_a_name_of_its_own() -> None:
+    """Parts of the record are named after what they record, in one file of their own."""
     where: dict[str, list[str]] = {}
     for file in PACKAGE:
+        if file.name == "record_parts.py":
+            continue
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 where.setdefault(node.name, []).append(str(file.relative_to(ROOT)))
