@@ -1,4 +1,4 @@
-"""Sections of the report on what pins each composition, which modes were found, and where uncertainty comes from."""
+"""Sections of the report on identifiability, on the maxima that were found, and on where uncertainty comes from."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from bayesunmix.checks.budget import SOURCES
+from bayesunmix.core.rounding import odds_text
 from bayesunmix.plot.partition import phase_pairs
 from bayesunmix.plot.style import element_order
 
@@ -40,7 +41,7 @@ def identifiability_section(result: Result, picture: str, table: Table) -> str:
     if not (picture or pins):
         return ""
     return (
-        f'{sections}<h2 id="identifiability">What pins each composition</h2>'
+        f'{sections}<h2 id="identifiability">Identifiability of each composition</h2>'
         f'<div class="wide">{pins}</div>{_directions(known.flat_directions if known else ())}'
         f'<div class="wide">{_modes_table(result, table)}</div>'
     )
@@ -110,11 +111,11 @@ def _pins_table(result: Result, table: Table) -> str:
             )
     caption = (
         "At%, errors of the line strengths left out. Flat sd: the part of the standard deviation that is there because "
-        "abundances are unknown. Rotations: how far the composition can go at no cost to the fit, given what was "
-        "declared. Pinned by: the declaration without which it would be least certain, and the sd then. Would gain: "
-        "the further declaration that would do most, if it holds, and the sd then."
+        "abundances are unknown. Rotations: how far the composition can move without any change in the fit, given what "
+        "was declared. Identified by: the declaration without which it would be least certain, and the sd then. Would "
+        "gain: the further declaration that would help most, if it is true, and the sd then."
     )
-    return table(["", "at%", "sd", "flat sd", "rotations", "pinned by", "would gain"], body, caption)
+    return table(["", "at%", "sd", "flat sd", "rotations", "identified by", "would gain"], body, caption)
 
 
 def _declared(name: Any, sd: Any) -> str:  # noqa: ANN401
@@ -129,7 +130,7 @@ def _declared(name: Any, sd: Any) -> str:  # noqa: ANN401
 def _directions(found: Sequence[FlatDirection]) -> str:
     """Sentence on the directions that the counts hold least."""
     if not found:
-        return "<p>In no direction do unknown abundances take more than half of the counts' information.</p>"
+        return "<p>Unknown abundances take no more than half of the counts' information in any direction.</p>"
     flattest = found[0]
     return (
         f"<p>In the flattest direction unknown abundances leave {100.0 * flattest.kept:.0f} % of the information "
@@ -139,7 +140,7 @@ def _directions(found: Sequence[FlatDirection]) -> str:
 
 
 def _modes_table(result: Result, table: Table) -> str:
-    """Write the best mode and the others, each once, with the compositions in which they differ."""
+    """Write the best maximum and the others, each once, with the compositions in which they differ."""
     starts = result.record.starts
     if not starts or any(mode.composition is None for mode in starts):
         return ""
@@ -150,7 +151,8 @@ def _modes_table(result: Result, table: Table) -> str:
         *sorted(others, key=lambda mode: (not mode.followed, mode.objective))[: MOST_MODES - 1],
     ]
     elements = result.elements
-    body = [["nats worse", *(_number(_nats(mode.objective)) for mode in shown)]]
+    odds = ["best", *(odds_text(mode.objective) for mode in shown[1:])]
+    body = [["odds", *map(_number, odds)]]
     body.append(["", *(f"<td>{'followed' if mode.followed else 'not followed'}</td>" for mode in shown)])
     for k, phase in enumerate(result.phases):
         for element in element_order(elements) if phase in result.sample_phases else ():
@@ -159,14 +161,16 @@ def _modes_table(result: Result, table: Table) -> str:
                 body.append([f"{element} in {phase}", *(_number(f"{value:.3g}") for value in values)])
     alike = sum(mode.same_mode for mode in starts)
     caption = (
-        f"Modes found from {len(starts)} starts, {alike} of which end at the best one: how much worse they explain the "
-        "map, and their compositions in at% where one has more than 1. One that was not followed to its end was "
-        "hopeless, or on its way to one that was."
+        f"Maxima of the posterior found from {len(starts)} starting points, rotated ones included; {alike} of them end "
+        "at the best one. Odds are by the counts; compositions are in at% where one has more than 1. What was not "
+        "followed to its end had no chance, or led to a maximum that was."
     )
     share = result.record.second_maximum_share
     if share:
-        caption += f" {100.0 * share:.2g} % of the draws are those of the second mode, as much as it has of the mass."
-    head = ["", "best", *(f"mode {number}" for number in range(2, len(shown) + 1))]
+        caption += (
+            f" {100.0 * share:.2g} % of the draws are from the second maximum, its share of the posterior."
+        )
+    head = ["", *(f"maximum {number}" for number in range(1, len(shown) + 1))]
     return table(head, body, caption)
 
 
@@ -174,11 +178,6 @@ def _per_cent(mode: StartingPoint, phase: int, element: int) -> float:
     """Atom fraction of a mode in at%."""
     value = mode.composition[phase][element] if mode.composition else None
     return math.nan if value is None else 100.0 * value
-
-
-def _nats(objective: float) -> str:
-    """Write the distance of a mode, to a tenth where it is near enough to matter."""
-    return f"{objective:.1f}" if 0.0 < objective < 10.0 else f"{objective:.0f}"
 
 
 def _number(text: str) -> str:

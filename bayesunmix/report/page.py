@@ -254,7 +254,7 @@ def _composition_table(result: Result) -> str:
     ]
     stated = f"mean [{100.0 * result.level:g} % interval]; &lt;: not detected, upper bound"
     if result.record.method == "map":
-        stated = "the mode of the posterior, without intervals and not tested for detection"
+        stated = "the maximum of the posterior, without intervals and not tested for detection"
     caption = (
         f"At%, {stated}. All columns are in <code>composition.csv</code>.{escape(supports_note(result))}"
     )
@@ -364,14 +364,14 @@ def _phase_number(result: Result, pictures: dict[str, bytes]) -> str:
 
 
 def _misfit(result: Result, pictures: dict[str, bytes]) -> str:
-    """Section on the places that no mixture of the phases explains."""
+    """Section on the regions of significant residual."""
     found = result.record.unmodelled_regions
     if found is None or "misfit" not in pictures:
         return ""
     paragraph, places = misfit_words(found)
     picture = _image("misfit", pictures["misfit"], ", ".join(result.phases))
     return (
-        '<h2 id="misfit">Places that do not fit</h2>'
+        '<h2 id="misfit">Regions of significant residual</h2>'
         f"<figure>{picture}<figcaption>Largest standardised residual of the windows around each pixel against the best "
         "mixture of the declared phases in that window. Outlined: above the threshold; numbered as in the list."
         f"</figcaption></figure><p>{escape(paragraph)}</p>{_bullets(places) if places else ''}"
