@@ -192,8 +192,8 @@ def test_a_usual_axis_that_leaves_more_is_in_doubt(monkeypatch: pytest.MonkeyPat
     [
         ("keV", True, "only the unit is missing: in keV"),
         ("eV", False, "in doubt: only the unit may be missing, eV (with Fe Si"),
-        ("", True, "one usual calibration alone"),
-        ("", False, "in doubt: one usual calibration explains more than all others (with Fe Si"),
+        ("", True, "one usual energy axis alone"),
+        ("", False, "in doubt: one usual energy axis explains more than all others (with Fe Si"),
     ],
 )
 def test_an_axis_is_printed_with_what_speaks_for_it(

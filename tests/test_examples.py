@@ -202,7 +202,7 @@ def test_the_eels_example_finds_its_phases(capsys: pytest.CaptureFixture[str]) -
     errors = [float(x) for x in re.findall(r"map rmse ([\d.]+)", said)]
     assert len(errors) == 3
     assert max(errors) < 0.15
-    assert said.count("pinned only where pixels of it are pure") >= 1
+    assert said.count("identifiable only where pixels of it are pure") >= 1
     ratio, low, high, true = (
         float(x) for x in re.findall(r"N/Ti in TiN: ([\d.]+) \[([\d.]+), ([\d.]+)\], truth ([\d.]+)", said)[0]
     )

@@ -28,7 +28,7 @@ def table() -> LineTable:
 def expected_counts(
     table: LineTable, response: Response, edges: npt.NDArray[np.float64] = EDGES
 ) -> npt.NDArray[np.float64]:
-    """Return the expected total spectrum of a map with a given response; every family gets the counts."""
+    """Return the expected sum spectrum of a map with a given response; every family gets the counts."""
     efficiency = Detector().efficiency
     total = CONTINUUM @ continuum_basis(edges, 200.0, efficiency)
     for element, counts in COUNTS.items():

@@ -1,4 +1,4 @@
-"""Planted spectrometers, line ratios, continua and undeclared elements, found again in a total spectrum."""
+"""Planted spectrometers, line ratios, continua and undeclared elements, found again in a sum spectrum."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def correction(energy_keV: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """What a total spectrum is drawn from."""
+    """What a sum spectrum is drawn from."""
 
     counts: float = 2e6
     response: Response = PLANTED

@@ -84,9 +84,9 @@ class RunConfig:
         _check_factors(self.xray, self.sample)
         if self.phases == "auto":
             return
-        check_phases(self.phases, self.sample.elements)
         if self.inference.endmembers == "free":
             check_nothing_declared(self.phases)
+        check_phases(self.phases, self.sample.elements)
         phases = {phase.name: phase for phase in self.phases}
         for truth in self.simulated_phases:
             truth.check(phases[truth.name], self.sample.elements)

@@ -1,4 +1,4 @@
-"""Sections of the report on what pins each composition, which modes were found, and where uncertainty comes from."""
+"""Sections of the report on identifiability, on the maxima that were found, and on where uncertainty comes from."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bayesunmix.checks.budget import SOURCES
+from bayesunmix.core.rounding import odds_text
 from bayesunmix.plot.partition import phase_pairs
 from bayesunmix.plot.style import element_order
 from bayesunmix.report.render import Cell, Row, Table
@@ -38,7 +39,7 @@ class Pin(NamedTuple):
 
 
 class Modes(NamedTuple):
-    """The best mode beside others, from how many starts, and the share in % of the draws that are of the second."""
+    """The best maximum beside others, from how many starts, and the share in % of the draws that are of the second."""
 
     head: list[str]
     rows: list[Row]
@@ -119,7 +120,7 @@ def _declared(name: Any, sd: Any) -> Declared | None:  # noqa: ANN401
 def _flattest(found: Sequence[FlatDirection]) -> str:
     """Sentence on the direction that the counts hold least."""
     if not found:
-        return "In no direction do unknown abundances take more than half of the counts' information."
+        return "Unknown abundances take no more than half of the counts' information in any direction."
     flattest = found[0]
     return (
         f"In the flattest direction unknown abundances leave {100.0 * flattest.kept:.0f} % of the information "
@@ -129,7 +130,7 @@ def _flattest(found: Sequence[FlatDirection]) -> str:
 
 
 def _modes(result: Result) -> Modes | None:
-    """Return the best mode and the others, each once, with the compositions in which they differ."""
+    """Return the best maximum and the others, each once, with the compositions in which they differ."""
     starts = result.record.starts
     if not starts or any(mode.composition is None for mode in starts):
         return None
@@ -138,7 +139,7 @@ def _modes(result: Result) -> Modes | None:
     shown = [starts[0], *others[: MOST_MODES - 1]]
     elements = result.elements
     rows = [
-        Row("nats worse", [Cell(_nats(mode.objective)) for mode in shown]),
+        Row("odds", [Cell(text) for text in ("best", *(odds_text(mode.objective) for mode in shown[1:]))]),
         Row("", [Cell("followed" if mode.followed else "not followed", "") for mode in shown]),
     ]
     for k, phase in enumerate(result.phases):
@@ -148,7 +149,7 @@ def _modes(result: Result) -> Modes | None:
                 rows.append(Row(f"{element} in {phase}", [Cell(f"{value:.3g}") for value in values]))
     share = result.record.second_maximum_share
     return Modes(
-        head=["best", *(f"mode {number}" for number in range(2, len(shown) + 1))],
+        head=[f"maximum {number}" for number in range(1, len(shown) + 1)],
         rows=rows,
         starts=len(starts),
         alike=sum(mode.same_mode for mode in starts),
@@ -160,8 +161,3 @@ def _per_cent(mode: StartingPoint, phase: int, element: int) -> float:
     """Atom fraction of a mode in at%."""
     value = mode.composition[phase][element] if mode.composition else None
     return math.nan if value is None else 100.0 * value
-
-
-def _nats(objective: float) -> str:
-    """Write the distance of a mode, to a tenth where it is near enough to matter."""
-    return f"{objective:.1f}" if 0.0 < objective < 10.0 else f"{objective:.0f}"

@@ -20,9 +20,9 @@ from bayesunmix.plot.style import element_order, phase_colour, png_bytes
 from bayesunmix.report.health import checks
 from bayesunmix.report.identifiability import identifiability
 from bayesunmix.report.paper import mass_balance_paper_table
+from bayesunmix.report.render import Cell, Row, Table, in_letters, render
 from bayesunmix.report.steps import Step, disk_error, sentences, take, without
 from bayesunmix.report.supports import supports_note
-from bayesunmix.report.render import Cell, Row, Table, in_letters, render
 from bayesunmix.report.words import (
     assumptions,
     findings,
@@ -219,7 +219,7 @@ def _compositions(result: Result) -> Compositions:
     rows = {(str(row.phase), str(row.element)): row for row in result.summary().itertuples(index=False)}
     stated = f"mean [{100.0 * result.level:g} % interval]; <: not detected, upper bound"
     if result.record.method == "map":
-        stated = "the mode of the posterior, without intervals and not tested for detection"
+        stated = "the maximum of the posterior, without intervals and not tested for detection"
     return Compositions(
         head=result.sample_phases,
         rows=[

@@ -162,7 +162,7 @@ def channel_spectra(setup: Setup, fitted: FittedPosterior) -> Callable[[Draws], 
 
 
 def _spread(setup: Setup, draws: Draws) -> FloatArray:
-    """Free-form endmembers (draw, phase, channel): each bin spread over its channels like the total spectrum."""
+    """Free-form endmembers (draw, phase, channel): each bin spread over its channels like the sum spectrum."""
     binned = _thinned(draws.spectra)
     boundaries = setup.blocks.boundaries
     width = np.diff(boundaries)
