@@ -115,7 +115,7 @@ def test_compositions_are_shares_and_calibration_is_what_sets_them_apart(setup: 
 
 
 def test_a_point_has_no_calibration_error(setup: Setup, draws: Draws) -> None:
-    point = Draws(*(getattr(draws, name)[:1, :1] for name in vars(draws)))
+    point = Draws(**{name: values[:1, :1] for name, values in vars(draws).items()})
     found = posterior_group(setup, fit(setup), point, 0)
     np.testing.assert_array_equal(found["composition"], found["composition_counting"])
     assert not found["log_calibration"].any()

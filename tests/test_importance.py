@@ -124,7 +124,8 @@ def trust_of(factor: float, acceptance: float = 0.9) -> Trust:
     later = np.exp(0.1 * factor * rng.standard_normal((128, 2, 3)))
     later[:, 1, 2] = 0.0
     after = nominal_fractions(later, np.ones((2, 3)))
-    return Trust(0.5, 100.0, False, acceptance, *quantity_moves(fractions, fractions[:128], after))
+    compositions, ratios = quantity_moves(fractions, fractions[:128], after)
+    return Trust(0.5, 100.0, False, acceptance, compositions, ratios)
 
 
 def test_the_verdict_names_the_worst_quantity_and_what_to_run() -> None:

@@ -217,7 +217,11 @@ def weights_of(
     tiled = np.tile(detected, (*shape, 1, 1))
     yields = forward.basis(np.array([atoms]), np.ones((1, 3), bool))[1]
     parts = tiled, tiled[..., :3], tiled[..., 3:], np.zeros((*shape, 1, 1))
-    return Draws(*parts, np.ones(shape), np.zeros(shape), np.zeros((*shape, 0))), yields
+    weights_, family_counts, continuum, spectra = parts
+    drawn = Draws(
+        weights_, family_counts, continuum, spectra, np.ones(shape), np.zeros(shape), np.zeros((*shape, 0))
+    )
+    return drawn, yields
 
 
 def test_mass_per_count_is_the_definition_of_zeta(forward: ForwardModel) -> None:

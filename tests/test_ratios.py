@@ -114,7 +114,9 @@ def test_calibration_that_does_not_cancel_widens_the_interval() -> None:
         found.counting,
         found.log_weight,
         found.words,
-        *(found.phases, found.elements, 0.95),
+        found.phases,
+        found.elements,
+        0.95,
     )
     row = one(partition_rows(wide), "A", "Nd")
     assert row["upper"] - row["lower"] > 3 * (row["upper_counting"] - row["lower_counting"])

@@ -291,8 +291,8 @@ def series_data(
     # One trace has no others to learn from.
     trace &= trace.sum() > 1
     basis = residual_basis(z)
-    residuals = _residuals(measured, basis[:, 1 + int(z.any()) :])
-    return SeriesData(measured, z, shift, scatter_sd, trace, basis, anchor, anchor_scale, *residuals)
+    residual_anchor, residual_sd = _residuals(measured, basis[:, 1 + int(z.any()) :])
+    return SeriesData(measured, z, shift, scatter_sd, trace, basis, anchor, anchor_scale, residual_anchor, residual_sd)
 
 
 def measured_ratios(top: FloatArray, bottom: FloatArray, kinds: npt.NDArray[np.str_]) -> MeasuredRatios:

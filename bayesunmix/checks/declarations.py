@@ -108,7 +108,8 @@ def taken_back(
             if absent:
                 names = tuple(elements[i] for i in absent)
                 text = "absent = [" + ", ".join(f'"{name}"' for name in names) + "]"
-                found.append(Change(phases[k].name, text, names, *freed.without(places[:, 0] == k, seed)))
+                shift, variance = freed.without(places[:, 0] == k, seed)
+                found.append(Change(phases[k].name, text, names, shift, variance))
     for k, phase in enumerate(phases):
         if local.data.balance.inverse_sd[k] > 0 and not phase.is_support:
             found.append(_without_balance(local, k, phase))
@@ -142,11 +143,8 @@ def given_more(
     for place, (k, i) in enumerate(np.asarray(local.data.free)):
         if i < len(elements) and not detected[k, i] and not phases[k].is_support:
             text = f'absent = ["{elements[i]}"]'
-            found.append(
-                Change(
-                    phases[k].name, text, (elements[i],), *_emptied(local, slopes, local.lines.start + place)
-                )
-            )
+            shift, variance = _emptied(local, slopes, local.lines.start + place)
+            found.append(Change(phases[k].name, text, (elements[i],), shift, variance))
     for k, phase in enumerate(phases):
         if phase.stoichiometry is None and not phase.is_support:
             found += _with_formulas(local, slopes, k, phase, elements, calibration_sd)

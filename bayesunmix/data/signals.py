@@ -176,8 +176,8 @@ def image_of_signal(
     mask = _stored_mask(metadata, data.shape[:-1])
     make = SpectrumImage if mask is None else _masked_by_itself
     return make(
-        data.reshape((1,) * (3 - data.ndim) + data.shape),
-        energy,
+        counts=data.reshape((1,) * (3 - data.ndim) + data.shape),
+        energy_keV=energy,
         acquisition=facts,
         pixel_size=grid.size,
         pixel_unit=grid.unit,
@@ -194,10 +194,10 @@ def image_of_signal(
     )
 
 
-def _masked_by_itself(*parts: Any, **facts: Any) -> SpectrumImage:  # noqa: ANN401 - those of a map
+def _masked_by_itself(**parts: Any) -> SpectrumImage:  # noqa: ANN401 - those of a map
     """Make a map with the mask that its signal holds; a complaint about it is one about the signal."""
     try:
-        return SpectrumImage(*parts, **facts)
+        return SpectrumImage(**parts)
     except InputError as error:
         if error.field != "mask":
             raise

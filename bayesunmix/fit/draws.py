@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import jax
@@ -74,7 +74,8 @@ def read_draws(fitted: FittedPosterior, z: FloatArray) -> Draws:
     batches = padded.reshape(-1, READ_TOGETHER, z.shape[-1])
     parts = [jax.tree.map(np.asarray, read(jnp.asarray(batch), data)) for batch in batches]
     joined = (np.concatenate(values)[: len(flat)] for values in zip(*parts, strict=True))
-    return Draws(*(values.reshape(*z.shape[:2], *values.shape[1:]) for values in joined))
+    shaped = (values.reshape(*z.shape[:2], *values.shape[1:]) for values in joined)
+    return Draws(**dict(zip((entry.name for entry in fields(Draws)), shaped, strict=True)))
 
 
 @lru_cache(maxsize=MOST_PROGRAMS)

@@ -86,14 +86,14 @@ def searched_axis(
     first, last = np.searchsorted(image.energy_keV, (low, high))
     if last - first < 2:
         return image, None, []
-    merged = merge_channels(
+    counts, edges = merge_channels(
         image.sum_spectrum()[first:last].astype(np.float64),
         image.channel_edges_keV[first : last + 1],
         detector.response,
     )
     named = (*config.sample.elements, *config.sample.stray)
     every = dataclasses.replace(built_in, entries=entries)
-    fits = AxisSearch(*merged, detector.response, every, beam_energy_keV, detector.efficiency, named).fits()
+    fits = AxisSearch(counts, edges, detector.response, every, beam_energy_keV, detector.efficiency, named).fits()
     moved = likely_axis(fits)
     rival = rival_axis(fits, moved)
     notes = [] if rival is None else [_doubt(rival)]

@@ -203,10 +203,10 @@ def _chains(read: Draws, method: Laplace | Svi) -> Draws:
     """Cut the beginning of one long chain into chains."""
     shape, number = (method.chains, method.draws), method.chains * method.draws
     return Draws(
-        *(
-            getattr(read, entry.name)[0, :number].reshape(*shape, *getattr(read, entry.name).shape[2:])
+        **{
+            entry.name: getattr(read, entry.name)[0, :number].reshape(*shape, *getattr(read, entry.name).shape[2:])
             for entry in fields(read)
-        )
+        }
     )
 
 

@@ -207,8 +207,8 @@ def total_spectrum(image: SpectrumImage) -> SumSpectrum:
     beam = facts.beam_energy_keV or ASSUMED_BEAM_KEV[facts.microscope or "TEM"]
     detector = nominal_detector(facts)
     total = image.sum_spectrum().astype(np.float64)
-    merged = merge_channels(total, image.channel_edges_keV, detector.response)
-    return SumSpectrum(*merged, detector.response, LineTable.built_in(beam), beam, detector.efficiency)
+    counts, edges = merge_channels(total, image.channel_edges_keV, detector.response)
+    return SumSpectrum(counts, edges, detector.response, LineTable.built_in(beam), beam, detector.efficiency)
 
 
 def axis_fits(
@@ -216,8 +216,15 @@ def axis_fits(
 ) -> tuple[AxisCandidate, ...]:
     """Look for the axis of what lies above an energy on a spectrum's own axis; see `AxisSearch`."""
     first = int(np.searchsorted(spectrum.edges_keV, low_keV))
-    how = (spectrum.response, spectrum.table, spectrum.beam_energy_keV, spectrum.efficiency)
-    return AxisSearch(spectrum.counts[first:], spectrum.edges_keV[first:], *how, named).fits()
+    return AxisSearch(
+        counts=spectrum.counts[first:],
+        edges_keV=spectrum.edges_keV[first:],
+        response=spectrum.response,
+        table=spectrum.table,
+        beam_energy_keV=spectrum.beam_energy_keV,
+        efficiency=spectrum.efficiency,
+        named=named,
+    ).fits()
 
 
 def nominal_detector(facts: Acquisition) -> Detector:

@@ -117,7 +117,7 @@ class _Columns:
 
     def __call__(self, theta: Array) -> Array:
         """Return the columns, shape (component, energy)."""
-        lines = Response(*theta).columns(self.energy_keV, self.areas, self.group, self.families, self.edges)
+        lines = Response.straight(theta).columns(self.energy_keV, self.areas, self.group, self.families, self.edges)
         return np.concatenate([lines, self.continuum])
 
     def derivative(self, theta: Array, weights: Array) -> Array:
@@ -125,8 +125,8 @@ class _Columns:
         areas = self.areas * weights[self.group]
         slopes = []
         for step in np.diag(DERIVATIVE_STEP):
-            above = Response(*(theta + step)).spectrum(self.energy_keV, areas, self.edges)
-            below = Response(*(theta - step)).spectrum(self.energy_keV, areas, self.edges)
+            above = Response.straight(theta + step).spectrum(self.energy_keV, areas, self.edges)
+            below = Response.straight(theta - step).spectrum(self.energy_keV, areas, self.edges)
             slopes.append((above - below) / (2.0 * step.sum()))
         return np.array(slopes)
 
@@ -290,7 +290,7 @@ def _summarise(
     covariance = inverse[:4, :4] * max(1.0, deviance / dof)
     errors = dict(zip(PARAMETERS, np.sqrt(np.diag(covariance)).tolist(), strict=True))
     return AxisFit(
-        Response(*theta.tolist()),
+        Response.straight(theta),
         errors,
         covariance,
         columns.names,

@@ -283,7 +283,7 @@ def _errors(
     response, _ = fit.respond(state.theta)
     lines, edges = _lines(fit, state, columns, sources), fit.columns.edges
     seen = (lines.counts > LEAST_COUNTS) & (lines.energy_keV < edges[-1])
-    lines = _SeenLines(*(getattr(lines, name)[seen] for name in _SeenLines.__dataclass_fields__))
+    lines = _SeenLines(**{name: values[seen] for name, values in vars(lines).items()})
     strong = np.argsort(-lines.counts)[:STRONG_LINES]
     continuum = state.weights[len(columns) :] @ fit.columns.continuum
     elements = dict.fromkeys(column[0][0] for column in columns if column[0][0] not in sources.found)

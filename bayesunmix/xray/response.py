@@ -89,6 +89,12 @@ class Response:
     pile_up: tuple[tuple[float, float], ...] = ()
 
     @classmethod
+    def straight(cls, theta: npt.NDArray[np.float64]) -> Response:
+        """Return the response of gain, offset in keV, noise in eV and Fano factor alone."""
+        gain, offset_keV, noise_eV, fano = theta.tolist()
+        return cls(gain=gain, offset_keV=offset_keV, noise_eV=noise_eV, fano=fano)
+
+    @classmethod
     def from_resolution(
         cls, resolution_eV: float = TYPICAL_RESOLUTION_EV, fano: float = FANO_SILICON
     ) -> Response:
