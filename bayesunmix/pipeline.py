@@ -169,7 +169,7 @@ def run_image(
     if out is None:
         setup = _prepared(image, config, reporter, files=False)
         with ONE_MODEL:
-            return _computed(setup, config, None, seed, False, reporter)
+            return _computed(setup=setup, config=config, out=None, seed=seed, resume=False, reporter=reporter)
     check_folder(out, go_on=overwrite or resume)
     setup = _prepared(image, config, reporter, files=True)
     with claimed(out):
@@ -179,7 +179,7 @@ def run_image(
             if found is not None:
                 return found
         with ONE_MODEL:
-            return _computed(setup, config, out, seed, resume, reporter)
+            return _computed(setup=setup, config=config, out=out, seed=seed, resume=resume, reporter=reporter)
 
 
 def _import_stages(*, files: bool) -> None:
@@ -250,9 +250,17 @@ def _computed(
         robust = stages.run(
             "tiles", lambda: robust_draws(setup, fitted, drawn, inference.level, seed), Robust
         )
-    robust = _with_rival(robust, fitted, config, seed, stages, reporter)
+    robust = _with_rival(
+        robust=robust, fitted=fitted, config=config, seed=seed, stages=stages, reporter=reporter
+    )
     pixels, known = _pixels_and_knowledge(
-        setup, config, fitted, robust.drawn.draws, electrons, stages, reporter
+        setup=setup,
+        config=config,
+        fitted=fitted,
+        draws=robust.drawn.draws,
+        electrons=electrons,
+        stages=stages,
+        reporter=reporter,
     )
     with reporter.stage("result"):
         result = assemble(
@@ -330,7 +338,12 @@ def _mode(setup: Setup, config: RunConfig, stages: Stages, reporter: Reporter) -
             return fit_posterior(blocks, starts, blocks.absorbing, reporter.say, *ahead)
         fwhm_keV = setup.spectrum.response.fwhm_keV
         return fit_free_endmembers(
-            blocks, fwhm_keV, blocks.absorbing, inference.starts, SEARCH_SEED, reporter.say
+            blocks=blocks,
+            fwhm_keV=fwhm_keV,
+            absorbing=blocks.absorbing,
+            n_starts=inference.starts,
+            seed=SEARCH_SEED,
+            progress=reporter.say,
         )
 
     with reporter.stage("starting points"):
@@ -378,7 +391,11 @@ def _pixels_and_knowledge(
         if config.inference.endmembers != "free":
             knowledge = pool.submit(Known.of, fitted, setup.phases, setup.forward.elements)
         pixels = stages.run(
-            "pixels", lambda: _pixels(setup, config, fitted, draws, electrons, reporter), PixelPosterior
+            "pixels",
+            lambda: _pixels(
+                setup=setup, config=config, fitted=fitted, draws=draws, electrons=electrons, reporter=reporter
+            ),
+            PixelPosterior,
         )
         return pixels, None if knowledge is None else knowledge.result()
 

@@ -40,7 +40,7 @@ BATCH_PIXELS = 16384
 _answered = Program(answered)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PixelPosterior:
     """Posterior abundances of every pixel, in shares of atoms.
 

@@ -78,7 +78,13 @@ def draws(setup: Setup) -> Draws:
 def pixels(setup: Setup) -> PixelPosterior:
     mean = np.random.default_rng(1).dirichlet([2.0, 1.0], setup.image.n_pixels).astype(np.float32)
     return PixelPosterior(
-        mean, 0.1 * mean, 0.8 * mean, 1.2 * mean, mean**2, mean, np.zeros(len(mean), np.float32)
+        mean=mean,
+        sd=0.1 * mean,
+        lower=0.8 * mean,
+        upper=1.2 * mean,
+        pure_probability=mean**2,
+        count_share=mean,
+        value_sd=np.zeros(len(mean), np.float32),
     )
 
 
@@ -164,7 +170,8 @@ def test_constants_name_the_family_that_a_factor_is_of(setup: Setup) -> None:
 @pytest.fixture
 def finished(setup: Setup, draws: Draws, pixels: PixelPosterior) -> Finished:
     robust: Any = SimpleNamespace(
-        drawn=Drawn(draws, {}, stretched=1), heterogeneity=Heterogeneity(reason="Nothing varies.")
+        drawn=Drawn(draws=draws, statistics={}, stretched=1),
+        heterogeneity=Heterogeneity(reason="Nothing varies."),
     )
     return Finished(
         setup=setup,

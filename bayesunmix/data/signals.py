@@ -37,7 +37,7 @@ _CALIBRATE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GivenFacts:
     """What the user says of a map; it wins over what the signal says.
 
@@ -106,7 +106,12 @@ def map_of_signal(
     What equals them has the source "library default", and a detector direction that does is warned about.
     """
     given = GivenFacts(
-        beam_energy_keV, takeoff_angle_deg, resolution_eV, microscope, energy_offset_keV, energy_scale_keV
+        beam_energy_keV=beam_energy_keV,
+        takeoff_angle_deg=takeoff_angle_deg,
+        resolution_eV=resolution_eV,
+        microscope=microscope,
+        energy_offset_keV=energy_offset_keV,
+        energy_scale_keV=energy_scale_keV,
     )
     image = image_of_signal(signal, given)
     return dataclasses.replace(image, warnings=()).with_warnings(image.warnings)

@@ -31,7 +31,7 @@ FloatArray = npt.NDArray[np.float64]
 READ_TOGETHER = 128
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Draws:
     """Posterior draws of everything that the result is made of.
 

@@ -35,7 +35,7 @@ LEAST_VARIANCE = 1e-2
 SMALLEST = 1e-9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FreeFitted(FittedPosterior):
     """A mode of free-form endmembers, with the basis that reads them.
 
@@ -110,7 +110,14 @@ def fit_free_endmembers(
     )
     modes = (Mode(0.0, same_mode=True, followed=True, atom_fractions=fractions),)
     # A fresh copy: the compiled model that reading built cannot be saved.
-    return FreeFitted(data, free.estimate, modes, absorbing, fractions, dataclasses.replace(free))
+    return FreeFitted(
+        data=data,
+        estimate=free.estimate,
+        modes=modes,
+        absorbing=absorbing,
+        atom_fractions=fractions,
+        free=dataclasses.replace(free),
+    )
 
 
 def read_spectra(spectra: FloatArray, basis: EndmemberBasis) -> Draws:
@@ -144,7 +151,15 @@ def read_spectra(spectra: FloatArray, basis: EndmemberBasis) -> Draws:
     counts = weights[..., basis.family_owner] * basis.family_ratio
     # Free endmembers know no absorption: thickness does not act on them.
     none = np.zeros(spectra.shape[:2])
-    return Draws(weights, counts, continuum, spectra, none, none, np.zeros((*none.shape, 0)))
+    return Draws(
+        weights=weights,
+        family_counts=counts,
+        continuum=continuum,
+        spectra=spectra,
+        absorption_scale=none,
+        stray_exponent=none,
+        line_shapes=np.zeros((*none.shape, 0)),
+    )
 
 
 def _fractions(draws: Draws, yields: FloatArray) -> FloatArray:

@@ -48,7 +48,7 @@ compiled_answered = Program(answered)
 HARDLY_ANY = 0.03
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Blocks:
     """Binned counts and what was declared, as arrays.
 
@@ -78,13 +78,13 @@ class Blocks:
     def of(cls, setup: Setup, max_overlap: int) -> Blocks:
         """Collect what the model needs of a prepared run."""
         return cls(
-            setup.blocks.counts.astype(np.float32),
-            setup.forward,
-            setup.phases,
-            max_overlap,
-            setup.mean_composition,
-            setup.thickness,
-            setup.widths,
+            counts=setup.blocks.counts.astype(np.float32),
+            forward=setup.forward,
+            phases=setup.phases,
+            max_overlap=max_overlap,
+            mean_composition=setup.mean_composition,
+            thickness=setup.thickness,
+            widths=setup.widths,
         )
 
     @property

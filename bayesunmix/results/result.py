@@ -118,7 +118,7 @@ class Result:
         """What formulas and units take for granted: oxygen, valences, formula units; from the configuration."""
         config = self.record.config
         formulas = {phase.name: phase.stoichiometry for phase in config.phases if phase.stoichiometry}
-        plain = Chemistry(tuple(self.sample_phases), config.sample.oxygen, formulas)
+        plain = Chemistry(phases=tuple(self.sample_phases), oxygen=config.sample.oxygen, formulas=formulas)
         return plain.changed(config.output.oxygens, config.output.ferric, config.output.valences)
 
     def composition(
