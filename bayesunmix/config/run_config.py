@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator
 from pydantic.json_schema import SkipJsonSchema
 
+from bayesunmix.config.endmembers import ENDMEMBERS
 from bayesunmix.config.inference import InferenceConfig
 from bayesunmix.config.instrument import InstrumentConfig
 from bayesunmix.config.map import MapConfig
@@ -85,8 +86,9 @@ class RunConfig:
         if self.phases == "auto":
             return
         check_phases(self.phases, self.sample.elements)
-        if self.inference.endmembers == "free":
-            check_nothing_declared(self.phases)
+        kind = ENDMEMBERS[self.inference.endmembers]
+        if not kind.knows_elements:
+            check_nothing_declared(self.phases, kind.words)
         phases = {phase.name: phase for phase in self.phases}
         for truth in self.simulated_phases:
             truth.check(phases[truth.name], self.sample.elements)

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from bayesunmix.config.methods import Laplace, Map, Method, Nuts, Svi
 from bayesunmix.fit.draws import Draws, read_draws
-from bayesunmix.fit.free_endmembers import FreeFitted
 from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.trust import Trust, quantity_moves
@@ -51,7 +50,7 @@ class Drawn:
     stretched : int
         Directions that NUTS found wider than the curvature says.
     z : (chain, draw, dim) or None
-        The draws as flat vectors; None for a single point.
+        The draws as flat vectors of the line model's density; None for a single point, and for other endmembers.
     trust : Trust, optional
         What the exact density says of an approximation.
     facts : dict
@@ -89,7 +88,7 @@ class _Target:
 
 
 def posterior_draws(fitted: FittedPosterior, method: Method, seed: int, progress: Progress) -> Drawn:
-    """Draw from the posterior.
+    """Draw from the posterior of the line model.
 
     Parameters
     ----------
@@ -100,8 +99,6 @@ def posterior_draws(fitted: FittedPosterior, method: Method, seed: int, progress
     progress : callable
         Told the share that is done.
     """
-    if isinstance(fitted, FreeFitted):
-        return Drawn(fitted.read_draws(method, seed), {})
     match method:
         case Map():
             return Drawn(read_draws(fitted, fitted.estimate.z[None, None]), {})
