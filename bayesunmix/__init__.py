@@ -102,7 +102,7 @@ attach(
     paper_tables="bayesunmix.report.paper:paper_tables",
     _repr_html_="bayesunmix.report.page:result_html",
 )
-attach("Verdict", _repr_html_="bayesunmix.report.page:verdict_notebook_html")
+attach("Verdict", _repr_html_="bayesunmix.report.page:verdict_html")
 attach(
     "Comparison",
     tables="bayesunmix.analysis.comparison_tables:ComparisonTables",

@@ -203,7 +203,7 @@ def demo(out: Path, method: MethodName, seed: int | None, overwrite: bool) -> No
     "--exclude-flagged",
     type=Path,
     metavar="DIR",
-    help="Leave out the places that the run in DIR flagged. Replaces `map.exclude_flagged`.",
+    help="Leave out the regions of significant residual that the run in DIR flagged. Replaces `map.exclude_flagged`.",
 )
 @click.option("--resume", is_flag=True, help="Go on after the last finished stage of an interrupted run.")
 def unmix(

@@ -8,8 +8,8 @@ from typing import Any
 
 from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of, listed
 from bayesunmix.chemistry.stoichiometry import check_elements
-from bayesunmix.fit.preparation import Setup
-from bayesunmix.fit.preparation import prepare as prepared
+from bayesunmix.fit.preparation import prepare as set_up
+from bayesunmix.fit.prepared import Prepared
 
 
 class Text(str):
@@ -58,8 +58,10 @@ def prepare(
     phases: AnyPhases,
     stray: Sequence[str] = (),
     **tables: Mapping[str, Any],
-) -> Setup:
+) -> Prepared:
     """Do what a run does before inference begins: check everything, fit the energy axis, bin the counts.
+
+    What comes out is enough for a model of your own: see ``examples/own_model.py``.
 
     Parameters
     ----------
@@ -68,8 +70,8 @@ def prepare(
 
     Returns
     -------
-    Setup
-        See `bayesunmix.fit.preparation.Setup`.
+    Prepared
+        Counts in bins and the physics of their spectra, with names and units in ``prepared.data``.
 
     Raises
     ------
@@ -79,4 +81,4 @@ def prepare(
     inference = tables.get("inference")
     method = inference.get("method", "nuts") if isinstance(inference, Mapping) else "nuts"
     config = configuration(elements, phases, stray, method, tables)
-    return prepared(image_of(image, config), config)
+    return Prepared.of(set_up(image_of(image, config), config), config.inference.max_overlap)

@@ -1,6 +1,7 @@
 """The front door: from a map and a configuration to a result, stage by stage.
 
-    read -> calibrate -> bin -> starts -> mode -> draws -> tiles -> draws of another mode -> pixels -> result -> files
+    read -> energy axis -> bins -> starting points -> mode -> draws -> spatial heterogeneity -> second maximum -> pixels
+         -> result -> files
 
 Each stage is a pure function of what came before; finished ones are kept on disk, so that an interrupted run goes on.
 """
@@ -246,7 +247,7 @@ def _computed(
         )
     setup = find_supports(setup, drawn, inference.level)
     fitted, drawn = without_supports(fitted, drawn, setup.phases)
-    with reporter.stage("tiles"):
+    with reporter.stage("spatial heterogeneity"):
         robust = stages.run(
             "tiles", lambda: robust_draws(setup, fitted, drawn, inference.level, seed), Robust
         )
@@ -331,7 +332,7 @@ def _with_rival(
     from bayesunmix.fit.mode_mixture import mixed
     from bayesunmix.fit.sampling import Drawn
 
-    with reporter.stage("draws of another mode"):
+    with reporter.stage("draws at the second maximum"):
         other = stages.run(
             "rival_draws",
             lambda: model.draw(rival.fitted, config.inference.engine, seed, reporter.advance),
@@ -352,7 +353,7 @@ def _pixels_and_knowledge(
     stages: Stages,
     reporter: Reporter,
 ) -> tuple[PixelPosterior, Known | None]:
-    """Abundances of every pixel, and what declarations pin, which is compiled while pixels keep the other core busy."""
+    """Abundances of every pixel, and what declarations identify, compiled while pixels keep the other core busy."""
     from bayesunmix.checks.identifiability import Known
     from bayesunmix.inference.pixel_posterior import PixelPosterior
 

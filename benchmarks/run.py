@@ -29,7 +29,7 @@ GROUPS = {
     "bad_input": "15 kinds of bad input",
     "robustness": "600 odd configurations, calls, output folders and map files",
     "peaks": "sources of the peaks of simulated spectra",
-    "undeclared": "undeclared elements that a total spectrum shows, and those that it only seems to",
+    "undeclared": "undeclared elements that a sum spectrum shows, and those that it only seems to",
     "axis": "an energy axis that is off, found with its elements",
     "resume": "a kill during NUTS, then --resume",
     "large": "time and memory against the size of the map",

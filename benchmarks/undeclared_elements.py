@@ -1,4 +1,4 @@
-"""How often the total spectrum is said to show an element that is not there, and how often one that is."""
+"""How often the sum spectrum is said to show an element that is not there, and how often one that is."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ SEEDS = range(4)
 
 @dataclass(frozen=True)
 class Drawn:
-    """A total spectrum, and the counts of the largest line that the added element has to itself."""
+    """A sum spectrum, and the counts of the largest line that the added element has to itself."""
 
     counts: FloatArray
     own: float
 
 
 def draw(sample: str, added: str | None, share: float, total: float, seed: int) -> Drawn:
-    """Draw a total spectrum of a sample, with an element that nobody declares or without one.
+    """Draw a sum spectrum of a sample, with an element that nobody declares or without one.
 
     Strengths and energies of single lines, tail, escape, pile-up, axis, width and continuum are off.
     """
@@ -113,7 +113,7 @@ def _own(added: str, lines: dict[str, tuple[FloatArray, FloatArray]]) -> float:
 
 
 def read(sample: str, counts: FloatArray) -> Refinement:
-    """Fit a total spectrum with what is declared of the sample."""
+    """Fit a sum spectrum with what is declared of the sample."""
     elements = list(SAMPLES[sample])
     table = LineTable.built_in(BEAM_KEV, elements)
     rough = fit_axis(counts, EDGES, table, elements, [], beam_energy_keV=BEAM_KEV, detector=DETECTOR)

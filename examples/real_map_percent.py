@@ -152,11 +152,11 @@ for finding in first.verdict.findings:
     print(f"- {finding.line}")
 
 # %% [markdown]
-# The fit of the total spectrum is good but not perfect: with 4.4 million counts, lines that are off by a per cent show.
+# The fit of the sum spectrum is good but not perfect: with 4.4 million counts, lines that are off by a per cent show.
 # Orange bands mark the regions beyond the threshold; the report lists them with their likely causes.
 
 # %%
-print(f"deviance per degree of freedom of the total spectrum: {first.record.fit.deviance_per_dof_total:.2f}")
+print(f"deviance per degree of freedom of the sum spectrum: {first.record.fit.deviance_per_dof_total:.2f}")
 show(first.plot.fit(), "fit")
 
 # %% [markdown]

@@ -1,9 +1,9 @@
 """What the map leaves open about line shapes: detector response and ratios inside line families, as parameters.
 
-Axis, peak widths, tails, escape, pile-up and the ratios of sub-shells are fitted to the total spectrum, which holds the
+Axis, peak widths, tails, escape, pile-up and the ratios of sub-shells are fitted to the sum spectrum, which holds the
 same counts as the model. Taken for known, their errors would be missing from the traces that lie in the flanks of
 strong peaks. They are therefore parameters of the model, with the priors of that fit, along directions u_m in which the
-total spectrum says more than the prior does (all others change no spectrum by more than a fraction of its noise)::
+sum spectrum says more than the prior does (all others change no spectrum by more than a fraction of its noise)::
 
     r        = r_fit + sum_m x_m u_m                     response and log ratios; x_m in units of the fit's own sd
     x_m      ~ Normal(mean_m, sd_m)                      their prior in these units: wide where the data say much

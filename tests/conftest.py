@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 from bayesunmix.results.record import RunRecord
 from bayesunmix.results.result import Result
@@ -23,6 +27,37 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _ROOT]
+
+
+_PROGRAMS = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let all processes of a session share the programs that JAX compiles, which take most of a small fit's time.
+
+    Other processes take the settings from the environment; JAX and NumPy have read it in this one. Linear algebra gets
+    one thread each: for small matrices more of them wait for each other, which doubles the processor time.
+    """
+    threadpool_limits(limits=1, user_api="blas")
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    if hasattr(config, "workerinput") or "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = tempfile.TemporaryDirectory(prefix="programs-", ignore_cleanup_errors=True)
+    config.stash[_PROGRAMS] = folder
+    for name, value in {
+        "jax_compilation_cache_dir": folder.name,
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
+    }.items():
+        os.environ[name.upper()] = str(value)
+        jax.config.update(name, value)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the programs when the session ends."""
+    folder = config.stash.get(_PROGRAMS, None)
+    if folder is not None:
+        folder.cleanup()
 
 
 # A deadline for an example would test how busy the machine is.

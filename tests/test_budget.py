@@ -16,6 +16,7 @@ from bayesunmix.checks.declarations import given_more, taken_back
 from bayesunmix.checks.identifiability import flat_directions, rotated_range
 from bayesunmix.checks.local_posterior import LocalPosterior, balance_slopes, composition_slopes, quadratic
 from bayesunmix.config.phase import Phase
+from bayesunmix.config.priors import DEFAULT_PRIORS
 from bayesunmix.models.unmixing import SiteBalance
 from bayesunmix.results.budget_table import budget_table
 
@@ -53,6 +54,7 @@ def posterior(*, seed: int = 0, balance: float = 20.0) -> LocalPosterior:
         ),
         basis=SimpleNamespace(allowed=np.array([[True] * 4, [True, False, True, True]])),
         groups=(SimpleNamespace(present=np.ones((1, 100))),),
+        widths=DEFAULT_PRIORS,
     )
     root = rng.normal(size=(DIM, DIM)) * 0.3 + np.eye(DIM) * 2.0
     precision = root @ root.T

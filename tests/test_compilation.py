@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import bayesunmix.models  # noqa: F401 - double precision
 from bayesunmix.inference import compilation
 from bayesunmix.inference.compilation import Program, known_options
 

@@ -77,15 +77,15 @@ def test_a_run_takes_the_axis_of_an_uncalibrated_file_from_the_configuration(tmp
     image = simulate_map(config, 0).image
     file = stored(tmp_path / "map.hspy", image.counts)
     axis = {"energy_offset_keV": float(image.energy_keV[0]), "energy_scale_keV": image.energy_step_keV}
-    setup = bu.prepare(
+    prepared = bu.prepare(
         file,
         elements=["Mg", "Al", "Si", "Ca", "Fe"],
         phases=2,
         map=axis,
         instrument={"beam_energy_keV": 200.0, "takeoff_angle_deg": 22.0},
     )
-    assert setup.axis.source == "configuration"
-    np.testing.assert_allclose(setup.axis_keV, image.energy_keV)
+    assert prepared.setup.axis.source == "configuration"
+    np.testing.assert_allclose(prepared.setup.axis_keV, image.energy_keV)
 
 
 def test_values_that_are_no_counts_are_described(tmp_path: Path) -> None:
@@ -192,8 +192,8 @@ def test_a_usual_axis_that_leaves_more_is_in_doubt(monkeypatch: pytest.MonkeyPat
     [
         ("keV", True, "only the unit is missing: in keV"),
         ("eV", False, "in doubt: only the unit may be missing, eV (with Fe Si"),
-        ("", True, "one usual calibration alone"),
-        ("", False, "in doubt: one usual calibration explains more than all others (with Fe Si"),
+        ("", True, "one usual energy axis alone"),
+        ("", False, "in doubt: one usual energy axis explains more than all others (with Fe Si"),
     ],
 )
 def test_an_axis_is_printed_with_what_speaks_for_it(

@@ -1,4 +1,4 @@
-"""Undeclared elements that a total spectrum shows, and those that errors of the declared ones' lines look like."""
+"""Undeclared elements that a sum spectrum shows, and those that errors of the declared ones' lines look like."""
 
 from __future__ import annotations
 
@@ -47,9 +47,7 @@ def test_shown_elements_are_a_reservation() -> None:
     (note,) = _undeclared_notes(refined({"Cu": SHOWN, "Pb": SHOWN}), MAINS)
     assert isinstance(note, Reservation)
     assert note.about == UNDECLARED
-    assert note.startswith(
-        "The total spectrum shows lines of elements that were not declared: Cu (210 counts), Pb"
-    )
+    assert note.startswith("The sum spectrum shows lines of undeclared elements: Cu (210 counts), Pb")
 
 
 def test_possible_elements_are_a_plain_note() -> None:
@@ -58,10 +56,11 @@ def test_possible_elements_are_a_plain_note() -> None:
     assert "Au" not in first
     assert type(note) is str
     assert "Au (210 counts) and Ge (210 counts)" in note
-    assert "need not be there" in note
+    assert "so they may not be there" in note
 
 
 def test_possible_elements_that_sway_a_main_family_are_a_reservation() -> None:
     (note,) = _undeclared_notes(refined({"Au": ElementEvidence(2.0, ("Ta_L", "Re_L", "Ni_L"))}), MAINS)
     assert isinstance(note, Reservation)
-    assert note.endswith("the counts of Ta and Re change by more than their error.")
+    assert "the counts of Ta and Re change by more than their error." in note
+    assert note.endswith("name it in `sample.elements` or `sample.stray`.")

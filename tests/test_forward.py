@@ -213,7 +213,7 @@ def test_undeclared_elements_are_one_component_in_the_proportion_of_their_counts
         inside = detected(forward, family.element, family.family, None)
         whole = forward.table.detected_strength(family.element, family.family, forward.detector.efficiency)
         found[family.element] += basis.family_ratio[0, index] * whole / inside
-    # Counts on an endless axis, as the total spectrum's fit gives them.
+    # Counts on an endless axis, as the sum spectrum's fit gives them.
     total = sum(found.values())
     for element, share in found.items():
         assert share / total == pytest.approx(counts[element] / sum(counts.values()), rel=1e-6)

@@ -129,7 +129,7 @@ def test_without_pure_pixels_the_result_says_what_is_open(embedded: FreeUnmixing
     assert 0.1 < hidden < 0.5
     assert float(embedded.room.sel(phase="grain", other="matrix")) > hidden - 0.02
     (note,) = [note for note in embedded.notes if "grain" in note]
-    assert "pinned only where pixels of it are pure" in note
+    assert "identifiable only where pixels of it are pure" in note
     matrix = embedded.endmembers.sel(phase="matrix")
     inside = (matrix["lower"].values <= SPECTRA[0]) & (SPECTRA[0] <= matrix["upper"].values)
     assert inside.mean() > 0.8

@@ -1,4 +1,4 @@
-"""Held-out segments and the total spectrum: near one for a model that is right, far above for one that lacks a line."""
+"""Held-out segments and the sum spectrum: near one for a model that is right, far above for one that lacks a line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Line shapes that the total spectrum leaves open: their directions, their slopes, and what they do in the model."""
+"""Line shapes that the sum spectrum leaves open: their directions, their slopes, and what they do in the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mass balance: shares of the phases from the total spectrum, recovered against given, who holds what."""
+"""Mass balance: shares of the phases from the sum spectrum, recovered against given, who holds what."""
 
 from __future__ import annotations
 

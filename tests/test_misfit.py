@@ -211,13 +211,16 @@ def test_words_name_what_is_there() -> None:
     nowhere = np.zeros((2, 2), bool)
     found = Misfit(np.zeros((2, 2)), 6.0, 0.01, 1.0, (region,) * 5, nowhere, 150_000)
     (warning,) = found.warnings()
-    assert "There are 2 more places." in warning
-    assert "A phase may be missing" in warning
+    assert warning.startswith("The map has 5 regions of significant residual. Around row 54")
+    assert "2 more are in the report." in warning
+    assert "An unmodelled phase is likely, on 0.5 % of the pixels" in warning
     assert isinstance(warning, Reservation)
     (much,) = replace(found, n_pixels=100_000).warnings()
     assert isinstance(much, Distrust)
-    assert "They are 0.75 % of the map" in much
+    assert "on 0.75 % of the pixels, enough to bias" in much
     hollow = replace(region, kind="hole")
     (holes,) = replace(found, regions=(hollow,) * 5, n_pixels=1000).warnings()
     assert isinstance(holes, Reservation)
+    assert "a hole with 100 % of the counts around it" in holes
+    assert "unmodelled" not in holes
     assert Misfit(np.zeros((2, 2)), 6.0, 0.01, 1.0, (), nowhere, 4).warnings() == []

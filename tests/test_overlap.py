@@ -50,7 +50,7 @@ def test_grains_that_meet_are_told(spectra: FloatArray) -> None:
     assert found.nats_per_block > NOTICED_OVERLAP
     assert found.share == pytest.approx(0.2, abs=0.06)
     (said,) = found.warnings()
-    assert f"({100 * found.share:.0f} % of the map)" in said
+    assert f"overlap on {100 * found.share:.0f} % of the map" in said
     assert "max_overlap = 3" in said
 
 

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,17 @@ def test_every_data_file_is_declared() -> None:
     for package, folder in folders.items():
         patterns = SETUPTOOLS["package-data"].get(package, [])
         declared = {path for pattern in patterns for path in folder.glob(pattern)}
-        present = {path for path in folder.iterdir() if path.is_file() and path.suffix not in (".py", ".pyc")}
+        present = {path for path in _files(folder) if path.suffix not in (".py", ".pyc")}
         assert present <= declared, f"{package} ships without {present - declared}"
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Files of a package, those in folders that are no package of their own with them."""
+    for path in folder.iterdir():
+        if path.is_file():
+            yield path
+        elif not (path / "__init__.py").exists():
+            yield from _files(path)
 
 
 @pytest.mark.parametrize("folder", ["benchmarks", "docs", "examples", "tests"])

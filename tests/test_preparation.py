@@ -87,7 +87,7 @@ def test_axis_and_composition_of_the_whole_map(setup: Setup) -> None:
     # The simulated axis is 0.15 % and 8 eV off: at 1.74 keV that is 5.4 eV.
     response = setup.spectrum.response
     assert float(response.apparent_keV(1.74)) == pytest.approx(0.9985 * 1.74 + 0.008, abs=0.001)
-    # From the total spectrum without absorption: near the truth of 0.62, 0.27, 0.11, not at it.
+    # From the sum spectrum without absorption: near the truth of 0.62, 0.27, 0.11, not at it.
     np.testing.assert_allclose(setup.mean_composition, [0.62, 0.27, 0.11], atol=0.08)
     assert setup.mean_composition.sum() == pytest.approx(1.0)
 
@@ -163,7 +163,7 @@ def test_a_stray_element_without_lines_is_warned_of(image: SpectrumImage) -> Non
 
 def test_an_undeclared_element_is_noted_and_fitted(image: SpectrumImage, setup: Setup) -> None:
     """Copper that is not declared: said once, fitted as a component of its own, and the composition is the same."""
-    with pytest.warns(BayesUnmixWarning, match=r"not declared: Cu \(\d+ counts\)") as caught:
+    with pytest.warns(BayesUnmixWarning, match=r"undeclared elements: Cu \(\d+ counts\)") as caught:
         found = prepare(image, config(sample={"stray": []}))
     assert len(caught) == 1
     assert found.warnings == (str(caught[0].message),)

@@ -6,7 +6,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bayesunmix.fit.starts import SAME_START, VEIL, Start, component_templates, find_starts, rotated_starts
+from bayesunmix.fit.starts import (
+    SAME_START,
+    SMALL_SHARE,
+    Start,
+    component_templates,
+    find_starts,
+    rotated_starts,
+)
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.unmixing import SiteBalance
 
@@ -132,14 +139,14 @@ def test_without_a_matrix_phase(counts: npt.NDArray[np.float32], basis: Endmembe
 
 
 def test_rotated_starts_turn_the_other_phase_both_ways(basis: EndmemberBasis) -> None:
-    taken, _, given, veiled = rotated_starts(WEIGHTS, basis, MATRIX)
-    for start in (given, taken, veiled):
+    taken, _, given, poorer = rotated_starts(WEIGHTS, basis, MATRIX)
+    for start in (given, taken, poorer):
         np.testing.assert_allclose(start.spectra.sum(axis=1), 1.0, rtol=1e-9)
         assert not start.weights[~ALLOWED].any()
     # Component 0 is the matrix's, component 2 the other phase's alone: one start trades the first for the second.
     share = [start.weights[1, 0] / start.weights[1, 2] for start in (taken, given)]
     assert share[0] < WEIGHTS[1, 0] / WEIGHTS[1, 2] < share[1]
     # The matrix has lost what the other phase holds, never below zero; the other phase stays.
-    left = np.maximum(WEIGHTS[0] - VEIL * WEIGHTS[1], 0.0) * ALLOWED[0]
-    np.testing.assert_allclose(veiled.weights[0] / veiled.weights[0].sum(), left / left.sum())
-    np.testing.assert_allclose(veiled.weights[1] / veiled.weights[1].sum(), WEIGHTS[1] / WEIGHTS[1].sum())
+    left = np.maximum(WEIGHTS[0] - SMALL_SHARE * WEIGHTS[1], 0.0) * ALLOWED[0]
+    np.testing.assert_allclose(poorer.weights[0] / poorer.weights[0].sum(), left / left.sum())
+    np.testing.assert_allclose(poorer.weights[1] / poorer.weights[1].sum(), WEIGHTS[1] / WEIGHTS[1].sum())

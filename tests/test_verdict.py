@@ -19,7 +19,7 @@ import pytest
 from bayesunmix.checks.outcomes import Goodness, ResidualRegion, ResidualScan
 from bayesunmix.config.phase import Phase
 from bayesunmix.core.errors import BayesUnmixWarning
-from bayesunmix.core.severity import Distrust, Doubt, Reservation
+from bayesunmix.core.severity import MODES, PLACES, Distrust, Doubt, Reservation
 from bayesunmix.results.doubts import (
     BROKEN_SDS,
     broken_stoichiometry,
@@ -53,7 +53,7 @@ def sentences(mg: float, declared: str | None = "ABO3") -> list[str]:
 def test_sites_that_contradict_the_declaration_are_told(side: float) -> None:
     assert sentences(np.exp(side * (BROKEN_SDS - 0.1) * SD)) == []
     (said,) = sentences(np.exp(side * 4.0 * SD))
-    assert said.startswith("Brg was declared as ABO3")
+    assert said.startswith("Brg contradicts its declared formula ABO3")
     assert f"has {np.exp(side * 4.0 * SD):.2f} cations" in said
     assert "4.0 standard deviations" in said
 
@@ -78,7 +78,7 @@ def test_the_most_serious_finding_decides_and_stands_first() -> None:
 
 
 def test_a_verdict_is_what_was_recorded() -> None:
-    verdict = judge([Reservation("A grain.", "Places that do not fit"), Distrust("Two modes.")])
+    verdict = judge([Reservation("A grain.", PLACES), Distrust("Two modes.")])
     config = {"inference": {"level": 0.95}, "phases": [{"name": "A"}]}
     run = {"format": FORMAT, "method": "map", "config": config, **verdict.to_dict()}
     assert RunRecord.of(json.loads(json.dumps(run))).judgement() == verdict
@@ -87,6 +87,13 @@ def test_a_verdict_is_what_was_recorded() -> None:
 @pytest.mark.parametrize(("level", "status"), [("good", 0), ("reservations", 0), ("distrust", 3)])
 def test_the_exit_status_follows_the_level(level: str, status: int) -> None:
     assert Level(level).exit_status == status
+
+
+def test_findings_of_earlier_versions_are_about_the_rows_of_today() -> None:
+    finding = {"severity": "reservation", "text": "A grain.", "about": "Places that do not fit"}
+    config = {"inference": {"level": 0.95}, "phases": [{"name": "A"}]}
+    run = {"method": "nuts", "config": config, "verdict": "reservations", "findings": [finding]}
+    assert RunRecord.of(run).findings[0].about == PLACES
 
 
 @pytest.mark.parametrize(
@@ -116,10 +123,10 @@ def test_a_verdict_shows_itself_in_words(said: list[str], words: str, lead: str)
 
 @pytest.mark.parametrize("kind", [Reservation, Distrust])
 def test_a_doubt_is_text_that_keeps_its_weight(kind: type[Doubt]) -> None:
-    doubt = kind("Two modes.", "Starts and modes")
+    doubt = kind("Two modes.", MODES)
     assert doubt == "Two modes."
     for copied in (copy.deepcopy(doubt), pickle.loads(pickle.dumps(doubt))):
-        assert (type(copied), copied, copied.about) == (kind, doubt, "Starts and modes")
+        assert (type(copied), copied, copied.about) == (kind, doubt, MODES)
     with pytest.warns(BayesUnmixWarning, match="Two modes") as caught:
         warnings.warn(doubt, BayesUnmixWarning, stacklevel=1)
     assert isinstance(caught[0].message.args[0], kind)  # type: ignore[union-attr]
@@ -148,17 +155,17 @@ SETUP: Any = SimpleNamespace(phases=(Phase("Brg"),), forward=SimpleNamespace(ele
         (
             (34.0,),
             Reservation,
-            "fits nearly as well (34 nats worse): it has 40 at% Mg in Brg where this one has 50.",
+            "odds of 1 to 10^15 by the counts. It has 40 at% Mg in Brg where the best one has 50.",
         ),
-        ((80.0, 34.0), Reservation, "(34 nats worse): it has 30 at% Mg"),
-        ((3.0,), Distrust, "lies only 3.0 nats above the best one: it has 40 at% Mg"),
+        ((80.0, 34.0), Reservation, "odds of 1 to 10^15 by the counts. It has 30 at% Mg"),
+        ((3.0,), Distrust, "its odds are 1 to 20. It has 40 at% Mg"),
     ],
 )
 def test_the_nearest_other_mode_is_told_once(nats: tuple[float, ...], kind: type[Doubt], said: str) -> None:
     (doubt,) = other_modes(SETUP, modes(*nats), "laplace")
     assert isinstance(doubt, kind)
     assert said in doubt
-    assert ("1 more fit nearly as well" in doubt) == (len(nats) > 1)
+    assert ("1 more maximum is nearly as probable" in doubt) == (len(nats) > 1)
     assert other_modes(SETUP, modes(150.0), "laplace") == []
 
 
@@ -166,7 +173,7 @@ def test_starts_that_end_in_one_place_are_one_mode() -> None:
     fit = modes(3.0, 4.0, 20.0)
     fit.modes[2].atom_fractions = fit.modes[1].atom_fractions + np.array([0.004, -0.004])
     (doubt,) = other_modes(SETUP, fit, "laplace")
-    assert "1 more fit nearly as well" in doubt
+    assert "1 more maximum is nearly as probable" in doubt
 
 
 def spectra(
@@ -199,15 +206,16 @@ def test_spectra_that_do_not_fit_are_told() -> None:
     assert misfit_of_spectra(spectra(chances=(0.2,))) == []
     assert len(misfit_of_spectra(spectra(total=1.6))) == len(misfit_of_spectra(spectra(segments=1.6))) == 1
     (said,) = misfit_of_spectra(spectra(chances=(1e-4, 1e-9, 0.2)))
-    assert said.startswith("2 regions of the spectra leave the fit")
-    assert "by 6 sigma at 2.00 keV in Fp" in said
-    assert said.endswith(": intervals do not hold that.")
+    assert said.startswith("The spectra have significant residuals in 2 energy ranges")
+    assert "the largest of 6 sigma at 2.00 keV in the spectrum of Fp (possible cause: line Si)" in said
+    assert ". The intervals do not include this. " in said
+    assert "`map.energy_range`" in said
 
 
 def test_residuals_name_the_elements_whose_main_lines_they_touch() -> None:
     fit = spectra(chances=(1e-4, 1e-9, 0.2), elements=[("Al",), ("Re", "Al"), ("Ni",)])
     (said,) = misfit_of_spectra(fit)
-    assert said.endswith(": the intervals of Al and Re do not hold that.")
+    assert ". The intervals of Al and Re do not include this. " in said
 
 
 def compositions(*rows: tuple[str, str, float, float, str]) -> pd.DataFrame:
@@ -256,6 +264,6 @@ def test_names_that_fit_as_well_exchanged_are_told() -> None:
         sulfide=sulfide,
         phosphide=phosphide,
     )
-    assert "What is declared of metal, sulfide and phosphide would be as true" in said
+    assert "The names of metal, sulfide and phosphide may be exchanged" in said
     formula = dataclasses.replace(phosphide, stoichiometry="ABO3", absent=())
     assert named_apart({"a": "Fe S", "b": "Mg Si"}, a=metal, b=formula) == []

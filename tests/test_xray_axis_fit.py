@@ -25,16 +25,18 @@ def table() -> LineTable:
     return LineTable.built_in(200.0, [*ELEMENTS, *STRAY])
 
 
-def expected_counts(table: LineTable, response: Response) -> npt.NDArray[np.float64]:
-    """Return the expected total spectrum of a map with a given response; every family gets the counts."""
+def expected_counts(
+    table: LineTable, response: Response, edges: npt.NDArray[np.float64] = EDGES
+) -> npt.NDArray[np.float64]:
+    """Return the expected sum spectrum of a map with a given response; every family gets the counts."""
     efficiency = Detector().efficiency
-    total = CONTINUUM @ continuum_basis(EDGES, 200.0, efficiency)
+    total = CONTINUUM @ continuum_basis(edges, 200.0, efficiency)
     for element, counts in COUNTS.items():
-        for family in table.families(element, EDGES[0], EDGES[-1]):
+        for family in table.families(element, edges[0], edges[-1]):
             lines = table.lines(element, family)
             energy = np.array([line.energy_keV for line in lines])
             area = np.array([line.strength for line in lines]) * efficiency(energy)
-            total = total + response.spectrum(energy, counts * area / area.sum(), EDGES)
+            total = total + response.spectrum(energy, counts * area / area.sum(), edges)
     return total
 
 
@@ -64,11 +66,13 @@ def test_errors_are_neither_too_small_nor_too_large(table: LineTable) -> None:
     scatter smaller than the posterior error, so only their upper bound is checked.
     """
     planted = Response.from_resolution()
-    mean = expected_counts(table, planted)
+    # Channels of 20 eV, a third of the narrowest peak, tell the same in half the time.
+    edges = EDGES[::2]
+    mean = expected_counts(table, planted, edges)
     rng = np.random.default_rng(11)
     z = []
     for _ in range(40):
-        fit = fit_axis(rng.poisson(mean), EDGES, table, ELEMENTS, STRAY)
+        fit = fit_axis(rng.poisson(mean), edges, table, ELEMENTS, STRAY)
         errors = np.array([fit.standard_errors[name] for name in PARAMETERS])
         z.append((values(fit.response) - values(planted)) / errors)
     squares = np.sum(np.square(z), axis=0)

@@ -1,4 +1,4 @@
-"""Planted spectrometers, line ratios, continua and undeclared elements, found again in a total spectrum."""
+"""Planted spectrometers, line ratios, continua and undeclared elements, found again in a sum spectrum."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def correction(energy_keV: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """What a total spectrum is drawn from."""
+    """What a sum spectrum is drawn from."""
 
     counts: float = 2e6
     response: Response = PLANTED
@@ -493,8 +493,8 @@ def test_a_thick_part_by_hand() -> None:
 
 
 def test_nothing_is_found_where_nothing_is_planted(replicates: list[Refinement], bright: Refinement) -> None:
-    assert all(refined.continuum.thick == () for refined in (*replicates, bright))
     """Some 80 candidates at four and a half sigma: one false alarm in thousands of spectra."""
+    assert all(refined.continuum.thick == () for refined in (*replicates, bright))
     assert [refined.found for refined in [*replicates, bright]] == [{}] * 7
 
 

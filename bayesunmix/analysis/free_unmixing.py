@@ -277,11 +277,14 @@ def _notes(
     matrix: npt.NDArray[np.bool_],
     coarse: bool,
 ) -> tuple[str, ...]:
-    """Sentences on what is not pinned."""
+    """Sentences on what is not identifiable."""
     notes = open_rotations(names, room)
     for name, number, declared in zip(names, pure, matrix, strict=True):
         if declared and number < FEWEST_PURE:
-            notes.append(f"{name} was declared to have pure pixels, but none were found.")
+            notes.append(
+                f"{name} was declared to have pure pixels, but none was found: leave the declaration out, or check its "
+                "spectrum."
+            )
     if coarse:
         notes.append(
             "Pixels hold more counts than the grid of abundances resolves: intervals of endmembers may be too narrow."
@@ -296,8 +299,8 @@ def open_rotations(names: Sequence[str], room: FloatArray) -> list[str]:
         other = int(hidden.argmax())
         if hidden[other] > NOTABLE_ROOM:
             notes.append(
-                f"The spectrum of {name} is pinned only where pixels of it are pure: without them up to "
-                f"{100 * hidden[other]:.0f} % of it may be {names[other]}, and the counts would fit as well. "
-                "The intervals hold for the solution shown."
+                f"The spectrum of {name} is identifiable only where pixels of it are pure: without them up to "
+                f"{100 * hidden[other]:.0f} % of it may be {names[other]} without any change in the fit. The intervals "
+                "hold for the solution shown."
             )
     return notes

@@ -1,4 +1,4 @@
-"""How well the fitted model describes the map: the total spectrum, and segments on counts they were not made with.
+"""How well the fitted model describes the map: the sum spectrum, and segments on counts they were not made with.
 
 A pixel is labelled by its posterior, so its noise decides with which pixels it is pooled: compared with the very counts
 that made the labels, even a perfect model seems to miss. The counts are therefore thinned into two halves, independent
@@ -54,7 +54,7 @@ class Deviances(NamedTuple):
     Attributes
     ----------
     total
-        Of the total spectrum.
+        Of the sum spectrum.
     segments
         Of the held-out spectra of the pixels of each label.
     """
@@ -207,7 +207,7 @@ def deviances(
     segments: Segments,
     n_parameters: int,
 ) -> Deviances:
-    """Poisson deviance per degree of freedom of the total spectrum, by channel, and of the held-out segments.
+    """Poisson deviance per degree of freedom of the sum spectrum, by channel, and of the held-out segments.
 
     Segments are judged by channel too, those of few counts pooled until they expect ten.
 
@@ -235,13 +235,13 @@ def deviances(
 def total_expected(
     setup: Setup, channel_spectra: FloatArray, pixels: PixelPosterior, thickness: ThicknessDraws
 ) -> FloatArray:
-    """Return the expected counts of the total spectrum on the map's channels, shape (energy,)."""
+    """Return the expected counts of the sum spectrum on the map's channels, shape (energy,)."""
     amounts, tilt = _whole(setup, pixels, thickness)
     return np.asarray(expected_spectrum(amounts, channel_spectra, tilt, setup.blocks.boundaries).sum(axis=0))
 
 
 def _whole(setup: Setup, pixels: PixelPosterior, thickness: ThicknessDraws) -> tuple[FloatArray, FloatArray]:
-    """Sum the counts of each phase over the map, and find the tilt of what it adds to the total spectrum.
+    """Sum the counts of each phase over the map, and find the tilt of what it adds to the sum spectrum.
 
     A film is thin where grains are thick: one tilt for all would be that of neither.
     """

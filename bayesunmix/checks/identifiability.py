@@ -1,4 +1,4 @@
-"""What pins each composition, and which endmembers nothing pins.
+"""What identifies each composition, and which endmembers are non-identifiable.
 
 What could be taken out of a phase, or put into it, without the counts noticing:
 
@@ -7,7 +7,7 @@ A phase k without pure pixels is seen only in mixtures. If its spectrum contains
     s_k' = (s_k - t s_j) / (1 - t),     abundances a_k' = (1 - t) a_k,  a_j' = a_j + t a_k
 
 fits every pixel as well, up to the t at which a component would turn negative, t_max = min_i w_ki / w_ji. An element
-that is absent from k and present in j makes t_max zero: it pins the phase. So does a declared matrix phase, whose
+that is absent from k and present in j makes t_max zero: it identifies the phase. So does a declared matrix phase, whose
 pure pixels show its spectrum. Where neither is the case, the composition hangs on the abundance prior alone, and its
 interval does not say so. In the other direction, s_k' = (s_k + t s_j) / (1 + t), no component of j may be declared
 absent from k, and t ends at the smallest a_j / a_k of any block: zero where k is pure.
@@ -38,7 +38,7 @@ from bayesunmix.checks.outcomes import (
     Place,
 )
 from bayesunmix.config.phase import Phase, supports_of
-from bayesunmix.core.severity import PINNED, Distrust, Doubt, Reservation
+from bayesunmix.core.severity import IDENTIFIABILITY, Distrust, Doubt, Reservation, join
 from bayesunmix.fit.posterior import FittedPosterior
 
 FloatArray = npt.NDArray[np.float64]
@@ -47,14 +47,14 @@ FloatArray = npt.NDArray[np.float64]
 NOTICED = 0.05
 # The same, where only scarce components say no: there the fit pays little for more.
 NOTICED_OF_MAIN = 0.02
-# A component with less than this share of the other phase's counts pins a phase that is nowhere pure weakly.
+# A component with less than this share of the other phase's counts identifies a phase that is nowhere pure only weakly.
 SCARCE = 0.05
 # Pure pixels that hold more than this share of a phase show its spectrum.
 PURE = 0.2
 # Components with less than this share of a phase's counts cannot tell whether the phase is in another.
 LEAST_SHARE = 1e-3
-# A declaration pins a composition when without it the composition would be so many times as uncertain.
-PINS = 1.1
+# A declaration identifies a composition when without it the composition would be so many times as uncertain.
+IDENTIFIES = 1.1
 # One more is worth naming when it takes at least this share off the sd.
 GAINS = 0.05
 # Directions of which the unknown abundances leave less than this share of the information.
@@ -115,7 +115,7 @@ def non_identifiable(
 
 
 def non_identifiable_sentences(pairs: Sequence[NonIdentifiable]) -> list[str]:
-    """Say of every phase in `pairs` once what does not pin it, and what would."""
+    """Say of every phase in `pairs` once what does not identify it, and what would."""
     first: dict[str, NonIdentifiable] = {}
     for pair in pairs:
         first.setdefault(pair.phase, pair)
@@ -129,17 +129,19 @@ def sentence_of(pair: NonIdentifiable) -> Doubt:
         f"Declare an element of {other} absent from {phase}, or `matrix = true` if {phase} has pure regions."
     )
     if pair.weakly_pinned_by:
-        scarce = " and ".join(pair.weakly_pinned_by)
+        scarce = join(pair.weakly_pinned_by)
+        shows = "shows" if len(pair.weakly_pinned_by) == 1 else "show"
         text = (
-            f"{phase} is nowhere alone, and only {scarce}, of which {other} has little, says that it is not partly "
-            f"{other}: {share:.0f} % of its counts could be, and its intervals may not hold that. {remedy}"
+            f"{phase} is weakly identifiable: no pixel holds it alone, and only {scarce}, of which {other} has little, "
+            f"{shows} that it is not partly {other}. Up to {share:.0f} % of its counts could be, and its intervals may "
+            f"not include that. {remedy}"
         )
-        return Reservation(text, PINNED)
+        return Reservation(text, IDENTIFIABILITY)
     text = (
-        f"Nothing declared pins {phase} against {other}: up to {share:.0f} % of its counts could belong to {other} at "
-        f"no cost to the fit, and its intervals do not hold that. {remedy}"
+        f"{phase} is non-identifiable: up to {share:.0f} % of its counts could belong to {other} without any change in "
+        f"the fit, and its intervals do not include that. {remedy}"
     )
-    return Distrust(text, PINNED)
+    return Distrust(text, IDENTIFIABILITY)
 
 
 class Known(NamedTuple):
@@ -171,7 +173,7 @@ def identifiability(
     detected: npt.NDArray[np.bool_],
     calibration_sd: FloatArray,
 ) -> Identifiability:
-    """Collect what pins every composition; which phases are not identifiable, `non_identifiable` says.
+    """Collect what identifies every composition; which phases are not identifiable, `non_identifiable` says.
 
     Parameters
     ----------
@@ -229,7 +231,7 @@ def composition_records(
             ]
             worst = int(np.argmax(without)) if without else -1
             best = int(np.argmin(with_)) if with_ else -1
-            pinned = worst >= 0 and without[worst] > PINS * sd[k, i]
+            pinned = worst >= 0 and without[worst] > IDENTIFIES * sd[k, i]
             gain = best >= 0 and with_[best] < (1.0 - GAINS) * sd[k, i]
             rows.append(
                 PinnedComposition(

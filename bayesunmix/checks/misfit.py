@@ -1,7 +1,7 @@
-"""Where the declared phases do not explain the map, and what there is too much of.
+"""Regions of significant residual: where the declared phases do not explain the map, and what there is too much of.
 
-`bayesunmix.inference.misfit` finds the places; here they are cut out, summed up and named. A region's pixels are those
-whose counts are likelier under the region's own spectrum than under the pixel's fitted mixture. The sum of their
+`bayesunmix.inference.misfit` finds the regions; here they are outlined, summed up and named. A region's pixels are
+those whose counts are likelier under the region's own spectrum than under the pixel's fitted mixture. The sum of their
 counts is fitted twice: by a mixture of the phases, and element by element. What the second fit has beyond the first
 is in excess.
 
@@ -89,18 +89,21 @@ class Misfit:
         """Return one sentence, where there is a region."""
         if not self.regions:
             return []
-        said = ". ".join(_capital(region.sentence()) for region in self.regions[:MOST_SAID])
-        more = len(self.regions) - MOST_SAID
-        rest = f" There are {more} more places." if more > 0 else ""
-        places = f"Some places are no mixture of the declared phases. {said}.{rest}"
-        if self.share <= MUCH:
-            suffered = "A phase may be missing; the numbers of the declared ones may have suffered."
-            return [Reservation(f"{places} {suffered}", PLACES)]
-        suffered = (
-            f"They are {100.0 * self.share:.2g} % of the map, enough to turn a declared phase into something else:"
-            " declare what is missing, or leave these places out (`map.exclude_flagged`)."
+        many, said = (
+            len(self.regions),
+            ". ".join(_capital(one.sentence()) for one in self.regions[:MOST_SAID]),
         )
-        return [Distrust(f"{places} {suffered}", PLACES)]
+        rest = f" {many - MOST_SAID} more are in the report." if many > MOST_SAID else ""
+        shown = f"{_of_regions(many)} of significant residual. {said}.{rest}"
+        if all(region.kind == "hole" for region in self.regions):
+            return [Reservation(f"{shown} Leave holes out with `map.exclude_flagged`.", PLACES)]
+        cover = f"An unmodelled phase is likely, on {100.0 * self.share:.2g} % of the pixels"
+        remedy = "Declare the missing phase, or leave these pixels out with `map.exclude_flagged`."
+        if self.share <= MUCH:
+            text = f"{shown} {cover}; intervals of the declared phases may be too narrow. {remedy}"
+            return [Reservation(text, PLACES)]
+        text = f"{shown} {cover}, enough to bias the composition of a declared phase. {remedy}"
+        return [Distrust(text, PLACES)]
 
     def outcome(self) -> UnmodelledRegions:
         """Return what the record of the run holds: all but the maps."""
@@ -116,7 +119,7 @@ class Misfit:
 def find_misfit(
     setup: Setup, basis: EndmemberBasis, draws: Draws, pixels: PixelPosterior, seed: int
 ) -> Misfit:
-    """Find and name the places that the declared phases do not explain.
+    """Find and name the regions that the declared phases do not explain.
 
     Parameters
     ----------
@@ -283,7 +286,7 @@ def _named(
 
 
 def _names(setup: Setup, component: int) -> list[str]:
-    """Elements of a component: of the undeclared ones those that the total spectrum shows."""
+    """Elements of a component: of the undeclared ones those that the sum spectrum shows."""
     name = setup.forward.components[component]
     return sorted(setup.spectrum.shown) or ["undeclared signal"] if name == "undeclared" else [name]
 
@@ -353,6 +356,11 @@ def _described(holes: Mask, totals: FloatArray, kept: Mask) -> list[tuple[MapReg
         )
         found.append((hole, core))
     return found
+
+
+def _of_regions(many: int) -> str:
+    """Count regions at the beginning of a sentence."""
+    return "The map has one region" if many == 1 else f"The map has {many} regions"
 
 
 def _capital(text: str) -> str:

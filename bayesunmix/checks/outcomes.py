@@ -135,9 +135,9 @@ class Overlap:
         if self.nats_per_block < NOTICED_OVERLAP:
             return []
         text = (
-            f"Where grains meet, three phases share a place ({100.0 * self.share:.0f} % of the map), and two are "
-            "resolved: compositions of phases that no pixel is made of alone may be off by more than their intervals. "
-            "Run again with `inference.max_overlap = 3`, and trust what both runs agree on."
+            f"Three phases overlap on {100.0 * self.share:.0f} % of the map, and the model resolves two in a pixel. "
+            "Compositions of phases without pure pixels may be off by more than their intervals. Run again with "
+            "`inference.max_overlap = 3`, and trust what both runs agree on."
         )
         return [Reservation(text, OVERLAP)]
 

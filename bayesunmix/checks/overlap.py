@@ -1,4 +1,4 @@
-"""Whether more phases share a place than the model resolves.
+"""Whether more phases share a pixel than the model resolves.
 
 The abundance prior resolves mixtures of two phases and has a few support points only for a third: that identifies the
 solution, and is wrong where grains meet, more so the more grains there are. With the endmembers as they were found, the

@@ -1,4 +1,4 @@
-"""A place of a map that the declared phases do not explain, in numbers and in words."""
+"""A region of significant residual on a map, in numbers and in words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MOST_NAMED = 4
 
 @dataclass(frozen=True, kw_only=True)
 class MapRegion:
-    """A place that no mixture of the phases explains.
+    """A region whose counts no mixture of the declared phases explains.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class MapRegion:
         """Say where the region is and what is wrong with it."""
         where = f"around row {self.y:.0f}, column {self.x:.0f} ({self.pixels} pixels)"
         if self.kind == "hole":
-            return f"{where} the counts are {100 * self.counts_ratio:.0f} % of those around: a hole"
+            return f"{where}, a hole with {100 * self.counts_ratio:.0f} % of the counts around it"
         parts = [_listed("too much", self.excess), _listed("too little", self.lacking)]
         said = "; ".join(part for part in parts if part) or "no single element stands out"
         return f"{where}, {self.sigma:.0f} sigma: {said}"
@@ -50,6 +50,8 @@ def _listed(opening: str, ratios: dict[str, float | None]) -> str:
     """Write elements and their ratios as part of a sentence."""
     if not ratios:
         return ""
-    parts = [name if ratio is None else f"{name} ({ratio:.2g} times)" for name, ratio in ratios.items()]
+    # A line family, ``Cu_K``, is written as it is spoken of.
+    named = {name.replace("_", " "): ratio for name, ratio in ratios.items()}
+    parts = [name if ratio is None else f"{name} ({ratio:.2g} times)" for name, ratio in named.items()]
     rest = " and others" if len(parts) > MOST_NAMED else ""
     return f"{opening} {', '.join(parts[:MOST_NAMED])}{rest}"

@@ -15,7 +15,7 @@ over one width. Of k channels each, noise exceeds u in either direction in about
 places, phi the normal density, the sum over all channels of all spectra (Pickands, J., Trans. Am. Math. Soc. 145 (1969)
 51, doi:10.1090/S0002-9947-1969-0250367-X; the second factor is for looking at channels only: Siegmund, D., Sequential
 Analysis, Springer 1985, doi:10.1007/978-1-4757-1862-1). At 4 sigma this is one region in about 2000 widths. A scan
-states its own expectation, and each region the probability that noise has one like it anywhere. The total spectrum was
+states its own expectation, and each region the probability that noise has one like it anywhere. The sum spectrum was
 fitted, which makes its residuals a little smaller than noise; those of the segments are held out.
 
 What a region comes from is a proposal: among the lines, edges, tails, escape and pile-up peaks near it, and the lines
@@ -173,13 +173,13 @@ def global_threshold(window_channels: FloatArray) -> float:
 
 
 def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> ResidualScan:
-    """Scan the total spectrum and the held-out spectrum of every segment.
+    """Scan the sum spectrum and the held-out spectrum of every segment.
 
     Parameters
     ----------
     setup : Setup
     expected : (energy,)
-        Expected counts of the total spectrum.
+        Expected counts of the sum spectrum.
     segments : Segments
 
     """

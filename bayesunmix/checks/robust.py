@@ -98,7 +98,9 @@ def robust_draws(
     target = truncated_gaussian(fitted.estimate.z, fitted.estimate.hessian, fitted.model.places["line_units"])
     stretch, quantities = compare_tiles(setup, fitted, target, level, seed, n_tiles)
     if stretch is None:
-        return Robust(drawn, None, Heterogeneity(reason="The map has too few blocks for tiles."))
+        return Robust(
+            drawn, None, Heterogeneity(reason="The map is too small to test for spatial heterogeneity.")
+        )
     slopes = quantities.gradients @ np.linalg.cholesky(target.covariance)
     variance = stretch.stretched_variance(slopes)
     ratio = np.sqrt(variance / stretch.model_variance)
@@ -341,15 +343,18 @@ def _reason(used: bool, stretch: Stretch, table: Sequence[SdRatio]) -> str:
     """Say why the robust intervals are used, or why not."""
     if not len(stretch.variances):
         return (
-            f"{stretch.tiles} parts of the map scatter no more than a homogeneous sample would (p = "
-            f"{stretch.significance:.2g}): the model's intervals are used."
+            f"No spatial heterogeneity was found: {stretch.tiles} areas of the map differ no more than counting allows "
+            f"for homogeneous phases (p = {stretch.significance:.2g}). The model's intervals are used."
         )
     worst = max(table, key=lambda row: row.sd_ratio)
     said = (
-        f"{stretch.tiles} parts of the map differ from each other by more than a homogeneous sample would (p = "
-        f"{stretch.significance:.2g}); most in {worst.element} of {worst.phase}, whose standard deviation from "
-        f"counting and unmixing is {worst.sd_ratio:.2g} times the model's"
+        f"Spatial heterogeneity: {stretch.tiles} areas of the map differ by more than counting allows for homogeneous "
+        f"phases (p = {stretch.significance:.2g}), most in {worst.element} of {worst.phase}: its standard deviation "
+        f"from counting and unmixing is {worst.sd_ratio:.2g} times the model's."
     )
     if used:
-        return f"{said}: the robust intervals are used."
-    return f"{said}, less than a fifth more: the model's intervals are used."
+        return (
+            f"{said} The intervals are widened for it. Look for zoning, a wedge or a second generation of grains, and "
+            "unmix areas separately (`map.rows`, `map.columns`)."
+        )
+    return f"{said} That is less than a fifth more: the model's intervals are used."

@@ -133,7 +133,10 @@ def find_supports(setup: Setup, drawn: Drawn, level: float) -> Setup:
         phase.as_support() if new else phase for phase, new in zip(setup.phases, found, strict=True)
     )
     said: list[Doubt] = [_sentence(setup.phases, lines, int(k), richest) for k in np.flatnonzero(found)]
-    nothing = "No declared element is detected in any phase: the map says nothing about their compositions."
+    nothing = (
+        "No declared element is detected in any phase: the map tells nothing of their compositions. Check "
+        "`sample.elements` with `bayesunmix inspect`."
+    )
     if not lines.resolved.any() or not lines.share.any():
         said.append(Distrust(nothing))
     return replace(setup, phases=phases, warnings=(*setup.warnings, *said))
@@ -158,11 +161,12 @@ def _sentence(phases: tuple[Phase, ...], lines: Lines, k: int, richest: int) -> 
     left_out = "It is in no composition and no partition coefficient, and its abundance is a share of counts."
     if not lines.resolved[k]:
         return Reservation(
-            f"No declared element is detected in {name}: it was taken for a support, a hole, or a phase of elements "
-            f"that were not declared. {left_out}"
+            f"No declared element is detected in {name}, which was taken for a support (film, hole, or a phase of "
+            f"undeclared elements). {left_out} If it is a phase of the sample, declare its main elements."
         )
     share, beside = (100.0 * float(lines.share[place]) for place in (k, richest))
     return Reservation(
         f"The declared elements make up {share:.2g} % of the counts of {name} and {beside:.2g} % of those of {other}: "
-        f"{name} was taken for a support. {left_out} If it is a phase of the sample, declare its main elements."
+        f"{name} was taken for a support (film or hole). {left_out} If it is a phase of the sample, declare its main "
+        "elements."
     )

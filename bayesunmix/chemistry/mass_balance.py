@@ -10,7 +10,7 @@ draw by draw: where a phase could be richer and rarer, the product is known bett
 phase was not found to hold may be zero there: the lower end of an interval leaves that phase out,
 the upper one does not.
 
-*Shares of the phases.* The endmembers s_k of a draw add up to the total spectrum Y of the map, Y ~ Poisson(sum_k C_k
+*Shares of the phases.* The endmembers s_k of a draw add up to the sum spectrum Y of the map, Y ~ Poisson(sum_k C_k
 s_k). C_k is its maximum of likelihood by iteratively reweighted least squares, with its normal error; n_k is
 proportional to C_k g_k, with g_k atoms per count.
 

@@ -71,11 +71,12 @@ class InferenceConfig:
         return kind(**{entry.name: getattr(self, entry.name) for entry in fields(kind)})
 
     def warn_of_unread(self, given: Iterable[str]) -> None:
-        """Warn of keys that were given and that the method does not read."""
+        """Warn of keys that were given another value than they have anyway, and that the method does not read."""
         own = {entry.name for entry in fields(METHOD_TYPES[self.method])}
         others = {entry.name for kind in METHOD_TYPES.values() for entry in fields(kind)} - own
+        usual = {entry.name: entry.default for entry in fields(self)}
         for key in given:
-            if key in others:
+            if key in others and getattr(self, key) != usual[key]:
                 warn(
                     f'`inference.{key}` has no effect: the method "{self.method}" does not read it. Take it out.'
                 )

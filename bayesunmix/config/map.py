@@ -49,7 +49,7 @@ class MapConfig:
     mask
         What leaves pixels out: the name of a file, a table, or a list of them; see `MaskRule`.
     exclude_flagged
-        Output folder of an earlier run of the map: the places that it flagged are left out.
+        Output folder of an earlier run of the map: the regions of significant residual that it flagged are left out.
     """
 
     energy_range: _EnergyRange | None = None

@@ -85,10 +85,10 @@ class RunConfig:
         _check_factors(self.xray, self.sample)
         if self.phases == "auto":
             return
-        check_phases(self.phases, self.sample.elements)
         kind = ENDMEMBERS[self.inference.endmembers]
         if not kind.knows_elements:
             check_nothing_declared(self.phases, kind.words)
+        check_phases(self.phases, self.sample.elements)
         phases = {phase.name: phase for phase in self.phases}
         for truth in self.simulated_phases:
             truth.check(phases[truth.name], self.sample.elements)

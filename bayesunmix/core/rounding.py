@@ -112,6 +112,21 @@ def partition_text(row: Any) -> str:  # noqa: ANN401
     return bound_text(bound, "<" if row.kind == "upper" else ">")
 
 
+def odds_text(nats: float) -> str:
+    """Write the odds of something whose log probability is lower by so many nats, as ``1 to exp(nats)``.
+
+    Examples
+    --------
+    >>> odds_text(0.8), odds_text(3.0), odds_text(43.0)
+    ('1 to 2.2', '1 to 20', '1 to 10^19')
+    """
+    if nats >= math.log(1000.0):
+        return f"1 to 10^{nats / math.log(10.0):.0f}" if math.isfinite(nats) else "none"
+    # Two digits, and no power of ten below a thousand.
+    rounded = float(f"{math.exp(max(nats, 0.0)):.2g}")
+    return f"1 to {rounded:g}"
+
+
 def _at(number: float, exponent: int) -> str:
     """Write a number rounded to a multiple of ten to the power of `exponent`."""
     if exponent < -_MAX_DECIMALS and number != 0.0:

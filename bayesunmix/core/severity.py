@@ -16,16 +16,16 @@ Severity = Literal["distrust", "reservation"]
 RHAT = "R-hat"
 ESS = "Effective sample size"
 DIVERGENCES = "Divergences"
-STEPS = "Exact steps"
-MODES = "Starts and modes"
+STEPS = "Check of the approximation"
+MODES = "Maxima of the posterior"
 PHOTONS = "Photons"
-PINNED = "What pins the phases"
+IDENTIFIABILITY = "Identifiability of the phases"
 DEVIANCE = "Deviance per degree of freedom"
-RESIDUALS = "Residuals"
+RESIDUALS = "Residuals of the spectra"
 UNDECLARED = "Undeclared elements"
-PLACES = "Places that do not fit"
+PLACES = "Regions of significant residual"
 OVERLAP = "Overlap of the phases"
-VARIATION = "Variation over the map"
+VARIATION = "Spatial heterogeneity"
 
 
 class Doubt(str):

@@ -300,10 +300,13 @@ def _oddities(facts: Acquisition) -> tuple[str, ...]:
     if facts.sources.get("takeoff_angle_deg") == "assumption":
         messages.append(
             f"The map does not say its stage tilt: the take-off angle of {facts.takeoff_angle_deg:g} degrees is"
-            " the detector's elevation, right for an untilted foil."
+            " the detector's elevation, right for an untilted foil. If tilted, set `instrument.takeoff_angle_deg`."
         )
     if facts.microscope == "SEM":
-        text = "The map was taken in an SEM: compositions assume a thin film, which a bulk sample is not."
+        text = (
+            "The map was taken in an SEM: compositions assume a thin film, and absorption and fluorescence bias those "
+            "of a bulk sample. Use the segmentation, and quantify the phases' spectra with a matrix correction."
+        )
         messages.append(Reservation(text))
     return tuple(messages)
 

@@ -39,8 +39,8 @@ class EndmemberModel(Protocol[Fitted]):
     def line_density(self) -> bool:
         """Whether ``fitted.model`` and ``fitted.data`` are the line model's density.
 
-        What pins each composition and the uncertainty budget are worked out from it, and left out without it. Spatial
-        heterogeneity is looked for where `draw` gives flat vectors ``z`` of it.
+        What makes each composition identifiable and the uncertainty budget are worked out from it, and left out without
+        it. Spatial heterogeneity is looked for where `draw` gives flat vectors ``z`` of it.
         """
 
     def starts(self, task: Task) -> list[Start]:

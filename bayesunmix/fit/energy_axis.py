@@ -104,8 +104,8 @@ def searched_axis(
 
 def _doubt(rival: AxisCandidate) -> str:
     return Reservation(
-        f"Another energy axis, offset {1e3 * rival.offset_keV:+.0f} eV and gain {rival.gain:.4f}, explains the total"
-        f" spectrum nearly as well, with {', '.join(rival.elements)}: check the axis, and set `map.energy_offset_keV`"
+        f"Another energy axis, offset {1e3 * rival.offset_keV:+.0f} eV and gain {rival.gain:.4f}, explains the sum"
+        f" spectrum nearly as well, with {', '.join(rival.elements)}. Check the axis, and set `map.energy_offset_keV`"
         " and `map.energy_scale_keV`."
     )
 

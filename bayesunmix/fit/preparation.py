@@ -1,6 +1,6 @@
 """What is settled before inference begins: energies, physics, the energy axis, and bins.
 
-map + configuration -> energy range -> line table and detector -> response fitted to the total spectrum -> bins and
+map + configuration -> energy range -> line table and detector -> response fitted to the sum spectrum -> bins and
 blocks
 """
 
@@ -63,12 +63,12 @@ class Setup:
         Where that comes from.
     forward : ForwardModel
     spectrum : Refinement
-        What the total spectrum says about spectrometer, lines and continuum.
+        What the sum spectrum says about spectrometer, lines and continuum.
     blocks : BinnedCounts
     phases : tuple of Phase
         Empty where their number is yet to be inferred.
     mean_composition : (element,)
-        Atom fractions of the whole map, from its total spectrum.
+        Atom fractions of the whole map, from its sum spectrum.
     thickness : PixelThickness
         What the map's counts say about thickness from pixel to pixel.
     warnings : tuple of str
@@ -233,7 +233,7 @@ def _refined(
     film: Film,
     beam: float,
 ) -> Refinement:
-    """Fit what the total spectrum can tell: first the axis, then all of the detector and the lines."""
+    """Fit what the sum spectrum can tell: first the axis, then all of the detector and the lines."""
     total, edges = cropped.sum_spectrum().astype(np.float64), cropped.channel_edges_keV
     merged = merge_channels(total, edges, detector.response)
     rough = fit_axis(*merged, table, sources, stray, beam_energy_keV=beam, detector=detector)
@@ -369,20 +369,23 @@ def _undeclared_notes(refined: Refinement, mains: dict[str, str]) -> list[str]:
     said: list[str] = []
     if shown:
         text = (
-            f"The total spectrum shows lines of elements that were not declared: {', '.join(shown)}. They were fitted "
-            "together as stray signal; name them in `sample.elements` if the sample holds them, else in `sample.stray`."
+            f"The sum spectrum shows lines of undeclared elements: {', '.join(shown)}. They were fitted together as "
+            "stray signal. Name them in `sample.elements` if the sample holds them, else in `sample.stray`."
         )
         said.append(Reservation(text, UNDECLARED))
     if unsure:
         they, them = ("it", "it") if len(unsure) == 1 else ("they", "them")
         text = (
-            "What the declared elements leave of the total spectrum was fitted as stray signal of "
-            f"{join(counted[element] for element in unsure)}. Errors of line shapes and line ratios can look the same: "
-            f"{they} need not be there."
+            "What the declared elements leave of the sum spectrum was fitted as stray signal of "
+            f"{join(counted[element] for element in unsure)}. Errors of line shapes and line ratios can look the same, "
+            f"so {they} may not be there."
         )
         swayed = {family for element in unsure for family in refined.evidence[element].sways}
         moved = [element for element, family in mains.items() if f"{element}_{family}" in swayed]
-        doubt = f"{text} Without {them}, the counts of {join(moved)} change by more than their error."
+        doubt = (
+            f"{text} Without {them}, the counts of {join(moved)} change by more than their error. If you know "
+            f"{them} to be there, name {them} in `sample.elements` or `sample.stray`."
+        )
         said.append(Reservation(doubt, UNDECLARED) if moved else text)
     return said
 
@@ -398,7 +401,7 @@ def _main_families(
 def mean_composition(
     counts: dict[str, float], elements: Sequence[str], table: LineTable, detector: Detector
 ) -> FloatArray:
-    """Atom fractions of a total spectrum from the counts of its families, absorption left out, shape (element,).
+    """Atom fractions of a sum spectrum from the counts of its families, absorption left out, shape (element,).
 
     Even ones where the spectrum shows none of the elements.
 

@@ -31,7 +31,7 @@ MOST_CLUSTERED = 8000
 # Shares of the matrix that rotated starts take out of a phase, or put into it.
 ROTATIONS = (0.3, 0.7, -0.4)
 # Share of another phase that a matrix gives up.
-VEIL = 0.1
+SMALL_SHARE = 0.1
 # Two starts whose spectra differ by less than this Hellinger distance are the same start.
 SAME_START = 0.02
 # Starts within this many nats of the best, at the clusters, are as good as each other.
@@ -110,7 +110,7 @@ def rotated_starts(weights: FloatArray, basis: EndmemberBasis, matrix: npt.NDArr
 
     These are the directions in which the likelihood is flat (`bayesunmix.checks.identifiability`): where a second mode
     is, it is found from here. A matrix can be turned, too, where two other phases make it up together (periclase and
-    silica make enstatite): it gives up a veil of each other phase, one after the other.
+    silica make enstatite): it gives up a little of each other phase, one after the other.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def rotated_starts(weights: FloatArray, basis: EndmemberBasis, matrix: npt.NDArr
         for share in ROTATIONS:
             starts.append(_turned(weights, basis, templates, phase, other, share))
         if host is not None:
-            starts.append(_turned(weights, basis, templates, host, phase, VEIL))
+            starts.append(_turned(weights, basis, templates, host, phase, SMALL_SHARE))
     return starts
 
 

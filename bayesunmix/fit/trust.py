@@ -84,7 +84,7 @@ class Trust:
         if self.acceptance < LEAST_ACCEPTANCE:
             return [
                 f"The {engine} approximation could not be checked: {100 * (1 - self.acceptance):.0f} % of the exact "
-                'steps from its draws were rejected. Run `method = "nuts"` instead.'
+                'sampling steps from its draws were rejected. Run `method = "nuts"` instead.'
             ]
         off = [entry for entry in self.quantities(phases, elements) if entry[3]]
         if not off:
@@ -92,8 +92,8 @@ class Trust:
         name, shift, width, _ = off[0]
         others = f" and {len(off) - 1} more" if len(off) > 1 else ""
         return [
-            f"The {engine} approximation does not hold for {name}{others}: exact steps move its draws by {shift:+.2f} "
-            f'standard deviations and make their spread {width:.2f} times as wide. Run `method = "nuts"` instead.'
+            f"The {engine} approximation is wrong for {name}{others}: exact sampling moves its draws by {shift:+.2f} "
+            f'standard deviations and makes their spread {width:.2f} times as wide. Run `method = "nuts"` instead.'
         ]
 
 

@@ -1,4 +1,4 @@
-"""How templates change with what the total spectrum leaves open: slopes along the directions of the response's fit."""
+"""How templates change with what the sum spectrum leaves open: slopes along the directions of the response's fit."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Thickness from pixel to pixel, as far as it shows in a map's own counts, and how it acts on spectra.
 
     counts of the blocks -> relative thickness
-    film, mean composition -> slope of the absorption;  total spectrum -> share of stray signal
+    film, mean composition -> slope of the absorption;  sum spectrum -> share of stray signal
 
 What the parameters of these effects are, and how they enter the likelihood: `bayesunmix.models.thickness`.
 """
@@ -55,7 +55,7 @@ def pixel_thickness(
         All of the map, empty blocks too; these are left out of `PixelThickness.blocks`.
     forward : ForwardModel
     spectrum : Refinement
-        Counts of the families in the total spectrum.
+        Counts of the families in the sum spectrum.
     mean_composition : (element,)
         Atom fractions of the whole map.
     """

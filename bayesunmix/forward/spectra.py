@@ -391,7 +391,7 @@ def forward_model(
     seen_oxygen : bool
         Fit oxygen's lines, where they are in range, without reporting oxygen.
     undeclared : mapping of str to float, optional
-        Elements found in the total spectrum and their counts there: together one component, in these proportions.
+        Elements found in the sum spectrum and their counts there: together one component, in these proportions.
     continuum : ContinuumCorrection
         Smooth factor on the physical continuum.
 

@@ -149,12 +149,12 @@ class _Templates:
 
 @dataclass(frozen=True)
 class AxisSearch:
-    """A total spectrum whose axis is in doubt.
+    """A sum spectrum whose axis is in doubt.
 
     Parameters
     ----------
     counts, edges_keV
-        Total spectrum (energy,) and the edges of its channels (energy + 1,).
+        Sum spectrum (energy,) and the edges of its channels (energy + 1,).
     response
         Nominal widths.
     table

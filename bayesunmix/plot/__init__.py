@@ -94,7 +94,7 @@ class ResultPlots:
         return budget_figure(self._result)
 
     def misfit(self) -> Figure:
-        """Places that no mixture of the phases explains: see `bayesunmix.plot.misfit.misfit_figure`."""
+        """Regions of significant residual: see `bayesunmix.plot.misfit.misfit_figure`."""
         return misfit_figure(self._result)
 
     def phase_number(self) -> Figure:

@@ -32,7 +32,7 @@ from bayesunmix.results.tables import STATED
 if TYPE_CHECKING:
     from bayesunmix.results.result import Result
 
-# Name of the total spectrum in the run's record.
+# Name of the sum spectrum in the run's record.
 _LEFT_MM = 15.0
 _SPECTRUM_MM = 66.0
 _RESIDUAL_MM = 17.0

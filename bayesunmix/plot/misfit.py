@@ -1,4 +1,4 @@
-"""Where no mixture of the declared phases explains the counts."""
+"""Regions of significant residual: where no mixture of the declared phases explains the counts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BAR_HEIGHT = 0.8
 
 @styled
 def misfit_figure(result: Result) -> Figure:
-    """Draw the largest standardised residual around each pixel, with flagged places outlined and numbered.
+    """Draw the largest standardised residual around each pixel, with flagged regions outlined and numbered.
 
     A line scan, or a single spectrum, is drawn as a curve with the threshold.
 
@@ -71,7 +71,7 @@ def misfit_figure(result: Result) -> Figure:
         axes.text(
             *place, str(number), color="white", ha="center", va="center", size=7.0, path_effects=outline
         )
-    axes.set_title("misfit", loc="left", x=0.0, pad=3.5)
+    axes.set_title("significant residual", loc="left", x=0.0, pad=3.5)
     box = (_LEFT_MM + width + 2.0, _TOP_MM, _BAR_MM, height)
     extend = "max" if float(np.nanmax(sigma)) > top else "neither"
     place_colourbar(figure, shown, box, "largest residual (σ)", extend=extend)

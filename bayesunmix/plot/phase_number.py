@@ -49,6 +49,6 @@ def phase_number_figure(result: Result) -> Figure:
     axes.plot(count[chosen], score[chosen], "o", color="white", markeredgecolor=INK, markersize=8.0, zorder=0)
     axes.set_xticks(count)
     axes.set_xlabel("number of phases")
-    axes.set_ylabel("held-out score (nats)")
+    axes.set_ylabel("held-out log score")
     hide_frame(axes, "top", "right")
     return figure

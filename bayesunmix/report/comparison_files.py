@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from markupsafe import Markup
 
 from bayesunmix.core.errors import check_flag, check_path
 from bayesunmix.core.output_folder import (
@@ -17,7 +17,7 @@ from bayesunmix.core.output_folder import (
     written_aside,
 )
 from bayesunmix.plot.style import png_bytes
-from bayesunmix.report.page import verdict_html
+from bayesunmix.report.render import in_letters, render
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,13 +35,6 @@ TABLES = {
     "trend_maps": "Series: D of every map alone and partially pooled.",
 }
 """Every table by the name of its file, with what it holds."""
-
-_STYLE = (
-    "body{font:14px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}"
-    "img{max-width:100%}table{border-collapse:collapse;font-size:12px}td,th{padding:.1rem .5rem;text-align:right;"
-    "border-bottom:1px solid #ddd}div{overflow-x:auto}.verdict{border-left:4px solid #00795a;padding-left:1rem}"
-    ".verdict.reservations{border-color:#8a6100}.verdict.distrust{border-color:#b3400a}"
-)
 
 
 def save_comparison(comparison: Comparison, folder: str | Path, *, overwrite: bool = False) -> Path:
@@ -115,23 +108,29 @@ def _record(comparison: Comparison) -> dict[str, object]:
     }
 
 
+class TableHtml(NamedTuple):
+    """A table as HTML, with what it holds and the name of its file."""
+
+    name: str
+    caption: str
+    html: Markup
+
+
 def _page(comparison: Comparison, tables: dict[str, pd.DataFrame], pictures: dict[str, bytes]) -> str:
-    title = f"Comparison of {', '.join(comparison.names)}"
-    parts = [f"<h1>{escape(title)}</h1>"]
-    parts.append(verdict_html(comparison.verdict))
-    parts.append(
-        "<p>Calibration factors that the results share are drawn once for all of them, so that they cancel in "
-        f"differences. Intervals hold {100 * comparison.level:g} %.</p>"
+    return render(
+        "comparison.html",
+        title=f"Comparison of {', '.join(comparison.names)}",
+        verdict=comparison.verdict,
+        level=f"{100 * comparison.level:g}",
+        notes=comparison.notes,
+        pictures={name: in_letters(picture) for name, picture in pictures.items()},
+        tables=[
+            TableHtml(name, caption, _as_html(tables[name]))
+            for name, caption in TABLES.items()
+            if name in tables
+        ],
     )
-    parts += [f"<p>{escape(note)}</p>" for note in comparison.notes]
-    for name, picture in pictures.items():
-        letters = base64.b64encode(picture).decode("ascii")
-        parts.append(f'<img alt="Figure {name}" src="data:image/png;base64,{letters}">')
-    for name, caption in TABLES.items():
-        if name in tables:
-            body = tables[name].to_html(index=False, float_format=lambda value: f"{value:.3g}", border=0)
-            parts.append(
-                f"<details><summary>{caption} <code>{name}.csv</code></summary><div>{body}</div></details>"
-            )
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+
+
+def _as_html(table: pd.DataFrame) -> Markup:
+    return Markup(table.to_html(index=False, float_format=lambda value: f"{value:.3g}", border=0))

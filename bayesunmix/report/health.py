@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import numpy as np
 
+from bayesunmix.core.rounding import odds_text
 from bayesunmix.core.severity import (
     DEVIANCE,
     DIVERGENCES,
     ESS,
+    IDENTIFIABILITY,
     MODES,
     OVERLAP,
     PHOTONS,
-    PINNED,
     PLACES,
     RESIDUALS,
     RHAT,
@@ -114,8 +115,8 @@ def _rhat_check(table: Any, method: str) -> Check:  # noqa: ANN401 - a table
     worst = _extreme(table["rhat"], largest=True)
     name = RHAT
     meaning = (
-        "Compares the chains with each other. Above 1.01 they have not yet explored the same distribution, and means "
-        "and intervals depend on where they happened to start."
+        "Compares the chains with each other. Above 1.01 they have not explored the same distribution, and means and "
+        "intervals depend on where they started."
     )
     remedy = "Give more `warmup` and `draws`; if it stays high, declare what you know about the phases."
     if worst is None or method != "nuts":
@@ -149,8 +150,8 @@ def _divergence_check(result: Result) -> list[Check]:
     diverging = result.tree["sample_stats"].dataset["diverging"]
     count, total = int(diverging.sum()), int(diverging.size)
     meaning = (
-        "A divergence marks a place of the posterior that the sampler could not follow; what lies behind it "
-        "is missing."
+        "A divergence marks a corner of the posterior that the sampler could not follow; what lies behind it is "
+        "missing from the draws."
     )
     remedy = "Give more `warmup`. If divergences stay, a phase may be superfluous or hardly present."
     verdict = "good" if count == 0 else "bad"
@@ -169,9 +170,9 @@ def _approximation_check(diagnostics: Diagnostics) -> list[Check]:
     if diagnostics.pareto_k is not None:
         found += f"; Pareto k {diagnostics.pareto_k:.2f}"
     meaning = (
-        "Some draws were moved by a sampler that leaves the exact posterior as it is: what moves, or grows wider, was "
-        "approximated wrongly. Moves of less than a quarter of a standard deviation and widths right to a seventh "
-        "hardly change an interval. Pareto k says whether draws could be reweighted (below 0.7), no more."
+        "Some draws were moved by a sampler that leaves the exact posterior unchanged: what moves, or grows wider, was "
+        "approximated wrongly. Moves below a quarter of a standard deviation and widths right to a seventh hardly "
+        "change an interval. Pareto k says whether draws can be reweighted (below 0.7), no more."
     )
     verdict = "good" if steps.holds else "bad"
     return [Check(STEPS, found, verdict, meaning, 'Run `method = "nuts"` instead.')]
@@ -184,12 +185,13 @@ def _starts_check(starts: Sequence[StartingPoint]) -> list[Check]:
     others = [start for start in starts if not start.same_mode]
     # What was not followed to its end was hopeless, or on its way to a mode that was.
     followed = [start.objective - best for start in others if start.followed]
-    found = f"{len(starts) - len(others)} of {len(starts)} reached the best mode"
+    found = f"{len(starts) - len(others)} of {len(starts)} starting points, rotated ones included, reached the best one"
     if followed:
-        found += f"; the nearest other one fits {min(followed):.3g} nats worse"
+        found += f"; the odds of the second maximum are {odds_text(min(followed))}"
     meaning = (
-        "The search for the best solution begins at several places. Another solution many nats worse can be ignored; "
-        "one within a few nats fits as well, and the counts alone cannot choose between the two."
+        "The search for the best solution begins at several starting points, rotated ones (some of a phase moved into "
+        "another) among them. A second maximum with odds below 1 to 10^43 is ignored; with odds above 1 to 22,000 the "
+        "counts alone do not decide between the two."
     )
     remedy = "Declare more: an element absent from a phase, a matrix phase, a stoichiometry."
     nearest = min(followed, default=math.inf)
@@ -210,11 +212,8 @@ def _deviance_check(fit: Goodness | None) -> list[Check]:
     found = f"{total:.2f} for the whole map"
     if known:
         found += f"; {', '.join(f'{value:.2f}' for value in known)} for the pixels labelled as each phase"
-    meaning = "Misfit of the summed spectra per degree of freedom: about 1 when only counting noise is left."
-    remedy = (
-        "Look at the residuals below the sum spectrum: a peak there is a missing element, "
-        "a wave a wrong background."
-    )
+    meaning = "Misfit of sum spectra per degree of freedom: about 1 when only counting noise is left."
+    remedy = "Look at the residuals below the sum spectrum: a peak is a missing element, a wave a wrong background."
     verdict = "good" if max([total, *known]) <= _GOOD_DEVIANCE else "note"
     return [Check(DEVIANCE, found, verdict, meaning, remedy)]
 
@@ -232,10 +231,10 @@ def _regions_check(fit: Goodness | None) -> list[Check]:
             f"{worst.energy_keV:.2f} keV in {worst.spectrum} (perhaps {worst.cause})"
         )
     meaning = (
-        f"Places where counts pooled over one width of the detector leave the fit by more than "
+        "Energy ranges in which counts, pooled over one width of the detector, differ from the fit by more than "
         f"{scan.threshold_sigma:g} σ; noise alone makes {scan.regions_expected_of_noise:.2g} of them."
     )
-    remedy = "Declare the element that is named, or cut the region off with `energy_range`."
+    remedy = "Declare the element that is named, or leave the range out with `map.energy_range`."
     mark = "reservation" if beyond else "note" if regions else "good"
     return [Check(RESIDUALS, found, mark, meaning, remedy)]
 
@@ -251,17 +250,19 @@ def _photons_check(photons: dict[str, float] | None) -> list[Check]:
 
 
 def _pinned_check(known: Identifiability | None) -> list[Check]:
-    """Report phases that neither declarations nor pure pixels set apart from another one."""
+    """Report phases that neither declarations nor pure pixels identify."""
     if known is None:
         return []
-    pairs = ", ".join(f"{pair.phase} against {pair.other}" for pair in known.non_identifiable)
+    pairs = ", ".join(f"{pair.phase} and {pair.other}" for pair in known.non_identifiable)
     meaning = (
-        "A phase that is seen in mixtures alone, and holds every element that another one holds, can give some of its "
-        "counts to the other at no cost to the fit. A declaration, or pure pixels, prevent that."
+        "A phase without pure pixels that holds every element of another one can give some of its counts to that one "
+        "without any change in the fit: the two are non-identifiable. A declaration, or pure pixels, prevent that."
     )
     remedy = "Declare an element absent from the phase, or `matrix = true` where it has pure regions."
-    found = f"not, or weakly: {pairs}" if pairs else "every phase, by declarations or pure pixels"
-    return [Check(PINNED, found, "note" if pairs else "good", meaning, remedy)]
+    found = (
+        f"not, or weakly, identifiable: {pairs}" if pairs else "every phase, by declarations or pure pixels"
+    )
+    return [Check(IDENTIFIABILITY, found, "note" if pairs else "good", meaning, remedy)]
 
 
 def _undeclared_check(record: RunRecord) -> list[Check]:
@@ -274,8 +275,8 @@ def _undeclared_check(record: RunRecord) -> list[Check]:
     unsure = ", ".join(text for element, text in elements.items() if element not in shown)
     found = "; ".join(part for part in (sure, unsure and f"perhaps {unsure}") if part) or "none"
     meaning = (
-        "Elements that nobody declared and whose lines the total spectrum shows, with their counts; perhaps: their "
-        "lines were fitted, and errors of line shapes and ratios can look the same."
+        "Undeclared elements whose lines the sum spectrum shows, with their counts; perhaps: their lines were fitted, "
+        "but errors of line shapes and ratios can look the same."
     )
     remedy = "Declare those that are there in `sample.elements`, or in `sample.stray`."
     mark = "reservation" if sure else "note" if unsure else "good"
@@ -285,26 +286,31 @@ def _undeclared_check(record: RunRecord) -> list[Check]:
 def _places_check(search: UnmodelledRegions | None) -> list[Check]:
     if search is None:
         return []
-    places, found = search.regions, "none"
-    if places:
-        largest = max(places, key=lambda place: place.sigma)
+    regions, found = search.regions, "none"
+    if regions:
+        largest = max(regions, key=lambda region: region.sigma)
         found = (
-            f"{len(places)}; the largest {largest.sigma:.0f} σ around row {largest.y:.0f}, column "
+            f"{len(regions)}; the largest {largest.sigma:.0f} σ around row {largest.y:.0f}, column "
             f"{largest.x:.0f} ({largest.pixels} pixels)"
         )
-    meaning = "Places of the map that no mixture of the declared phases explains."
-    remedy = "Declare the phase that is missing, or leave the place out."
-    return [Check(PLACES, found, "reservation" if places else "good", meaning, remedy)]
+    meaning = (
+        "Pixels whose counts no mixture of the declared phases explains: an unmodelled phase, or a hole."
+    )
+    remedy = "Declare the missing phase, or leave these pixels out with `map.exclude_flagged`."
+    return [Check(PLACES, found, "reservation" if regions else "good", meaning, remedy)]
 
 
 def _overlap_check(overlap: Overlap | None) -> list[Check]:
     if overlap is None:
         return []
     found = (
-        f"{100.0 * overlap.share:.0f}\u00a0% of the map would hold three phases; resolving them gains "
-        f"{overlap.nats_per_block:.2g} nats a block"
+        f"{100.0 * overlap.share:.0f}\u00a0% of the map would hold three phases; resolving them raises the "
+        f"log-likelihood by {overlap.nats_per_block:.2g} a block"
     )
-    meaning = "Two phases are resolved in one place, and a third coarsely. From 0.05 nats a block on, more are there."
+    meaning = (
+        "The model resolves two phases in a pixel, and a third coarsely. From a gain of 0.05 a block on, pixels hold "
+        "more than two."
+    )
     return [
         Check(OVERLAP, found, "good", meaning, "Run with `max_overlap = 3`, and trust what both runs say.")
     ]
@@ -318,9 +324,9 @@ def _heterogeneity_check(found: Heterogeneity | None) -> list[Check]:
     if found is None:
         return []
     meaning = (
-        "Parts of the map are compared with each other. Where a phase varies (zoning, a wedge), its mean is less "
-        "certain than counting says, and the intervals are widened by what the parts differ; the model's own are in "
-        "the columns sd_model, lower_model and upper_model of composition.csv."
+        "Areas of the map are compared with each other. Where a phase is heterogeneous (zoning, a wedge), its mean is "
+        "less certain than counting says, and the intervals are widened by what the areas differ; the model's own are "
+        "in the columns sd_model, lower_model and upper_model of composition.csv."
     )
     return [Check(VARIATION, found.reason, "note", meaning, "")]
 

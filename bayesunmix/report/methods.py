@@ -102,10 +102,10 @@ def _declared(record: RunRecord) -> list[str]:
 def _computed(result: Result) -> list[str]:
     record, diagnostics = result.record, result.record.diagnostics
     config = record.config.inference
-    starts = f" The mode was searched from {len(record.starts)} starting points." if record.starts else ""
+    starts = f" The maximum was searched from {len(record.starts)} starting points." if record.starts else ""
     if record.second_maximum_share:
         share = 100.0 * record.second_maximum_share
-        starts += f" A second mode holds {share:.2g} % of the posterior, and of the draws."
+        starts += f" A second maximum holds {share:.2g} % of the posterior, and of the draws."
     if record.method == "nuts":
         text = (
             f"The posterior was sampled with the No-U-Turn sampler, {_or_unknown(config.chains)} chains of "
@@ -119,8 +119,8 @@ def _computed(result: Result) -> list[str]:
             )
         return [f"{text}.{starts}"]
     words = {
-        "laplace": "The posterior was approximated by a normal around its mode (Laplace).",
-        "map": "The posterior mode is reported, without intervals.",
+        "laplace": "The posterior was approximated by a normal around its maximum (Laplace), truncated at zero.",
+        "map": "The maximum of the posterior is reported, without intervals.",
         "svi": "The posterior was approximated by variational inference.",
     }
     return [words.get(record.method, "") + starts]
@@ -135,7 +135,7 @@ def _uncertainty(result: Result) -> list[str]:
     return [
         f"Calibration factors of the line families were drawn{measured} from priors (K 5 %, L 10 %, M 20 %), once per "
         "posterior draw and shared by all phases, as was the mass thickness of the film; the map does not update them "
-        "(a cut). They widen compositions and cancel to first order in partition coefficients.",
+        "(a cut posterior). They widen compositions and cancel to first order in partition coefficients.",
         f"Intervals are equal-tailed {100.0 * result.level:g} % credible intervals computed draw by draw. Detection "
         "follows ISO 11929 with 5 % false decisions of either kind; what was not detected is given as an upper bound "
         f"of {100.0 * result.level:g} % probability. A ratio is given as an interval where both sides are resolved "

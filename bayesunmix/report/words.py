@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ _METHODS = {
     "nuts": "sampled with the No-U-Turn sampler",
     "laplace": "approximated by a Gaussian around its maximum (Laplace)",
     "svi": "approximated by variational inference",
-    "map": "reduced to its maximum: the numbers carry no intervals",
+    "map": "reduced to its maximum: the numbers have no intervals",
 }
 # Elements below this atom fraction count as traces in the summary.
 _TRACE = 0.01
@@ -121,20 +121,29 @@ def assumptions(result: Result) -> list[str]:
     return list(dict.fromkeys(sentences))
 
 
-def misfit_words(found: UnmodelledRegions) -> tuple[str, list[str]]:
-    """Return a paragraph on the search for places that do not fit, and a sentence for each place."""
+class MisfitWords(NamedTuple):
+    """A paragraph on the search for regions of significant residual, and a sentence for each."""
+
+    paragraph: str
+    regions: list[str]
+
+
+def misfit_words(found: UnmodelledRegions) -> MisfitWords:
+    """Return a paragraph on the search for regions of significant residual, and a sentence for each."""
     regions, spread = found.regions, found.spread
     opening = (
-        f"{_number_word(len(regions))} {'place is' if len(regions) == 1 else 'places are'} no mixture of the declared "
-        f"phases. The threshold of {found.threshold:.2g} sigma is passed anywhere by "
-        f"{100 * (found.false_alarm or math.nan):g} of 100 maps without fault."
+        f"{_number_word(len(regions))} {'region has' if len(regions) < 2 else 'regions have'} a significant residual, "
+        f"which no mixture of the declared phases explains. {100 * (found.false_alarm or math.nan):g} % of maps "
+        f"without an unmodelled phase exceed the threshold of {found.threshold:.2g} sigma anywhere."
     )
     if spread > _WIDE_SPREAD:
         opening += (
             f" The whole map scatters up to {spread:.2g} times as much as counting explains (zoning, thickness); "
-            "places are measured against that scatter."
+            "regions are measured against that scatter."
         )
-    return opening, [f"{number}: {region.sentence()}." for number, region in enumerate(regions, 1)]
+    return MisfitWords(
+        opening, [f"{number}: {region.sentence()}." for number, region in enumerate(regions, 1)]
+    )
 
 
 def phase_number_words(found: PhaseNumber) -> list[str]:
@@ -151,7 +160,7 @@ def phase_number_words(found: PhaseNumber) -> list[str]:
         listed = ", ".join(f"{element} {100 * value:.2g} at%" for element, value in main if value >= _MAIN)
         said.append(
             f"One phase more would hold {100 * after.share:.2g} % of the counts ({listed}) and change the held-out "
-            f"score by {after.gain:+.1f} ± {after.gain_se:.1f} nats."
+            f"log score by {after.gain:+.1f} ± {after.gain_se:.1f}."
         )
     return said
 

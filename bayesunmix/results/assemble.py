@@ -59,7 +59,7 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Fit:
-    """What the fit is judged by: the best mode's own draws, without what parts of the map or another mode add to them.
+    """What the fit is judged by: the best mode's own draws, without what heterogeneity or a second maximum add to them.
 
     The mean of stretched draws, whose spectra go with abundances of their own, is no fit, nor is the mean of two modes.
     """
@@ -183,7 +183,7 @@ def _photons(setup: Setup, pixels: PixelPosterior) -> dict[str, float]:
 
 
 def _what_pins(run: Finished, groups: dict[str, xr.Dataset]) -> tuple[Identifiability, xr.Dataset | None]:
-    """Say what pins each composition, and, where the line model made the mode and there are draws, the budget."""
+    """Say what identifies each composition, and, where the line model made the mode and there are draws, the budget."""
     setup, known, posterior = run.setup, run.known, groups["posterior"]
     pairs = tuple(non_identifiable(setup.phases, posterior, _pure(groups["maps"])))
     if known is None:

@@ -14,13 +14,14 @@ from scipy.sparse.csgraph import connected_components
 
 from bayesunmix.checks.identifiability import non_identifiable_sentences
 from bayesunmix.config.phase import UNNAMED
+from bayesunmix.core.rounding import odds_text
 from bayesunmix.core.severity import (
     DEVIANCE,
     DIVERGENCES,
     ESS,
+    IDENTIFIABILITY,
     MODES,
     PHOTONS,
-    PINNED,
     RESIDUALS,
     RHAT,
     STEPS,
@@ -29,6 +30,7 @@ from bayesunmix.core.severity import (
     Reservation,
     join,
 )
+from bayesunmix.data.image import WHOLE_MAP
 from bayesunmix.inference.importance import PARETO_K_LIMIT
 from bayesunmix.results.tables import ABSENT, DETECTED, STATED, UNTESTED
 from bayesunmix.results.verdict import (
@@ -82,7 +84,7 @@ class RunOutcome:
     record : RunRecord
         Diagnostics and what the checks found included.
     misfit : Misfit
-        Places that the phases do not explain.
+        Regions of significant residual.
     summary : DataFrame
         Compositions, as in ``composition.csv``.
     budget : Dataset or None
@@ -136,16 +138,17 @@ def search_doubts(diagnostics: Diagnostics) -> list[str]:
     said: list[str] = []
     distance, curvature = diagnostics.whitened_gradient_norm, diagnostics.smallest_curvature
     if distance is not None and distance > WHITENED_GRADIENT_LIMIT:
-        said.append(
-            Distrust(f"The search ended {distance:.2g} posterior standard deviations from the mode.", MODES)
+        text = (
+            f"The search stopped {distance:.2g} posterior standard deviations short of the maximum, more than the "
+            f"{WHITENED_GRADIENT_LIMIT:g} allowed. Run again with more `inference.starts`, or declare more."
         )
+        said.append(Distrust(text, MODES))
     if curvature is not None and curvature <= 0:
-        said.append(
-            Distrust(
-                "The posterior has a direction without curvature at the mode: something is not identified.",
-                MODES,
-            )
+        text = (
+            "The model is non-identifiable: in one direction the posterior is flat at its maximum. Declare an absent "
+            "element, a matrix phase or a stoichiometry, or ask for fewer phases."
         )
+        said.append(Distrust(text, MODES))
     return said
 
 
@@ -178,10 +181,17 @@ def too_few_photons(photons: Mapping[str, float], summary: pd.DataFrame) -> list
             )
     said: list[str] = []
     if unknown:
-        text = f"The map has too few photons to say what a phase is made of: {', '.join(unknown)}."
+        text = (
+            f"The map has too few counts to say what a phase is made of: {', '.join(unknown)}. Measure longer, sum "
+            "maps, or ask for fewer phases."
+        )
         said.append(Distrust(text, PHOTONS))
     if wide:
-        said.append(Reservation(f"Intervals that say next to nothing: {'; '.join(wide)}.", PHOTONS))
+        text = (
+            f"Some elements are all but unknown, with an interval of more than {100 * TELLS_NOTHING:.0f} at%: "
+            f"{'; '.join(wide)}. Measure longer, or declare what is known of the phase."
+        )
+        said.append(Reservation(text, PHOTONS))
     return said
 
 
@@ -214,12 +224,13 @@ def exchangeable(phases: Sequence[Phase], summary: pd.DataFrame) -> list[str]:
         names = join(phase.name for phase in members)
         alike = all(replace(phase, name=members[0].name) == members[0] for phase in members)
         text = (
-            f"The same is declared of {names}: which is which was left to chance. Compare their compositions."
+            f"The same is declared of {names}, so that their names are in an arbitrary order. Tell them apart by their "
+            "compositions, or declare an element absent from one."
             if alike
-            else f"What is declared of {names} would be as true with their names exchanged: see from their "
-            "compositions which is which."
+            else f"The names of {names} may be exchanged: what is declared of each is true of the other as well. Tell "
+            "them apart by their compositions, or declare an element absent from one."
         )
-        said.append(Reservation(text, PINNED))
+        said.append(Reservation(text, IDENTIFIABILITY))
     return said
 
 
@@ -244,15 +255,15 @@ def unknown_absorption(config: RunConfig, setup: Setup, budget: xr.Dataset | Non
     k, i = max(doubtful.tolist(), key=lambda place: float(share[place[0], place[1]]))
     return [
         Reservation(
-            f"Absorption is {100.0 * share[k, i]:.0f} % of the variance of {setup.forward.elements[i]} in "
-            f"{setup.phases[k].name}, and the film was assumed: give "
+            f"Absorption makes {100.0 * share[k, i]:.0f} % of the variance of {setup.forward.elements[i]} in "
+            f"{setup.phases[k].name}, because the film was assumed, not given. Set "
             f"{' and '.join(f'`sample.{name}`' for name in missing)}."
         )
     ]
 
 
 def other_modes(setup: Setup, fitted: FittedPosterior, method: str) -> list[str]:
-    """Sentence on the other mode that fits best, with the composition that differs most, and on how many there are."""
+    """Sentence on the second maximum: its odds, the composition that differs most, and how many more there are."""
     best = fitted.modes[0]
     near: list[Mode] = []
     for found in sorted(fitted.modes[1:], key=lambda other: other.objective):
@@ -267,18 +278,28 @@ def other_modes(setup: Setup, fitted: FittedPosterior, method: str) -> list[str]
     k, i = np.unravel_index(int(change.argmax()), change.shape)
     phase, element = setup.phases[k].name, setup.forward.elements[i]
     here, there = 100.0 * best.atom_fractions[k, i], 100.0 * mode.atom_fractions[k, i]
-    differs = f"it has {there:.3g} at% {element} in {phase} where this one has {here:.3g}"
-    more = f" {len(near) - 1} more fit nearly as well." if len(near) > 1 else ""
-    decides = f"What you declare about {phase} decides between them."
+    odds = odds_text(mode.objective)
+    differs = f"It has {there:.3g} at% {element} in {phase} where the best one has {here:.3g}."
+    others = len(near) - 1
+    more = (
+        f" {others} more {'maximum is' if others == 1 else 'maxima are'} nearly as probable."
+        if others
+        else ""
+    )
+    remedy = f"Check which is plausible, and declare what excludes the other: an absent element of {phase}, a matrix."
     if mode.objective >= RIVAL_NATS:
         text = (
-            f"Another mode fits nearly as well ({mode.objective:.0f} nats worse): {differs}.{more} {decides}"
+            f"The posterior has a second maximum, with odds of {odds} by the counts. {differs}{more} Errors of line "
+            f"shapes can outweigh such odds. {remedy}"
         )
         return [Reservation(text, MODES)]
     held = ""
     if fitted.rival is not None and method != "map":
-        held = f" Of the draws {100 * fitted.rival.share:.0f} % are its own, so that intervals hold both."
-    text = f"Another mode lies only {mode.objective:.1f} nats above the best one: {differs}.{held}{more} {decides}"
+        held = (
+            f" {100 * fitted.rival.share:.0f} % of the draws are from it, so that the intervals include both."
+        )
+    opening = f"The counts do not exclude a second maximum of the posterior: its odds are {odds}."
+    text = f"{opening} {differs}{held}{more} {remedy}"
     return [Distrust(text, MODES)]
 
 
@@ -288,16 +309,25 @@ def chain_doubts(diagnostics: Diagnostics, config: RunConfig) -> list[str]:
         return []
     said: list[str] = []
     if diagnostics.divergences:
-        text = f"{diagnostics.divergences} of the draws diverged: the sampler missed part of the posterior."
+        text = (
+            f"{diagnostics.divergences} draws diverged: the sampler missed part of the posterior. Give more "
+            "`inference.warmup`; if divergences stay, ask for fewer phases."
+        )
         said.append(Distrust(text, DIVERGENCES))
     worst = diagnostics.rhat_max
     if worst is not None and worst > RHAT_LIMIT:
-        text = f"The chains disagree: the largest R-hat is {worst:.3f}, more than {RHAT_LIMIT}; draw more."
+        text = (
+            f"The chains disagree: the largest R-hat is {worst:.3f}, more than {RHAT_LIMIT}. Give more "
+            "`inference.warmup` and `inference.draws`."
+        )
         said.append(Distrust(text, RHAT))
     wanted = ESS_PER_CHAIN * config.inference.chains
     fewest = diagnostics.ess_bulk_min
     if fewest is not None and fewest < wanted:
-        text = f"The effective sample size is {fewest:.0f} for the worst quantity, less than {wanted:.0f}; draw more."
+        text = (
+            f"The effective sample size of the worst quantity is {fewest:.0f}, less than {wanted:.0f}. Give more "
+            "`inference.draws`."
+        )
         said.append(Distrust(text, ESS))
     return said
 
@@ -311,13 +341,16 @@ def engine_doubts(config: RunConfig, setup: Setup, drawn: Drawn) -> list[str]:
     names = [phase.name for phase in setup.phases], list(setup.forward.elements)
     said: list[str] = [Distrust(text, STEPS) for text in drawn.trust.problems(engine, *names)]
     if not drawn.facts.get("svi_converged", True):
-        text = "The variational fit had not converged: its bound was still rising when the rounds ran out."
+        text = (
+            "The variational fit did not converge: its bound was still rising at the last round. Run "
+            '`method = "laplace"` or "nuts" instead.'
+        )
         said.append(Distrust(text))
     return said
 
 
 def variation(robust: Robust) -> list[str]:
-    """Sentence on parts of the map that differ, where intervals were widened for it."""
+    """Sentence on spatial heterogeneity, where intervals were widened for it."""
     found = robust.heterogeneity
     return [Reservation(found.reason, VARIATION)] if found.widened else []
 
@@ -333,9 +366,9 @@ def broken_stoichiometry(setup: Setup, fitted: FittedPosterior) -> list[str]:
         off = (np.log(max(ratio, 1e-300)) - balance.log_target[k]) * balance.inverse_sd[k]
         if abs(off) > BROKEN_SDS:
             text = (
-                f"{phase.name} was declared as {phase.stoichiometry}, and has {ratio:.2f} cations of the first site to "
-                f"one of the second where the formula has {wanted:.2g}: {abs(off):.1f} standard deviations of the "
-                "declaration away. The formula is wrong, a phase is missing, or two phases together make up a third."
+                f"{phase.name} contradicts its declared formula {phase.stoichiometry}: it has {ratio:.2f} cations on "
+                f"the first site to one on the second, and the formula {wanted:.2g} ({abs(off):.1f} standard "
+                "deviations off). Check the formula; else a phase is missing, or one phase stands for a mixture of two."
             )
             sentences.append(Reservation(text))
     return sentences
@@ -346,11 +379,11 @@ def misfit_of_spectra(fit: Goodness) -> list[str]:
     said: list[str] = []
     total, segments = fit.deviance_per_dof_total or 0.0, fit.deviance_per_dof_segments or 0.0
     if max(total, segments) > MISFIT:
-        which = "total spectrum misses" if total > MISFIT else "spectra of the segments miss"
+        which = "the sum spectrum" if total > MISFIT else "the spectra of the segments"
         text = (
-            f"The {which} the fit by more than counting noise (deviance {max(total, segments):.2g} per degree of "
-            "freedom): intervals hold for the model as it stands. "
-            "Look at the residuals; an element or a stray line may be missing."
+            f"The model does not describe {which} within counting noise: the deviance is {max(total, segments):.2g} "
+            "per degree of freedom, and 1 is expected. The intervals do not include this. Look at the residuals "
+            "(`fit.png`) for an undeclared element or stray line."
         )
         said.append(Reservation(text, DEVIANCE))
     regions = fit.residuals.regions if fit.residuals else ()
@@ -358,15 +391,20 @@ def misfit_of_spectra(fit: Goodness) -> list[str]:
     if beyond:
         worst = max(beyond, key=lambda region: abs(region.sigma))
         touched = dict.fromkeys(element for region in beyond for element in region.elements)
-        whose = f"the intervals of {join(touched)}" if touched else "intervals"
-        many = "One region" if len(beyond) == 1 else f"{len(beyond)} regions"
+        whose = f"The intervals of {join(touched)}" if touched else "The intervals"
+        many = "one energy range" if len(beyond) == 1 else f"{len(beyond)} energy ranges"
         text = (
-            f"{many} of the spectra leave{'s' if len(beyond) == 1 else ''} the fit by more than noise explains, the "
-            f"largest by {abs(worst.sigma):.0f} sigma at {worst.energy_keV:.2f} keV in {worst.spectrum} "
-            f"(perhaps {worst.cause}): {whose} do not hold that."
+            f"The spectra have significant residuals in {many}, the largest of {abs(worst.sigma):.0f} sigma at "
+            f"{worst.energy_keV:.2f} keV in {_named(worst.spectrum)} (possible cause: {worst.cause}). {whose} do not "
+            "include this. Declare the element if one is missing, or leave the range out with `map.energy_range`."
         )
         said.append(Reservation(text, RESIDUALS))
     return said
+
+
+def _named(spectrum: str) -> str:
+    """Name the spectrum of a residual in a sentence."""
+    return "the sum spectrum" if spectrum == WHOLE_MAP else f"the spectrum of {spectrum}"
 
 
 def not_resampled(config: RunConfig, drawn: Drawn) -> list[str]:
@@ -375,5 +413,6 @@ def not_resampled(config: RunConfig, drawn: Drawn) -> list[str]:
         return []
     return [
         f"The draws were not resampled: the Pareto shape of their importance ratios is {drawn.trust.pareto_k:.2f}, and "
-        f"weights can be relied upon below {PARETO_K_LIMIT}."
+        f"weights are reliable below {PARETO_K_LIMIT}. They are those of the approximation; for exact ones run "
+        '`method = "nuts"`.'
     ]

@@ -8,13 +8,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bayesunmix.core.severity import Distrust, Reservation
+from bayesunmix.core.severity import (
+    IDENTIFIABILITY,
+    MODES,
+    PLACES,
+    RESIDUALS,
+    STEPS,
+    VARIATION,
+    Distrust,
+    Reservation,
+)
 from bayesunmix.results.verdict import POINT_ESTIMATE, judge
 
 Plain = dict[str, Any]
 
 FORMAT = 3
 """Number of the layout of today. The first two had none in the file."""
+
+
+ROWS_RENAMED = {
+    "Exact steps": STEPS,
+    "Starts and modes": MODES,
+    "What pins the phases": IDENTIFIABILITY,
+    "Residuals": RESIDUALS,
+    "Places that do not fit": PLACES,
+    "Variation over the map": VARIATION,
+}
+"""Names of diagnostics in findings of the first two layouts."""
 
 
 def upgraded(plain: Mapping[str, Any]) -> Plain:
@@ -52,11 +72,26 @@ def _words_of_the_field(record: Plain) -> Plain:
     }
     record |= {name: change(record[name]) for name, change in changes.items() if name in record}
     record = _together(record, "unmodelled_regions", "misfit_search", "misfit")
-    judged = {} if "verdict" in record else _judged(record)
-    return {**record, **judged, "format": 3}
+    if "verdict" not in record:
+        record |= _judged(record)
+    elif "findings" in record:
+        record["findings"] = _about_rows_of_today(record["findings"])
+    return {**record, "format": 3}
 
 
 _STEPS: tuple[Callable[[Plain], Plain], ...] = (_identifiability_is_a_table, _words_of_the_field)
+
+
+def _about_rows_of_today(findings: Any) -> Any:  # noqa: ANN401
+    """Give the rows of the report's table that findings are about the names that they have now."""
+    if not isinstance(findings, list):
+        return findings
+    return [
+        {**one, "about": ROWS_RENAMED.get(one["about"], one["about"])}
+        if isinstance(one, dict) and isinstance(one.get("about"), str)
+        else one
+        for one in findings
+    ]
 
 
 def _renamed(part: Any, names: Mapping[str, str]) -> Any:  # noqa: ANN401 - whatever a file holds

@@ -189,7 +189,7 @@ class StartingPoint(Part):
     """The maximum of the posterior that one starting point led to; the best comes first."""
 
     objective: float
-    """How many nats worse than the best it fits."""
+    """Log of its odds to the best one, taken negative: exp(-objective) to 1."""
     same_mode: bool
     """Whether it is the best one itself."""
     followed: bool = True

@@ -203,7 +203,7 @@ class ResultTables:
         return budget_table(self._result.tree["budget"].to_dataset(), self.composition(), self.partition())
 
     def identifiability(self) -> pd.DataFrame:
-        """Return what pins every composition; columns as in `bayesunmix.checks.identifiability`."""
+        """Return what identifies every composition; columns as in `bayesunmix.checks.identifiability`."""
         found = self._result.record.identifiability
         return pd.DataFrame([asdict(entry) for entry in found.compositions] if found else [])
 

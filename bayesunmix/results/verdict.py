@@ -33,7 +33,7 @@ EARLIER = (
     "The run was made by an earlier version, which gave no verdict: this one is read from what it recorded."
 )
 POINT_ESTIMATE = (
-    'Method "map" gives the mode of the posterior alone: no number has an interval, no element is tested for '
+    'Method "map" gives the maximum of the posterior alone: no number has an interval, no element is tested for '
     'detection, and no diagnostic was computed from draws. Run `method = "laplace"` or "nuts" for these.'
 )
 

@@ -208,7 +208,7 @@ def load_truth(path: str | Path) -> Truth:
 
 
 def simulate_map(
-    config: RunConfig,
+    config: RunConfig | Mapping[str, Any],
     seed: int,
     *,
     abundances: npt.ArrayLike | None = None,
@@ -219,7 +219,8 @@ def simulate_map(
     Parameters
     ----------
     config
-        Sample, instrument, phases with ``composition`` and ``fraction``, and the table ``[simulate]``.
+        Sample, instrument, phases with ``composition`` and ``fraction``, and the table ``[simulate]``; also as nested
+        dictionaries like the tables of a file.
     seed
         Seed of layout, thickness, calibration error and counts; `SimulateConfig.seed` is not looked at.
     abundances
@@ -240,6 +241,7 @@ def simulate_map(
         If the configuration lacks the truth of a phase, an element has no line on the energy axis, or the abundances
         are not shares of that many phases.
     """
+    config = RunConfig.from_dict(config) if isinstance(config, Mapping) else config
     plan, phases = config.truth()
     check_simulation(plan.shape, plan.channels)
     layout, depth, errors, photons = (

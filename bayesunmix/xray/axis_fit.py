@@ -1,4 +1,4 @@
-"""Energy axis and line width from the map's own total spectrum.
+"""Energy axis and line width from the map's own sum spectrum.
 
 Model of the counts of channel c, with the response theta = (gain, offset, noise, fano):
 
@@ -51,7 +51,7 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class AxisFit:
-    """Fitted response and the decomposition of the total spectrum.
+    """Fitted response and the decomposition of the sum spectrum.
 
     Parameters
     ----------
@@ -142,12 +142,12 @@ def fit_axis(
     detector: Detector | None = None,
     continuum_hats: int = DEFAULT_HATS,
 ) -> AxisFit:
-    """Fit gain, offset, noise and Fano factor to a total spectrum.
+    """Fit gain, offset, noise and Fano factor to a sum spectrum.
 
     Parameters
     ----------
     counts
-        Total spectrum in counts, shape (energy,).
+        Sum spectrum in counts, shape (energy,).
     channel_edges_keV
         Nominal edges of its channels, shape (energy + 1,).
     table

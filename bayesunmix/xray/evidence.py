@@ -1,6 +1,6 @@
 """Whether a spectrum shows an element that was found in it, or whether errors of the known lines can look like it.
 
-A fit of a total spectrum takes up undeclared elements for what its misfit looks like (`undeclared`). An element is
+A fit of a sum spectrum takes up undeclared elements for what its misfit looks like (`undeclared`). An element is
 shown where its counts stay far beyond chance when everything else may be off by what line tables and models of a
 detector get wrong,
 

@@ -1,4 +1,4 @@
-"""What the map's own total spectrum says about spectrometer, line ratios, continuum and undeclared elements.
+"""What the map's own sum spectrum says about spectrometer, line ratios, continuum and undeclared elements.
 
 Model of the counts of channel c, theta the response and rho the log ratios of sub-shells inside families:
 
@@ -76,7 +76,7 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Refinement:
-    """The spectrometer and the lines as the total spectrum shows them.
+    """The spectrometer and the lines as the sum spectrum shows them.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class Refinement:
     bonded_k_beta_eV
         Shift of the K-beta lines that valence electrons emit; `table` holds it.
     deviance, degrees_of_freedom
-        Of the total spectrum.
+        Of the sum spectrum.
     theta, partners
         Response parameters in the order of `RESPONSE_NAMES`, and the families that others pile up with.
     directions
@@ -149,12 +149,12 @@ def refine(
     transmission: Callable[[Array], Array],
     find_undeclared: bool = True,
 ) -> Refinement:
-    """Fit everything to a total spectrum.
+    """Fit everything to a sum spectrum.
 
     Parameters
     ----------
     counts, channel_edges_keV
-        Total spectrum and the edges of its channels, shapes (energy,) and (energy + 1,).
+        Sum spectrum and the edges of its channels, shapes (energy,) and (energy + 1,).
     table
         Lines of the elements.
     elements, stray

@@ -1,6 +1,6 @@
-"""Which combinations of response parameters and line ratios a total spectrum tells, and how well.
+"""Which combinations of response parameters and line ratios a sum spectrum tells, and how well.
 
-Around the optimum of the total spectrum's fit (`bayesunmix.xray.refinement`), with D the information of the counts
+Around the optimum of the sum spectrum's fit (`bayesunmix.xray.refinement`), with D the information of the counts
 about the smooth parameters r once all weights are eliminated, and S the diagonal of their prior's standard deviations::
 
     S D S v_m = l_m v_m          l_m: information of the counts over that of the prior, along r = S v_m

@@ -1,4 +1,4 @@
-"""Where the photons of a total spectrum come from: line families in groups, and the continuum."""
+"""Where the photons of a sum spectrum come from: line families in groups, and the continuum."""
 
 from __future__ import annotations
 

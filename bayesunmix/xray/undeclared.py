@@ -1,4 +1,4 @@
-"""What nobody declared, found one by one in what the fit of a total spectrum leaves: elements, and thick parts."""
+"""What nobody declared, found one by one in what the fit of a sum spectrum leaves: elements, and thick parts."""
 
 from __future__ import annotations
 

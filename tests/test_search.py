@@ -1,0 +1,210 @@
+"""The search for the mode on a small map: which starts are followed, where they end, and what makes descents quick."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.fit import search
+from bayesunmix.fit.model_data import Blocks
+from bayesunmix.fit.preparation import prepare
+from bayesunmix.fit.search import (
+    CLOSE_NATS,
+    SAME_BASIN,
+    CoarseModel,
+    ModeCandidate,
+    coarse_start,
+    compare_starts,
+    distance,
+    flat_whitening,
+    regular_information,
+    unit_whitening,
+)
+from bayesunmix.fit.starts import Start, find_starts
+from bayesunmix.simulation.simulate import simulate_map
+
+FloatArray = npt.NDArray[np.float64]
+
+CONFIG = RunConfig.from_dict(
+    {
+        "map": {"energy_range": [0.9, 9.0]},
+        "sample": {
+            "elements": ["Mg", "Si", "Fe"],
+            "thickness_nm": [100.0, 30.0],
+            "density_g_cm3": [4.5, 0.3],
+        },
+        "instrument": {"beam_energy_keV": 200.0, "takeoff_angle_deg": 22.0, "resolution_eV": 130.0},
+        "phases": [
+            {"name": "A", "composition": {"Mg": 0.45, "Si": 0.5, "Fe": 0.05}, "fraction": 0.6},
+            {"name": "B", "composition": {"Mg": 0.8, "Fe": 0.2}, "fraction": 0.4},
+        ],
+        "simulate": {"shape": [14, 16], "counts_per_pixel": 300.0, "channels": 1000},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def blocks() -> Blocks:
+    return Blocks.of(prepare(simulate_map(CONFIG, 1).image, CONFIG), CONFIG.inference.max_overlap)
+
+
+@pytest.fixture(scope="module")
+def coarse(blocks: Blocks) -> CoarseModel:
+    return CoarseModel.of(blocks, *blocks.forward.basis(blocks.absorbing, blocks.allowed))
+
+
+@pytest.fixture(scope="module")
+def start(blocks: Blocks, coarse: CoarseModel) -> Start:
+    """Return the best start."""
+    given = (blocks.counts, coarse.basis, coarse.yields, blocks.balance(), blocks.matrix)
+    return find_starts(*given, n_starts=1, seed=0)[0]
+
+
+def mixed(start: Start, share: float) -> Start:
+    """Return a start whose phases hold a share of each other."""
+    turn = np.array([[1.0 - share, share], [share, 1.0 - share]])
+    return dataclasses.replace(start, weights=turn @ start.weights, spectra=turn @ start.spectra)
+
+
+@pytest.fixture(scope="module")
+def compared(blocks: Blocks, coarse: CoarseModel, start: Start) -> tuple[list[ModeCandidate], list[str]]:
+    """Candidates of the best start, one in its basin and one whose phases are the same, and what was told."""
+    told: list[str] = []
+    return compare_starts(blocks, coarse, [mixed(start, 0.5), start, mixed(start, 0.02)], told.append), told
+
+
+def test_the_best_candidate_comes_first_and_was_followed(
+    compared: tuple[list[ModeCandidate], list[str]],
+) -> None:
+    candidates, told = compared
+    potentials = [candidate.potential for candidate in candidates]
+    assert potentials == sorted(potentials)
+    assert candidates[0].followed
+    for number in (1, 2, 3):
+        assert any(line.startswith(f"start {number} of 3: objective ") for line in told)
+    rotated = [line for line in told if line.startswith("rotated: ")]
+    assert len(candidates) == 3 + len(rotated)
+
+
+def test_one_start_of_a_basin_is_followed(compared: tuple[list[ModeCandidate], list[str]]) -> None:
+    """Those that are followed end in different places; the others are worse by far, or in a basin of these."""
+    candidates, _ = compared
+    followed = [candidate for candidate in candidates if candidate.followed]
+    for number, first in enumerate(followed):
+        for second in followed[:number]:
+            assert distance(first, second) > 0.25 * SAME_BASIN
+    for other in candidates:
+        if not other.followed:
+            near = min(distance(other, candidate) for candidate in followed)
+            assert near < SAME_BASIN or other.potential > candidates[0].potential + 0.9 * CLOSE_NATS
+    assert sum(not candidate.followed for candidate in candidates) >= 1
+
+
+def test_a_followed_candidate_is_at_a_mode(
+    compared: tuple[list[ModeCandidate], list[str]], coarse: CoarseModel
+) -> None:
+    """Along its gradient, whitened, there is hardly a nat to be gained."""
+    best = compared[0][0]
+    z = np.asarray(coarse.model.flatten(best.latents, best.data))
+    value, _ = coarse.value_and_gradient(z, best.data)
+    further, reached, _ = search.descend(
+        coarse.value_and_gradient, best.data, z, np.eye(z.size), max_iterations=200
+    )
+    assert float(value) == pytest.approx(best.potential, abs=1e-6)
+    assert float(value) - reached < 0.5
+    assert further.shape == z.shape
+
+
+def test_the_mode_is_near_the_truth(
+    compared: tuple[list[ModeCandidate], list[str]], coarse: CoarseModel
+) -> None:
+    """Compositions at nominal factors, in either order: 224 pixels of 300 counts tell them to a few per cent."""
+    best = compared[0][0]
+    found = search.compiled_weights(best.data, best.latents)
+    atoms = np.asarray(found)[:, :3] / np.asarray(coarse.yields)
+    atoms = atoms / atoms.sum(axis=1, keepdims=True)
+    first, second = np.array([0.45, 0.5, 0.05]), np.array([0.8, 0.0, 0.2])
+    errors = [np.abs(atoms - np.stack(pair)).max() for pair in ((first, second), (second, first))]
+    assert min(errors) < 0.06
+
+
+def test_potentials_are_those_of_all_blocks(
+    blocks: Blocks, coarse: CoarseModel, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On half of the blocks a potential is half as large, and is told for all of them."""
+    monkeypatch.setattr(search, "MOST_COMPARED", len(blocks.counts) // 2)
+    half = CoarseModel.of(blocks, coarse.basis, coarse.yields)
+    assert len(half.part.counts) == len(blocks.counts) // 2
+    np.testing.assert_array_equal(half.part.counts, blocks.counts[::2])
+    monkeypatch.setattr(search, "rotated_starts", lambda *_: [])
+    candidates = compare_starts(blocks, half, [start, mixed(start, 0.02)], lambda _: None)
+    assert [candidate.followed for candidate in candidates] == [True, False]
+    for candidate in candidates:
+        z = np.asarray(half.model.flatten(candidate.latents, candidate.data))
+        value = float(half.value_and_gradient(z, candidate.data)[0])
+        assert candidate.potential == pytest.approx(2.0 * value, rel=1e-6)
+
+
+def test_a_distance_is_that_of_the_phase_that_differs_most(
+    compared: tuple[list[ModeCandidate], list[str]],
+) -> None:
+    candidates, _ = compared
+    best, worst = candidates[0], max(candidates, key=lambda c: distance(candidates[0], c))
+    assert distance(best, best) == 0.0
+    assert distance(best, worst) == pytest.approx(distance(worst, best))
+    one, two = (np.asarray(search.compiled_spectra(c.data, c.latents)) for c in (best, worst))
+    apart = np.sqrt(1.0 - np.sqrt(one * two).sum(axis=1))
+    assert distance(best, worst) == pytest.approx(apart.max(), rel=1e-6)
+
+
+def test_a_descent_begins_at_its_start(coarse: CoarseModel, start: Start) -> None:
+    data, z, transform = coarse_start(coarse, start)
+    latents = coarse.model.constrain(jnp.asarray(z), data)
+    weights = np.asarray(search.compiled_weights(data, latents))
+    large = start.weights > 0.05
+    np.testing.assert_allclose(
+        (weights / weights.sum(axis=1, keepdims=True))[large],
+        (start.weights / start.weights.sum(axis=1, keepdims=True))[large],
+        rtol=0.1,
+    )
+    assert transform.shape == (coarse.model.size, coarse.model.size)
+
+
+def test_whitening_makes_the_curvature_of_the_units_one(coarse: CoarseModel, start: Start) -> None:
+    """Curvature by its definition: the information of the weights through the softplus, and the prior's quarter."""
+    data, _, _ = coarse_start(coarse, start)
+    n = len(data.scale)
+    rng = np.random.default_rng(0)
+    units = rng.uniform(0.3, 3.0, n)
+    root = rng.normal(size=(n, 2 * n)) / np.asarray(data.scale)[:, None]
+    information = root @ root.T
+    whitening = unit_whitening(data, units, information)
+    unconstrained = np.log(np.expm1(units))
+    slope = np.asarray(data.scale) * np.asarray(
+        jax.vmap(jax.grad(jax.nn.softplus))(jnp.asarray(unconstrained))
+    )
+    curvature = slope[:, None] * information * slope + 0.25 * np.eye(n)
+    np.testing.assert_allclose(whitening.T @ curvature @ whitening, np.eye(n), atol=1e-6)
+    flat = flat_whitening(coarse.model, whitening)
+    there = coarse.model.places["line_units"]
+    np.testing.assert_array_equal(flat[there, there], whitening)
+    flat[there, there] = np.eye(n)
+    np.testing.assert_array_equal(flat, np.eye(coarse.model.size))
+
+
+def test_information_of_a_weight_that_nothing_informs_has_an_inverse(coarse: CoarseModel) -> None:
+    free = np.argwhere(coarse.basis.allowed)
+    points = np.array([[1.0, 0.0]])
+    spectra = np.full((2, len(coarse.baseline)), 1.0 / len(coarse.baseline))
+    information = regular_information(coarse.basis, free, points, np.array([1000.0]), spectra)
+    unseen = free[:, 0] == 1
+    # No block holds the second phase: its prior alone is left.
+    np.testing.assert_allclose(information[unseen][:, unseen], np.eye(unseen.sum()))
+    assert (np.linalg.eigvalsh(information) > 0.5).all()
+    assert (np.diag(information)[~unseen] > 2.0).any()
