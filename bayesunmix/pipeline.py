@@ -44,14 +44,13 @@ if TYPE_CHECKING:
     from bayesunmix.checks.identifiability import Known
     from bayesunmix.checks.robust import Robust
     from bayesunmix.fit.draws import Draws
+    from bayesunmix.fit.endmember_model import EndmemberModel
     from bayesunmix.fit.phase_number import PhaseNumber
     from bayesunmix.fit.posterior import FittedPosterior
     from bayesunmix.inference.pixel_posterior import PixelPosterior
 
 # The search for the mode is the same whatever the seed of the draws: a mode is a property of the map.
 SEARCH_SEED = 0
-# With many phases a start more often lies in the wrong valley: at least so many for each phase beyond the second.
-STARTS_PER_PHASE = 2
 # Posterior draws of the endmembers that the per-pixel pass averages over.
 PIXEL_DRAWS = 24
 
@@ -169,7 +168,7 @@ def run_image(
     if out is None:
         setup = _prepared(image, config, reporter, files=False)
         with ONE_MODEL:
-            return _computed(setup=setup, config=config, out=None, seed=seed, resume=False, reporter=reporter)
+            return _computed(setup, config, None, seed, False, reporter)
     check_folder(out, go_on=overwrite or resume)
     setup = _prepared(image, config, reporter, files=True)
     with claimed(out):
@@ -179,7 +178,7 @@ def run_image(
             if found is not None:
                 return found
         with ONE_MODEL:
-            return _computed(setup=setup, config=config, out=out, seed=seed, resume=resume, reporter=reporter)
+            return _computed(setup, config, out, seed, resume, reporter)
 
 
 def _import_stages(*, files: bool) -> None:
@@ -231,18 +230,20 @@ def _computed(
     """Run stage after stage, and write the result where there is a folder for it."""
     from bayesunmix.checks.robust import Robust, robust_draws
     from bayesunmix.checks.supports import find_supports, without_supports
-    from bayesunmix.fit.sampling import Drawn, posterior_draws
+    from bayesunmix.fit.endmember_model import endmember_model
+    from bayesunmix.fit.sampling import Drawn
     from bayesunmix.results.assemble import assemble
 
     electrons = electrons_per_pixel(setup.image) if config.xray.zeta_factors else None
     facts = run_facts(setup.image, config, seed)
     stages = Stages(out, facts, resume=resume)
     setup, config, number = _with_phases(setup, config, stages, reporter)
-    fitted = _mode(setup, config, stages, reporter)
     inference = config.inference
+    model = endmember_model(inference.endmembers)
+    fitted = _mode(setup, config, model, stages, reporter)
     with reporter.stage(f"draws ({inference.method})"):
         drawn = stages.run(
-            "draws", lambda: posterior_draws(fitted, inference.engine, seed, reporter.advance), Drawn
+            "draws", lambda: model.draw(fitted, inference.engine, seed, reporter.advance), Drawn
         )
     setup = find_supports(setup, drawn, inference.level)
     fitted, drawn = without_supports(fitted, drawn, setup.phases)
@@ -250,23 +251,16 @@ def _computed(
         robust = stages.run(
             "tiles", lambda: robust_draws(setup, fitted, drawn, inference.level, seed), Robust
         )
-    robust = _with_rival(
-        robust=robust, fitted=fitted, config=config, seed=seed, stages=stages, reporter=reporter
-    )
+    robust = _with_rival(robust, fitted, config, model, seed, stages, reporter)
     pixels, known = _pixels_and_knowledge(
-        setup=setup,
-        config=config,
-        fitted=fitted,
-        draws=robust.drawn.draws,
-        electrons=electrons,
-        stages=stages,
-        reporter=reporter,
+        setup, config, model, fitted, robust.drawn.draws, electrons, stages, reporter
     )
     with reporter.stage("result"):
         result = assemble(
             Finished(
                 setup=setup,
                 config=config,
+                model=model,
                 fitted=fitted,
                 robust=robust,
                 pixels=pixels,
@@ -303,69 +297,45 @@ def _with_phases(
     return dataclasses.replace(setup, phases=phases), dataclasses.replace(config, phases=phases), number
 
 
-def _mode(setup: Setup, config: RunConfig, stages: Stages, reporter: Reporter) -> FittedPosterior:
+def _mode(
+    setup: Setup, config: RunConfig, model: EndmemberModel[Any], stages: Stages, reporter: Reporter
+) -> FittedPosterior:
     """Find starting points and the best mode."""
-    from bayesunmix.fit.free_endmembers import FreeFitted, fit_free_endmembers
-    from bayesunmix.fit.model_data import Blocks
-    from bayesunmix.fit.posterior import FittedPosterior, fit_posterior
-    from bayesunmix.fit.search import CoarseModel
-    from bayesunmix.fit.starts import Start, find_starts
+    from bayesunmix.fit.model_data import Blocks, Task
+    from bayesunmix.fit.starts import Start
 
-    inference, free = config.inference, config.inference.endmembers == "free"
+    inference = config.inference
     blocks = Blocks.of(setup, inference.max_overlap)
-    # What a search for starts has compiled for the mode on the side; a resumed run has not searched.
-    ahead: list[CoarseModel] = []
-
-    def search() -> list[Start]:
-        basis, yields = setup.forward.basis(blocks.absorbing, blocks.allowed)
-        n_starts = max(inference.starts, STARTS_PER_PHASE * (len(setup.phases) - 2))
-        with ThreadPoolExecutor(1) as pool:
-            coarse = pool.submit(CoarseModel.of, blocks, basis, yields)
-            found = find_starts(
-                blocks.counts,
-                basis,
-                yields,
-                blocks.balance(),
-                blocks.matrix,
-                n_starts=n_starts,
-                seed=SEARCH_SEED,
-            )
-            ahead.append(coarse.result())
-        return found
-
-    def fit() -> FittedPosterior:
-        if not free:
-            return fit_posterior(blocks, starts, blocks.absorbing, reporter.say, *ahead)
-        fwhm_keV = setup.spectrum.response.fwhm_keV
-        return fit_free_endmembers(
-            blocks=blocks,
-            fwhm_keV=fwhm_keV,
-            absorbing=blocks.absorbing,
-            n_starts=inference.starts,
-            seed=SEARCH_SEED,
-            progress=reporter.say,
-        )
-
+    task = Task(setup=setup, blocks=blocks, n_starts=inference.starts, seed=SEARCH_SEED)
     with reporter.stage("starting points"):
-        starts = [] if free else stages.run("starts", search, list[Start])
+        starts = stages.run("starts", lambda: model.starts(task), list[Start])
     with reporter.stage("mode"):
-        return stages.run("mode", fit, FreeFitted if free else FittedPosterior)
+        fitted: FittedPosterior = stages.run(
+            "mode", lambda: model.fit(task, starts, reporter.say), model.fitted_type
+        )
+    return fitted
 
 
 def _with_rival(
-    robust: Robust, fitted: FittedPosterior, config: RunConfig, seed: int, stages: Stages, reporter: Reporter
+    robust: Robust,
+    fitted: FittedPosterior,
+    config: RunConfig,
+    model: EndmemberModel[Any],
+    seed: int,
+    stages: Stages,
+    reporter: Reporter,
 ) -> Robust:
     """Mix the draws of a mode that holds a share of the posterior in."""
     rival = fitted.rival
     if rival is None or config.inference.method == "map":
         return robust
     from bayesunmix.fit.mode_mixture import mixed
-    from bayesunmix.fit.sampling import Drawn, posterior_draws
+    from bayesunmix.fit.sampling import Drawn
 
     with reporter.stage("draws at the second maximum"):
         other = stages.run(
             "rival_draws",
-            lambda: posterior_draws(rival.fitted, config.inference.engine, seed, reporter.advance),
+            lambda: model.draw(rival.fitted, config.inference.engine, seed, reporter.advance),
             Drawn,
         )
     both = mixed(robust.drawn, fitted, rival, other, seed)
@@ -376,6 +346,7 @@ def _with_rival(
 def _pixels_and_knowledge(
     setup: Setup,
     config: RunConfig,
+    model: EndmemberModel[Any],
     fitted: FittedPosterior,
     draws: Draws,
     electrons: float | None,
@@ -388,14 +359,10 @@ def _pixels_and_knowledge(
 
     with reporter.stage("pixels"), ThreadPoolExecutor(1) as pool:
         knowledge = None
-        if config.inference.endmembers != "free":
+        if model.line_density:
             knowledge = pool.submit(Known.of, fitted, setup.phases, setup.forward.elements)
         pixels = stages.run(
-            "pixels",
-            lambda: _pixels(
-                setup=setup, config=config, fitted=fitted, draws=draws, electrons=electrons, reporter=reporter
-            ),
-            PixelPosterior,
+            "pixels", lambda: _pixels(setup, config, fitted, draws, electrons, reporter), PixelPosterior
         )
         return pixels, None if knowledge is None else knowledge.result()
 

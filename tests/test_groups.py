@@ -13,6 +13,7 @@ import pytest
 from bayesunmix.checks.outcomes import Goodness, Heterogeneity, Identifiability, Overlap, UnmodelledRegions
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit.draws import Draws
+from bayesunmix.fit.line_model import LineModel
 from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.inference.pixel_posterior import PixelPosterior
@@ -176,6 +177,7 @@ def finished(setup: Setup, draws: Draws, pixels: PixelPosterior) -> Finished:
     return Finished(
         setup=setup,
         config=CONFIG,
+        model=LineModel(),
         fitted=fit(setup),
         robust=robust,
         pixels=pixels,

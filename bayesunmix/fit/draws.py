@@ -29,6 +29,8 @@ FloatArray = npt.NDArray[np.float64]
 
 # Draws that are read at a time.
 READ_TOGETHER = 128
+# Draws that endmember spectra are made of.
+SPECTRUM_DRAWS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,13 @@ class Draws:
     def total(self) -> FloatArray:
         """Counts of a phase in all, shape (chain, draw, phase)."""
         return np.asarray(self.family_counts.sum(axis=-1) + self.continuum.sum(axis=-1))
+
+
+def thinned(values: FloatArray) -> FloatArray:
+    """Values (chain, draw, ...) at evenly spaced draws of all chains, at most `SPECTRUM_DRAWS`."""
+    total = values.shape[0] * values.shape[1]
+    chosen = np.unique(np.linspace(0, total - 1, min(SPECTRUM_DRAWS, total)).astype(int))
+    return np.asarray(values.reshape(total, *values.shape[2:])[chosen])
 
 
 def read_draws(fitted: FittedPosterior, z: FloatArray) -> Draws:

@@ -174,6 +174,28 @@ class Blocks:
         return SiteBalance(a_site, b_site, target, inverse_sd)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a kind of endmembers is fitted to.
+
+    Attributes
+    ----------
+    setup : Setup
+        The prepared run.
+    blocks : Blocks
+        Its binned counts and what was declared, as arrays.
+    n_starts : int
+        Starting points, at least.
+    seed : int
+        Of the search.
+    """
+
+    setup: Setup
+    blocks: Blocks
+    n_starts: int
+    seed: int
+
+
 def flat_model(data: UnmixingData) -> FlatModel:
     """Flat view of the unmixing model for data of these shapes; the same shapes get the same view."""
     leaves, structure = jax.tree.flatten(data)
