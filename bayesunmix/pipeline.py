@@ -168,7 +168,7 @@ def run_image(
     if out is None:
         setup = _prepared(image, config, reporter, files=False)
         with ONE_MODEL:
-            return _computed(setup, config, None, seed, False, reporter)
+            return _computed(setup=setup, config=config, out=None, seed=seed, resume=False, reporter=reporter)
     check_folder(out, go_on=overwrite or resume)
     setup = _prepared(image, config, reporter, files=True)
     with claimed(out):
@@ -178,7 +178,7 @@ def run_image(
             if found is not None:
                 return found
         with ONE_MODEL:
-            return _computed(setup, config, out, seed, resume, reporter)
+            return _computed(setup=setup, config=config, out=out, seed=seed, resume=resume, reporter=reporter)
 
 
 def _import_stages(*, files: bool) -> None:
@@ -251,9 +251,24 @@ def _computed(
         robust = stages.run(
             "tiles", lambda: robust_draws(setup, fitted, drawn, inference.level, seed), Robust
         )
-    robust = _with_rival(robust, fitted, config, model, seed, stages, reporter)
+    robust = _with_rival(
+        robust=robust,
+        fitted=fitted,
+        config=config,
+        model=model,
+        seed=seed,
+        stages=stages,
+        reporter=reporter,
+    )
     pixels, known = _pixels_and_knowledge(
-        setup, config, model, fitted, robust.drawn.draws, electrons, stages, reporter
+        setup=setup,
+        config=config,
+        model=model,
+        fitted=fitted,
+        draws=robust.drawn.draws,
+        electrons=electrons,
+        stages=stages,
+        reporter=reporter,
     )
     with reporter.stage("result"):
         result = assemble(
@@ -362,7 +377,11 @@ def _pixels_and_knowledge(
         if model.line_density:
             knowledge = pool.submit(Known.of, fitted, setup.phases, setup.forward.elements)
         pixels = stages.run(
-            "pixels", lambda: _pixels(setup, config, fitted, draws, electrons, reporter), PixelPosterior
+            "pixels",
+            lambda: _pixels(
+                setup=setup, config=config, fitted=fitted, draws=draws, electrons=electrons, reporter=reporter
+            ),
+            PixelPosterior,
         )
         return pixels, None if knowledge is None else knowledge.result()
 
