@@ -60,7 +60,14 @@ class KnownSpectra:
             self.spectra, blocks.typical_counts, max_overlap=blocks.max_overlap, matrix=blocks.matrix
         )
         prior = abundance_prior(points, self.spectra, blocks.typical_counts, blocks.matrix, blocks.widths)
-        mode = MapEstimate(np.zeros(1), 0.0, np.full((1, 1), 1e6), 0.0, 0, True)
+        mode = MapEstimate(
+            z=np.zeros(1),
+            potential=0.0,
+            hessian=np.full((1, 1), 1e6),
+            gradient_norm=0.0,
+            n_evaluations=0,
+            converged=True,
+        )
         return read_mode(blocks, self.spectra[None, None], prior, mode)
 
     def draw(
@@ -72,7 +79,10 @@ class KnownSpectra:
         tilt = 1e-3 * np.random.default_rng(seed).standard_normal((*shape, 1, 1))
         spectra = self.spectra * np.exp(tilt * np.linspace(-1.0, 1.0, self.spectra.shape[1]))
         progress(1.0)
-        return Drawn(read_spectra(spectra / spectra.sum(axis=-1, keepdims=True), fitted.data.basis), {})
+        return Drawn(
+            draws=read_spectra(spectra / spectra.sum(axis=-1, keepdims=True), fitted.data.basis),
+            statistics={},
+        )
 
     def channel_spectra(self, setup: Setup, fitted: FittedPosterior) -> Callable[[Draws], FloatArray]:
         """Spread bins like the sum spectrum."""

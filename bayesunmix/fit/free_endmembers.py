@@ -38,7 +38,7 @@ LEAST_VARIANCE = 1e-2
 SMALLEST = 1e-9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FreeFitted(FittedPosterior):
     """A mode of free-form endmembers, with the basis that reads them.
 
@@ -89,7 +89,7 @@ class FreeForm:
             z = free.estimate.z[None, None]
         else:
             z = free.draw(method.chains, method.draws, seed)
-        return Drawn(read_spectra(free.spectra(z), fitted.data.basis), {})
+        return Drawn(draws=read_spectra(free.spectra(z), fitted.data.basis), statistics={})
 
     def channel_spectra(self, setup: Setup, fitted: FreeFitted) -> Callable[[Draws], FloatArray]:
         """Return what spreads bins over channels like the sum spectrum."""
@@ -140,7 +140,9 @@ def read_mode(
         widths=blocks.widths,
     )
     modes = (Mode(0.0, same_mode=True, followed=True, atom_fractions=fractions),)
-    return FittedPosterior(data, estimate, modes, absorbing, fractions)
+    return FittedPosterior(
+        data=data, estimate=estimate, modes=modes, absorbing=absorbing, atom_fractions=fractions
+    )
 
 
 def read_spectra(spectra: FloatArray, basis: EndmemberBasis) -> Draws:
@@ -174,7 +176,15 @@ def read_spectra(spectra: FloatArray, basis: EndmemberBasis) -> Draws:
     counts = weights[..., basis.family_owner] * basis.family_ratio
     # Free endmembers know no absorption: thickness does not act on them.
     none = np.zeros(spectra.shape[:2])
-    return Draws(weights, counts, continuum, spectra, none, none, np.zeros((*none.shape, 0)))
+    return Draws(
+        weights=weights,
+        family_counts=counts,
+        continuum=continuum,
+        spectra=spectra,
+        absorption_scale=none,
+        stray_exponent=none,
+        line_shapes=np.zeros((*none.shape, 0)),
+    )
 
 
 def _fractions(draws: Draws, yields: FloatArray) -> FloatArray:

@@ -38,7 +38,7 @@ WEIGHED = 500
 DRAWN_SHARE, WEIGHED_SHARE = 0.5, 0.65
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Drawn:
     """Draws and the statistics of the engine that made them.
 
@@ -101,7 +101,7 @@ def posterior_draws(fitted: FittedPosterior, method: Method, seed: int, progress
     """
     match method:
         case Map():
-            return Drawn(read_draws(fitted, fitted.estimate.z[None, None]), {})
+            return Drawn(draws=read_draws(fitted, fitted.estimate.z[None, None]), statistics={})
         case Nuts():
             return _nuts(fitted, method, seed, progress)
         case Laplace():
@@ -181,15 +181,17 @@ def _checked(
     after = nominal_fractions(read_draws(fitted, refreshed.z[None]).weights[0], yields)
     compositions, ratios = quantity_moves(every, every[refreshed.index], after)
     trust = Trust(
-        importance.pareto_k,
-        importance.effective_draws,
-        resampled,
-        refreshed.acceptance,
-        compositions,
-        ratios,
+        pareto_k=importance.pareto_k,
+        effective_draws=importance.effective_draws,
+        resampled=resampled,
+        acceptance=refreshed.acceptance,
+        compositions=compositions,
+        ratios=ratios,
     )
     in_chains = z[: method.chains * method.draws].reshape(method.chains, method.draws, -1)
-    return Drawn(_chains(read, method), {}, z=in_chains, trust=trust, facts=approximation.facts)
+    return Drawn(
+        draws=_chains(read, method), statistics={}, z=in_chains, trust=trust, facts=approximation.facts
+    )
 
 
 def _number(method: Laplace | Svi) -> int:
@@ -200,10 +202,12 @@ def _chains(read: Draws, method: Laplace | Svi) -> Draws:
     """Cut the beginning of one long chain into chains."""
     shape, number = (method.chains, method.draws), method.chains * method.draws
     return Draws(
-        *(
-            getattr(read, entry.name)[0, :number].reshape(*shape, *getattr(read, entry.name).shape[2:])
+        **{
+            entry.name: getattr(read, entry.name)[0, :number].reshape(
+                *shape, *getattr(read, entry.name).shape[2:]
+            )
             for entry in fields(read)
-        )
+        }
     )
 
 
@@ -236,4 +240,4 @@ def _nuts(fitted: FittedPosterior, method: Nuts, seed: int, progress: Progress) 
         "step_size": nuts.step_size,
         "diverging": nuts.diverging,
     }
-    return Drawn(read_draws(fitted, nuts.z), statistics, nuts.stretched, nuts.z)
+    return Drawn(draws=read_draws(fitted, nuts.z), statistics=statistics, stretched=nuts.stretched, z=nuts.z)
