@@ -79,8 +79,10 @@ class KnownSpectra:
         tilt = 1e-3 * np.random.default_rng(seed).standard_normal((*shape, 1, 1))
         spectra = self.spectra * np.exp(tilt * np.linspace(-1.0, 1.0, self.spectra.shape[1]))
         progress(1.0)
-        read = read_spectra(spectra / spectra.sum(axis=-1, keepdims=True), fitted.data.basis)
-        return Drawn(draws=read, statistics={})
+        return Drawn(
+            draws=read_spectra(spectra / spectra.sum(axis=-1, keepdims=True), fitted.data.basis),
+            statistics={},
+        )
 
     def channel_spectra(self, setup: Setup, fitted: FittedPosterior) -> Callable[[Draws], FloatArray]:
         """Spread bins like the sum spectrum."""
