@@ -186,8 +186,8 @@ def unmix_free(
         warn(note)
     phase = {"phase": list(names)}
     return FreeUnmixing(
-        maps=_endmembers(plain, spectra, level, names),
-        endmembers=xr.Dataset(maps | {"label": (("y", "x"), label)}, coords=phase),
+        endmembers=_endmembers(plain, spectra, level, names),
+        maps=xr.Dataset(maps | {"label": (("y", "x"), label)}, coords=phase),
         room=xr.DataArray(room, dims=("phase", "other"), coords={**phase, "other": list(names)}),
         draws=xr.DataArray(spectra, dims=("draw", "phase", "bin"), coords=phase),
         notes=notes,
