@@ -160,7 +160,7 @@ def count_share(phantom: Phantom, spectra: FloatArray, *, spatial: bool = False)
 
     spectra = np.nan_to_num(spectra)
     counts = phantom.counts[..., phantom.fitted].reshape(len(phantom.share), -1)
-    neighbours = phantom.counts.shape[:2] if spatial else None
+    neighbours = np.ones(phantom.counts.shape[:2], dtype=bool) if spatial else None
     posterior = pixel_posterior(
         counts, spectra[None], np.ones((1, len(spectra))), level=0.95, neighbours=neighbours
     )

@@ -22,7 +22,7 @@ import pickle
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,9 @@ from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.whole_file import whole_file
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.laboratory.replicates import Study
+
+if TYPE_CHECKING:
+    from bayesunmix.models.unmixing import UnmixingData
 
 FloatArray = npt.NDArray[np.float64]
 

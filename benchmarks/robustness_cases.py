@@ -554,8 +554,9 @@ def folder_case(draw: random.Random, folder: Path, work: Path) -> tuple[int, str
     result = bu.open_result(out)
     repr(result)
     result._repr_html_()
-    looks = (result.summary, result.partition_table, result.abundances, result.flagged_mask, result.sites)
-    for look in (*looks, result.diagnostics, result.element_budget, result.plot.maps, result.plot.fit):
+    tables = (result.tables.partition, result.tables.sites, result.tables.element_budget)
+    looks = (result.summary, result.abundances, result.flagged_mask, result.diagnostics)
+    for look in (*tables, *looks, result.plot.maps, result.plot.fit):
         look()
     return 0, ""
 

@@ -8,6 +8,7 @@ the pixels, signal by signal, and ends with status 1 if anything differs.
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
 import warnings
@@ -181,8 +182,12 @@ def agree(one: Untyped, other: Untyped) -> bool:
 
 def main() -> None:
     """Compare the folders that the command line names and print what was found."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="folder of map files")
     wrong = 0
-    for compared in (one for folder in sys.argv[1:] for one in compare_folder(Path(folder))):
+    for compared in (one for folder in parser.parse_args().folders for one in compare_folder(folder)):
         wrong += bool(compared.differences)
         said = "; ".join(compared.differences) or (
             f"refused, {compared.refused}" if compared.refused else "same"

@@ -104,7 +104,7 @@ def _with_and_without(kind: str, seed: int) -> tuple[Judged, Judged]:
     counts, spectra, share = _drawn(kind, seed)
     matrix = None if kind == "grains that fill the map" else np.array([True, False, False])
     judged = []
-    for neighbours in (None, SHAPE):
+    for neighbours in (None, np.ones(SHAPE, dtype=bool)):
         found = pixel_posterior(
             counts, spectra[None], np.ones((1, 3)), level=LEVEL, matrix=matrix, neighbours=neighbours
         )

@@ -11,15 +11,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import re
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jupytext
+from nbformat import NotebookNode
 from PIL import Image
 
 import bayesunmix
@@ -28,40 +28,23 @@ HERE = Path(__file__).resolve().parent
 SCRIPT = HERE.parent / "examples" / "real_map_percent.py"
 # Figures are few colours: a palette takes two thirds off a file. What is still larger is made smaller.
 MOST_BYTES, COLOURS, SMALLER = 150_000, 128, 0.85
-HIDDEN = "remove-cell"
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a percent script: its text, whether it is prose, and whether the page shows it."""
-
-    text: str
-    prose: bool
-    shown: bool
-    line: int
+def read_cells(script: str) -> list[NotebookNode]:
+    """Return the cells of a percent script, each with ``cell_type``, ``source`` and ``metadata``."""
+    return jupytext.reads(script, fmt="py:percent").cells
 
 
-def read_cells(script: str) -> list[Cell]:
-    """Split a percent script into its cells."""
-    cells = []
-    heads = list(re.finditer(r"^# %%(.*)$", script, flags=re.MULTILINE))
-    for head, end in zip(heads, [*(head.start() for head in heads[1:]), len(script)], strict=True):
-        raw, prose = script[head.end() : end], "[markdown]" in head.group(1)
-        body = raw.strip("\n")
-        line = script.count("\n", 0, script.index(body, head.end()) if body else head.end()) + 1
-        if prose:
-            body = re.sub(r"^# ?", "", body, flags=re.MULTILINE)
-        cells.append(Cell(body.rstrip(), prose, HIDDEN not in head.group(1), line))
-    return cells
+def is_shown(cell: NotebookNode) -> bool:
+    """Return whether the page shows a cell."""
+    return "remove-cell" not in cell.metadata.get("tags", [])
 
 
-def run_cell(cell: Cell, names: dict[str, Any], source: Path) -> str:
-    """Run a cell of code in a namespace and return what it prints."""
+def run_code(code: str, line: int, names: dict[str, Any], source: Path) -> str:
+    """Run the code of a cell in a namespace and return what it prints; tracebacks count from `line` of the script."""
     printed = io.StringIO()
-    # Line numbers in a traceback are those of the script.
-    code = compile("\n" * (cell.line - 1) + cell.text, str(source), "exec")
     with contextlib.redirect_stdout(printed):
-        exec(code, names)
+        exec(compile("\n" * line + code, str(source), "exec"), names)
     return printed.getvalue()
 
 
@@ -115,18 +98,18 @@ def render(script: Path, work: Path, out: Path, arguments: Sequence[str]) -> str
     pictures = out / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
     names: dict[str, Any] = {"__name__": "__main__", "__file__": str(script)}
-    parts = []
+    parts, text, place = [], script.read_text(encoding="utf-8"), 0
     before, sys.argv = sys.argv, [str(script), "--out", str(work), *arguments]
     try:
-        for cell in read_cells(script.read_text(encoding="utf-8")):
-            if cell.prose:
-                parts.append(cell.text)
+        for cell in read_cells(text):
+            if cell.cell_type == "markdown":
+                parts.append(cell.source)
                 continue
-            drawn = set(work.glob("*.png"))
-            printed = run_cell(cell, names, script)
-            if not cell.shown:
+            drawn, place = set(work.glob("*.png")), text.index(cell.source, place)
+            printed = run_code(cell.source, text.count("\n", 0, place), names, script)
+            if not is_shown(cell):
                 continue
-            parts += [f"```python\n{cell.text}\n```", *output_blocks(printed)]
+            parts += [f"```python\n{cell.source}\n```", *output_blocks(printed)]
             for picture in sorted(set(work.glob("*.png")) - drawn):
                 shrink(picture, pictures / f"tutorial_{picture.name}")
                 parts.append(f"![{picture.stem.replace('_', ' ')}](pictures/tutorial_{picture.name})")

@@ -142,9 +142,9 @@ print(first)
 # %% [markdown]
 # ## 3. May it be trusted?
 # The verdict stands below the numbers, and is the same on the command line, in the report and in `run.json`. The
-# computation is in order. The reservations say that the *model* is not: another mode fits nearly as well; there are
-# places that no mixture of the three phases explains; three phases share a place on a part of the map; and parts of it
-# differ by more than counting explains, so the intervals were widened.
+# computation is in order. The reservations say that the *model* is not: the posterior has a second maximum; no mixture
+# of the three phases explains the counts of four regions; three phases overlap on a part of the map; the phases vary
+# over it by more than counting allows, so the intervals were widened; and the sum spectrum shows undeclared elements.
 
 # %%
 print(first.verdict.words)
@@ -160,8 +160,8 @@ print(f"deviance per degree of freedom of the sum spectrum: {first.record.fit.de
 show(first.plot.fit(), "fit")
 
 # %% [markdown]
-# The misfit map shows where: one small grain with a thread behind it, far above the threshold. It has too much Si and
-# too little of all else. That is silica, and nobody declared it.
+# The map of the largest residual shows where: one small grain with a thread behind it, far above the threshold. It has
+# too much Si and too little of all else. That is silica, and nobody declared it.
 
 # %%
 show_table(
@@ -180,8 +180,8 @@ show_table(
 show(first.plot.misfit(), "misfit")
 
 # %% [markdown]
-# **Other solutions.** The search ends in several modes. Those that differ from the best one, how many nats worse they
-# explain the map, and what they make of CaPv:
+# **Other maxima.** From its starting points the search ends in several maxima of the posterior. Those that differ from
+# the best one, how much lower their log probability is (33 means odds of 1 to 10^15), and what they make of CaPv:
 
 
 # %%
@@ -203,8 +203,9 @@ def modes(result: bu.Result) -> pd.DataFrame:
 show_table(modes(first))
 
 # %% [markdown]
-# **What pins each composition?** For every number the run says which declaration holds it, and how uncertain it would
-# be without. Si and Ca of CaPv hang on what is declared of CaPv. Here `sd` leaves line strengths out.
+# **What makes each composition identifiable?** For every number the run says which declaration it hangs on, and how
+# uncertain it would be without. Si and Ca of CaPv hang on what is declared of CaPv. Here `sd` leaves line strengths
+# out.
 
 # %%
 pins = first.tables.identifiability()
@@ -238,10 +239,11 @@ show(fourth.plot.maps(), "maps_four_phases")
 # %% [markdown]
 # The grain and its thread are there. But look at the rest of the silica map: some silica everywhere in bridgmanite, and
 # none in the grains of Fp. MgO + SiO2 = MgSiO3: with Fp and SiO2 both declared, bridgmanite is a mixture of two other
-# phases. The counts hardly tell bridgmanite from a Mg-richer one with a veil of silica, and what little they say, where
-# the model is not exact, outvoted the soft prior on its sites. No diagnostic of the computation can see that. A check
-# of crystal chemistry does: the site ratio, A / B in ABO3, which should be near 1 (below). Where it contradicts the
-# declaration by more than two and a half of its standard deviations the run warns, as this one does.
+# phases. The counts hardly tell bridgmanite from a Mg-richer one with a spurious low abundance of silica in every
+# pixel, and what little they say, where the model is not exact, outvoted the soft prior on its sites. No diagnostic of
+# the computation can see that. A check of crystal chemistry does: the site ratio, A / B in ABO3, which should be near 1
+# (below). Where it contradicts the declaration by more than two and a half of its standard deviations the run warns, as
+# this one does.
 #
 # Two things can be done. CaPv is a perovskite, too, and nobody said so. And silica need not be unmixed at all: it lies
 # in one place, and a map without those rows needs three phases only.
@@ -270,7 +272,8 @@ runs = {
 
 # %% [markdown]
 # Any quantity is a function of the draws. Here the site ratio (Mg + Fe + Ca + traces + Al/2) / (Si + Al/2) of Brg for
-# all four runs, beside what they say of CaPv and of its partition coefficients with Brg:
+# all four runs, beside what they say of CaPv and of its partition coefficients with Brg. The last column is how much
+# lower the log probability of the next maximum is:
 
 
 # %%
@@ -314,8 +317,7 @@ show_table(
 # in CaPv (a perovskite with hardly any Si), the second and third in Brg (a third more large cations than small ones).
 # Declaring CaPv does not help there, since it is bridgmanite that Fp and silica make up. The interval of the first does
 # not always reach what the others find: intervals hold given what was declared. The fourth has no phase that is a
-# mixture of others and no place that stands out by much, and both perovskites are declared as such. It is used from
-# here on.
+# mixture of others and no large residual, and both perovskites are declared as such. It is used from here on.
 
 # %%
 result = runs["no silica rows, CaPv as ABO3"]
@@ -429,8 +431,9 @@ show_table(pd.DataFrame({"": name, **recovered(run)} for name, run in runs.items
 # ## 9. Where the uncertainty comes from
 # Share of each source in the variance; at the end of each bar the relative standard deviation. Major elements of
 # bridgmanite hang on calibration: measured k-factors would help, more counts would not. Partition coefficients of the
-# traces hang on counting and, for what pins CaPv, on unmixing: more counts would help there. D(Mg) and D(Fe) between
-# Fp and Brg keep calibration errors, since fractions of major elements are not proportional to their line strengths.
+# traces hang on counting and, as CaPv has no pure pixels, on unmixing: more counts would help there. D(Mg) and D(Fe)
+# between Fp and Brg keep calibration errors, since fractions of major elements are not proportional to their line
+# strengths.
 
 # %%
 show(result.plot.budget(), "budget")
