@@ -183,3 +183,17 @@ def test_a_judgement_is_recorded_with_what_was_noted() -> None:
     assert [finding.text for finding in judged.findings] == ["Chains.", "A grain."]
     assert judged.warnings == ("A default was assumed.", "A grain.")
     assert judged.judgement() == judge(said)
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"format": 99}, r"has a layout \(99\) of a later version"),
+        ({"method": "zzz"}, r"^method of run\.json"),
+        ({"second_maximum_share": -3.0}, r"^second_maximum_share of run\.json"),
+        ({"second_maximum_share": float("nan")}, r"^second_maximum_share of run\.json"),
+    ],
+)
+def test_what_no_run_of_this_version_wrote_is_refused(part: dict[str, Any], said: str) -> None:
+    with pytest.raises(DamagedError, match=said):
+        RunRecord.of({**record().to_dict(), **part})

@@ -29,7 +29,7 @@ def _check_oxygens(field: str, value: object) -> float | dict[str, float]:
 
 def _check_ferric(field: str, value: object) -> object:
     # The X-ray tables that valences come from load slowly, and most configurations need none.
-    if value == 0.0:
+    if value == 0.0 and not isinstance(value, bool):
         return 0.0
     from bayesunmix.chemistry.oxides import check_ferric
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Strict
+from pydantic import AfterValidator, BeforeValidator, Field, Strict
 
 from bayesunmix.config.validated import validated
 from bayesunmix.config.values import Number, Text, beside, checked_by
@@ -87,7 +87,7 @@ def _check_rising(field: str, first: int, last: int | None) -> Span:
     return first, last
 
 
-_Index = Annotated[int, Strict()]
+_Index = Annotated[int, Strict(), Field(ge=-(10**9), le=10**9)]
 Span = Annotated[
     tuple[_Index, _Index | None],
     Must("be two whole numbers, the first and one after the last"),

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from bayesunmix.checks.outcomes import Goodness, Heterogeneity, Identifiability, Overlap, UnmodelledRegions
+from bayesunmix.config.names import MethodName
 from bayesunmix.results.earlier_layouts import FORMAT, upgraded
 from bayesunmix.results.record_parts import (
     Axis,
@@ -55,8 +56,7 @@ class RunRecord(Part):
     time: str = ""
     """When the run ended, UTC."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    method: str
-    """``nuts``, ``laplace``, ``svi`` or ``map``."""
+    method: MethodName
     hash: str = ""
     """SHA-256 of the counts."""
     map: Map = Map()
@@ -84,7 +84,7 @@ class RunRecord(Part):
     supports: tuple[str, ...] = ()
     """Phases that hold no element of the sample."""
     starts: tuple[StartingPoint, ...] = ()
-    second_maximum_share: float = 0.0
+    second_maximum_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Share of the posterior's mass, and of the draws, that belongs to a second maximum."""
     diagnostics: Diagnostics = Diagnostics()
     fit: Goodness | None = None
@@ -143,6 +143,9 @@ class RunRecord(Part):
         """
         if not isinstance(plain, Mapping):
             raise DamagedError("run.json is not a table")
+        number = plain.get("format")
+        if isinstance(number, int) and number > FORMAT:
+            raise DamagedError(f"run.json has a layout ({number}) of a later version of bayesunmix")
         try:
             return cls.model_validate_json(json.dumps(upgraded(plain)))
         except ValidationError as error:
