@@ -85,6 +85,7 @@ def maps_figure(result: Result) -> Figure:
     """Draw the abundance of each phase above its standard deviation.
 
     A line scan is drawn as curves with the interval as a band, a single spectrum as points with intervals.
+    Maps are placed by hand: each keeps its proportions, with a colour bar as high or as wide as the map.
 
     Parameters
     ----------

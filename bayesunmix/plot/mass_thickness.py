@@ -32,6 +32,7 @@ def mass_thickness_figure(result: Result) -> Figure:
     """Draw the mass thickness of each pixel beside its standard deviation.
 
     A line scan, or a single spectrum, is drawn with error bars of one standard deviation.
+    Maps are placed by hand: each keeps its proportions, with a colour bar as high as the map.
 
     Parameters
     ----------

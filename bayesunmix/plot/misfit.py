@@ -40,6 +40,7 @@ def misfit_figure(result: Result) -> Figure:
     """Draw the largest standardised residual around each pixel, with flagged regions outlined and numbered.
 
     A line scan, or a single spectrum, is drawn as a curve with the threshold.
+    The map is placed by hand: it keeps its proportions, with a colour bar as high as the map.
 
     Parameters
     ----------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
@@ -55,7 +56,7 @@ def partition_figure(result: Result) -> Figure:
         return figure
     columns = min(_MOST_COLUMNS, len(pairs))
     elements = element_order(result.elements)
-    height = -(-len(pairs) // columns) * (_ROW_MM * len(elements) + _HEAD_MM)
+    height = math.ceil(len(pairs) / columns) * (_ROW_MM * len(elements) + _HEAD_MM)
     page = WIDTH_MM if columns > 1 else WIDTH_MM / 2.0
     figure, panels = panel_figure(height, page, panels=len(pairs), columns=columns)
     rows = table_rows(result)

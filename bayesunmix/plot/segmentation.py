@@ -54,6 +54,7 @@ def segmentation_figure(result: Result) -> Figure:
 
     The colour fades from full where the pixel is surely pure to pale where it is surely a mixture. Other images of the
     file (HAADF and the like) stand beside it.
+    Maps are placed by hand: each keeps its proportions, and the key takes the place of one.
 
     Parameters
     ----------
