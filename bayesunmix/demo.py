@@ -133,7 +133,7 @@ def _table(title: str, rows: pd.DataFrame, factor: float) -> Table:
         for row in group.itertuples():
             value, interval = _texts(row.median * factor, row.lower * factor, row.upper * factor)
             mark = MISS if row.inside is False else ""
-            table.add_row(str(phase), row.element, value, interval, f"{row.truth * factor:.3g}", mark)
+            table.add_row(*(str(phase), row.element, value, interval, f"{row.truth * factor:.3g}", mark))
         table.add_section()
     return table
 

@@ -8,20 +8,14 @@ Each stage is a pure function of what came before; finished ones are kept on dis
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
 import shutil
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of, keys_of
 from bayesunmix.config.methods import Method
 from bayesunmix.config.names import MethodName
-from bayesunmix.config.phase import hosts, supports_of
 from bayesunmix.config.priors import Priors
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.checkpoint import FOLDER, Stages, kept_facts, what_differs
@@ -32,28 +26,13 @@ from bayesunmix.core.output_folder import check_folder, claimed, read_record
 from bayesunmix.core.progress import Reporter
 from bayesunmix.core.threads import ONE_MODEL
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.data.reader import start_reader
 from bayesunmix.fit.preparation import Setup, prepare
-from bayesunmix.report.files import write_result
-from bayesunmix.results.finished import Finished
-from bayesunmix.results.mass_thickness import electrons_per_pixel, nominal_mass_per_count
+from bayesunmix.prefetch import while_preparing, while_reading
 from bayesunmix.results.result import Result, open_result
 from bayesunmix.results.run_facts import run_facts, versions
 
 if TYPE_CHECKING:
-    from bayesunmix.checks.identifiability import Known
-    from bayesunmix.checks.robust import Robust
-    from bayesunmix.fit.draws import Draws
-    from bayesunmix.fit.phase_number import PhaseNumber
-    from bayesunmix.fit.posterior import FittedPosterior
-    from bayesunmix.inference.pixel_posterior import PixelPosterior
-
-# The search for the mode is the same whatever the seed of the draws: a mode is a property of the map.
-SEARCH_SEED = 0
-# With many phases a start more often lies in the wrong valley: at least so many for each phase beyond the second.
-STARTS_PER_PHASE = 2
-# Posterior draws of the endmembers that the per-pixel pass averages over.
-PIXEL_DRAWS = 24
+    from bayesunmix.stages import Job
 
 
 def unmix(
@@ -124,9 +103,7 @@ def run_unmix(
     resume: bool = False,
 ) -> Result:
     """Unmix a file into an output folder; see `run_image`."""
-    # HyperSpy is imported in the reading process while the numerics are imported here.
-    start_reader()
-    _import_stages(files=True)
+    while_reading()
     image = image_of(map_path, config, signal)
     return run_image(image, config, out, seed=seed, overwrite=overwrite, resume=resume)
 
@@ -169,36 +146,43 @@ def run_image(
     if out is None:
         setup = _prepared(image, config, reporter, files=False)
         with ONE_MODEL:
-            return _computed(setup, config, None, seed, False, reporter)
+            return _computed(setup, _begun(setup, config, reporter, seed=seed))
     check_folder(out, go_on=overwrite or resume)
     setup = _prepared(image, config, reporter, files=True)
     with claimed(out):
         settle(out, versions())
-        if resume:
-            found = _finished(out, run_facts(setup.image, config, seed))
-            if found is not None:
-                return found
+        found = _finished(out, run_facts(setup.image, config, seed)) if resume else None
+        if found is not None:
+            return found
         with ONE_MODEL:
-            return _computed(setup, config, out, seed, resume, reporter)
-
-
-def _import_stages(*, files: bool) -> None:
-    """Import what the stages need, with JAX and scikit-learn, and with Matplotlib where there are figures to draw."""
-    stages = ("fit.posterior", "fit.starts", "fit.sampling", "checks.robust", "results.assemble")
-    for stage in (*stages, "report.page") if files else stages:
-        importlib.import_module(f"bayesunmix.{stage}")
+            return _computed(setup, _begun(setup, config, reporter, seed=seed, out=out, resume=resume))
 
 
 def _prepared(image: SpectrumImage, config: RunConfig, reporter: Reporter, *, files: bool) -> Setup:
-    """Check map against configuration and prepare it, while JAX is imported, which takes seconds."""
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(_import_stages, files=files)
-        with reporter.stage("preparation", said=False):
-            setup = prepare(image, config)
+    """Check map against configuration, and prepare it."""
+    with while_preparing(files=files), reporter.stage("preparation", said=False):
+        setup = prepare(image, config)
     inference = config.inference
     n_draws = 1 if inference.method == "map" else inference.chains * inference.draws
     check_draws(n_draws, max(len(setup.phases), 1), len(setup.forward.components), setup.blocks.n_bins)
     return setup
+
+
+def _begun(
+    setup: Setup,
+    config: RunConfig,
+    reporter: Reporter,
+    *,
+    seed: int,
+    out: Path | None = None,
+    resume: bool = False,
+) -> Job:
+    """Begin the stages, or go on with those of an interrupted run."""
+    from bayesunmix.stages import Job
+
+    depends_on = run_facts(setup.image, config, seed)
+    kept = Stages(out, depends_on, resume=resume)
+    return Job.of(setup, config, kept, reporter, seed=seed, out=out, depends_on=depends_on)
 
 
 def _finished(out: Path, facts: dict[str, Any]) -> Result | None:
@@ -225,198 +209,28 @@ def _finished(out: Path, facts: dict[str, Any]) -> Result | None:
     raise InputError("--resume", "go on with the same run", f'"{out}" holds another ({differs})', remedy)
 
 
-def _computed(
-    setup: Setup, config: RunConfig, out: Path | None, seed: int, resume: bool, reporter: Reporter
-) -> Result:
-    """Run stage after stage, and write the result where there is a folder for it."""
-    from bayesunmix.checks.robust import Robust, robust_draws
-    from bayesunmix.checks.supports import find_supports, without_supports
-    from bayesunmix.fit.sampling import Drawn, posterior_draws
-    from bayesunmix.results.assemble import assemble
-
-    electrons = electrons_per_pixel(setup.image) if config.xray.zeta_factors else None
-    facts = run_facts(setup.image, config, seed)
-    stages = Stages(out, facts, resume=resume)
-    setup, config, number = _with_phases(setup, config, stages, reporter)
-    fitted = _mode(setup, config, stages, reporter)
-    inference = config.inference
-    with reporter.stage(f"draws ({inference.method})"):
-        drawn = stages.run(
-            "draws", lambda: posterior_draws(fitted, inference.engine, seed, reporter.advance), Drawn
-        )
-    setup = find_supports(setup, drawn, inference.level)
-    fitted, drawn = without_supports(fitted, drawn, setup.phases)
-    with reporter.stage("spatial heterogeneity"):
-        robust = stages.run(
-            "tiles", lambda: robust_draws(setup, fitted, drawn, inference.level, seed), Robust
-        )
-    robust = _with_rival(robust, fitted, config, seed, stages, reporter)
-    pixels, known = _pixels_and_knowledge(
-        setup, config, fitted, robust.drawn.draws, electrons, stages, reporter
+def _computed(setup: Setup, job: Job) -> Result:
+    """Run stage after stage, each on what came before."""
+    from bayesunmix.stages import (
+        compare_areas,
+        count_phases,
+        draw,
+        find_mode,
+        mix_second_maximum,
+        put_together,
+        read_pixels,
+        tell_supports,
+        write,
     )
-    with reporter.stage("result"):
-        result = assemble(
-            Finished(
-                setup=setup,
-                config=config,
-                fitted=fitted,
-                robust=robust,
-                pixels=pixels,
-                seed=seed,
-                depends_on=facts,
-                timings=stages.timings,
-                resumed=stages.resumed,
-                known=known,
-                electrons=electrons,
-                number=number,
-            )
-        )
-    if out is not None:
-        with reporter.stage("files"):
-            result = write_result(result, out)
-        stages.finish()
-    return result
 
-
-def _with_phases(
-    setup: Setup, config: RunConfig, stages: Stages, reporter: Reporter
-) -> tuple[Setup, RunConfig, PhaseNumber | None]:
-    """Count the phases where the configuration leaves that to the map."""
-    if config.phases != "auto":
-        return setup, config, None
-    from bayesunmix.fit.phase_number import PhaseNumber, infer_phase_number
-
-    with reporter.stage("number of phases"):
-        overlap = config.inference.max_overlap
-        number = stages.run(
-            "phase_number", lambda: infer_phase_number(setup, overlap, reporter.say), PhaseNumber
-        )
-    phases = number.phases()
-    return dataclasses.replace(setup, phases=phases), dataclasses.replace(config, phases=phases), number
-
-
-def _mode(setup: Setup, config: RunConfig, stages: Stages, reporter: Reporter) -> FittedPosterior:
-    """Find starting points and the best mode."""
-    from bayesunmix.fit.free_endmembers import FreeFitted, fit_free_endmembers
-    from bayesunmix.fit.model_data import Blocks
-    from bayesunmix.fit.posterior import FittedPosterior, fit_posterior
-    from bayesunmix.fit.search import CoarseModel
-    from bayesunmix.fit.starts import Start, find_starts
-
-    inference, free = config.inference, config.inference.endmembers == "free"
-    blocks = Blocks.of(setup, inference.max_overlap)
-    # What a search for starts has compiled for the mode on the side; a resumed run has not searched.
-    ahead: list[CoarseModel] = []
-
-    def search() -> list[Start]:
-        basis, yields = setup.forward.basis(blocks.absorbing, blocks.allowed)
-        n_starts = max(inference.starts, STARTS_PER_PHASE * (len(setup.phases) - 2))
-        with ThreadPoolExecutor(1) as pool:
-            coarse = pool.submit(CoarseModel.of, blocks, basis, yields)
-            found = find_starts(
-                blocks.counts,
-                basis,
-                yields,
-                blocks.balance(),
-                blocks.matrix,
-                n_starts=n_starts,
-                seed=SEARCH_SEED,
-            )
-            ahead.append(coarse.result())
-        return found
-
-    def fit() -> FittedPosterior:
-        if not free:
-            return fit_posterior(blocks, starts, blocks.absorbing, reporter.say, *ahead)
-        fwhm_keV = setup.spectrum.response.fwhm_keV
-        return fit_free_endmembers(
-            blocks, fwhm_keV, blocks.absorbing, inference.starts, SEARCH_SEED, reporter.say
-        )
-
-    with reporter.stage("starting points"):
-        starts = [] if free else stages.run("starts", search, list[Start])
-    with reporter.stage("mode"):
-        return stages.run("mode", fit, FreeFitted if free else FittedPosterior)
-
-
-def _with_rival(
-    robust: Robust, fitted: FittedPosterior, config: RunConfig, seed: int, stages: Stages, reporter: Reporter
-) -> Robust:
-    """Mix the draws of a mode that holds a share of the posterior in."""
-    rival = fitted.rival
-    if rival is None or config.inference.method == "map":
-        return robust
-    from bayesunmix.fit.mode_mixture import mixed
-    from bayesunmix.fit.sampling import Drawn, posterior_draws
-
-    with reporter.stage("draws at the second maximum"):
-        other = stages.run(
-            "rival_draws",
-            lambda: posterior_draws(rival.fitted, config.inference.engine, seed, reporter.advance),
-            Drawn,
-        )
-    both = mixed(robust.drawn, fitted, rival, other, seed)
-    own = robust.drawn.draws if robust.model is None else robust.model
-    return dataclasses.replace(robust, drawn=both, one_mode=own)
-
-
-def _pixels_and_knowledge(
-    setup: Setup,
-    config: RunConfig,
-    fitted: FittedPosterior,
-    draws: Draws,
-    electrons: float | None,
-    stages: Stages,
-    reporter: Reporter,
-) -> tuple[PixelPosterior, Known | None]:
-    """Abundances of every pixel, and what declarations identify, compiled while pixels keep the other core busy."""
-    from bayesunmix.checks.identifiability import Known
-    from bayesunmix.inference.pixel_posterior import PixelPosterior
-
-    with reporter.stage("pixels"), ThreadPoolExecutor(1) as pool:
-        knowledge = None
-        if config.inference.endmembers != "free":
-            knowledge = pool.submit(Known.of, fitted, setup.phases, setup.forward.elements)
-        pixels = stages.run(
-            "pixels", lambda: _pixels(setup, config, fitted, draws, electrons, reporter), PixelPosterior
-        )
-        return pixels, None if knowledge is None else knowledge.result()
-
-
-def _pixels(
-    setup: Setup,
-    config: RunConfig,
-    fitted: FittedPosterior,
-    draws: Draws,
-    electrons: float | None,
-    reporter: Reporter,
-) -> PixelPosterior:
-    """Run the per-pixel pass over a subset of the posterior draws."""
-    from bayesunmix.inference.pixel_posterior import pixel_posterior
-    from bayesunmix.models.thickness import ThicknessDraws
-
-    n_draws = draws.spectra.shape[0] * draws.spectra.shape[1]
-    chosen = np.unique(np.linspace(0, n_draws - 1, PIXEL_DRAWS).astype(int))
-    spectra = draws.spectra.reshape(n_draws, *draws.spectra.shape[2:])[chosen]
-    atoms = draws.weights[..., : len(setup.forward.elements)] / fitted.data.yields
-    per_count = (atoms.sum(axis=-1) / draws.total).reshape(n_draws, -1)[chosen]
-    inference, used = config.inference, setup.image.used
-    found = pixel_posterior(
-        setup.used_counts,
-        spectra,
-        per_count,
-        level=inference.level,
-        max_overlap=inference.max_overlap,
-        matrix=hosts(setup.phases),
-        supports=supports_of(setup.phases),
-        count_value=None if electrons is None else nominal_mass_per_count(draws, fitted, setup, electrons),
-        thickness=ThicknessDraws(
-            setup.thickness.pixels[used.ravel()],
-            fitted.data.effect,
-            draws.absorption_scale.ravel()[chosen],
-            draws.stray_exponent.ravel()[chosen],
-        ),
-        neighbours=used if inference.spatial else None,
-        progress=reporter.advance,
+    setup, job, number = count_phases(setup, job)
+    fitted = find_mode(setup, job)
+    drawn = draw(fitted, job)
+    setup, fitted, drawn = tell_supports(setup, fitted, drawn, job)
+    robust = compare_areas(setup, fitted, drawn, job)
+    robust = mix_second_maximum(fitted, robust, job)
+    pixels, known = read_pixels(setup, fitted, robust, job)
+    result = put_together(
+        job, setup=setup, fitted=fitted, robust=robust, pixels=pixels, known=known, number=number
     )
-    return found.placed(used)
+    return write(result, job)

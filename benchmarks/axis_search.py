@@ -80,7 +80,7 @@ def draw(rng: np.random.Generator, sample: str, offset_keV: float, gain: float) 
     mean = total * ((1.0 - share) * expected / expected.sum() + share * continuum)
     counts = rng.poisson(mean).astype(np.uint32).reshape(1, 1, -1)
     facts = Acquisition(beam_energy_keV=beam, resolution_eV=130.0, microscope="SEM" if beam < 40.0 else "TEM")
-    image = SpectrumImage(counts, 0.5 * (edges[1:] + edges[:-1]), acquisition=facts)
+    image = SpectrumImage(counts=counts, energy_keV=0.5 * (edges[1:] + edges[:-1]), acquisition=facts)
     shares = {element: float(part.sum() / expected.sum()) for element, part in parts.items()}
     return Drawn(image, shares, response)
 

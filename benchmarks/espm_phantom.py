@@ -150,7 +150,7 @@ def bayesunmix_laplace(phantom: Phantom, options: Options, absent: Mapping[str, 
         resolution_eV=130.0,
         microscope="TEM",
     )
-    image = SpectrumImage(phantom.counts, phantom.energy_keV, acquisition=facts, name=NAME)
+    image = SpectrumImage(counts=phantom.counts, energy_keV=phantom.energy_keV, acquisition=facts, name=NAME)
     return run_image(image, config, None, seed=0, progress=False)
 
 

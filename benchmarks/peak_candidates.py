@@ -103,7 +103,9 @@ def draw(rng: np.random.Generator, *, exotic: bool) -> Drawn:
     continuum = continuum * np.exp(rng.normal(0.0, 0.2) * np.log(centres / 3.0))
     counts = rng.poisson(sum(parts.values()) + continuum)
     facts = Acquisition(beam_energy_keV=BEAM_KEV, resolution_eV=130.0, microscope="TEM", elements=named)
-    image = SpectrumImage(counts.astype(np.uint32).reshape(1, 1, -1), centres, acquisition=facts)
+    image = SpectrumImage(
+        counts=counts.astype(np.uint32).reshape(1, 1, -1), energy_keV=centres, acquisition=facts
+    )
     return Drawn(image, parts, named)
 
 

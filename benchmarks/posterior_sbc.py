@@ -78,8 +78,8 @@ def pilot(config: RunConfig, replicates: int, seed: int = 0) -> Pilot:
     from bayesunmix.inference.density import compiled
     from bayesunmix.inference.map_estimate import find_map, whitening
     from bayesunmix.inference.nuts import nuts_draws
-    from bayesunmix.pipeline import SEARCH_SEED
     from bayesunmix.simulation.simulate import simulate_map
+    from bayesunmix.stages import SEARCH_SEED
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BayesUnmixWarning)

@@ -44,7 +44,7 @@ _LONG_RUN = 300
 _TOLERANCE = 0.01
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ClusteringResult:
     """Clusters of pixels, the largest first.
 

@@ -31,7 +31,7 @@ MIN_CURVATURE = 0.06
 LEAST_FALL = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MapEstimate:
     """A mode of the posterior and how well it was found.
 
@@ -141,4 +141,11 @@ def find_map(
         curvature = np.asarray(hessian(jnp.asarray(z), data))
         gradient = np.asarray(value_and_gradient(jnp.asarray(z), data)[1])
         norm = float(np.linalg.norm(whitening(curvature).T @ gradient))
-    return MapEstimate(z, potential, curvature, norm, evaluations, norm < tolerance)
+    return MapEstimate(
+        z=z,
+        potential=potential,
+        hessian=curvature,
+        gradient_norm=norm,
+        n_evaluations=evaluations,
+        converged=norm < tolerance,
+    )

@@ -81,7 +81,7 @@ class Windows:
     z: FloatArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scan:
     """Where a map departs from every mixture.
 
@@ -350,7 +350,9 @@ def scan(
     kept = np.ones(totals.shape, bool) if kept is None else kept
     sides = window_sides(totals.shape, float(totals[kept].mean()))
     observed = residual_windows(grid, spectra, directions, sides)
-    largest, scatters = _simulated(grid, spectra, directions, shares, sides, seed)
+    largest, scatters = _simulated(
+        grid=grid, spectra=spectra, directions=directions, shares=shares, sides=sides, seed=seed
+    )
     typical = largest.mean(axis=0)
     unit = float(np.median(typical))
     # A direction that the drawn maps' windows nearly all hold has a small largest value there, for want of windows: a
@@ -360,7 +362,14 @@ def scan(
     more = max(np.count_nonzero(kept) / MOST_SIMULATED, 1.0)
     deviations = prediction_limit(N_SIMULATED, false_alarm / more)
     threshold = unit * (float(extreme.mean()) + deviations * float(extreme.std(ddof=1)))
-    found = _best(observed, scatters, typical / unit, totals.shape, threshold, false_alarm)
+    found = _best(
+        observed=observed,
+        scatters=scatters,
+        relative=typical / unit,
+        shape=totals.shape,
+        threshold=threshold,
+        false_alarm=false_alarm,
+    )
     return replace(found, sigma=np.where(kept, found.sigma, 0.0))
 
 
@@ -420,7 +429,15 @@ def _best(
         sign = np.where(higher, np.sign(on_grid), sign)
         direction = np.where(higher, which[nearest], direction)
         side = np.where(higher, windows.side, side)
-    return Scan(sigma, direction, side, sign, threshold, false_alarm, spread)
+    return Scan(
+        sigma=sigma,
+        direction=direction,
+        side=side,
+        sign=sign,
+        threshold=threshold,
+        false_alarm=false_alarm,
+        spread=spread,
+    )
 
 
 def _nearest(centres: IntArray, size: int) -> IntArray:

@@ -114,7 +114,12 @@ def group_pixels(counts: Float32Array, share: Float32Array, log_mixed: FloatArra
     groups = []
     for members in _width_classes(widths, narrowest_first):
         width = int(widths[members].max())
-        stacked = [_chunk(counts, share, needed, log_mixed, chunks[m], width) for m in members]
+        stacked = [
+            _chunk(
+                counts=counts, share=share, needed=needed, log_mixed=log_mixed, index=chunks[m], width=width
+            )
+            for m in members
+        ]
         groups.append(PixelGroup(*(np.stack(field) for field in zip(*stacked, strict=True))))
     return tuple(groups)
 

@@ -50,7 +50,7 @@ from bayesunmix.inference.arrays import (
 _PATIENCE = 5
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class NMFResult:
     """A factorisation counts ≈ weights @ spectra.
 
@@ -146,7 +146,14 @@ def kl_nmf(
     fitted /= fitted.sum(axis=1, keepdims=True)
     fitted_weights = factors.weights.astype(np.float64)
     divergence = kl_divergence(y, fitted_weights, fitted)
-    return NMFResult(fitted, fitted_weights, divergence, n_iter, converged, np.array(history))
+    return NMFResult(
+        spectra=fitted,
+        weights=fitted_weights,
+        divergence=divergence,
+        n_iter=n_iter,
+        converged=converged,
+        history=np.array(history),
+    )
 
 
 def kl_divergence(

@@ -50,7 +50,7 @@ STEP_POWER = 2.8
 BURN_IN = 0.3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NutsDraws:
     """Draws and their sampler statistics.
 

@@ -40,7 +40,7 @@ BATCH_PIXELS = 16384
 _answered = Program(answered)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PixelPosterior:
     """Posterior abundances of every pixel, in shares of atoms.
 
@@ -156,7 +156,9 @@ def pixel_posterior(
         summary = _summarise(histogram / n_draws, moments / n_draws, level)
         spread = np.sqrt(np.maximum(value_moments[:, 1] - value_moments[:, 0] ** 2, 0.0)).astype(np.float32)
         pieces.append((*summary, pure / n_draws, count_share / n_draws, spread))
-    return PixelPosterior(*(np.concatenate(field) for field in zip(*pieces, strict=True)))
+    names = (entry.name for entry in fields(PixelPosterior))
+    joined = (np.concatenate(part) for part in zip(*pieces, strict=True))
+    return PixelPosterior(**dict(zip(names, joined, strict=True)))
 
 
 def atom_shares(

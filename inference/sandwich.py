@@ -43,7 +43,7 @@ FEWEST_TILES = 12
 NEGLIGIBLE = 1e-3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stretch:
     """Directions along which the parameters are less certain than the model says.
 

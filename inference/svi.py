@@ -208,7 +208,13 @@ def _round(
         optimiser_state, total = state
         number, key = scanned
         gradient = elbo_gradient(
-            potential, guide, sizes, whole, optimiser.get_params(optimiser_state), key, target
+            potential=potential,
+            guide=guide,
+            sizes=sizes,
+            whole=whole,
+            parameters=optimiser.get_params(optimiser_state),
+            key=key,
+            target=target,
         )
         optimiser_state = optimiser.update(gradient, optimiser_state)
         late = (number >= ROUND_STEPS // 2).astype(float)
@@ -236,7 +242,9 @@ def elbo_gradient(
     half = jax.random.normal(for_draws, (PAIRS, len(target.at.mean)))
     noise = jnp.concatenate([half, -half])
     e = jax.vmap(lambda n: guide.transport(parameters, n)[0])(noise)
-    slopes = _potential_slopes(potential, sizes, whole, e, for_batch, target)
+    slopes = _potential_slopes(
+        potential=potential, sizes=sizes, whole=whole, e=e, key=for_batch, target=target
+    )
 
     def surrogate(free: Parameters) -> jax.Array:
         moving = jax.vmap(lambda n: guide.transport(free, n)[0])(noise)

@@ -91,7 +91,14 @@ def test_true_zeros_are_judged_by_what_is_reported() -> None:
 
 
 def test_failures_and_too_few_replicates_do_not_pass(replicates: list[Replicate]) -> None:
-    lost = Replicate(N, (), np.zeros(0), np.zeros((0, 0)), 1.0, "ValueError: no posterior")
+    lost = Replicate(
+        number=N,
+        names=(),
+        truth=np.zeros(0),
+        draws=np.zeros((0, 0)),
+        seconds=1.0,
+        failure="ValueError: no posterior",
+    )
     study = assess([*replicates, lost])
     assert study.failures == (f"replicate {N}: ValueError: no posterior",)
     assert not study.passes
@@ -132,4 +139,6 @@ def test_the_power_curve_has_a_place_for_zero() -> None:
 
 
 def _replicate(number: int, truth: np.ndarray, draws: np.ndarray) -> Replicate:
-    return Replicate(number, tuple(str(i) for i in range(len(truth))), truth, draws, 0.0)
+    return Replicate(
+        number=number, names=tuple(str(i) for i in range(len(truth))), truth=truth, draws=draws, seconds=0.0
+    )

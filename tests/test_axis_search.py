@@ -98,8 +98,8 @@ def test_inspect_says_by_how_much_and_proposes_the_axis(benchmark: ModuleType) -
 
 
 def test_ambiguous_axes_are_said() -> None:
-    here = AxisCandidate(1.0, 0.01, 100.0, ("Si",), 1.0)
-    other = AxisCandidate(1.0, 0.2, 110.0, ("Al",), 1.0)
+    here = AxisCandidate(gain=1.0, offset_keV=0.01, score=100.0, elements=("Si",), misfit=1.0)
+    other = AxisCandidate(gain=1.0, offset_keV=0.2, score=110.0, elements=("Al",), misfit=1.0)
     assert likely_axis([here, other]) is None
     assert rival_axis([here, other], None) == other
     clear = dataclasses.replace(other, score=10.0)
@@ -229,8 +229,10 @@ def test_numbers_with_too_few_lines_are_in_doubt(
 def test_a_certain_usual_axis_beats_numbers_in_doubt(
     phantom: tuple[SpectrumImage, RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = GuessedAxis(0.0, 0.01, 1.0, ("Fe", "Si", "Mg"))
-    own = GuessedAxis(-0.1, 0.01, 3.0, ("Fe",), False, "keV")
+    usual = GuessedAxis(offset_keV=0.0, scale_keV=0.01, misfit=1.0, elements=("Fe", "Si", "Mg"))
+    own = GuessedAxis(
+        offset_keV=-0.1, scale_keV=0.01, misfit=3.0, elements=("Fe",), certain=False, unit="keV"
+    )
     monkeypatch.setattr(axis_guess, "_usual_axis", lambda *_: usual)
     for numbers, expected in ((own, usual), (dataclasses.replace(own, misfit=1.1), None)):
         monkeypatch.setattr(axis_guess, "_own_axis", lambda *_, numbers=numbers: numbers)

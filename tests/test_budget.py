@@ -68,16 +68,16 @@ def posterior(*, seed: int = 0, balance: float = 20.0) -> LocalPosterior:
     complete = precision[7:, 7:] + np.eye(7)
     mean = np.concatenate([z[:7], units])
     return LocalPosterior(
-        data,
-        z,
-        PLACES,
-        np.linalg.inv(precision),
-        precision,
-        mean,
-        WEIGHTS,
-        fractions,
-        np.zeros((2, 4, 5)),
-        complete,
+        data=data,
+        z=z,
+        places=PLACES,
+        covariance=np.linalg.inv(precision),
+        precision=precision,
+        mean=mean,
+        weights=WEIGHTS,
+        atom_fractions=fractions,
+        derivatives=np.zeros((2, 4, 5)),
+        complete=complete,
     )
 
 

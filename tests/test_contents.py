@@ -143,10 +143,22 @@ def test_pictures_alone_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_line_of_a_signal() -> None:
-    assert Held("EELS", "a", (2, 9), True, "eV", 1.0, 9.0, False, -2.0, 5.5, False).line() == (
+    assert Held(
+        kind="EELS",
+        title="a",
+        shape=(2, 9),
+        rival=True,
+        unit="eV",
+        first=1.0,
+        last=9.0,
+        calibrated=False,
+        least=-2.0,
+        total=5.5,
+        whole=False,
+    ).line() == (
         'EELS "a" 2 x 9, axis 1 to 9 eV, not calibrated, no counts: values that are not whole, as low as -2'
     )
-    assert Held("picture", "b", (4, 4)).line() == 'picture "b" 4 x 4'
+    assert Held(kind="picture", title="b", shape=(4, 4)).line() == 'picture "b" 4 x 4'
 
 
 def test_an_axis_is_found_where_one_alone_fits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +169,7 @@ def test_an_axis_is_found_where_one_alone_fits(monkeypatch: pytest.MonkeyPatch) 
     lost = SpectrumImage.from_array(
         total,
         0.3 + 0.03 * np.arange(image.n_channels),
-        acquisition=Acquisition(200.0, elements=("Mg", "Si", "Fe")),
+        acquisition=Acquisition(beam_energy_keV=200.0, elements=("Mg", "Si", "Fe")),
     )
     found = guess_axis(lost)
     assert found is not None
@@ -169,7 +181,10 @@ def test_an_axis_is_found_where_one_alone_fits(monkeypatch: pytest.MonkeyPatch) 
 
 def test_an_axis_with_a_rival_is_not_certain(monkeypatch: pytest.MonkeyPatch) -> None:
     image = SpectrumImage.from_array(np.ones((1, 1, 2048), dtype=np.uint8), 0.01 * np.arange(2048))
-    right, other = (GuessedAxis(offset, 0.01, 1.0, ("Fe", "Si", "Mg")) for offset in (0.0, -0.3))
+    right, other = (
+        GuessedAxis(offset_keV=offset, scale_keV=0.01, misfit=1.0, elements=("Fe", "Si", "Mg"))
+        for offset in (0.0, -0.3)
+    )
     for rival, expected in ((right, right), (dataclasses.replace(other, misfit=1.2), None)):
         axes = [right, rival]
         monkeypatch.setattr(axis_guess, "_axes", lambda *_, axes=axes: axes)
@@ -181,7 +196,7 @@ def test_a_usual_axis_that_leaves_more_is_in_doubt(monkeypatch: pytest.MonkeyPat
     image = SpectrumImage.from_array(np.ones((1, 1, 2048), dtype=np.uint8), 0.01 * np.arange(2048))
     monkeypatch.setattr(axis_guess, "LEAST_PEAKS", 0)
     for left, expected in ((1.0, True), (5.0, False), (9.0, None)):
-        axis = GuessedAxis(0.0, 0.01, left, ("Fe", "Si", "Mg"))
+        axis = GuessedAxis(offset_keV=0.0, scale_keV=0.01, misfit=left, elements=("Fe", "Si", "Mg"))
         monkeypatch.setattr(axis_guess, "_axes", lambda *_, axis=axis: [axis])
         found = guess_axis(image)
         assert (found and found.certain) == expected
@@ -203,7 +218,9 @@ def test_an_axis_is_printed_with_what_speaks_for_it(
 
     def found(image: SpectrumImage, elements: tuple[str, ...], numbers: Untyped) -> GuessedAxis:
         asked.append(numbers)
-        return GuessedAxis(0.5, 0.02, 3.0, ("Fe", "Si"), certain, unit)
+        return GuessedAxis(
+            offset_keV=0.5, scale_keV=0.02, misfit=3.0, elements=("Fe", "Si"), certain=certain, unit=unit
+        )
 
     monkeypatch.setattr("bayesunmix.inspection.description.guess_axis", found)
     said = inspect_map(stored(tmp_path / "map.hspy", COUNTS, scale=0.02))
@@ -225,7 +242,12 @@ def test_an_axis_is_printed_with_what_speaks_for_it(
 def test_channel_numbers_are_no_energies(
     unit: str, first: float, last: float, numbers: tuple[float, float] | None
 ) -> None:
-    assert Held("spectra", "a", (2, 3), True, unit, first, last, total=5.0).numbers == numbers
+    assert (
+        Held(
+            kind="spectra", title="a", shape=(2, 3), rival=True, unit=unit, first=first, last=last, total=5.0
+        ).numbers
+        == numbers
+    )
 
 
 def test_doubts_of_facts_and_axis_survive_the_reading_process(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_every_known_fact_has_a_source() -> None:
     assert given.sources["beam_energy_keV"] == "configuration"
     assert given.sources["tilt_deg"] == "file"
     assert "beam_energy_keV" not in given.replace(beam_energy_keV=None).sources
-    assert Acquisition(200.0).sources == {"beam_energy_keV": "configuration"}
+    assert Acquisition(beam_energy_keV=200.0).sources == {"beam_energy_keV": "configuration"}
     assert given.replace(source="assumption", beam_energy_keV=200.0) == facts
 
 
@@ -136,7 +136,13 @@ DOSE = {"beam_current": 0.5, "beam_energy": 200.0, "elevation_angle": 22.0, "azi
 
 
 def test_the_dose_stays_right_when_a_map_is_cut_or_rebinned_in_hyperspy(exspy: Untyped) -> None:
-    facts = Acquisition(200.0, 22.0, beam_current_nA=0.5, live_time_s=620.0, microscope="TEM")
+    facts = Acquisition(
+        beam_energy_keV=200.0,
+        takeoff_angle_deg=22.0,
+        beam_current_nA=0.5,
+        live_time_s=620.0,
+        microscope="TEM",
+    )
     image = SpectrumImage.from_array(COUNTS, 1.0 + 0.1 * np.arange(40), acquisition=facts)
     dose = electrons_per_pixel(image)
     signal = image.to_signal()

@@ -27,8 +27,8 @@ from bayesunmix.xray.continuum import ContinuumCorrection, bremsstrahlung
 FloatArray = npt.NDArray[np.float64]
 
 BEAM = 200.0
-THIN = Film((100.0, 30.0), (4.5, 0.3), None, oxygen=True)
-FILM = Film((300.0, 60.0), (5.0, 0.5), 22.0, oxygen=True)
+THIN = Film(thickness_nm=(100.0, 30.0), density_g_cm3=(4.5, 0.3), takeoff_angle_deg=None, oxygen=True)
+FILM = Film(thickness_nm=(300.0, 60.0), density_g_cm3=(5.0, 0.5), takeoff_angle_deg=22.0, oxygen=True)
 ELEMENTS = ("Mg", "Si", "Fe")
 EQUAL = np.full((1, 3), 1 / 3)
 

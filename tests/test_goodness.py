@@ -67,7 +67,13 @@ class Known:
         weights = np.ones((1, 1, n_phases, len(forward.components)))
         scale, exponent = np.ones((1, 1)), np.zeros((1, 1))
         return Draws(
-            weights, family_counts, continuum, binned[None, None], scale, exponent, np.zeros((1, 1, 0))
+            weights=weights,
+            family_counts=family_counts,
+            continuum=continuum,
+            spectra=binned[None, None],
+            absorption_scale=scale,
+            stray_exponent=exponent,
+            line_shapes=np.zeros((1, 1, 0)),
         )
 
     def thickness(self, n_phases: int = 2) -> ThicknessDraws:

@@ -13,6 +13,7 @@ import pytest
 from bayesunmix.checks.outcomes import Goodness, Heterogeneity, Identifiability, Overlap, UnmodelledRegions
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit.draws import Draws
+from bayesunmix.fit.line_model import LineModel
 from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.inference.pixel_posterior import PixelPosterior
@@ -78,7 +79,13 @@ def draws(setup: Setup) -> Draws:
 def pixels(setup: Setup) -> PixelPosterior:
     mean = np.random.default_rng(1).dirichlet([2.0, 1.0], setup.image.n_pixels).astype(np.float32)
     return PixelPosterior(
-        mean, 0.1 * mean, 0.8 * mean, 1.2 * mean, mean**2, mean, np.zeros(len(mean), np.float32)
+        mean=mean,
+        sd=0.1 * mean,
+        lower=0.8 * mean,
+        upper=1.2 * mean,
+        pure_probability=mean**2,
+        count_share=mean,
+        value_sd=np.zeros(len(mean), np.float32),
     )
 
 
@@ -115,7 +122,7 @@ def test_compositions_are_shares_and_calibration_is_what_sets_them_apart(setup: 
 
 
 def test_a_point_has_no_calibration_error(setup: Setup, draws: Draws) -> None:
-    point = Draws(*(getattr(draws, name)[:1, :1] for name in vars(draws)))
+    point = Draws(**{name: values[:1, :1] for name, values in vars(draws).items()})
     found = posterior_group(setup, fit(setup), point, 0)
     np.testing.assert_array_equal(found["composition"], found["composition_counting"])
     assert not found["log_calibration"].any()
@@ -164,11 +171,13 @@ def test_constants_name_the_family_that_a_factor_is_of(setup: Setup) -> None:
 @pytest.fixture
 def finished(setup: Setup, draws: Draws, pixels: PixelPosterior) -> Finished:
     robust: Any = SimpleNamespace(
-        drawn=Drawn(draws, {}, stretched=1), heterogeneity=Heterogeneity(reason="Nothing varies.")
+        drawn=Drawn(draws=draws, statistics={}, stretched=1),
+        heterogeneity=Heterogeneity(reason="Nothing varies."),
     )
     return Finished(
         setup=setup,
         config=CONFIG,
+        model=LineModel(),
         fitted=fit(setup),
         robust=robust,
         pixels=pixels,

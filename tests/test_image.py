@@ -178,7 +178,7 @@ def test_counts_of_other_dimensions_are_refused_by_the_class_itself() -> None:
     with pytest.raises(
         InputError, match="`counts` must have the dimensions y, x and energy, but have shape 5 x 50"
     ):
-        SpectrumImage(counts_of((5, 50), np.uint8), ENERGY)
+        SpectrumImage(counts=counts_of((5, 50), np.uint8), energy_keV=ENERGY)
 
 
 def test_missing_facts_are_warned_of_once_and_recorded() -> None:

@@ -124,7 +124,15 @@ def trust_of(factor: float, acceptance: float = 0.9) -> Trust:
     later = np.exp(0.1 * factor * rng.standard_normal((128, 2, 3)))
     later[:, 1, 2] = 0.0
     after = nominal_fractions(later, np.ones((2, 3)))
-    return Trust(0.5, 100.0, False, acceptance, *quantity_moves(fractions, fractions[:128], after))
+    compositions, ratios = quantity_moves(fractions, fractions[:128], after)
+    return Trust(
+        pareto_k=0.5,
+        effective_draws=100.0,
+        resampled=False,
+        acceptance=acceptance,
+        compositions=compositions,
+        ratios=ratios,
+    )
 
 
 def test_the_verdict_names_the_worst_quantity_and_what_to_run() -> None:

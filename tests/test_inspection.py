@@ -38,7 +38,14 @@ def spectrum(amounts: dict[str, float], continuum: float = 2e5, seed: int = 0) -
         shape = DETECTOR.response.spectrum(energy, strength, EDGES)
         expected = expected + counts * shape / shape.sum()
     drawn = np.random.default_rng(seed).poisson(expected).astype(np.float64)
-    return SumSpectrum(drawn, EDGES, DETECTOR.response, TABLE, 200.0, DETECTOR.efficiency)
+    return SumSpectrum(
+        counts=drawn,
+        edges_keV=EDGES,
+        response=DETECTOR.response,
+        table=TABLE,
+        beam_energy_keV=200.0,
+        efficiency=DETECTOR.efficiency,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +167,9 @@ def test_given_elements_that_cannot_show(phantom_file: Path) -> None:
 
 def test_map_without_facts_or_elements(tmp_path: Path) -> None:
     drawn = spectrum({"Ti": 2e5, "Cu": 1e5})
-    image = SpectrumImage(drawn.counts.astype(np.uint32).reshape(1, 1, -1), drawn.centres_keV, name="bare")
+    image = SpectrumImage(
+        counts=drawn.counts.astype(np.uint32).reshape(1, 1, -1), energy_keV=drawn.centres_keV, name="bare"
+    )
     save(image, tmp_path / "bare.hspy")
     text = inspect_map(tmp_path / "bare.hspy")
     assert "Named     none" in text
@@ -179,9 +188,11 @@ def proposed(
     drawn = spectrum(amounts, continuum=5e4)
     there = drawn.centres_keV >= first_keV
     counts = np.where(drawn.centres_keV > blind_keV, drawn.counts, 0.0)[there]
-    facts = Acquisition(200.0, elements=named)
+    facts = Acquisition(beam_energy_keV=200.0, elements=named)
     image = SpectrumImage(
-        counts.astype(np.uint32).reshape(1, 1, -1), drawn.centres_keV[there], acquisition=facts
+        counts=counts.astype(np.uint32).reshape(1, 1, -1),
+        energy_keV=drawn.centres_keV[there],
+        acquisition=facts,
     )
     text = describe(image)
     return RunConfig.from_dict(tomllib.loads("phases = 2\n" + text[text.index("# A proposal") :])), text
@@ -202,8 +213,8 @@ def test_oxygen_of_a_part_of_the_map_is_measured() -> None:
     rng = np.random.default_rng(3)
     counts = rng.poisson(metal.counts / 400.0, (20, 20, metal.counts.size))
     counts[5:9, 5:9] = rng.poisson(oxide.counts / 400.0, (4, 4, metal.counts.size))
-    facts = Acquisition(200.0)
-    image = SpectrumImage(counts.astype(np.uint32), metal.centres_keV, acquisition=facts)
+    facts = Acquisition(beam_energy_keV=200.0)
+    image = SpectrumImage(counts=counts.astype(np.uint32), energy_keV=metal.centres_keV, acquisition=facts)
     text = describe(image)
     assert "No oxides" not in text
     config = RunConfig.from_dict(tomllib.loads("phases = 2\n" + text[text.index("# A proposal") :]))
@@ -263,7 +274,7 @@ def test_elements_that_only_the_file_names_are_said() -> None:
 def test_dark_map(tmp_path: Path) -> None:
     counts = np.zeros((2, 2, 2000), np.uint8)
     counts[0, 0, 700] = 1
-    save(SpectrumImage(counts, np.linspace(0.1, 20.0, 2000)), tmp_path / "dark.hspy")
+    save(SpectrumImage(counts=counts, energy_keV=np.linspace(0.1, 20.0, 2000)), tmp_path / "dark.hspy")
     text = inspect_map(tmp_path / "dark.hspy")
     assert "No peak stands out" in text
     assert "No elements to propose" in text
@@ -290,5 +301,12 @@ def test_measured_maps(shared_data: Path, name: str, elements: str) -> None:
 
 def test_response_of_a_shifted_axis() -> None:
     drawn = spectrum({"Fe": 3e5})
-    shifted = SumSpectrum(drawn.counts, EDGES, Response(offset_keV=0.5), TABLE, 200.0, DETECTOR.efficiency)
+    shifted = SumSpectrum(
+        counts=drawn.counts,
+        edges_keV=EDGES,
+        response=Response(offset_keV=0.5),
+        table=TABLE,
+        beam_energy_keV=200.0,
+        efficiency=DETECTOR.efficiency,
+    )
     assert all(group is None for group in shifted.explained(["Fe"]).values())

@@ -69,7 +69,15 @@ def file_of(tmp_path: Path) -> Callable[..., Path]:
 
 def test_what_is_saved_loads_again(tmp_path: Path) -> None:
     facts = Acquisition(
-        200.0, 22.0, 130.0, 45.0, 22.0, 0.0, live_time_s=9.0, microscope="TEM", elements=("Fe", "Mg")
+        beam_energy_keV=200.0,
+        takeoff_angle_deg=22.0,
+        resolution_eV=130.0,
+        azimuth_deg=45.0,
+        elevation_deg=22.0,
+        tilt_deg=0.0,
+        live_time_s=9.0,
+        microscope="TEM",
+        elements=("Fe", "Mg"),
     )
     image = SpectrumImage.from_array(
         COUNTS, ENERGY, acquisition=facts, pixel_size=(1.5, 2.0), pixel_unit="nm", name="grain / 3"

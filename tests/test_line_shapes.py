@@ -148,7 +148,9 @@ def test_the_model_moves_templates(setup: Setup) -> None:
 
 
 def test_a_response_without_directions_is_known(setup: Setup) -> None:
-    none = ShapeDirections(np.zeros((0, 0)), np.zeros((0, 0)), (), np.zeros(0), np.zeros(0))
+    none = ShapeDirections(
+        theta=np.zeros((0, 0)), log_ratio=np.zeros((0, 0)), ratios=(), mean=np.zeros(0), sd=np.zeros(0)
+    )
     still = dataclasses.replace(setup.spectrum, directions=none)
     found = line_shapes(setup.forward, still, setup.mean_composition)
     assert len(found.mean) == len(found.sd) == 0

@@ -69,7 +69,13 @@ def fitted() -> FittedPosterior:
     on_device = jax.tree.map(jnp.asarray, data)
     start = model.flatten(latents_at(data, units, np.full(len(points), 1.0 / len(points))), on_device)
     estimate = find_map(*compiled(model), on_device, np.asarray(start))
-    return FittedPosterior(data, estimate, (), np.ones((2, 3)) / 3, np.ones((2, 3)) / 3)
+    return FittedPosterior(
+        data=data,
+        estimate=estimate,
+        modes=(),
+        absorbing=np.ones((2, 3)) / 3,
+        atom_fractions=np.ones((2, 3)) / 3,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,7 @@ def simulated() -> SpectrumImage:
     facts = Acquisition(
         beam_energy_keV=BEAM_KEV, resolution_eV=130.0, beam_current_nA=CURRENT_NA, live_time_s=LIVE_TIME_S
     )
-    return SpectrumImage(counts, 0.5 * (EDGES[1:] + EDGES[:-1]), acquisition=facts)
+    return SpectrumImage(counts=counts, energy_keV=0.5 * (EDGES[1:] + EDGES[:-1]), acquisition=facts)
 
 
 def unmixed(**tables: dict[str, Any]) -> Result:
@@ -194,7 +194,7 @@ def forward() -> ForwardModel:
         table=table.with_zeta_factors(factors, DETECTOR.efficiency),
         detector=DETECTOR,
         response=DETECTOR.response,
-        film=Film((100.0, 30.0), (4.0, 0.4), None, oxygen=True),
+        film=Film(thickness_nm=(100.0, 30.0), density_g_cm3=(4.0, 0.4), takeoff_angle_deg=None, oxygen=True),
         beam_energy_keV=BEAM_KEV,
         edges_keV=EDGES,
         seen_oxygen=False,
@@ -217,7 +217,17 @@ def weights_of(
     tiled = np.tile(detected, (*shape, 1, 1))
     yields = forward.basis(np.array([atoms]), np.ones((1, 3), bool))[1]
     parts = tiled, tiled[..., :3], tiled[..., 3:], np.zeros((*shape, 1, 1))
-    return Draws(*parts, np.ones(shape), np.zeros(shape), np.zeros((*shape, 0))), yields
+    weights_, family_counts, continuum, spectra = parts
+    drawn = Draws(
+        weights=weights_,
+        family_counts=family_counts,
+        continuum=continuum,
+        spectra=spectra,
+        absorption_scale=np.ones(shape),
+        stray_exponent=np.zeros(shape),
+        line_shapes=np.zeros((*shape, 0)),
+    )
+    return drawn, yields
 
 
 def test_mass_per_count_is_the_definition_of_zeta(forward: ForwardModel) -> None:

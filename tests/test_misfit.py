@@ -209,7 +209,15 @@ def test_words_name_what_is_there() -> None:
         "around row 54, column 53 (150 pixels), 66 sigma: too much Si (1.8 times), Ti; too little Mg (0.05 times)"
     )
     nowhere = np.zeros((2, 2), bool)
-    found = Misfit(np.zeros((2, 2)), 6.0, 0.01, 1.0, (region,) * 5, nowhere, 150_000)
+    found = Misfit(
+        sigma=np.zeros((2, 2)),
+        threshold=6.0,
+        false_alarm=0.01,
+        spread=1.0,
+        regions=(region,) * 5,
+        flagged=nowhere,
+        n_pixels=150_000,
+    )
     (warning,) = found.warnings()
     assert warning.startswith("The map has 5 regions of significant residual. Around row 54")
     assert "2 more are in the report." in warning
@@ -223,4 +231,15 @@ def test_words_name_what_is_there() -> None:
     assert isinstance(holes, Reservation)
     assert "a hole with 100 % of the counts around it" in holes
     assert "unmodelled" not in holes
-    assert Misfit(np.zeros((2, 2)), 6.0, 0.01, 1.0, (), nowhere, 4).warnings() == []
+    assert (
+        Misfit(
+            sigma=np.zeros((2, 2)),
+            threshold=6.0,
+            false_alarm=0.01,
+            spread=1.0,
+            regions=(),
+            flagged=nowhere,
+            n_pixels=4,
+        ).warnings()
+        == []
+    )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bayesunmix import pipeline
+from bayesunmix import pipeline, stages
 from bayesunmix.config.methods import Laplace
 from bayesunmix.config.phase import Phase
 from bayesunmix.config.run_config import RunConfig
@@ -130,7 +130,7 @@ def runs() -> tuple[Result, Result, float]:
     )
     image = simulate_map(config, 1).image
     alone = pipeline.run_image(image, config, None, seed=1, progress=False)
-    whole = pipeline._mode
+    whole = stages.find_mode
     apart = []
 
     def with_another(*args: Any, **settings: Any) -> FittedPosterior:  # noqa: ANN401
@@ -146,7 +146,7 @@ def runs() -> tuple[Result, Result, float]:
         return dataclasses.replace(fitted, rival=rival, modes=modes)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "_mode", with_another)
+        patch.setattr(stages, "find_mode", with_another)
         both = pipeline.run_image(image, config, None, seed=1, progress=False)
     return alone, both, apart[0]
 

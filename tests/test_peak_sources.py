@@ -33,7 +33,14 @@ def spectrum(
     if extra:
         expected = expected + DETECTOR.response.spectrum(list(extra), list(extra.values()), EDGES)
     counts = np.random.default_rng(3).poisson(expected).astype(np.float64)
-    return SumSpectrum(counts, EDGES, DETECTOR.response, TABLE, 200.0, DETECTOR.efficiency)
+    return SumSpectrum(
+        counts=counts,
+        edges_keV=EDGES,
+        response=DETECTOR.response,
+        table=TABLE,
+        beam_energy_keV=200.0,
+        efficiency=DETECTOR.efficiency,
+    )
 
 
 def at(drawn: SumSpectrum, energy_keV: float) -> Peak:

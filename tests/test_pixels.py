@@ -25,8 +25,8 @@ FACTS = Acquisition(beam_energy_keV=200.0, takeoff_angle_deg=22.0, live_time_s=1
 def make(mask: np.ndarray | None = None) -> SpectrumImage:
     counts = np.random.default_rng(0).poisson(2.0, (6, 8, 30))
     return SpectrumImage(
-        counts,
-        ENERGY,
+        counts=counts,
+        energy_keV=ENERGY,
         acquisition=FACTS,
         pixel_size=(2.0, 3.0),
         pixel_unit="nm",
@@ -154,12 +154,12 @@ def test_masked_arrays_and_nan_pixels_are_left_out() -> None:
     holes[1, 2] = np.ma.masked
     counts[0, 0, 5] = np.nan
     with pytest.warns(BayesUnmixWarning, match="1 of 12 pixels hold NaN: they are left out"):
-        image = SpectrumImage(holes, ENERGY)
+        image = SpectrumImage(counts=holes, energy_keV=ENERGY)
     assert image.mask is not None
     assert np.argwhere(image.mask).tolist() == [[0, 0], [1, 2]]
     assert not image.counts[image.mask].any()
     with pytest.raises(InputError, match="masked or NaN in every pixel"):
-        SpectrumImage(np.full((2, 2, 30), np.nan), ENERGY)
+        SpectrumImage(counts=np.full((2, 2, 30), np.nan), energy_keV=ENERGY)
 
 
 def test_counts_that_were_scaled_and_scaled_back_are_whole() -> None:

@@ -284,8 +284,8 @@ def test_an_energy_range_without_counts_is_refused(image: SpectrumImage) -> None
 
 def test_an_axis_below_all_lines_is_refused() -> None:
     tiny = SpectrumImage(
-        np.ones((2, 2, 10), np.uint8),
-        np.linspace(0.01, 0.1, 10),
+        counts=np.ones((2, 2, 10), np.uint8),
+        energy_keV=np.linspace(0.01, 0.1, 10),
         acquisition=Acquisition(beam_energy_keV=200),
     )
     with pytest.raises(InputError, match=r"`energy_keV` must reach between 0.2 keV and the beam energy"):

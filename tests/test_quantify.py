@@ -32,7 +32,7 @@ def forward() -> ForwardModel:
         table=LineTable.built_in(200.0, (*ELEMENTS, "Cu", "O")),
         detector=detector,
         response=detector.response,
-        film=Film((200.0, 60.0), (4.5, 0.45), 22.0, oxygen=True),
+        film=Film(thickness_nm=(200.0, 60.0), density_g_cm3=(4.5, 0.45), takeoff_angle_deg=22.0, oxygen=True),
         beam_energy_keV=200.0,
         edges_keV=np.arange(0.9, 12.0, 0.05),
         seen_oxygen=False,

@@ -110,11 +110,13 @@ def test_calibration_that_does_not_cancel_widens_the_interval() -> None:
     rng = np.random.default_rng(0)
     own = np.exp(rng.normal(0.0, 0.1, (*SHAPE, 2, 3)))
     wide = Amounts(
-        found.draws * own,
-        found.counting,
-        found.log_weight,
-        found.words,
-        *(found.phases, found.elements, 0.95),
+        draws=found.draws * own,
+        counting=found.counting,
+        log_weight=found.log_weight,
+        words=found.words,
+        phases=found.phases,
+        elements=found.elements,
+        level=0.95,
     )
     row = one(partition_rows(wide), "A", "Nd")
     assert row["upper"] - row["lower"] > 3 * (row["upper_counting"] - row["lower_counting"])

@@ -18,7 +18,7 @@ from bayesunmix.data.signals import GivenFacts
 
 COUNTS = np.random.default_rng(3).poisson(0.4, (4, 5, 50))
 ENERGY = 1.0 + 0.01 * np.arange(50)
-FACTS = Acquisition(200.0, 22.0, elements=("Fe",), microscope="TEM")
+FACTS = Acquisition(beam_energy_keV=200.0, takeoff_angle_deg=22.0, elements=("Fe",), microscope="TEM")
 
 unix = pytest.mark.skipif(sys.platform == "win32", reason="signals end a process the Unix way")
 
@@ -49,8 +49,8 @@ def test_a_map_comes_over_whole(tmp_path: Path) -> None:
     mask = np.zeros((4, 5), dtype=bool)
     mask[2, 3] = True
     image = SpectrumImage(
-        COUNTS,
-        ENERGY,
+        counts=COUNTS,
+        energy_keV=ENERGY,
         acquisition=FACTS.replace(source="assumption", beam_energy_keV=300.0),
         pixel_size=(1.5, 2.0),
         pixel_unit="nm",

@@ -78,15 +78,21 @@ def test_a_peak_is_one_region(sign: float) -> None:
 
 
 def region(energy: float, excess: float) -> SpectrumRegion:
-    return SpectrumRegion(energy - 0.1, energy + 0.1, energy, 6.0 if excess > 0 else -6.0, excess)
+    return SpectrumRegion(
+        low_keV=energy - 0.1,
+        high_keV=energy + 0.1,
+        energy_keV=energy,
+        sigma=6.0 if excess > 0 else -6.0,
+        excess=excess,
+    )
 
 
 def test_the_nearest_cause_that_is_large_enough_is_named() -> None:
     known = [
-        Cause("line A", 5.0, 5.0, 10.0, 1.0),
-        Cause("escape peak of B", 5.05, 5.05, 1000.0, 0.5),
-        Cause("tail of C", 5.5, 6.5, 1000.0, 0.3),
-        Cause("undeclared element D (Kα)", 8.0, 8.0, np.inf, 0.1),
+        Cause(name="line A", low_keV=5.0, high_keV=5.0, counts=10.0, prior=1.0),
+        Cause(name="escape peak of B", low_keV=5.05, high_keV=5.05, counts=1000.0, prior=0.5),
+        Cause(name="tail of C", low_keV=5.5, high_keV=6.5, counts=1000.0, prior=0.3),
+        Cause(name="undeclared element D (Kα)", low_keV=8.0, high_keV=8.0, counts=np.inf, prior=0.1),
     ]
     assert likeliest(region(5.01, 800.0), known, 0.13) == "escape peak of B"
     assert likeliest(region(5.0, 12.0), known, 0.13) == "line A"

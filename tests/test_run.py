@@ -421,7 +421,7 @@ def test_record_of_the_run(run: Run) -> None:
     assert {"jax", "numpyro", "numpy"} <= set(record["versions"])
     assert (record["seed"], record["method"]) == (SEED, "laplace")
     assert RunConfig.from_dict(record["config"]) == run.config
-    assert list(record["timings"]) == ["starts", "mode", "draws", "tiles", "pixels"]
+    assert list(record["timings"]) == ["starts", "mode", "draws", "heterogeneity", "pixels"]
     assert all(seconds > 0 for seconds in record["timings"].values())
     assert record["binning"]["blocks"] == ROWS * COLUMNS
     assert record["map"]["shape"][:2] == [ROWS, COLUMNS]
@@ -460,7 +460,7 @@ def test_a_result_is_saved_elsewhere(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "copy" / "composition.csv").read_bytes() == (
         run.folder / "composition.csv"
     ).read_bytes()
-    with pytest.raises(InputError, match=r"`--out` must be a new or empty folder"):
+    with pytest.raises(InputError, match=r"`folder` must be a new or empty folder"):
         run.result.save(tmp_path / "copy")
     with pytest.raises(InputError, match=r"`--out` must be a new or empty folder"):
         run_image(run.image, run.config, run.folder, progress=False)

@@ -74,7 +74,14 @@ def test_stretched_draws_stay_positive_and_keep_their_mean() -> None:
     z = y.copy()
     z[..., :2] = np.log(np.expm1(y[..., :2]))
     target = TruncatedGaussian(np.array([6.0, 0.3, -2.0]), root @ root.T)
-    stretch = Stretch(np.array([[1.0], [0.0], [0.0]]), np.array([4.0]), 0.001, TILES, np.ones(1), np.ones(1))
+    stretch = Stretch(
+        directions=np.array([[1.0], [0.0], [0.0]]),
+        variances=np.array([4.0]),
+        significance=0.001,
+        tiles=TILES,
+        robust_variance=np.ones(1),
+        model_variance=np.ones(1),
+    )
     wide = stretched(z, target, stretch, slice(0, 2))
     assert wide.shape == z.shape
     assert np.isfinite(wide).all()

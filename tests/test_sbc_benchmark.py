@@ -34,7 +34,13 @@ def test_what_is_not_detected_is_judged_by_its_bound(load) -> None:  # noqa: ANN
     draws = {name: np.abs(rng.normal(mean, 1.0, 2000)) for name, mean in amounts.items()}
     named = draws | {f"{detection.COUNTING}{name}": values for name, values in draws.items()}
     named |= {name: np.ones(2000) for name in ("D Nd B/A", "D Nd C/B", "D Sm B/A", "D Nd A/A")}
-    replicate = Replicate(0, tuple(named), np.zeros(len(named)), np.stack(list(named.values())), 1.0)
+    replicate = Replicate(
+        number=0,
+        names=tuple(named),
+        truth=np.zeros(len(named)),
+        draws=np.stack(list(named.values())),
+        seconds=1.0,
+    )
     kinds = dict(zip(named, detection.reported(replicate), strict=True))
     assert [kinds[name] for name in amounts] == [CENTRAL, UPPER, UPPER, UPPER, CENTRAL]
     ratios = [kinds[name] for name in ("D Nd B/A", "D Nd C/B", "D Sm B/A", "D Nd A/A")]
@@ -53,7 +59,7 @@ def test_rows_name_false_positives_and_power(load) -> None:  # noqa: ANN001
         # The last map shows U where there is none.
         mean = np.where((number == 3) & np.array([" U " in f" {name} " for name in names]), 9e-5, truth)
         draws = np.abs(rng.normal(mean[:, None], 1e-5, (len(names), 1000)))
-        replicates.append(Replicate(number, tuple(names), truth, draws, 1.0))
+        replicates.append(Replicate(number=number, names=tuple(names), truth=truth, draws=draws, seconds=1.0))
     found = {row.what: row for row in detection.detection_rows(assess(replicates, kinds=detection.reported))}
     assert found["false positives on true zeros"].measured.startswith("0.100 (1 of 10;")
     assert not found["false positives on true zeros"].holds

@@ -40,7 +40,16 @@ def plain_signal(hyperspy: Untyped, counts: Untyped = COUNTS, **energy_axis: obj
 
 
 def test_signal_round_trip(hyperspy: Untyped) -> None:
-    facts = Acquisition(200.0, 22.0, 131.0, 45.0, 22.0, 0.0, microscope="TEM", elements=("Fe", "Mg"))
+    facts = Acquisition(
+        beam_energy_keV=200.0,
+        takeoff_angle_deg=22.0,
+        resolution_eV=131.0,
+        azimuth_deg=45.0,
+        elevation_deg=22.0,
+        tilt_deg=0.0,
+        microscope="TEM",
+        elements=("Fe", "Mg"),
+    )
     image = SpectrumImage.from_array(
         COUNTS, ENERGY, acquisition=facts, pixel_size=2.0, pixel_unit="nm", name="grain"
     )
@@ -199,7 +208,14 @@ def test_pixel_sizes_share_one_unit(
 
 
 def test_an_sem_map_becomes_an_sem_signal(hyperspy: Untyped) -> None:
-    facts = Acquisition(20.0, 35.0, elevation_deg=35.0, azimuth_deg=45.0, tilt_deg=0.0, microscope="SEM")
+    facts = Acquisition(
+        beam_energy_keV=20.0,
+        takeoff_angle_deg=35.0,
+        elevation_deg=35.0,
+        azimuth_deg=45.0,
+        tilt_deg=0.0,
+        microscope="SEM",
+    )
     image = SpectrumImage.from_array(COUNTS, ENERGY, acquisition=facts)
     signal = image.to_signal()
     assert type(signal).__name__ == "EDSSEMSpectrum"

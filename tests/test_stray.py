@@ -32,7 +32,7 @@ def told(expected: FloatArray, beam_keV: float = 200.0, elements: tuple[str, ...
     """Draw a map (y, x, energy) and describe it."""
     counts = np.random.default_rng(3).poisson(expected).astype(np.uint32)
     facts = Acquisition(beam_energy_keV=beam_keV, microscope="SEM" if beam_keV < 40.0 else "TEM")
-    image = SpectrumImage(counts, 0.5 * (EDGES[1:] + EDGES[:-1]), acquisition=facts)
+    image = SpectrumImage(counts=counts, energy_keV=0.5 * (EDGES[1:] + EDGES[:-1]), acquisition=facts)
     return describe(image, elements=elements)
 
 

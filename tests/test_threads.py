@@ -27,6 +27,7 @@ def test_models_of_several_threads_come_one_after_the_other(monkeypatch: pytest.
 
     monkeypatch.setattr(pipeline, "_computed", computed)
     monkeypatch.setattr(pipeline, "_prepared", lambda *_, **__: None)
+    monkeypatch.setattr(pipeline, "_begun", lambda *_, **__: None)
     facts = Acquisition(beam_energy_keV=200.0, takeoff_angle_deg=22.0)
     energy = 1.0 + 0.1 * np.arange(30)
     image = SpectrumImage.from_array(np.ones((2, 2, 30), np.uint8), energy, acquisition=facts)

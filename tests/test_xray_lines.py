@@ -208,14 +208,17 @@ def test_bad_k_factors_are_refused(
 
 
 def test_k_factors_need_silicon() -> None:
-    lines = LineTable((Line("Fe", "KL3", "K", 6.4, 1e-22),), "test")
+    lines = LineTable((Line(element="Fe", line="KL3", family="K", energy_keV=6.4, strength=1e-22),), "test")
     with pytest.raises(InputError, match="must hold Si K lines"):
         lines.with_k_factors({"Fe_K": (1.2, 0.1)}, Detector().efficiency)
 
 
 def test_alpha_factors_need_alpha_lines() -> None:
     """A user's table may lump a family into one line: then only the family can have a factor."""
-    iron, silicon = Line("Fe", "KL3", "K", 6.4, 1e-22), Line("Si", "all", "K", 1.74, 1e-22)
+    iron, silicon = (
+        Line(element="Fe", line="KL3", family="K", energy_keV=6.4, strength=1e-22),
+        Line(element="Si", line="all", family="K", energy_keV=1.74, strength=1e-22),
+    )
     with pytest.raises(InputError, match=r"must hold Si K-alpha lines \(KL3, KL2\) when k-factors are given"):
         LineTable((iron, silicon), "test").with_k_factors({"Fe_Ka": (1.2, 0.1)}, Detector().efficiency)
     lumped = LineTable((replace(iron, line="all"), silicon), "test")
@@ -235,7 +238,9 @@ GOOD = {"line": "KL3", "family": "K", "energy_keV": 1.254, "strength": 5.15e-23}
 
 def test_a_users_table_is_read(tmp_path: Path) -> None:
     table = LineTable.from_json(write(tmp_path, {"Mg": [GOOD]}))
-    assert table.lines("Mg") == (Line("Mg", "KL3", "K", 1.254, 5.15e-23),)
+    assert table.lines("Mg") == (
+        Line(element="Mg", line="KL3", family="K", energy_keV=1.254, strength=5.15e-23),
+    )
     assert table.source == "file lines.json"
     with pytest.raises(InputError, match=r"`xray.table` must hold lines of Fe, but has none"):
         table.lines("Fe")

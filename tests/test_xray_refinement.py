@@ -409,8 +409,11 @@ def test_table_holds_the_ratios_and_keeps_the_totals(bright: Refinement) -> None
 
 def test_ratios_by_hand() -> None:
     """Two lines seen with efficiencies 1 and 1/2: doubling the second leaves 3 + 1 counts in the ratio 3 to 2."""
-    pair = (Line("Cu", "KL3", "K", 8.0, 3.0), Line("Cu", "KM3", "K", 9.0, 2.0))
-    other = Line("Cu", "L3M5", "L", 0.93, 7.0)
+    pair = (
+        Line(element="Cu", line="KL3", family="K", energy_keV=8.0, strength=3.0),
+        Line(element="Cu", line="KM3", family="K", energy_keV=9.0, strength=2.0),
+    )
+    other = Line(element="Cu", line="L3M5", family="L", energy_keV=0.93, strength=7.0)
     table = LineTable((*pair, other), "by hand", ((("Cu", "K"), 0.02),))
 
     def efficiency(energy: FloatArray) -> FloatArray:
@@ -462,7 +465,11 @@ def test_planted_continuum_is_found(bright: Refinement) -> None:
 def test_the_edge_of_a_thick_part_is_found() -> None:
     """A continuum with the K edge of copper in it, and a step of a fifth there, eight standard deviations."""
     part = ThickPart(
-        "Cu", 8.979, DETECTOR.response.fwhm_keV(8.979) / 2.355, mean_depth_g_cm2("Cu", BEAM), 0.3
+        element="Cu",
+        edge_keV=8.979,
+        sigma_keV=DETECTOR.response.fwhm_keV(8.979) / 2.355,
+        depth_g_cm2=mean_depth_g_cm2("Cu", BEAM),
+        amount=0.3,
     )
     centre = 0.5 * (EDGES[1:] + EDGES[:-1])
     shape = bremsstrahlung(EDGES, BEAM, DETECTOR.efficiency) * film(centre)
@@ -485,7 +492,7 @@ def test_a_thick_part_by_hand() -> None:
     """The absorption jump of copper at its edge, over the depth at which 200 keV electrons make X-rays."""
     depth = mean_depth_g_cm2("Cu", BEAM)
     assert depth == pytest.approx(0.3 * 2.76e-6 * 63.546 * 200.0**1.67 / 29.0**0.89, rel=1e-3)
-    part = ThickPart("Cu", 8.979, 0.001, depth, 0.2)
+    part = ThickPart(element="Cu", edge_keV=8.979, sigma_keV=0.001, depth_g_cm2=depth, amount=0.2)
     low, high = (float(mixture_absorption_coefficient({"Cu": 1.0}, np.array([e]))[0]) for e in (8.9, 9.1))
     ratio = part(np.array([8.9]))[0] / part(np.array([9.1]))[0]
     assert ratio == pytest.approx((1.0 + high * depth) / (1.0 + low * depth), rel=1e-3)

@@ -74,7 +74,9 @@ def forward() -> ForwardModel:
         table=LineTable.built_in(200.0, (*ELEMENTS, "Cu", "C", "O")),
         detector=detector,
         response=detector.response,
-        film=Film((200.0, 60.0), (8.0, 0.45), 22.0, oxygen=False),
+        film=Film(
+            thickness_nm=(200.0, 60.0), density_g_cm3=(8.0, 0.45), takeoff_angle_deg=22.0, oxygen=False
+        ),
         beam_energy_keV=200.0,
         edges_keV=np.arange(0.2, 14.0, 0.05),
         seen_oxygen=False,

@@ -50,7 +50,7 @@ NOTABLE_ROOM = 0.05
 FEWEST_PURE = 3.0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class FreeUnmixing(ShareMaps):
     """Free-form endmembers of a map, abundances, and what the counts leave open.
 
@@ -162,7 +162,9 @@ def unmix_free(
     from bayesunmix.inference.pixel_posterior import pixel_posterior
 
     with ONE_MODEL:
-        spectra, coarse = _drawn(plain, matrix, smooth, max_overlap, draws, seed)
+        spectra, coarse = _drawn(
+            plain=plain, matrix=matrix, smooth=smooth, max_overlap=max_overlap, draws=draws, seed=seed
+        )
     chosen = spectra[np.unique(np.linspace(0, draws - 1, PIXEL_DRAWS).astype(int))]
     pixels = pixel_posterior(
         plain.counts,
@@ -184,17 +186,19 @@ def unmix_free(
         warn(note)
     phase = {"phase": list(names)}
     return FreeUnmixing(
-        _endmembers(plain, spectra, level, names),
-        xr.Dataset(maps | {"label": (("y", "x"), label)}, coords=phase),
-        xr.DataArray(room, dims=("phase", "other"), coords={**phase, "other": list(names)}),
-        xr.DataArray(spectra, dims=("draw", "phase", "bin"), coords=phase),
-        notes,
+        endmembers=_endmembers(plain, spectra, level, names),
+        maps=xr.Dataset(maps | {"label": (("y", "x"), label)}, coords=phase),
+        room=xr.DataArray(room, dims=("phase", "other"), coords={**phase, "other": list(names)}),
+        draws=xr.DataArray(spectra, dims=("draw", "phase", "bin"), coords=phase),
+        notes=notes,
     )
 
 
 def free_spectra(plain: PlainMap, n_phases: int, *, seed: int, draws: int = PIXEL_DRAWS) -> FloatArray:
     """Posterior draws of free-form endmembers in bins, (draw, phase, bin)."""
-    return _drawn(plain, np.zeros(n_phases, bool), 4.0, 2, draws, seed)[0]
+    return _drawn(
+        plain=plain, matrix=np.zeros(n_phases, bool), smooth=4.0, max_overlap=2, draws=draws, seed=seed
+    )[0]
 
 
 def hidden_room(spectra: FloatArray, level: float) -> FloatArray:

@@ -129,7 +129,9 @@ def _pairs(
         return pairs, []
     return pairs, [
         *_mapping(found, numbered, names),
-        *_doubts(drawn, distances, (rows, columns), numbered, names, seed),
+        *_doubts(
+            drawn=drawn, distances=distances, best=(rows, columns), numbered=numbered, names=names, seed=seed
+        ),
     ]
 
 

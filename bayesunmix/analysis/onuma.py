@@ -47,7 +47,7 @@ LARGE_HOST_A = 0.9
 SILICATE_SHARE = 0.1
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class StrainFit:
     """Lattice strain model of the ions of one charge.
 
@@ -83,7 +83,7 @@ class StrainFit:
         return np.asarray(np.exp(log_ratio))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Onuma:
     """D over ionic radius of one pair of phases.
 
@@ -199,15 +199,40 @@ def onuma(
         else check_coordination(coordination)
     )
     radii, notes = _radii(chosen, charges, number, _checked_radii(result, radii_A))
-    table = _table(result, numerator, denominator, radii, charges, number)
+    table = _table(
+        result=result,
+        numerator=numerator,
+        denominator=denominator,
+        radii=radii,
+        charges=charges,
+        coordination=number,
+    )
     fits: tuple[StrainFit, ...] = ()
     if temperature is not None:
         site_radius = _site_radius(site, charges[site], number, radii)
-        fits, said = _fit_all(result, (numerator, denominator), table, radii, site_radius, temperature, seed)
+        fits, said = _fit_all(
+            result=result,
+            pair=(numerator, denominator),
+            table=table,
+            radii=radii,
+            site_radius_A=site_radius,
+            temperature_K=temperature,
+            seed=seed,
+        )
         notes += said
     for note in notes:
         warn(note)
-    return Onuma(numerator, denominator, site, number, temperature, table, fits, tuple(notes), result.level)
+    return Onuma(
+        numerator=numerator,
+        denominator=denominator,
+        host=site,
+        coordination=number,
+        temperature_K=temperature,
+        table=table,
+        fits=fits,
+        notes=tuple(notes),
+        level=result.level,
+    )
 
 
 def result_onuma(result: Result, numerator: str, denominator: str, **options: Any) -> Onuma:  # noqa: ANN401
@@ -371,7 +396,16 @@ def _fit_all(
             continue
         elements = [str(element) for element in known["element"]]
         fits.append(
-            _fit(result, pair, elements, radii, int(str(valence)), site_radius_A, temperature_K, seed)
+            _fit(
+                result=result,
+                pair=pair,
+                elements=elements,
+                radii=radii,
+                valence=int(str(valence)),
+                site_radius_A=site_radius_A,
+                temperature_K=temperature_K,
+                seed=seed,
+            )
         )
         if fits[-1].divergences or fits[-1].rhat > RHAT_LIMIT:
             notes.append(
@@ -398,18 +432,26 @@ def _fit(
     top, bottom = (draws.sel(phase=name).values.reshape(-1, len(elements)) for name in pair)
     measured = stacked([measured_ratios(top, bottom, np.full(len(elements), "interval"))])
     data = StrainData(
-        measured,
-        np.array([radii[element].value_A for element in elements]),
-        np.array([radii[element].sd_A for element in elements]),
-        site_radius_A,
-        modulus_prior_GPa(valence, site_radius_A),
-        temperature_K,
+        measured=measured,
+        radius_A=np.array([radii[element].value_A for element in elements]),
+        radius_sd_A=np.array([radii[element].sd_A for element in elements]),
+        site_radius_A=site_radius_A,
+        modulus_GPa=modulus_prior_GPa(valence, site_radius_A),
+        temperature_K=temperature_K,
     )
     drawn = _sampler().draw(data, seed + valence)
     judged = np.stack([drawn.draws[name] for name in ("log_d0", "modulus_GPa", "site_radius")], axis=-1)
     rhat = float(np.nanmax(health(judged)[0]))
     log_d0, modulus, site = judged.reshape(-1, 3).T
-    return StrainFit(valence, tuple(elements), np.exp(log_d0), modulus, site, rhat, drawn.divergences)
+    return StrainFit(
+        valence=valence,
+        elements=tuple(elements),
+        d0=np.exp(log_d0),
+        modulus_GPa=modulus,
+        site_radius_A=site,
+        rhat=rhat,
+        divergences=drawn.divergences,
+    )
 
 
 @lru_cache(maxsize=1)

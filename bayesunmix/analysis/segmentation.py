@@ -134,7 +134,7 @@ def segment(
     known = None if endmembers is None else _known(plain, endmembers, method)
     names = phase_names(phases, None if known is None else known.shape[1])
     run = {"clustering": _clustering, "nmf": _nmf, "fcls": _fcls, "bayes": _bayes}[method]
-    spectra, variables = run(plain, names, known, spatial, level, seed)
+    spectra, variables = run(plain, names, known, spatial, level=level, seed=seed)
     share = variables["abundance"]
     maps: dict[str, Any] = {
         name: (("phase", "y", "x"), plain.on_grid(value)) for name, value in variables.items()

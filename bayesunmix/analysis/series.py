@@ -52,7 +52,7 @@ TRACE = 0.005
 LEAST_WITH_TREND, LEAST_WITHOUT = 3, 2
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PairFit:
     """Posterior of one pair of phases.
 
@@ -94,7 +94,7 @@ class PairFit:
         return tuple(said)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Series:
     """Partially pooled partition coefficients of a comparison.
 
@@ -244,12 +244,26 @@ def fit_series(common: CommonDraws, scatter: float | None = None) -> Series:
         data = series_data(common, numerator, denominator, used, scale)
         for patience in PATIENCE:
             drawn = _sampler(trend, patience).draw(data, common.seed + place)
-            fit = PairFit(numerator, denominator, drawn.draws, kinds, drawn.divergences)
+            fit = PairFit(
+                numerator=numerator,
+                denominator=denominator,
+                draws=drawn.draws,
+                kinds=kinds,
+                divergences=drawn.divergences,
+            )
             if not fit.problems(trend=trend):
                 break
         fits.append(fit)
         unpooled[numerator, denominator] = common.partition(numerator, denominator).values
-    return Series(tuple(fits), common.elements, common.names, given, unpooled, common.level, scale)
+    return Series(
+        fits=tuple(fits),
+        elements=common.elements,
+        names=common.names,
+        covariate=given,
+        unpooled=unpooled,
+        level=common.level,
+        scatter_sd=scale,
+    )
 
 
 def reported_elements(kinds: npt.NDArray[np.str_], *, trend: bool) -> npt.NDArray[np.bool_]:
@@ -291,8 +305,19 @@ def series_data(
     # One trace has no others to learn from.
     trace &= trace.sum() > 1
     basis = residual_basis(z)
-    residuals = _residuals(measured, basis[:, 1 + int(z.any()) :])
-    return SeriesData(measured, z, shift, scatter_sd, trace, basis, anchor, anchor_scale, *residuals)
+    residual_anchor, residual_sd = _residuals(measured, basis[:, 1 + int(z.any()) :])
+    return SeriesData(
+        measured=measured,
+        covariate=z,
+        shift_factor=shift,
+        scatter_sd=scatter_sd,
+        trace=trace,
+        basis=basis,
+        anchor=anchor,
+        anchor_scale=anchor_scale,
+        residual_anchor=residual_anchor,
+        residual_sd=residual_sd,
+    )
 
 
 def measured_ratios(top: FloatArray, bottom: FloatArray, kinds: npt.NDArray[np.str_]) -> MeasuredRatios:
@@ -317,12 +342,12 @@ def measured_ratios(top: FloatArray, bottom: FloatArray, kinds: npt.NDArray[np.s
         between = (1.0 - SHRINKAGE) * between + SHRINKAGE * np.eye(len(between))
         precision[np.ix_(informed, informed)] = np.linalg.inv(between)
     return MeasuredRatios(
-        np.where(informed, upper.estimate, 1.0),
-        np.where(informed, lower.estimate, 1.0),
-        np.where(informed, upper.uncertainty, 1.0),
-        np.where(informed, lower.uncertainty, 1.0),
-        np.clip(correlation, -0.99, 0.99),
-        precision,
+        top=np.where(informed, upper.estimate, 1.0),
+        bottom=np.where(informed, lower.estimate, 1.0),
+        top_sd=np.where(informed, upper.uncertainty, 1.0),
+        bottom_sd=np.where(informed, lower.uncertainty, 1.0),
+        correlation=np.clip(correlation, -0.99, 0.99),
+        precision=precision,
     )
 
 

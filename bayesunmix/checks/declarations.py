@@ -56,7 +56,7 @@ FORMULAS = ("ABO3", "A2BO4", "AB2O4", "A3B2O7")
 CONSISTENT_SD = 2.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Change:
     """What compositions would be with one declaration less, or one more.
 
@@ -108,7 +108,12 @@ def taken_back(
             if absent:
                 names = tuple(elements[i] for i in absent)
                 text = "absent = [" + ", ".join(f'"{name}"' for name in names) + "]"
-                found.append(Change(phases[k].name, text, names, *freed.without(places[:, 0] == k, seed)))
+                shift, variance = freed.without(places[:, 0] == k, seed)
+                found.append(
+                    Change(
+                        phase=phases[k].name, declaration=text, elements=names, shift=shift, variance=variance
+                    )
+                )
     for k, phase in enumerate(phases):
         if local.data.balance.inverse_sd[k] > 0 and not phase.is_support:
             found.append(_without_balance(local, k, phase))
@@ -142,18 +147,25 @@ def given_more(
     for place, (k, i) in enumerate(np.asarray(local.data.free)):
         if i < len(elements) and not detected[k, i] and not phases[k].is_support:
             text = f'absent = ["{elements[i]}"]'
+            shift, variance = _emptied(local, slopes, local.lines.start + place)
             found.append(
                 Change(
-                    phases[k].name, text, (elements[i],), *_emptied(local, slopes, local.lines.start + place)
+                    phase=phases[k].name,
+                    declaration=text,
+                    elements=(elements[i],),
+                    shift=shift,
+                    variance=variance,
                 )
             )
     for k, phase in enumerate(phases):
         if phase.stoichiometry is None and not phase.is_support:
-            found += _with_formulas(local, slopes, k, phase, elements, calibration_sd)
+            found += _with_formulas(
+                local=local, slopes=slopes, k=k, phase=phase, elements=elements, calibration_sd=calibration_sd
+            )
     return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Freed:
     """Gradient and curvature of weights that are declared zero, had they been parameters.
 
@@ -228,11 +240,11 @@ def _freed(local: LocalPosterior, places: npt.NDArray[np.int64]) -> _Freed:
     others = np.delete(np.arange(len(z)), new)
     step = STEP * scale
     return _Freed(
-        local,
-        g / scale - h @ step,
-        0.5 * (h + h.T),
-        (curvature[:, others] / scale[:, None]).T,
-        composition_slopes(data, local.atom_fractions, local.weights, places),
+        local=local,
+        gradient=g / scale - h @ step,
+        curvature=0.5 * (h + h.T),
+        cross=(curvature[:, others] / scale[:, None]).T,
+        slopes=composition_slopes(data, local.atom_fractions, local.weights, places),
     )
 
 
@@ -270,7 +282,13 @@ def _without_balance(local: LocalPosterior, k: int, phase: Phase) -> Change:
         else np.where(np.abs(along) > 1e-3 * np.sqrt(variance * (b @ response)), np.inf, 0.0)
     )
     shift = along * residual / left if known else np.zeros_like(along)
-    return Change(phase.name, f'stoichiometry = "{phase.stoichiometry}"', (), shift, variance + more)
+    return Change(
+        phase=phase.name,
+        declaration=f'stoichiometry = "{phase.stoichiometry}"',
+        elements=(),
+        shift=shift,
+        variance=variance + more,
+    )
 
 
 def _without_matrix(local: LocalPosterior, k: int, phase: Phase) -> Change:
@@ -284,7 +302,11 @@ def _without_matrix(local: LocalPosterior, k: int, phase: Phase) -> Change:
     slopes = local.slopes()
     shift = -slopes @ (local.covariance @ gradient)[local.lines]
     return Change(
-        phase.name, "matrix = true", (), shift, quadratic(slopes, local.covariance[local.lines, local.lines])
+        phase=phase.name,
+        declaration="matrix = true",
+        elements=(),
+        shift=shift,
+        variance=quadratic(slopes, local.covariance[local.lines, local.lines]),
     )
 
 
@@ -317,7 +339,15 @@ def _with_formulas(
             along = slopes @ response[local.lines]
             variance = quadratic(slopes, local.covariance[local.lines, local.lines])
             text = f'stoichiometry = "{formula}"'
-            found.append(Change(phase.name, text, (), -along * residual / total, variance - along**2 / total))
+            found.append(
+                Change(
+                    phase=phase.name,
+                    declaration=text,
+                    elements=(),
+                    shift=-along * residual / total,
+                    variance=variance - along**2 / total,
+                )
+            )
     return found
 
 

@@ -43,7 +43,7 @@ FloatArray = npt.NDArray[np.float64]
 LINES = "line_units"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LocalPosterior:
     """Gaussian posterior around the mode.
 
@@ -93,19 +93,26 @@ class LocalPosterior:
         )
         derivatives = _derivatives(at_mode, weights, mixed)
         fractions = nominal_fractions(weights, np.asarray(data.yields))
-        complete = _complete(data, latents, derivatives, mixed, weights, fractions)
+        complete = _complete(
+            data=data,
+            latents=latents,
+            derivatives=derivatives,
+            mixed=mixed,
+            weights=weights,
+            fractions=fractions,
+        )
         precision = np.linalg.inv(gaussian.covariance)
         return cls(
-            data,
-            estimate.z,
-            places,
-            gaussian.covariance,
-            0.5 * (precision + precision.T),
-            gaussian.mean,
-            weights,
-            fractions,
-            derivatives,
-            complete,
+            data=data,
+            z=estimate.z,
+            places=places,
+            covariance=gaussian.covariance,
+            precision=0.5 * (precision + precision.T),
+            mean=gaussian.mean,
+            weights=weights,
+            atom_fractions=fractions,
+            derivatives=derivatives,
+            complete=complete,
         )
 
     @property

@@ -53,7 +53,7 @@ EVERYWHERE = np.ones((3, 3), bool)
 SWEEPS = 400
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Misfit:
     """All regions of a map.
 
@@ -145,7 +145,15 @@ def find_misfit(
     share = (draws.weights / draws.total[..., None]).mean(axis=(0, 1))
     regions: list[tuple[MapRegion, Mask]] = []
     for core, peak in _cores(found, grid, shares @ pooled):
-        region = _named(setup, bins, spectra, share, templates, core, float(found.sigma[peak]))
+        region = _named(
+            setup=setup,
+            bins=bins,
+            spectra=spectra,
+            share=share,
+            templates=templates,
+            core=core,
+            sigma=float(found.sigma[peak]),
+        )
         if not region.excess and not region.lacking:
             names = dict.fromkeys(_of_direction(setup, int(found.direction[peak]), starts))
             more = found.sign[peak] > 0
@@ -159,7 +167,15 @@ def find_misfit(
     ]
     flagged = np.any([core for _, core in ordered], axis=0) if ordered else np.zeros(shape, bool)
     said = tuple(region for region, _ in ordered)
-    return Misfit(found.sigma, found.threshold, FALSE_ALARM, found.spread, said, flagged, int(kept.sum()))
+    return Misfit(
+        sigma=found.sigma,
+        threshold=found.threshold,
+        false_alarm=FALSE_ALARM,
+        spread=found.spread,
+        regions=said,
+        flagged=flagged,
+        n_pixels=int(kept.sum()),
+    )
 
 
 def pooled_bins(setup: Setup, total: FloatArray) -> npt.NDArray[np.int64]:

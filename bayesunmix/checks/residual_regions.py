@@ -67,7 +67,7 @@ MAIN_LINE = 0.2
 LEAST_SCORE = -6.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SpectrumRegion:
     """A stretch of one spectrum where residuals of one sign exceed the threshold.
 
@@ -88,7 +88,7 @@ class SpectrumRegion:
     excess: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cause:
     """Something that may be wrong near an energy, by about so many counts.
 
@@ -157,7 +157,15 @@ def find_regions(
             top = int(run[np.argmax(sign * z[run])])
             low = max(float(centres[run[0]] - 0.5 * fwhm_keV[run[0]]), float(edges_keV[0]))
             high = min(float(centres[run[-1]] + 0.5 * fwhm_keV[run[-1]]), float(edges_keV[-1]))
-            regions.append(SpectrumRegion(low, high, float(centres[top]), float(z[top]), float(excess[top])))
+            regions.append(
+                SpectrumRegion(
+                    low_keV=low,
+                    high_keV=high,
+                    energy_keV=float(centres[top]),
+                    sigma=float(z[top]),
+                    excess=float(excess[top]),
+                )
+            )
     return sorted(regions, key=lambda region: region.low_keV)
 
 
@@ -277,21 +285,40 @@ def causes(setup: Setup) -> list[Cause]:
     """Collect what may be wrong: lines, their tails, escape and pile-up, edges, and undeclared elements."""
     low, high = (float(setup.image.channel_edges_keV[i]) for i in (0, -1))
     lines = _lines(setup)
-    found = [Cause(f"line {name}", energy, energy, LINE_ERROR * n, LINE) for name, energy, n in lines]
+    found = [
+        Cause(name=f"line {name}", low_keV=energy, high_keV=energy, counts=LINE_ERROR * n, prior=LINE)
+        for name, energy, n in lines
+    ]
     strong = sorted(lines, key=lambda line: -line[2])[:STRONG_LINES]
     for name, energy, n in strong:
         width = float(setup.forward.response.fwhm_keV(energy))
         found.append(
-            Cause(f"tail of {name}", energy - TAIL_REACH * width, energy - width, TAIL_ERROR * n, TAIL)
+            Cause(
+                name=f"tail of {name}",
+                low_keV=energy - TAIL_REACH * width,
+                high_keV=energy - width,
+                counts=TAIL_ERROR * n,
+                prior=TAIL,
+            )
         )
         escaping = n * float(escape_probability(np.array([energy]))[0])
         left = energy - SILICON_K_ALPHA_KEV
-        found.append(Cause(f"escape peak of {name}", left, left, escaping, ESCAPE))
+        found.append(
+            Cause(name=f"escape peak of {name}", low_keV=left, high_keV=left, counts=escaping, prior=ESCAPE)
+        )
     for index, (name, energy, n) in enumerate(strong):
         for other, at, m in strong[index:]:
             first, second = (name, other) if energy <= at else (other, name)
             both = f"pile-up of {first} and {second}"
-            found.append(Cause(both, energy + at, energy + at, PILE_UP_ERROR * min(n, m), PILE_UP))
+            found.append(
+                Cause(
+                    name=both,
+                    low_keV=energy + at,
+                    high_keV=energy + at,
+                    counts=PILE_UP_ERROR * min(n, m),
+                    prior=PILE_UP,
+                )
+            )
     found += _edges(setup)
     found += _undeclared(setup, {line[0].split()[0] for line in lines})
     return [cause for cause in found if cause.counts > 0.0 and cause.high_keV > low and cause.low_keV < high]
@@ -329,7 +356,13 @@ def _edges(setup: Setup) -> list[Cause]:
                 # The lowest counts around are the continuum's.
                 level = float(counts[near].min()) * width / setup.image.energy_step_keV
                 found.append(
-                    Cause(f"absorption edge {element} {name}", energy, energy, EDGE_ERROR * level, EDGE)
+                    Cause(
+                        name=f"absorption edge {element} {name}",
+                        low_keV=energy,
+                        high_keV=energy,
+                        counts=EDGE_ERROR * level,
+                        prior=EDGE,
+                    )
                 )
     return found
 
@@ -348,5 +381,7 @@ def _undeclared(setup: Setup, fitted: set[str]) -> list[Cause]:
             best = int(detected.argmax())
             at = float(setup.forward.response.apparent_keV(energy[best]))
             name = f"undeclared element {element} ({siegbahn(lines[best].line)})"
-            found.append(Cause(name, at, at, np.inf, presence_prior(element)))
+            found.append(
+                Cause(name=name, low_keV=at, high_keV=at, counts=np.inf, prior=presence_prior(element))
+            )
     return found

@@ -96,7 +96,9 @@ def robust_draws(
     if drawn.z is None:
         return Robust(drawn, None, Heterogeneity(reason="The method gives no intervals."))
     target = truncated_gaussian(fitted.estimate.z, fitted.estimate.hessian, fitted.model.places["line_units"])
-    stretch, quantities = compare_tiles(setup, fitted, target, level, seed, n_tiles)
+    stretch, quantities = compare_tiles(
+        setup=setup, fitted=fitted, target=target, level=level, seed=seed, n_tiles=n_tiles
+    )
     if stretch is None:
         return Robust(
             drawn, None, Heterogeneity(reason="The map is too small to test for spatial heterogeneity.")
@@ -218,7 +220,7 @@ def _quantities(
     return Quantities(gradients, places)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tiles:
     """Blocks by tile, and the score of each tile's log-likelihood.
 
@@ -276,14 +278,14 @@ class Tiles:
         odds = model.constrain(z, data)["abundance_xi"]
         everywhere = np.exp(np.asarray(log_weights(data.prior, odds)))
         return cls(
-            fitted,
-            counts,
-            labels,
-            relative,
-            everywhere,
-            mixed,
-            answers,
-            lambda summed: compiled(z, data, jnp.asarray(summed)),
+            fitted=fitted,
+            counts=counts,
+            labels=labels,
+            relative=relative,
+            everywhere=everywhere,
+            mixed=mixed,
+            log_mixed=answers,
+            pulled_back=lambda summed: compiled(z, data, jnp.asarray(summed)),
         )
 
     @property

@@ -13,7 +13,7 @@ from bayesunmix.chemistry.units import OXYGENS
 from bayesunmix.core.errors import InputError, check_positive, suggest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Chemistry:
     """Settings of the conversions of one result.
 

@@ -21,7 +21,7 @@ FloatArray = npt.NDArray[np.float64]
 FALSE_DECISIONS_K = 1.6448536269514722  # one-sided normal quantile of 5 %
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Detection:
     """Primary estimate, its uncertainty and the limits that follow; arrays over whatever was asked."""
 
@@ -50,7 +50,13 @@ def detect(draws: FloatArray) -> Detection:
     uncertainty = np.where(far, sd, sd / shrinkage)
     estimate = np.where(far, mean, position * uncertainty)
     threshold = FALSE_DECISIONS_K * uncertainty
-    return Detection(estimate, uncertainty, threshold, 2.0 * threshold, estimate > threshold)
+    return Detection(
+        estimate=estimate,
+        uncertainty=uncertainty,
+        decision_threshold=threshold,
+        detection_limit=2.0 * threshold,
+        detected=estimate > threshold,
+    )
 
 
 def _truncated_normal_table() -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -64,7 +64,7 @@ _MORE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Amounts:
     """Amounts of every element in every phase, and what may be said of each.
 
@@ -142,13 +142,13 @@ def amounts(
     for k, phase in enumerate(composition["phase"].values):
         words[k, np.isin(composition["element"].values, absent.get(str(phase), []))] = NOTHING
     return Amounts(
-        composition.transpose(*dims).values,
-        counting.transpose(*dims).values,
-        log_weight,
-        words,
-        tuple(map(str, composition["phase"].values)),
-        tuple(map(str, composition["element"].values)),
-        level,
+        draws=composition.transpose(*dims).values,
+        counting=counting.transpose(*dims).values,
+        log_weight=log_weight,
+        words=words,
+        phases=tuple(map(str, composition["phase"].values)),
+        elements=tuple(map(str, composition["element"].values)),
+        level=level,
     )
 
 

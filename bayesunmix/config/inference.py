@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Annotated, Literal
+from typing import Annotated
 
+from bayesunmix.config.endmembers import ENDMEMBERS, EndmemberName
 from bayesunmix.config.methods import METHOD_TYPES, Chains, Draws, Method, Warmup
 from bayesunmix.config.names import GuideName, MethodName
 from bayesunmix.config.validated import validated
 from bayesunmix.config.values import Flag, Whole
 from bayesunmix.core.errors import InputError, warn
 from bayesunmix.core.limits import Between
-
-# Methods that draw free-form endmembers, which have a thousand parameters.
-FREE_METHODS = ("laplace", "map")
 
 
 @validated("inference")
@@ -55,16 +53,16 @@ class InferenceConfig:
     level: Annotated[float, Between(0, 1, open=True, remedy="Give 0.95 for a 95 % interval.")] = 0.95
     starts: Annotated[int, Whole(1, 1000)] = 4
     max_overlap: Annotated[int, Whole(1, 20)] = 2
-    endmembers: Literal["physics", "free"] = "physics"
+    endmembers: EndmemberName = "physics"
     spatial: Flag = False
     guide: GuideName = "low_rank"
     resample: Flag = False
 
     def __post_init__(self) -> None:
-        if self.endmembers == "free" and self.method not in FREE_METHODS:
-            raise InputError(
-                "method", 'be "laplace" or "map" for free-form endmembers', f'is "{self.method}"'
-            )
+        kind = ENDMEMBERS[self.endmembers]
+        if self.method not in kind.methods:
+            choice = " or ".join(f'"{method}"' for method in kind.methods)
+            raise InputError("method", f"be {choice} for {kind.words}", f'is "{self.method}"')
 
     @property
     def engine(self) -> Method:

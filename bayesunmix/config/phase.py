@@ -140,12 +140,12 @@ def check_phases(phases: Sequence[Phase], elements: Sequence[str]) -> None:
     _check_together([phase for phase in phases if not phase.is_support], elements)
 
 
-def check_nothing_declared(phases: Sequence[Phase]) -> None:
-    """Refuse phases of which more is declared than free-form endmembers can use."""
+def check_nothing_declared(phases: Sequence[Phase], words: str) -> None:
+    """Refuse phases of which more is declared than endmembers that know no elements, called `words`, can use."""
     for phase in phases:
         declared = {"absent": phase.absent, "stoichiometry": phase.stoichiometry, "kind": phase.is_support}
         for key in filter(declared.get, declared):
-            must = "be left out with free-form endmembers, which know no elements"
+            must = f"be left out with {words}, which know no elements"
             raise InputError(f"phases.{phase.name}.{key}", must, "is given")
 
 

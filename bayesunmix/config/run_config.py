@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator
 from pydantic.json_schema import SkipJsonSchema
 
+from bayesunmix.config.endmembers import ENDMEMBERS
 from bayesunmix.config.inference import InferenceConfig
 from bayesunmix.config.instrument import InstrumentConfig
 from bayesunmix.config.map import MapConfig
@@ -84,8 +85,9 @@ class RunConfig:
         _check_factors(self.xray, self.sample)
         if self.phases == "auto":
             return
-        if self.inference.endmembers == "free":
-            check_nothing_declared(self.phases)
+        kind = ENDMEMBERS[self.inference.endmembers]
+        if not kind.knows_elements:
+            check_nothing_declared(self.phases, kind.words)
         check_phases(self.phases, self.sample.elements)
         phases = {phase.name: phase for phase in self.phases}
         for truth in self.simulated_phases:

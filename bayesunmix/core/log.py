@@ -85,7 +85,9 @@ def tell(level: int, text: str, error: BaseException | None = None) -> None:
     if LOGGER.isEnabledFor(level):
         LOGGER.log(level, "%s", text, exc_info=error)
         return
-    record = LOGGER.makeRecord(LOGGER.name, level, "", 0, text, (), _about(error))
+    record = LOGGER.makeRecord(
+        name=LOGGER.name, level=level, fn="", lno=0, msg=text, args=(), exc_info=_about(error)
+    )
     for log in _open_logs():
         log.handle(record)
 
@@ -135,7 +137,7 @@ def keeping() -> Iterator[RunLog]:
     ) -> None:
         tell(logging.WARNING, f"{category.__name__}: {message}")
         with aside():
-            former(message, category, filename, lineno, file, line)
+            former(message, category, filename, lineno, file=file, line=line)
 
     LOGGER.addHandler(log)
     warnings.showwarning = show

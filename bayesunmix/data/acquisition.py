@@ -96,7 +96,7 @@ def takeoff_angle(
     return math.degrees(math.asin(max(-1.0, min(1.0, sine))))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Acquisition:
     """Facts of one measurement; ``None`` where unknown.
 

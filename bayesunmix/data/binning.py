@@ -24,7 +24,7 @@ from bayesunmix.data.image import SpectrumImage
 _BLOCK_ENTRIES = 1_000_000
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class BinnedCounts:
     """Counts of a map summed over blocks of pixels and bins of channels.
 

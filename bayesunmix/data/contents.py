@@ -21,7 +21,7 @@ _WHOLE = 1e-3
 MOST_READ = 3e10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Held:
     """One signal of a file.
 
@@ -101,23 +101,23 @@ def _held(signal: HyperSpySignal, rival: bool) -> Held:
     title = str(signal.metadata.get_item("General.title") or "untitled")
     shape = tuple(int(size) for size in signal.data.shape)
     if not is_spectra(signal):
-        return Held(kind_of(signal), title, shape)
+        return Held(kind=kind_of(signal), title=title, shape=shape)
     axis = signal.axes_manager.signal_axes[0]
     looked_at = signal.data.nbytes <= MOST_READ
     least, total, whole = _looked_at(signal.data) if looked_at else (0.0, 0.0, True)
     return Held(
-        kind_of(signal),
-        title,
-        shape,
-        rival,
-        unit_of(axis),
-        float(axis.axis[0]),
-        float(axis.axis[-1]),
-        is_calibrated(axis),
-        least,
-        total,
-        whole,
-        looked_at,
+        kind=kind_of(signal),
+        title=title,
+        shape=shape,
+        rival=rival,
+        unit=unit_of(axis),
+        first=float(axis.axis[0]),
+        last=float(axis.axis[-1]),
+        calibrated=is_calibrated(axis),
+        least=least,
+        total=total,
+        whole=whole,
+        looked_at=looked_at,
     )
 
 

@@ -44,7 +44,7 @@ AXIS_LIMITS_KEV = {"energy_offset_keV": (-100.0, 100.0), "energy_scale_keV": (1e
 """Limits of the first channel's centre and of a channel's width: they catch an axis in eV or MeV called keV."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class SpectrumImage:
     """Photon counts over a grid of pixels, with the energy axis and the facts of the measurement.
 
@@ -184,8 +184,8 @@ class SpectrumImage:
         facts = _with_given(known, beam_energy_keV, takeoff_angle_deg, resolution_eV)
         size = pixel_size.tolist() if isinstance(pixel_size, np.ndarray) else pixel_size
         image = cls(
-            grid,
-            energy_keV,  # type: ignore[arg-type]
+            counts=grid,
+            energy_keV=energy_keV,  # type: ignore[arg-type]
             acquisition=facts,
             pixel_size=(size, size) if isinstance(size, numbers.Real) else size,  # type: ignore[arg-type]
             pixel_unit=pixel_unit,

@@ -68,7 +68,12 @@ def load(
     """
     file = check_path(FIELD, path)
     given = GivenFacts(
-        beam_energy_keV, takeoff_angle_deg, resolution_eV, microscope, energy_offset_keV, energy_scale_keV
+        beam_energy_keV=beam_energy_keV,
+        takeoff_angle_deg=takeoff_angle_deg,
+        resolution_eV=resolution_eV,
+        microscope=microscope,
+        energy_offset_keV=energy_offset_keV,
+        energy_scale_keV=energy_scale_keV,
     )
     check_format(file)
     wanted = None if signal is None else check_integer("signal", signal)

@@ -40,7 +40,7 @@ class ShareMaps:
         return self.maps["abundance"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PlainMap:
     """Counts of a map in merged channels, of the pixels that take part.
 
@@ -116,7 +116,13 @@ class PlainMap:
         within = np.where(np.repeat(in_bin, width) > 0, total / spread, even)
         used = np.asarray(summed.any(axis=1))
         some = summed if used.all() else summed[used]
-        return cls(compact_counts(some), used.reshape(cube.shape[:2]), boundaries, within, axis)
+        return cls(
+            counts=compact_counts(some),
+            used=used.reshape(cube.shape[:2]),
+            boundaries=boundaries,
+            within=within,
+            energy=axis,
+        )
 
     @property
     def shape(self) -> tuple[int, int]:

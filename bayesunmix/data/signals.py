@@ -37,7 +37,7 @@ _CALIBRATE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GivenFacts:
     """What the user says of a map; it wins over what the signal says.
 
@@ -106,7 +106,12 @@ def map_of_signal(
     What equals them has the source "library default", and a detector direction that does is warned about.
     """
     given = GivenFacts(
-        beam_energy_keV, takeoff_angle_deg, resolution_eV, microscope, energy_offset_keV, energy_scale_keV
+        beam_energy_keV=beam_energy_keV,
+        takeoff_angle_deg=takeoff_angle_deg,
+        resolution_eV=resolution_eV,
+        microscope=microscope,
+        energy_offset_keV=energy_offset_keV,
+        energy_scale_keV=energy_scale_keV,
     )
     image = image_of_signal(signal, given)
     return dataclasses.replace(image, warnings=()).with_warnings(image.warnings)
@@ -176,8 +181,8 @@ def image_of_signal(
     mask = _stored_mask(metadata, data.shape[:-1])
     make = SpectrumImage if mask is None else _masked_by_itself
     return make(
-        data.reshape((1,) * (3 - data.ndim) + data.shape),
-        energy,
+        counts=data.reshape((1,) * (3 - data.ndim) + data.shape),
+        energy_keV=energy,
         acquisition=facts,
         pixel_size=grid.size,
         pixel_unit=grid.unit,
@@ -194,10 +199,10 @@ def image_of_signal(
     )
 
 
-def _masked_by_itself(*parts: Any, **facts: Any) -> SpectrumImage:  # noqa: ANN401 - those of a map
+def _masked_by_itself(**parts: Any) -> SpectrumImage:  # noqa: ANN401 - those of a map
     """Make a map with the mask that its signal holds; a complaint about it is one about the signal."""
     try:
-        return SpectrumImage(*parts, **facts)
+        return SpectrumImage(**parts)
     except InputError as error:
         if error.field != "mask":
             raise

@@ -3,6 +3,7 @@
 preparation (pixel_choice, energy_axis) -> starts -> search -> posterior (model_data) -> sampling (draws, trust)
 -> mode_mixture
 
-phase_number stands before all of it where the number of phases is not declared; free_endmembers (free_posterior) takes
-the place of search and posterior where endmembers are free of physics.
+endmember_model is what a run asks of all this: line_model answers by starts to sampling, free_endmembers
+(free_posterior) by endmembers without physics. phase_number stands before it where the number of phases is not
+declared.
 """

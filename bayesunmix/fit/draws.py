@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import jax
@@ -29,9 +29,11 @@ FloatArray = npt.NDArray[np.float64]
 
 # Draws that are read at a time.
 READ_TOGETHER = 128
+# Draws that endmember spectra are made of.
+SPECTRUM_DRAWS = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Draws:
     """Posterior draws of everything that the result is made of.
 
@@ -65,6 +67,13 @@ class Draws:
         return np.asarray(self.family_counts.sum(axis=-1) + self.continuum.sum(axis=-1))
 
 
+def thinned(values: FloatArray) -> FloatArray:
+    """Values (chain, draw, ...) at evenly spaced draws of all chains, at most `SPECTRUM_DRAWS`."""
+    total = values.shape[0] * values.shape[1]
+    chosen = np.unique(np.linspace(0, total - 1, min(SPECTRUM_DRAWS, total)).astype(int))
+    return np.asarray(values.reshape(total, *values.shape[2:])[chosen])
+
+
 def read_draws(fitted: FittedPosterior, z: FloatArray) -> Draws:
     """Map flat draws z, shape (chain, draw, dim), to what they mean."""
     flat = z.reshape(-1, z.shape[-1])
@@ -74,7 +83,8 @@ def read_draws(fitted: FittedPosterior, z: FloatArray) -> Draws:
     batches = padded.reshape(-1, READ_TOGETHER, z.shape[-1])
     parts = [jax.tree.map(np.asarray, read(jnp.asarray(batch), data)) for batch in batches]
     joined = (np.concatenate(values)[: len(flat)] for values in zip(*parts, strict=True))
-    return Draws(*(values.reshape(*z.shape[:2], *values.shape[1:]) for values in joined))
+    shaped = (values.reshape(*z.shape[:2], *values.shape[1:]) for values in joined)
+    return Draws(**dict(zip((entry.name for entry in fields(Draws)), shaped, strict=True)))
 
 
 @lru_cache(maxsize=MOST_PROGRAMS)

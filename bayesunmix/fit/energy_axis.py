@@ -17,7 +17,7 @@ from bayesunmix.xray import Detector, LineTable, Refinement
 from bayesunmix.xray.refinement import merge_channels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EnergyAxis:
     """Where the axis of a run comes from, and what its fit makes of it.
 
@@ -86,14 +86,22 @@ def searched_axis(
     first, last = np.searchsorted(image.energy_keV, (low, high))
     if last - first < 2:
         return image, None, []
-    merged = merge_channels(
+    counts, edges = merge_channels(
         image.sum_spectrum()[first:last].astype(np.float64),
         image.channel_edges_keV[first : last + 1],
         detector.response,
     )
     named = (*config.sample.elements, *config.sample.stray)
     every = dataclasses.replace(built_in, entries=entries)
-    fits = AxisSearch(*merged, detector.response, every, beam_energy_keV, detector.efficiency, named).fits()
+    fits = AxisSearch(
+        counts=counts,
+        edges_keV=edges,
+        response=detector.response,
+        table=every,
+        beam_energy_keV=beam_energy_keV,
+        efficiency=detector.efficiency,
+        named=named,
+    ).fits()
     moved = likely_axis(fits)
     rival = rival_axis(fits, moved)
     notes = [] if rival is None else [_doubt(rival)]
@@ -131,11 +139,11 @@ def fitted_axis(
         gain, offset = moved.gain * gain, moved.offset_keV + moved.gain * offset
     given = config.energy_offset_keV is not None or config.energy_scale_keV is not None
     return EnergyAxis(
-        "found" if moved is not None else "configuration" if given else "file",
-        gain,
-        offset,
-        offset + (gain - 1.0) * at,
-        at,
-        (float(image.energy_keV[0]) - response.offset_keV) / response.gain,
-        image.energy_step_keV / response.gain,
+        source="found" if moved is not None else "configuration" if given else "file",
+        gain=gain,
+        offset_keV=offset,
+        shift_keV=offset + (gain - 1.0) * at,
+        at_keV=at,
+        first_keV=(float(image.energy_keV[0]) - response.offset_keV) / response.gain,
+        step_keV=image.energy_step_keV / response.gain,
     )

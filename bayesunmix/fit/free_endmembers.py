@@ -10,20 +10,23 @@ likelihood does not know the lines: what they leave of an endmember shows as mis
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
 from bayesunmix.config.methods import Map, Method
-from bayesunmix.fit.draws import Draws
+from bayesunmix.fit.draws import Draws, thinned
 from bayesunmix.fit.free_posterior import FreePosterior, fit_free
-from bayesunmix.fit.model_data import Blocks
+from bayesunmix.fit.model_data import Blocks, Task
 from bayesunmix.fit.posterior import FittedPosterior, Mode
-from bayesunmix.fit.starts import component_templates
+from bayesunmix.fit.preparation import Setup
+from bayesunmix.fit.sampling import Drawn
+from bayesunmix.fit.starts import Start, component_templates
+from bayesunmix.inference.map_estimate import MapEstimate
+from bayesunmix.models.abundance import AbundancePrior
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.unmixing import UnmixingData
 
@@ -35,7 +38,7 @@ LEAST_VARIANCE = 1e-2
 SMALLEST = 1e-9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FreeFitted(FittedPosterior):
     """A mode of free-form endmembers, with the basis that reads them.
 
@@ -46,60 +49,88 @@ class FreeFitted(FittedPosterior):
 
     free: FreePosterior
 
-    def read_draws(self, method: Method, seed: int) -> Draws:
-        """Draw endmembers and read them by the line model."""
+
+class FreeForm:
+    """Endmembers without physics, as `bayesunmix.fit.endmember_model.EndmemberModel` asks for them."""
+
+    fitted_type = FreeFitted
+    line_density = False
+
+    def starts(self, task: Task) -> list[Start]:
+        """Return none: `fit` clusters by itself."""
+        return []
+
+    def fit(self, task: Task, starts: list[Start], progress: Callable[[str], None]) -> FreeFitted:
+        """Find the mode of free-form endmembers and the basis that reads them."""
+        blocks = task.blocks
+        edges = blocks.forward.edges_keV
+        centre = 0.5 * (edges[1:] + edges[:-1])
+        position = np.cumsum(np.diff(edges) / task.setup.spectrum.response.fwhm_keV(centre))
+        free = fit_free(
+            blocks.counts,
+            blocks.matrix,
+            position,
+            blocks.widths.contrast_length_fwhm,
+            widths=blocks.widths,
+            max_overlap=blocks.max_overlap,
+            n_starts=task.n_starts,
+            seed=task.seed,
+            progress=progress,
+        )
+        read = read_mode(blocks, free.spectra(free.estimate.z[None, None]), free.data.prior, free.estimate)
+        # A fresh copy: the compiled model that reading built cannot be saved.
+        own = {entry.name: getattr(read, entry.name) for entry in fields(read)}
+        return FreeFitted(**own, free=replace(free))
+
+    def draw(self, fitted: FreeFitted, method: Method, seed: int, progress: Callable[[float], None]) -> Drawn:
+        """Draw endmembers by Laplace's approximation, or take the mode, and read them by the line model."""
+        free = fitted.free
         if isinstance(method, Map):
-            z = self.free.estimate.z[None, None]
+            z = free.estimate.z[None, None]
         else:
-            z = self.free.draw(method.chains, method.draws, seed)
-        return read_spectra(self.free.spectra(z), self.data.basis)
+            z = free.draw(method.chains, method.draws, seed)
+        return Drawn(draws=read_spectra(free.spectra(z), fitted.data.basis), statistics={})
+
+    def channel_spectra(self, setup: Setup, fitted: FreeFitted) -> Callable[[Draws], FloatArray]:
+        """Return what spreads bins over channels like the sum spectrum."""
+        return lambda draws: spread_over_channels(setup, thinned(draws.spectra))
 
 
-def fit_free_endmembers(
-    blocks: Blocks,
-    fwhm_keV: Callable[[FloatArray], FloatArray],
-    absorbing: FloatArray,
-    n_starts: int,
-    seed: int,
-    progress: Callable[[str], None],
-) -> FreeFitted:
-    """Find the mode of free-form endmembers and the basis that reads them.
+def spread_over_channels(setup: Setup, binned: FloatArray) -> FloatArray:
+    """Endmembers (draw, phase, channel) of those of bins: each bin spread over its channels like the sum spectrum."""
+    boundaries = setup.blocks.boundaries
+    width = np.diff(boundaries)
+    total = setup.image.sum_spectrum().astype(float)
+    in_bin = np.repeat(np.add.reduceat(total, boundaries[:-1]), width)
+    within = np.where(in_bin > 0, total / np.maximum(in_bin, 1.0), np.repeat(1.0 / width, width))
+    return np.asarray(np.repeat(binned, width, axis=2) * within)
+
+
+def read_mode(
+    blocks: Blocks, spectra: FloatArray, prior: AbundancePrior, estimate: MapEstimate
+) -> FittedPosterior:
+    """Read the endmembers of a mode that knows no lines: the compositions that absorb, and the basis that reads draws.
 
     Parameters
     ----------
     blocks : Blocks
-    fwhm_keV : callable
-        Width of the detector's response at an energy.
-    absorbing : (phase, element)
-        First guess of the compositions that absorb.
-    n_starts, seed, progress
-        See `bayesunmix.fit.free_posterior.fit_free`.
+    spectra : (1, 1, phase, energy)
+        Endmembers at the mode, unit sum.
+    prior : AbundancePrior
+        Of the abundances that the mode was found with.
+    estimate : MapEstimate
+        The mode in its own parameters.
     """
-    edges = blocks.forward.edges_keV
-    centre = 0.5 * (edges[1:] + edges[:-1])
-    position = np.cumsum(np.diff(edges) / fwhm_keV(centre))
-    free = fit_free(
-        blocks.counts,
-        blocks.matrix,
-        position,
-        blocks.widths.contrast_length_fwhm,
-        widths=blocks.widths,
-        max_overlap=blocks.max_overlap,
-        n_starts=n_starts,
-        seed=seed,
-        progress=progress,
-    )
-    at_mode = free.spectra(free.estimate.z[None, None])
     # The endmembers' own compositions absorb: read once to know them, and again with them.
+    basis, yields = blocks.forward.basis(blocks.absorbing, blocks.allowed)
+    absorbing = _fractions(read_spectra(spectra, basis), yields)
     basis, yields = blocks.forward.basis(absorbing, blocks.allowed)
-    absorbing = _fractions(read_spectra(at_mode, basis), yields)
-    basis, yields = blocks.forward.basis(absorbing, blocks.allowed)
-    fractions = _fractions(read_spectra(at_mode, basis), yields)
+    fractions = _fractions(read_spectra(spectra, basis), yields)
     index = np.argwhere(basis.allowed)
     data = UnmixingData(
         groups=(),
         basis=basis,
-        prior=free.data.prior,
+        prior=prior,
         free=index,
         scale=np.ones(len(index)),
         ratio_family=np.flatnonzero(basis.ratio_sd > 0),
@@ -109,8 +140,9 @@ def fit_free_endmembers(
         widths=blocks.widths,
     )
     modes = (Mode(0.0, same_mode=True, followed=True, atom_fractions=fractions),)
-    # A fresh copy: the compiled model that reading built cannot be saved.
-    return FreeFitted(data, free.estimate, modes, absorbing, fractions, dataclasses.replace(free))
+    return FittedPosterior(
+        data=data, estimate=estimate, modes=modes, absorbing=absorbing, atom_fractions=fractions
+    )
 
 
 def read_spectra(spectra: FloatArray, basis: EndmemberBasis) -> Draws:
@@ -144,7 +176,15 @@ def read_spectra(spectra: FloatArray, basis: EndmemberBasis) -> Draws:
     counts = weights[..., basis.family_owner] * basis.family_ratio
     # Free endmembers know no absorption: thickness does not act on them.
     none = np.zeros(spectra.shape[:2])
-    return Draws(weights, counts, continuum, spectra, none, none, np.zeros((*none.shape, 0)))
+    return Draws(
+        weights=weights,
+        family_counts=counts,
+        continuum=continuum,
+        spectra=spectra,
+        absorption_scale=none,
+        stray_exponent=none,
+        line_shapes=np.zeros((*none.shape, 0)),
+    )
 
 
 def _fractions(draws: Draws, yields: FloatArray) -> FloatArray:

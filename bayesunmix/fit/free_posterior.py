@@ -54,7 +54,7 @@ FEWEST_BLOCKS = 0.02
 LARGEST_CONTRAST = 4.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FreePosterior:
     """The mode of free-form endmembers and all that is needed to draw from the posterior.
 
@@ -138,7 +138,15 @@ def fit_free(
     for number, spectra in enumerate(_starts(counts, mean, matrix, n_starts, seed)):
         steps = _steps(part, spectra, COARSE_STEPS)
         data, latents, transform = _around(
-            part, spectra, mean, factor, matrix, max_overlap, steps, widths, grouped=False
+            counts=part,
+            spectra=spectra,
+            mean=mean,
+            factor=factor,
+            matrix=matrix,
+            max_overlap=max_overlap,
+            steps=steps,
+            widths=widths,
+            grouped=False,
         )
         model = _flat(data, len(spectra))
         # One program serves all starts: their data have the same shapes.
@@ -150,7 +158,15 @@ def fit_free(
     found.sort(key=lambda pair: pair[0])
     spectra = found[0][1]
     data, latents, transform = _around(
-        counts, spectra, mean, factor, matrix, max_overlap, None, widths, grouped=True
+        counts=counts,
+        spectra=spectra,
+        mean=mean,
+        factor=factor,
+        matrix=matrix,
+        max_overlap=max_overlap,
+        steps=None,
+        widths=widths,
+        grouped=True,
     )
     model = _flat(data, len(spectra))
     start = np.asarray(model.flatten(latents, data))
@@ -162,7 +178,11 @@ def fit_free(
     objectives = tuple(potential - found[0][0] for potential, _ in found)
     kept = jax.tree.map(np.asarray, data)
     return FreePosterior(
-        kept, len(spectra), estimate, objectives, _steps(counts, spectra, None) == MOST_STEPS
+        data=kept,
+        n_phases=len(spectra),
+        estimate=estimate,
+        objectives=objectives,
+        coarse_grid=_steps(counts, spectra, None) == MOST_STEPS,
     )
 
 

@@ -43,7 +43,7 @@ def mixed(drawn: Drawn, fitted: FittedPosterior, rival: Rival, other: Drawn, see
         return np.where(theirs.reshape(*shape, *(1,) * (own.ndim - 2)), their, own)
 
     names = [entry.name for entry in fields(Draws)]
-    draws = Draws(*(chosen(getattr(drawn.draws, name), getattr(translated, name)) for name in names))
+    draws = Draws(**{name: chosen(getattr(drawn.draws, name), getattr(translated, name)) for name in names})
     statistics = {name: chosen(value, other.statistics[name]) for name, value in drawn.statistics.items()}
     # Flat vectors of two modes are in units of their own.
     return replace(drawn, draws=draws, statistics=statistics, z=None)

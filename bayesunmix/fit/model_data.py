@@ -48,7 +48,7 @@ compiled_answered = Program(answered)
 HARDLY_ANY = 0.03
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Blocks:
     """Binned counts and what was declared, as arrays.
 
@@ -78,13 +78,13 @@ class Blocks:
     def of(cls, setup: Setup, max_overlap: int) -> Blocks:
         """Collect what the model needs of a prepared run."""
         return cls(
-            setup.blocks.counts.astype(np.float32),
-            setup.forward,
-            setup.phases,
-            max_overlap,
-            setup.mean_composition,
-            setup.thickness,
-            setup.widths,
+            counts=setup.blocks.counts.astype(np.float32),
+            forward=setup.forward,
+            phases=setup.phases,
+            max_overlap=max_overlap,
+            mean_composition=setup.mean_composition,
+            thickness=setup.thickness,
+            widths=setup.widths,
         )
 
     @property
@@ -172,6 +172,28 @@ class Blocks:
                 calibration = np.linalg.norm(slope * self.forward.calibration_sd)
                 inverse_sd[k] = 1.0 / np.hypot(self.widths.site_balance_sd, calibration)
         return SiteBalance(a_site, b_site, target, inverse_sd)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a kind of endmembers is fitted to.
+
+    Attributes
+    ----------
+    setup : Setup
+        The prepared run.
+    blocks : Blocks
+        Its binned counts and what was declared, as arrays.
+    n_starts : int
+        Starting points, at least.
+    seed : int
+        Of the search.
+    """
+
+    setup: Setup
+    blocks: Blocks
+    n_starts: int
+    seed: int
 
 
 def flat_model(data: UnmixingData) -> FlatModel:

@@ -114,7 +114,16 @@ def infer_phase_number(
     labels = np.unique(tile_labels(shape, N_TILES).ravel()[position], return_inverse=True)[1]
     found: list[Trial] = []
     for count in range(1, min(most, len(counts)) + 1):
-        found.append(_trial(setup, halves, labels, max_overlap, count, found[-1] if found else None))
+        found.append(
+            _trial(
+                setup=setup,
+                halves=halves,
+                labels=labels,
+                max_overlap=max_overlap,
+                count=count,
+                before=found[-1] if found else None,
+            )
+        )
         progress(f"{count} phases: held-out score {found[-1].score - found[0].score:.1f} above one phase")
     chosen, curve = chosen_number([trial.by_tile for trial in found])
     after = None
@@ -156,7 +165,12 @@ def _trial(
 ) -> Trial:
     """Fit so many phases to the first half, from several starts, and score the second."""
     blocks = Blocks(
-        halves[0], setup.forward, unnamed(count), max_overlap, setup.mean_composition, setup.thickness
+        counts=halves[0],
+        forward=setup.forward,
+        phases=unnamed(count),
+        max_overlap=max_overlap,
+        mean_composition=setup.mean_composition,
+        thickness=setup.thickness,
     )
     basis, yields = setup.forward.basis(blocks.absorbing, blocks.allowed)
     starts = find_starts(

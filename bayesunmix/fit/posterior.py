@@ -93,7 +93,7 @@ class Mode:
     atom_fractions: FloatArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FittedPosterior:
     """The best mode and all that is needed to draw from its posterior.
 
@@ -201,11 +201,11 @@ def fit_posterior(
     modes = _modes(settled, others, blocks.phases)
     whole = [
         FittedPosterior(
-            jax.tree.map(np.asarray, around.data),
-            mode,
-            modes,
-            absorbed,
-            fractions_at(around.data, candidate.latents),
+            data=jax.tree.map(np.asarray, around.data),
+            estimate=mode,
+            modes=modes,
+            absorbing=absorbed,
+            atom_fractions=fractions_at(around.data, candidate.latents),
         )
         for around, mode, absorbed, candidate in zip(refined, found, fractions, settled, strict=True)
     ]

@@ -49,7 +49,7 @@ FEWEST_BINS = 50
 HIGH_BEAM_KEV = 300.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Setup:
     """Everything that is settled before inference begins.
 
@@ -137,7 +137,16 @@ def _prepared(image: SpectrumImage, config: RunConfig) -> Setup:
     hidden = ["O"] if bound and table.families("O", low, high) else []
     stray = [element for element in sample.stray if _has_lines(element, table, low, high, notes)]
     sources = [*sample.elements, *hidden]
-    refined = _refined(cropped, sample.elements, sources, stray, table, detector, film, beam)
+    refined = _refined(
+        cropped=cropped,
+        elements=sample.elements,
+        sources=sources,
+        stray=stray,
+        table=table,
+        detector=detector,
+        film=film,
+        beam=beam,
+    )
     axis = fitted_axis(image, config.map, moved, refined)
     off = axis.note()
     notes += [*doubts, *([off] if off else [])]
@@ -173,18 +182,18 @@ def _prepared(image: SpectrumImage, config: RunConfig) -> Setup:
     said = tuple(dict.fromkeys(notes))
     left_out = (*left_out, *_empty(cropped))
     return Setup(
-        cropped,
-        image.energy_keV,
-        axis,
-        forward,
-        refined,
-        blocks,
-        phases,
-        mean,
-        thickness,
-        said,
-        left_out,
-        config.priors,
+        image=cropped,
+        axis_keV=image.energy_keV,
+        axis=axis,
+        forward=forward,
+        spectrum=refined,
+        blocks=blocks,
+        phases=phases,
+        mean_composition=mean,
+        thickness=thickness,
+        warnings=said,
+        left_out=left_out,
+        widths=config.priors,
     )
 
 
@@ -240,12 +249,12 @@ def _refined(
     counted = dict(zip(rough.components, rough.weights.tolist(), strict=True))
     first = mean_composition(counted, elements, table, detector)
     return refine(
-        total,
-        edges,
-        table,
-        sources,
-        stray,
-        rough,
+        counts=total,
+        channel_edges_keV=edges,
+        table=table,
+        elements=sources,
+        stray=stray,
+        axis_fit=rough,
         beam_energy_keV=beam,
         detector=detector,
         transmission=lambda energy_keV: thin_film_factor(film.depth(elements, first, energy_keV)),
@@ -292,9 +301,9 @@ def _film(config: RunConfig, image: SpectrumImage, notes: list[str]) -> Film:
         text = "The take-off angle is unknown: absorption in the film was left out; set `instrument.takeoff_angle_deg`."
         notes.append(Reservation(text))
     return Film(
-        sample.thickness_prior_nm,
-        sample.density_prior_g_cm3,
-        angle,
+        thickness_nm=sample.thickness_prior_nm,
+        density_g_cm3=sample.density_prior_g_cm3,
+        takeoff_angle_deg=angle,
         oxygen=sample.oxygen == "stoichiometry",
         absorption_sd=config.xray.absorption_sd,
     )

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from bayesunmix.config.methods import Laplace, Map, Method, Nuts, Svi
 from bayesunmix.fit.draws import Draws, read_draws
-from bayesunmix.fit.free_endmembers import FreeFitted
 from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.trust import Trust, quantity_moves
@@ -39,7 +38,7 @@ WEIGHED = 500
 DRAWN_SHARE, WEIGHED_SHARE = 0.5, 0.65
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Drawn:
     """Draws and the statistics of the engine that made them.
 
@@ -51,7 +50,7 @@ class Drawn:
     stretched : int
         Directions that NUTS found wider than the curvature says.
     z : (chain, draw, dim) or None
-        The draws as flat vectors; None for a single point.
+        The draws as flat vectors of the line model's density; None for a single point, and for other endmembers.
     trust : Trust, optional
         What the exact density says of an approximation.
     facts : dict
@@ -89,7 +88,7 @@ class _Target:
 
 
 def posterior_draws(fitted: FittedPosterior, method: Method, seed: int, progress: Progress) -> Drawn:
-    """Draw from the posterior.
+    """Draw from the posterior of the line model.
 
     Parameters
     ----------
@@ -100,11 +99,9 @@ def posterior_draws(fitted: FittedPosterior, method: Method, seed: int, progress
     progress : callable
         Told the share that is done.
     """
-    if isinstance(fitted, FreeFitted):
-        return Drawn(fitted.read_draws(method, seed), {})
     match method:
         case Map():
-            return Drawn(read_draws(fitted, fitted.estimate.z[None, None]), {})
+            return Drawn(draws=read_draws(fitted, fitted.estimate.z[None, None]), statistics={})
         case Nuts():
             return _nuts(fitted, method, seed, progress)
         case Laplace():
@@ -184,15 +181,17 @@ def _checked(
     after = nominal_fractions(read_draws(fitted, refreshed.z[None]).weights[0], yields)
     compositions, ratios = quantity_moves(every, every[refreshed.index], after)
     trust = Trust(
-        importance.pareto_k,
-        importance.effective_draws,
-        resampled,
-        refreshed.acceptance,
-        compositions,
-        ratios,
+        pareto_k=importance.pareto_k,
+        effective_draws=importance.effective_draws,
+        resampled=resampled,
+        acceptance=refreshed.acceptance,
+        compositions=compositions,
+        ratios=ratios,
     )
     in_chains = z[: method.chains * method.draws].reshape(method.chains, method.draws, -1)
-    return Drawn(_chains(read, method), {}, z=in_chains, trust=trust, facts=approximation.facts)
+    return Drawn(
+        draws=_chains(read, method), statistics={}, z=in_chains, trust=trust, facts=approximation.facts
+    )
 
 
 def _number(method: Laplace | Svi) -> int:
@@ -203,10 +202,12 @@ def _chains(read: Draws, method: Laplace | Svi) -> Draws:
     """Cut the beginning of one long chain into chains."""
     shape, number = (method.chains, method.draws), method.chains * method.draws
     return Draws(
-        *(
-            getattr(read, entry.name)[0, :number].reshape(*shape, *getattr(read, entry.name).shape[2:])
+        **{
+            entry.name: getattr(read, entry.name)[0, :number].reshape(
+                *shape, *getattr(read, entry.name).shape[2:]
+            )
             for entry in fields(read)
-        )
+        }
     )
 
 
@@ -239,4 +240,4 @@ def _nuts(fitted: FittedPosterior, method: Nuts, seed: int, progress: Progress) 
         "step_size": nuts.step_size,
         "diverging": nuts.diverging,
     }
-    return Drawn(read_draws(fitted, nuts.z), statistics, nuts.stretched, nuts.z)
+    return Drawn(draws=read_draws(fitted, nuts.z), statistics=statistics, stretched=nuts.stretched, z=nuts.z)

@@ -58,7 +58,7 @@ class ModeCandidate:
     followed: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CoarseModel:
     """The model on coarse support points and a part of the blocks, compiled: the same program for every start.
 
@@ -96,7 +96,14 @@ class CoarseModel:
         model = flat_model(data)
         value_and_gradient, _ = compiled(model)
         float(value_and_gradient(model.flatten(example, data), data)[0])
-        return cls(part, basis, yields, baseline, model, value_and_gradient)
+        return cls(
+            part=part,
+            basis=basis,
+            yields=yields,
+            baseline=baseline,
+            model=model,
+            value_and_gradient=value_and_gradient,
+        )
 
 
 def compare_starts(

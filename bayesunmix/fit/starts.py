@@ -128,9 +128,22 @@ def rotated_starts(weights: FloatArray, basis: EndmemberBasis, matrix: npt.NDArr
         if phase == other:
             continue
         for share in ROTATIONS:
-            starts.append(_turned(weights, basis, templates, phase, other, share))
+            starts.append(
+                _turned(
+                    weights=weights, basis=basis, templates=templates, phase=phase, other=other, share=share
+                )
+            )
         if host is not None:
-            starts.append(_turned(weights, basis, templates, host, phase, SMALL_SHARE))
+            starts.append(
+                _turned(
+                    weights=weights,
+                    basis=basis,
+                    templates=templates,
+                    phase=host,
+                    other=phase,
+                    share=SMALL_SHARE,
+                )
+            )
     return starts
 
 

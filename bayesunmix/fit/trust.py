@@ -27,7 +27,7 @@ ERRORS = 3.0
 LEAST_ACCEPTANCE = 0.2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Trust:
     """What the exact density says of an approximation's draws.
 

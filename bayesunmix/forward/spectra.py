@@ -54,7 +54,7 @@ SAME_PEAKS = 0.92
 THICKNESS_GRID = np.linspace(0.0, 4.0, 33)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Film:
     """The specimen as an absorber.
 
@@ -120,7 +120,7 @@ class Film:
         return absorption_depth(parts, self.density_g_cm3[0], self.thickness_nm[0], self.takeoff_angle_deg)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """One line family in the fit."""
 
@@ -138,7 +138,7 @@ class Family:
         return f"{self.element}_{self.family}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ForwardModel:
     """What is known about the physics of a run, independent of the phases' compositions.
 
@@ -418,30 +418,39 @@ def forward_model(
         least = WEAKEST_FAMILY * table.detected_strength(element, main, detector.efficiency)
         for name in found:
             if table.detected_strength(element, name, detector.efficiency) >= least:
-                families.append(Family(element, name, len(components), name == main))
+                families.append(
+                    Family(element=element, family=name, component=len(components), main=name == main)
+                )
         components.append(element)
     for group in _alike(
         [(e, name) for e in stray for name in table.families(e, low, high, FEWEST_INSIDE)], table, response
     ):
         for place, (element, name) in enumerate(group):
             families.append(
-                Family(element, name, len(components), main=place == 0, stray=True, tied=place > 0)
+                Family(
+                    element=element,
+                    family=name,
+                    component=len(components),
+                    main=place == 0,
+                    stray=True,
+                    tied=place > 0,
+                )
             )
         components.append("+".join(f"{element}_{name}" for element, name in group))
     if undeclared:
         families += _together(undeclared, len(components), table, detector, (low, high))
         components.append("undeclared")
     return ForwardModel(
-        tuple(elements),
-        (*components, "continuum"),
-        tuple(families),
-        table,
-        detector,
-        response,
-        film,
-        beam_energy_keV,
-        np.asarray(edges_keV, float),
-        continuum,
+        elements=tuple(elements),
+        components=(*components, "continuum"),
+        families=tuple(families),
+        table=table,
+        detector=detector,
+        response=response,
+        film=film,
+        beam_energy_keV=beam_energy_keV,
+        edges_keV=np.asarray(edges_keV, float),
+        continuum=continuum,
     )
 
 
@@ -468,10 +477,10 @@ def _together(
             main = not found
             found.append(
                 Family(
-                    element,
-                    name,
-                    component,
-                    main,
+                    element=element,
+                    family=name,
+                    component=component,
+                    main=main,
                     stray=True,
                     tied=not main,
                     amount=counts[element] / detected,

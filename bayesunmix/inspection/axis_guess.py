@@ -32,7 +32,7 @@ LEAST_ELEMENTS, LEAST_PEAKS = 3, 3
 SAME_OFFSET_KEV, SAME_SCALE = 0.03, 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GuessedAxis:
     """An axis with what speaks for it.
 
@@ -114,7 +114,11 @@ def _judged_own(image: SpectrumImage, named: tuple[str, ...]) -> GuessedAxis | N
     if fit is None or not fit.elements or fit.misfit > MOST_MISFIT:
         return None
     first, step = float(image.energy_keV[0]), image.energy_step_keV
-    axis = _guessed(fit, first, step) if moved else GuessedAxis(first, step, fit.misfit, fit.elements)
+    axis = (
+        _guessed(fit, first, step)
+        if moved
+        else GuessedAxis(offset_keV=first, scale_keV=step, misfit=fit.misfit, elements=fit.elements)
+    )
     enough = len(axis.elements) >= LEAST_ELEMENTS and _peaks_on(image, axis) >= LEAST_PEAKS
     certain = enough and axis.misfit <= MOST_OWN_LEFT and rival_axis(fits, moved) is None
     # Numbers that need to be corrected are no sign of an axis by themselves.
@@ -153,4 +157,4 @@ def _axes(image: SpectrumImage, offset: float, scale: float, named: tuple[str, .
 
 def _guessed(fit: AxisCandidate, offset: float, scale: float) -> GuessedAxis:
     first = (offset - fit.offset_keV) / fit.gain
-    return GuessedAxis(first, scale / fit.gain, fit.misfit, fit.elements)
+    return GuessedAxis(offset_keV=first, scale_keV=scale / fit.gain, misfit=fit.misfit, elements=fit.elements)

@@ -64,7 +64,7 @@ FOLLOWED, MOST_CALLS = 4, 60
 SAME_FWHM = 0.3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AxisCandidate:
     """One energy axis with the elements that go with it.
 
@@ -96,7 +96,7 @@ class AxisCandidate:
         return np.asarray((energy_keV - self.offset_keV) / self.gain)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Templates:
     """Cumulative spectra on a fine axis of true energies.
 
@@ -147,7 +147,7 @@ class _Templates:
         return np.asarray(np.minimum(short2, MOST_AGAINST).sum(axis=1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AxisSearch:
     """A sum spectrum whose axis is in doubt.
 
@@ -256,7 +256,13 @@ class AxisSearch:
             groups.append(np.full(energy.size, at[0] * len(FAMILIES) + at[1], dtype=np.intp))
         seen = strengths.sum(axis=1) > 0.0
         if not seen.any():
-            return _Templates((), strengths[:0], middles[:0], fine, np.zeros((0, fine.size)))
+            return _Templates(
+                elements=(),
+                strengths=strengths[:0],
+                middles_keV=middles[:0],
+                edges_keV=fine,
+                cumulative=np.zeros((0, fine.size)),
+            )
         ideal = Response(noise_eV=self.response.noise_eV, fano=self.response.fano)
         lines_ = [np.concatenate(parts) for parts in (energies, areas, groups)]
         spectra = ideal.columns(lines_[0], lines_[1], lines_[2], strengths.size, fine)
@@ -265,7 +271,13 @@ class AxisSearch:
         rows = np.repeat(seen, len(FAMILIES))
         cumulative = np.cumsum(np.concatenate([spectra[rows], continuum, zero]), axis=1)
         names = tuple(element for element, one in zip(elements, seen.tolist(), strict=True) if one)
-        return _Templates(names, strengths[seen], middles[seen], fine, np.pad(cumulative, ((0, 0), (1, 0))))
+        return _Templates(
+            elements=names,
+            strengths=strengths[seen],
+            middles_keV=middles[seen],
+            edges_keV=fine,
+            cumulative=np.pad(cumulative, ((0, 0), (1, 0))),
+        )
 
     @cached_property
     def _prior_cost(self) -> FloatArray:
@@ -307,7 +319,13 @@ class AxisSearch:
         unasked = [element not in self.named for element in templates.elements]
         cost = self._prior_cost[chosen & unasked].sum() + templates.missing(amounts, norm2)[chosen].sum()
         score = float(residual @ residual + cost) + _axis_cost(gain, offset_keV)
-        return AxisCandidate(gain, offset_keV, score, tuple(order), float(np.mean(residual**2)))
+        return AxisCandidate(
+            gain=gain,
+            offset_keV=offset_keV,
+            score=score,
+            elements=tuple(order),
+            misfit=float(np.mean(residual**2)),
+        )
 
     def _followed(self, start: AxisCandidate) -> AxisCandidate:
         """Move an axis to where its elements fit best."""

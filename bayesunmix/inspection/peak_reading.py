@@ -72,7 +72,7 @@ class Axis:
         return fitted if self.moved is None else self.moved.offset_keV + self.moved.gain * fitted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reading:
     """A sum spectrum read with a set of elements.
 
@@ -171,11 +171,27 @@ def read_peaks(image: SpectrumImage, given: tuple[str, ...] = ()) -> Reading:
     moved = likely_axis(fits)
     if moved is not None:
         there = dataclasses.replace(image, energy_keV=moved.corrected(image.energy_keV))
-        reading = _read(there, total_spectrum(there), detector, wanted, bool(given), fits, moved)
+        reading = _read(
+            image=there,
+            spectrum=total_spectrum(there),
+            detector=detector,
+            wanted=wanted,
+            given=bool(given),
+            fits=fits,
+            moved=moved,
+        )
         # Without elements that explain it, nothing is known of an axis.
         if reading.fit is not None:
             return reading
-    return _read(image, spectrum, detector, wanted, bool(given), fits, None)
+    return _read(
+        image=image,
+        spectrum=spectrum,
+        detector=detector,
+        wanted=wanted,
+        given=bool(given),
+        fits=fits,
+        moved=None,
+    )
 
 
 def _read(
@@ -198,7 +214,16 @@ def _read(
     strongest = max(spectrum.peaks, key=lambda peak: peak.net_counts, default=None)
     axis = Axis(moved, fit, rival_axis(fits, moved), strongest.energy_keV if strongest else 0.0)
     off_axis = tuple(element for element in wanted if element not in named)
-    return Reading(image, spectrum, named, given, off_axis, chosen, spectrum.explained(chosen), axis)
+    return Reading(
+        image=image,
+        spectrum=spectrum,
+        named=named,
+        given=given,
+        off_axis=off_axis,
+        elements=chosen,
+        made_by=spectrum.explained(chosen),
+        axis=axis,
+    )
 
 
 def total_spectrum(image: SpectrumImage) -> SumSpectrum:
@@ -207,8 +232,15 @@ def total_spectrum(image: SpectrumImage) -> SumSpectrum:
     beam = facts.beam_energy_keV or ASSUMED_BEAM_KEV[facts.microscope or "TEM"]
     detector = nominal_detector(facts)
     total = image.sum_spectrum().astype(np.float64)
-    merged = merge_channels(total, image.channel_edges_keV, detector.response)
-    return SumSpectrum(*merged, detector.response, LineTable.built_in(beam), beam, detector.efficiency)
+    counts, edges = merge_channels(total, image.channel_edges_keV, detector.response)
+    return SumSpectrum(
+        counts=counts,
+        edges_keV=edges,
+        response=detector.response,
+        table=LineTable.built_in(beam),
+        beam_energy_keV=beam,
+        efficiency=detector.efficiency,
+    )
 
 
 def axis_fits(
@@ -216,8 +248,15 @@ def axis_fits(
 ) -> tuple[AxisCandidate, ...]:
     """Look for the axis of what lies above an energy on a spectrum's own axis; see `AxisSearch`."""
     first = int(np.searchsorted(spectrum.edges_keV, low_keV))
-    how = (spectrum.response, spectrum.table, spectrum.beam_energy_keV, spectrum.efficiency)
-    return AxisSearch(spectrum.counts[first:], spectrum.edges_keV[first:], *how, named).fits()
+    return AxisSearch(
+        counts=spectrum.counts[first:],
+        edges_keV=spectrum.edges_keV[first:],
+        response=spectrum.response,
+        table=spectrum.table,
+        beam_energy_keV=spectrum.beam_energy_keV,
+        efficiency=spectrum.efficiency,
+        named=named,
+    ).fits()
 
 
 def nominal_detector(facts: Acquisition) -> Detector:

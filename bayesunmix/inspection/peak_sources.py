@@ -124,7 +124,7 @@ class SourceCandidate:
         return self.name not in ("pile-up", "escape", "unknown")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Source:
     """A source with its features.
 
@@ -260,14 +260,14 @@ class PeakSources:
             strength = np.array([groups[place].strength for place in places])
             sources.append(
                 _Source(
-                    element,
-                    tuple(groups[place].label for place in places),
-                    np.array([groups[place].energy_keV for place in places]),
-                    strength / strength.max(),
-                    tuple(groups[place].family for place in places),
-                    presence_prior(element, self.named),
-                    flat,
-                    np.arange(count, count + len(places)),
+                    name=element,
+                    labels=tuple(groups[place].label for place in places),
+                    energy_keV=np.array([groups[place].energy_keV for place in places]),
+                    height=strength / strength.max(),
+                    family=tuple(groups[place].family for place in places),
+                    present=presence_prior(element, self.named),
+                    log_amount=flat,
+                    rows=np.arange(count, count + len(places)),
                 )
             )
             count += len(places)
@@ -312,14 +312,14 @@ class PeakSources:
             for a, b in self._pairs
         ]
         return _Source(
-            "pile-up",
-            tuple(f"sum of {self._name(a)} and {self._name(b)} (pile-up)" for a, b in self._pairs),
-            np.array([a.energy_keV + b.energy_keV for a, b in self._pairs]),
-            product / product.max(),
-            tuple(family),
-            PILE_UP_PRESENT,
-            inside / inside.sum(),
-            np.arange(first_row, first_row + len(self._pairs)),
+            name="pile-up",
+            labels=tuple(f"sum of {self._name(a)} and {self._name(b)} (pile-up)" for a, b in self._pairs),
+            energy_keV=np.array([a.energy_keV + b.energy_keV for a, b in self._pairs]),
+            height=product / product.max(),
+            family=tuple(family),
+            present=PILE_UP_PRESENT,
+            log_amount=inside / inside.sum(),
+            rows=np.arange(first_row, first_row + len(self._pairs)),
         )
 
     def _escape(self, first_row: int) -> _Source | None:
@@ -333,14 +333,14 @@ class PeakSources:
         # Where theory expects less than a count the lowest amount stands for it.
         density[0] += 1e-300
         return _Source(
-            "escape",
-            tuple(f"escape peak of {self._name(parent)}" for parent in parents),
-            energy - SILICON_K_ALPHA_KEV,
-            counts / counts.max(),
-            ("",) * len(parents),
-            ESCAPE_PRESENT,
-            density / density.sum(),
-            np.arange(first_row, first_row + len(parents)),
+            name="escape",
+            labels=tuple(f"escape peak of {self._name(parent)}" for parent in parents),
+            energy_keV=energy - SILICON_K_ALPHA_KEV,
+            height=counts / counts.max(),
+            family=("",) * len(parents),
+            present=ESCAPE_PRESENT,
+            log_amount=density / density.sum(),
+            rows=np.arange(first_row, first_row + len(parents)),
         )
 
     @cached_property

@@ -59,7 +59,7 @@ class Peak:
     significance: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LineGroup:
     """Lines of one family that appear as one peak.
 
@@ -94,7 +94,7 @@ class _FamilyLines:
     detected: FloatArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decomposition:
     """A sum spectrum as families of known elements, other peaks and a continuum.
 
@@ -118,7 +118,7 @@ class Decomposition:
     continuum: FloatArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SumSpectrum:
     """A sum spectrum with the physics that reads it.
 
@@ -288,13 +288,13 @@ class SumSpectrum:
         amounts = self._fit(np.concatenate([lines, columns]))
         last = len(families) + len(peaks)
         return Decomposition(
-            families,
-            amounts[: len(families)],
-            lines,
-            energies,
-            amounts[len(families) : last],
-            columns,
-            np.asarray(amounts[last:] @ self.continuum),
+            families=families,
+            line_counts=amounts[: len(families)],
+            line_columns=lines,
+            peak_energies=energies,
+            peak_counts=amounts[len(families) : last],
+            peak_columns=columns,
+            continuum=np.asarray(amounts[last:] @ self.continuum),
         )
 
     def _made_by(self, wanted: Collection[str], parts: Decomposition) -> dict[Peak, LineGroup | None]:
@@ -337,7 +337,16 @@ class SumSpectrum:
             if max(self.edges_keV[0], LOWEST_KEV) < centre < self.edges_keV[-1]:
                 strongest = lines.names[int(np.argmax(np.where(inside, detected, 0.0)))]
                 label = f"{element} {siegbahn(strongest)}"
-                groups.append(LineGroup(element, family, label, centre, share, strength))
+                groups.append(
+                    LineGroup(
+                        element=element,
+                        family=family,
+                        label=label,
+                        energy_keV=centre,
+                        share=share,
+                        strength=strength,
+                    )
+                )
         return groups
 
 

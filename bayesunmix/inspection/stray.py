@@ -130,7 +130,12 @@ def origins(
     scanning = image.acquisition.microscope == "SEM"
     return {
         element: _origin(
-            element, shares, variations, _soft_ratio(spectrum, elements, element), scanning, bool(named)
+            element=element,
+            shares=shares,
+            variations=variations,
+            soft_ratio=_soft_ratio(spectrum, elements, element),
+            scanning=scanning,
+            names_given=bool(named),
         )
         for element in asked
     }

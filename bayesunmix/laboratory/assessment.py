@@ -134,7 +134,7 @@ def _percent(level: float) -> str:
 
 
 def _nothing() -> Replicate:
-    return Replicate(0, (), np.zeros(0), np.zeros((0, 1)), 0.0)
+    return Replicate(number=0, names=(), truth=np.zeros(0), draws=np.zeros((0, 1)), seconds=0.0)
 
 
 def _rows(replicate: Replicate, kinds: Kinds | None, levels: tuple[float, ...]) -> pd.DataFrame:

@@ -47,7 +47,7 @@ class Study:
     facts: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Replicate:
     """One replicate of a study.
 
@@ -125,7 +125,14 @@ def _run(study: Study, number: int) -> Replicate:
         draws = np.stack([np.asarray(inferred[name], dtype=np.float64) for name in names])
     except Exception as error:  # a replicate that fails is reported, not hidden, and the others go on
         names, failure = (), f"{type(error).__name__}: {error}"
-    return Replicate(number, names, truths, draws, time.perf_counter() - begin, failure)
+    return Replicate(
+        number=number,
+        names=names,
+        truth=truths,
+        draws=draws,
+        seconds=time.perf_counter() - begin,
+        failure=failure,
+    )
 
 
 def _write(stream: IO[bytes], replicate: Replicate) -> None:
@@ -143,12 +150,12 @@ def _write(stream: IO[bytes], replicate: Replicate) -> None:
 def _read(path: Path) -> Replicate:
     with np.load(path, allow_pickle=False) as stored:
         return Replicate(
-            int(stored["number"]),
-            tuple(str(name) for name in stored["names"]),
-            stored["truth"],
-            stored["draws"],
-            float(stored["seconds"]),
-            str(stored["failure"]),
+            number=int(stored["number"]),
+            names=tuple(str(name) for name in stored["names"]),
+            truth=stored["truth"],
+            draws=stored["draws"],
+            seconds=float(stored["seconds"]),
+            failure=str(stored["failure"]),
         )
 
 

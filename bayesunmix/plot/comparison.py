@@ -132,6 +132,6 @@ def _draw_panel(
             kind, median, lower, upper = rows.get((element, name), ("undetermined", 0.0, 0.0, 0.0))
             y = i + (r - 0.5 * (len(names) - 1)) * step
             if kind == "interval":
-                draw_interval(axes, y, median, lower, upper, phase_colour(r))
+                draw_interval(axes=axes, y=y, value=median, lower=lower, upper=upper, colour=phase_colour(r))
             elif kind in ("upper", "lower"):
                 draw_bound(axes, y, upper if kind == "upper" else lower, kind, phase_colour(r))

@@ -93,7 +93,14 @@ def _shown_values(rows: list[Any]) -> list[float]:
 
 def _draw_row(axes: Axes, y: float, row: Any, colour: str) -> None:  # noqa: ANN401
     if row.detected in STATED:
-        draw_interval(axes, y, _PERCENT * row.mean, _PERCENT * row.lower, _PERCENT * row.upper, colour)
+        draw_interval(
+            axes=axes,
+            y=y,
+            value=_PERCENT * row.mean,
+            lower=_PERCENT * row.lower,
+            upper=_PERCENT * row.upper,
+            colour=colour,
+        )
     elif row.detected == "false":
         draw_bound(axes, y, _PERCENT * row.upper_bound, "upper", colour)
     axes.annotate(

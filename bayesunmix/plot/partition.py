@@ -122,6 +122,6 @@ def _draw_pair(axes: Axes, rows: list[Any], elements: list[str], colour: str) ->
 
 def _draw_row(axes: Axes, y: float, row: Any, colour: str) -> None:  # noqa: ANN401
     if row.kind in ("interval", "point"):
-        draw_interval(axes, y, row.median, row.lower, row.upper, colour)
+        draw_interval(axes=axes, y=y, value=row.median, lower=row.lower, upper=row.upper, colour=colour)
     else:
         draw_bound(axes, y, row.upper if row.kind == "upper" else row.lower, row.kind, colour)

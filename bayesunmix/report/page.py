@@ -168,7 +168,8 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
         verdict=result.verdict,
         headline=headline(result),
         found=[
-            Found(phase_colour(index), phase, text) for index, (phase, text) in enumerate(findings(result))
+            PhaseLine(phase_colour(index), phase, text)
+            for index, (phase, text) in enumerate(findings(result))
         ],
         phase_number=phase_number_words(record.phase_number) if record.phase_number else [],
         scan=scan,
@@ -186,7 +187,7 @@ def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]
     )
 
 
-class Found(NamedTuple):
+class PhaseLine(NamedTuple):
     """What a phase is made of, with the colour that it has in the figures."""
 
     colour: str

@@ -34,7 +34,6 @@ from bayesunmix.results.doubts import RunOutcome, everything_said
 from bayesunmix.results.finished import Finished
 from bayesunmix.results.groups import (
     COMPOSITION_DIMS,
-    channel_spectra,
     composition_with_errors,
     constants_group,
     endmembers_group,
@@ -118,7 +117,7 @@ def assemble(run: Finished) -> Result:
 def _judged(run: Finished) -> _Fit:
     """Collect what the fit is judged by."""
     setup, robust, max_overlap = run.setup, run.robust, run.config.inference.max_overlap
-    on_channels = channel_spectra(setup, run.fitted)
+    on_channels = run.model.channel_spectra(setup, run.fitted)
     endmembers = on_channels(robust.drawn.draws)
     own, spectra, held = robust.drawn.draws, endmembers.mean(axis=0), run.pixels
     if robust.judged is not None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from bayesunmix.checks.identifiability import Known
     from bayesunmix.checks.robust import Robust
     from bayesunmix.config.run_config import RunConfig
+    from bayesunmix.fit.endmember_model import EndmemberModel
     from bayesunmix.fit.phase_number import PhaseNumber
     from bayesunmix.fit.posterior import FittedPosterior
     from bayesunmix.fit.preparation import Setup
@@ -24,8 +25,10 @@ class Finished:
     ----------
     setup, config
         What was unmixed, and how.
+    model
+        Kind of endmembers.
     fitted
-        The best mode.
+        Its best mode.
     robust
         The draws that are reported.
     pixels
@@ -37,7 +40,7 @@ class Finished:
     timings, resumed
         Seconds of each stage; stages that were kept from an interrupted run.
     known
-        What is known of the posterior around the mode, where the line model made it.
+        What is known of the posterior around the mode, where it is the line model's.
     electrons
         Electrons per pixel, where zeta-factors give a mass thickness.
     number
@@ -46,6 +49,7 @@ class Finished:
 
     setup: Setup
     config: RunConfig
+    model: EndmemberModel[Any]
     fitted: FittedPosterior
     robust: Robust
     pixels: PixelPosterior

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,16 +14,13 @@ from bayesunmix.config.phase import supports_of
 from bayesunmix.core.credible import interval
 from bayesunmix.core.shares import shares_of
 from bayesunmix.fit.draws import Draws
-from bayesunmix.fit.free_endmembers import FreeFitted
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
-from bayesunmix.forward.line_shapes import line_shapes
 from bayesunmix.forward.quantify import CalibrationDraws, compositions, draw_calibration, relative_atoms
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 
 FloatArray = npt.NDArray[np.float64]
 
-ENDMEMBER_DRAWS = 100
 # Label of a pixel that takes no part.
 NO_LABEL = np.int16(-1)
 COMPOSITION_DIMS = ("chain", "draw", "phase", "element")
@@ -137,41 +133,6 @@ def maps_group(setup: Setup, pixels: PixelPosterior) -> xr.Dataset:
     )
 
 
-def channel_spectra(setup: Setup, fitted: FittedPosterior) -> Callable[[Draws], FloatArray]:
-    """Return what turns draws into endmember spectra on the fitted channels, (draw, phase, channel), of some draws."""
-    if isinstance(fitted, FreeFitted):
-        return lambda draws: _spread(setup, draws)
-    forward, edges = setup.forward, setup.image.channel_edges_keV
-    families = forward.family_spectra(fitted.absorbing, edges)
-    families = families / np.maximum(
-        forward.family_spectra(fitted.absorbing).sum(axis=2, keepdims=True), 1e-300
-    )
-    pieces = forward.continuum_spectra(fitted.absorbing, edges)
-    pieces = shares_of(pieces)
-    slopes = line_shapes(forward, setup.spectrum, setup.mean_composition, edges).slopes
-
-    def spectra_of(draws: Draws) -> FloatArray:
-        counts, continuum, x = (
-            _thinned(values) for values in (draws.family_counts, draws.continuum, draws.line_shapes)
-        )
-        change = np.einsum("dm,mfc->dfc", x, slopes)
-        spectra = np.einsum("dkf,kfc->dkc", counts, families) + np.einsum("dkb,kbc->dkc", continuum, pieces)
-        return shares_of(np.maximum(spectra + np.matmul(counts, change), 0.0))
-
-    return spectra_of
-
-
-def _spread(setup: Setup, draws: Draws) -> FloatArray:
-    """Free-form endmembers (draw, phase, channel): each bin spread over its channels like the sum spectrum."""
-    binned = _thinned(draws.spectra)
-    boundaries = setup.blocks.boundaries
-    width = np.diff(boundaries)
-    total = setup.image.sum_spectrum().astype(float)
-    in_bin = np.repeat(np.add.reduceat(total, boundaries[:-1]), width)
-    within = np.where(in_bin > 0, total / np.maximum(in_bin, 1.0), np.repeat(1.0 / width, width))
-    return np.asarray(np.repeat(binned, width, axis=2) * within)
-
-
 def endmembers_group(setup: Setup, spectra: FloatArray, level: float) -> xr.Dataset:
     """Mean and interval of endmembers (draw, phase, channel) on the axis of the whole map."""
     lower, upper = interval(spectra, level)
@@ -184,13 +145,6 @@ def endmembers_group(setup: Setup, spectra: FloatArray, level: float) -> xr.Data
         {name: (("phase", "energy"), values) for name, values in zip(names, padded, strict=True)},
         coords={"phase": [phase.name for phase in setup.phases], "energy": axis},
     )
-
-
-def _thinned(values: FloatArray) -> FloatArray:
-    """Values (chain, draw, ...) at evenly spaced draws of all chains, at most `ENDMEMBER_DRAWS`."""
-    total = values.shape[0] * values.shape[1]
-    chosen = np.unique(np.linspace(0, total - 1, min(ENDMEMBER_DRAWS, total)).astype(int))
-    return np.asarray(values.reshape(total, *values.shape[2:])[chosen])
 
 
 def lines_group(setup: Setup) -> xr.Dataset:

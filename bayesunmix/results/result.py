@@ -118,7 +118,7 @@ class Result:
         """What formulas and units take for granted: oxygen, valences, formula units; from the configuration."""
         config = self.record.config
         formulas = {phase.name: phase.stoichiometry for phase in config.phases if phase.stoichiometry}
-        plain = Chemistry(tuple(self.sample_phases), config.sample.oxygen, formulas)
+        plain = Chemistry(phases=tuple(self.sample_phases), oxygen=config.sample.oxygen, formulas=formulas)
         return plain.changed(config.output.oxygens, config.output.ferric, config.output.valences)
 
     def composition(
@@ -344,6 +344,8 @@ def open_result(folder: str | Path) -> Result:
         If it is not one.
     """
     path = check_path("DIR", folder)
+    if not path.is_dir():
+        raise InputError("DIR", "be the output folder of a finished run", f'"{path}" is no folder')
     settle(path)
     for name in ("posterior.nc", "run.json"):
         if not (path / name).is_file():

@@ -100,7 +100,7 @@ class KnownComposition:
             return dict(zip(self.elements, (top / bottom).tolist(), strict=True))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Truth(KnownComposition):
     """What a simulated map was drawn from, besides compositions.
 
@@ -266,23 +266,23 @@ def simulate_map(
     atoms = (thickness[:, :, None] * abundances).mean(axis=(0, 1))
     spectra = source.counts_per_atom(composition, atoms, plan)
     truth = Truth(
-        tuple(phase.name for phase in phases),
-        elements,
-        composition,
-        abundances,
-        spectra / spectra.sum(axis=1, keepdims=True),
-        spectra.sum(axis=1),
-        thickness,
-        source.factors,
-        source.mass_thickness,
-        source.response,
-        seed,
+        phases=tuple(phase.name for phase in phases),
+        elements=elements,
+        composition=composition,
+        abundances=abundances,
+        endmembers=spectra / spectra.sum(axis=1, keepdims=True),
+        counts_per_atom=spectra.sum(axis=1),
+        thickness=thickness,
+        line_factors=source.factors,
+        mass_thickness_factor=source.mass_thickness,
+        response=source.response,
+        seed=seed,
     )
     per_atom = spectra * (plan.counts_per_pixel / float((atoms @ spectra).sum()))
     counts = _draw(abundances, thickness, per_atom, source.absorption_depth(composition), photons)
     image = SpectrumImage(
-        counts,
-        _axis(plan),
+        counts=counts,
+        energy_keV=_axis(plan),
         acquisition=_acquisition(config),
         pixel_size=(PIXEL_NM, PIXEL_NM),
         pixel_unit="nm",
@@ -308,7 +308,7 @@ def _given_abundances(abundances: npt.ArrayLike, n_phases: int) -> FloatArray:
     return np.asarray(shares / total)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """The physics that one simulated map is drawn from.
 
@@ -360,19 +360,27 @@ class Source:
         bound = sample.oxygen == "stoichiometry"
         density = sample.density_prior_g_cm3
         return cls(
-            sample.elements,
-            sample.stray,
-            bound and "O" in table.elements,
-            table,
-            detector,
-            Response(GAIN, OFFSET_KEV, NOISE_FACTOR * nominal.noise_eV, nominal.fano),
-            Film(
-                sample.thickness_prior_nm, density, facts.takeoff_angle_deg, bound, config.xray.absorption_sd
+            elements=sample.elements,
+            stray=sample.stray,
+            oxygen=bound and "O" in table.elements,
+            table=table,
+            detector=detector,
+            response=Response(
+                gain=GAIN, offset_keV=OFFSET_KEV, noise_eV=NOISE_FACTOR * nominal.noise_eV, fano=nominal.fano
             ),
-            beam,
-            edges,
-            {f"{element}_{family}": 1.0 for element in table.elements for family in table.families(element)},
-            1.0,
+            film=Film(
+                thickness_nm=sample.thickness_prior_nm,
+                density_g_cm3=density,
+                takeoff_angle_deg=facts.takeoff_angle_deg,
+                oxygen=bound,
+                absorption_sd=config.xray.absorption_sd,
+            ),
+            beam_energy_keV=beam,
+            edges=edges,
+            factors={
+                f"{element}_{family}": 1.0 for element in table.elements for family in table.families(element)
+            },
+            mass_thickness=1.0,
         )
 
     def with_errors(self, rng: np.random.Generator) -> Source:

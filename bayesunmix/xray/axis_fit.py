@@ -49,7 +49,7 @@ STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01)
 Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AxisFit:
     """Fitted response and the decomposition of the sum spectrum.
 
@@ -103,7 +103,7 @@ class _Prior(NamedTuple):
     sd: Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Columns:
     """The columns phi(theta): lines in families, and the continuum, which does not depend on theta."""
 
@@ -117,7 +117,9 @@ class _Columns:
 
     def __call__(self, theta: Array) -> Array:
         """Return the columns, shape (component, energy)."""
-        lines = Response(*theta).columns(self.energy_keV, self.areas, self.group, self.families, self.edges)
+        lines = Response.straight(theta).columns(
+            self.energy_keV, self.areas, self.group, self.families, self.edges
+        )
         return np.concatenate([lines, self.continuum])
 
     def derivative(self, theta: Array, weights: Array) -> Array:
@@ -125,8 +127,8 @@ class _Columns:
         areas = self.areas * weights[self.group]
         slopes = []
         for step in np.diag(DERIVATIVE_STEP):
-            above = Response(*(theta + step)).spectrum(self.energy_keV, areas, self.edges)
-            below = Response(*(theta - step)).spectrum(self.energy_keV, areas, self.edges)
+            above = Response.straight(theta + step).spectrum(self.energy_keV, areas, self.edges)
+            below = Response.straight(theta - step).spectrum(self.energy_keV, areas, self.edges)
             slopes.append((above - below) / (2.0 * step.sum()))
         return np.array(slopes)
 
@@ -174,7 +176,9 @@ def fit_axis(
     prior = _Prior(nominal, table.priors.axis_sd)
     theta, weights = _best_on_grid(spectrum, columns, prior)
     theta, weights, converged = _maximise(spectrum, columns, prior, theta, weights)
-    return _summarise(spectrum, columns, prior, theta, weights, converged)
+    return _summarise(
+        counts=spectrum, columns=columns, prior=prior, theta=theta, weights=weights, converged=converged
+    )
 
 
 def _checked(counts: npt.ArrayLike, channel_edges_keV: npt.ArrayLike) -> tuple[Array, Array]:
@@ -208,13 +212,13 @@ def _columns(
         raise InputError("sample.elements", "have lines on the energy axis", got)
     continuum_names = [f"continuum_{index}" for index in range(len(continuum))]
     return _Columns(
-        (*names, *continuum_names),
-        np.concatenate(energies),
-        np.concatenate(areas),
-        np.concatenate(groups),
-        len(names),
-        continuum,
-        edges,
+        names=(*names, *continuum_names),
+        energy_keV=np.concatenate(energies),
+        areas=np.concatenate(areas),
+        group=np.concatenate(groups),
+        families=len(names),
+        continuum=continuum,
+        edges=edges,
     )
 
 
@@ -290,13 +294,13 @@ def _summarise(
     covariance = inverse[:4, :4] * max(1.0, deviance / dof)
     errors = dict(zip(PARAMETERS, np.sqrt(np.diag(covariance)).tolist(), strict=True))
     return AxisFit(
-        Response(*theta.tolist()),
-        errors,
-        covariance,
-        columns.names,
-        weights,
-        weights[:, None] * phi,
-        deviance,
-        dof,
-        converged,
+        response=Response.straight(theta),
+        standard_errors=errors,
+        covariance=covariance,
+        components=columns.names,
+        weights=weights,
+        spectra=weights[:, None] * phi,
+        deviance=deviance,
+        degrees_of_freedom=dof,
+        converged=converged,
     )

@@ -37,7 +37,7 @@ SOFTEST_KEV = 0.1
 Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ThickPart:
     """A thick part of the instrument as a source of continuum, relative to the bare shape.
 

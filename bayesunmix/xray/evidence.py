@@ -121,7 +121,13 @@ def evidence_for(
     large = np.argsort(-deviance)[: min(MOST_ERRORS, int((deviance > LEAST_DEVIANCE).sum()))]
     whose = tuple(columns[number][0][0] if number >= 0 else "" for number in owner[large])
     residual = (fit.counts - mean) / root
-    rest = _Rest(fitted[kept], prior[np.ix_(kept, kept)], residual, whose, errors[large] / root)
+    rest = _Rest(
+        fitted=fitted[kept],
+        prior=prior[np.ix_(kept, kept)],
+        residual=residual,
+        whose=whose,
+        errors=errors[large] / root,
+    )
     sigmas, information = _sigmas(rest, spectra), fitted @ fitted.T + prior
     return {
         element: ElementEvidence(sigmas[element], _swayed(information, state.weights, free, place, columns))
@@ -137,7 +143,7 @@ def _prior(fit: Problem, free: npt.NDArray[np.intp]) -> Array:
     return prior
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Rest:
     """What may explain a spectrum without the elements found, in units of the counting error of each channel.
 
@@ -243,7 +249,7 @@ def _swayed(
     return tuple(names)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _SeenLines:
     """Lines as they were fitted, arrays of shape (line,), and their errors at one standard deviation."""
 
@@ -273,7 +279,13 @@ def _lines(fit: Problem, state: State, columns: Sequence[Column], sources: Sourc
             error = share * n + HEIGHT_FLOOR[line.family] * family
             rows.append((line.energy_keV, n, number, error, ENERGY_KEV[line.family]))
     energy, counts, owner, height, shift = (np.array(part) for part in zip(*rows, strict=True))
-    return _SeenLines(energy, counts, owner.astype(np.intp), height, shift)
+    return _SeenLines(
+        energy_keV=energy,
+        counts=counts,
+        owner=owner.astype(np.intp),
+        height_error=height,
+        energy_error_keV=shift,
+    )
 
 
 def _errors(
@@ -283,7 +295,7 @@ def _errors(
     response, _ = fit.respond(state.theta)
     lines, edges = _lines(fit, state, columns, sources), fit.columns.edges
     seen = (lines.counts > LEAST_COUNTS) & (lines.energy_keV < edges[-1])
-    lines = _SeenLines(*(getattr(lines, name)[seen] for name in _SeenLines.__dataclass_fields__))
+    lines = _SeenLines(**{name: values[seen] for name, values in vars(lines).items()})
     strong = np.argsort(-lines.counts)[:STRONG_LINES]
     continuum = state.weights[len(columns) :] @ fit.columns.continuum
     elements = dict.fromkeys(column[0][0] for column in columns if column[0][0] not in sources.found)

@@ -55,7 +55,7 @@ _LARGEST_STRENGTH = 1e60
 Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Line:
     """One X-ray line of one element.
 
@@ -448,7 +448,15 @@ def _element_lines(element: str, beam_energy_keV: float) -> tuple[Line, ...]:
     for shell, number in holes.items():
         photons = number * fluorescence_yield(element, shell)
         for name, share in branching(element, shell).items():
-            found.append(Line(element, name, shell[0], line_energy_keV(element, name), photons * share))
+            found.append(
+                Line(
+                    element=element,
+                    line=name,
+                    family=shell[0],
+                    energy_keV=line_energy_keV(element, name),
+                    strength=photons * share,
+                )
+            )
     visible = [line for line in found if line.energy_keV >= LOWEST_LINE_KEV]
     return tuple(line for line in visible if line.strength > WEAKEST_SHARE * _strongest(found, line.family))
 
@@ -489,7 +497,7 @@ def _parse_line(element: str, index: int, row: object) -> Line:
         raise InputError(f"{field} family", "be K, L or M", f"is {family!r}")
     energy = check_positive(f"{field} energy_keV", row["energy_keV"], high=_HIGHEST_LINE_KEV)
     strength = check_positive(f"{field} strength", row["strength"], allow_zero=True, high=_LARGEST_STRENGTH)
-    return Line(element, name, family, energy, strength)
+    return Line(element=element, line=name, family=family, energy_keV=energy, strength=strength)
 
 
 def _kind(value: object) -> str:

@@ -74,7 +74,7 @@ LEAST_CORRECTION = 1e-3
 Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Refinement:
     """The spectrometer and the lines as the sum spectrum shows them.
 
@@ -169,7 +169,7 @@ def refine(
         Look for elements that nobody declared.
     """
     counts, edges = merge_channels(counts, channel_edges_keV, axis_fit.response)
-    sources = Sources(table, detector, transmission, frozenset(stray))
+    sources = Sources(table=table, detector=detector, transmission=transmission, stray=frozenset(stray))
     columns: list[Column] = [
         (family,)
         for element in dict.fromkeys([*elements, *stray])
@@ -182,7 +182,9 @@ def refine(
     theta, mean = START.copy(), PRIOR_MEAN.copy()
     theta[:4] = rough.gain, rough.offset_keV, rough.noise_eV, rough.fano
     mean[2:4] = detector.response.noise_eV, detector.response.fano
-    box = Box(mean, table.priors.spectrometer_sd(N_BEND, N_SOFT), LOWEST, HIGHEST, STEP)
+    box = Box(
+        mean=mean, sd=table.priors.spectrometer_sd(N_BEND, N_SOFT), lowest=LOWEST, highest=HIGHEST, step=STEP
+    )
 
     def from_thick(parts: tuple[ThickPart, ...]) -> tuple[Array, Array]:
         return thick_columns(parts, edges, beam_energy_keV, sources)
@@ -208,7 +210,14 @@ def refine(
     while find_undeclared:
         declared = {family[0] for column in columns for family in column}
         known = len(sources.found)
-        sources = with_undeclared(fit, state, sources, declared, beam_energy_keV, edges)
+        sources = with_undeclared(
+            fit=fit,
+            state=state,
+            sources=sources,
+            declared=declared,
+            beam_energy_keV=beam_energy_keV,
+            edges=edges,
+        )
         if len(sources.found) == known:
             break
         columns += [
@@ -218,7 +227,9 @@ def refine(
         fit = problem(columns, sources, thick)
         state = fit.maximise(fit.start(state.theta, state.log_ratio))
     correction = _correction(state.weights[fit.columns.number :], knots, area, thick, from_thick(thick)[0])
-    return _summary(fit, state, sources, columns, partners, correction)
+    return _summary(
+        fit=fit, state=state, sources=sources, columns=columns, partners=partners, correction=correction
+    )
 
 
 def merge_channels(counts: Array, edges: Array, response: Response) -> tuple[Array, Array]:
@@ -286,20 +297,20 @@ def _summary(
     table = sources.table.with_ratios(ratios, sources.detector.efficiency)
     table = table.with_bonding(1e-3 * float(state.theta[-1]), own)
     return Refinement(
-        response_of(state.theta, partners),
-        dict(zip(RESPONSE_NAMES, np.sqrt(np.maximum(variance, 0.0)).tolist(), strict=True)),
-        table,
-        ratios,
-        correction,
-        undeclared,
-        evidence_for(undeclared, fit, state, columns, sources),
-        counts,
-        float(state.theta[-1]),
-        deviance,
-        dof,
-        state.theta,
-        partners,
-        open_,
+        response=response_of(state.theta, partners),
+        standard_errors=dict(zip(RESPONSE_NAMES, np.sqrt(np.maximum(variance, 0.0)).tolist(), strict=True)),
+        table=table,
+        line_ratios=ratios,
+        continuum=correction,
+        found=undeclared,
+        evidence=evidence_for(undeclared, fit, state, columns, sources),
+        counts=counts,
+        bonded_k_beta_eV=float(state.theta[-1]),
+        deviance=deviance,
+        degrees_of_freedom=dof,
+        theta=state.theta,
+        partners=partners,
+        directions=open_,
     )
 
 

@@ -52,7 +52,7 @@ Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Response:
     """What the detector and its electronics make of photon energies.
 
@@ -87,6 +87,12 @@ class Response:
     surface_collection: float = 0.5
     escape: float = 0.0
     pile_up: tuple[tuple[float, float], ...] = ()
+
+    @classmethod
+    def straight(cls, theta: npt.NDArray[np.float64]) -> Response:
+        """Return the response of gain, offset in keV, noise in eV and Fano factor alone."""
+        gain, offset_keV, noise_eV, fano = theta.tolist()
+        return cls(gain=gain, offset_keV=offset_keV, noise_eV=noise_eV, fano=fano)
 
     @classmethod
     def from_resolution(

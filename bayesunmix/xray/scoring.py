@@ -29,7 +29,7 @@ Indices = npt.NDArray[np.intp]
 Respond = Callable[[Array], tuple[Response, float]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Columns:
     """Lines in groups, groups in columns, and a continuum.
 
@@ -79,7 +79,7 @@ class Columns:
         return response.columns(energy, self.area, self.group, len(self.owner), self.edges)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Box:
     """Prior, bounds and numerical steps of theta, arrays of shape (theta,)."""
 

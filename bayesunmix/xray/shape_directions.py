@@ -23,7 +23,7 @@ Array = npt.NDArray[np.float64]
 INFORMED = 0.1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ShapeDirections:
     """Directions u_m, and the prior of the coordinates x_m along them.
 
@@ -75,5 +75,9 @@ def shape_directions(
     changes = along * prior_sd / sd[:, None]
     n_theta = len(prior_sd) - len(ratios)
     return ShapeDirections(
-        changes[:, :n_theta], changes[:, n_theta:], ratios, -(along @ (offset / prior_sd)) * sd, sd
+        theta=changes[:, :n_theta],
+        log_ratio=changes[:, n_theta:],
+        ratios=ratios,
+        mean=-(along @ (offset / prior_sd)) * sd,
+        sd=sd,
     )

@@ -32,7 +32,7 @@ Array = npt.NDArray[np.float64]
 Column = tuple[tuple[str, str], ...]  # families (element, family) that share a weight
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sources:
     """Where photons come from and what they pass on their way."""
 
@@ -77,15 +77,15 @@ class Sources:
                 fixed = name == strongest or part < SMALLEST_GROUP
                 ratio_sd.append(0.0 if fixed else self._ratio_sd(*column[0]))
         return Columns(
-            np.array(energy),
-            np.array(areas),
-            np.array(groups),
-            np.array(bonded, bool),
-            np.array(owner),
-            np.array(ratio_sd),
-            continuum,
-            stiffness,
-            edges,
+            energy_keV=np.array(energy),
+            area=np.array(areas),
+            group=np.array(groups),
+            bonded=np.array(bonded, bool),
+            owner=np.array(owner),
+            ratio_sd=np.array(ratio_sd),
+            continuum=continuum,
+            stiffness=stiffness,
+            edges=edges,
         )
 
     def _bonded(self, line: Line) -> bool:
@@ -145,7 +145,11 @@ def thick_parts(
         if edges[0] < edge < edges[-1]:
             sigma = float(sources.detector.response.fwhm_keV(edge)) / np.sqrt(FWHM2_PER_VARIANCE)
             depth = mean_depth_g_cm2(element, beam_energy_keV)
-            parts.append(ThickPart(element, edge, float(sigma), depth, 1.0))
+            parts.append(
+                ThickPart(
+                    element=element, edge_keV=edge, sigma_keV=float(sigma), depth_g_cm2=depth, amount=1.0
+                )
+            )
     return tuple(parts)
 
 

@@ -1,0 +1,249 @@
+"""The stages of a run, one function each, from what came before to a typed value.
+
+Finished ones are kept on disk (`bayesunmix.core.checkpoint`), so that an interrupted run goes on. Importing this module
+imports JAX and everything that computes: `bayesunmix.prefetch` does it while the map is prepared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bayesunmix.checks.identifiability import Known
+from bayesunmix.checks.robust import Robust, robust_draws
+from bayesunmix.checks.supports import find_supports, without_supports
+from bayesunmix.config.phase import hosts, supports_of
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.core.checkpoint import Stages
+from bayesunmix.core.progress import Reporter
+from bayesunmix.fit.draws import Draws
+from bayesunmix.fit.endmember_model import EndmemberModel, endmember_model
+from bayesunmix.fit.mode_mixture import mixed
+from bayesunmix.fit.model_data import Blocks, Task
+from bayesunmix.fit.phase_number import PhaseNumber, infer_phase_number
+from bayesunmix.fit.posterior import FittedPosterior
+from bayesunmix.fit.preparation import Setup
+from bayesunmix.fit.sampling import Drawn
+from bayesunmix.fit.starts import Start
+from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
+from bayesunmix.models.thickness import ThicknessDraws
+from bayesunmix.report.files import write_result
+from bayesunmix.results.assemble import assemble
+from bayesunmix.results.finished import Finished
+from bayesunmix.results.mass_thickness import electrons_per_pixel, nominal_mass_per_count
+from bayesunmix.results.result import Result
+
+# The search for the mode is the same whatever the seed of the draws: a mode is a property of the map.
+SEARCH_SEED = 0
+# Posterior draws of the endmembers that the per-pixel pass averages over.
+PIXEL_DRAWS = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What every stage of a run needs besides what came before it.
+
+    Attributes
+    ----------
+    config
+        How the map is unmixed.
+    model
+        Kind of endmembers.
+    out
+        Output folder; None where nothing is written.
+    seed
+        Of the draws.
+    depends_on
+        All that the numbers depend on.
+    kept
+        Finished stages.
+    reporter
+        Shows progress.
+    electrons
+        Electrons per pixel, where zeta-factors give a mass thickness.
+    """
+
+    config: RunConfig
+    model: EndmemberModel[Any]
+    out: Path | None
+    seed: int
+    depends_on: Mapping[str, Any]
+    kept: Stages
+    reporter: Reporter
+    electrons: float | None
+
+    @classmethod
+    def of(
+        cls,
+        setup: Setup,
+        config: RunConfig,
+        kept: Stages,
+        reporter: Reporter,
+        *,
+        seed: int,
+        out: Path | None,
+        depends_on: Mapping[str, Any],
+    ) -> Job:
+        """Choose the kind of endmembers, and count the electrons where zeta-factors ask for them."""
+        return cls(
+            config=config,
+            model=endmember_model(config.inference.endmembers),
+            out=out,
+            seed=seed,
+            depends_on=depends_on,
+            kept=kept,
+            reporter=reporter,
+            electrons=electrons_per_pixel(setup.image) if config.xray.zeta_factors else None,
+        )
+
+
+def count_phases(setup: Setup, job: Job) -> tuple[Setup, Job, PhaseNumber | None]:
+    """Count the phases where the configuration leaves that to the map."""
+    if job.config.phases != "auto":
+        return setup, job, None
+    overlap, reporter = job.config.inference.max_overlap, job.reporter
+    with reporter.stage("number of phases"):
+        number = job.kept.run(
+            "phase_number", lambda: infer_phase_number(setup, overlap, reporter.say), PhaseNumber
+        )
+    phases = number.phases()
+    return replace(setup, phases=phases), replace(job, config=replace(job.config, phases=phases)), number
+
+
+def find_mode(setup: Setup, job: Job) -> FittedPosterior:
+    """Find starting points, and from them the best mode."""
+    inference, model, reporter = job.config.inference, job.model, job.reporter
+    blocks = Blocks.of(setup, inference.max_overlap)
+    task = Task(setup=setup, blocks=blocks, n_starts=inference.starts, seed=SEARCH_SEED)
+    with reporter.stage("starting points"):
+        starts = job.kept.run("starts", lambda: model.starts(task), list[Start])
+    with reporter.stage("mode"):
+        fitted: FittedPosterior = job.kept.run(
+            "mode", lambda: model.fit(task, starts, reporter.say), model.fitted_type
+        )
+    return fitted
+
+
+def draw(fitted: FittedPosterior, job: Job) -> Drawn:
+    """Draw from the posterior around the mode."""
+    with job.reporter.stage(f"draws ({job.config.inference.method})"):
+        return job.kept.run("draws", lambda: _drawn(fitted, job), Drawn)
+
+
+def tell_supports(
+    setup: Setup, fitted: FittedPosterior, drawn: Drawn, job: Job
+) -> tuple[Setup, FittedPosterior, Drawn]:
+    """Find the phases that hold no element of the sample, and take their compositions out."""
+    setup = find_supports(setup, drawn, job.config.inference.level)
+    return setup, *without_supports(fitted, drawn, setup.phases)
+
+
+def compare_areas(setup: Setup, fitted: FittedPosterior, drawn: Drawn, job: Job) -> Robust:
+    """Widen the draws where areas of the map differ by more than counting allows."""
+    level, seed = job.config.inference.level, job.seed
+    with job.reporter.stage("spatial heterogeneity"):
+        return job.kept.run("heterogeneity", lambda: robust_draws(setup, fitted, drawn, level, seed), Robust)
+
+
+def mix_second_maximum(fitted: FittedPosterior, robust: Robust, job: Job) -> Robust:
+    """Mix the draws of a second maximum in that holds a share of the posterior."""
+    rival = fitted.rival
+    if rival is None or job.config.inference.method == "map":
+        return robust
+    with job.reporter.stage("draws at the second maximum"):
+        other = job.kept.run("second_maximum", lambda: _drawn(rival.fitted, job), Drawn)
+    both = mixed(robust.drawn, fitted, rival, other, job.seed)
+    own = robust.drawn.draws if robust.model is None else robust.model
+    return replace(robust, drawn=both, one_mode=own)
+
+
+def read_pixels(
+    setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job
+) -> tuple[PixelPosterior, Known | None]:
+    """Abundances of every pixel, and what declarations pin, which is compiled while pixels keep the other core busy."""
+    draws = robust.drawn.draws
+    with job.reporter.stage("pixels"), ThreadPoolExecutor(1) as pool:
+        knowledge = None
+        if job.model.line_density:
+            knowledge = pool.submit(Known.of, fitted, setup.phases, setup.forward.elements)
+        pixels = job.kept.run("pixels", lambda: _pixels(setup, fitted, draws, job), PixelPosterior)
+        return pixels, None if knowledge is None else knowledge.result()
+
+
+def put_together(
+    job: Job,
+    *,
+    setup: Setup,
+    fitted: FittedPosterior,
+    robust: Robust,
+    pixels: PixelPosterior,
+    known: Known | None,
+    number: PhaseNumber | None,
+) -> Result:
+    """Make the result, with its record and verdict."""
+    with job.reporter.stage("result"):
+        return assemble(
+            Finished(
+                setup=setup,
+                config=job.config,
+                model=job.model,
+                fitted=fitted,
+                robust=robust,
+                pixels=pixels,
+                seed=job.seed,
+                depends_on=job.depends_on,
+                timings=job.kept.timings,
+                resumed=job.kept.resumed,
+                known=known,
+                electrons=job.electrons,
+                number=number,
+            )
+        )
+
+
+def write(result: Result, job: Job) -> Result:
+    """Write every file of the output folder, where there is one."""
+    if job.out is None:
+        return result
+    with job.reporter.stage("files"):
+        written = write_result(result, job.out)
+    job.kept.finish()
+    return written
+
+
+def _drawn(fitted: FittedPosterior, job: Job) -> Drawn:
+    return job.model.draw(fitted, job.config.inference.engine, job.seed, job.reporter.advance)
+
+
+def _pixels(setup: Setup, fitted: FittedPosterior, draws: Draws, job: Job) -> PixelPosterior:
+    """Run the per-pixel pass over a subset of the posterior draws."""
+    n_draws = draws.spectra.shape[0] * draws.spectra.shape[1]
+    chosen = np.unique(np.linspace(0, n_draws - 1, PIXEL_DRAWS).astype(int))
+    spectra = draws.spectra.reshape(n_draws, *draws.spectra.shape[2:])[chosen]
+    atoms = draws.weights[..., : len(setup.forward.elements)] / fitted.data.yields
+    per_count = (atoms.sum(axis=-1) / draws.total).reshape(n_draws, -1)[chosen]
+    inference, used, electrons = job.config.inference, setup.image.used, job.electrons
+    found = pixel_posterior(
+        setup.used_counts,
+        spectra,
+        per_count,
+        level=inference.level,
+        max_overlap=inference.max_overlap,
+        matrix=hosts(setup.phases),
+        supports=supports_of(setup.phases),
+        count_value=None if electrons is None else nominal_mass_per_count(draws, fitted, setup, electrons),
+        thickness=ThicknessDraws(
+            setup.thickness.pixels[used.ravel()],
+            fitted.data.effect,
+            draws.absorption_scale.ravel()[chosen],
+            draws.stray_exponent.ravel()[chosen],
+        ),
+        neighbours=used if inference.spatial else None,
+        progress=job.reporter.advance,
+    )
+    return found.placed(used)
