@@ -459,6 +459,7 @@ CASES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_nothing_runs_off_the_page(name: str, case: str) -> None:
     figure = FIGURES[name](synthetic_result(**CASES[case]))  # type: ignore[arg-type]
+    figure.draw_without_rendering()
     box = figure.get_tightbbox()
     width, height = figure.get_size_inches()
     slack = 0.5 / MM_PER_INCH

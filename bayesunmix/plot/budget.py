@@ -15,13 +15,10 @@ from bayesunmix.plot.partition import phase_pairs
 from bayesunmix.plot.style import (
     INK,
     SMALL,
-    WIDTH_MM,
     element_order,
     hide_frame,
     legend_mm,
-    new_figure,
-    place_axes,
-    place_text,
+    panel_figure,
     shorten,
     styled,
 )
@@ -37,8 +34,7 @@ COLOURS = {
     "absorption": "#F0C05A",
     "continuum": "#8C8C8C",
 }
-_ROW_MM, _HEAD_MM, _COLUMNS = 3.6, 10.0, 3
-_LABEL_MM, _NUMBER_MM, _GAP_MM = 8.0, 13.0, 4.0
+_ROW_MM, _HEAD_MM, _COLUMNS = 3.6, 11.0, 3
 _MEANING = "share of the variance; number: relative sd"
 
 
@@ -59,22 +55,16 @@ def budget_figure(result: Result) -> Figure:
     """
     table = result.tables.uncertainty_budget()
     panels = _panels(result, table)
-    above = legend_mm(len(SOURCES), len(SOURCES))
     lines = [panels[i : i + _COLUMNS] for i in range(0, len(panels), _COLUMNS)]
-    heights = [_ROW_MM * max(len(part) for _, part in line) for line in lines]
-    figure = new_figure(above + sum(heights) + _HEAD_MM * len(lines) + 7.0)
-    width = (WIDTH_MM - _COLUMNS * (_LABEL_MM + _NUMBER_MM + _GAP_MM)) / _COLUMNS
-    top = above
-    for line, height in zip(lines, heights, strict=True):
-        top += _HEAD_MM
-        for column, (title, part) in enumerate(line):
-            left = _LABEL_MM + column * (width + _LABEL_MM + _NUMBER_MM + _GAP_MM)
-            axes = place_axes(figure, left, top, width, _ROW_MM * max(len(part), 1))
-            _draw(axes, title, part, result.elements)
-        top += height
+    most = [max(len(part) for _, part in line) for line in lines]
+    height = legend_mm(len(SOURCES), len(SOURCES)) + _ROW_MM * sum(most) + _HEAD_MM * len(lines)
+    figure, drawn = panel_figure(height, panels=len(panels), columns=_COLUMNS, height_ratios=most or None)
+    for place, (axes, (title, part)) in enumerate(zip(drawn, panels, strict=True)):
+        _draw(axes, title, part, result.elements)
+        axes.set_ylim(most[place // _COLUMNS] - 0.5, -0.5)
     handles = [Patch(color=COLOURS[name], label=name) for name in SOURCES]
-    figure.legend(handles=handles, loc="upper left", ncols=len(SOURCES), borderaxespad=0.2)
-    place_text(figure, WIDTH_MM - 2.0, 1.2, _MEANING, ha="right", va="top", fontsize=SMALL)
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(SOURCES), borderaxespad=0.2)
+    figure.text(0.99, 0.985, _MEANING, ha="right", va="top", fontsize=SMALL)
     return figure
 
 
@@ -112,7 +102,7 @@ def _draw(axes: Axes, title: str, part: pd.DataFrame, elements: list[str]) -> No
             fontsize=SMALL - 0.5,
             color=INK,
         )
-    axes.set(xlim=(0.0, 1.0), ylim=(len(order) - 0.5, -0.5), xticks=[0.0, 0.5, 1.0])
+    axes.set(xlim=(0.0, 1.0), xticks=[0.0, 0.5, 1.0])
     axes.set_yticks(places, order)
     axes.tick_params(axis="y", length=0.0)
     axes.set_title(title, loc="left", fontsize=SMALL + 0.5)

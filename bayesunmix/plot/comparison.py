@@ -13,12 +13,10 @@ from bayesunmix.plot.forest import draw_bound, draw_interval, log_axis, stripe_r
 from bayesunmix.plot.partition import phase_pairs
 from bayesunmix.plot.style import (
     GREY,
-    WIDTH_MM,
     element_order,
     legend_mm,
-    new_figure,
+    panel_figure,
     phase_colour,
-    place_axes,
     shorten,
     styled,
 )
@@ -28,10 +26,7 @@ if TYPE_CHECKING:
 
     from bayesunmix.analysis.comparison import Comparison
 
-_LEFT_MM = 9.0
-_GAP_MM = 9.0
-_ABOVE_MM = 7.0
-_BELOW_MM = 11.0
+_HEAD_MM = 18.0
 _LINE_MM = 1.9
 _ROW_MM = 3.2
 _MOST_COLUMNS = 3
@@ -71,19 +66,13 @@ def comparison_figure(comparison: Comparison) -> Figure:
     ]
     columns = min(_MOST_COLUMNS, len(panels))
     row = _ROW_MM + _LINE_MM * (len(names) - 1)
-    height = row * len(elements)
-    band = _ABOVE_MM + height + _BELOW_MM
+    band = row * len(elements) + _HEAD_MM
     keys = min(len(names), _MOST_IN_A_LEGEND_LINE)
-    top = legend_mm(len(names), keys) + 1.0
-    width = (WIDTH_MM - _LEFT_MM) / columns - _GAP_MM
-    figure = new_figure(top + math.ceil(len(panels) / columns) * band)
-    for place, (title, label, rows) in enumerate(panels):
-        line, column = divmod(place, columns)
-        axes = place_axes(
-            figure, _LEFT_MM + column * (width + _GAP_MM), top + line * band + _ABOVE_MM, width, height
-        )
+    height = legend_mm(len(names), keys) + math.ceil(len(panels) / columns) * band
+    figure, drawn = panel_figure(height, panels=len(panels), columns=columns)
+    for place, (axes, (title, label, rows)) in enumerate(zip(drawn, panels, strict=True)):
         _draw_panel(axes, rows, elements, names)
-        axes.tick_params(labelleft=column == 0)
+        axes.tick_params(labelleft=place % columns == 0)
         axes.set_title(title, loc="left", pad=4.0, fontweight="bold")
         axes.set_xlabel(label)
         if label != "at%":
@@ -92,7 +81,7 @@ def comparison_figure(comparison: Comparison) -> Figure:
         Line2D([], [], color=phase_colour(i), marker="o", markersize=3.2, label=shorten(name, 28))
         for i, name in enumerate(names)
     ]
-    figure.legend(handles=handles, loc="upper center", ncols=keys, borderaxespad=0.2)
+    figure.legend(handles=handles, loc="outside upper center", ncols=keys, borderaxespad=0.2)
     return figure
 
 

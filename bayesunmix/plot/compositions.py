@@ -13,13 +13,11 @@ from bayesunmix.plot.forest import draw_bound, draw_interval, log_axis, stripe_r
 from bayesunmix.plot.style import (
     GREY,
     SMALL,
-    WIDTH_MM,
     darken,
     element_order,
     legend_mm,
-    new_figure,
+    panel_figure,
     phase_colour,
-    place_axes,
     shorten,
     styled,
 )
@@ -28,7 +26,6 @@ from bayesunmix.results.tables import STATED
 if TYPE_CHECKING:
     from bayesunmix.results.result import Result
 
-_NUMBERS_MM = 34.0
 _ROW_MM = 3.5
 _PERCENT = 100.0
 _LEGEND_COLUMNS = 4
@@ -54,10 +51,8 @@ def compositions_figure(result: Result) -> Figure:
     phases = result.sample_phases
     colours = [phase_colour(result.phases.index(phase)) for phase in phases]
     count = len(phases)
-    height = _ROW_MM * len(elements) * (count + 0.6)
-    above = 3.0 + legend_mm(count, _LEGEND_COLUMNS)
-    figure = new_figure(above + height + 11.0)
-    axes = place_axes(figure, 9.0, above, WIDTH_MM - 12.0 - _NUMBERS_MM, height)
+    rows_mm = _ROW_MM * len(elements) * (count + 0.6)
+    figure, (axes,) = panel_figure(rows_mm + legend_mm(count, _LEGEND_COLUMNS) + 14.0)
     rows = {(str(row.phase), str(row.element)): row for row in table.itertuples(index=False)}
     log_axis(axes, _shown_values(list(rows.values())), _PERCENT)
     stripe_rows(axes, elements, count + 0.6)

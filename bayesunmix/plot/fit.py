@@ -53,6 +53,7 @@ def fit_figure(result: Result) -> Figure:
 
     Regions whose residuals, pooled over one width of the detector, exceed 4 sigma are shaded and numbered as in the
     report and in ``fit.residuals`` of the run's record.
+    Placed by hand: the names of the lines are spread over axes whose size in mm must be known before they are drawn.
 
     Parameters
     ----------

@@ -30,6 +30,8 @@ _SPECTRUM_MM, _BELOW_MM, _BAR_MM = 38.0, 11.0, 2.2
 def image_figure(image: SpectrumImage) -> Figure:
     """Draw the total counts of each pixel, those that are left out hatched, and the sum spectrum.
 
+    Placed by hand: the map keeps its proportions, with a colour bar as high as the map.
+
     Parameters
     ----------
     image

@@ -24,6 +24,7 @@ from bayesunmix.plot.style import (
     legend_mm,
     map_extent,
     new_figure,
+    panel_figure,
     phase_colour,
     place_axes,
     place_colourbar,
@@ -84,6 +85,7 @@ def maps_figure(result: Result) -> Figure:
     """Draw the abundance of each phase above its standard deviation.
 
     A line scan is drawn as curves with the interval as a band, a single spectrum as points with intervals.
+    Maps are placed by hand: each keeps its proportions, with a colour bar as high or as wide as the map.
 
     Parameters
     ----------
@@ -192,9 +194,7 @@ def _scale_top(sd: FloatArray) -> float:
 
 
 def _draw_line(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
-    above = 3.0 + legend_mm(len(result.phases), _MOST_COLUMNS)
-    figure = new_figure(above + 63.0)
-    axes = place_axes(figure, 13.0, above, WIDTH_MM - 17.0, 52.0)
+    figure, (axes,) = panel_figure(66.0 + legend_mm(len(result.phases), _MOST_COLUMNS))
     distance = grid.distance()
     for index, phase in enumerate(result.phases):
         mean, lower, upper = (
@@ -215,8 +215,7 @@ def _draw_line(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
 
 def _draw_point(result: Result, data: xr.Dataset) -> Figure:
     count = len(result.phases)
-    figure = new_figure(16.0 + 9.0 * count)
-    axes = place_axes(figure, 40.0, 3.0, WIDTH_MM - 80.0, 9.0 * count)
+    figure, (axes,) = panel_figure(16.0 + 9.0 * count)
     for index in range(count):
         mean, lower, upper = (
             float(data[f"abundance_{name}"].values[index].item()) for name in ("mean", "lower", "upper")

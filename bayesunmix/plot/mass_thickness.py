@@ -9,13 +9,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bayesunmix.plot.maps import panel_size, pixel_grid, show_map
-from bayesunmix.plot.style import WIDTH_MM, new_figure, place_axes, place_colourbar, scale_bar, styled
+from bayesunmix.plot.style import (
+    WIDTH_MM,
+    new_figure,
+    panel_figure,
+    place_axes,
+    place_colourbar,
+    scale_bar,
+    styled,
+)
 
 if TYPE_CHECKING:
     from bayesunmix.results.result import Result
 
 _LEFT_MM, _RIGHT_MM, _TOP_MM, _GAP_MM = 10.0, 15.0, 6.0, 22.0
-_LINE_MM = 45.0
+_LINE_MM = 57.0
 _BAR_MM = 2.2
 
 
@@ -24,6 +32,7 @@ def mass_thickness_figure(result: Result) -> Figure:
     """Draw the mass thickness of each pixel beside its standard deviation.
 
     A line scan, or a single spectrum, is drawn with error bars of one standard deviation.
+    Maps are placed by hand: each keeps its proportions, with a colour bar as high as the map.
 
     Parameters
     ----------
@@ -39,10 +48,7 @@ def mass_thickness_figure(result: Result) -> Figure:
     mean, sd = (data[f"mass_thickness_{name}"] for name in ("mean", "sd"))
     grid, unit = pixel_grid(data), str(mean.attrs["unit"])
     if grid.kind != "map":
-        figure = new_figure(_LINE_MM + 2.0 * _TOP_MM, WIDTH_MM)
-        axes = place_axes(
-            figure, 2.0 * _LEFT_MM, _TOP_MM, WIDTH_MM - 2.0 * _LEFT_MM - _RIGHT_MM, _LINE_MM - 5.0
-        )
+        figure, (axes,) = panel_figure(_LINE_MM)
         axes.errorbar(grid.distance(), mean.values.ravel(), sd.values.ravel(), fmt=".", color="black")
         axes.set_xlabel(f"position ({grid.unit or 'pixels'})")
         axes.set_ylabel(f"mass thickness ({unit})")

@@ -11,7 +11,16 @@ from matplotlib.figure import Figure
 
 from bayesunmix.core.errors import InputError
 from bayesunmix.plot.maps import Grid, panel_size, pixel_grid, show_map
-from bayesunmix.plot.style import INK, WIDTH_MM, new_figure, place_axes, place_colourbar, scale_bar, styled
+from bayesunmix.plot.style import (
+    INK,
+    WIDTH_MM,
+    new_figure,
+    panel_figure,
+    place_axes,
+    place_colourbar,
+    scale_bar,
+    styled,
+)
 
 if TYPE_CHECKING:
     from bayesunmix.checks.outcomes import UnmodelledRegions
@@ -19,7 +28,7 @@ if TYPE_CHECKING:
     from bayesunmix.results.result import Result
 
 _LEFT_MM, _RIGHT_MM, _TOP_MM = 10.0, 18.0, 6.0
-_LINE_MM = 45.0
+_LINE_MM = 57.0
 _BAR_MM = 2.2
 _SHARE_OF_PAGE = 0.6
 # A scale bar and its label lie below this share of the map's height.
@@ -31,6 +40,7 @@ def misfit_figure(result: Result) -> Figure:
     """Draw the largest standardised residual around each pixel, with flagged regions outlined and numbered.
 
     A line scan, or a single spectrum, is drawn as a curve with the threshold.
+    The map is placed by hand: it keeps its proportions, with a colour bar as high as the map.
 
     Parameters
     ----------
@@ -47,10 +57,7 @@ def misfit_figure(result: Result) -> Figure:
     found = searched(result)
     threshold = found.threshold
     if grid.kind != "map":
-        figure = new_figure(_LINE_MM + 2.0 * _TOP_MM, WIDTH_MM)
-        axes = place_axes(
-            figure, 2.0 * _LEFT_MM, _TOP_MM, WIDTH_MM - 2.0 * _LEFT_MM - _RIGHT_MM, _LINE_MM - 5.0
-        )
+        figure, (axes,) = panel_figure(_LINE_MM)
         axes.plot(grid.distance(), sigma.ravel(), color=INK, drawstyle="steps-mid", marker=".")
         axes.axhline(threshold, color=INK, linestyle="--")
         axes.set_xlabel(f"position ({grid.unit or 'pixels'})")

@@ -16,18 +16,15 @@ from bayesunmix.plot.style import (
     GREY,
     SMALL,
     darken,
-    new_figure,
+    panel_figure,
     phase_colour,
-    place_axes,
-    place_text,
     styled,
 )
 
 if TYPE_CHECKING:
     from bayesunmix.analysis.onuma import Onuma
 
-_WIDTH_MM, _AXES_MM = 120.0, 70.0
-_LEFT_MM, _ABOVE_MM, _BELOW_MM = 15.0, 8.0, 13.0
+_WIDTH_MM, _HEIGHT_MM = 120.0, 88.0
 _NOTE_MM = 3.2
 _MARGIN_A = 0.08
 _GRID = 121
@@ -48,8 +45,7 @@ def onuma_figure(diagram: Onuma) -> Figure:
         Open symbols: the radius is estimated; triangles: bounds; curves with bands: fitted model.
     """
     notes = _notes(diagram)
-    figure = new_figure(_ABOVE_MM + _AXES_MM + _BELOW_MM + _NOTE_MM * len(notes), _WIDTH_MM)
-    axes = place_axes(figure, _LEFT_MM, _ABOVE_MM, _WIDTH_MM - _LEFT_MM - 3.0, _AXES_MM)
+    figure, (axes,) = panel_figure(_HEIGHT_MM + _NOTE_MM * len(notes), _WIDTH_MM)
     axes.set_title(f"{diagram.numerator} / {diagram.denominator}", loc="left", pad=4.0, fontweight="bold")
     axes.set_xlabel(f"ionic radius in {diagram.coordination}-fold coordination (Å)")
     axes.set_ylabel("partition coefficient D")
@@ -76,9 +72,7 @@ def onuma_figure(diagram: Onuma) -> Figure:
     ]
     if handles:
         axes.legend(handles=handles, loc="best", title="charge", title_fontsize=SMALL)
-    for i, note in enumerate(notes):
-        top = _ABOVE_MM + _AXES_MM + _BELOW_MM - 1.5 + _NOTE_MM * i
-        place_text(figure, 3.0, top, note, va="top", fontsize=SMALL - 1.0)
+    figure.supxlabel("\n".join(notes), x=0.025, ha="left", fontsize=SMALL - 1.0)
     return figure
 
 

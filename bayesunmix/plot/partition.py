@@ -18,8 +18,8 @@ from bayesunmix.plot.style import (
     WIDTH_MM,
     element_order,
     new_figure,
+    panel_figure,
     phase_colour,
-    place_axes,
     shorten,
     styled,
 )
@@ -27,11 +27,8 @@ from bayesunmix.plot.style import (
 if TYPE_CHECKING:
     from bayesunmix.results.result import Result
 
-_LEFT_MM = 8.0
-_NUMBERS_MM = 28.5
 _ROW_MM = 5.0
-_ABOVE_MM = 7.0
-_BELOW_MM = 11.0
+_HEAD_MM = 18.0
 _MOST_COLUMNS = 3
 
 
@@ -59,21 +56,16 @@ def partition_figure(result: Result) -> Figure:
         return figure
     columns = min(_MOST_COLUMNS, len(pairs))
     elements = element_order(result.elements)
-    height = _ROW_MM * len(elements)
-    band = _ABOVE_MM + height + _BELOW_MM
+    height = math.ceil(len(pairs) / columns) * (_ROW_MM * len(elements) + _HEAD_MM)
     page = WIDTH_MM if columns > 1 else WIDTH_MM / 2.0
-    width = (page - _LEFT_MM) / columns - _NUMBERS_MM
-    figure = new_figure(math.ceil(len(pairs) / columns) * band, page)
+    figure, panels = panel_figure(height, page, panels=len(pairs), columns=columns)
     rows = table_rows(result)
-    for place, (numerator, denominator) in enumerate(pairs):
-        line, column = divmod(place, columns)
-        left = _LEFT_MM + column * (width + _NUMBERS_MM)
-        axes = place_axes(figure, left, line * band + _ABOVE_MM, width, height)
+    for place, (axes, (numerator, denominator)) in enumerate(zip(panels, pairs, strict=True)):
         colour = phase_colour(result.phases.index(numerator))
         _draw_pair(
             axes, [rows.get((element, numerator, denominator)) for element in elements], elements, colour
         )
-        axes.tick_params(labelleft=column == 0)
+        axes.tick_params(labelleft=place % columns == 0)
         title = f"{shorten(numerator, 16)} / {shorten(denominator, 16)}"
         axes.set_title(title, loc="left", pad=4.0, fontweight="bold")
         axes.set_xlabel("partition coefficient D")

@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bayesunmix.core.errors import InputError
-from bayesunmix.plot.style import INK, WIDTH_MM, hide_frame, new_figure, place_axes, styled
+from bayesunmix.plot.style import INK, hide_frame, panel_figure, styled
 
 if TYPE_CHECKING:
     from bayesunmix.results.result import Result
 
-_LEFT_MM, _RIGHT_MM, _TOP_MM, _UNDER_MM, _HEIGHT_MM = 20.0, 6.0, 5.0, 11.0, 45.0
+_WIDTH_MM, _HEIGHT_MM = 116.0, 61.0
 
 
 @styled
@@ -28,7 +28,7 @@ def phase_number_figure(result: Result) -> Figure:
     Returns
     -------
     Figure
-        Half a page wide; the axis is linear near the best and logarithmic far below it.
+        116 mm wide; the axis is linear near the best and logarithmic far below it.
 
     Raises
     ------
@@ -39,9 +39,7 @@ def phase_number_figure(result: Result) -> Figure:
     if number is None:
         raise InputError("phases", 'be "auto" for a curve over the number of phases', "was declared")
     count, score, error = np.array([(row.k, row.score, row.se) for row in number.curve], dtype=np.float64).T
-    width = 0.5 * WIDTH_MM
-    figure = new_figure(_TOP_MM + _HEIGHT_MM + _UNDER_MM, _LEFT_MM + width + _RIGHT_MM)
-    axes = place_axes(figure, _LEFT_MM, _TOP_MM, width, _HEIGHT_MM)
+    figure, (axes,) = panel_figure(_HEIGHT_MM, _WIDTH_MM)
     axes.set_yscale("symlog", linthresh=max(10.0, float(error[score > -1e3].max(initial=0.0))))
     axes.axhline(0.0, color=INK, linewidth=0.5)
     axes.errorbar(count, score, error, fmt="o-", color=INK, markersize=3.0, linewidth=0.8, capsize=2.0)

@@ -24,6 +24,7 @@ from bayesunmix.plot.style import (
     hide_frame,
     legend_mm,
     new_figure,
+    panel_figure,
     phase_colour,
     place_axes,
     place_colourbar,
@@ -53,6 +54,7 @@ def segmentation_figure(result: Result) -> Figure:
 
     The colour fades from full where the pixel is surely pure to pale where it is surely a mixture. Other images of the
     file (HAADF and the like) stand beside it.
+    Maps are placed by hand: each keeps its proportions, and the key takes the place of one.
 
     Parameters
     ----------
@@ -160,8 +162,7 @@ def _draw_key(
 
 def _draw_point(result: Result, data: xr.Dataset) -> Figure:
     count = len(result.phases)
-    figure = new_figure(16.0 + 9.0 * count)
-    axes = place_axes(figure, 40.0, 3.0, WIDTH_MM - 80.0, 9.0 * count)
+    figure, (axes,) = panel_figure(16.0 + 9.0 * count)
     for index in range(count):
         value = float(data["pure_probability"].values[index].item())
         axes.barh(index, value, height=0.6, color=phase_colour(index))
@@ -177,10 +178,8 @@ def _draw_point(result: Result, data: xr.Dataset) -> Figure:
 
 
 def _draw_line(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
-    above = 3.0 + legend_mm(len(result.phases), _LEGEND_COLUMNS)
-    figure = new_figure(above + 62.0)
-    axes = place_axes(figure, 13.0, above, WIDTH_MM - 17.0, 44.0)
-    strip = place_axes(figure, 13.0, above + 46.0, WIDTH_MM - 17.0, 4.0)
+    height = 65.0 + legend_mm(len(result.phases), _LEGEND_COLUMNS)
+    figure, (axes, strip) = panel_figure(height, panels=2, height_ratios=(11, 1))
     distance = grid.distance()
     step = float(distance[1] - distance[0])
     edges = np.append(distance - step / 2.0, distance[-1] + step / 2.0)

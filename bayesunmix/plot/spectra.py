@@ -34,6 +34,8 @@ _DECADES = 5.0
 def spectra_figure(result: Result) -> Figure:
     """Draw each endmember spectrum on a logarithmic axis with its credible band and the names of its lines.
 
+    Placed by hand: the names are spread over axes whose size in mm must be known before they are drawn.
+
     Parameters
     ----------
     result

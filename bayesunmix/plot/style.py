@@ -1,7 +1,8 @@
-"""What all figures share: size, type, colours, axes placed in millimetres, scale bars, the order of elements.
+"""What all figures share: size, type, colours, layout, scale bars, the order of elements.
 
-Axes are placed in millimetres rather than by a layout solver: a figure is the same on every machine, and nothing has to
-be drawn twice. No function touches pyplot or leaves a trace in matplotlib's global settings.
+Matplotlib lays panels out (`panel_figure`). Maps, which keep their proportions, and spectra, whose names need the
+height of their axes, are placed in millimetres (`place_axes`). No function touches pyplot or leaves a trace in
+matplotlib's global settings.
 
 The colours of the phases are those of M. Okabe and K. Ito, Color Universal Design (2008), https://jfly.uni-koeln.de/color,
 which people with any common form of colour blindness can tell apart.
@@ -23,6 +24,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine, LayoutEngine
 from matplotlib.ticker import LogFormatter
 
 from bayesunmix.chemistry.stoichiometry import SYMBOLS
@@ -32,6 +34,7 @@ P = ParamSpec("P")
 
 MM_PER_INCH = 25.4
 WIDTH_MM = 180.0
+_PAD = 1.5 / MM_PER_INCH
 SMALL = 6.5
 INK = "#1a1a1a"
 GREY = "#8c8c8c"
@@ -92,9 +95,35 @@ def _powers_as_formulas(figure: Figure) -> None:
                     tick.label2.set_parse_math(True)
 
 
-def new_figure(height_mm: float, width_mm: float = WIDTH_MM) -> PaperFigure:
+def new_figure(
+    height_mm: float, width_mm: float = WIDTH_MM, layout: LayoutEngine | None = None
+) -> PaperFigure:
     """Return an empty figure of a given size."""
-    return PaperFigure(figsize=(width_mm / MM_PER_INCH, height_mm / MM_PER_INCH))
+    return PaperFigure(figsize=(width_mm / MM_PER_INCH, height_mm / MM_PER_INCH), layout=layout)
+
+
+def panel_figure(
+    height_mm: float,
+    width_mm: float = WIDTH_MM,
+    *,
+    panels: int = 1,
+    columns: int = 1,
+    **ratios: Any,  # noqa: ANN401
+) -> tuple[PaperFigure, list[Axes]]:
+    """Return a figure with panels that matplotlib lays out, row by row.
+
+    Parameters
+    ----------
+    height_mm, width_mm
+        Size of the figure.
+    panels, columns
+        Number of panels, and how many stand side by side.
+    **ratios
+        ``height_ratios`` or ``width_ratios`` of the rows or columns.
+    """
+    figure = new_figure(height_mm, width_mm, ConstrainedLayoutEngine(w_pad=_PAD, h_pad=_PAD, wspace=0.03))
+    grid = figure.add_gridspec(max(math.ceil(panels / columns), 1), columns, **ratios)
+    return figure, [_with_ticks(figure.add_subplot(grid[place])) for place in range(panels)]
 
 
 def page_mm(figure: Figure) -> tuple[float, float]:
@@ -121,9 +150,15 @@ def place_axes(figure: Figure, left: float, top: float, width: float, height: fl
         Place and size in mm.
     """
     page_width, page_height = page_mm(figure)
-    axes = figure.add_axes(
-        (left / page_width, 1.0 - (top + height) / page_height, width / page_width, height / page_height)
+    return _with_ticks(
+        figure.add_axes(
+            (left / page_width, 1.0 - (top + height) / page_height, width / page_width, height / page_height)
+        )
     )
+
+
+def _with_ticks(axes: Axes) -> Axes:
+    """Give axes the ticks of all figures."""
     # Ticks are made when they are drawn, by then with the user's settings: everything they need is said here.
     axes.tick_params(which="both", width=0.6, labelsize=7.0, pad=2.0, color=INK, labelcolor=INK)
     axes.tick_params(which="major", length=2.5)

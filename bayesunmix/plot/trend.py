@@ -16,12 +16,9 @@ from bayesunmix.plot.style import (
     GREY,
     INK,
     SMALL,
-    WIDTH_MM,
     element_order,
-    new_figure,
+    panel_figure,
     phase_colour,
-    place_axes,
-    place_text,
     styled,
 )
 
@@ -31,8 +28,7 @@ if TYPE_CHECKING:
     from bayesunmix.analysis.series import PairFit, Series
 
 _COLUMNS = 4
-_LEFT_MM, _ABOVE_MM, _BELOW_MM = 11.0, 8.0, 9.0
-_HEIGHT_MM = 28.0
+_PANEL_MM = 45.0
 _HEAD_MM = 6.0
 _GRID = 41
 
@@ -59,18 +55,13 @@ def trend_figure(series: Series) -> Figure:
         if fit.reported(trend=has_trend)[series.elements.index(element)]
     ]
     lines = max(math.ceil(len(panels) / _COLUMNS), 1)
-    band = _ABOVE_MM + _HEIGHT_MM + _BELOW_MM
-    figure = new_figure(_HEAD_MM + lines * band)
+    figure, drawn = panel_figure(_HEAD_MM + lines * _PANEL_MM, panels=len(panels), columns=_COLUMNS)
     said = "Open: each map alone; filled: partially pooled" + ("; band: trend." if has_trend else ".")
     if not panels:
         said = "In too few maps is there anything to pool."
-    place_text(figure, 2.0, 1.5, f"{said} {100 * series.level:g} % intervals.", va="top", fontsize=SMALL)
-    width = WIDTH_MM / _COLUMNS - _LEFT_MM - 1.0
+    figure.suptitle(f"{said} {100 * series.level:g} % intervals.", x=0.01, ha="left", fontsize=SMALL)
     table = series.maps()
-    for place, (fit, element) in enumerate(panels):
-        line, column = divmod(place, _COLUMNS)
-        left = column * (width + _LEFT_MM + 1.0) + _LEFT_MM
-        axes = place_axes(figure, left, _HEAD_MM + line * band + _ABOVE_MM, width, _HEIGHT_MM)
+    for axes, (fit, element) in zip(drawn, panels, strict=True):
         rows = table[
             (table["numerator"] == fit.numerator)
             & (table["denominator"] == fit.denominator)
