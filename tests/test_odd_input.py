@@ -196,7 +196,7 @@ def test_a_folder_of_an_earlier_version_opens(tmp_path: Path) -> None:
     [
         ({"warnings": None}, "warnings of run.json is not a list"),
         ({"warnings": [1]}, "warnings[1] of run.json is not a text"),
-        ({"method": 3}, "method of run.json is not a text"),
+        ({"method": 3}, "method of run.json is not 'nuts', 'laplace', 'svi' or 'map'"),
         ({"config": []}, "config of run.json is not a table"),
         ({"config": {}}, "config of run.json has no inference"),
         (config(inference={"level": True}), "config.inference.level of run.json is not a number"),

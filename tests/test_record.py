@@ -107,8 +107,7 @@ def test_a_record_cannot_be_changed() -> None:
 
 def test_keys_of_later_versions_do_no_harm() -> None:
     config = {**CONFIG, "inference": {"level": 0.95, "new": 1}, "newer": {"x": 2}}
-    found = record(format=FORMAT + 1, unheard_of={"x": 1}, config=config)
-    assert found.format == FORMAT + 1
+    found = record(unheard_of={"x": 1}, config=config)
     # In the configuration they are kept: it is what the user asked.
     assert found.to_dict()["config"]["inference"]["new"] == 1
     assert found.to_dict()["config"]["newer"] == {"x": 2}

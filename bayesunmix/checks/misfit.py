@@ -93,7 +93,7 @@ class Misfit:
             len(self.regions),
             ". ".join(_capital(one.sentence()) for one in self.regions[:MOST_SAID]),
         )
-        rest = f" {many - MOST_SAID} more are in the report." if many > MOST_SAID else ""
+        rest = f" The report lists {many - MOST_SAID} more." if many > MOST_SAID else ""
         shown = f"{_of_regions(many)} of significant residual. {said}.{rest}"
         if all(region.kind == "hole" for region in self.regions):
             return [Reservation(f"{shown} Leave holes out with `map.exclude_flagged`.", PLACES)]
