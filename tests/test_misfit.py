@@ -220,7 +220,7 @@ def test_words_name_what_is_there() -> None:
     )
     (warning,) = found.warnings()
     assert warning.startswith("The map has 5 regions of significant residual. Around row 54")
-    assert "2 more are in the report." in warning
+    assert "The report lists 2 more." in warning
     assert "An unmodelled phase is likely, on 0.5 % of the pixels" in warning
     assert isinstance(warning, Reservation)
     (much,) = replace(found, n_pixels=100_000).warnings()
