@@ -177,7 +177,7 @@ def test_phases_of_the_comparison_come_in_the_order_of_the_truth(simulated: Simu
 
 
 def test_a_model_of_ones_own_holds_the_truth(capsys: pytest.CaptureFixture[str]) -> None:
-    example("own_model.py")["main"](["--size", "9", "--draws", "120"])
+    example("own_model.py")["main"](["--size", "7", "--draws", "100"])
     said = capsys.readouterr().out
     assert said.startswith("Prepared map")
     rows = re.findall(r"in (\w+) +[\d.]+ \[([\d.]+), ([\d.]+)\] at% +truth ([\d.]+)", said)

@@ -139,7 +139,7 @@ def test_the_verdict_names_the_worst_quantity_and_what_to_run() -> None:
     phases, elements = ["Brg", "Fp"], ["Mg", "Si", "Ca"]
     assert trust_of(1.0).problems("Laplace", phases, elements) == []
     (sentence,) = trust_of(2.0).problems("Laplace", phases, elements)
-    assert "Laplace approximation does not hold for" in sentence
+    assert "Laplace approximation is wrong for" in sentence
     assert 'Run `method = "nuts"`' in sentence
     quantities = trust_of(2.0).quantities(phases, elements)
     assert len(quantities) == 7  # six fractions and three ratios, less those of what is absent

@@ -404,7 +404,9 @@ def line_group(line: Line) -> str:
 
     Examples
     --------
-    >>> line_group(Line("Cu", "KM3", "K", 8.905, 1.0)), line_group(Line("Nd", "L2M4", "L", 5.722, 1.0))
+    >>> copper = Line(element="Cu", line="KM3", family="K", energy_keV=8.905, strength=1.0)
+    >>> neodymium = Line(element="Nd", line="L2M4", family="L", energy_keV=5.722, strength=1.0)
+    >>> line_group(copper), line_group(neodymium)
     ('beta', 'L2')
     """
     if line.family == "K":
@@ -417,7 +419,9 @@ def emitted_by_valence(line: Line) -> bool:
 
     Examples
     --------
-    >>> emitted_by_valence(Line("Si", "KM3", "K", 1.836, 1.0)), emitted_by_valence(Line("Fe", "KM3", "K", 7.058, 1.0))
+    >>> silicon = Line(element="Si", line="KM3", family="K", energy_keV=1.836, strength=1.0)
+    >>> iron = Line(element="Fe", line="KM3", family="K", energy_keV=7.058, strength=1.0)
+    >>> emitted_by_valence(silicon), emitted_by_valence(iron)
     (True, False)
     """
     light = atomic_number(line.element) < LIGHTEST_CORE_K_BETA
