@@ -38,7 +38,8 @@ class MapRegion:
 
     def sentence(self) -> str:
         """Say where the region is and what is wrong with it."""
-        where = f"around row {self.y:.0f}, column {self.x:.0f} ({self.pixels} {'pixel' if self.pixels == 1 else 'pixels'})"
+        extent = f"{self.pixels} {'pixel' if self.pixels == 1 else 'pixels'}"
+        where = f"around row {self.y:.0f}, column {self.x:.0f} ({extent})"
         if self.kind == "hole":
             return f"{where}, a hole with {100 * self.counts_ratio:.0f} % of the counts around it"
         parts = [_listed("too much", self.excess), _listed("too little", self.lacking)]
