@@ -420,5 +420,5 @@ def test_a_kill_in_or_after_any_stage_loses_nothing(whole: Undisturbed, tmp_path
             assert program("-m", "bayesunmix", *arguments, str(folder), "--resume") in (0, 3)
             assert_the_same(folder, undisturbed)
             assert open_result(folder).record.resumed == (
-                [] if stage == "files" and moment == "after" else list(done)
+                () if stage == "files" and moment == "after" else tuple(done)
             )
