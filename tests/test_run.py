@@ -460,7 +460,7 @@ def test_a_result_is_saved_elsewhere(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "copy" / "composition.csv").read_bytes() == (
         run.folder / "composition.csv"
     ).read_bytes()
-    with pytest.raises(InputError, match=r"`--out` must be a new or empty folder"):
+    with pytest.raises(InputError, match=r"`folder` must be a new or empty folder"):
         run.result.save(tmp_path / "copy")
     with pytest.raises(InputError, match=r"`--out` must be a new or empty folder"):
         run_image(run.image, run.config, run.folder, progress=False)

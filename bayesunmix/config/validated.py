@@ -22,6 +22,8 @@ from bayesunmix.core.errors import InputError, shown, suggest
 
 # No value stands in more tables and lists, one inside the other, than this.
 DEEPEST = 6
+# Keys that a message lists; of more, it names the nearest.
+MOST_LISTED = 16
 _UNKNOWN = "unexpected_keyword_argument"
 _Table = TypeVar("_Table")
 # Made when the first table of its kind is, which takes some milliseconds.
@@ -85,8 +87,11 @@ def plain_values(table: object) -> dict[str, Any]:
 
 def unknown_key(field: str, known: Sequence[str]) -> InputError:
     """Return the complaint about a key that is none of those `known`, with the nearest one that is."""
-    key = field.rpartition(".")[2]
-    return InputError(field, f"be one of {', '.join(known)}", "is an unknown key", suggest(key, known))
+    table, _, key = field.rpartition(".")
+    must = (
+        f"be one of {', '.join(known)}" if len(known) <= MOST_LISTED else f"be one of the keys of [{table}]"
+    )
+    return InputError(field, must, "is an unknown key", suggest(key, known))
 
 
 def python_values(value: object, depth: int = DEEPEST) -> Any:  # noqa: ANN401 - a tree of whatever is given

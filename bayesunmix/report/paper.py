@@ -271,7 +271,7 @@ def _exchange(result: Result) -> PaperTable:
     rows = {(row.numerator, row.denominator): row for row in table.itertuples(index=False)}
     lines = [[f"{a} / {b}", partition_text(rows[a, b])] for a, b in phase_pairs(result)]
     caption = (
-        "Exchange coefficients K_D = (Fe/Mg) / (Fe/Mg): posterior median "
+        "Exchange coefficients K_D = (Fe/Mg)(phase) / (Fe/Mg)(other phase): posterior median "
         f"[{100.0 * result.level:g} % interval]; {NONE}: undetermined."
     )
     return PaperTable("exchange", caption, pd.DataFrame(lines, columns=["phases", "K_D (Fe-Mg)"]))

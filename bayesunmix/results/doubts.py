@@ -379,9 +379,11 @@ def misfit_of_spectra(fit: Goodness) -> list[str]:
     said: list[str] = []
     total, segments = fit.deviance_per_dof_total or 0.0, fit.deviance_per_dof_segments or 0.0
     if max(total, segments) > MISFIT:
-        which = "the sum spectrum" if total > MISFIT else "the spectra of the segments"
+        which, deviance = (
+            ("the sum spectrum", total) if total > MISFIT else ("the spectra of the segments", segments)
+        )
         text = (
-            f"The model does not describe {which} within counting noise: the deviance is {max(total, segments):.2g} "
+            f"The model does not describe {which} within counting noise: the deviance is {deviance:.2g} "
             "per degree of freedom, and 1 is expected. The intervals do not include this. Look at the residuals "
             "(`fit.png`) for an undeclared element or stray line."
         )

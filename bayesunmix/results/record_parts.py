@@ -129,6 +129,8 @@ class Config(ConfigPart):
     xray: XrayConfig = XrayConfig()
     inference: InferenceConfig
     output: OutputConfig = OutputConfig()
+    priors: dict[str, float] = Field(default_factory=dict)
+    """Widths; empty where the run's version had them fixed."""
     phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)]
 
 

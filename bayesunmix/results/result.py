@@ -344,6 +344,8 @@ def open_result(folder: str | Path) -> Result:
         If it is not one.
     """
     path = check_path("DIR", folder)
+    if not path.is_dir():
+        raise InputError("DIR", "be the output folder of a finished run", f'"{path}" is no folder')
     settle(path)
     for name in ("posterior.nc", "run.json"):
         if not (path / name).is_file():
