@@ -99,7 +99,7 @@ _KINDS = (
 )
 
 
-def check_folder(folder: Path, *, go_on: bool) -> None:
+def check_folder(folder: Path, *, go_on: bool, field: str = FIELD) -> None:
     """Check that a result can go into a folder, before anything is computed; nothing is written.
 
     Parameters
@@ -108,6 +108,8 @@ def check_folder(folder: Path, *, go_on: bool) -> None:
         There already, or not.
     go_on
         It may hold something.
+    field
+        Its name as the user knows it.
 
     Raises
     ------
@@ -115,18 +117,18 @@ def check_folder(folder: Path, *, go_on: bool) -> None:
         If it is a file, cannot be written, holds something that it may not, or has no room for a result's files.
     """
     if folder.exists() and not folder.is_dir():
-        raise InputError(FIELD, "be a folder", f'"{folder}" is a file')
+        raise InputError(field, "be a folder", f'"{folder}" is a file')
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
-        raise InputError(FIELD, "be a folder that can be written", f'"{nearest}" cannot')
+        raise InputError(field, "be a folder that can be written", f'"{nearest}" cannot')
     if folder.is_dir() and not go_on and any(path.name not in NO_RESULT for path in folder.iterdir()):
         remedy = "Choose another, or allow to overwrite it."
-        raise InputError(FIELD, "be a new or empty folder", f'"{folder}" is not empty', remedy)
+        raise InputError(field, "be a new or empty folder", f'"{folder}" is not empty', remedy)
     for path in (folder / name for name in LEGACY_FILES):
         if path.is_dir() or path.parent.is_file():
             found = path if path.is_dir() else path.parent
             remedy = "Move it, or choose another folder."
-            raise InputError(FIELD, "have room for the files of a result", f'"{found}" is in the way', remedy)
+            raise InputError(field, "have room for the files of a result", f'"{found}" is in the way', remedy)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.core.errors import InputError, check_flag, check_path, warn
+from bayesunmix.core.errors import check_flag, check_path, warn
 from bayesunmix.core.output_folder import (
     RECORD,
     check_folder,
@@ -45,11 +45,7 @@ def save_result(result: Result, folder: str | Path, *, overwrite: bool = False) 
         If the disk does not take the files.
     """
     path = check_path("folder", folder)
-    go_on = check_flag("overwrite", overwrite)
-    try:
-        check_folder(path, go_on=go_on)
-    except InputError as error:
-        raise error.about("folder") from None
+    check_folder(path, go_on=check_flag("overwrite", overwrite), field="folder")
     with claimed(path):
         write_result(result, path)
     return path
