@@ -4,6 +4,7 @@ import ast
 import importlib
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import bayesunmix
+from bayesunmix.results.run_facts import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
@@ -101,3 +103,9 @@ def test_unknown_name_is_an_attribute_error() -> None:
 def test_version_is_the_citation_s() -> None:
     citation = (ROOT / "CITATION.cff").read_text()
     assert f"\nversion: {bayesunmix.__version__}\n" in citation
+
+
+def test_recorded_versions_are_those_of_dependencies() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {re.split(r"[\[<>=; ]", line)[0] for line in project["dependencies"]} | {"bayesunmix", "jaxlib"}
+    assert set(PACKAGES) <= wanted

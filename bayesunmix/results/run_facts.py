@@ -19,7 +19,6 @@ PACKAGES = (
     "numpyro",
     "numpy",
     "scipy",
-    "scikit-learn",
     "xarray",
     "arviz-base",
     "arviz-stats",
