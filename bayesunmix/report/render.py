@@ -1,4 +1,4 @@
-"""The pages: templates in ``templates/`` that read like the page, filled with plain values."""
+"""The pages: templates (``*.html`` in this folder) that read like the page, filled with plain values."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def render(template: str, **values: object) -> str:
     Parameters
     ----------
     template
-        Name of a file in ``templates/``.
+        Name of an HTML file in this folder.
     **values
         What it names. All text is escaped but `markupsafe.Markup`.
 
@@ -64,7 +64,7 @@ def in_letters(picture: bytes) -> str:
 
 
 _pages = Environment(
-    loader=PackageLoader("bayesunmix.report"),
+    loader=PackageLoader("bayesunmix.report", ""),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
