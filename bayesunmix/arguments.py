@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.config.compute import ComputeConfig
 from bayesunmix.config.inference import InferenceConfig
 from bayesunmix.config.instrument import InstrumentConfig
 from bayesunmix.config.map import MapConfig
@@ -35,6 +36,7 @@ TABLES = {
     "xray": XrayConfig,
     "inference": InferenceConfig,
     "output": OutputConfig,
+    "compute": ComputeConfig,
     "priors": Priors,
 }
 """Tables of the configuration that are keyword arguments."""

@@ -67,7 +67,7 @@ def unmix(
         Show progress: a moving bar in a terminal or notebook, lines elsewhere.
     **tables
         Any further table of the configuration file as a dictionary: ``sample``, ``map``, ``instrument``, ``xray``,
-        ``inference``, ``output``, ``priors``; the last as `Priors` too.
+        ``inference``, ``output``, ``compute``, ``priors``; the last as `Priors` too.
 
     Raises
     ------

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator
 from pydantic.json_schema import SkipJsonSchema
 
+from bayesunmix.config.compute import ComputeConfig
 from bayesunmix.config.endmembers import ENDMEMBERS
 from bayesunmix.config.inference import InferenceConfig
 from bayesunmix.config.instrument import InstrumentConfig
@@ -43,7 +44,7 @@ class RunConfig:
 
     Parameters
     ----------
-    sample, map, instrument, xray, inference, output, priors
+    sample, map, instrument, xray, inference, output, compute, priors
         One table of the file each.
     phases
         The declared phases, or ``auto`` to infer how many there are.
@@ -73,6 +74,7 @@ class RunConfig:
     ]
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
     priors: Priors = field(default_factory=Priors)
     simulate: SimulateConfig | None = None
     simulated_phases: SkipJsonSchema[tuple[SimulatedPhase, ...]] = ()

@@ -44,7 +44,7 @@ def run_facts(image: SpectrumImage, config: RunConfig, seed: int) -> dict[str, A
     acquisition = image.acquisition
     return {
         "counts": image.count_hash(),
-        "configuration": config.to_dict(),
+        "configuration": {key: table for key, table in config.to_dict().items() if key != "compute"},
         "line_table": None if table is None else hashlib.sha256(table.read_bytes()).hexdigest(),
         "acquisition": {
             field.name: getattr(acquisition, field.name) for field in dataclasses.fields(acquisition)
