@@ -47,7 +47,10 @@ class Ended(Generic[Found]):
 
 
 def spread(
-    task: Callable[[Item], Found], items: Sequence[Item], client: Client, waits: Callable[[], None]
+    task: Callable[[Item], Found],
+    items: Sequence[Item],
+    client: Client,
+    waits: Callable[[], None] = lambda: None,
 ) -> Iterator[Ended[Found]]:
     """Call a task with each item, in their order, as many at a time as there are workers.
 

@@ -16,6 +16,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayesunmix.config.cluster import ClusterConfig
@@ -25,6 +26,7 @@ from bayesunmix.core.memory import available_bytes
 if TYPE_CHECKING:
     from distributed import Client
 
+PROGRAMS = ".programs"
 # A scheduler that has not answered by then does not.
 ANSWER_SECONDS = 10.0
 # Imports, compiled programs and a small map; with less, workers would be started only to be ended.
@@ -54,6 +56,15 @@ _SETTINGS = {
     "distributed.worker.daemon": False,
 }
 _ONE_THREAD = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"}
+
+
+def kept_programs(folder: Path) -> dict[str, str]:
+    """Return the variables by which workers share what JAX compiles, and keep it in a folder."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str((folder / PROGRAMS).resolve()),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
 
 
 @contextmanager
@@ -187,11 +198,9 @@ def _unscripted() -> Iterator[None]:
 
     Python's spawned processes import whatever was started, for functions that are defined in it; these travel by value.
     """
-    main, kept = vars(sys.modules["__main__"]), {}
-    for name in ("__file__", "__spec__"):
-        if name in main:
-            kept[name] = main[name]
-            main[name] = None
+    main = vars(sys.modules["__main__"])
+    kept: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    main.update(dict.fromkeys(kept))
     try:
         yield
     finally:

@@ -6,22 +6,21 @@ A study that was stopped thus goes on where it was, and grows by asking for more
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
-from joblib import Parallel, delayed, parallel_config
-
+from bayesunmix.cluster.spread import spread
+from bayesunmix.cluster.workers import kept_programs, workers
+from bayesunmix.config.cluster import ClusterConfig
 from bayesunmix.core.errors import InputError
 from bayesunmix.core.whole_file import whole_file
 
 Found = TypeVar("Found")
 
 FACTS = "study.json"
-PROGRAMS = "programs"
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,7 @@ def kept(
     form: Form[Found],
     *,
     processes: int = 1,
+    cluster: ClusterConfig | None = None,
     progress: Callable[[Found], None] | None = None,
 ) -> list[Found]:
     """Return what is made of each number: what the folder holds is read back, the rest is made.
@@ -70,7 +70,9 @@ def kept(
     form
         How a result is written and read.
     processes
-        Each single-threaded; with 1 the work is done in this process, with all its threads.
+        Workers on this machine, each single-threaded; with 1 the work is done in this process, with all its threads.
+    cluster
+        Where the workers run in their place.
     progress
         Told of every result that has been made, as each is done.
 
@@ -81,7 +83,10 @@ def kept(
     """
     claim_folder(folder, facts)
     missing = [number for number in numbers if not form.path(folder, number).exists()]
-    for number in _over_processes(partial(_one, make, folder, form), missing, folder, processes):
+    where = ClusterConfig(workers=processes) if cluster is None else cluster
+    alone = cluster is None and min(processes, len(missing)) <= 1
+    task = partial(_one, make, folder.absolute(), form)
+    for number in map(task, missing) if alone else _over_workers(task, missing, folder, where):
         if progress is not None:
             progress(form.read(form.path(folder, number)))
     return [form.read(form.path(folder, number)) for number in numbers]
@@ -116,32 +121,12 @@ def _one(make: Callable[[int], Found], folder: Path, form: Form[Found], number: 
     return number
 
 
-def _over_processes(
-    task: Callable[[int], int], numbers: Sequence[int], folder: Path, processes: int
+def _over_workers(
+    task: Callable[[int], int], numbers: Sequence[int], folder: Path, cluster: ClusterConfig
 ) -> Iterator[int]:
-    """Call a task with each number; yields the numbers as they are done."""
-    workers = min(processes, len(numbers))
-    if workers <= 1:
-        yield from map(task, numbers)
+    """Call a task with each number over workers; yields the numbers as they are done."""
+    if not numbers:
         return
-    # Fresh processes: JAX is multi-threaded, and a forked copy of a process that has used it may hang.
-    with parallel_config(
-        "loky",
-        inner_max_num_threads=1,
-        max_nbytes=None,  # arrays that come as read-only maps of files are not what a task was tested with
-        initializer=os.environ.update,
-        initargs=(_worker_settings(folder),),
-    ):
-        pool = Parallel(workers, return_as="generator_unordered", batch_size=1)
-        yield from pool(delayed(task)(number) for number in numbers)
-
-
-def _worker_settings(folder: Path) -> dict[str, str]:
-    """Environment of a worker: one thread, and programs compiled once for all; what the user has set stays."""
-    settings = {
-        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-        "JAX_COMPILATION_CACHE_DIR": str((folder / PROGRAMS).resolve()),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-    return {name: value for name, value in settings.items() if name not in os.environ}
+    with workers(cluster, len(numbers), kept_programs(folder)) as client:
+        for ended in spread(task, numbers, client):
+            yield ended.result()
