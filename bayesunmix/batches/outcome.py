@@ -58,7 +58,7 @@ class Outcome:
         """Why the map failed, or what speaks against its result."""
         if self.verdict is None:
             return self.reason
-        return " ".join(finding.text for finding in self.verdict.findings)
+        return " ".join(self.verdict.texts("distrust") or self.verdict.texts("reservation"))
 
     def line(self) -> str:
         """Say on one line how it went."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bayesunmix.batches.files import write_batch
 from bayesunmix.batches.outcome import Batch, Outcome
@@ -18,7 +18,7 @@ from bayesunmix.batches.table import Defaults, read_rows
 from bayesunmix.batches.work import MapJob, unmix_map
 from bayesunmix.cluster.spread import LostWorkerError, spread
 from bayesunmix.cluster.workers import kept_programs, workers
-from bayesunmix.config.cluster import ClusterConfig
+from bayesunmix.config.cluster import AnyCluster, ClusterConfig
 from bayesunmix.config.names import METHODS, MethodName
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.errors import (
@@ -55,7 +55,7 @@ def batch(
     out: str | os.PathLike[str],
     *,
     config: str | os.PathLike[str] | None = None,
-    cluster: ClusterConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    cluster: AnyCluster | None = None,
     method: MethodName | None = None,
     seed: int = 0,
     signal: int | None = None,
@@ -172,8 +172,12 @@ def _unmix_all(
                 write_line(outcome.line())
         reporter.advance(sum(one.status != "waiting" for one in outcomes.values()) / len(outcomes))
 
+    @cache
     def wait() -> None:
-        reporter.say("no worker yet")
+        tell(logging.INFO, "waiting for a worker")
+        if shown:
+            with aside():
+                write_line("waiting for a worker")
 
     # Maps that share a file share its reading, and what it warns of.
     config_of = cache(read_config)

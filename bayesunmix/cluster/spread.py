@@ -7,6 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import cloudpickle
+
+from bayesunmix.core.errors import InputError
+
 if TYPE_CHECKING:
     from distributed import Client, Future
 
@@ -57,7 +61,7 @@ def spread(
     Parameters
     ----------
     task
-        Travels by pickle, as do items and what it returns.
+        Travels by pickle, as do items and what it returns; workers import it by name.
     items
         What it is called with.
     client
@@ -69,22 +73,50 @@ def spread(
     ------
     Ended
         As each is done.
+
+    Raises
+    ------
+    InputError
+        If the workers cannot import this package.
     """
     waiting = list(enumerate(items))[::-1]
     at_work: dict[Future[Found], int] = {}
+    seen: set[str] = set()
     try:
         while waiting or at_work:
             # One for each worker, and no more: a worker that dies then takes nothing with it but what it worked at.
-            room = len(client.scheduler_info(n_workers=-1)["workers"])
-            if not room:
+            present = set(client.scheduler_info(n_workers=-1)["workers"])
+            _check_package(client, present - seen)
+            seen |= present
+            if not present:
                 waits()
-            while waiting and len(at_work) < max(room, 1):
+            while waiting and len(at_work) < max(len(present), 1):
                 place, item = waiting.pop()
-                at_work[client.submit(task, item, pure=False)] = place
+                at_work[client.submit(_called, cloudpickle.dumps((task, item)), pure=False)] = place
             for future in _done(list(at_work), client):
                 yield _ended(future, at_work.pop(future))
     finally:
         client.cancel(list(at_work), force=True)
+
+
+def _called(pickled: bytes) -> Any:  # noqa: ANN401 - of whatever is called
+    """Call a task on a worker; unpickled here, not by Dask, what cannot be imported is an error of this call alone."""
+    task, item = cloudpickle.loads(pickled)
+    return task(item)
+
+
+def _check_package(client: Client, addresses: set[str]) -> None:
+    """Refuse workers that cannot import this module: Dask would wait for their answer for ever."""
+    if not addresses:
+        return
+    try:
+        client.run(exec, f"import {__name__}", workers=sorted(addresses))
+    except ImportError as error:
+        must = "have workers that can import bayesunmix"
+        remedy = "Install it for them, or say in `prologue` how they find it."
+        raise InputError("cluster", must, f"does not: {error}", remedy) from None
+    except (OSError, KeyError):  # one that is gone again
+        return
 
 
 def _done(futures: list[Any], client: Client) -> list[Any]:

@@ -112,7 +112,8 @@ def _local(config: ClusterConfig, most: int, environment: Mapping[str, str]) -> 
         memory_limit=int(free / n_workers),
         env=dict(environment),
         host="127.0.0.1",
-        dashboard_address=None,
+        # The usual port may be taken.
+        dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
     )
 
@@ -161,6 +162,7 @@ def job_options(config: ClusterConfig, environment: Mapping[str, str]) -> dict[s
         "processes": config.cores,
         "memory": f"{config.memory_GB:g}GB",
         "job_name": "bayesunmix",
+        "scheduler_options": {"dashboard_address": ":0"},
         "job_extra_directives": list(config.directives),
         "job_script_prologue": [*config.prologue, *exports],
         **{name: value for name, value in plain.items() if value is not None},

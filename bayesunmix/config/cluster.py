@@ -5,11 +5,12 @@ It says nothing of maps, and no number of a result depends on it.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, Union
 
 from bayesunmix.config.toml_file import read_toml
 from bayesunmix.config.validated import unknown_key, validated
@@ -28,6 +29,10 @@ OF_JOBS = (
 )
 _WALLTIME = re.compile(r"(\d+-)?\d{1,4}:\d\d(:\d\d)?")
 _MEMORY = Between(0.5, 1e5)
+
+
+AnyCluster = Union["ClusterConfig", Mapping[str, Any], str, "os.PathLike[str]"]
+"""A cluster in any of these forms is as good as the table: a dictionary of its keys, the name of the file."""
 
 
 @validated("cluster")

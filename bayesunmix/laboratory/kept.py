@@ -14,7 +14,7 @@ from typing import IO, Any, Generic, TypeVar
 
 from bayesunmix.cluster.spread import spread
 from bayesunmix.cluster.workers import kept_programs, workers
-from bayesunmix.config.cluster import ClusterConfig
+from bayesunmix.config.cluster import AnyCluster, ClusterConfig
 from bayesunmix.core.errors import InputError
 from bayesunmix.core.whole_file import whole_file
 
@@ -52,7 +52,7 @@ def kept(
     form: Form[Found],
     *,
     processes: int = 1,
-    cluster: ClusterConfig | None = None,
+    cluster: AnyCluster | None = None,
     progress: Callable[[Found], None] | None = None,
 ) -> list[Found]:
     """Return what is made of each number: what the folder holds is read back, the rest is made.
@@ -72,7 +72,7 @@ def kept(
     processes
         Workers on this machine, each single-threaded; with 1 the work is done in this process, with all its threads.
     cluster
-        Where the workers run in their place.
+        Where the workers run in their place: the keys or the file of a table ``[cluster]``.
     progress
         Told of every result that has been made, as each is done.
 
@@ -83,7 +83,7 @@ def kept(
     """
     claim_folder(folder, facts)
     missing = [number for number in numbers if not form.path(folder, number).exists()]
-    where = ClusterConfig(workers=processes) if cluster is None else cluster
+    where = ClusterConfig(workers=processes) if cluster is None else ClusterConfig.of(cluster)
     alone = cluster is None and min(processes, len(missing)) <= 1
     task = partial(_one, make, folder.absolute(), form)
     for number in map(task, missing) if alone else _over_workers(task, missing, folder, where):
@@ -115,9 +115,12 @@ def claim_folder(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def _one(make: Callable[[int], Found], folder: Path, form: Form[Found], number: int) -> int:
-    found = make(number)
-    with whole_file(form.path(folder, number)) as stream:
-        form.write(stream, found)
+    """Make the result of a number, unless a worker that has died since had made it."""
+    path = form.path(folder, number)
+    if not path.exists():
+        found = make(number)
+        with whole_file(path) as stream:
+            form.write(stream, found)
     return number
 
 

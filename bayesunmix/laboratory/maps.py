@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
-from bayesunmix.config.cluster import ClusterConfig
+from bayesunmix.config.cluster import AnyCluster
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.errors import BayesUnmixWarning
 from bayesunmix.demo import beside_truth
@@ -82,7 +82,7 @@ def coverage_of(
     intervals: Intervals | None = None,
     facts: Mapping[str, Any] | None = None,
     processes: int = 1,
-    cluster: ClusterConfig | None = None,
+    cluster: AnyCluster | None = None,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Simulate and unmix a map for every seed; see `held_share` for what to count.
 
@@ -101,7 +101,7 @@ def coverage_of(
     processes
         Workers on this machine, each single-threaded.
     cluster
-        Where the workers run in their place.
+        Where the workers run in their place: the keys or the file of a table ``[cluster]``.
 
     Returns
     -------
@@ -195,7 +195,7 @@ def kept_maps(
     folder: Path,
     facts: Mapping[str, Any],
     processes: int = 1,
-    cluster: ClusterConfig | None = None,
+    cluster: AnyCluster | None = None,
 ) -> list[KeptMap]:
     """Return what every seed gives: those that the folder holds are read back, the others run.
 
@@ -212,7 +212,7 @@ def kept_maps(
     processes
         Workers on this machine, each single-threaded.
     cluster
-        Where the workers run in their place.
+        Where the workers run in their place: the keys or the file of a table ``[cluster]``.
     """
 
     def progress(found: KeptMap) -> None:
