@@ -17,7 +17,7 @@ from bayesunmix.batches.outcome import Batch, Outcome
 from bayesunmix.batches.table import Defaults, read_rows
 from bayesunmix.batches.work import MapJob, unmix_map
 from bayesunmix.cluster.spread import LostWorkerError, spread
-from bayesunmix.cluster.workers import kept_programs, workers
+from bayesunmix.cluster.workers import workers
 from bayesunmix.config.cluster import AnyCluster, ClusterConfig
 from bayesunmix.config.names import METHODS, MethodName
 from bayesunmix.config.run_config import RunConfig
@@ -192,7 +192,7 @@ def _unmix_all(
                 jobs.append(MapJob(row=row, config=config, out=folder / row.name, overwrite=overwrite))
         if not jobs:
             return
-        with workers(cluster, len(jobs), kept_programs(folder)) as client:
+        with workers(cluster, len(jobs), {}) as client:
             for ended in spread(unmix_map, jobs, client, wait):
                 row = jobs[ended.place].row
                 known(ended.found or Outcome(row=row, status="failed", reason=_lost(ended.error)))

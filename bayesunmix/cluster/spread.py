@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
+# A worker that dies may have been somebody else's victim: what it worked at is tried once more.
+RETRIES = 1
 # How long news of a worker that has come may wait.
 LOOK_SECONDS = 1.0
 
@@ -79,8 +81,9 @@ def spread(
     InputError
         If the workers cannot import this package.
     """
-    waiting = list(enumerate(items))[::-1]
+    waiting = list(range(len(items)))[::-1]
     at_work: dict[Future[Found], int] = {}
+    tries = [0] * len(items)
     seen: set[str] = set()
     try:
         while waiting or at_work:
@@ -91,10 +94,17 @@ def spread(
             if not present:
                 waits()
             while waiting and len(at_work) < max(len(present), 1):
-                place, item = waiting.pop()
-                at_work[client.submit(_called, cloudpickle.dumps((task, item)), pure=False)] = place
+                place = waiting.pop()
+                tries[place] += 1
+                call = cloudpickle.dumps((task, items[place]))
+                at_work[client.submit(_called, call, pure=False)] = place
             for future in _done(list(at_work), client):
-                yield _ended(future, at_work.pop(future))
+                place = at_work.pop(future)
+                ended = _ended(future, place)
+                if isinstance(ended.error, LostWorkerError) and tries[place] <= RETRIES:
+                    waiting.append(place)
+                else:
+                    yield ended
     finally:
         client.cancel(list(at_work), force=True)
 

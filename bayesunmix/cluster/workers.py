@@ -16,7 +16,6 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayesunmix.config.cluster import ClusterConfig
@@ -26,15 +25,12 @@ from bayesunmix.core.memory import available_bytes
 if TYPE_CHECKING:
     from distributed import Client
 
-PROGRAMS = ".programs"
 # A scheduler that has not answered by then does not.
 ANSWER_SECONDS = 10.0
 # Imports, compiled programs and a small map; with less, workers would be started only to be ended.
 LEAST_BYTES = 2e9
 # Of what is free, what the workers together may take; the rest is for their guardians and the files in the cache.
 SHARE = 0.9
-# A worker that dies may have been somebody else's victim: what it worked at is tried once more.
-RETRIES = 1
 _CLASSES = {
     "slurm": "SLURMCluster",
     "pbs": "PBSCluster",
@@ -50,21 +46,13 @@ _ACCOUNT = dict.fromkeys(("sge", "lsf", "oar"), "project")
 _OWN_MEMORY = {f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause")}
 _SETTINGS = {
     **_OWN_MEMORY,
-    "distributed.scheduler.allowed-failures": RETRIES,
+    # Dask would give it at once to a worker that is at something else; `spread` tries it again.
+    "distributed.scheduler.allowed-failures": 0,
     "distributed.worker.multiprocessing-method": "spawn",
     # A task may start processes of its own.
     "distributed.worker.daemon": False,
 }
 _ONE_THREAD = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"}
-
-
-def kept_programs(folder: Path) -> dict[str, str]:
-    """Return the variables by which workers share what JAX compiles, and keep it in a folder."""
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str((folder / PROGRAMS).resolve()),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
 from bayesunmix.cluster.spread import spread
-from bayesunmix.cluster.workers import kept_programs, workers
+from bayesunmix.cluster.workers import workers
 from bayesunmix.config.cluster import AnyCluster, ClusterConfig
 from bayesunmix.core.errors import InputError
 from bayesunmix.core.whole_file import whole_file
@@ -21,6 +21,7 @@ from bayesunmix.core.whole_file import whole_file
 Found = TypeVar("Found")
 
 FACTS = "study.json"
+PROGRAMS = "programs"
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,15 @@ def _over_workers(
     """Call a task with each number over workers; yields the numbers as they are done."""
     if not numbers:
         return
-    with workers(cluster, len(numbers), kept_programs(folder)) as client:
+    with workers(cluster, len(numbers), _kept_programs(folder)) as client:
         for ended in spread(task, numbers, client):
             yield ended.result()
+
+
+def _kept_programs(folder: Path) -> dict[str, str]:
+    """Return the variables by which workers share what JAX compiles, and keep it in a folder."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str((folder / PROGRAMS).resolve()),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
