@@ -45,11 +45,14 @@ class Placed(NamedTuple):
         Which of the padded model's parameters each entry of z is; entries beyond the last are beyond it, too.
     size : int
         Number of entries of z that are parameters.
+    constant : float
+        What the parameters that are held add to the potential.
     """
 
     data: Any
     slots: npt.NDArray[np.int32]
     size: int
+    constant: float
 
 
 class Programs:
@@ -82,7 +85,7 @@ class Programs:
             value: jax.Array = potential_energy(self._model, (data,), {}, self._unravel(whole))
             return value
 
-        return over_devices(on_data)(self._whole(z, placed), placed.data)
+        return over_devices(on_data)(self._whole(z, placed), placed.data) - placed.constant
 
     def latents(self, z: jax.Array, placed: Placed) -> Latents:
         """Latents of the padded model; compiled, this sheds the likelihood, on which it does not depend."""
@@ -145,18 +148,20 @@ class FlatModel:
         Shared with other models whose padded data have the same shapes.
     shapes : dict
         Shape of each latent.
-    capacity : int
-        Length to which z is filled up for the programs.
-    pad : data -> (padded data, index)
-        What programs take, and where the entries of z lie among their parameters.
+    pad : data -> padded data
+    slots : (capacity,) int32
+        Where the entries of z lie among the padded model's parameters, see `Placed`.
+    constant : float
+        What the other parameters of that add to the potential.
     without_pixels : data -> data
         Data of the same model for what does not depend on pixels, which then need not be moved.
     """
 
     programs: Programs
     shapes: Shapes
-    capacity: int
-    pad: Callable[[Any], tuple[Any, npt.NDArray[np.int32]]]
+    pad: Callable[[Any], Any]
+    slots: npt.NDArray[np.int32]
+    constant: float
     without_pixels: Callable[[Any], Any]
 
     @cached_property
@@ -171,16 +176,20 @@ class FlatModel:
         """Number of entries of z."""
         return sum(int(np.prod(shape)) for shape in self.shapes.values())
 
+    @property
+    def capacity(self) -> int:
+        """Length to which z is filled up for the programs."""
+        return len(self.slots)
+
     def placed(self, data: Any) -> Placed:  # noqa: ANN401 - any pytree
         """Pad data and put them on the devices; those that are there stay."""
         if isinstance(data, Placed):
             return data
-        padded, index = self.pad(data)
-        return Placed(place(padded), index, self.size)
+        return Placed(place(self.pad(data)), self.slots, self.size, self.constant)
 
     def light(self, data: Any) -> Placed:  # noqa: ANN401
         """Pad data without their pixels."""
-        return Placed(*self.pad(self.without_pixels(data)), self.size)
+        return Placed(self.pad(self.without_pixels(data)), self.slots, self.size, self.constant)
 
     def filled(self, z: npt.ArrayLike) -> FloatArray:
         """Fill z (..., dim) up for the programs."""
@@ -243,12 +252,12 @@ def flatten_model(
         See `FlatModel`.
     """
     programs = Programs(model, data, example)
-    index = np.arange(programs.size, dtype=np.int32)
     return FlatModel(
         programs=programs,
         shapes=programs.shapes,
-        capacity=programs.size,
-        pad=lambda data: (data, index),
+        pad=lambda data: data,
+        slots=np.arange(programs.size, dtype=np.int32),
+        constant=0.0,
         without_pixels=without_pixels,
     )
 
