@@ -92,6 +92,7 @@ def unmix(
     )
 
 
+@logged
 def run_unmix(
     map_path: Path,
     config: RunConfig,
@@ -103,9 +104,11 @@ def run_unmix(
     resume: bool = False,
 ) -> Result:
     """Unmix a file into an output folder; see `run_image`."""
-    while_reading()
-    image = image_of(map_path, config, signal)
-    return run_image(image, config, out, seed=seed, overwrite=overwrite, resume=resume)
+    reporter = Reporter()
+    with reporter.stage("reading", said=False):
+        while_reading()
+        image = image_of(map_path, config, signal)
+    return _run(image, config, out, reporter, seed=seed, overwrite=overwrite, resume=resume)
 
 
 @logged
@@ -142,7 +145,20 @@ def run_image(
     OSError
         If the disk does not take the files; what it took, and the finished stages, are kept.
     """
-    reporter = Reporter(progress)
+    return _run(image, config, out, Reporter(progress), seed=seed, overwrite=overwrite, resume=resume)
+
+
+def _run(
+    image: SpectrumImage,
+    config: RunConfig,
+    out: Path | None,
+    reporter: Reporter,
+    *,
+    seed: int,
+    overwrite: bool,
+    resume: bool,
+) -> Result:
+    """Prepare the map, and go through the stages."""
     if out is None:
         setup = _prepared(image, config, reporter, files=False)
         with ONE_MODEL:
