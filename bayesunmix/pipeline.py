@@ -107,8 +107,9 @@ def run_unmix(
     reporter = Reporter()
     with reporter.stage("reading", said=False):
         while_reading()
-        image = image_of(map_path, config, signal)
-    return _run(image, config, out, reporter, seed=seed, overwrite=overwrite, resume=resume)
+        image = [image_of(map_path, config, signal)]
+    # Nobody else holds the whole map: what is not fitted can go when it is prepared.
+    return _run(image.pop(), config, out, reporter, seed=seed, overwrite=overwrite, resume=resume)
 
 
 @logged
@@ -161,10 +162,12 @@ def _run(
     """Prepare the map, and go through the stages."""
     if out is None:
         setup = _prepared(image, config, reporter, files=False)
+        del image
         with ONE_MODEL:
             return _computed(setup, _begun(setup, config, reporter, seed=seed))
     check_folder(out, go_on=overwrite or resume)
     setup = _prepared(image, config, reporter, files=True)
+    del image
     with claimed(out):
         settle(out, versions())
         found = _finished(out, run_facts(setup.image, config, seed)) if resume else None

@@ -204,7 +204,7 @@ def put_together(
                 number=number,
             )
         )
-    return replace(result, record=result.record.model_copy(update={"costs": dict(job.reporter.costs)}))
+    return result.with_record(result.record.model_copy(update={"costs": dict(job.reporter.costs)}))
 
 
 def write(result: Result, job: Job) -> Result:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from bayesunmix.core.costs import Cost, Meter
 from bayesunmix.core.log import aside, tell
+from bayesunmix.core.memory import give_back
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_FRAMES = 0.25
@@ -61,6 +62,7 @@ class Reporter:
         tell(logging.INFO, f"{title} begins")
         with self._displayed(title):
             yield
+        give_back()
         cost = meter.read()
         self.costs[name or title] = cost
         line = f"{title}: {cost.seconds:.1f} s"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -105,7 +104,7 @@ def write_result(result: Result, folder: Path) -> Result:
 
 def _amended(result: Result, **fields: object) -> Result:
     """Return the result with some fields of its record replaced."""
-    return dataclasses.replace(result, record=result.record.model_copy(update=fields))
+    return result.with_record(result.record.model_copy(update=fields))
 
 
 def _numbers(result: Result) -> list[Step]:
