@@ -35,7 +35,7 @@ from bayesunmix.inference.sandwich import Stretch, stretch_of, tile_labels
 from bayesunmix.inference.sharding import n_threads
 from bayesunmix.models.abundance import log_weights
 from bayesunmix.models.thickness import THINNEST, answered, counted
-from bayesunmix.models.unmixing import Latents, UnmixingData, spectra, thickness_parameters
+from bayesunmix.models.unmixing import UnmixingData, spectra, thickness_parameters
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -154,8 +154,8 @@ def compare_tiles(
     def scores(counts: npt.NDArray[np.float32]) -> FloatArray:
         return np.asarray(tiles.scores(counts) / slope)
 
+    own = scores(tiles.counts)
     with single_thread(), ThreadPoolExecutor(n_threads()) as pool:
-        own = scores(tiles.counts)
         generators = (np.random.default_rng([seed, 41, number]) for number in range(N_NULL))
         null = list(pool.map(lambda generator: scores(tiles.drawn(generator)), generators))
     root = np.asarray(np.linalg.cholesky(target.covariance), np.float64)
@@ -261,21 +261,22 @@ class Tiles:
         """Collect the blocks and the mode."""
         model, data = fitted.model, fitted.data
         z = jnp.asarray(fitted.estimate.z)
-        latents = model.constrain(z, data)
 
-        def log_mixed(latents: Latents, data: UnmixingData) -> tuple[jax.Array, jax.Array]:
+        def log_mixed(z: jax.Array, data: UnmixingData) -> tuple[jax.Array, jax.Array]:
+            latents = model.constrain(z, data)
             points = jnp.asarray(data.prior.support_points)
             mixed = points @ spectra(data, latents)
             return answered(mixed, points, data.effect, *thickness_parameters(data, latents)), mixed
 
         def transposed(z: jax.Array, data: UnmixingData, summed: jax.Array) -> jax.Array:
-            pull = jax.vjp(lambda z: log_mixed(model.constrain(z, data), data)[0], z)[1]
+            pull = jax.vjp(lambda z: log_mixed(z, data)[0], z)[1]
             back: jax.Array = jax.lax.map(lambda one: pull(one)[0], summed)
             return back
 
         compiled = Program(transposed)
-        answers, mixed = (np.asarray(part) for part in Program(log_mixed)(latents, data))
-        everywhere = np.exp(np.asarray(log_weights(data.prior, latents["abundance_xi"])))
+        answers, mixed = (np.asarray(part) for part in Program(log_mixed)(z, data))
+        odds = model.constrain(z, data)["abundance_xi"]
+        everywhere = np.exp(np.asarray(log_weights(data.prior, odds)))
         return cls(
             fitted=fitted,
             counts=counts,
