@@ -92,6 +92,7 @@ def unmix(
     )
 
 
+@logged
 def run_unmix(
     map_path: Path,
     config: RunConfig,
@@ -103,9 +104,12 @@ def run_unmix(
     resume: bool = False,
 ) -> Result:
     """Unmix a file into an output folder; see `run_image`."""
-    while_reading()
-    image = image_of(map_path, config, signal)
-    return run_image(image, config, out, seed=seed, overwrite=overwrite, resume=resume)
+    reporter = Reporter()
+    with reporter.stage("reading", said=False):
+        while_reading()
+        image = [image_of(map_path, config, signal)]
+    # Nobody else holds the whole map: what is not fitted can go when it is prepared.
+    return _run(image.pop(), config, out, reporter, seed=seed, overwrite=overwrite, resume=resume)
 
 
 @logged
@@ -142,13 +146,28 @@ def run_image(
     OSError
         If the disk does not take the files; what it took, and the finished stages, are kept.
     """
-    reporter = Reporter(progress)
+    return _run(image, config, out, Reporter(progress), seed=seed, overwrite=overwrite, resume=resume)
+
+
+def _run(
+    image: SpectrumImage,
+    config: RunConfig,
+    out: Path | None,
+    reporter: Reporter,
+    *,
+    seed: int,
+    overwrite: bool,
+    resume: bool,
+) -> Result:
+    """Prepare the map, and go through the stages."""
     if out is None:
         setup = _prepared(image, config, reporter, files=False)
+        del image
         with ONE_MODEL:
             return _computed(setup, _begun(setup, config, reporter, seed=seed))
     check_folder(out, go_on=overwrite or resume)
     setup = _prepared(image, config, reporter, files=True)
+    del image
     with claimed(out):
         settle(out, versions())
         found = _finished(out, run_facts(setup.image, config, seed)) if resume else None

@@ -107,7 +107,7 @@ def count_phases(setup: Setup, job: Job) -> tuple[Setup, Job, PhaseNumber | None
     if job.config.phases != "auto":
         return setup, job, None
     overlap, reporter = job.config.inference.max_overlap, job.reporter
-    with reporter.stage("number of phases"):
+    with reporter.stage("number of phases", "phase_number"):
         number = job.kept.run(
             "phase_number", lambda: infer_phase_number(setup, overlap, reporter.say), PhaseNumber
         )
@@ -120,7 +120,7 @@ def find_mode(setup: Setup, job: Job) -> FittedPosterior:
     inference, model, reporter = job.config.inference, job.model, job.reporter
     blocks = Blocks.of(setup, inference.max_overlap)
     task = Task(setup=setup, blocks=blocks, n_starts=inference.starts, seed=SEARCH_SEED)
-    with reporter.stage("starting points"):
+    with reporter.stage("starting points", "starts"):
         starts = job.kept.run("starts", lambda: model.starts(task), list[Start])
     with reporter.stage("mode"):
         fitted: FittedPosterior = job.kept.run(
@@ -131,7 +131,7 @@ def find_mode(setup: Setup, job: Job) -> FittedPosterior:
 
 def draw(fitted: FittedPosterior, job: Job) -> Drawn:
     """Draw from the posterior around the mode."""
-    with job.reporter.stage(f"draws ({job.config.inference.method})"):
+    with job.reporter.stage(f"draws ({job.config.inference.method})", "draws"):
         return job.kept.run("draws", lambda: _drawn(fitted, job), Drawn)
 
 
@@ -146,7 +146,7 @@ def tell_supports(
 def compare_areas(setup: Setup, fitted: FittedPosterior, drawn: Drawn, job: Job) -> Robust:
     """Widen the draws where areas of the map differ by more than counting allows."""
     level, seed = job.config.inference.level, job.seed
-    with job.reporter.stage("spatial heterogeneity"):
+    with job.reporter.stage("spatial heterogeneity", "heterogeneity"):
         return job.kept.run("heterogeneity", lambda: robust_draws(setup, fitted, drawn, level, seed), Robust)
 
 
@@ -155,7 +155,7 @@ def mix_second_maximum(fitted: FittedPosterior, robust: Robust, job: Job) -> Rob
     rival = fitted.rival
     if rival is None or job.config.inference.method == "map":
         return robust
-    with job.reporter.stage("draws at the second maximum"):
+    with job.reporter.stage("draws at the second maximum", "second_maximum"):
         other = job.kept.run("second_maximum", lambda: _drawn(rival.fitted, job), Drawn)
     both = mixed(robust.drawn, fitted, rival, other, job.seed)
     own = robust.drawn.draws if robust.model is None else robust.model
@@ -187,7 +187,7 @@ def put_together(
 ) -> Result:
     """Make the result, with its record and verdict."""
     with job.reporter.stage("result"):
-        return assemble(
+        result = assemble(
             Finished(
                 setup=setup,
                 config=job.config,
@@ -204,6 +204,7 @@ def put_together(
                 number=number,
             )
         )
+    return result.with_record(result.record.model_copy(update={"costs": dict(job.reporter.costs)}))
 
 
 def write(result: Result, job: Job) -> Result:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.core.shares import NOTHING, shares_of
+from bayesunmix.core.threads import single_thread
 from bayesunmix.inference.mixture import relative_likelihood, responsibilities, support_point_weights
 from bayesunmix.inference.spatial import neighbour_weights
 from bayesunmix.models.abundance import simplex_support_points
@@ -118,45 +119,69 @@ def pixel_posterior(
     """
     n_draws, n_phases, _ = spectra.shape
     bare = np.zeros(n_phases, bool) if supports is None else supports
-    centre = spectra.mean(axis=0)
-    typical = max(float(counts.sum(axis=1, dtype=np.int64).mean()), 1.0)
-    points = simplex_support_points(centre, FINER * typical, max_overlap=max_overlap, matrix=matrix)
     reader = _Reader(counts, thickness)
-    at_mean = reader.log_mixed(points, centre)
-    weights = _map_weights(reader, at_mean)
+    points, at_mean, weights = _at_mean(reader, spectra.mean(axis=0), max_overlap, matrix)
     by_pixel = None
     if neighbours is not None:
         by_pixel = neighbour_weights(_log_likelihood(reader, at_mean), weights, neighbours)[0]
-    value = points @ (np.zeros(n_phases) if count_value is None else count_value)
-    value_powers = np.stack([value, value**2], axis=1)
+    value = None if count_value is None else points @ count_value
     pieces = []
     batches = [slice(i, i + BATCH_PIXELS) for i in range(0, len(counts), BATCH_PIXELS)]
     for number, batch in enumerate(batches):
         read = reader.counts(batch)
-        histogram = np.zeros((n_phases, len(read), N_BINS), np.float32)
-        moments = np.zeros((2, len(read), n_phases), np.float32)
+        sums = np.zeros((len(read), n_phases * (3 + N_BINS)), np.float32)
+        product = np.empty_like(sums)
         pure = np.zeros((len(read), n_phases), np.float32)
-        count_share = np.zeros((len(read), n_phases), np.float32)
         value_moments = np.zeros((len(read), 2))
         prior = weights if by_pixel is None else by_pixel[batch]
         for draw in range(n_draws):
             likelihood = relative_likelihood(read, reader.log_mixed(points, spectra[draw], draw))
             share = responsibilities(likelihood, prior)
-            amount = atom_shares(points, atoms_per_count[draw], bare).astype(np.float32)
-            moments += np.stack([share @ amount, share @ amount**2])
+            sums += np.matmul(share, _asked(points, atoms_per_count[draw], bare), out=product)
             pure += share[:, :n_phases]
-            count_share += share @ points.astype(np.float32)
-            value_moments += share @ value_powers / n_draws
-            for phase in range(n_phases):
-                histogram[phase] += share @ _one_hot(amount[:, phase])
+            if value is not None:
+                value_moments += share @ np.stack([value, value**2], axis=1) / n_draws
             if progress is not None:
                 progress((number + (draw + 1) / n_draws) / len(batches))
-        summary = _summarise(histogram / n_draws, moments / n_draws, level)
+        sums /= n_draws
+        *moments, count_share = (sums[:, i * n_phases : (i + 1) * n_phases] for i in range(3))
+        histogram = sums[:, 3 * n_phases :].reshape(len(read), n_phases, N_BINS)
+        summary = _summarise(histogram, *moments, level)
         spread = np.sqrt(np.maximum(value_moments[:, 1] - value_moments[:, 0] ** 2, 0.0)).astype(np.float32)
-        pieces.append((*summary, pure / n_draws, count_share / n_draws, spread))
+        pieces.append((*summary, pure / n_draws, count_share, spread))
     names = (entry.name for entry in fields(PixelPosterior))
     joined = (np.concatenate(part) for part in zip(*pieces, strict=True))
     return PixelPosterior(**dict(zip(names, joined, strict=True)))
+
+
+def count_shares(
+    counts: npt.NDArray[np.unsignedinteger],
+    spectra: FloatArray,
+    *,
+    max_overlap: int,
+    matrix: npt.NDArray[np.bool_],
+    thickness: ThicknessDraws,
+) -> Float32Array:
+    """Posterior mean abundances of every pixel in shares of counts at one value of the endmembers, (pixel, phase).
+
+    Parameters
+    ----------
+    counts : (pixel, energy)
+    spectra : (phase, energy)
+        Unit sum.
+    max_overlap, matrix, thickness
+        As in `pixel_posterior`; the thickness at one draw.
+    """
+    reader = _Reader(counts, thickness)
+    points, at_mean, weights = _at_mean(reader, spectra, max_overlap, matrix)
+    short = points.astype(np.float32)
+    batches = (slice(i, i + BATCH_PIXELS) for i in range(0, len(counts), BATCH_PIXELS))
+    return np.concatenate(
+        [
+            responsibilities(relative_likelihood(reader.counts(batch), at_mean), weights) @ short
+            for batch in batches
+        ]
+    )
 
 
 def atom_shares(
@@ -204,12 +229,22 @@ class _Reader:
         return np.asarray(answered(points @ spectra, points, effect, scale, exponent))
 
 
+def _at_mean(
+    reader: _Reader, spectra: FloatArray, max_overlap: int, matrix: npt.NDArray[np.bool_] | None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Support points (support_point, phase), their log spectra at the mean endmembers, and their weights."""
+    typical = max(float(reader.source.sum(axis=1, dtype=np.int64).mean()), 1.0)
+    points = simplex_support_points(spectra, FINER * typical, max_overlap=max_overlap, matrix=matrix)
+    log_mixed = reader.log_mixed(points, spectra)
+    return points, log_mixed, _map_weights(reader, log_mixed)
+
+
 def _map_weights(reader: _Reader, log_mixed: FloatArray, most: int = 20000) -> FloatArray:
     """Weights of the support points over the map, learned from at most `most` evenly spaced pixels."""
     step = -(-len(reader.source) // most)
-    return support_point_weights(
-        relative_likelihood(reader.counts(slice(None, None, step)), log_mixed), n_iterations=60
-    )
+    likelihood = relative_likelihood(reader.counts(slice(None, None, step)), log_mixed)
+    with single_thread():
+        return support_point_weights(likelihood, n_iterations=60)
 
 
 def _log_likelihood(reader: _Reader, log_mixed: FloatArray) -> Float32Array:
@@ -217,6 +252,19 @@ def _log_likelihood(reader: _Reader, log_mixed: FloatArray) -> Float32Array:
     contrast = (log_mixed - log_mixed.mean(axis=0)).T.astype(np.float32)
     batches = range(0, len(reader.source), BATCH_PIXELS)
     return np.concatenate([reader.counts(slice(i, i + BATCH_PIXELS)) @ contrast for i in batches])
+
+
+def _asked(points: FloatArray, atoms_per_count: FloatArray, supports: npt.NDArray[np.bool_]) -> Float32Array:
+    """Everything that is averaged over the support points of a pixel, side by side so that one product does it.
+
+    Returns
+    -------
+    (support_point, phase * (3 + bin)): abundances in shares of atoms, their squares, shares of counts, and for each
+    phase the bin of its abundance.
+    """
+    amount = atom_shares(points, atoms_per_count, supports).astype(np.float32)
+    bins = [_one_hot(values) for values in amount.T]
+    return np.concatenate([amount, amount**2, points.astype(np.float32), *bins], axis=1)
 
 
 def _one_hot(amount: Float32Array) -> Float32Array:
@@ -227,11 +275,10 @@ def _one_hot(amount: Float32Array) -> Float32Array:
 
 
 def _summarise(
-    histogram: Float32Array, moments: Float32Array, level: float
+    histogram: Float32Array, mean: Float32Array, square: Float32Array, level: float
 ) -> tuple[Float32Array, Float32Array, Float32Array, Float32Array]:
-    """Mean, sd, lower and upper of a batch."""
-    mean, square = moments
-    cumulative = np.cumsum(histogram, axis=2)
+    """Mean, sd, lower and upper of a batch, of its histogram (pixel, phase, bin) and moments (pixel, phase)."""
+    cumulative = np.moveaxis(np.cumsum(histogram, axis=2), 1, 0)
     tails = [(1.0 - level) / 2.0, (1.0 + level) / 2.0]
     lower, upper = (np.stack([_quantile(c, tail) for c in cumulative], axis=1) for tail in tails)
     return mean, np.sqrt(np.maximum(square - mean**2, 0.0)), lower, upper

@@ -21,7 +21,7 @@ from bayesunmix.core.shares import shares_of
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
-from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
+from bayesunmix.inference.pixel_posterior import PixelPosterior, count_shares
 from bayesunmix.models.thickness import THINNEST, ThicknessDraws
 from bayesunmix.xray.scoring import poisson_deviance
 
@@ -169,16 +169,16 @@ def _shares(
 ) -> npt.NDArray[np.float32]:
     mean, used = draws.spectra.mean(axis=(0, 1)), setup.image.used
     relative = thickness.relative[used.ravel()]
-    found = pixel_posterior(
+    found = count_shares(
         counts if used.all() else counts[used.ravel()],
-        mean[None],
-        np.ones((1, len(mean))),
-        level=0.5,
+        mean,
         max_overlap=max_overlap,
         matrix=hosts(setup.phases),
         thickness=thickness._replace(relative=relative),
     )
-    return found.placed(used).count_share
+    placed = np.zeros((used.size, len(mean)), np.float32)
+    placed[used.ravel()] = found
+    return placed
 
 
 def _thinned(

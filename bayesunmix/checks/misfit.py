@@ -133,7 +133,7 @@ def find_misfit(
     bins = setup.pixel_counts
     starts = pooled_bins(setup, bins.sum(axis=0, dtype=np.float64))
     templates = component_templates(basis).mean(axis=0)
-    grid = np.add.reduceat(bins.astype(np.float64), starts, axis=1).reshape(*shape, -1)
+    grid = np.add.reduceat(bins, starts, axis=1, dtype=np.float64).reshape(*shape, -1)
     pooled, own = (np.add.reduceat(values, starts, axis=1) for values in (spectra, templates))
     directions = np.concatenate([shares_of(own), np.eye(len(starts))])
     shares, kept = pixels.count_share.astype(np.float64).reshape(*shape, -1), setup.image.kept

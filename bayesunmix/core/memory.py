@@ -6,6 +6,7 @@ Estimates are lower bounds, from shapes alone: what is refused could not have wo
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,12 @@ def available_bytes() -> float:
             if limit != resource.RLIM_INFINITY:
                 free.append(float(limit - used))
     return max(min(free), 0.0)
+
+
+def give_back() -> None:
+    """Return what has been freed to the system, where the C library would keep it for later (glibc)."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _groups() -> Iterator[float]:

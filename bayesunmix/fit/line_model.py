@@ -23,6 +23,8 @@ FloatArray = npt.NDArray[np.float64]
 
 # With many phases a start more often lies in the wrong valley: at least so many for each phase beyond the second.
 STARTS_PER_PHASE = 2
+# Draws whose lines change shape at a time, each line on every channel.
+DRAWS_AT_ONCE = 20
 
 
 class LineModel:
@@ -75,14 +77,14 @@ class LineModel:
         pieces = shares_of(pieces)
         slopes = line_shapes(forward, setup.spectrum, setup.mean_composition, edges).slopes
 
+        def some(counts: FloatArray, continuum: FloatArray, x: FloatArray) -> FloatArray:
+            change = (x @ slopes.reshape(len(slopes), -1)).reshape(len(x), *slopes.shape[1:])
+            by_phase = counts.swapaxes(0, 1) @ families + continuum.swapaxes(0, 1) @ pieces
+            return shares_of(np.maximum(by_phase.swapaxes(0, 1) + counts @ change, 0.0))
+
         def spectra_of(draws: Draws) -> FloatArray:
-            counts, continuum, x = (
-                thinned(values) for values in (draws.family_counts, draws.continuum, draws.line_shapes)
-            )
-            change = np.einsum("dm,mfc->dfc", x, slopes)
-            spectra = np.einsum("dkf,kfc->dkc", counts, families) + np.einsum(
-                "dkb,kbc->dkc", continuum, pieces
-            )
-            return shares_of(np.maximum(spectra + np.matmul(counts, change), 0.0))
+            parts = [thinned(values) for values in (draws.family_counts, draws.continuum, draws.line_shapes)]
+            batches = (slice(i, i + DRAWS_AT_ONCE) for i in range(0, len(parts[0]), DRAWS_AT_ONCE))
+            return np.concatenate([some(*(part[batch] for part in parts)) for batch in batches])
 
         return spectra_of
