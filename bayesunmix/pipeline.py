@@ -9,7 +9,8 @@ Each stage is a pure function of what came before; finished ones are kept on dis
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from bayesunmix.results.result import Result, open_result
 from bayesunmix.results.run_facts import run_facts, versions
 
 if TYPE_CHECKING:
+    from bayesunmix.inference.compilation import ReadyProgram
     from bayesunmix.stages import Job
 
 
@@ -163,8 +165,8 @@ def _run(
     if out is None:
         setup = _prepared(image, config, reporter, files=False)
         del image
-        with ONE_MODEL:
-            return _computed(setup, _begun(setup, config, reporter, seed=seed))
+        with _one_model() as programs:
+            return _computed(setup, _begun(setup, config, reporter, programs, seed=seed))
     check_folder(out, go_on=overwrite or resume)
     setup = _prepared(image, config, reporter, files=True)
     del image
@@ -173,8 +175,10 @@ def _run(
         found = _finished(out, run_facts(setup.image, config, seed)) if resume else None
         if found is not None:
             return found
-        with ONE_MODEL:
-            return _computed(setup, _begun(setup, config, reporter, seed=seed, out=out, resume=resume))
+        with _one_model() as programs:
+            return _computed(
+                setup, _begun(setup, config, reporter, programs, seed=seed, out=out, resume=resume)
+            )
 
 
 def _prepared(image: SpectrumImage, config: RunConfig, reporter: Reporter, *, files: bool) -> Setup:
@@ -187,10 +191,20 @@ def _prepared(image: SpectrumImage, config: RunConfig, reporter: Reporter, *, fi
     return setup
 
 
+@contextmanager
+def _one_model() -> Iterator[list[ReadyProgram]]:
+    """Let other runs of this process wait, and count the programs that are made ready meanwhile."""
+    from bayesunmix.inference.compilation import counted_programs
+
+    with ONE_MODEL, counted_programs() as programs:
+        yield programs
+
+
 def _begun(
     setup: Setup,
     config: RunConfig,
     reporter: Reporter,
+    programs: Sequence[ReadyProgram],
     *,
     seed: int,
     out: Path | None = None,
@@ -203,7 +217,7 @@ def _begun(
     keep_programs(config.compute.program_cache_GB)
     depends_on = run_facts(setup.image, config, seed)
     kept = Stages(out, depends_on, resume=resume)
-    return Job.of(setup, config, kept, reporter, seed=seed, out=out, depends_on=depends_on)
+    return Job.of(setup, config, kept, reporter, seed=seed, out=out, depends_on=depends_on, programs=programs)
 
 
 def _finished(out: Path, facts: dict[str, Any]) -> Result | None:

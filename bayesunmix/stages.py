@@ -6,7 +6,7 @@ imports JAX and everything that computes: `bayesunmix.prefetch` does it while th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,12 +30,14 @@ from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.fit.starts import Start
+from bayesunmix.inference.compilation import ReadyProgram
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
 from bayesunmix.models.thickness import ThicknessDraws
 from bayesunmix.report.files import write_result
 from bayesunmix.results.assemble import assemble
 from bayesunmix.results.finished import Finished
 from bayesunmix.results.mass_thickness import electrons_per_pixel, nominal_mass_per_count
+from bayesunmix.results.recording import program_uses
 from bayesunmix.results.result import Result
 
 # The search for the mode is the same whatever the seed of the draws: a mode is a property of the map.
@@ -66,6 +68,8 @@ class Job:
         Shows progress.
     electrons
         Electrons per pixel, where zeta-factors give a mass thickness.
+    programs
+        What has been made ready for the run so far.
     """
 
     config: RunConfig
@@ -76,6 +80,7 @@ class Job:
     kept: Stages
     reporter: Reporter
     electrons: float | None
+    programs: Sequence[ReadyProgram]
 
     @classmethod
     def of(
@@ -88,6 +93,7 @@ class Job:
         seed: int,
         out: Path | None,
         depends_on: Mapping[str, Any],
+        programs: Sequence[ReadyProgram],
     ) -> Job:
         """Choose the kind of endmembers, and count the electrons where zeta-factors ask for them."""
         return cls(
@@ -99,6 +105,7 @@ class Job:
             kept=kept,
             reporter=reporter,
             electrons=electrons_per_pixel(setup.image) if config.xray.zeta_factors else None,
+            programs=programs,
         )
 
 
@@ -204,7 +211,8 @@ def put_together(
                 number=number,
             )
         )
-    return result.with_record(result.record.model_copy(update={"costs": dict(job.reporter.costs)}))
+    spent = {"costs": dict(job.reporter.costs), "programs": program_uses(job.programs)}
+    return result.with_record(result.record.model_copy(update=spent))
 
 
 def write(result: Result, job: Job) -> Result:

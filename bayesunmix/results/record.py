@@ -31,6 +31,7 @@ from bayesunmix.results.record_parts import (
     Part,
     PhaseNumber,
     PixelThickness,
+    ProgramUse,
     Response,
     StartingPoint,
 )
@@ -68,6 +69,8 @@ class RunRecord(Part):
     """Seconds that each stage took that is kept for an interrupted run."""
     costs: dict[str, Cost] = Field(default_factory=dict)
     """What every stage took in the process that finished the run, in their order."""
+    programs: tuple[ProgramUse, ...] = ()
+    """What was compiled, or read from those that earlier runs had kept, in the process that finished the run."""
     resumed: tuple[str, ...] = ()
     """Stages that an interrupted run had finished before."""
     binning: Binning | None = None
