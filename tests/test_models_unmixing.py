@@ -65,9 +65,14 @@ class Toy:
     ) -> float:
         """Log-likelihood of the pixels in these chunks, relative to their baselines."""
         data, at = self.data._replace(pixels=pixels), self.latents if latents is None else latents
-        log_pi = log_weights(data.prior, at["abundance_xi"])
         parameters = thickness_parameters(data, at) if tilted else (jnp.zeros(()), jnp.zeros(()))
-        return float(log_likelihood(data, spectra(data, at), log_pi, *parameters))
+        return float(_likelihood(data, at, parameters))
+
+
+@Program
+def _likelihood(data: UnmixingData, latents: Latents, parameters: tuple[Any, Any]) -> jax.Array:
+    log_pi = log_weights(data.prior, latents["abundance_xi"])
+    return log_likelihood(data, spectra(data, latents), log_pi, *parameters)
 
 
 def _basis(rng: np.random.Generator) -> EndmemberBasis:
@@ -195,7 +200,7 @@ def test_gradient_of_the_log_likelihood(toy: Toy) -> None:
     endmembers = np.asarray(spectra(toy.data, toy.latents))
     log_pi = np.asarray(log_weights(toy.data.prior, toy.latents["abundance_xi"]))
     at = jnp.asarray(endmembers), jnp.asarray(log_pi), jnp.asarray(1.2), jnp.asarray(0.3)
-    slopes = jax.grad(log_likelihood, argnums=(1, 2, 3, 4))(toy.data, *at)
+    slopes = Program(jax.grad(log_likelihood, argnums=(1, 2, 3, 4)))(toy.data, *at)
     rng = np.random.default_rng(5)
     for _ in range(3):
         # Endmembers keep their unit sum.
@@ -257,10 +262,10 @@ def test_log_density_and_its_gradient(toy: Toy, flat: FlatModel) -> None:
     # On the gauge: off it, its steep penalty would hide everything else.
     sums = np.asarray(component_weights(toy.data, toy.latents)).sum(axis=1)
     units = toy.latents["line_units"] / sums[toy.data.free[:, 0]]
-    centre = flat.flatten({**toy.latents, "line_units": units}, toy.data)
+    centre = flat.flatten({**toy.latents, "line_units": units})
 
     def reference(z: FloatArray) -> float:
-        latents = flat.constrain(z, toy.data)
+        latents = flat.constrain(z)
         weights = z[flat.places["line_units"]]
         jacobian = -np.logaddexp(0.0, -weights).sum()  # of y = softplus(z)
         return reference_log_density(toy, latents) + jacobian
@@ -344,8 +349,8 @@ def test_numbering_of_the_phases_is_free(toy: Toy, flat: FlatModel) -> None:
         effect=data.effect._replace(mass_per_count=data.effect.mass_per_count[::-1]),
     )
     latents = {**toy.latents, "continuum_by_phase": toy.latents["continuum_by_phase"][::-1]}
-    first, _ = flat.value_and_gradient(flat.flatten(toy.latents, data), data)
-    second, _ = flat.value_and_gradient(flat.flatten(latents, swapped), swapped)
+    first, _ = flat.value_and_gradient(flat.flatten(toy.latents), data)
+    second, _ = flat.value_and_gradient(flat.flatten(latents), swapped)
     assert second == pytest.approx(first, abs=ROUNDING)
 
 

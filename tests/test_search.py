@@ -111,7 +111,7 @@ def test_a_followed_candidate_is_at_a_mode(
 ) -> None:
     """Along its gradient, whitened, there is hardly a nat to be gained."""
     best = compared[0][0]
-    z, placed = coarse.model.flatten(best.latents, best.data), coarse.model.placed(best.data)
+    z, placed = coarse.model.flatten(best.latents), coarse.model.placed(best.data)
     value, _ = coarse.model.value_and_gradient(z, placed)
     further, reached, _ = search.descend(
         coarse.model.value_and_gradient, placed, z, np.eye(z.size), max_iterations=200
@@ -145,7 +145,7 @@ def test_potentials_are_those_of_all_blocks(
     candidates = compare_starts(blocks, half, [start, mixed(start, 0.02)], lambda _: None)
     assert [candidate.followed for candidate in candidates] == [True, False]
     for candidate in candidates:
-        z = half.model.flatten(candidate.latents, candidate.data)
+        z = half.model.flatten(candidate.latents)
         value, _ = half.model.value_and_gradient(z, candidate.data)
         assert candidate.potential == pytest.approx(2.0 * value, rel=1e-6)
 
@@ -164,7 +164,7 @@ def test_a_distance_is_that_of_the_phase_that_differs_most(
 
 def test_a_descent_begins_at_its_start(coarse: CoarseModel, start: Start) -> None:
     data, z, transform = coarse_start(coarse, start)
-    weights = weights_at(data, coarse.model.constrain(z, data))
+    weights = weights_at(data, coarse.model.constrain(z))
     large = start.weights > 0.05
     np.testing.assert_allclose(
         (weights / weights.sum(axis=1, keepdims=True))[large],
