@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from jax.flatten_util import ravel_pytree
 from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.infer.util import potential_energy
@@ -76,23 +75,26 @@ class Programs:
             name: transform.inverse_shape(np.shape(example[name]))
             for name, transform in self._transforms.items()
         }
-        empty = {name: np.zeros(shape) for name, shape in self.shapes.items()}
-        self.size = sum(leaf.size for leaf in empty.values())
-        self._unravel = ravel_pytree(empty)[1]
+        self.places = _places(self.shapes)
+        self.size = sum(place.stop - place.start for place in self.places.values())
 
     def potential(self, z: jax.Array, placed: Placed) -> jax.Array:
         """Negative log posterior density over z, up to a constant, Jacobians included."""
 
         def on_data(whole: jax.Array, data: Any) -> jax.Array:  # noqa: ANN401
-            value: jax.Array = potential_energy(self._model, (data,), {}, self._unravel(whole))
+            value: jax.Array = potential_energy(self._model, (data,), {}, self._split(whole))
             return value
 
         return over_devices(on_data)(self._whole(z, placed.slots), placed.data) - placed.constant
 
     def latents(self, z: jax.Array, slots: npt.NDArray[np.int32]) -> Latents:
         """Latents of the padded model."""
-        free = self._unravel(self._whole(z, slots))
+        free = self._split(self._whole(z, slots))
         return {name: transform(free[name]) for name, transform in self._transforms.items()}
+
+    def _split(self, whole: jax.Array) -> Latents:
+        """Parameters of each latent."""
+        return {name: whole[place].reshape(self.shapes[name]) for name, place in self.places.items()}
 
     def _whole(self, z: jax.Array, slots: npt.NDArray[np.int32]) -> jax.Array:
         """All parameters of the padded model, those that are not in z at zero."""
@@ -108,9 +110,8 @@ class Programs:
         """Latents of the padded model -> all its parameters."""
 
         def to_vector(latents: Latents) -> jax.Array:
-            free = {name: transform.inv(latents[name]) for name, transform in self._transforms.items()}
-            vector: jax.Array = ravel_pytree(free)[0]
-            return vector
+            free = [transform.inv(latents[name]).ravel() for name, transform in self._transforms.items()]
+            return jnp.concatenate(free)
 
         return Program(to_vector)
 
@@ -139,6 +140,13 @@ class Programs:
         batches = (number + COLUMNS_TOGETHER - 1) // COLUMNS_TOGETHER
         found: jax.Array = jax.lax.fori_loop(0, batches, some, rows)
         return found
+
+
+def _places(shapes: Shapes) -> dict[str, slice]:
+    """Place of each latent in a flat vector, where they lie in alphabetical order."""
+    sizes = {name: int(np.prod(shapes[name])) for name in sorted(shapes)}
+    ends = itertools.accumulate(sizes.values())
+    return {name: slice(end - sizes[name], end) for name, end in zip(sizes, ends, strict=True)}
 
 
 def _transforms(model: Callable[..., None], data: Any, example: Latents) -> dict[str, Any]:  # noqa: ANN401
@@ -183,15 +191,13 @@ class FlatModel:
 
     @cached_property
     def places(self) -> dict[str, slice]:
-        """Place of each latent in z, where they lie in alphabetical order."""
-        sizes = {name: int(np.prod(self.shapes[name])) for name in sorted(self.shapes)}
-        ends = itertools.accumulate(sizes.values())
-        return {name: slice(end - sizes[name], end) for name, end in zip(sizes, ends, strict=True)}
+        """Place of each latent in z."""
+        return _places(self.shapes)
 
     @cached_property
     def size(self) -> int:
         """Number of entries of z."""
-        return sum(int(np.prod(shape)) for shape in self.shapes.values())
+        return sum(place.stop - place.start for place in self.places.values())
 
     @property
     def capacity(self) -> int:
