@@ -205,9 +205,11 @@ def test_padding_changes_nothing(
     # Products with the counts are in single precision, and sums in another order.
     assert found == pytest.approx(value, abs=300 * N_COUNTS * 2.0**-22)
     np.testing.assert_allclose(slopes, gradient, atol=1e-6 * np.abs(gradient).max())
-    scale = np.sqrt(np.abs(np.diag(hessian)))
-    off = (model.hessian(z, placed) - hessian) / np.outer(scale, scale)
-    assert np.abs(off).max() < 1e-5
+    if sizes is USUAL:
+        # Its program takes long to compile, and is made of the same function.
+        scale = np.sqrt(np.abs(np.diag(hessian)))
+        off = (model.hessian(z, placed) - hessian) / np.outer(scale, scale)
+        assert np.abs(off).max() < 1e-5
     np.testing.assert_allclose(spectra_at(data, own.latents), spectra(data, own.latents), rtol=1e-9)
 
 
