@@ -68,7 +68,11 @@ def responsibilities(likelihood: Float32Array, weights: FloatArray | Float32Arra
 
 
 def support_point_weights(
-    likelihood: Float32Array, *, n_iterations: int = 100, start: FloatArray | None = None
+    likelihood: Float32Array,
+    *,
+    n_iterations: int = 100,
+    start: FloatArray | None = None,
+    number: FloatArray | None = None,
 ) -> FloatArray:
     """Weights of the support points by expectation maximisation, shape (support_point,).
 
@@ -79,13 +83,16 @@ def support_point_weights(
     n_iterations : int
     start : (support_point,), optional
         Weights to begin from; uniform by default.
+    number : (pixel,), optional
+        Pixels that each row stands for; one by default.
     """
+    each = np.ones(len(likelihood), np.float32) if number is None else number.astype(np.float32)
     n_points = likelihood.shape[1]
     weights = np.full(n_points, 1.0 / n_points) if start is None else start
     for _ in range(n_iterations):
         # Responsibilities need not be formed: their column means are two products with the likelihood.
         evidence = np.maximum(likelihood @ weights.astype(np.float32), LEAST_EVIDENCE)
-        weights = weights * (likelihood.T @ (1.0 / evidence)).astype(float) / len(likelihood)
+        weights = weights * (likelihood.T @ (each / evidence)).astype(float)
         weights = shares_of(weights)
     return weights
 

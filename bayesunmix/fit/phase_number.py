@@ -18,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
@@ -28,9 +27,8 @@ from bayesunmix.config.phase import Phase, unnamed
 from bayesunmix.core.shares import hellinger
 from bayesunmix.fit.model_data import Blocks, compiled_spectra, compiled_weights
 from bayesunmix.fit.preparation import Setup, block_positions
-from bayesunmix.fit.search import CoarseModel, coarse_start
+from bayesunmix.fit.search import MOST_ITERATIONS, ROUND_ITERATIONS, CoarseModel, begun, gone_on
 from bayesunmix.fit.starts import Start, find_starts
-from bayesunmix.inference.map_estimate import descend
 from bayesunmix.inference.mixture import relative_likelihood, support_point_weights
 from bayesunmix.inference.sandwich import tile_labels
 from bayesunmix.models.abundance import simplex_support_points
@@ -41,7 +39,6 @@ Float32Array = npt.NDArray[np.float32]
 MOST_PHASES = 8
 N_STARTS = 3
 N_TILES = 36
-ITERATIONS = (60, 100)
 SEED = 0
 
 
@@ -196,12 +193,12 @@ def _trial(
 
 def _descended(coarse: CoarseModel, start: Start) -> tuple[FloatArray, FloatArray, float]:
     """Weights, spectra and objective at the end of the descent from a start."""
-    data, z, transform = coarse_start(coarse, start)
-    potential = np.inf
-    for iterations in ITERATIONS:
-        z, potential, _ = descend(coarse.value_and_gradient, data, z, transform, max_iterations=iterations)
-    latents = coarse.model.constrain(jnp.asarray(z), data)
-    return np.asarray(compiled_weights(data, latents)), np.asarray(compiled_spectra(data, latents)), potential
+    descent = begun(coarse, start)
+    for iterations in (ROUND_ITERATIONS, MOST_ITERATIONS):
+        descent = gone_on(coarse, descent, iterations)
+    latents = descent.latents(coarse)
+    weights, spectra = (np.asarray(of(descent.data, latents)) for of in (compiled_weights, compiled_spectra))
+    return weights, spectra, descent.potential
 
 
 def _grown(before: Trial, start: Start) -> Start:

@@ -36,11 +36,10 @@ from bayesunmix.fit.search import (
     ModeCandidate,
     compare_starts,
     distance,
-    flat_whitening,
     regular_information,
-    unit_whitening,
 )
 from bayesunmix.fit.starts import Start
+from bayesunmix.fit.whitening import whitening_at
 from bayesunmix.inference.density import FlatModel, compiling
 from bayesunmix.inference.map_estimate import MapEstimate, descend, find_map
 from bayesunmix.inference.mixture import (
@@ -176,7 +175,9 @@ def fit_posterior(
         for around in refined:
             # Most of the way can be gone before the Hessian is compiled.
             start = np.asarray(model.flatten(around.latents, around.data))
-            transform = flat_whitening(model, around.whitening)
+            transform = whitening_at(
+                model, around.data, around.latents, len(blocks.counts), blocks.counts.sum(dtype=float)
+            )
             begun.append(descend(value_and_gradient, around.data, start, transform)[0])
         hessian = programs.hessian.result()
     found = [
@@ -248,13 +249,10 @@ class _Refined:
         Its absorption, support points where the posterior sits, blocks grouped by them.
     latents : latents
         Where a descent begins.
-    whitening : (free, free)
-        Of the line units, were abundances known.
     """
 
     data: UnmixingData
     latents: Latents
-    whitening: FloatArray
 
 
 def _alike(refined: list[_Refined]) -> list[_Refined]:
@@ -309,7 +307,7 @@ def _refined(blocks: Blocks, best: ModeCandidate, fractions: FloatArray) -> _Ref
     latents = dict(known)
     latents["line_units"] = jnp.maximum(latents["line_units"] * jnp.asarray(old.scale) / scale, 0.02)
     latents["abundance_xi"] = jnp.asarray(log_odds_at(prior, weights))
-    return _Refined(data, latents, unit_whitening(data, np.asarray(latents["line_units"]), regular))
+    return _Refined(data, latents)
 
 
 def _settled_points(
