@@ -25,6 +25,8 @@ from bayesunmix.inference.arrays import leading_singular
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 
+# Single-precision counts of a pixel without any may be divided by this.
+TINY = np.float32(1e-9)
 # Directions in which pixels are told apart: more than phases.
 MOST_DIRECTIONS = 12
 
@@ -42,6 +44,11 @@ class Pooled(NamedTuple):
 
     counts: Float32Array
     number: FloatArray
+
+    @property
+    def sums(self) -> Float32Array:
+        """Sums of the groups, (group, column)."""
+        return self.counts * self.number[:, None].astype(np.float32)
 
 
 def pooled(values: Float32Array, labels: npt.NDArray[np.intp]) -> Pooled:
@@ -73,8 +80,10 @@ def alike(counts: Float32Array, most: int) -> npt.NDArray[np.intp]:
     total = counts.sum(axis=1, dtype=np.float64)
     mean = counts.sum(axis=0, dtype=np.float64) / total.sum()
     # Each pixel is weighted by its counts, and each channel's Poisson noise is made the same.
-    noise = np.sqrt(total)[:, None] * np.sqrt(mean)
-    residual = ratio_of(counts - total[:, None] * mean, noise).astype(np.float32)
+    root = np.sqrt(total)[:, None].astype(np.float32)
+    residual = counts / np.maximum(root, TINY)
+    residual -= root * mean.astype(np.float32)
+    residual *= ratio_of(1.0, np.sqrt(mean)).astype(np.float32)
     scores, _ = leading_singular(residual, min(MOST_DIRECTIONS, counts.shape[1]))
     return _cells(ratio_of(scores, np.sqrt(total)[:, None]), total, most)
 
@@ -83,20 +92,23 @@ def _cells(positions: FloatArray, weights: FloatArray, most: int) -> npt.NDArray
     """Cell of each position, (position,), of the tree that cuts where the weighted sum of squares is largest."""
     labels = np.zeros(len(positions), np.intp)
 
-    def cell(label: int, members: npt.NDArray[np.intp]) -> tuple[float, int, npt.NDArray[np.intp], FloatArray]:
+    def cell(
+        label: int, members: npt.NDArray[np.intp]
+    ) -> tuple[float, int, npt.NDArray[np.intp], FloatArray]:
         w, x = weights[members], positions[members]
         apart = x - w @ x / w.sum()
         squares = w @ apart**2
         widest = int(squares.argmax())
         return -float(squares[widest]), label, members, apart[:, widest]
 
-    heap = [cell(0, np.arange(len(positions)))]
-    for new in range(1, most):
-        spread, label, members, along = heapq.heappop(heap)
-        if spread >= 0.0:
-            break
-        beyond = members[along > 0.0]
-        labels[beyond] = new
-        heapq.heappush(heap, cell(label, members[along <= 0.0]))
-        heapq.heappush(heap, cell(new, beyond))
+    heap, made = [cell(0, np.arange(len(positions)))], 1
+    while heap and made < most:
+        _, label, members, along = heapq.heappop(heap)
+        beyond = along > 0.0
+        # What is left of a cell whose pixels are all the same is rounding.
+        if beyond.any() and not beyond.all():
+            labels[members[beyond]] = made
+            heapq.heappush(heap, cell(label, members[~beyond]))
+            heapq.heappush(heap, cell(made, members[beyond]))
+            made += 1
     return labels

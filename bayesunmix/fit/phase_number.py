@@ -25,9 +25,10 @@ from scipy.special import logsumexp
 
 from bayesunmix.config.phase import Phase, unnamed
 from bayesunmix.core.shares import hellinger
+from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.model_data import Blocks, compiled_spectra, compiled_weights
 from bayesunmix.fit.preparation import Setup, block_positions
-from bayesunmix.fit.search import MOST_ITERATIONS, ROUND_ITERATIONS, CoarseModel, begun, gone_on
+from bayesunmix.fit.search import MOST_ITERATIONS, CoarseModel, gone_on, race
 from bayesunmix.fit.starts import Start, find_starts
 from bayesunmix.inference.mixture import relative_likelihood, support_point_weights
 from bayesunmix.inference.sandwich import tile_labels
@@ -111,8 +112,8 @@ def infer_phase_number(
     labels = np.unique(tile_labels(shape, N_TILES).ravel()[position], return_inverse=True)[1]
     found: list[Trial] = []
     for count in range(1, min(most, len(counts)) + 1):
-        found.append(
-            _trial(
+        with single_thread():
+            trial = _trial(
                 setup=setup,
                 halves=halves,
                 labels=labels,
@@ -120,7 +121,7 @@ def infer_phase_number(
                 count=count,
                 before=found[-1] if found else None,
             )
-        )
+        found.append(trial)
         progress(f"{count} phases: held-out score {found[-1].score - found[0].score:.1f} above one phase")
     chosen, curve = chosen_number([trial.by_tile for trial in found])
     after = None
@@ -170,8 +171,9 @@ def _trial(
         thickness=setup.thickness,
     )
     basis, yields = setup.forward.basis(blocks.absorbing, blocks.allowed)
+    coarse = CoarseModel.of(blocks, basis, yields)
     starts = find_starts(
-        halves[0],
+        coarse.pooled.sums[:, : len(coarse.baseline)],
         basis,
         yields,
         blocks.balance(),
@@ -181,9 +183,7 @@ def _trial(
     )
     if before is not None:
         starts.append(_grown(before, starts[0]))
-    coarse = CoarseModel.of(blocks, basis, yields)
-    ends = [_descended(coarse, start) for start in starts]
-    weights, spectra, _ = min(ends, key=lambda end: end[2])
+    weights, spectra = _best(coarse, starts)
     points = simplex_support_points(spectra, blocks.typical_counts, max_overlap=max_overlap)
     pi = support_point_weights(relative_likelihood(halves[0], np.log(points @ spectra)))
     common = halves[0].sum(axis=0, dtype=float) + 1.0
@@ -191,14 +191,15 @@ def _trial(
     return Trial(weights, spectra, pi @ points, np.bincount(labels, weights=by_block).astype(float))
 
 
-def _descended(coarse: CoarseModel, start: Start) -> tuple[FloatArray, FloatArray, float]:
-    """Weights, spectra and objective at the end of the descent from a start."""
-    descent = begun(coarse, start)
-    for iterations in (ROUND_ITERATIONS, MOST_ITERATIONS):
-        descent = gone_on(coarse, descent, iterations)
-    latents = descent.latents(coarse)
-    weights, spectra = (np.asarray(of(descent.data, latents)) for of in (compiled_weights, compiled_spectra))
-    return weights, spectra, descent.potential
+def _best(coarse: CoarseModel, starts: list[Start]) -> tuple[FloatArray, FloatArray]:
+    """Weights and spectra of the lowest mode that the starts lead to."""
+    raced = race(coarse, starts)
+    lowest = min(descent.potential for descent in raced)
+    ends = [gone_on(coarse, one, MOST_ITERATIONS) for one in raced if not one.beaten(lowest)]
+    best = min(ends, key=lambda end: end.potential)
+    latents = best.latents(coarse)
+    weights, spectra = (np.asarray(of(best.data, latents)) for of in (compiled_weights, compiled_spectra))
+    return weights, spectra
 
 
 def _grown(before: Trial, start: Start) -> Start:

@@ -99,7 +99,9 @@ class CoarseModel:
     def of(cls, blocks: Blocks, basis: EndmemberBasis, yields: FloatArray) -> CoarseModel:
         """Build and compile it; that takes seconds, and needs no start."""
         part = blocks.every(-(-len(blocks.counts) // MOST_COMPARED))
-        groups = pooled(counted(part.counts, part.thickness.blocks, blocks.effect()), alike(part.counts, MOST_GROUPS))
+        groups = pooled(
+            counted(part.counts, part.thickness.blocks, blocks.effect()), alike(part.counts, MOST_GROUPS)
+        )
         scale = len(blocks.counts) / len(part.counts)
         baseline = blocks.counts.sum(axis=0, dtype=np.float64) + 1.0
         baseline /= baseline.sum()
@@ -128,37 +130,30 @@ def compare_starts(
     blocks: Blocks, coarse: CoarseModel, starts: list[Start], progress: Progress
 ) -> list[ModeCandidate]:
     """Descend from every start on coarse support points, then follow those that may be the best; the best first."""
-
-    def run(start: Start, name: str) -> _Descent:
-        descent = begun(coarse, start)
-        for _ in range(ROUNDS):
-            descent = gone_on(coarse, descent, ROUND_ITERATIONS)
-        progress(f"{name}: objective {descent.potential:.1f}")
-        return descent
-
-    names = [f"start {number + 1} of {len(starts)}" for number in range(len(starts))]
-    with ThreadPoolExecutor(n_threads()) as pool:
-        raced = list(pool.map(run, starts, names))
-        best = min(raced, key=lambda descent: descent.potential)
-        weights = np.asarray(compiled_weights(best.data, best.latents(coarse)))
-        probes = rotated_starts(weights, coarse.basis, blocks.matrix)
-        raced += pool.map(run, probes, ["rotated"] * len(probes))
+    raced = race(coarse, starts)
+    for number, descent in enumerate(raced, 1):
+        progress(f"start {number} of {len(starts)}: objective {descent.potential:.1f}")
+    best = min(raced, key=lambda descent: descent.potential)
+    weights = np.asarray(compiled_weights(best.data, best.latents(coarse)))
+    for descent in race(coarse, rotated_starts(weights, coarse.basis, blocks.matrix)):
+        progress(f"rotated: objective {descent.potential:.1f}")
+        raced.append(descent)
     lowest = min(descent.potential for descent in raced)
     candidates: list[ModeCandidate] = []
     for descent in sorted(raced, key=lambda descent: descent.potential):
         candidate = descent.candidate(coarse, followed=False)
         followed = [other for other in candidates if other.followed]
         bound_elsewhere = any(distance(candidate, other) < SAME_BASIN for other in followed)
-        if descent.potential < lowest + max(CLOSE_NATS, STILL_GAINED * descent.gained) and not bound_elsewhere:
-            descent = gone_on(coarse, descent, MOST_ITERATIONS)
-            lowest = min(lowest, descent.potential)
-            candidate = descent.candidate(coarse, followed=True)
+        if not descent.beaten(lowest) and not bound_elsewhere:
+            end = gone_on(coarse, descent, MOST_ITERATIONS)
+            lowest = min(lowest, end.potential)
+            candidate = end.candidate(coarse, followed=True)
         candidates.append(candidate)
     return sorted(candidates, key=lambda candidate: candidate.potential)
 
 
 @dataclass(frozen=True)
-class _Descent:
+class Descent:
     """A start on its way down, and what the last iterations gained, in nats of the pooled blocks."""
 
     data: UnmixingData
@@ -167,19 +162,38 @@ class _Descent:
     gained: float
 
     def latents(self, coarse: CoarseModel) -> Latents:
+        """Return the latents where it is."""
         return coarse.model.constrain(jnp.asarray(self.z), self.data)
 
     def candidate(self, coarse: CoarseModel, *, followed: bool) -> ModeCandidate:
+        """Return it as one of the candidates, its objective scaled to all blocks."""
         return ModeCandidate(self.data, self.latents(coarse), self.potential * coarse.scale, followed)
 
+    def beaten(self, lowest: float) -> bool:
+        """Say whether it is behind by more than it can still gain."""
+        return self.potential > lowest + max(CLOSE_NATS, STILL_GAINED * self.gained)
 
-def begun(coarse: CoarseModel, start: Start) -> _Descent:
+
+def race(coarse: CoarseModel, starts: list[Start]) -> list[Descent]:
+    """Go the same few rounds down from every start."""
+
+    def run(start: Start) -> Descent:
+        descent = begun(coarse, start)
+        for _ in range(ROUNDS):
+            descent = gone_on(coarse, descent, ROUND_ITERATIONS)
+        return descent
+
+    with ThreadPoolExecutor(n_threads()) as pool:
+        return list(pool.map(run, starts))
+
+
+def begun(coarse: CoarseModel, start: Start) -> Descent:
     """Put a start on its way: the model around it, and the flat parameters there."""
     data, latents = _coarse(coarse.blocks, coarse.pooled, coarse.basis, coarse.yields, start, coarse.baseline)
-    return _Descent(data, np.asarray(coarse.model.flatten(latents, data)), np.inf, np.inf)
+    return Descent(data, np.asarray(coarse.model.flatten(latents, data)), np.inf, np.inf)
 
 
-def gone_on(coarse: CoarseModel, descent: _Descent, iterations: int) -> _Descent:
+def gone_on(coarse: CoarseModel, descent: Descent, iterations: int) -> Descent:
     """Go so many iterations farther down, in coordinates in which the information here is one."""
     number = coarse.pooled.number
     n_counts = float(number @ coarse.pooled.counts[:, : len(coarse.baseline)].sum(axis=1, dtype=np.float64))
@@ -189,7 +203,7 @@ def gone_on(coarse: CoarseModel, descent: _Descent, iterations: int) -> _Descent
     z, potential, _ = descend(
         coarse.value_and_gradient, descent.data, descent.z, transform, max_iterations=iterations
     )
-    return _Descent(descent.data, z, potential, descent.potential - potential)
+    return Descent(descent.data, z, potential, descent.potential - potential)
 
 
 def _coarse(
@@ -220,9 +234,7 @@ def _coarse(
     total = blocks.counts.sum(dtype=float)
     regular = regular_information(basis, free, points, weights * total, start.spectra)
     scale = np.sqrt(np.diag(np.linalg.inv(regular)))
-    (chunks,) = one_group(
-        groups.counts, len(points), np.concatenate([np.log(baseline), np.zeros(N_COLUMNS)])
-    )
+    (chunks,) = one_group(groups.counts, len(points), np.concatenate([np.log(baseline), np.zeros(N_COLUMNS)]))
     number = np.pad(groups.number, (0, chunks.present.size - len(groups.number)))
     data = UnmixingData(
         groups=(chunks._replace(present=number.reshape(chunks.present.shape)),),
