@@ -11,7 +11,6 @@ import pytest
 from bayesunmix.fit.model_data import flat_model
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.whitening import whitening_at
-from bayesunmix.inference.density import compiled
 from bayesunmix.inference.map_estimate import descend
 from bayesunmix.models.abundance import log_weights
 from bayesunmix.models.unmixing import GAUGE_SD, component_weights, spectra
@@ -23,8 +22,9 @@ N_BLOCKS, N_COUNTS = 500.0, 4e5
 
 @pytest.fixture(scope="module")
 def whitening(small_fit: FittedPosterior) -> FloatArray:
-    model, z = flat_model(small_fit.data), jnp.asarray(small_fit.estimate.z)
-    return whitening_at(model, small_fit.data, model.constrain(z, small_fit.data), N_BLOCKS, N_COUNTS)
+    model = flat_model(small_fit.data)
+    latents = model.constrain(small_fit.estimate.z)
+    return whitening_at(model, small_fit.data, latents, N_BLOCKS, N_COUNTS)
 
 
 def complete_data(small_fit: FittedPosterior, directions: FloatArray) -> FloatArray:
@@ -34,7 +34,8 @@ def complete_data(small_fit: FittedPosterior, directions: FloatArray) -> FloatAr
     points = jnp.asarray(data.prior.support_points)
 
     def quantities(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        latents = model.constrain(z, data)
+        latents = {name: z[place].reshape(model.shapes[name]) for name, place in model.places.items()}
+        latents["line_units"] = jax.nn.softplus(latents["line_units"])
         return (
             points @ spectra(data, latents),
             log_weights(data.prior, latents["abundance_xi"]),
@@ -76,16 +77,14 @@ def test_a_descent_in_these_coordinates_is_short(small_fit: FittedPosterior) -> 
     """From a fifth of a standard unit beside the mode, forty iterations reach it."""
     data, mode = small_fit.data, small_fit.estimate
     model = flat_model(data)
-    value_and_gradient, _ = compiled(model)
+    placed = model.placed(data)
     z = mode.z + 0.2 * np.random.default_rng(0).standard_normal(len(mode.z))
-    latents = model.constrain(jnp.asarray(z), data)
-    blocks = sum(float(group.present.sum()) for group in data.groups)
-    counts = sum(
-        float(group.counts[..., : data.basis.family_templates.shape[2]].sum()) for group in data.groups
-    )
+    latents = model.constrain(z)
+    blocks = float(data.pixels.present.sum())
+    counts = float(data.pixels.counts[..., : data.basis.family_templates.shape[2]].sum())
     transform = whitening_at(model, data, latents, blocks, counts)
-    begun = float(value_and_gradient(jnp.asarray(z), data)[0])
-    _, reached, _ = descend(value_and_gradient, data, z, transform, max_iterations=40)
-    _, plain, _ = descend(value_and_gradient, data, z, None, max_iterations=40)
+    begun = model.value_and_gradient(z, placed)[0]
+    _, reached, _ = descend(model.value_and_gradient, placed, z, transform, max_iterations=40)
+    _, plain, _ = descend(model.value_and_gradient, placed, z, None, max_iterations=40)
     assert begun - mode.potential > 50.0
     assert reached - mode.potential < 0.02 * (plain - mode.potential)

@@ -26,7 +26,7 @@ from scipy.special import logsumexp
 from bayesunmix.config.phase import Phase, unnamed
 from bayesunmix.core.shares import hellinger
 from bayesunmix.core.threads import single_thread
-from bayesunmix.fit.model_data import Blocks, compiled_spectra, compiled_weights
+from bayesunmix.fit.model_data import Blocks, spectra_at, weights_at
 from bayesunmix.fit.preparation import Setup, block_positions
 from bayesunmix.fit.search import MOST_ITERATIONS, CoarseModel, gone_on, race
 from bayesunmix.fit.starts import Start, find_starts
@@ -198,8 +198,7 @@ def _best(coarse: CoarseModel, starts: list[Start]) -> tuple[FloatArray, FloatAr
     ends = [gone_on(coarse, one, MOST_ITERATIONS) for one in raced if not one.beaten(lowest)]
     best = min(ends, key=lambda end: end.potential)
     latents = best.latents(coarse)
-    weights, spectra = (np.asarray(of(best.data, latents)) for of in (compiled_weights, compiled_spectra))
-    return weights, spectra
+    return weights_at(best.data, latents), spectra_at(best.data, latents)
 
 
 def _grown(before: Trial, start: Start) -> Start:

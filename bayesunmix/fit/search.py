@@ -10,25 +10,23 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.core.shares import hellinger, shares_of
 from bayesunmix.fit.model_data import (
     Blocks,
-    compiled_spectra,
-    compiled_weights,
     fisher_information,
     flat_model,
     latents_at,
+    spectra_at,
+    weights_at,
 )
 from bayesunmix.fit.starts import Start, component_templates, rotated_starts
 from bayesunmix.fit.whitening import whitening_at
-from bayesunmix.inference.density import FlatModel, compiled
-from bayesunmix.inference.map_estimate import ValueAndGradient, descend
-from bayesunmix.inference.mixture import one_group, relative_likelihood, support_point_weights
+from bayesunmix.inference.density import FlatModel
+from bayesunmix.inference.map_estimate import descend
+from bayesunmix.inference.mixture import relative_likelihood, support_point_weights, with_all_points
 from bayesunmix.inference.pooling import Pooled, alike, pooled
 from bayesunmix.inference.sharding import n_threads
 from bayesunmix.models.abundance import abundance_prior, simplex_support_points
@@ -46,7 +44,7 @@ COARSE_STEPS = 16
 MOST_COMPARED = 12_000
 MOST_GROUPS = 500
 # Support points while starts are compared, the corners and those that hold most: faces of eight phases have hundreds.
-MOST_POINTS = 160
+MOST_POINTS = 128
 # Descents are compared after so many rounds, each with coordinates of its own: what was learned far away misleads.
 ROUNDS, ROUND_ITERATIONS = 2, 30
 MOST_ITERATIONS = 300
@@ -83,7 +81,6 @@ class CoarseModel:
     baseline : (energy,)
         Mean spectrum of the map.
     model : FlatModel
-    value_and_gradient : callable
     """
 
     blocks: Blocks
@@ -93,7 +90,6 @@ class CoarseModel:
     yields: FloatArray
     baseline: FloatArray
     model: FlatModel
-    value_and_gradient: ValueAndGradient
 
     @classmethod
     def of(cls, blocks: Blocks, basis: EndmemberBasis, yields: FloatArray) -> CoarseModel:
@@ -112,8 +108,7 @@ class CoarseModel:
         anywhere = Start(weights / total, spectra / total, np.inf)
         data, example = _coarse(blocks, groups, basis, yields, anywhere, baseline)
         model = flat_model(data)
-        value_and_gradient, _ = compiled(model)
-        float(value_and_gradient(model.flatten(example, data), data)[0])
+        model.value_and_gradient(model.flatten(example), data)
         return cls(
             blocks=blocks,
             pooled=groups,
@@ -122,7 +117,6 @@ class CoarseModel:
             yields=yields,
             baseline=baseline,
             model=model,
-            value_and_gradient=value_and_gradient,
         )
 
 
@@ -134,7 +128,7 @@ def compare_starts(
     for number, descent in enumerate(raced, 1):
         progress(f"start {number} of {len(starts)}: objective {descent.potential:.1f}")
     best = min(raced, key=lambda descent: descent.potential)
-    weights = np.asarray(compiled_weights(best.data, best.latents(coarse)))
+    weights = weights_at(best.data, best.latents(coarse))
     for descent in race(coarse, rotated_starts(weights, coarse.basis, blocks.matrix)):
         progress(f"rotated: objective {descent.potential:.1f}")
         raced.append(descent)
@@ -163,7 +157,7 @@ class Descent:
 
     def latents(self, coarse: CoarseModel) -> Latents:
         """Return the latents where it is."""
-        return coarse.model.constrain(jnp.asarray(self.z), self.data)
+        return coarse.model.constrain(self.z)
 
     def candidate(self, coarse: CoarseModel, *, followed: bool) -> ModeCandidate:
         """Return it as one of the candidates, its objective scaled to all blocks."""
@@ -190,7 +184,7 @@ def race(coarse: CoarseModel, starts: list[Start]) -> list[Descent]:
 def begun(coarse: CoarseModel, start: Start) -> Descent:
     """Put a start on its way: the model around it, and the flat parameters there."""
     data, latents = _coarse(coarse.blocks, coarse.pooled, coarse.basis, coarse.yields, start, coarse.baseline)
-    return Descent(data, np.asarray(coarse.model.flatten(latents, data)), np.inf, np.inf)
+    return Descent(data, coarse.model.flatten(latents), np.inf, np.inf)
 
 
 def gone_on(coarse: CoarseModel, descent: Descent, iterations: int) -> Descent:
@@ -201,7 +195,11 @@ def gone_on(coarse: CoarseModel, descent: Descent, iterations: int) -> Descent:
         coarse.model, descent.data, descent.latents(coarse), float(number.sum()), n_counts
     )
     z, potential, _ = descend(
-        coarse.value_and_gradient, descent.data, descent.z, transform, max_iterations=iterations
+        coarse.model.value_and_gradient,
+        coarse.model.placed(descent.data),
+        descent.z,
+        transform,
+        max_iterations=iterations,
     )
     return Descent(descent.data, z, potential, descent.potential - potential)
 
@@ -234,10 +232,13 @@ def _coarse(
     total = blocks.counts.sum(dtype=float)
     regular = regular_information(basis, free, points, weights * total, start.spectra)
     scale = np.sqrt(np.diag(np.linalg.inv(regular)))
-    (chunks,) = one_group(groups.counts, len(points), np.concatenate([np.log(baseline), np.zeros(N_COLUMNS)]))
-    number = np.pad(groups.number, (0, chunks.present.size - len(groups.number)))
     data = UnmixingData(
-        groups=(chunks._replace(present=number.reshape(chunks.present.shape)),),
+        pixels=with_all_points(
+            groups.counts,
+            len(points),
+            np.concatenate([np.log(baseline), np.zeros(N_COLUMNS)]),
+            groups.number,
+        ),
         basis=basis,
         prior=prior,
         free=free,
@@ -250,7 +251,7 @@ def _coarse(
     )
     units = np.maximum(start.weights[free[:, 0], free[:, 1]] / scale, 0.3)
     latents = latents_at(data, units, weights)
-    return jax.tree.map(jnp.asarray, data), latents
+    return data, latents
 
 
 def _most_held(points: FloatArray, weights: FloatArray) -> npt.NDArray[np.int64]:
@@ -277,4 +278,4 @@ def regular_information(
 
 def distance(first: ModeCandidate, second: ModeCandidate) -> float:
     """Largest Hellinger distance between two candidates' spectra of a phase."""
-    return float(hellinger(*(np.asarray(compiled_spectra(c.data, c.latents)) for c in (first, second))).max())
+    return float(hellinger(*(spectra_at(c.data, c.latents) for c in (first, second))).max())

@@ -11,18 +11,27 @@ the steps.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from jax.flatten_util import ravel_pytree
 from scipy.linalg import solve_triangular
 
 from bayesunmix.core.shares import ratio_of, shares_of
 from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.density import FlatModel
 from bayesunmix.models.abundance import AbundancePrior
-from bayesunmix.models.unmixing import GAUGE_SD, Latents, UnmixingData, component_weights, spectra
+from bayesunmix.models.padding import padded, padded_latents, without_pixels
+from bayesunmix.models.unmixing import (
+    GAUGE_SD,
+    Latents,
+    UnmixingData,
+    component_weights,
+    latent_shapes,
+    spectra,
+)
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -45,7 +54,7 @@ def whitening_at(
     n_blocks, n_counts : float
         Blocks that the data hold, and all their counts.
     """
-    mixed_spectra, slopes, total_slopes = (np.asarray(each) for each in _spectra_and_slopes(data, latents))
+    own_spectra, slopes, total_slopes = _own_slopes(data, latents)
     weights = shares_of(np.exp(_log_odds(data.prior, np.asarray(latents["abundance_xi"]))))
     # The flat vector holds weights on the whole axis.
     places = np.concatenate([np.arange(model.size)[model.places[name]] for name in SPECTRAL])
@@ -57,7 +66,7 @@ def whitening_at(
     curvature[units, units] *= POSITIVE
     points = np.asarray(data.prior.support_points)
     curvature[np.ix_(places, places)] += (
-        _spectral_information(points, n_counts * weights, mixed_spectra, slopes)
+        _spectral_information(points, n_counts * weights, own_spectra, slopes)
         + total_slopes.T @ total_slopes / GAUGE_SD**2
     )
     factor, odds = np.asarray(data.prior.factor), model.places["abundance_xi"]
@@ -68,19 +77,41 @@ def whitening_at(
     return np.asarray(solve_triangular(root, np.eye(model.size), lower=True).T)
 
 
-def _spectra_with_slopes(data: UnmixingData, latents: Latents) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _own_slopes(data: UnmixingData, latents: Latents) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Spectra (phase, energy), and their slopes and those of each phase's log total weight in `SPECTRAL`."""
-    flat, unravel = ravel_pytree({name: latents[name] for name in SPECTRAL})
+    light = padded(without_pixels(data))
+    found = _spectra_and_slopes(light, padded_latents(latents, latent_shapes(light)))
+    n_channels, shapes = data.basis.family_templates.shape[2], latent_shapes(data)
 
-    def quantities(vector: jax.Array) -> tuple[jax.Array, jax.Array]:
-        own = {**latents, **unravel(vector)}
-        return spectra(data, own), jnp.log(component_weights(data, own).sum(axis=1))
+    def in_order(slopes: dict[str, jax.Array], before: int) -> FloatArray:
+        own = []
+        for name in SPECTRAL:
+            slope = np.asarray(slopes[name])
+            every = [slice(None)] * before
+            kept = slope[tuple(every + [slice(0, size) for size in shapes[name]])]
+            own.append(kept.reshape(*slope.shape[:before], -1))
+        return np.concatenate(own, axis=-1)
 
-    slopes, total_slopes = jax.jacfwd(quantities)(flat)
-    return quantities(flat)[0], slopes, total_slopes
+    spectra_, (slopes, total_slopes) = found
+    return (
+        np.asarray(spectra_)[:, :n_channels],
+        in_order(slopes, 2)[:, :n_channels],
+        in_order(total_slopes, 1),
+    )
 
 
-_spectra_and_slopes = Program(_spectra_with_slopes)
+def _with_slopes(data: UnmixingData, latents: Latents) -> tuple[jax.Array, Any]:
+    """Spectra, and the slopes of them and of each phase's log total weight in the latents of `SPECTRAL`."""
+
+    def quantities(own: Latents) -> tuple[jax.Array, jax.Array]:
+        every = {**latents, **own}
+        return spectra(data, every), jnp.log(component_weights(data, every).sum(axis=1))
+
+    own = {name: latents[name] for name in SPECTRAL}
+    return spectra(data, latents), jax.jacfwd(quantities)(own)
+
+
+_spectra_and_slopes = Program(_with_slopes)
 
 
 def _log_odds(prior: AbundancePrior, xi: FloatArray) -> FloatArray:
