@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from bayesunmix.config.methods import Method
 from bayesunmix.core.shares import shares_of
+from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws, thinned
 from bayesunmix.fit.model_data import Task
 from bayesunmix.fit.posterior import FittedPosterior, fit_posterior
@@ -41,7 +42,7 @@ class LineModel:
         """Search for starting points while the model that compares them is compiled."""
         blocks = task.blocks
         basis, yields = blocks.forward.basis(blocks.absorbing, blocks.allowed)
-        with ThreadPoolExecutor(1) as pool:
+        with single_thread(), ThreadPoolExecutor(1) as pool:
             coarse = pool.submit(CoarseModel.of, blocks, basis, yields)
             found = find_starts(
                 blocks.counts,
@@ -58,7 +59,8 @@ class LineModel:
     def fit(self, task: Task, starts: list[Start], progress: Callable[[str], None]) -> FittedPosterior:
         """Find the best mode from all starts; see `bayesunmix.fit.posterior.fit_posterior`."""
         coarse, self._coarse = self._coarse, None
-        return fit_posterior(task.blocks, starts, task.blocks.absorbing, progress, coarse)
+        with single_thread():
+            return fit_posterior(task.blocks, starts, task.blocks.absorbing, progress, coarse)
 
     def draw(
         self, fitted: FittedPosterior, method: Method, seed: int, progress: Callable[[float], None]
