@@ -66,7 +66,8 @@ class LineModel:
         self, fitted: FittedPosterior, method: Method, seed: int, progress: Callable[[float], None]
     ) -> Drawn:
         """Draw by any engine; see `bayesunmix.fit.sampling.posterior_draws`."""
-        return posterior_draws(fitted, method, seed, progress)
+        with single_thread():
+            return posterior_draws(fitted, method, seed, progress)
 
     def channel_spectra(self, setup: Setup, fitted: FittedPosterior) -> Callable[[Draws], FloatArray]:
         """Return what draws lines and continuum on the fitted channels, (draw, phase, channel), of some draws."""
