@@ -144,9 +144,9 @@ def pixel_posterior(
             if progress is not None:
                 progress((number + (draw + 1) / n_draws) / len(batches))
         sums /= n_draws
-        *moments, count_share = (sums[:, i * n_phases : (i + 1) * n_phases] for i in range(3))
+        mean, square, count_share = (sums[:, i * n_phases : (i + 1) * n_phases] for i in range(3))
         histogram = sums[:, 3 * n_phases :].reshape(len(read), n_phases, N_BINS)
-        summary = _summarise(histogram, *moments, level)
+        summary = _summarise(histogram, mean, square, level)
         spread = np.sqrt(np.maximum(value_moments[:, 1] - value_moments[:, 0] ** 2, 0.0)).astype(np.float32)
         pieces.append((*summary, pure / n_draws, count_share, spread))
     names = (entry.name for entry in fields(PixelPosterior))
