@@ -21,7 +21,7 @@ from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.checkpoint import FOLDER, Stages, kept_facts, what_differs
 from bayesunmix.core.errors import InputError, check_flag, check_seed
 from bayesunmix.core.log import logged, settle
-from bayesunmix.core.memory import check_draws
+from bayesunmix.core.memory import check_draws, limited
 from bayesunmix.core.output_folder import check_folder, claimed, read_record
 from bayesunmix.core.progress import Reporter
 from bayesunmix.core.threads import ONE_MODEL
@@ -104,7 +104,9 @@ def run_unmix(
 ) -> Result:
     """Unmix a file into an output folder; see `run_image`."""
     while_reading()
-    image = image_of(map_path, config, signal)
+    reporter = Reporter(True)
+    with reporter.stage("reading", said=False):
+        image = image_of(map_path, config, signal, reporter.advance)
     return run_image(image, config, out, seed=seed, overwrite=overwrite, resume=resume)
 
 
@@ -142,26 +144,27 @@ def run_image(
     OSError
         If the disk does not take the files; what it took, and the finished stages, are kept.
     """
-    reporter = Reporter(progress)
-    if out is None:
-        setup = _prepared(image, config, reporter, files=False)
-        with ONE_MODEL:
-            return _computed(setup, _begun(setup, config, reporter, seed=seed))
-    check_folder(out, go_on=overwrite or resume)
-    setup = _prepared(image, config, reporter, files=True)
-    with claimed(out):
-        settle(out, versions())
-        found = _finished(out, run_facts(setup.image, config, seed)) if resume else None
-        if found is not None:
-            return found
-        with ONE_MODEL:
-            return _computed(setup, _begun(setup, config, reporter, seed=seed, out=out, resume=resume))
+    with limited(config.compute.memory_limit_GB):
+        reporter = Reporter(progress)
+        if out is None:
+            setup = _prepared(image, config, reporter, files=False)
+            with ONE_MODEL:
+                return _computed(setup, _begun(setup, config, reporter, seed=seed))
+        check_folder(out, go_on=overwrite or resume)
+        setup = _prepared(image, config, reporter, files=True)
+        with claimed(out):
+            settle(out, versions())
+            found = _finished(out, run_facts(setup.image, config, seed)) if resume else None
+            if found is not None:
+                return found
+            with ONE_MODEL:
+                return _computed(setup, _begun(setup, config, reporter, seed=seed, out=out, resume=resume))
 
 
 def _prepared(image: SpectrumImage, config: RunConfig, reporter: Reporter, *, files: bool) -> Setup:
     """Check map against configuration, and prepare it."""
     with while_preparing(files=files), reporter.stage("preparation", said=False):
-        setup = prepare(image, config)
+        setup = prepare(image, config, reporter.advance)
     inference = config.inference
     n_draws = 1 if inference.method == "map" else inference.chains * inference.draws
     check_draws(n_draws, max(len(setup.phases), 1), len(setup.forward.components), setup.blocks.n_bins)
