@@ -141,9 +141,7 @@ def find_misfit(
     shares, kept = pixels.count_share.astype(np.float64).reshape(*shape, -1), setup.image.kept
     box = bounding_box(kept)
     grid = _pooled_counts(setup.pixel_counts, starts, shape, box)
-    found = scan(
-        grid, pooled, directions, shares[box], seed=seed, false_alarm=FALSE_ALARM, kept=kept[box]
-    )
+    found = scan(grid, pooled, directions, shares[box], seed=seed, false_alarm=FALSE_ALARM, kept=kept[box])
     cores = _cores(found, grid, shares[box], pooled)
     found = found.placed(box, shape)
     share = (draws.weights / draws.total[..., None]).mean(axis=(0, 1))
@@ -211,7 +209,7 @@ def _of_direction(setup: Setup, direction: int, starts: npt.NDArray[np.int64]) -
 def _pooled_counts(
     bins: Rows, starts: npt.NDArray[np.int64], shape: tuple[int, int], box: tuple[slice, slice]
 ) -> Rows:
-    """Counts of a part of a map in groups of bins, (y, x, group), on disk where memory does not take them with ease.
+    """Pool the counts of a part of a map, (y, x, group), on disk where memory does not take them with ease.
 
     Parameters
     ----------
@@ -224,7 +222,10 @@ def _pooled_counts(
     box
         Rows and columns of the part.
     """
-    (rows, columns), width = (range(*side.indices(size)) for side, size in zip(box, shape, strict=True)), shape[1]
+    (rows, columns), width = (
+        (range(*side.indices(size)) for side, size in zip(box, shape, strict=True)),
+        shape[1],
+    )
     wanted = (len(rows), len(columns), len(starts))
     pooled = Growing(wanted, on_disk=not held_in_memory(float(np.prod(wanted))))
     for part in pieces(bins, np.uint32, whole=width):
@@ -290,7 +291,7 @@ def _core(grid: Rows, shares: FloatArray, spectra: FloatArray, window: Mask, ins
 
 
 def _sum_over(grid: Rows, mask: Mask) -> FloatArray:
-    """Counts of some pixels together, (group,)."""
+    """Sum the counts of some pixels, (group,)."""
     found = np.zeros(grid.shape[2])
     for part, there in _bands_with(grid, mask):
         found += grid[part][there].sum(axis=0, dtype=np.float64)
@@ -323,7 +324,9 @@ def _named(
         Spectrum of one count in that family.
     """
     there = used_rows(setup.pixel_counts, core)
-    counts = np.sum([there[part].sum(axis=0, dtype=np.float64) for part in pieces(there, np.float64)], axis=0)[None]
+    counts = np.sum(
+        [there[part].sum(axis=0, dtype=np.float64) for part in pieces(there, np.float64)], axis=0
+    )[None]
     expected = (pooled_amounts(counts, spectra, SWEEPS) @ share)[0]
     amounts = pooled_amounts(counts, templates, SWEEPS)[0]
     mean = amounts @ templates + 1e-9

@@ -86,7 +86,7 @@ class StoredCounts:
             read[self.mask[first:last:step]] = 0
         return read[(slice(None), *others)]
 
-    def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> npt.NDArray[Any]:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         """Read all of it: for who asks for that."""
         return np.asarray(self[:], dtype)
 
@@ -106,7 +106,9 @@ class StoredCounts:
 
     def without(self, mask: Mask | None) -> StoredCounts:
         """Return the counts with pixels left out, all of whose counts are zeros then."""
-        same = mask is self.mask or (mask is not None and self.mask is not None and np.array_equal(mask, self.mask))
+        same = mask is self.mask or (
+            mask is not None and self.mask is not None and np.array_equal(mask, self.mask)
+        )
         return self if same else dataclasses.replace(self, mask=mask)
 
     @cached_property
@@ -169,7 +171,9 @@ class Survey:
     filled: int
 
 
-def bands(counts: Compact | StoredCounts, *, rows: tuple[int, int] | None = None, whole: int = 1) -> Iterator[slice]:
+def bands(
+    counts: Compact | StoredCounts, *, rows: tuple[int, int] | None = None, whole: int = 1
+) -> Iterator[slice]:
     """Yield bands of the rows of a map that go through it.
 
     Parameters

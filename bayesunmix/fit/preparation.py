@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import cached_property
+
 import numpy as np
 import numpy.typing as npt
 
@@ -126,9 +127,7 @@ def prepare(
         return _prepared(image, config, progress)
 
 
-def _prepared(
-    image: SpectrumImage, config: RunConfig, progress: Callable[[float], None] | None
-) -> Setup:
+def _prepared(image: SpectrumImage, config: RunConfig, progress: Callable[[float], None] | None) -> Setup:
     notes = [*image.warnings, *config.assumptions()]
     image, beam = _with_instrument(image, config)
     image, sample = given_axis(image, config.map), config.sample
