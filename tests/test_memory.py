@@ -111,7 +111,7 @@ def test_leaving_pixels_out_asks_for_the_copy_that_it_takes(monkeypatch: pytest.
 
 @pytest.fixture(scope="module")
 def large_map(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """2.1 GB of counts that take some kB on disk."""
+    """1.1 GB of counts that take some kB on disk."""
     path = tmp_path_factory.mktemp("large") / "map.hspy"
     axes = [
         {"name": n, "size": s, "scale": c, "offset": 0.0, "units": u, "navigate": n != "Energy"}
@@ -124,11 +124,11 @@ def large_map(tmp_path_factory: pytest.TempPathFactory) -> Path:
         about = dict(experiment["data"].attrs)
         del experiment["data"]
         counts = experiment.create_dataset(
-            "data", (512, 2048, 1024), np.uint16, chunks=(8, 2048, 256), compression="gzip"
+            "data", (256, 2048, 1024), np.uint16, chunks=(8, 2048, 256), compression="gzip"
         )
         counts.attrs.update(about)
         counts[:8, :, :256] = 1
-        for axis, size in (("axis-0", 512), ("axis-1", 2048)):
+        for axis, size in (("axis-0", 256), ("axis-1", 2048)):
             experiment[axis].attrs["size"] = size
     assert path.stat().st_size < 1_000_000
     return path
@@ -148,5 +148,5 @@ def limited(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_map_that_does_not_fit_is_described(large_map: Path, tmp_path: Path) -> None:
     done = limited(tmp_path, "inspect", str(large_map))
     assert done.returncode == 0, done.stderr
-    assert "512 x 2048 pixels" in done.stdout
+    assert "256 x 2048 pixels" in done.stdout
     assert f"{8 * 2048 * 256:,} in all" in done.stdout
