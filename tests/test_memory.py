@@ -86,7 +86,7 @@ def test_refused_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         memory.check_draws(6_400_000, 3, 12, 300)
     with pytest.raises(InputError, match=r"`simulate.shape` must fit"):
-        memory.check_simulation((16_384, 16_384), 4096)
+        memory.check_simulation((16_384, 16_384), 3)
     with pytest.raises(InputError, match=r"`MAP` must fit .* the maps of its 40000000 pixels"):
         memory.check_maps(40_000_000, 3)
     with pytest.raises(InputError, match=r"`MAP` must fit .* its counts without the pixels left out"):

@@ -97,6 +97,15 @@ def test_a_streamed_file_is_prepared_like_one_in_memory(file: Path, config: RunC
     np.testing.assert_array_equal(other.thickness.pixels, one.thickness.pixels)
 
 
+def test_a_map_is_simulated_onto_the_disk(drawn: SpectrumImage, config: RunConfig, tmp_path: Path) -> None:
+    with limited(NOTHING_GB):
+        image = simulate_map(config, 5)
+        assert isinstance(image.image.counts, StoredCounts)
+        with quiet():
+            image.to_signal().save(str(tmp_path / "map.zspy"), show_progressbar=False)
+    assert bu.load(tmp_path / "map.zspy").count_hash() == drawn.count_hash()
+
+
 def test_lazy_is_what_a_caller_wants(file: Path) -> None:
     assert isinstance(bu.load(file, lazy=True).counts, StoredCounts)
     with limited(NOTHING_GB):

@@ -175,8 +175,8 @@ def check_draws(n_draws: int, n_phases: int, n_components: int, n_bins: int) -> 
     check_room("inference.draws", 2.0 * _BYTES * numbers * n_draws, f"{n_draws} draws", FEWER_DRAWS)
 
 
-def check_simulation(shape: tuple[int, int], n_channels: int) -> None:
-    """Refuse to draw a map that will not fit."""
-    what = f"its {' x '.join(str(size) for size in (*shape, n_channels))} counts"
-    needed = math.prod(float(size) for size in (*shape, n_channels))
-    check_room("simulate.shape", needed, what, "Simulate fewer pixels or channels.")
+def check_simulation(shape: tuple[int, int], n_phases: int) -> None:
+    """Refuse to draw a map whose truth will not fit: the abundances of every pixel, and its thickness."""
+    n_pixels = math.prod(float(size) for size in shape)
+    what = f"the truth of {' x '.join(str(size) for size in shape)} pixels"
+    check_room("simulate.shape", n_pixels * _BYTES * (2 * n_phases + 2), what, "Simulate fewer pixels.")
