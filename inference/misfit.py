@@ -62,7 +62,7 @@ MOST_COMPARED = 2000
 N_SIMULATED = 30
 MOST_SIMULATED = 6_000
 BATCH = 8192
-# Windows are summed in bands of rows that hold about this many numbers, larger ones more.
+# Windows are summed in bands of rows of the map that hold about this many numbers.
 BAND_ENTRIES = 4_000_000
 SMALLEST = 1e-9
 
@@ -316,7 +316,7 @@ def window_bands(grid: Rows, side: int) -> Iterator[tuple[slice, FloatArray]]:
     height, width, groups = grid.shape
     step, half = _step(side), side // 2
     centres = _centres(height, step)
-    many = max(1, BAND_ENTRIES // (len(_centres(width, step)) * groups))
+    many = max(1, BAND_ENTRIES // (step * width * groups))
     for first in range(0, len(centres), many):
         own = centres[first : first + many]
         top, below = max(int(own[0]) - half, 0), min(int(own[-1]) + half + 1, height)
