@@ -22,7 +22,7 @@ from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.checkpoint import FOLDER, Stages, kept_facts, what_differs
 from bayesunmix.core.errors import InputError, check_flag, check_seed
 from bayesunmix.core.log import logged, settle
-from bayesunmix.core.memory import check_draws
+from bayesunmix.core.memory import check_draws, limited
 from bayesunmix.core.output_folder import check_folder, claimed, read_record
 from bayesunmix.core.progress import Reporter
 from bayesunmix.core.threads import ONE_MODEL
@@ -109,7 +109,7 @@ def run_unmix(
     reporter = Reporter()
     with reporter.stage("reading", said=False):
         while_reading()
-        image = [image_of(map_path, config, signal)]
+        image = [image_of(map_path, config, signal, reporter.advance)]
     # Nobody else holds the whole map: what is not fitted can go when it is prepared.
     return _run(image.pop(), config, out, reporter, seed=seed, overwrite=overwrite, resume=resume)
 
@@ -162,29 +162,30 @@ def _run(
     resume: bool,
 ) -> Result:
     """Prepare the map, and go through the stages."""
-    if out is None:
-        setup = _prepared(image, config, reporter, files=False)
+    with limited(config.compute.memory_limit_GB):
+        if out is None:
+            setup = _prepared(image, config, reporter, files=False)
+            del image
+            with _one_model() as programs:
+                return _computed(setup, _begun(setup, config, reporter, programs, seed=seed))
+        check_folder(out, go_on=overwrite or resume)
+        setup = _prepared(image, config, reporter, files=True)
         del image
-        with _one_model() as programs:
-            return _computed(setup, _begun(setup, config, reporter, programs, seed=seed))
-    check_folder(out, go_on=overwrite or resume)
-    setup = _prepared(image, config, reporter, files=True)
-    del image
-    with claimed(out):
-        settle(out, versions())
-        found = _finished(out, run_facts(setup.image, config, seed)) if resume else None
-        if found is not None:
-            return found
-        with _one_model() as programs:
-            return _computed(
-                setup, _begun(setup, config, reporter, programs, seed=seed, out=out, resume=resume)
-            )
+        with claimed(out):
+            settle(out, versions())
+            found = _finished(out, run_facts(setup.image, config, seed)) if resume else None
+            if found is not None:
+                return found
+            with _one_model() as programs:
+                return _computed(
+                    setup, _begun(setup, config, reporter, programs, seed=seed, out=out, resume=resume)
+                )
 
 
 def _prepared(image: SpectrumImage, config: RunConfig, reporter: Reporter, *, files: bool) -> Setup:
     """Check map against configuration, and prepare it."""
     with while_preparing(files=files), reporter.stage("preparation", said=False):
-        setup = prepare(image, config)
+        setup = prepare(image, config, reporter.advance)
     inference = config.inference
     n_draws = 1 if inference.method == "map" else inference.chains * inference.draws
     check_draws(n_draws, max(len(setup.phases), 1), len(setup.forward.components), setup.blocks.n_bins)

@@ -13,16 +13,17 @@ atoms. Intervals come from a histogram per pixel and phase, which costs the same
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.disk_array import Rows
 from bayesunmix.core.shares import NOTHING, shares_of
 from bayesunmix.core.threads import single_thread
 from bayesunmix.inference.mixture import relative_likelihood, responsibilities, support_point_weights
-from bayesunmix.inference.spatial import neighbour_weights
+from bayesunmix.inference.spatial import Neighbourhood
 from bayesunmix.models.abundance import simplex_support_points
 from bayesunmix.models.thickness import ThicknessDraws, answered, counted
 
@@ -63,6 +64,17 @@ class PixelPosterior:
     count_share: Float32Array
     value_sd: Float32Array
 
+    @classmethod
+    def empty(cls, n_pixels: int, n_phases: int) -> PixelPosterior:
+        """Make room for pixels that are put in later."""
+        shapes = {entry.name: (n_pixels, n_phases) for entry in fields(cls)} | {"value_sd": (n_pixels,)}
+        return cls(**{name: np.empty(shape, np.float32) for name, shape in shapes.items()})
+
+    def put(self, pixels: slice, values: Sequence[npt.NDArray[np.floating]]) -> None:
+        """Put in some pixels' values, in the order of the fields."""
+        for entry, value in zip(fields(self), values, strict=True):
+            getattr(self, entry.name)[pixels] = value
+
     def placed(self, used: npt.NDArray[np.bool_]) -> PixelPosterior:
         """Return the posterior of `used` pixels among all (pixel,); the others hold nothing of any phase."""
         if used.all():
@@ -76,7 +88,7 @@ class PixelPosterior:
 
 
 def pixel_posterior(
-    counts: npt.NDArray[np.unsignedinteger],
+    counts: Rows,
     spectra: FloatArray,
     atoms_per_count: FloatArray,
     *,
@@ -94,7 +106,7 @@ def pixel_posterior(
     Parameters
     ----------
     counts : (pixel, energy)
-        Channel-binned counts at full pixel resolution.
+        Channel-binned counts at full pixel resolution, in memory or on disk: they are read batch by batch.
     spectra : (draw, phase, energy)
         Posterior draws of the endmembers, unit sum.
     atoms_per_count : (draw, phase)
@@ -121,19 +133,14 @@ def pixel_posterior(
     bare = np.zeros(n_phases, bool) if supports is None else supports
     reader = _Reader(counts, thickness)
     points, at_mean, weights = _at_mean(reader, spectra.mean(axis=0), max_overlap, matrix)
-    by_pixel = None
-    if neighbours is not None:
-        by_pixel = neighbour_weights(_log_likelihood(reader, at_mean), weights, neighbours)[0]
     value = None if count_value is None else points @ count_value
-    pieces = []
-    batches = [slice(i, i + BATCH_PIXELS) for i in range(0, len(counts), BATCH_PIXELS)]
-    for number, batch in enumerate(batches):
+    found = PixelPosterior.empty(len(counts), n_phases)
+    for batch, prior in _priors(reader, at_mean, weights, neighbours):
         read = reader.counts(batch)
         sums = np.zeros((len(read), n_phases * (3 + N_BINS)), np.float32)
         product = np.empty_like(sums)
         pure = np.zeros((len(read), n_phases), np.float32)
         value_moments = np.zeros((len(read), 2))
-        prior = weights if by_pixel is None else by_pixel[batch]
         for draw in range(n_draws):
             likelihood = relative_likelihood(read, reader.log_mixed(points, spectra[draw], draw))
             share = responsibilities(likelihood, prior)
@@ -142,20 +149,18 @@ def pixel_posterior(
             if value is not None:
                 value_moments += share @ np.stack([value, value**2], axis=1) / n_draws
             if progress is not None:
-                progress((number + (draw + 1) / n_draws) / len(batches))
+                progress((batch.start + len(read) * (draw + 1) / n_draws) / len(counts))
         sums /= n_draws
         mean, square, count_share = (sums[:, i * n_phases : (i + 1) * n_phases] for i in range(3))
         histogram = sums[:, 3 * n_phases :].reshape(len(read), n_phases, N_BINS)
         summary = _summarise(histogram, mean, square, level)
-        spread = np.sqrt(np.maximum(value_moments[:, 1] - value_moments[:, 0] ** 2, 0.0)).astype(np.float32)
-        pieces.append((*summary, pure / n_draws, count_share, spread))
-    names = (entry.name for entry in fields(PixelPosterior))
-    joined = (np.concatenate(part) for part in zip(*pieces, strict=True))
-    return PixelPosterior(**dict(zip(names, joined, strict=True)))
+        spread = np.sqrt(np.maximum(value_moments[:, 1] - value_moments[:, 0] ** 2, 0.0))
+        found.put(batch, (*summary, pure / n_draws, count_share, spread))
+    return found
 
 
 def count_shares(
-    counts: npt.NDArray[np.unsignedinteger],
+    counts: Rows,
     spectra: FloatArray,
     *,
     max_overlap: int,
@@ -175,13 +180,11 @@ def count_shares(
     reader = _Reader(counts, thickness)
     points, at_mean, weights = _at_mean(reader, spectra, max_overlap, matrix)
     short = points.astype(np.float32)
-    batches = (slice(i, i + BATCH_PIXELS) for i in range(0, len(counts), BATCH_PIXELS))
-    return np.concatenate(
-        [
-            responsibilities(relative_likelihood(reader.counts(batch), at_mean), weights) @ short
-            for batch in batches
-        ]
-    )
+    found = np.empty((len(counts), len(spectra)), np.float32)
+    for batch in _batches(slice(0, len(counts))):
+        likelihood = relative_likelihood(reader.counts(batch), at_mean)
+        np.matmul(responsibilities(likelihood, weights), short, out=found[batch])
+    return found
 
 
 def atom_shares(
@@ -211,7 +214,7 @@ def atom_shares(
 class _Reader:
     """Counts and log spectra, with what thickness adds to both."""
 
-    source: npt.NDArray[np.unsignedinteger]
+    source: Rows
     thickness: ThicknessDraws | None
 
     def counts(self, chosen: slice) -> Float32Array:
@@ -233,7 +236,9 @@ def _at_mean(
     reader: _Reader, spectra: FloatArray, max_overlap: int, matrix: npt.NDArray[np.bool_] | None
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Support points (support_point, phase), their log spectra at the mean endmembers, and their weights."""
-    typical = max(float(reader.source.sum(axis=1, dtype=np.int64).mean()), 1.0)
+    counts = reader.source
+    total = sum(int(counts[batch].sum(dtype=np.int64)) for batch in _batches(slice(0, len(counts))))
+    typical = max(total / len(counts), 1.0)
     points = simplex_support_points(spectra, FINER * typical, max_overlap=max_overlap, matrix=matrix)
     log_mixed = reader.log_mixed(points, spectra)
     return points, log_mixed, _map_weights(reader, log_mixed)
@@ -247,11 +252,34 @@ def _map_weights(reader: _Reader, log_mixed: FloatArray, most: int = 20000) -> F
         return support_point_weights(likelihood, n_iterations=60)
 
 
-def _log_likelihood(reader: _Reader, log_mixed: FloatArray) -> Float32Array:
-    """Log-likelihood of each pixel at each support point, up to a constant per pixel, shape (pixel, support_point)."""
+def _batches(pixels: slice) -> Iterator[slice]:
+    """Yield batches that go through some pixels."""
+    for first in range(pixels.start, pixels.stop, BATCH_PIXELS):
+        yield slice(first, min(first + BATCH_PIXELS, pixels.stop))
+
+
+def _priors(
+    reader: _Reader, log_mixed: FloatArray, weights: FloatArray, neighbours: npt.NDArray[np.bool_] | None
+) -> Iterator[tuple[slice, FloatArray | Float32Array]]:
+    """Yield batches of pixels with the weights of the support points there: over the map, or in each pixel."""
+    if neighbours is None:
+        for batch in _batches(slice(0, len(reader.source))):
+            yield batch, weights
+        return
+    near = Neighbourhood.learned(
+        lambda pixels: _log_likelihood(reader, log_mixed, pixels), weights, neighbours
+    )
+    for rows in near.bands():
+        pixels, by_pixel = near.pixels(rows), near.weights(rows)
+        for batch in _batches(pixels):
+            yield batch, by_pixel[batch.start - pixels.start : batch.stop - pixels.start]
+
+
+def _log_likelihood(reader: _Reader, log_mixed: FloatArray, pixels: slice) -> Float32Array:
+    """Log-likelihood of some pixels at each support point, up to a constant per pixel, (pixel, support_point)."""
     contrast = (log_mixed - log_mixed.mean(axis=0)).T.astype(np.float32)
-    batches = range(0, len(reader.source), BATCH_PIXELS)
-    return np.concatenate([reader.counts(slice(i, i + BATCH_PIXELS)) @ contrast for i in batches])
+    parts = [np.zeros((0, contrast.shape[1]), np.float32)]
+    return np.concatenate([*parts, *(reader.counts(batch) @ contrast for batch in _batches(pixels))])
 
 
 def _asked(points: FloatArray, atoms_per_count: FloatArray, supports: npt.NDArray[np.bool_]) -> Float32Array:
