@@ -19,6 +19,7 @@ from bayesunmix.checks.robust import Robust, robust_draws
 from bayesunmix.checks.supports import find_supports, without_supports
 from bayesunmix.config.phase import hosts, supports_of
 from bayesunmix.config.run_config import RunConfig
+from bayesunmix.core import processes
 from bayesunmix.core.checkpoint import Stages
 from bayesunmix.core.progress import Reporter
 from bayesunmix.fit.draws import Draws
@@ -207,12 +208,13 @@ def put_together(
 
 
 def write(result: Result, job: Job) -> Result:
-    """Write every file of the output folder, where there is one."""
-    if job.out is None:
-        return result
-    with job.reporter.stage("files"):
-        written = write_result(result, job.out)
-    job.kept.finish()
+    """Write every file of the output folder, where there is one; of several processes the first one has it."""
+    written = result
+    with processes.failing_together():
+        if job.out is not None:
+            with job.reporter.stage("files"):
+                written = write_result(result, job.out)
+            job.kept.finish()
     return written
 
 
