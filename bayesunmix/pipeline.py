@@ -93,9 +93,9 @@ def unmix(
     config.inference.warn_of_unread(keys_of(tables, "inference"))
     number = check_seed(seed)
     join_processes(config.compute)
-    return run_image(
-        image_of(image, config), config, None, seed=number, progress=check_flag("progress", progress)
-    )
+    with processes.failing_together():
+        read = image_of(image, config)
+    return run_image(read, config, None, seed=number, progress=check_flag("progress", progress))
 
 
 def run_unmix(

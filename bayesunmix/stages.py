@@ -172,6 +172,9 @@ def read_pixels(
         knowledge = None
         if job.model.line_density:
             knowledge = pool.submit(Known.of, fitted, setup.phases, setup.forward.elements)
+            if processes.number() > 1:
+                # What two threads do with the other processes at a time could meet in another order there.
+                knowledge.result()
         pixels = job.kept.run("pixels", lambda: _pixels(setup, fitted, draws, job), PixelPosterior)
         return pixels, None if knowledge is None else knowledge.result()
 

@@ -20,8 +20,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bayesunmix.core.errors import InputError
+
+Array = npt.NDArray[Any]
 
 FIELD = "compute.distributed"
 # Exchanged bytes go in pieces of two sizes, each with a program of its own.
@@ -121,6 +124,14 @@ def gathered(own: bytes) -> list[bytes]:
         If another process gives an error in place of it: see `failing_together`.
     """
     return [own] if number() == 1 else _exchanged(own, _READY)
+
+
+def complete(values: Array, own: slice) -> None:
+    """Put the rows of the other processes into an array of which this one has made its `own` (see `share`)."""
+    if number() == 1:
+        return
+    every = gathered(np.ascontiguousarray(values[own]).tobytes())
+    values[...] = np.frombuffer(b"".join(every), values.dtype).reshape(values.shape)
 
 
 def from_first(make: Callable[[], bytes]) -> bytes:

@@ -1,0 +1,236 @@
+"""Several processes on one machine fit one map together: the same numbers, one set of files, and one end for all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from bayesunmix.config.compute import ComputeConfig
+from bayesunmix.core import processes
+from bayesunmix.core.errors import InputError
+from bayesunmix.core.output_folder import names_of
+from bayesunmix.results.result import open_result
+
+TOML = """
+[sample]
+elements = ["Mg", "Si", "Fe"]
+thickness_nm = [100, 30]
+density_g_cm3 = [4.5, 0.3]
+[simulate]
+shape = [24, 24]
+counts_per_pixel = 150.0
+[[phases]]
+name = "A"
+matrix = true
+composition = {Mg = 0.5, Si = 0.5}
+fraction = 0.8
+[[phases]]
+name = "B"
+absent = ["Si"]
+composition = {Mg = 0.8, Fe = 0.2}
+fraction = 0.2
+[inference]
+method = "laplace"
+draws = 40
+starts = 1
+[compute]
+distributed = "auto"
+processes = 2
+"""
+# What the processes of `exchange` do: give each other bytes, then an error.
+EXCHANGE = """
+import json, sys
+import numpy as np
+from bayesunmix.core import processes
+from bayesunmix.core.errors import InputError
+
+address, number = sys.argv[1], int(sys.argv[2])
+processes.join(address, 2, number, 60)
+every = processes.gathered(bytes([number]) * (5_000_000 * number + 3))
+rows = np.zeros((7, 3), np.uint16)
+own = processes.share(7)
+rows[own] = np.arange(21).reshape(7, 3)[own]
+processes.complete(rows, own)
+said = {
+    "lengths": [len(one) for one in every],
+    "equal": every[0] == bytes(3) and set(every[1]) == {1},
+    "first": processes.from_first(lambda: b"of the first").decode(),
+    "rows": rows.tolist(),
+}
+for failing in range(2):
+    processes.join(address, 2, number, 60)
+    try:
+        with processes.failing_together():
+            if number == failing:
+                raise InputError("MAP", "be there", f"is not for {failing}")
+    except InputError as error:
+        said[f"error {failing}"] = str(error)
+said["speaks"] = processes.speaks()
+print(json.dumps(said))
+"""
+
+
+def start(number: int, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+    """Start one of several processes, whose number is in its environment."""
+    return subprocess.Popen(
+        [sys.executable, "-P", *map(str, arguments)],
+        env={**os.environ, "BAYESUNMIX_PROCESS": str(number), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def free_address() -> str:
+    """Return an address on this machine where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture(scope="module")
+def declared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with a simulated map and its configuration."""
+    folder = tmp_path_factory.mktemp("distributed")
+    (folder / "run.toml").write_text(TOML)
+    made = start(
+        0, "-m", "bayesunmix", "simulate", "--config", folder / "run.toml", "--out", folder / "map.hspy"
+    )
+    assert made.communicate()[1] == ""
+    assert made.returncode == 0
+    return folder
+
+
+def unmix(declared: Path, out: Path) -> list[str | Path]:
+    """Return the arguments of a run."""
+    return [
+        "-m",
+        "bayesunmix",
+        "unmix",
+        declared / "map.hspy",
+        "--config",
+        declared / "run.toml",
+        "--out",
+        out,
+    ]
+
+
+def test_rows_are_shared_without_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert processes.share(5) == slice(0, 5)
+    monkeypatch.setattr(processes, "number", lambda: 3)
+    for length in (0, 2, 3, 10):
+        parts = []
+        for index in range(3):
+            monkeypatch.setattr(processes, "index", lambda index=index: index)
+            own = processes.share(length)
+            parts.append(list(range(length))[own])
+        assert [row for part in parts for row in part] == list(range(length))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_settings_must_go_together() -> None:
+    assert ComputeConfig(distributed="auto").processes is None
+    assert ComputeConfig(distributed="[fe80::1]:7654", processes=3, process=2).process == 2
+    with pytest.raises(InputError, match=r"`compute\.processes` must go with `compute\.distributed`"):
+        ComputeConfig(processes=2)
+    with pytest.raises(InputError, match=r"`compute\.processes` must be given beside an address"):
+        ComputeConfig(distributed="node1:7654")
+    with pytest.raises(InputError, match=r"`compute\.process` must be below .* from 0 to 1, but is 2"):
+        ComputeConfig(distributed="node1:7654", processes=2, process=2)
+    for address in ("node1", "node1:", "node1:99999", "http://node1:80", ":7654"):
+        with pytest.raises(InputError, match=r'`compute\.distributed` must be "auto" or host:port'):
+            ComputeConfig(distributed=address, processes=2)
+
+
+def test_bytes_and_errors_reach_every_process() -> None:
+    address = free_address()
+    started = [start(number, "-c", EXCHANGE, address, str(number)) for number in range(2)]
+    answers = [process.communicate(timeout=120) for process in started]
+    said = [json.loads(out.splitlines()[-1]) for out, _ in answers]
+    for one in said:
+        assert one["lengths"] == [3, 5_000_003]
+        assert one["equal"]
+        assert one["first"] == "of the first"
+        assert one["rows"] == np.arange(21).reshape(7, 3).tolist()
+        assert [one[f"error {failing}"] for failing in range(2)] == [
+            f"`MAP` must be there, but is not for {failing}." for failing in range(2)
+        ]
+    assert [one["speaks"] for one in said] == [True, False]
+    assert [process.returncode for process in started] == [0, 0]
+
+
+@pytest.mark.calibration
+def test_nobody_answers(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(f"{TOML}join_timeout_s = 1\n")
+    process = start(1, *unmix(tmp_path, tmp_path / "out"), "--distributed", free_address())
+    out, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert out == ""
+    assert said.splitlines() == [
+        "bayesunmix: error: `compute.distributed` must bring all processes together within 1 s, but not all came, two "
+        "have the same number, or the address does not answer. See docs/clusters.md."
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_late() -> None:
+    jax.devices()
+    with pytest.raises(InputError, match=r"`compute\.distributed` must be set before JAX is used"):
+        processes.join("127.0.0.1:7654", 2, 0, 1.0)
+
+
+@pytest.mark.calibration
+def test_auto_where_nothing_started_the_processes(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(TOML)
+    process = start(0, *unmix(tmp_path, tmp_path / "out"))
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert said.count("\n") == 1
+    assert "must be set where SLURM, Open MPI or a cloud TPU started the processes" in said
+
+
+@pytest.mark.calibration
+def test_two_processes_give_the_numbers_of_one(declared: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    # A process with two devices adds the same two sums.
+    alone = start(0, *unmix(declared, one), XLA_FLAGS="--xla_force_host_platform_device_count=2")
+    alone.communicate()
+    address = free_address()
+    started = [start(number, *unmix(declared, two), "--distributed", address) for number in range(2)]
+    said = [process.communicate() for process in started]
+    assert [process.returncode for process in started] == [alone.returncode] * 2, said
+    assert said[0][0] == f"wrote {two}\n"
+    assert said[1] == ("", "")
+    assert names_of(two) == names_of(one)
+    for table in ("composition.csv", "partition.csv"):
+        frames = [pd.read_csv(folder / table) for folder in (one, two)]
+        pd.testing.assert_frame_equal(*frames, rtol=1e-6)
+    maps = [open_result(folder).abundances()["mean"].values for folder in (one, two)]
+    np.testing.assert_allclose(*maps, atol=1e-5)
+
+
+@pytest.mark.calibration
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_the_other(declared: Path, tmp_path: Path, killed: int) -> None:
+    address, out = free_address(), tmp_path / "out"
+    started = [start(number, *unmix(declared, out), "--distributed", address) for number in range(2)]
+    while not (out / ".stages" / "starts.npz").exists():
+        assert all(process.poll() is None for process in started)
+        time.sleep(0.1)
+    started[killed].send_signal(signal.SIGKILL)
+    _, said = started[1 - killed].communicate(timeout=240)
+    assert started[1 - killed].returncode == 1
+    ends = [line for line in said.splitlines() if "error" in line]
+    assert len(ends) == 1
+    assert "another process of this run has ended, or cannot be reached any more" in ends[0]
