@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from jax.flatten_util import ravel_pytree
 from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 
 from bayesunmix.inference.compilation import Program
+from bayesunmix.inference.sharding import n_threads
 
 Latents = dict[str, jax.Array]
 
@@ -126,8 +127,12 @@ def compiling(model: FlatModel, data: object) -> Iterator[Compiling]:
         jax.block_until_ready(function(z, data))  # type: ignore[no-untyped-call]
         return function
 
-    with ThreadPoolExecutor(len(functions)) as pool:
-        yield Compiling(*(pool.submit(called, function) for function in functions))
+    with ThreadPoolExecutor(n_threads()) as pool:
+        programs = Compiling(*(pool.submit(called, function) for function in functions))
+        if n_threads() == 1:
+            # On several devices they must not run beside the caller's own work either.
+            wait(programs)
+        yield programs
 
 
 def hessian_by_columns(
