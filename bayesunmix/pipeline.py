@@ -26,7 +26,7 @@ from bayesunmix.core import processes
 from bayesunmix.core.checkpoint import FOLDER, Stages, canonical, kept_facts, what_differs
 from bayesunmix.core.errors import InputError, check_flag, check_seed
 from bayesunmix.core.log import logged, settle
-from bayesunmix.core.memory import check_draws
+from bayesunmix.core.memory import check_draws, limited
 from bayesunmix.core.output_folder import check_folder, claimed, read_record
 from bayesunmix.core.progress import Reporter
 from bayesunmix.core.threads import ONE_MODEL
@@ -110,9 +110,11 @@ def run_unmix(
 ) -> Result:
     """Unmix a file into an output folder; see `run_image`."""
     join_processes(config.compute)
+    reporter = Reporter(processes.is_first())
     with processes.failing_together():
         while_reading()
-        image = image_of(map_path, config, signal)
+        with reporter.stage("reading", said=False):
+            image = image_of(map_path, config, signal, reporter.advance)
     return run_image(image, config, out, seed=seed, overwrite=overwrite, resume=resume)
 
 
@@ -152,13 +154,13 @@ def run_image(
     """
     join_processes(config.compute)
     reporter = Reporter(progress and processes.is_first())
-    if out is None:
-        setup = _prepared(image, config, reporter, seed=seed, files=False)
-        with ONE_MODEL:
-            return _computed(setup, _begun(setup, config, reporter, seed=seed))
-    processes.on_first(lambda: check_folder(out, go_on=overwrite or resume))
-    setup = _prepared(image, config, reporter, seed=seed, files=True)
-    with ExitStack() as held:
+    with limited(config.compute.memory_limit_GB), ExitStack() as held:
+        if out is None:
+            setup = _prepared(image, config, reporter, seed=seed, files=False)
+            with ONE_MODEL:
+                return _computed(setup, _begun(setup, config, reporter, seed=seed))
+        processes.on_first(lambda: check_folder(out, go_on=overwrite or resume))
+        setup = _prepared(image, config, reporter, seed=seed, files=True)
         processes.on_first(lambda: held.enter_context(claimed(out)))
         processes.on_first(lambda: settle(out, versions()))
         if resume and _is_finished(out, run_facts(setup.image, config, seed)):
@@ -189,7 +191,7 @@ def _prepared(
     files = files and processes.is_first()
     with processes.failing_together():
         with while_preparing(files=files), reporter.stage("preparation", said=False):
-            setup = prepare(image, config)
+            setup = prepare(image, config, reporter.advance)
         inference = config.inference
         n_draws = 1 if inference.method == "map" else inference.chains * inference.draws
         check_draws(n_draws, max(len(setup.phases), 1), len(setup.forward.components), setup.blocks.n_bins)

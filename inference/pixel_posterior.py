@@ -13,12 +13,13 @@ atoms. Intervals come from a histogram per pixel and phase, which costs the same
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.disk_array import Rows
 from bayesunmix.core.shares import NOTHING, shares_of
 from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.mixture import relative_likelihood, responsibilities, support_point_weights
@@ -64,6 +65,17 @@ class PixelPosterior:
     count_share: Float32Array
     value_sd: Float32Array
 
+    @classmethod
+    def empty(cls, n_pixels: int, n_phases: int) -> PixelPosterior:
+        """Make room for pixels that are put in later."""
+        shapes = {entry.name: (n_pixels, n_phases) for entry in fields(cls)} | {"value_sd": (n_pixels,)}
+        return cls(**{name: np.empty(shape, np.float32) for name, shape in shapes.items()})
+
+    def put(self, pixels: slice, values: Sequence[npt.NDArray[np.floating]]) -> None:
+        """Put in some pixels' values, in the order of the fields."""
+        for entry, value in zip(fields(self), values, strict=True):
+            getattr(self, entry.name)[pixels] = value
+
     def placed(self, used: npt.NDArray[np.bool_]) -> PixelPosterior:
         """Return the posterior of `used` pixels among all (pixel,); the others hold nothing of any phase."""
         if used.all():
@@ -77,7 +89,7 @@ class PixelPosterior:
 
 
 def pixel_posterior(
-    counts: npt.NDArray[np.unsignedinteger],
+    counts: Rows,
     spectra: FloatArray,
     atoms_per_count: FloatArray,
     *,
@@ -95,7 +107,7 @@ def pixel_posterior(
     Parameters
     ----------
     counts : (pixel, energy)
-        Channel-binned counts at full pixel resolution.
+        Channel-binned counts at full pixel resolution, in memory or on disk: they are read batch by batch.
     spectra : (draw, phase, energy)
         Posterior draws of the endmembers, unit sum.
     atoms_per_count : (draw, phase)
@@ -121,7 +133,9 @@ def pixel_posterior(
     n_draws, n_phases, _ = spectra.shape
     bare = np.zeros(n_phases, bool) if supports is None else supports
     centre = spectra.mean(axis=0)
-    typical = max(float(counts.sum(axis=1, dtype=np.int64).mean()), 1.0)
+    batches = [slice(i, i + BATCH_PIXELS) for i in range(0, len(counts), BATCH_PIXELS)]
+    n_counts = sum(int(counts[batch].sum(dtype=np.int64)) for batch in batches)
+    typical = max(n_counts / len(counts), 1.0)
     points = simplex_support_points(centre, FINER * typical, max_overlap=max_overlap, matrix=matrix)
     reader = _Reader(counts, thickness)
     at_mean = reader.log_mixed(points, centre)
@@ -131,8 +145,7 @@ def pixel_posterior(
         by_pixel = neighbour_weights(_log_likelihood(reader, at_mean), weights, neighbours)[0]
     value = points @ (np.zeros(n_phases) if count_value is None else count_value)
     value_powers = np.stack([value, value**2], axis=1)
-    pieces = []
-    batches = [slice(i, i + BATCH_PIXELS) for i in range(0, len(counts), BATCH_PIXELS)]
+    found = PixelPosterior.empty(len(counts), n_phases)
     for number, batch in enumerate(batches):
         read = reader.counts(batch)
         histogram = np.zeros((n_phases, len(read), N_BINS), np.float32)
@@ -154,11 +167,9 @@ def pixel_posterior(
             if progress is not None:
                 progress((number + (draw + 1) / n_draws) / len(batches))
         summary = _summarise(histogram / n_draws, moments / n_draws, level)
-        spread = np.sqrt(np.maximum(value_moments[:, 1] - value_moments[:, 0] ** 2, 0.0)).astype(np.float32)
-        pieces.append((*summary, pure / n_draws, count_share / n_draws, spread))
-    names = (entry.name for entry in fields(PixelPosterior))
-    joined = (np.concatenate(part) for part in zip(*pieces, strict=True))
-    return PixelPosterior(**dict(zip(names, joined, strict=True)))
+        spread = np.sqrt(np.maximum(value_moments[:, 1] - value_moments[:, 0] ** 2, 0.0))
+        found.put(batch, (*summary, pure / n_draws, count_share / n_draws, spread))
+    return found
 
 
 def atom_shares(
@@ -188,7 +199,7 @@ def atom_shares(
 class _Reader:
     """Counts and log spectra, with what thickness adds to both."""
 
-    source: npt.NDArray[np.unsignedinteger]
+    source: Rows
     thickness: ThicknessDraws | None
 
     def counts(self, chosen: slice) -> Float32Array:
