@@ -250,5 +250,6 @@ def _pixels(setup: Setup, fitted: FittedPosterior, draws: Draws, job: Job) -> Pi
         ),
         neighbours=used if inference.spatial else None,
         progress=job.reporter.advance,
+        together=True,
     )
     return found.placed(used)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core import processes
 from bayesunmix.core.disk_array import Rows
 from bayesunmix.core.shares import NOTHING, shares_of
 from bayesunmix.inference.compilation import Program
@@ -101,6 +102,7 @@ def pixel_posterior(
     thickness: ThicknessDraws | None = None,
     neighbours: npt.NDArray[np.bool_] | None = None,
     progress: Callable[[float], None] | None = None,
+    together: bool = False,
 ) -> PixelPosterior:
     """Posterior abundances of every pixel.
 
@@ -129,6 +131,9 @@ def pixel_posterior(
         (`bayesunmix.inference.spatial`).
     progress : callable, optional
         Told the share of the work that is done.
+    together : bool
+        Whether all processes of the run (`bayesunmix.core.processes`) call this: each computes a share of the pixels,
+        and gets the others'.
     """
     n_draws, n_phases, _ = spectra.shape
     bare = np.zeros(n_phases, bool) if supports is None else supports
@@ -146,7 +151,8 @@ def pixel_posterior(
     value = points @ (np.zeros(n_phases) if count_value is None else count_value)
     value_powers = np.stack([value, value**2], axis=1)
     found = PixelPosterior.empty(len(counts), n_phases)
-    for number, batch in enumerate(batches):
+    own = processes.share(len(batches)) if together else slice(0, len(batches))
+    for number, batch in enumerate(batches[own]):
         read = reader.counts(batch)
         histogram = np.zeros((n_phases, len(read), N_BINS), np.float32)
         moments = np.zeros((2, len(read), n_phases), np.float32)
@@ -165,10 +171,14 @@ def pixel_posterior(
             for phase in range(n_phases):
                 histogram[phase] += share @ _one_hot(amount[:, phase])
             if progress is not None:
-                progress((number + (draw + 1) / n_draws) / len(batches))
+                progress((number + (draw + 1) / n_draws) / (own.stop - own.start))
         summary = _summarise(histogram / n_draws, moments / n_draws, level)
         spread = np.sqrt(np.maximum(value_moments[:, 1] - value_moments[:, 0] ** 2, 0.0))
         found.put(batch, (*summary, pure / n_draws, count_share / n_draws, spread))
+    if together:
+        pixels = slice(own.start * BATCH_PIXELS, min(own.stop * BATCH_PIXELS, len(counts)))
+        for entry in fields(found):
+            processes.complete(getattr(found, entry.name), pixels)
     return found
 
 

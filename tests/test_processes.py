@@ -48,25 +48,49 @@ starts = 1
 distributed = "auto"
 processes = 2
 """
-# What the processes of `exchange` do: give each other bytes, then an error.
+# Two processes give each other bytes, shares of a map's blocks and pixels, and an error.
 EXCHANGE = """
-import json, sys
+import dataclasses, json, sys
 import numpy as np
 from bayesunmix.core import processes
 from bayesunmix.core.errors import InputError
+from bayesunmix.data.binning import bin_image
+from bayesunmix.data.image import SpectrumImage
+from bayesunmix.inference import pixel_posterior
+
+
+class Image(SpectrumImage):
+    read = []
+
+    def bands(self, rows=None, *, whole=1):
+        for part, band in super().bands(rows, whole=whole):
+            self.read += range(part.start, part.stop)
+            yield part, band
+
 
 address, number = sys.argv[1], int(sys.argv[2])
 processes.join(address, 2, number, 60)
 every = processes.gathered(bytes([number]) * (5_000_000 * number + 3))
-rows = np.zeros((7, 3), np.uint16)
-own = processes.share(7)
-rows[own] = np.arange(21).reshape(7, 3)[own]
-processes.complete(rows, own)
+rng = np.random.default_rng(0)
+facts = dict(beam_energy_keV=200.0, takeoff_angle_deg=20.0)
+image = Image.from_array(rng.poisson(3, (23, 17, 40)), np.arange(40) * 0.1 + 0.1, **facts)
+blocks = bin_image(image, [0, 10, 20, 40], 3)
+summed = np.zeros(blocks.counts.shape, int)
+np.add.at(summed, blocks.block_index.ravel(), np.add.reduceat(image.counts.reshape(-1, 40), [0, 10, 20], axis=1))
+pixel_posterior.BATCH_PIXELS = 50
+spectra = rng.dirichlet(np.ones(3), (2, 2))
+counts = image.counts.reshape(-1, 40)[:, :3]
+shared, alone = (
+    pixel_posterior.pixel_posterior(counts, spectra, np.ones((2, 2)), level=0.9, together=together)
+    for together in (True, False)
+)
 said = {
     "lengths": [len(one) for one in every],
     "equal": every[0] == bytes(3) and set(every[1]) == {1},
     "first": processes.from_first(lambda: b"of the first").decode(),
-    "rows": rows.tolist(),
+    "read": Image.read,
+    "blocks": bool((blocks.counts == summed).all()),
+    "pixels": all((getattr(shared, f.name) == getattr(alone, f.name)).all() for f in dataclasses.fields(shared)),
 }
 for failing in range(2):
     processes.join(address, 2, number, 60)
@@ -153,7 +177,7 @@ def test_settings_must_go_together() -> None:
             ComputeConfig(distributed=address, processes=2)
 
 
-def test_bytes_and_errors_reach_every_process() -> None:
+def test_bytes_shares_and_errors_reach_every_process() -> None:
     address = free_address()
     started = [start(number, "-c", EXCHANGE, address, str(number)) for number in range(2)]
     answers = [process.communicate(timeout=120) for process in started]
@@ -161,11 +185,14 @@ def test_bytes_and_errors_reach_every_process() -> None:
     for one in said:
         assert one["lengths"] == [3, 5_000_003]
         assert one["equal"]
+        assert one["blocks"]
+        assert one["pixels"]
         assert one["first"] == "of the first"
-        assert one["rows"] == np.arange(21).reshape(7, 3).tolist()
         assert [one[f"error {failing}"] for failing in range(2)] == [
             f"`MAP` must be there, but is not for {failing}." for failing in range(2)
         ]
+    # Blocks of three rows are not torn apart.
+    assert [one["read"] for one in said] == [list(range(12)), list(range(12, 23))]
     assert [one["speaks"] for one in said] == [True, False]
     assert [process.returncode for process in started] == [0, 0]
 
