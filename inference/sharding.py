@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bayesunmix.inference.minibatch import PixelData
@@ -45,6 +47,18 @@ def place(data: _Data) -> _Data:
     groups = jax.tree.map(lambda field: jax.device_put(_padded(field), spread), data.groups)
     rest: _Data = jax.tree.map(lambda field: jax.device_put(field, copied), data._replace(groups=()))
     return rest._replace(groups=groups)
+
+
+def on_host(data: _Data) -> _Data:
+    """Return data that may lie on the devices of several processes as arrays of NumPy, whole on each of them."""
+
+    def fetched(field: Any) -> npt.NDArray[Any]:  # noqa: ANN401 - an array of NumPy or JAX
+        if isinstance(field, jax.Array) and not (field.is_fully_addressable or field.is_fully_replicated):
+            field = multihost_utils.process_allgather(field, tiled=True)
+        return np.asarray(field)
+
+    whole: _Data = jax.tree.map(fetched, data)
+    return whole
 
 
 def over_devices(potential: Potential) -> Potential:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +49,7 @@ from bayesunmix.inference.mixture import (
     responsibilities,
     support_point_weights,
 )
-from bayesunmix.inference.sharding import place
+from bayesunmix.inference.sharding import on_host, place
 from bayesunmix.models.abundance import abundance_prior, padded_prior, simplex_support_points
 from bayesunmix.models.thickness import ThicknessEffect, counted
 from bayesunmix.models.unmixing import Latents, UnmixingData, thickness_parameters
@@ -201,7 +200,7 @@ def fit_posterior(
     modes = _modes(settled, others, blocks.phases)
     whole = [
         FittedPosterior(
-            data=jax.tree.map(np.asarray, around.data),
+            data=on_host(around.data),
             estimate=mode,
             modes=modes,
             absorbing=absorbed,
