@@ -30,7 +30,7 @@ from numpyro.infer.hmc import hmc
 from scipy.special import ndtri
 
 from bayesunmix.inference.compilation import Program
-from bayesunmix.inference.sharding import n_devices
+from bayesunmix.inference.minibatch import n_devices
 
 FloatArray = npt.NDArray[np.float64]
 Potential = Callable[[jax.Array, Any], jax.Array]
@@ -75,11 +75,13 @@ class NutsDraws:
 
 
 class _Target(NamedTuple):
-    """What the compiled program gets anew on each call: the whitening and the model's data."""
+    """What the compiled program gets anew on each call: the whitening, filled up with zeros, and the model's data."""
 
     centre: jax.Array
     transform: jax.Array
     data: Any
+    free: jax.Array
+    """1 for a coordinate, 0 for what fills up: there nothing pulls, and without a momentum nothing moves."""
 
 
 def nuts_draws(
@@ -88,6 +90,7 @@ def nuts_draws(
     centre: FloatArray,
     transform: FloatArray,
     *,
+    capacity: int | None = None,
     chains: int,
     draws: int,
     warmup: int,
@@ -100,11 +103,14 @@ def nuts_draws(
     Parameters
     ----------
     potential : (z, data) -> scalar
+        Of z filled up to `capacity`.
     data : pytree
     centre : (dim,)
         Mode; chains start from independent draws around it, half a standard deviation wide.
     transform : (dim, dim)
         W, the whitening of `bayesunmix.inference.map_estimate`.
+    capacity : int, optional
+        Length to which the potential's z is filled up; that of `centre` by default.
     chains, draws : int
     warmup : int
         Trajectories of warm-up in each chain; some hundred of them at least are made.
@@ -116,10 +122,16 @@ def nuts_draws(
     """
     half = max((warmup - TRANSITIONS * CHUNK) // 2, TRANSITIONS)
     keys = jax.random.split(jax.random.PRNGKey(seed), 2 * chains)
-    target = _Target(jnp.asarray(centre), jnp.asarray(transform), jax.tree.map(jnp.asarray, data))
+    more = (capacity or len(centre)) - len(centre)
+    target = _Target(
+        centre=jnp.asarray(np.pad(centre, (0, more))),
+        transform=jnp.asarray(np.pad(transform, (0, more))),
+        data=data,
+        free=jnp.asarray(np.repeat([1.0, 0.0], [len(centre), more])),
+    )
     sampler = _Sampler(potential, half, target_accept, USUAL_TREE_DEPTH)
     states = [
-        sampler.start(0.5 * jax.random.normal(first, centre.shape), second, target)
+        sampler.start(_scattered(first, target), second, target)
         for first, second in zip(keys[:chains], keys[chains:], strict=True)
     ]
     run = sampler.compile(states[0], target)
@@ -134,7 +146,7 @@ def nuts_draws(
 
         # Warm-up counts trajectories: what it keeps for the search of wide directions is the end of every few.
         early = run_all(half // TRANSITIONS)
-        wide = _wide_directions(np.stack([kept["v"] for kept in early]))
+        wide = _wide_directions(np.stack([kept["v"][:, : len(centre)] for kept in early]))
         target, states = _restretched(sampler, target, states, wide)
         run_all(half // TRANSITIONS)
         trial = run_all(CHUNK)
@@ -148,7 +160,7 @@ def nuts_draws(
         results = run_all(draws)
     stacked = {name: np.stack([result[name] for result in results]) for name in results[0] if name != "v"}
     v = np.stack([result["v"] for result in results])
-    z = np.asarray(target.centre) + v @ np.asarray(target.transform).T
+    z = (np.asarray(target.centre) + v @ np.asarray(target.transform).T)[..., : len(centre)]
     return NutsDraws(z=z, **stacked, stretched=wide.shape[1])
 
 
@@ -176,14 +188,17 @@ class _Sampler:
 
     def start(self, v: jax.Array, key: jax.Array, target: _Target) -> Any:  # noqa: ANN401 - NumPyro's sampler state
         """Sampler state at a whitened position, at the beginning of a warm-up."""
-        return self._initialise(v, key, target)
+        state = self._initialise(v, key, target)
+        return state._replace(r=np.zeros(len(target.free)))
 
     def compile(self, state: Any, target: _Target) -> Callable[[Any, _Target], Any]:  # noqa: ANN401
         """Compile `CHUNK` iterations: (state, target) -> (state, draws and statistics of every iteration)."""
 
         def chunk(state: Any, target: _Target) -> tuple[Any, dict[str, jax.Array]]:  # noqa: ANN401
             def transition(state: Any, _: None) -> tuple[Any, Any]:  # noqa: ANN401
-                state = self._sample(state, model_args=(target,))
+                key, own = jax.random.split(state.rng_key)
+                momentum = target.free * jax.random.normal(own, target.free.shape)
+                state = self._sample(state._replace(rng_key=key, r=momentum), model_args=(target,))
                 return state, (state.accept_prob, state.num_steps, state.diverging)
 
             def step(state: Any, _: None) -> tuple[Any, dict[str, jax.Array]]:  # noqa: ANN401
@@ -205,6 +220,12 @@ class _Sampler:
 
         compiled: Callable[[Any, _Target], Any] = Program(chunk).lower(state, target).compile()
         return compiled
+
+
+@Program
+def _scattered(key: jax.Array, target: _Target) -> jax.Array:
+    """Whitened place half a standard deviation from the mode."""
+    return 0.5 * target.free * jax.random.normal(key, target.free.shape)
 
 
 def _run_chain(
@@ -263,12 +284,12 @@ def _restretched(
     sampler: _Sampler, target: _Target, states: list[Any], wide: FloatArray
 ) -> tuple[_Target, list[Any]]:
     """Stretch the whitening along wide directions and start the second half of warm-up at the same points."""
-    stretch = np.eye(len(wide))
+    stretch, dim = np.eye(len(target.free)), len(wide)
     if wide.shape[1]:
         # Columns of `wide` are orthogonal: each direction is stretched by sqrt(lambda).
         length = np.linalg.norm(wide, axis=0)
         unit = wide / length
-        stretch = stretch + unit @ np.diag(np.sqrt(length**2 + 1.0) - 1.0) @ unit.T
+        stretch[:dim, :dim] += unit @ np.diag(np.sqrt(length**2 + 1.0) - 1.0) @ unit.T
     stretched = target._replace(transform=target.transform @ jnp.asarray(stretch))
     inverse = jnp.asarray(np.linalg.inv(stretch))
     return stretched, [sampler.start(inverse @ state.z, state.rng_key, stretched) for state in states]
