@@ -33,6 +33,7 @@ GROUPS = {
     "axis": "an energy axis that is off, found with its elements",
     "resume": "a kill during NUTS, then --resume",
     "large": "time and memory against the size of the map",
+    "streamed": "maps that do not fit into memory, under a limit",
     "espm_smooth": "espm's phantoms: coverage, and maps beside espm's SmoothNMF",
     "espm_phantom": "espm's phantom beside KL-NMF + FCLS",
     "thickness": "the 71 GPa map with three priors of the film's thickness",

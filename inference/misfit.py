@@ -381,7 +381,7 @@ def _common(z: FloatArray, root: FloatArray, amounts: FloatArray) -> FloatArray:
 
 
 def _compared_counts(grid: Rows, totals: FloatArray, side: int) -> FloatArray:
-    """Counts of the windows that decide, (window, group)."""
+    """Collect the counts of the windows that decide, (window, group)."""
     wide = len(_centres(grid.shape[1], _step(side)))
     some = _compared(window_sums(summed_area(totals[..., None]), side, _step(side))[0].ravel())
     rows = [np.zeros((0, grid.shape[2]))]
@@ -444,7 +444,7 @@ def scan(
 
 
 def _totals(grid: Rows) -> FloatArray:
-    """Counts of each pixel (y, x), as real numbers."""
+    """Sum the counts of each pixel (y, x), as real numbers."""
     return np.concatenate([grid[part].sum(axis=2, dtype=np.float64) for part in pieces(grid, np.float64)])
 
 

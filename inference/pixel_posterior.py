@@ -13,7 +13,7 @@ atoms. Intervals come from a histogram per pixel and phase, which costs the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -23,7 +23,7 @@ from bayesunmix.core import processes
 from bayesunmix.core.disk_array import Rows
 from bayesunmix.core.shares import NOTHING, shares_of
 from bayesunmix.inference.mixture import relative_likelihood, responsibilities, support_point_weights
-from bayesunmix.inference.spatial import neighbour_weights
+from bayesunmix.inference.spatial import Neighbourhood
 from bayesunmix.models.abundance import simplex_support_points
 from bayesunmix.models.thickness import ThicknessDraws, answered, counted
 
@@ -136,28 +136,25 @@ def pixel_posterior(
     n_draws, n_phases, _ = spectra.shape
     bare = np.zeros(n_phases, bool) if supports is None else supports
     centre = spectra.mean(axis=0)
-    batches = [slice(i, i + BATCH_PIXELS) for i in range(0, len(counts), BATCH_PIXELS)]
-    n_counts = sum(int(counts[batch].sum(dtype=np.int64)) for batch in batches)
+    n_counts = sum(int(counts[batch].sum(dtype=np.int64)) for batch in _batches(slice(0, len(counts))))
     typical = max(n_counts / len(counts), 1.0)
     points = simplex_support_points(centre, FINER * typical, max_overlap=max_overlap, matrix=matrix)
     reader = _Reader(counts, thickness)
     at_mean = reader.log_mixed(points, centre)
     weights = _map_weights(reader, at_mean)
-    by_pixel = None
-    if neighbours is not None:
-        by_pixel = neighbour_weights(_log_likelihood(reader, at_mean), weights, neighbours)[0]
     value = points @ (np.zeros(n_phases) if count_value is None else count_value)
     value_powers = np.stack([value, value**2], axis=1)
     found = PixelPosterior.empty(len(counts), n_phases)
-    own = processes.share(len(batches)) if together else slice(0, len(batches))
-    for number, batch in enumerate(batches[own]):
+    sharing = processes.number() if together else 1
+    own: list[slice] = []
+    for batch, prior in _priors(reader, at_mean, weights, neighbours, together=together):
+        own.append(batch)
         read = reader.counts(batch)
         histogram = np.zeros((n_phases, len(read), N_BINS), np.float32)
         moments = np.zeros((2, len(read), n_phases), np.float32)
         pure = np.zeros((len(read), n_phases), np.float32)
         count_share = np.zeros((len(read), n_phases), np.float32)
         value_moments = np.zeros((len(read), 2))
-        prior = weights if by_pixel is None else by_pixel[batch]
         for draw in range(n_draws):
             likelihood = relative_likelihood(read, reader.log_mixed(points, spectra[draw], draw))
             share = responsibilities(likelihood, prior)
@@ -169,12 +166,12 @@ def pixel_posterior(
             for phase in range(n_phases):
                 histogram[phase] += share @ _one_hot(amount[:, phase])
             if progress is not None:
-                progress((number + (draw + 1) / n_draws) / (own.stop - own.start))
+                progress(sharing * (batch.start + len(read) * (draw + 1) / n_draws) / len(counts))
         summary = _summarise(histogram / n_draws, moments / n_draws, level)
         spread = np.sqrt(np.maximum(value_moments[:, 1] - value_moments[:, 0] ** 2, 0.0))
         found.put(batch, (*summary, pure / n_draws, count_share / n_draws, spread))
     if together:
-        pixels = slice(own.start * BATCH_PIXELS, min(own.stop * BATCH_PIXELS, len(counts)))
+        pixels = slice(own[0].start, own[-1].stop) if own else slice(0, 0)
         for entry in fields(found):
             processes.complete(getattr(found, entry.name), pixels)
     return found
@@ -233,11 +230,46 @@ def _map_weights(reader: _Reader, log_mixed: FloatArray, most: int = 20000) -> F
     )
 
 
-def _log_likelihood(reader: _Reader, log_mixed: FloatArray) -> Float32Array:
-    """Log-likelihood of each pixel at each support point, up to a constant per pixel, shape (pixel, support_point)."""
+def _batches(pixels: slice) -> Iterator[slice]:
+    """Yield batches that go through some pixels."""
+    for first in range(pixels.start, pixels.stop, BATCH_PIXELS):
+        yield slice(first, min(first + BATCH_PIXELS, pixels.stop))
+
+
+def _priors(
+    reader: _Reader,
+    log_mixed: FloatArray,
+    weights: FloatArray,
+    neighbours: npt.NDArray[np.bool_] | None,
+    *,
+    together: bool,
+) -> Iterator[tuple[slice, FloatArray | Float32Array]]:
+    """Yield batches of pixels with the weights of the support points there: over the map, or in each pixel.
+
+    Of several processes `together`, each gets its share of the pixels, or of the map's rows.
+    """
+    length = len(reader.source) if neighbours is None else len(neighbours)
+    own = processes.share(length) if together else slice(0, length)
+    if neighbours is None:
+        for batch in _batches(own):
+            yield batch, weights
+        return
+    near = Neighbourhood.learned(
+        lambda pixels: _log_likelihood(reader, log_mixed, pixels), weights, neighbours
+    )
+    for band in near.bands():
+        rows = slice(max(band.start, own.start), min(band.stop, own.stop))
+        if rows.start < rows.stop:
+            pixels, by_pixel = near.pixels(rows), near.weights(rows)
+            for batch in _batches(pixels):
+                yield batch, by_pixel[batch.start - pixels.start : batch.stop - pixels.start]
+
+
+def _log_likelihood(reader: _Reader, log_mixed: FloatArray, pixels: slice) -> Float32Array:
+    """Log-likelihood of some pixels at each support point, up to a constant per pixel, (pixel, support_point)."""
     contrast = (log_mixed - log_mixed.mean(axis=0)).T.astype(np.float32)
-    batches = range(0, len(reader.source), BATCH_PIXELS)
-    return np.concatenate([reader.counts(slice(i, i + BATCH_PIXELS)) @ contrast for i in batches])
+    parts = [np.zeros((0, contrast.shape[1]), np.float32)]
+    return np.concatenate([*parts, *(reader.counts(batch) @ contrast for batch in _batches(pixels))])
 
 
 def _one_hot(amount: Float32Array) -> Float32Array:

@@ -209,7 +209,7 @@ def _of_direction(setup: Setup, direction: int, starts: npt.NDArray[np.int64]) -
 def _pooled_counts(
     bins: Rows, starts: npt.NDArray[np.int64], shape: tuple[int, int], box: tuple[slice, slice]
 ) -> Rows:
-    """Counts of a part of a map in groups of bins, (y, x, group), on disk where memory does not take them with ease.
+    """Pool the counts of a part of a map, (y, x, group), on disk where memory does not take them with ease.
 
     Parameters
     ----------
@@ -291,7 +291,7 @@ def _core(grid: Rows, shares: FloatArray, spectra: FloatArray, window: Mask, ins
 
 
 def _sum_over(grid: Rows, mask: Mask) -> FloatArray:
-    """Counts of some pixels together, (group,)."""
+    """Sum the counts of some pixels, (group,)."""
     found = np.zeros(grid.shape[2])
     for part, there in _bands_with(grid, mask):
         found += grid[part][there].sum(axis=0, dtype=np.float64)

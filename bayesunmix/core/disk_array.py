@@ -150,7 +150,8 @@ class Picked:
         if isinstance(self.source, DiskArray):
             return self.source.take(places)
         first = int(places[0]) if len(places) else 0
-        return self.source[first : int(places[-1]) + 1 if len(places) else 0][places - first]
+        near = self.source[first : int(places[-1]) + 1 if len(places) else 0]
+        return np.asarray(near[places - first])
 
 
 def pieces(rows: Rows, dtype: npt.DTypeLike, *, whole: int = 1) -> Iterator[slice]:

@@ -183,10 +183,10 @@ def read_counts(
     if on_disk is None:
         on_disk = not (isinstance(source, np.ndarray) or held_in_memory(source.size))
     if type(source) is np.ndarray and source.dtype.type in _DTYPES and not on_disk:
-        found = ReadCounts(_shared(source), None, 0)
-        if not found.counts.any():
+        shared = _shared(source)
+        if not shared.any():
             _refuse_nothing(None)
-        return found
+        return ReadCounts(shared, None, 0)
     return _read_blocks(source, on_disk, progress)
 
 

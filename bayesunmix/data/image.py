@@ -527,7 +527,7 @@ def _found(given: object) -> ReadCounts:
     """Return counts that are kept already, or read them."""
     if isinstance(given, StoredCounts):
         return ReadCounts(given.stored, None, 0)
-    return given if isinstance(given, ReadCounts) else read_counts(given)  # type: ignore[arg-type]
+    return given if isinstance(given, ReadCounts) else read_counts(given)
 
 
 def _kept(given: object, counts: Compact | DiskArray, mask: Mask | None) -> Compact | StoredCounts:

@@ -131,7 +131,7 @@ def _merged(
 
 def _collected(
     shape: tuple[int, int, int], found: Iterable[tuple[int, npt.NDArray[np.unsignedinteger[Any]]]]
-) -> ReadCounts:
+) -> Any:  # noqa: ANN401 - what a map takes as its counts
     """Collect bands of a map, each with the number of its first row, in memory or, where they do not fit, on disk."""
     rows, columns, channels = shape
     collected = Growing(shape, on_disk=not held_in_memory(rows * columns * channels))

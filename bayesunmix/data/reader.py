@@ -2,8 +2,8 @@
 
 Compiled readers (Bruker's maps, HDF5, Zarr's codecs, TIFF) can end the process on a damaged file, and HDF5 can loop for
 ever. The reading process stays for a while after a file, since HyperSpy takes seconds to import. It hands a map over in
-a temporary folder, as arrays and JSON: nothing is unpickled. Counts are written there piece by piece, so that a map that
-does not fit into memory passes too; it stays on disk then.
+a temporary folder, as arrays and JSON: nothing is unpickled. Counts are written there piece by piece, so that a map
+passes that does not fit into memory; it stays on disk then.
 """
 
 from __future__ import annotations

@@ -185,7 +185,7 @@ def image_of_signal(
     mask = _stored_mask(metadata, data.shape[:-1])
     make = SpectrumImage if mask is None else _masked_by_itself
     return make(
-        counts=read(data.reshape((1,) * (3 - data.ndim) + data.shape)),
+        counts=read(data.reshape((1,) * (3 - data.ndim) + data.shape)),  # type: ignore[arg-type]
         energy_keV=energy,
         acquisition=facts,
         pixel_size=grid.size,

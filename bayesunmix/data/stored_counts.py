@@ -86,7 +86,7 @@ class StoredCounts:
             read[self.mask[first:last:step]] = 0
         return read[(slice(None), *others)]
 
-    def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> npt.NDArray[Any]:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         """Read all of it: for who asks for that."""
         return np.asarray(self[:], dtype)
 

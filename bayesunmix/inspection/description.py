@@ -8,8 +8,6 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from bayesunmix.core.errors import BayesUnmixWarning, InputError, check_integer, check_path
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.contents import contents_text, the_map
