@@ -21,7 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from jax.flatten_util import ravel_pytree
-from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
+from numpyro import handlers
+from numpyro.distributions import biject_to
+from numpyro.infer.util import potential_energy
 
 from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.sharding import n_threads, over_devices, place
@@ -45,11 +47,14 @@ class Placed(NamedTuple):
         Which of the padded model's parameters each entry of z is; entries beyond the last are beyond it, too.
     size : int
         Number of entries of z that are parameters.
+    constant : float
+        What the parameters that are held add to the potential.
     """
 
     data: Any
     slots: npt.NDArray[np.int32]
     size: int
+    constant: float
 
 
 class Programs:
@@ -66,13 +71,13 @@ class Programs:
 
     def __init__(self, model: Callable[..., None], data: Any, example: Latents) -> None:  # noqa: ANN401
         self._model = model
-        # Shapes alone give the way back: running the model here would cost more than a fit's evaluation.
-        structure = jax.eval_shape(
-            lambda latents, data: unconstrain_fn(model, (data,), {}, latents), example, data
-        )
-        empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape), structure)
+        self._transforms = _transforms(model, data, example)
+        self.shapes: Shapes = {
+            name: transform.inverse_shape(np.shape(example[name]))
+            for name, transform in self._transforms.items()
+        }
+        empty = {name: np.zeros(shape) for name, shape in self.shapes.items()}
         self.size = sum(leaf.size for leaf in empty.values())
-        self.shapes: Shapes = {name: leaf.shape for name, leaf in empty.items()}
         self._unravel = ravel_pytree(empty)[1]
 
     def potential(self, z: jax.Array, placed: Placed) -> jax.Array:
@@ -82,16 +87,16 @@ class Programs:
             value: jax.Array = potential_energy(self._model, (data,), {}, self._unravel(whole))
             return value
 
-        return over_devices(on_data)(self._whole(z, placed), placed.data)
+        return over_devices(on_data)(self._whole(z, placed.slots), placed.data) - placed.constant
 
-    def latents(self, z: jax.Array, placed: Placed) -> Latents:
-        """Latents of the padded model; compiled, this sheds the likelihood, on which it does not depend."""
-        found: Latents = constrain_fn(self._model, (placed.data,), {}, self._unravel(self._whole(z, placed)))
-        return found
+    def latents(self, z: jax.Array, slots: npt.NDArray[np.int32]) -> Latents:
+        """Latents of the padded model."""
+        free = self._unravel(self._whole(z, slots))
+        return {name: transform(free[name]) for name, transform in self._transforms.items()}
 
-    def _whole(self, z: jax.Array, placed: Placed) -> jax.Array:
+    def _whole(self, z: jax.Array, slots: npt.NDArray[np.int32]) -> jax.Array:
         """All parameters of the padded model, those that are not in z at zero."""
-        return jnp.zeros(self.size).at[placed.slots[: len(z)]].set(z, mode="drop")
+        return jnp.zeros(self.size).at[slots[: len(z)]].set(z, mode="drop")
 
     @cached_property
     def constrain(self) -> Program:
@@ -100,10 +105,11 @@ class Programs:
 
     @cached_property
     def flatten(self) -> Program:
-        """(latents of the padded model, placed) -> all its parameters."""
+        """Latents of the padded model -> all its parameters."""
 
-        def to_vector(latents: Latents, placed: Placed) -> jax.Array:
-            vector: jax.Array = ravel_pytree(unconstrain_fn(self._model, (placed.data,), {}, latents))[0]
+        def to_vector(latents: Latents) -> jax.Array:
+            free = {name: transform.inv(latents[name]) for name, transform in self._transforms.items()}
+            vector: jax.Array = ravel_pytree(free)[0]
             return vector
 
         return Program(to_vector)
@@ -135,6 +141,20 @@ class Programs:
         return found
 
 
+def _transforms(model: Callable[..., None], data: Any, example: Latents) -> dict[str, Any]:  # noqa: ANN401
+    """Transform of each latent from the whole line, by name; the model is traced, not run."""
+    supports: dict[str, Any] = {}
+
+    def trace(latents: Latents, data: Any) -> None:  # noqa: ANN401
+        known = handlers.substitute(handlers.seed(model, 0), data=latents)
+        for name, site in handlers.trace(known).get_trace(data).items():
+            if site["type"] == "sample" and not site["is_observed"]:
+                supports[name] = site["fn"].support
+
+    jax.eval_shape(trace, example, data)
+    return {name: biject_to(supports[name]) for name in sorted(supports)}
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FlatModel:
     """A model's negative log density over the flat vector z, and its maps between latents and z.
@@ -145,18 +165,20 @@ class FlatModel:
         Shared with other models whose padded data have the same shapes.
     shapes : dict
         Shape of each latent.
-    capacity : int
-        Length to which z is filled up for the programs.
-    pad : data -> (padded data, index)
-        What programs take, and where the entries of z lie among their parameters.
+    pad : data -> padded data
+    slots : (capacity,) int32
+        Where the entries of z lie among the padded model's parameters, see `Placed`.
+    constant : float
+        What the other parameters of that add to the potential.
     without_pixels : data -> data
         Data of the same model for what does not depend on pixels, which then need not be moved.
     """
 
     programs: Programs
     shapes: Shapes
-    capacity: int
-    pad: Callable[[Any], tuple[Any, npt.NDArray[np.int32]]]
+    pad: Callable[[Any], Any]
+    slots: npt.NDArray[np.int32]
+    constant: float
     without_pixels: Callable[[Any], Any]
 
     @cached_property
@@ -171,39 +193,42 @@ class FlatModel:
         """Number of entries of z."""
         return sum(int(np.prod(shape)) for shape in self.shapes.values())
 
+    @property
+    def capacity(self) -> int:
+        """Length to which z is filled up for the programs."""
+        return len(self.slots)
+
     def placed(self, data: Any) -> Placed:  # noqa: ANN401 - any pytree
         """Pad data and put them on the devices; those that are there stay."""
         if isinstance(data, Placed):
             return data
-        padded, index = self.pad(data)
-        return Placed(place(padded), index, self.size)
+        return Placed(place(self.pad(data)), self.slots, self.size, self.constant)
 
     def light(self, data: Any) -> Placed:  # noqa: ANN401
         """Pad data without their pixels."""
-        return Placed(*self.pad(self.without_pixels(data)), self.size)
+        return Placed(self.pad(self.without_pixels(data)), self.slots, self.size, self.constant)
 
     def filled(self, z: npt.ArrayLike) -> FloatArray:
         """Fill z (..., dim) up for the programs."""
         values = np.asarray(z, np.float64)
         return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, self.capacity - values.shape[-1])])
 
-    def constrain(self, z: npt.ArrayLike, data: Any) -> Latents:  # noqa: ANN401
+    def constrain(self, z: npt.ArrayLike) -> Latents:
         """Latents at z, by name, as arrays of NumPy."""
-        found = self.programs.constrain(self.filled(z), self.light(data))
+        found = self.programs.constrain(self.filled(z), self.slots)
         return {
             name: np.asarray(found[name])[tuple(slice(0, size) for size in shape)]
             for name, shape in self.shapes.items()
         }
 
-    def flatten(self, latents: Latents, data: Any) -> FloatArray:  # noqa: ANN401
+    def flatten(self, latents: Latents) -> FloatArray:
         """Return z at some latents."""
-        placed = self.light(data)
         more = {}
         for name, shape in self.programs.shapes.items():
             # One is a value that every latent may have.
             more[name] = np.ones(shape)
             more[name][tuple(slice(0, size) for size in self.shapes[name])] = latents[name]
-        return np.asarray(self.programs.flatten(more, placed))[placed.slots[: self.size]]
+        return np.asarray(self.programs.flatten(more))[self.slots[: self.size]]
 
     def value_and_gradient(self, z: npt.ArrayLike, data: Any) -> tuple[float, FloatArray]:  # noqa: ANN401
         """Potential at z and its slopes (dim,); `data` are better placed before, where they are used often."""
@@ -243,12 +268,12 @@ def flatten_model(
         See `FlatModel`.
     """
     programs = Programs(model, data, example)
-    index = np.arange(programs.size, dtype=np.int32)
     return FlatModel(
         programs=programs,
         shapes=programs.shapes,
-        capacity=programs.size,
-        pad=lambda data: (data, index),
+        pad=lambda data: data,
+        slots=np.arange(programs.size, dtype=np.int32),
+        constant=0.0,
         without_pixels=without_pixels,
     )
 

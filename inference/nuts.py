@@ -77,10 +77,10 @@ class NutsDraws:
 class _Target(NamedTuple):
     """What the compiled program gets anew on each call: the whitening, filled up with zeros, and the model's data."""
 
-    centre: jax.Array
-    transform: jax.Array
+    centre: FloatArray
+    transform: FloatArray
     data: Any
-    free: jax.Array
+    free: FloatArray
     """1 for a coordinate, 0 for what fills up: there nothing pulls, and without a momentum nothing moves."""
 
 
@@ -124,10 +124,10 @@ def nuts_draws(
     keys = jax.random.split(jax.random.PRNGKey(seed), 2 * chains)
     more = (capacity or len(centre)) - len(centre)
     target = _Target(
-        centre=jnp.asarray(np.pad(centre, (0, more))),
-        transform=jnp.asarray(np.pad(transform, (0, more))),
+        centre=np.pad(centre, (0, more)),
+        transform=np.pad(transform, (0, more)),
         data=data,
-        free=jnp.asarray(np.repeat([1.0, 0.0], [len(centre), more])),
+        free=np.repeat([1.0, 0.0], [len(centre), more]),
     )
     sampler = _Sampler(potential, half, target_accept, USUAL_TREE_DEPTH)
     states = [
@@ -151,7 +151,10 @@ def nuts_draws(
         run_all(half // TRANSITIONS)
         trial = run_all(CHUNK)
         step = _corrected_step(trial, target_accept)
-        states = [state._replace(adapt_state=state.adapt_state._replace(step_size=step)) for state in states]
+        states = [
+            state._replace(adapt_state=state.adapt_state._replace(step_size=np.float64(step)))
+            for state in states
+        ]
         depth = int(np.clip(np.ceil(np.log2(TRAJECTORY / step + 1.0)), USUAL_TREE_DEPTH, MAX_TREE_DEPTH))
         if depth > USUAL_TREE_DEPTH:
             sampler = _Sampler(potential, 0, target_accept, depth, float(step))
@@ -171,7 +174,8 @@ class _Sampler:
         self, potential: Potential, warmup: int, target_accept: float, depth: int, step: float | None = None
     ) -> None:
         def whitened(target: _Target) -> Callable[[jax.Array], jax.Array]:
-            return lambda v: potential(target.centre + target.transform @ v, target.data)
+            centre, transform = jnp.asarray(target.centre), jnp.asarray(target.transform)
+            return lambda v: potential(centre + transform @ v, target.data)
 
         initialise, self._sample = hmc(potential_fn_gen=whitened, algo="NUTS")
         settings = {
@@ -225,7 +229,7 @@ class _Sampler:
 @Program
 def _scattered(key: jax.Array, target: _Target) -> jax.Array:
     """Whitened place half a standard deviation from the mode."""
-    return 0.5 * target.free * jax.random.normal(key, target.free.shape)
+    return 0.5 * jnp.asarray(target.free) * jax.random.normal(key, target.free.shape)
 
 
 def _run_chain(
@@ -245,7 +249,7 @@ def _run_chain(
     return state, {name: np.concatenate([piece[name] for piece in kept])[:iterations] for name in kept[0]}
 
 
-def _corrected_step(trial: list[dict[str, npt.NDArray[Any]]], target_accept: float) -> jax.Array:
+def _corrected_step(trial: list[dict[str, npt.NDArray[Any]]], target_accept: float) -> float:
     """Step size that should give the target acceptance, from what a trial's step gave.
 
     The energy error of a trajectory in many dimensions is nearly normal, so the acceptance is a = 2 Phi(-u / 2) with
@@ -255,7 +259,7 @@ def _corrected_step(trial: list[dict[str, npt.NDArray[Any]]], target_accept: flo
     accepted = np.clip(np.mean([kept["accept_probability"].mean() for kept in trial]), 0.05, 0.98)
     step = np.exp(np.mean([np.log(kept["step_size"][-1]) for kept in trial]))
     ratio = ndtri(target_accept / 2.0) / ndtri(accepted / 2.0)
-    return jnp.asarray(step * np.clip(ratio ** (1.0 / STEP_POWER), 0.3, 2.0))
+    return float(step * np.clip(ratio ** (1.0 / STEP_POWER), 0.3, 2.0))
 
 
 def _wide_directions(v: FloatArray) -> FloatArray:
@@ -290,6 +294,8 @@ def _restretched(
         length = np.linalg.norm(wide, axis=0)
         unit = wide / length
         stretch[:dim, :dim] += unit @ np.diag(np.sqrt(length**2 + 1.0) - 1.0) @ unit.T
-    stretched = target._replace(transform=target.transform @ jnp.asarray(stretch))
-    inverse = jnp.asarray(np.linalg.inv(stretch))
-    return stretched, [sampler.start(inverse @ state.z, state.rng_key, stretched) for state in states]
+    stretched = target._replace(transform=target.transform @ stretch)
+    inverse = np.linalg.inv(stretch)
+    return stretched, [
+        sampler.start(inverse @ np.asarray(state.z), state.rng_key, stretched) for state in states
+    ]

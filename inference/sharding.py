@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -33,8 +32,7 @@ def n_threads() -> int:
 def place(data: _Data) -> _Data:
     """Put model data on the devices: the chunks of pixels spread over them, all else on each."""
     if n_devices() == 1:
-        # A plain number has a weak type, and a program of its own.
-        on_device: _Data = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), data)
+        on_device: _Data = jax.device_put(data)
         return on_device
     spread, copied = _sharding(AXIS), _sharding()
     pixels = jax.tree.map(lambda field: jax.device_put(field, spread), data.pixels.spread(n_devices()))

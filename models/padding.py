@@ -173,3 +173,20 @@ def positions(own: dict[str, tuple[int, ...]], more: dict[str, tuple[int, ...]])
         index.append(inside[tuple(slice(0, size) for size in own[name])].ravel())
         first += inside.size
     return np.concatenate(index).astype(np.int32)
+
+
+def held_potential(own: dict[str, tuple[int, ...]], more: dict[str, tuple[int, ...]]) -> float:
+    """Negative log prior density of the parameters that only fill up, which programs hold at zero.
+
+    A standard normal there has the density (2 pi)^-1/2; a weight is flat, but for the slope 1/2 of its softplus.
+
+    Parameters
+    ----------
+    own, more
+        Shapes of the latents, as they are and padded.
+    """
+    total = 0.0
+    for name, shape in more.items():
+        each = np.log(2.0) if name == "line_units" else 0.5 * np.log(2.0 * np.pi)
+        total += float(each * (np.prod(shape) - np.prod(own[name])))
+    return total

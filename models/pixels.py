@@ -100,7 +100,7 @@ class PixelChunks(NamedTuple):
         drawn = jnp.argsort(jnp.where(held, jax.random.uniform(key, held.shape), 2.0))[:number]
         # In their order, so that the classes stay together.
         index = jnp.sort(drawn)
-        ends = jnp.searchsorted(index, self.ends).astype(jnp.int32)
+        ends: Any = jnp.searchsorted(index, self.ends).astype(jnp.int32)
         part: PixelChunks = jax.tree.map(lambda field: field[index], self._replace(ends=self.n_points))
         return part._replace(present=part.present * (self.ends[-1] / number), ends=ends)
 

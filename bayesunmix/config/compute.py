@@ -16,6 +16,8 @@ LEAST_MEMORY_GB, MOST_MEMORY_GB = 1.0, 1e5
 MOST_PROCESSES = 100_000
 LONGEST_WAIT_S = 86_400.0
 AUTO = "auto"
+# The programs of a run take some 10 MB, and most maps share them.
+PROGRAM_CACHE_GB = 1.0
 
 
 @validated("compute")
@@ -27,6 +29,9 @@ class ComputeConfig:
     ----------
     memory_limit_GB
         Most memory that the run may hold, in units of 1e9 bytes; None for what the machine has left.
+    program_cache_GB
+        Most that compiled programs may take of the user's cache folder, in units of 1e9 bytes; 0 keeps none. JAX's own
+        settings, such as ``JAX_COMPILATION_CACHE_DIR``, come first.
     distributed
         How the processes of one fit find each other: ``auto`` where they were started by SLURM, by Open MPI or on a
         cloud TPU, else ``host:port`` of the first of them. None for a run in one process.
@@ -44,6 +49,7 @@ class ComputeConfig:
     """
 
     memory_limit_GB: Annotated[float, Between(LEAST_MEMORY_GB, MOST_MEMORY_GB)] | None = None
+    program_cache_GB: Annotated[float, Between(0.0, MOST_MEMORY_GB)] = PROGRAM_CACHE_GB
     distributed: Literal["auto"] | str | None = None
     processes: int | None = None
     process: int | None = None

@@ -21,6 +21,7 @@ from bayesunmix.inference.density import FlatModel, Programs
 from bayesunmix.models.abundance import AbundancePrior
 from bayesunmix.models.padding import (
     PARAMETERS,
+    held_potential,
     padded,
     padded_latents,
     positions,
@@ -207,13 +208,14 @@ def flat_model(data: UnmixingData) -> FlatModel:
     shapes = latent_shapes(data)
     own = positions(shapes, programs.shapes)
     capacity = size_for(len(own), PARAMETERS)
-    index = np.full(capacity, programs.size, np.int32)
-    index[: len(own)] = own
+    slots = np.full(capacity, programs.size, np.int32)
+    slots[: len(own)] = own
     return FlatModel(
         programs=programs,
         shapes=shapes,
-        capacity=capacity,
-        pad=lambda data: (padded(data), index),
+        pad=padded,
+        slots=slots,
+        constant=held_potential(shapes, programs.shapes),
         without_pixels=without_pixels,
     )
 
