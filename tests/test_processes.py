@@ -107,11 +107,12 @@ print(json.dumps(said))
 """
 
 
-def start(number: int, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
-    """Start one of several processes, whose number is in its environment."""
+def start(number: int | None, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+    """Start one of several processes, whose number is in its environment, or one alone."""
+    own = {} if number is None else {"BAYESUNMIX_PROCESS": str(number)}
     return subprocess.Popen(
         [sys.executable, "-P", *map(str, arguments)],
-        env={**os.environ, "BAYESUNMIX_PROCESS": str(number), **environment},
+        env={**os.environ, **own, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -130,8 +131,9 @@ def declared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with a simulated map and its configuration."""
     folder = tmp_path_factory.mktemp("distributed")
     (folder / "run.toml").write_text(TOML)
+    (folder / "alone.toml").write_text(TOML.partition("[compute]")[0])
     made = start(
-        0, "-m", "bayesunmix", "simulate", "--config", folder / "run.toml", "--out", folder / "map.hspy"
+        None, "-m", "bayesunmix", "simulate", "--config", folder / "run.toml", "--out", folder / "map.hspy"
     )
     assert made.communicate()[1] == ""
     assert made.returncode == 0
@@ -233,7 +235,9 @@ def test_auto_where_nothing_started_the_processes(tmp_path: Path) -> None:
 def test_two_processes_give_the_numbers_of_one(declared: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     # A process with two devices adds the same two sums.
-    alone = start(0, *unmix(declared, one), XLA_FLAGS="--xla_force_host_platform_device_count=2")
+    alone = start(
+        None, *unmix(declared, one, "alone.toml"), XLA_FLAGS="--xla_force_host_platform_device_count=2"
+    )
     alone.communicate()
     address = free_address()
     started = [start(number, *unmix(declared, two), "--distributed", address) for number in range(2)]
