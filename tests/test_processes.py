@@ -140,7 +140,7 @@ def declared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def unmix(declared: Path, out: Path) -> list[str | Path]:
+def unmix(declared: Path, out: Path, config: str = "run.toml") -> list[str | Path]:
     """Return the arguments of a run."""
     return [
         "-m",
@@ -148,7 +148,7 @@ def unmix(declared: Path, out: Path) -> list[str | Path]:
         "unmix",
         declared / "map.hspy",
         "--config",
-        declared / "run.toml",
+        declared / config,
         "--out",
         out,
     ]
