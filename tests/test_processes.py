@@ -106,6 +106,23 @@ said["speaks"] = processes.speaks()
 print(json.dumps(said))
 """
 
+# A process that supervises one which has joined the others and waits.
+SUPERVISED = """
+import subprocess, sys, time
+from bayesunmix.core import supervision
+
+if supervision.can_supervise():
+    real = subprocess.Popen
+    script = ["-P", "-c", sys.orig_argv[-1]]
+    subprocess.Popen = lambda command, **settings: real([sys.executable, *script], **settings)
+    supervision.supervise([])
+else:
+    supervision.be_supervised()
+    supervision.note_joined()
+    print("waits", flush=True)
+    time.sleep(60)
+"""
+
 
 def start(number: int | None, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
     """Start one of several processes, whose number is in its environment, or one alone."""
@@ -215,6 +232,15 @@ def test_nobody_answers(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_what_computes_ends_with_what_supervises() -> None:
+    supervisor = start(None, "-c", SUPERVISED)
+    assert supervisor.stdout is not None
+    assert supervisor.stdout.readline() == "waits\n"
+    supervisor.kill()
+    # The pipe ends with the last process that holds it: the other one would keep it for a minute.
+    assert supervisor.communicate(timeout=20) == ("", "")
+
+
 def test_too_late() -> None:
     jax.devices()
     with pytest.raises(InputError, match=r"`compute\.distributed` must be set before JAX is used"):
@@ -264,6 +290,7 @@ def test_a_killed_process_ends_the_other(declared: Path, tmp_path: Path, killed:
         time.sleep(0.1)
     started[killed].send_signal(signal.SIGKILL)
     _, said = started[1 - killed].communicate(timeout=240)
+    started[killed].communicate()
     assert started[1 - killed].returncode == 1
     ends = [line for line in said.splitlines() if "error" in line]
     assert len(ends) == 1

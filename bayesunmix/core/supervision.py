@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -110,7 +110,9 @@ def _kept_open(stream: TextIO) -> TextIO:
 
 
 def _end_with_supervisor() -> None:
-    _connection[0].recv(1)
+    # A connection whose other end was killed is reset if something lay unread there.
+    with suppress(ConnectionError):
+        _connection[0].recv(1)
     os._exit(_ORPHANED)
 
 
