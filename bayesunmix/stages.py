@@ -19,6 +19,7 @@ from bayesunmix.checks.robust import Robust, robust_draws
 from bayesunmix.checks.supports import find_supports, without_supports
 from bayesunmix.config.phase import hosts, supports_of
 from bayesunmix.config.run_config import RunConfig
+from bayesunmix.core import processes
 from bayesunmix.core.checkpoint import Stages
 from bayesunmix.core.progress import Reporter
 from bayesunmix.fit.draws import Draws
@@ -178,6 +179,9 @@ def read_pixels(
         knowledge = None
         if job.model.line_density:
             knowledge = pool.submit(Known.of, fitted, setup.phases, setup.forward.elements)
+            if processes.number() > 1:
+                # What two threads do with the other processes at a time could meet in another order there.
+                knowledge.result()
         pixels = job.kept.run("pixels", lambda: _pixels(setup, fitted, draws, job), PixelPosterior)
         return pixels, None if knowledge is None else knowledge.result()
 
@@ -216,12 +220,13 @@ def put_together(
 
 
 def write(result: Result, job: Job) -> Result:
-    """Write every file of the output folder, where there is one."""
-    if job.out is None:
-        return result
-    with job.reporter.stage("files"):
-        written = write_result(result, job.out)
-    job.kept.finish()
+    """Write every file of the output folder, where there is one; of several processes the first one has it."""
+    written = result
+    with processes.failing_together():
+        if job.out is not None:
+            with job.reporter.stage("files"):
+                written = write_result(result, job.out)
+            job.kept.finish()
     return written
 
 
@@ -254,5 +259,6 @@ def _pixels(setup: Setup, fitted: FittedPosterior, draws: Draws, job: Job) -> Pi
         ),
         neighbours=used if inference.spatial else None,
         progress=job.reporter.advance,
+        together=True,
     )
     return found.placed(used)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +25,7 @@ from numpyro.distributions import biject_to
 from numpyro.infer.util import potential_energy
 
 from bayesunmix.inference.compilation import Program
-from bayesunmix.inference.sharding import over_devices, place
+from bayesunmix.inference.sharding import n_threads, over_devices, place
 
 FloatArray = npt.NDArray[np.float64]
 Latents = dict[str, Any]
@@ -304,8 +304,12 @@ def compiling(model: FlatModel, placed: Placed) -> Iterator[Compiling]:
     model.programs.value_and_gradient.lower(model.filled(z), placed)
     columns = np.zeros(-(-model.capacity // COLUMNS_TOGETHER) * COLUMNS_TOGETHER, np.int32)
     model.programs.curvature.lower(model.filled(z), placed, columns, np.int32(0))
-    with ThreadPoolExecutor(2) as pool:
-        yield Compiling(
+    with ThreadPoolExecutor(n_threads()) as pool:
+        programs = Compiling(
             pool.submit(model.value_and_gradient, z, placed),
             pool.submit(model.hessian_rows, z, placed, np.zeros(0, np.int64)),
         )
+        if n_threads() == 1:
+            # On several devices they must not run beside the caller's own work either.
+            wait(programs)
+        yield programs

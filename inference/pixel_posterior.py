@@ -19,6 +19,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core import processes
 from bayesunmix.core.disk_array import Rows
 from bayesunmix.core.shares import NOTHING, shares_of
 from bayesunmix.core.threads import single_thread
@@ -100,6 +101,7 @@ def pixel_posterior(
     thickness: ThicknessDraws | None = None,
     neighbours: npt.NDArray[np.bool_] | None = None,
     progress: Callable[[float], None] | None = None,
+    together: bool = False,
 ) -> PixelPosterior:
     """Posterior abundances of every pixel.
 
@@ -128,6 +130,9 @@ def pixel_posterior(
         (`bayesunmix.inference.spatial`).
     progress : callable, optional
         Told the share of the work that is done.
+    together : bool
+        Whether all processes of the run (`bayesunmix.core.processes`) call this: each computes a share of the pixels,
+        and gets the others'.
     """
     n_draws, n_phases, _ = spectra.shape
     bare = np.zeros(n_phases, bool) if supports is None else supports
@@ -135,7 +140,10 @@ def pixel_posterior(
     points, at_mean, weights = _at_mean(reader, spectra.mean(axis=0), max_overlap, matrix)
     value = None if count_value is None else points @ count_value
     found = PixelPosterior.empty(len(counts), n_phases)
-    for batch, prior in _priors(reader, at_mean, weights, neighbours):
+    sharing = processes.number() if together else 1
+    own: list[slice] = []
+    for batch, prior in _priors(reader, at_mean, weights, neighbours, together=together):
+        own.append(batch)
         read = reader.counts(batch)
         sums = np.zeros((len(read), n_phases * (3 + N_BINS)), np.float32)
         product = np.empty_like(sums)
@@ -149,13 +157,17 @@ def pixel_posterior(
             if value is not None:
                 value_moments += share @ np.stack([value, value**2], axis=1) / n_draws
             if progress is not None:
-                progress((batch.start + len(read) * (draw + 1) / n_draws) / len(counts))
+                progress(sharing * (batch.start + len(read) * (draw + 1) / n_draws) / len(counts))
         sums /= n_draws
         mean, square, count_share = (sums[:, i * n_phases : (i + 1) * n_phases] for i in range(3))
         histogram = sums[:, 3 * n_phases :].reshape(len(read), n_phases, N_BINS)
         summary = _summarise(histogram, mean, square, level)
         spread = np.sqrt(np.maximum(value_moments[:, 1] - value_moments[:, 0] ** 2, 0.0))
         found.put(batch, (*summary, pure / n_draws, count_share, spread))
+    if together:
+        pixels = slice(own[0].start, own[-1].stop) if own else slice(0, 0)
+        for entry in fields(found):
+            processes.complete(getattr(found, entry.name), pixels)
     return found
 
 
@@ -259,20 +271,32 @@ def _batches(pixels: slice) -> Iterator[slice]:
 
 
 def _priors(
-    reader: _Reader, log_mixed: FloatArray, weights: FloatArray, neighbours: npt.NDArray[np.bool_] | None
+    reader: _Reader,
+    log_mixed: FloatArray,
+    weights: FloatArray,
+    neighbours: npt.NDArray[np.bool_] | None,
+    *,
+    together: bool,
 ) -> Iterator[tuple[slice, FloatArray | Float32Array]]:
-    """Yield batches of pixels with the weights of the support points there: over the map, or in each pixel."""
+    """Yield batches of pixels with the weights of the support points there: over the map, or in each pixel.
+
+    Of several processes `together`, each gets its share of the pixels, or of the map's rows.
+    """
+    length = len(reader.source) if neighbours is None else len(neighbours)
+    own = processes.share(length) if together else slice(0, length)
     if neighbours is None:
-        for batch in _batches(slice(0, len(reader.source))):
+        for batch in _batches(own):
             yield batch, weights
         return
     near = Neighbourhood.learned(
         lambda pixels: _log_likelihood(reader, log_mixed, pixels), weights, neighbours
     )
-    for rows in near.bands():
-        pixels, by_pixel = near.pixels(rows), near.weights(rows)
-        for batch in _batches(pixels):
-            yield batch, by_pixel[batch.start - pixels.start : batch.stop - pixels.start]
+    for band in near.bands():
+        rows = slice(max(band.start, own.start), min(band.stop, own.stop))
+        if rows.start < rows.stop:
+            pixels, by_pixel = near.pixels(rows), near.weights(rows)
+            for batch in _batches(pixels):
+                yield batch, by_pixel[batch.start - pixels.start : batch.stop - pixels.start]
 
 
 def _log_likelihood(reader: _Reader, log_mixed: FloatArray, pixels: slice) -> Float32Array:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core import processes
 from bayesunmix.core.disk_array import Rows
 from bayesunmix.core.errors import InputError, check_integer, check_positive
 from bayesunmix.core.memory import held_in_memory
@@ -209,6 +210,8 @@ def bin_image(
 ) -> BinnedCounts:
     """Sum a map over square blocks of pixels and bins of channels; no count is lost.
 
+    Of several processes (`bayesunmix.core.processes`), which must all call this, each sums its share of the rows.
+
     Parameters
     ----------
     image
@@ -237,7 +240,8 @@ def bin_image(
     largest, widest = image.largest * side**2, int(np.diff(limits).max())
     summed = np.empty((down, across, limits.size - 1), dtype=_sum_dtype(largest * widest))
     firsts = np.arange(0, columns, side)
-    for part, band in image.bands(whole=side):
+    own = processes.share(down)
+    for part, band in image.bands((own.start * side, min(own.stop * side, rows)), whole=side):
         for top in range(0, len(band), side):
             lines = band[top : top + side].sum(axis=0, dtype=_sum_dtype(largest))
             blocks = np.add.reduceat(lines, firsts, axis=0)
@@ -245,6 +249,7 @@ def bin_image(
             np.add.reduceat(blocks, limits[:-1], axis=1, dtype=summed.dtype, out=row)
         if progress is not None:
             progress(part.stop / rows)
+    processes.complete(summed, own)
     counts = compact_counts(summed.reshape(down * across, -1))
     index = (np.arange(rows) // side)[:, None] * across + (np.arange(columns) // side)[None, :]
     return BinnedCounts(
