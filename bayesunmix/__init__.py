@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from bayesunmix.analysis.comparison import compare
     from bayesunmix.analysis.free_unmixing import FreeUnmixing, unmix_free
     from bayesunmix.analysis.segmentation import Segmentation, segment
+    from bayesunmix.batches.outcome import Batch
+    from bayesunmix.batches.run import batch
     from bayesunmix.chemistry.units import convert, with_oxygen
     from bayesunmix.config.methods import Laplace, Map, Nuts, Svi
     from bayesunmix.config.phase import Phase
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Batch",
     "FreeUnmixing",
     "InputError",
     "Laplace",
@@ -44,6 +47,7 @@ __all__ = [
     "SpectrumImage",
     "Svi",
     "__version__",
+    "batch",
     "compare",
     "convert",
     "inspect",
@@ -59,6 +63,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "Batch": "bayesunmix.batches.outcome",
+    "batch": "bayesunmix.batches.run",
     "FreeUnmixing": "bayesunmix.analysis.free_unmixing",
     "compare": "bayesunmix.analysis.comparison",
     "InputError": "bayesunmix.core.errors",
@@ -102,6 +108,7 @@ attach(
     paper_tables="bayesunmix.report.paper:paper_tables",
     _repr_html_="bayesunmix.report.page:result_html",
 )
+attach("Batch", _repr_html_="bayesunmix.batches.page:batch_html")
 attach("Verdict", _repr_html_="bayesunmix.report.page:verdict_html")
 attach(
     "Comparison",

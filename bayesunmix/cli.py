@@ -1,4 +1,4 @@
-"""Command line: ``bayesunmix demo | warmup | unmix | simulate | inspect | compare | report | tables``.
+"""Command line: ``bayesunmix demo | warmup | unmix | batch | simulate | inspect | compare | report | tables``.
 
 Exit status: 0 done; 1 something failed that the user did not cause; 2 bad input or configuration; 3 finished and
 written, but a diagnostic says not to trust it; 130 interrupted. Every complaint is one line on stderr, and what failed
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import logging
 import os
 import sys
@@ -28,9 +27,11 @@ from bayesunmix.core import processes
 from bayesunmix.core.errors import (
     BayesUnmixWarning,
     InputError,
+    InputErrors,
     check_between,
     check_choice,
     check_path,
+    failure_text,
     one_line,
 )
 from bayesunmix.core.log import keeping, log_uncaught, tell
@@ -45,9 +46,11 @@ FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 
-GO_ON = "finished stages are kept: the same command with --resume goes on"
-# Commands that --resume continues.
-RESUMABLE = ("unmix",)
+# What continues an interrupted command.
+GO_ON = {
+    "unmix": "; finished stages are kept: the same command with --resume goes on",
+    "batch": "; finished maps and stages are kept: the same command goes on",
+}
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -64,8 +67,10 @@ class CommandGroup(click.Group):
             try:
                 status = super().main(*args, **kwargs)
             except (InputError, click.ClickException) as error:
-                text = error.format_message() if isinstance(error, click.ClickException) else str(error)
-                _say_end(f"error: {one_line(text)}")
+                *others, last = _complaints(error)
+                for text in others:
+                    _say(f"error: {one_line(text)}")
+                _say_end(f"error: {one_line(last)}")
                 status = BAD_INPUT
             except click.Abort:
                 _say("interrupted")
@@ -92,26 +97,21 @@ class CommandGroup(click.Group):
                 return None
             except KeyboardInterrupt:
                 tell(logging.WARNING, "interrupted")
-                _say_end("interrupted" + (f"; {GO_ON}" if context.invoked_subcommand in RESUMABLE else ""))
+                _say_end("interrupted" + GO_ON.get(context.invoked_subcommand or "", ""))
                 context.exit(INTERRUPTED)
             except Exception as error:
                 tell(logging.ERROR, "The command failed.", error)
-                kept = f"; {GO_ON}" if context.invoked_subcommand in RESUMABLE and log.path else ""
-                _say_end(f"error: {_failure(error)}{kept}; {_where(log.rescue())}")
+                kept = GO_ON.get(context.invoked_subcommand or "", "") if log.path else ""
+                what = processes.LOST if processes.lost(error) else failure_text(error)
+                _say_end(f"error: {what}{kept}; {_where(log.rescue())}")
                 context.exit(FAILED)
 
 
-def _failure(error: Exception) -> str:
-    """Say in a few words what has failed."""
-    number = error.errno if isinstance(error, OSError) else None
-    text = one_line(str(error), 200)
-    if processes.lost(error):
-        return processes.LOST
-    if isinstance(error, MemoryError) or number == errno.ENOMEM or "RESOURCE_EXHAUSTED" in text:
-        return "the memory ran out (fewer pixels, channels or draws need less)"
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full ({text})"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _complaints(error: InputError | click.ClickException) -> list[str]:
+    """Return what an error complains of, each for a line of its own."""
+    if isinstance(error, click.ClickException):
+        return [error.format_message()]
+    return [str(each) for each in (error.errors if isinstance(error, InputErrors) else (error,))]
 
 
 def _where(path: Path | None) -> str:
@@ -350,6 +350,57 @@ def _join_others(config: RunConfig) -> None:
     if ended.signal == supervision.STOPPED:
         click.get_current_context().exit(ended.status)
     raise RuntimeError(f"the process that computes was ended by {ended.signal.name}")
+
+
+@main.command()
+@click.argument("tables_or_maps", metavar="TABLE", nargs=-1)
+@click.option("--out", required=True, type=Path, metavar="DIR", help="Folder for the folders of all maps.")
+@click.option("--config", type=Path, metavar="FILE", help="TOML configuration of maps whose row names none.")
+@click.option("--cluster", type=Path, metavar="FILE", help="TOML file that says where the workers run.")
+@click.option("--workers", type=click.IntRange(1), help="Worker processes on this machine [one a core].")
+@click.option("--method", type=click.Choice(METHODS), help="Replaces `inference.method`.")
+@_seed_option
+@_signal_option
+@click.option("--overwrite", is_flag=True, help="Replace results of other configurations, maps or versions.")
+def batch(
+    tables_or_maps: tuple[str, ...],
+    out: Path,
+    config: Path | None,
+    cluster: Path | None,
+    workers: int | None,
+    method: MethodName | None,
+    seed: int | None,
+    signal: int | None,
+    overwrite: bool,
+) -> None:
+    """Unmix many maps: those of a CSV file TABLE, or all that a pattern matches, each into a folder of its own.
+
+    The same command goes on where it was stopped, and computes nothing twice.
+    """
+    if not tables_or_maps:
+        raise InputError("TABLE", "be given", "is missing", "Name a CSV file, or maps such as 'maps/*.hspy'.")
+    if cluster is not None and workers is not None:
+        raise InputError("--workers", "stand without --cluster", "both are given")
+    from bayesunmix.batches.run import batch as run_batch
+
+    found = run_batch(
+        tables_or_maps[0] if len(tables_or_maps) == 1 else tables_or_maps,
+        out,
+        config=config,
+        cluster=cluster if workers is None else {"workers": workers},
+        method=method,
+        seed=seed or 0,
+        signal=signal,
+        overwrite=overwrite,
+    )
+    click.echo(f"wrote {out}")
+    _say(found.headline)
+    for name, reason in found.failures.items():
+        _say(f"failed: {name}: {reason}")
+    for outcome in found.distrusted:
+        _say(f"not to be trusted: {outcome.row.name}: {outcome.why}")
+    if found.exit_status:
+        click.get_current_context().exit(found.exit_status)
 
 
 @contextlib.contextmanager

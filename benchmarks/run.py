@@ -32,6 +32,7 @@ GROUPS = {
     "undeclared": "undeclared elements that a sum spectrum shows, and those that it only seems to",
     "axis": "an energy axis that is off, found with its elements",
     "resume": "a kill during NUTS, then --resume",
+    "batch": "24 maps by one call, two of them broken, killed and called again",
     "large": "time and memory against the size of the map",
     "streamed": "maps that do not fit into memory, under a limit",
     "espm_smooth": "espm's phantoms: coverage, and maps beside espm's SmoothNMF",

@@ -21,6 +21,7 @@ from bayesunmix.analysis.free_unmixing import FreeUnmixing
 from bayesunmix.analysis.onuma import Onuma
 from bayesunmix.arguments import TABLES
 from bayesunmix.cli import main
+from bayesunmix.config.cluster import ClusterConfig
 from bayesunmix.config.run_config import RunConfig, SimulateConfig, SimulatedPhase
 from bayesunmix.plot import ResultPlots
 from bayesunmix.results.record import RunRecord
@@ -44,6 +45,7 @@ OBJECTS: dict[str, type] = {
     "result.verdict": Verdict,
     "result.record": RunRecord,
     "plot": ResultPlots,
+    "batch": bu.Batch,
     "comparison": Comparison,
     "comparison.tables": ComparisonTables,
     "unmixed": FreeUnmixing,
@@ -148,7 +150,11 @@ def test_code_asks_objects_for_what_they_have(page: Path) -> None:
 @each()
 def test_configurations_can_be_read(page: Path) -> None:
     for text in blocks(page, "toml"):
-        RunConfig.from_dict(completed(tomllib.loads(text)), folder=ROOT / "docs")
+        data = tomllib.loads(text)
+        if "cluster" in data:
+            ClusterConfig.of(data["cluster"])
+        else:
+            RunConfig.from_dict(completed(data), folder=ROOT / "docs")
 
 
 def completed(data: dict[str, Any]) -> dict[str, Any]:
@@ -223,6 +229,12 @@ def test_the_reference_of_keys_is_complete() -> None:
     assert {name: sorted(found) for name, found in listed.items()} == {
         name: sorted(found) for name, found in wanted.items()
     }
+
+
+def test_the_keys_of_a_cluster_are_described() -> None:
+    section = text_of(DOCS / "batch.md").split("## Where the workers run")[1]
+    rows = re.findall(r"^\| (`.+?) \|", section, flags=re.MULTILINE)
+    assert sorted(key for row in rows for key in re.findall(r"`(\w+)`", row)) == sorted(keys(ClusterConfig))
 
 
 def test_the_reference_of_python_names_is_complete() -> None:

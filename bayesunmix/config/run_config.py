@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,12 +28,10 @@ from bayesunmix.config.simulation import (
     SimulatedPhase,
     read_phases,
 )
+from bayesunmix.config.toml_file import read_toml
 from bayesunmix.config.validated import plain_values, python_values, read_tables, unknown_key, validated
 from bayesunmix.config.xray import XrayConfig
 from bayesunmix.core.errors import InputError, shown
-
-# A configuration with everything in it has some 20 kB.
-LARGEST_FILE = 200_000
 
 
 @validated("")
@@ -112,7 +109,7 @@ class RunConfig:
             If the file cannot be read, is no TOML, or says something that cannot be used.
         """
         path = Path(path)
-        data = _read_toml(path)
+        data = read_toml(path)
         config = cls.from_dict(data, folder=path.parent)
         if method is not None:
             return dataclasses.replace(config, inference=dataclasses.replace(config.inference, method=method))
@@ -211,29 +208,6 @@ def _check_factors(xray: XrayConfig, sample: SampleConfig) -> None:
                 must = f"be of the elements declared ({', '.join(known)})"
                 remedy = "Declare it in `sample.elements`, or take the factor out."
                 raise InputError(f"xray.{field_name}.{key}", must, "is of another", remedy)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file, or raise `InputError`."""
-    try:
-        size = path.stat().st_size
-        if size > LARGEST_FILE or not (path.is_file() or path.is_dir()):
-            got = f'"{path}" has {size / 1e3:.0f} kB' if path.is_file() else f'"{path}" is none'
-            raise InputError("config", f"be a file of at most {LARGEST_FILE // 1000} kB", got)
-        # Some editors put a byte order mark at the beginning.
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError("config", "be a readable file", f'"{path}": {error.strerror}') from None
-    except UnicodeDecodeError:
-        raise InputError("config", "be a TOML text in UTF-8", f'"{path}" is not') from None
-    except RecursionError:
-        raise InputError("config", "be valid TOML", f'"{path}" is nested too deeply') from None
-    except (
-        ValueError
-    ) as error:  # tomllib's own error, whole numbers of thousands of digits, days such as 2026-02-30
-        raise InputError("config", "be valid TOML", f'"{path}" is not: {error}') from None
 
 
 def _keys(value: object) -> Mapping[str, object]:

@@ -7,12 +7,13 @@ line can print it as it is and a script can read the parts.
 from __future__ import annotations
 
 import difflib
+import errno
 import math
 import numbers
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,36 @@ class InputError(ValueError):
         """Return the same complaint about the field by which the user knows it."""
         return InputError(field, self.must, self.got, self.remedy)
 
-    def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str, str]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild from the four parts, so that the error survives a process pool."""
         return type(self), (self.field, self.must, self.got, self.remedy)
+
+
+class InputErrors(InputError):
+    """Several complaints at once, a line each; its parts are those of the first.
+
+    Parameters
+    ----------
+    errors
+        At least one.
+    """
+
+    def __init__(self, errors: Sequence[InputError]) -> None:
+        self.errors = tuple(errors)
+        first = self.errors[0]
+        super().__init__(first.field, first.must, first.got, first.remedy)
+        self.args = ("\n".join(str(error) for error in self.errors),)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the complaints, so that the error survives a process pool."""
+        return type(self), (self.errors,)
+
+
+def raise_all(errors: Iterable[InputError]) -> None:
+    """Raise the complaints, if there are any: one as it is, several as one error."""
+    found = list(errors)
+    if found:
+        raise found[0] if len(found) == 1 else InputErrors(found)
 
 
 class BayesUnmixWarning(UserWarning):
@@ -74,6 +102,17 @@ def warn(text: str) -> None:
             shown_level = level
         frame = frame.f_back
     warnings.warn(text, BayesUnmixWarning, stacklevel=shown_level)
+
+
+def failure_text(error: BaseException) -> str:
+    """Say in a few words what has failed by an error that the user did not cause."""
+    number = error.errno if isinstance(error, OSError) else None
+    text = one_line(str(error), 200)
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or "RESOURCE_EXHAUSTED" in text:
+        return "the memory ran out (fewer pixels, channels or draws need less)"
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({text})"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def check_number(field: str, value: object, *, must: str = "be a finite number", remedy: str = "") -> float:

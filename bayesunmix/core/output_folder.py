@@ -1,6 +1,7 @@
 """An output folder as one thing: one run at a time writes it, and it holds the old result or the new one, whole.
 
-The same holds for a comparison of results, and for the tables of one in a folder of their own.
+The same holds for a comparison of results, for the tables of one in a folder of their own, and for what a batch says of
+all its maps.
 
 Files are written aside, in a hidden folder. When the last one is complete, the hidden folder gets another name: from
 then on the new result is the one that counts. Then the files that the old one's record lists are removed, the record
@@ -31,6 +32,7 @@ from bayesunmix.core.errors import InputError
 from bayesunmix.core.whole_file import whole_file
 
 RECORD, COMPARISON_RECORD, TABLES_RECORD = "run.json", "comparison.json", "tables.json"
+BATCH_RECORD = "batch.json"
 CHECKSUM, CHECKSUMS = "checksum", "checksums"
 LOG = "run.log"
 LOCK, NEW, COMPLETE = ".lock", ".new", ".complete"
@@ -96,6 +98,7 @@ _KINDS = (
     _Kind(RECORD, LEGACY_FILES),
     _Kind(COMPARISON_RECORD, LEGACY_COMPARISON),
     _Kind(TABLES_RECORD, ()),
+    _Kind(BATCH_RECORD, ()),
 )
 
 

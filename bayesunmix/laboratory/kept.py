@@ -6,15 +6,15 @@ A study that was stopped thus goes on where it was, and grows by asking for more
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
-from joblib import Parallel, delayed, parallel_config
-
+from bayesunmix.cluster.spread import spread
+from bayesunmix.cluster.workers import workers
+from bayesunmix.config.cluster import AnyCluster, ClusterConfig
 from bayesunmix.core.errors import InputError
 from bayesunmix.core.whole_file import whole_file
 
@@ -53,6 +53,7 @@ def kept(
     form: Form[Found],
     *,
     processes: int = 1,
+    cluster: AnyCluster | None = None,
     progress: Callable[[Found], None] | None = None,
 ) -> list[Found]:
     """Return what is made of each number: what the folder holds is read back, the rest is made.
@@ -70,7 +71,9 @@ def kept(
     form
         How a result is written and read.
     processes
-        Each single-threaded; with 1 the work is done in this process, with all its threads.
+        Workers on this machine, each single-threaded; with 1 the work is done in this process, with all its threads.
+    cluster
+        Where the workers run in their place: the keys or the file of a table ``[cluster]``.
     progress
         Told of every result that has been made, as each is done.
 
@@ -81,7 +84,10 @@ def kept(
     """
     claim_folder(folder, facts)
     missing = [number for number in numbers if not form.path(folder, number).exists()]
-    for number in _over_processes(partial(_one, make, folder, form), missing, folder, processes):
+    where = ClusterConfig(workers=processes) if cluster is None else ClusterConfig.of(cluster)
+    alone = cluster is None and min(processes, len(missing)) <= 1
+    task = partial(_one, make, folder.absolute(), form)
+    for number in map(task, missing) if alone else _over_workers(task, missing, folder, where):
         if progress is not None:
             progress(form.read(form.path(folder, number)))
     return [form.read(form.path(folder, number)) for number in numbers]
@@ -110,38 +116,30 @@ def claim_folder(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def _one(make: Callable[[int], Found], folder: Path, form: Form[Found], number: int) -> int:
-    found = make(number)
-    with whole_file(form.path(folder, number)) as stream:
-        form.write(stream, found)
+    """Make the result of a number, unless a worker that has died since had made it."""
+    path = form.path(folder, number)
+    if not path.exists():
+        found = make(number)
+        with whole_file(path) as stream:
+            form.write(stream, found)
     return number
 
 
-def _over_processes(
-    task: Callable[[int], int], numbers: Sequence[int], folder: Path, processes: int
+def _over_workers(
+    task: Callable[[int], int], numbers: Sequence[int], folder: Path, cluster: ClusterConfig
 ) -> Iterator[int]:
-    """Call a task with each number; yields the numbers as they are done."""
-    workers = min(processes, len(numbers))
-    if workers <= 1:
-        yield from map(task, numbers)
+    """Call a task with each number over workers; yields the numbers as they are done."""
+    if not numbers:
         return
-    # Fresh processes: JAX is multi-threaded, and a forked copy of a process that has used it may hang.
-    with parallel_config(
-        "loky",
-        inner_max_num_threads=1,
-        max_nbytes=None,  # arrays that come as read-only maps of files are not what a task was tested with
-        initializer=os.environ.update,
-        initargs=(_worker_settings(folder),),
-    ):
-        pool = Parallel(workers, return_as="generator_unordered", batch_size=1)
-        yield from pool(delayed(task)(number) for number in numbers)
+    with workers(cluster, len(numbers), _kept_programs(folder)) as client:
+        for ended in spread(task, numbers, client):
+            yield ended.result()
 
 
-def _worker_settings(folder: Path) -> dict[str, str]:
-    """Environment of a worker: one thread, and programs compiled once for all; what the user has set stays."""
-    settings = {
-        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+def _kept_programs(folder: Path) -> dict[str, str]:
+    """Return the variables by which workers share what JAX compiles, and keep it in a folder."""
+    return {
         "JAX_COMPILATION_CACHE_DIR": str((folder / PROGRAMS).resolve()),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
-    return {name: value for name, value in settings.items() if name not in os.environ}

@@ -19,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
+from bayesunmix.config.cluster import AnyCluster
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.errors import BayesUnmixWarning
 from bayesunmix.demo import beside_truth
@@ -81,6 +82,7 @@ def coverage_of(
     intervals: Intervals | None = None,
     facts: Mapping[str, Any] | None = None,
     processes: int = 1,
+    cluster: AnyCluster | None = None,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Simulate and unmix a map for every seed; see `held_share` for what to count.
 
@@ -97,7 +99,9 @@ def coverage_of(
     facts
         What the maps depend on, JSON-able; the configuration itself when left out.
     processes
-        Each single-threaded.
+        Workers on this machine, each single-threaded.
+    cluster
+        Where the workers run in their place: the keys or the file of a table ``[cluster]``.
 
     Returns
     -------
@@ -110,7 +114,7 @@ def coverage_of(
         facts = {"configuration": str(run)} if facts is None else facts
         run = partial(one_run, run)
     look = _Comparison(run, reported_intervals if intervals is None else intervals)
-    return gathered(kept_maps(look, seeds, folder, facts or {}, processes))
+    return gathered(kept_maps(look, seeds, folder, facts or {}, processes, cluster))
 
 
 @dataclass(frozen=True)
@@ -191,6 +195,7 @@ def kept_maps(
     folder: Path,
     facts: Mapping[str, Any],
     processes: int = 1,
+    cluster: AnyCluster | None = None,
 ) -> list[KeptMap]:
     """Return what every seed gives: those that the folder holds are read back, the others run.
 
@@ -205,13 +210,24 @@ def kept_maps(
     facts
         What the maps depend on, JSON-able.
     processes
-        Each single-threaded.
+        Workers on this machine, each single-threaded.
+    cluster
+        Where the workers run in their place: the keys or the file of a table ``[cluster]``.
     """
 
     def progress(found: KeptMap) -> None:
         print(f"  {_line(found)}", flush=True)
 
-    return kept(partial(_one, look), seeds, folder, facts, FORM, processes=processes, progress=progress)
+    return kept(
+        partial(_one, look),
+        seeds,
+        folder,
+        facts,
+        FORM,
+        processes=processes,
+        cluster=cluster,
+        progress=progress,
+    )
 
 
 def gathered(maps: Sequence[KeptMap]) -> tuple[pd.DataFrame, list[str]]:

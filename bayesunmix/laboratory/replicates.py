@@ -17,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.config.cluster import AnyCluster
 from bayesunmix.laboratory.kept import Form, kept
 
 FloatArray = npt.NDArray[np.float64]
@@ -77,6 +78,7 @@ def run_study(
     replicates: int,
     *,
     processes: int = 1,
+    cluster: AnyCluster | None = None,
     progress: Callable[[Replicate], None] | None = None,
 ) -> list[Replicate]:
     """Return the replicates of a study, those in the folder read back and the others run.
@@ -92,7 +94,9 @@ def run_study(
     replicates
         Number of replicates in all.
     processes
-        Processes that share the work, each single-threaded; with 1 it is done in this process.
+        Workers on this machine that share the work, each single-threaded; with 1 it is done in this process.
+    cluster
+        Where the workers run in their place: the keys or the file of a table ``[cluster]``.
     progress
         Told of every replicate that has been run.
 
@@ -108,6 +112,7 @@ def run_study(
         study.facts,
         FORM,
         processes=processes,
+        cluster=cluster,
         progress=progress,
     )
 
