@@ -187,9 +187,9 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     Returns
     -------
     For each of ``commands`` its ``seconds``, ``cpu_seconds``, ``compilations`` (seconds of each; a program that is read
-    from the cache counts with what that took) and ``work`` by stage; for the process its ``devices`` and ``platform``
-    and, if asked for, ``rate`` and ``full_rate`` in FLOP/s (float32 as JAX multiplies it by default, and in full single
-    precision) and the ``gradient`` at the last mode.
+    from the cache counts with what that took) and ``work`` by stage; for the process its ``devices`` and ``platform``,
+    ``device_peak_bytes`` of the first where it tells, and, if asked for, ``rate`` and ``full_rate`` in FLOP/s (float32
+    as JAX multiplies it by default, and in full single precision) and the ``gradient`` at the last mode.
     """
     seconds: list[float] = []
     jax.monitoring.register_event_duration_secs_listener(
@@ -213,6 +213,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         "commands": done,
         "platform": jax.default_backend(),
         "devices": [f"{device.device_kind} ({device})" for device in jax.devices()],
+        "device_peak_bytes": (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"),
     }
     if job.get("rates"):
         answer |= {

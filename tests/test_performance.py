@@ -1,0 +1,252 @@
+"""The benchmarks of time and memory: what they count, and the tables that they write."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+from bayesunmix.config.run_config import RunConfig
+
+if TYPE_CHECKING:
+    from bayesunmix.fit.posterior import FittedPosterior
+
+ROOT = Path(__file__).resolve().parents[1]
+Load = Callable[[str], ModuleType]
+LOG = """\
+2026-11-28T14:58:43Z INFO    mode begins
+2026-11-28T14:58:43Z INFO    start 1 of 4: objective -39352.5
+2026-11-28T14:58:52Z INFO    mode: log mass 0.0 relative to the largest
+2026-11-28T14:58:52Z INFO    mode: 9.5 s
+2026-11-28T14:58:55Z INFO    draws (laplace): 3.3 s
+2026-11-28T14:58:57Z INFO    draws at the second maximum: 2.1 s
+2026-11-28T14:59:06Z INFO    files: 3.7 s
+"""
+
+
+def finished(bench: ModuleType, seconds: float, cpu_seconds: float, gigabytes: float = 1.0) -> Any:  # noqa: ANN401
+    return bench.Finished(0, "", "", seconds, cpu_seconds, int(1e9 * gigabytes), int(1.5e9 * gigabytes), 0.4)
+
+
+def test_what_a_program_starts_is_measured_with_it(load: Load) -> None:
+    bench = load("bench")
+    busy = """
+import time
+held = bytearray(250_000_000)
+while time.process_time() < 0.4:
+    pass
+time.sleep(0.6)
+"""
+    code = f"import subprocess, sys; held = bytearray(250_000_000); subprocess.run([sys.executable, '-c', {busy!r}])"
+    done = bench.run_program((sys.executable, "-c", code))
+    assert done.code == 0
+    assert done.cpu_seconds >= 0.4
+    assert done.peak_bytes >= 250_000_000
+    assert done.together_bytes >= 500_000_000
+
+
+def test_a_value_and_gradient_is_two_matrix_products(load: Load, small_fit: FittedPosterior) -> None:
+    """The products that JAX finds in single precision, of which the likelihood is the only one."""
+    worker = load("watched_worker")
+    gradient = jax.value_and_grad(small_fit.model.potential)
+    traced = jax.make_jaxpr(gradient)(jnp.asarray(small_fit.estimate.z), small_fit.data)
+    assert worker.gradient_flop(small_fit.data) == single_precision_flop(traced.jaxpr)
+
+
+def single_precision_flop(jaxpr: Any) -> float:  # noqa: ANN401
+    """FLOP of all products of float32 in a traced function, those of loops as often as they run."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general" and equation.outvars[0].aval.dtype == jnp.float32:
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            shared = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            total += 2.0 * math.prod(equation.outvars[0].aval.shape) * shared
+        times = equation.params["length"] if equation.primitive.name == "scan" else 1
+        total += times * sum(single_precision_flop(each) for each in inside(equation))
+    return total
+
+
+def inside(equation: Any) -> list[Any]:  # noqa: ANN401
+    """Return the functions that an equation calls."""
+    leaves = jax.tree.leaves(
+        equation.params, is_leaf=lambda leaf: hasattr(leaf, "eqns") or hasattr(leaf, "jaxpr")
+    )
+    return [
+        getattr(leaf, "jaxpr", leaf) for leaf in leaves if hasattr(leaf, "eqns") or hasattr(leaf, "jaxpr")
+    ]
+
+
+def test_products_are_counted_by_stage(
+    load: Load, small_fit: FittedPosterior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bayesunmix.core.checkpoint import Stages
+    from bayesunmix.fit import search
+    from bayesunmix.inference import density, pixel_posterior
+
+    worker = load("watched_worker")
+    counter = worker.Counter()
+    counter.count(monkeypatch.setattr)
+    stages = Stages(None, {}, resume=False)
+    data, z = jax.tree.map(jnp.asarray, small_fit.data), jnp.asarray(small_fit.estimate.z)
+    counts, log_mixed = np.ones((7, 5), np.float32), np.zeros((3, 5))
+
+    def mode() -> float:
+        with density.compiling(small_fit.model, data) as programs:
+            programs.value_and_gradient.result()
+        return float(search.compiled(small_fit.model)[0](z, data)[0])
+
+    value = stages.run("mode", mode)
+    stages.run("pixels", lambda: pixel_posterior.relative_likelihood(counts, log_mixed))
+    assert value == pytest.approx(small_fit.estimate.potential)
+    assert counter.work["mode"] == worker.Work(2, 2 * worker.gradient_flop(data))
+    assert counter.work["pixels"] == worker.Work(0, 2 * 7 * 5 * 3)
+
+
+def test_rates_are_of_this_device(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = load("watched_worker")
+    monkeypatch.setattr(worker, "MOST_SECONDS", 0.1)
+    monkeypatch.setattr(worker, "CPU_SIDE", 256)
+    # A product of 33 MFLOP: no core is slower than 0.1 GFLOP/s, no machine of today reaches 100 TFLOP/s.
+    assert 1e8 < worker.matrix_rate() < 1e14
+
+
+def test_stages_are_read_from_the_record_and_else_from_the_log(load: Load) -> None:
+    timed = load("timed")
+    told = timed.stages_of({"timings": {"mode": 9.4685}}, LOG)
+    assert told == {
+        "mode": timed.Stage(9.5),
+        "draws": timed.Stage(3.3),
+        "second_maximum": timed.Stage(2.1),
+        "files": timed.Stage(3.7),
+    }
+    costs = {"mode": {"seconds": 9.4685, "processor_s": 15.0, "peak_bytes": 10**9}}
+    assert timed.stages_of({"costs": costs}, LOG)["mode"] == timed.Stage(9.4685, 15.0, 10**9)
+    assert timed.stages_of({"costs": costs}, LOG)["files"] == timed.Stage(3.7)
+
+
+def test_environments_differ_in_the_programs_alone(
+    load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    timed = load("timed")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/somewhere")
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "5")
+    bare, kept = timed.environment(None), timed.environment(tmp_path)
+    assert not [name for name in bare if name.startswith("JAX_")]
+    assert {name: kept[name] for name in kept.keys() - bare.keys()} == {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
+def test_another_checkout_is_what_its_commands_import(load: Load, tmp_path: Path) -> None:
+    timed = load("timed")
+    for folder in ("bayesunmix", "models", "inference"):
+        (tmp_path / "older" / folder).mkdir(parents=True)
+        (tmp_path / "older" / folder / "__init__.py").write_text(f"PART = 'older {folder}'\n")
+    checkout = timed.Checkout.of(tmp_path / "older", tmp_path / "links")
+    code = "import bayesunmix as b, bayesunmix.models as m, bayesunmix.inference as i; print(b.PART, m.PART, i.PART)"
+    command = [sys.executable, "-P", "-c", code]
+    said = subprocess.run(command, env=checkout.environment(None), capture_output=True, text=True, check=True)
+    assert said.stdout.split("\n")[0] == "older bayesunmix older models older inference"
+
+
+def test_the_other_map_has_another_shape_and_three_other_elements(load: Load, tmp_path: Path) -> None:
+    sessions, large, real_map = load("sessions"), load("large"), load("real_map")
+    file = tmp_path / "other.toml"
+    file.write_text(large.toml_of(sessions.other_phantom()), encoding="utf-8")
+    other, real = RunConfig.from_toml(file), RunConfig.from_toml(real_map.CONFIG)
+    assert len(set(other.sample.elements) - set(real.sample.elements)) == 3
+    assert other.simulate.shape == (180, 224)
+    assert set(other.truth()[1][0].composition) <= set(other.sample.elements)
+
+
+@pytest.mark.parametrize(("phases", "read"), [("8", 8), ('"auto"', "auto")])
+def test_a_number_of_phases_replaces_those_declared(
+    load: Load, tmp_path: Path, phases: str, read: object
+) -> None:
+    tables, real_map = load("cost_tables"), load("real_map")
+    file = tmp_path / "phases.toml"
+    file.write_text(tables.with_phases(real_map.CONFIG.read_text(encoding="utf-8"), phases), encoding="utf-8")
+    config, declared = RunConfig.from_toml(file), RunConfig.from_toml(real_map.CONFIG)
+    assert config.phases == read if isinstance(read, str) else len(config.phases) == read
+    assert config.sample == declared.sample
+
+
+def test_processor_time_decides(load: Load) -> None:
+    bench, tables = load("bench"), load("cost_tables")
+    before = finished(bench, 80.0, 130.0)
+    row = tables.ratio_row("Laplace", finished(bench, 60.0, 65.0), before, 0.5)
+    assert row.holds
+    assert row.measured.startswith("0.50 of the processor time (65 s over 130 s), 0.75 of the wall time")
+    assert not tables.ratio_row("Laplace", finished(bench, 30.0, 66.0), before, 0.5).holds
+    assert tables.ratio_row("NUTS", before, before, None).holds is None
+
+
+def test_a_second_map_may_compile_nothing_long(load: Load) -> None:
+    second_rows = load("cost_tables").second_rows
+    assert [row.holds for row in second_rows("here", [0.05, 0.2], 0.4)] == [True, True]
+    assert [row.holds for row in second_rows("here", [0.05, 0.21], 0.41)] == [False, False]
+    assert "1 above, of 2; the longest 0.21 s" in second_rows("here", [0.05, 0.21], 0.41)[0].measured
+    assert [row.holds for row in second_rows("here", [], 0.1)] == [True, True]
+
+
+def test_stages_stand_beside_their_limits(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, tables, timed = load("bench"), load("cost_tables"), load("timed")
+    stages = {"mode": timed.Stage(9.5, 15.0, 10**9), "files": timed.Stage(3.7)}
+    monkeypatch.setattr(timed.Timed, "stages", stages)
+    run = timed.Timed(finished(bench, 20.0, 30.0), Path("out"))
+    work = {"mode": {"evaluations": 100, "flop": 2e11}}
+    lines = tables.stage_table(run, run, {"commands": [{"work": work}], "rate": 1e11}).splitlines()
+    assert lines[2:] == [
+        "| mode | 9.5 | 9.5 | 15.0 | 1.00 | 100 | 2.00 |",
+        "| files | 3.7 | 3.7 |  |  |  |  |",
+        "| start, imports, end | 6.8 | 6.8 |  |  |  |  |",
+        "| in all | 20.0 | 20.0 | 30.0 | 1.00 | 100 | 2.00 |",
+    ]
+
+
+def test_the_page_has_a_place_for_every_table(load: Load) -> None:
+    pages, performance = load("pages"), load("performance")
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    for name in performance.PARTS:
+        written = pages.replaced(page, name, r"| a | \1 |")
+        assert "\n".join((f"<!-- measured: {name} -->", r"| a | \1 |", "<!-- end -->")) in written
+        assert pages.replaced(written, name, "b") == pages.replaced(page, name, "b")
+    with pytest.raises(ValueError, match="0 places for `nothing`"):
+        pages.replaced(page, "nothing", "")
+
+
+def test_cells_do_not_break_a_table(load: Load) -> None:
+    assert load("pages").table(["a", "b"], [["1|2", "3"]]) == "| a | b |\n| --- | --- |\n| 1\\|2 | 3 |"
+
+
+def test_devices_are_compared_by_what_they_answer(load: Load, tmp_path: Path) -> None:
+    gpu = load("gpu")
+    columns = ["phase", "element", "median", "lower", "upper"]
+    for name, median in (("one", 0.42), ("other", 0.40)):
+        rows = [("A", "Mg", median, 0.30, 0.50), ("A", "U", 0.0, 0.0, 0.0)]
+        (tmp_path / name).mkdir()
+        pd.DataFrame(rows, columns=columns).to_csv(tmp_path / name / "composition.csv", index=False)
+    said = gpu.largest_move(tmp_path / "one", tmp_path / "other")
+    assert said == "0.2 half widths of the interval (Mg of A)"
+
+
+def test_a_share_counts_cards_but_not_the_devices_of_a_processor(load: Load) -> None:
+    gpu, timed, bench = load("gpu"), load("timed"), load("bench")
+    answer = {"devices": ["a", "b"], "rate": 1e12, "gradient": {"flop": 1e9, "seconds": 2e-3}}
+    run = timed.Timed(finished(bench, 1.0, 1.0), Path("out"))
+    one = gpu.Ran("cpu", answer, run, run)
+    assert one.share == pytest.approx(0.5)
+    assert dataclasses.replace(one, platform="gpu").share == pytest.approx(0.25)
