@@ -19,14 +19,17 @@ from pathlib import Path
 import click
 import pages
 from bench import Options, Row
-from cost_tables import Part, command_part, machine_text, phases_part, second_map_part, stages_part
+from command_costs import Part, command_part
 from machine import Machine
+from phase_costs import phases_part
 from rich.console import Console
 from run import PLAIN_WIDTH, table_of
-from sessions import Session
+from second_map import second_map_part
+from sessions import COMMANDS, Command, Session
+from stage_costs import stages_part
 from timed import Checkout
 
-PARTS: dict[str, Callable[[Session, int], Part]] = {
+PARTS: dict[str, Callable[[Session], Part]] = {
     "commands": command_part,
     "stages": stages_part,
     "second_map": second_map_part,
@@ -55,6 +58,13 @@ LONG = ("phases",)
     help="Another checkout, whose commands are timed between these.",
 )
 @click.option("--only", type=click.Choice(list(PARTS)), multiple=True, help="Part; may be repeated.")
+@click.option(
+    "--command",
+    "commands",
+    type=click.Choice(COMMANDS),
+    multiple=True,
+    help="Command; may be repeated.",
+)
 @click.option("--repeat", type=click.IntRange(1), default=1, help="Times that each command is timed [1].")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Page to write the tables into.")
 @click.option(
@@ -65,6 +75,7 @@ def main(
     espm_python: Path | None,
     against: Path | None,
     only: tuple[str, ...],
+    commands: tuple[Command, ...],
     repeat: int,
     out: Path | None,
     keep: Path | None,
@@ -79,12 +90,13 @@ def main(
         work = Path(temporary if keep is None else keep).resolve()
         work.mkdir(parents=True, exist_ok=True)
         before = None if against is None else Checkout.of(against.resolve(), work / "before")
-        session = Session(Options(data.resolve(), work, espm_python=espm_python), before)
+        options = Options(data.resolve(), work, espm_python=espm_python)
+        session = Session(options, before, commands or COMMANDS, repeat)
         for name in [name for name in PARTS if name in (only or set(PARTS) - set(LONG))]:
             console.print(f"{name} ...", highlight=False)
-            part = PARTS[name](session, repeat)
+            part = PARTS[name](session)
             found[name] = part.rows
-            body = f"{machine_text(Machine.here(), session, *begun)}\n\n{part.body}"
+            body = f"{circumstances(session, *begun)}\n\n{part.body}"
             console.print(body, markup=False, highlight=False, soft_wrap=True)
             if out is not None:
                 # Page by page: what has been measured survives an interruption.
@@ -92,6 +104,14 @@ def main(
     console.print(table_of(found))
     if any(row.holds is False for rows in found.values() for row in rows):
         raise SystemExit(1)
+
+
+def circumstances(session: Session, day: str, load: float) -> str:
+    """Say when, where and of which code."""
+    code = f"this code is at `{session.this.commit or 'no commit'}`"
+    if session.before is not None:
+        code += f", the code before at `{session.before.commit or 'no commit'}`"
+    return f"{day}; {Machine.here()} The machine's load at the beginning was {load:.1f}; {code}."
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import sys
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from bench import Finished, Options, last_line, run_program
 from espm_speed import ITERATIONS
@@ -20,6 +20,7 @@ NMF_WORKER = Path(__file__).resolve().parent / "nmf_worker.py"
 # Before: the other checkout. Cold: no compiled programs. Warm: those of another map.
 Kind = Literal["before", "cold", "warm"]
 Command = Literal["laplace", "nuts", "demo"]
+COMMANDS: tuple[Command, ...] = get_args(Command)
 # The other map has about as many pixels as the real one, in another shape, more channels, and three other elements.
 SHAPE = (180, 224)
 OTHER_ELEMENTS = {"Nd": "La", "Sm": "Gd", "U": "Th"}
@@ -34,10 +35,20 @@ class Session:
         Where data are, where to write, and whether espm is there.
     before
         The other checkout; None where there is none.
+    commands
+        What is timed, of `COMMANDS`.
+    repeat
+        How often each command is.
     """
 
-    def __init__(self, options: Options, before: Checkout | None) -> None:
-        self.options, self.before = options, before
+    def __init__(
+        self,
+        options: Options,
+        before: Checkout | None = None,
+        commands: tuple[Command, ...] = COMMANDS,
+        repeat: int = 1,
+    ) -> None:
+        self.options, self.before, self.commands, self.repeat = options, before, commands, repeat
         self.this = Checkout.installed()
         self._numbers = count()
         self._runs: dict[tuple[Kind, Command], list[Timed]] = {}

@@ -176,26 +176,28 @@ def test_the_other_map_has_another_shape_and_three_other_elements(load: Load, tm
 def test_a_number_of_phases_replaces_those_declared(
     load: Load, tmp_path: Path, phases: str, read: object
 ) -> None:
-    tables, real_map = load("cost_tables"), load("real_map")
+    phase_costs, real_map = load("phase_costs"), load("real_map")
     file = tmp_path / "phases.toml"
-    file.write_text(tables.with_phases(real_map.CONFIG.read_text(encoding="utf-8"), phases), encoding="utf-8")
+    file.write_text(
+        phase_costs.with_phases(real_map.CONFIG.read_text(encoding="utf-8"), phases), encoding="utf-8"
+    )
     config, declared = RunConfig.from_toml(file), RunConfig.from_toml(real_map.CONFIG)
     assert config.phases == read if isinstance(read, str) else len(config.phases) == read
     assert config.sample == declared.sample
 
 
 def test_processor_time_decides(load: Load) -> None:
-    bench, tables = load("bench"), load("cost_tables")
+    bench, command_costs = load("bench"), load("command_costs")
     before = finished(bench, 80.0, 130.0)
-    row = tables.ratio_row("Laplace", finished(bench, 60.0, 65.0), before, 0.5)
+    row = command_costs.ratio_row("Laplace", finished(bench, 60.0, 65.0), before, 0.5)
     assert row.holds
     assert row.measured.startswith("0.50 of the processor time (65 s over 130 s), 0.75 of the wall time")
-    assert not tables.ratio_row("Laplace", finished(bench, 30.0, 66.0), before, 0.5).holds
-    assert tables.ratio_row("NUTS", before, before, None).holds is None
+    assert not command_costs.ratio_row("Laplace", finished(bench, 30.0, 66.0), before, 0.5).holds
+    assert command_costs.ratio_row("NUTS", before, before, None).holds is None
 
 
 def test_a_second_map_may_compile_nothing_long(load: Load) -> None:
-    second_rows = load("cost_tables").second_rows
+    second_rows = load("second_map").second_rows
     assert [row.holds for row in second_rows("here", [0.05, 0.2], 0.4)] == [True, True]
     assert [row.holds for row in second_rows("here", [0.05, 0.21], 0.41)] == [False, False]
     assert "1 above, of 2; the longest 0.21 s" in second_rows("here", [0.05, 0.21], 0.41)[0].measured
@@ -203,12 +205,12 @@ def test_a_second_map_may_compile_nothing_long(load: Load) -> None:
 
 
 def test_stages_stand_beside_their_limits(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench, tables, timed = load("bench"), load("cost_tables"), load("timed")
+    bench, stage_costs, timed = load("bench"), load("stage_costs"), load("timed")
     stages = {"mode": timed.Stage(9.5, 15.0, 10**9), "files": timed.Stage(3.7)}
     monkeypatch.setattr(timed.Timed, "stages", stages)
     run = timed.Timed(finished(bench, 20.0, 30.0), Path("out"))
     work = {"mode": {"evaluations": 100, "flop": 2e11}}
-    lines = tables.stage_table(run, run, {"commands": [{"work": work}], "rate": 1e11}).splitlines()
+    lines = stage_costs.stage_table(run, run, {"commands": [{"work": work}], "rate": 1e11}).splitlines()
     assert lines[2:] == [
         "| mode | 9.5 | 9.5 | 15.0 | 1.00 | 100 | 2.00 |",
         "| files | 3.7 | 3.7 |  |  |  |  |",
