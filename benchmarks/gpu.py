@@ -90,7 +90,8 @@ def unmixed(spectrum_image: Path, config: Path, platform: str, work: Path) -> Ra
     job = {"commands": [[str(part) for part in (*arguments, out)] for out in outs], "rates": True}
     # A card's memory is taken as it is needed, so that its peak says something.
     chosen = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | ({"JAX_PLATFORMS": CPU} if platform == CPU else {})
-    program, answer = watched(job, None, **chosen)
+    programs = work / f"{spectrum_image.stem}-{platform}-programs"
+    program, answer = watched(job, programs, **chosen)
     return Ran(platform, answer, *(Timed(program, out) for out in outs))
 
 
@@ -204,7 +205,7 @@ def maps(data: Path | None, side: int, work: Path) -> list[tuple[str, Path, Path
         found.append(("The 71 GPa map", Options(data.resolve(), work).file(MAP), CONFIG))
     config, spectrum_image = work / "phantom.toml", work / "phantom.hspy"
     config.write_text(toml_of(phantom(side)), encoding="utf-8")
-    timed(("simulate", "--config", config), spectrum_image, Checkout.installed(), None)
+    timed(("simulate", "--config", config), spectrum_image, Checkout.installed(), work / "programs")
     return [*found, (f"{side} x {side} x {CHANNELS}, simulated", spectrum_image, config)]
 
 

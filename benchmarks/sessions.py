@@ -101,7 +101,7 @@ class Session:
         """
         config, spectrum_image = self.new("other.toml"), self.new("other.hspy")
         config.write_text(toml_of(other_phantom()), encoding="utf-8")
-        timed(("simulate", "--config", config), spectrum_image, self.this, None)
+        timed(("simulate", "--config", config), spectrum_image, self.this, self.new("programs"))
         return spectrum_image, config
 
     def filled(self, command: Command) -> Path:
