@@ -25,7 +25,7 @@ BAYESUNMIX = (sys.executable, "-P", "-m", "bayesunmix")
 FINISHED = (0, 3)
 GIGABYTE = 1e9
 # Between two looks at the memory of a program and what it has started.
-LOOK_S = 0.2
+LOOK_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Finished:
     peak_bytes
         Largest resident memory of one of these processes.
     together_bytes
-        Largest memory of all of them at one time, what they share counted once, as far as looks five times a second
+        Largest memory of all of them at one time, what they share counted once, as far as looks twice a second
         show it; never less than `peak_bytes`.
     others_seconds
         Processor time that everything else on the machine took meanwhile.

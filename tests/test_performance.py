@@ -46,7 +46,7 @@ import time
 held = bytearray(250_000_000)
 while time.process_time() < 0.4:
     pass
-time.sleep(0.6)
+time.sleep(1.0)
 """
     code = f"import subprocess, sys; held = bytearray(250_000_000); subprocess.run([sys.executable, '-c', {busy!r}])"
     done = bench.run_program((sys.executable, "-c", code))
