@@ -252,3 +252,106 @@ def test_a_share_counts_cards_but_not_the_devices_of_a_processor(load: Load) -> 
     one = gpu.Ran("cpu", answer, run, run)
     assert one.share == pytest.approx(0.5)
     assert dataclasses.replace(one, platform="gpu").share == pytest.approx(0.25)
+
+
+class PretendedSession:
+    """Stands in for the commands of a session: none runs, each takes what is said here."""
+
+    def __init__(self, load: Load, folder: Path, *, before: bool) -> None:
+        self._bench, self._timed = load("bench"), load("timed")
+        self.before = self._timed.Checkout("abc") if before else None
+        self.this, self.commands, self.repeat = self._timed.Checkout("def"), ("laplace", "nuts"), 2
+        self.espm = {"iterate": 40.0, "iterate_cpu": 50.0}, finished(self._bench, 60.0, 70.0, 3.0)
+        self.nmf = {"iterate": 80.0, "iterate_cpu": 100.0, "updates": 100}, finished(self._bench, 90.0, 110.0)
+        self.real_map, self.other_map = folder / "map", (folder / "other", folder / "other.toml")
+        self.folder, self.ran, self.paths = folder, [], 0
+
+    def run(self, kind: str, command: str) -> None:
+        """Note what would run."""
+        self.ran.append((kind, command))
+
+    def best(self, kind: str, command: str) -> Any:  # noqa: ANN401
+        """Return what a command takes."""
+        seconds = {"before": 100.0, "cold": 50.0, "warm": 35.0}[kind] * (2.0 if command == "nuts" else 1.0)
+        folder = self.folder / f"{kind}-{command}"
+        folder.mkdir(exist_ok=True)
+        (folder / "run.json").write_text('{"diagnostics": {"rhat_max": 1.004, "ess_bulk_min": 720.0}}')
+        (folder / "run.log").write_text(LOG)
+        return self._timed.Timed(finished(self._bench, seconds, 1.5 * seconds, 0.6), folder)
+
+    def new(self, name: str) -> Path:
+        """Return a path at which nothing is yet."""
+        self.paths += 1
+        return self.folder / f"{self.paths}-{name}"
+
+    def filled(self, command: str) -> Path:
+        """Return a folder of programs."""
+        (self.folder / f"filled-{command}").mkdir()
+        return self.folder / f"filled-{command}"
+
+    def arguments(self, command: str) -> tuple[str, ...]:
+        """Return what a command is called with."""
+        return ("unmix", "map", "--method", command)
+
+
+def test_commands_are_timed_in_turn_and_held_against_what_is_asked(load: Load, tmp_path: Path) -> None:
+    session = PretendedSession(load, tmp_path, before=True)
+    part = load("command_costs").command_part(session)
+    assert session.ran[:6] == [(kind, "laplace") for kind in ("before", "cold", "warm")] * 2
+    assert "| Laplace, warm | 35.0 | 52.5 | 1.05 | 0.60 | 0.90 | 0.0 |" in part.body
+    assert "| scikit-learn, KL-NMF in 100 updates alone | 80.0 | 100.0 | 2.00 |" in part.body
+    holds = {row.what: row.holds for row in part.rows}
+    assert holds["Laplace, cold: share of the time before"]
+    assert not holds["Laplace, warm: share of the time before"]
+    assert holds["Laplace, cold: peak memory"]
+    assert holds["NUTS, 2 x (500 + 500), warm: share of the time before"] is None
+    assert "NUTS, cold: convergence" in holds
+    alone = load("command_costs").command_part(PretendedSession(load, tmp_path, before=False))
+    assert not [row for row in alone.rows if "before" in row.what]
+
+
+def test_a_second_map_is_watched_in_a_new_process_and_in_the_same(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second_map, bench = load("second_map"), load("bench")
+    jobs = []
+
+    def watched(job: dict[str, Any], programs: Path) -> tuple[Any, dict[str, Any]]:
+        programs.mkdir(exist_ok=True)
+        jobs.append([command[1] for command in job["commands"]])
+        one = {"seconds": 40.0, "cpu_seconds": 60.0, "compilations": [8.0, 0.1]}
+        two = {"seconds": 15.0, "cpu_seconds": 20.0, "compilations": [0.1, 0.05]}
+        first = one if len(jobs) != 2 else two
+        return finished(bench, 45.0, 65.0 / len(jobs)), {"commands": [first, two][: len(job["commands"])]}
+
+    monkeypatch.setattr(second_map, "watched", watched)
+    part = second_map.second_map_part(PretendedSession(load, tmp_path, before=False))
+    assert jobs == [["map"], [str(tmp_path / "other")], ["map", str(tmp_path / "other")]]
+    assert "| the 71 GPa map | 45.0 | 65.0 | 2 | 8.00 | 8.1 |" in part.body
+    assert "| then another map, in the same process | 15.0 | 20.0 | 2 | 0.10 | 0.2 |" in part.body
+    assert [row.holds for row in part.rows] == [True, False, True, True]
+
+
+def test_stages_are_counted_with_the_programs_of_another_map(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage_costs = load("stage_costs")
+    gradient = {"flop": 2e7, "seconds": 4e-4, "parameters": 184}
+    work = {"mode": {"evaluations": 3000, "flop": 6e10}, "draws": {"evaluations": 2000, "flop": 4e10}}
+    answer = {"commands": [{"work": work}], "rate": 1e11, "gradient": gradient}
+    monkeypatch.setattr(stage_costs, "watched", lambda job, programs: (None, answer))
+    monkeypatch.setattr(stage_costs, "copied", lambda programs, to: programs)
+    part = stage_costs.stages_part(PretendedSession(load, tmp_path, before=False))
+    assert part.body.count("| mode | 9.5 | 9.5 |  |  | 3000 | 0.60 |") == 2
+    assert "50 % of that rate" in part.body
+
+
+def test_more_phases_are_held_against_three(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phase_costs, bench, timed = load("phase_costs"), load("bench"), load("timed")
+    took = iter([(150.0, 250.0), (200.0, 350.0)])
+    monkeypatch.setattr(phase_costs, "timed", lambda *_: timed.Timed(finished(bench, *next(took)), tmp_path))
+    part = phase_costs.phases_part(PretendedSession(load, tmp_path, before=False))
+    assert "| eight phases | 150.0 | 250.0 | 3.33 |" in part.body
+    assert [row.holds for row in part.rows] == [True, False]
