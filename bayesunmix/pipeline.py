@@ -178,8 +178,10 @@ def _begun(
     resume: bool = False,
 ) -> Job:
     """Begin the stages, or go on with those of an interrupted run."""
+    from bayesunmix.inference.program_cache import keep_programs
     from bayesunmix.stages import Job
 
+    keep_programs(config.compute.program_cache_GB)
     depends_on = run_facts(setup.image, config, seed)
     kept = Stages(out, depends_on, resume=resume)
     return Job.of(setup, config, kept, reporter, seed=seed, out=out, depends_on=depends_on)

@@ -1,4 +1,4 @@
-"""Programs, compiled with what a run's few hundred calls need.
+"""Programs, compiled with what a run's few hundred calls need, and counted.
 
 XLA's newer generator of fused loops on a CPU took 10 of the 65 s of processor time and 0.7 of the 2.2 GB of a whole run
 to itself, and what it made ran no faster. JAX versions differ in what they offer: one that does not know the option
@@ -7,15 +7,20 @@ compiles as it always does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache, cached_property, update_wrapper
+from threading import local
 from typing import Any
 
 import jax
+from jax import monitoring
 
 QUICK: dict[str, bool | int] = {"xla_cpu_use_fusion_emitters": False}
-# For what runs once: the compiler's own time is most of it.
-UNOPTIMISED: dict[str, bool | int] = {"xla_backend_optimization_level": 0}
+# What JAX tells of each program that it makes ready; and before that in the same thread, where it was kept by an
+# earlier run.
+_READY, _KEPT = "/jax/core/compile/backend_compile_duration", "/jax/compilation_cache/cache_hits"
 
 
 class Program:
@@ -24,18 +29,15 @@ class Program:
     Parameters
     ----------
     function : callable of arrays and pytrees
-    once : bool
-        It runs once: compile it as quickly as can be.
     """
 
-    def __init__(self, function: Callable[..., Any], *, once: bool = False) -> None:
-        self._function, self._once = function, once
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
         update_wrapper(self, function, updated=())
 
     @cached_property
     def _compiled(self) -> Any:  # noqa: ANN401 - JAX's type of compiled functions is private
-        options = known_options() | (UNOPTIMISED if self._once else {})
-        return jax.jit(self._function, compiler_options=options)
+        return jax.jit(self._function, compiler_options=known_options())
 
     def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401
         """Call the program; compile it first where it has not been for these shapes."""
@@ -56,3 +58,45 @@ def known_options() -> dict[str, bool | int]:
     except RuntimeError:
         return {}
     return QUICK
+
+
+@dataclass(frozen=True)
+class ReadyProgram:
+    """A program that was made ready to run.
+
+    Attributes
+    ----------
+    name : str
+    compiled : bool
+        False where it was read from those that earlier runs have kept.
+    seconds : float
+    """
+
+    name: str
+    compiled: bool
+    seconds: float
+
+
+@contextmanager
+def counted_programs() -> Iterator[list[ReadyProgram]]:
+    """Count the programs that are made ready in this process meanwhile, by whatever thread."""
+    found: list[ReadyProgram] = []
+    own = local()
+
+    def kept(event: str, **_: str | int) -> None:
+        if event == _KEPT:
+            own.kept = True
+
+    def ready(event: str, duration_secs: float, **said: str | int) -> None:
+        if event == _READY:
+            name = str(said.get("fun_name", "")).removeprefix("jit(").removesuffix(")")
+            found.append(ReadyProgram(name, not getattr(own, "kept", False), duration_secs))
+            own.kept = False
+
+    monitoring.register_event_listener(kept)
+    monitoring.register_event_duration_secs_listener(ready)
+    try:
+        yield found
+    finally:
+        monitoring.unregister_event_listener(kept)
+        monitoring.unregister_event_duration_listener(ready)

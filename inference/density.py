@@ -1,7 +1,9 @@
 """A NumPyro model as a potential over one flat vector.
 
 Optimisers, curvature and samplers all work on z, the model's unconstrained parameters laid end to end; this file is
-the only one that knows how z maps to latents.
+the only one that knows how z maps to latents. Programs are compiled for a model that may be padded to shapes that many
+maps share (`bayesunmix.models.padding`): they take z filled up to a size of its own, and are told which of the padded
+model's parameters its entries are; all others are held at zero, and what fills z up does nothing.
 """
 
 from __future__ import annotations
@@ -10,137 +12,278 @@ import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
 from jax.flatten_util import ravel_pytree
 from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 
 from bayesunmix.inference.compilation import Program
+from bayesunmix.inference.sharding import over_devices, place
 
-Latents = dict[str, jax.Array]
+FloatArray = npt.NDArray[np.float64]
+Latents = dict[str, Any]
+Shapes = dict[str, tuple[int, ...]]
 
-# Potentials whose programs are kept: those of a run, and a few more for maps of the same shape.
-MOST_PROGRAMS = 6
+# Columns of a Hessian that are computed together: their products with the counts are one.
+COLUMNS_TOGETHER = 16
 
 
-class FlatModel(NamedTuple):
-    """A model's negative log density and its maps between latents and the flat vector z.
+class Placed(NamedTuple):
+    """Model data where programs run on it; a JAX pytree.
 
     Attributes
     ----------
-    potential : (z, data) -> scalar
-        Negative log posterior density over z, up to a constant, Jacobians included.
-    constrain : (z, data) -> latents
-    flatten : (latents, data) -> z
+    data : pytree
+        The data, padded.
+    slots : (capacity,) int32
+        Which of the padded model's parameters each entry of z is; entries beyond the last are beyond it, too.
     size : int
-    places : dict
-        Place of each latent in the flat vector.
+        Number of entries of z that are parameters.
+    constant : float
+        What the parameters that are held add to the potential.
     """
 
-    potential: Callable[[jax.Array, Any], jax.Array]
-    constrain: Callable[[jax.Array, Any], Latents]
-    flatten: Callable[[Latents, Any], jax.Array]
+    data: Any
+    slots: npt.NDArray[np.int32]
     size: int
-    places: dict[str, slice]
+    constant: float
 
 
-def flatten_model(model: Callable[..., None], data: object, example: Latents) -> FlatModel:
-    """Flat view of a NumPyro model.
+class Programs:
+    """The programs of a model for data of certain shapes, each compiled when it is first called.
 
     Parameters
     ----------
     model : NumPyro model taking `data` as its only argument.
     data : pytree
-        Fixes the shapes; another pytree of the same shapes may be passed to the functions.
+        Fixes the shapes; arrays or their shapes and types.
     example : latents
         Any admissible value of every latent.
     """
 
-    def to_vector(latents: Latents, data: object) -> jax.Array:
-        vector: jax.Array = ravel_pytree(unconstrain_fn(model, (data,), {}, latents))[0]
-        return vector
+    def __init__(self, model: Callable[..., None], data: Any, example: Latents) -> None:  # noqa: ANN401
+        self._model = model
+        # Shapes alone give the way back: running the model here would cost more than a fit's evaluation.
+        structure = jax.eval_shape(
+            lambda latents, data: unconstrain_fn(model, (data,), {}, latents), example, data
+        )
+        empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape), structure)
+        self.size = sum(leaf.size for leaf in empty.values())
+        self.shapes: Shapes = {name: leaf.shape for name, leaf in empty.items()}
+        self._unravel = ravel_pytree(empty)[1]
 
-    # Shapes alone give the way back: running the model here would cost more than a fit's evaluation.
-    structure = jax.eval_shape(
-        lambda latents, data: unconstrain_fn(model, (data,), {}, latents), example, data
-    )
-    vector, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float64), structure))
+    def potential(self, z: jax.Array, placed: Placed) -> jax.Array:
+        """Negative log posterior density over z, up to a constant, Jacobians included."""
 
-    def potential(z: jax.Array, data: object) -> jax.Array:
-        value: jax.Array = potential_energy(model, (data,), {}, unravel(z))
-        return value
+        def on_data(whole: jax.Array, data: Any) -> jax.Array:  # noqa: ANN401
+            value: jax.Array = potential_energy(self._model, (data,), {}, self._unravel(whole))
+            return value
 
-    def to_latents(z: jax.Array, data: object) -> Latents:
-        latents: Latents = constrain_fn(model, (data,), {}, unravel(z))
-        return latents
+        return over_devices(on_data)(self._whole(z, placed), placed.data) - placed.constant
 
-    # Compiled, both maps shed the likelihood, on which their results do not depend.
-    return FlatModel(potential, Program(to_latents), Program(to_vector), int(vector.size), _places(structure))
+    def latents(self, z: jax.Array, placed: Placed) -> Latents:
+        """Latents of the padded model; compiled, this sheds the likelihood, on which it does not depend."""
+        found: Latents = constrain_fn(self._model, (placed.data,), {}, self._unravel(self._whole(z, placed)))
+        return found
+
+    def _whole(self, z: jax.Array, placed: Placed) -> jax.Array:
+        """All parameters of the padded model, those that are not in z at zero."""
+        return jnp.zeros(self.size).at[placed.slots[: len(z)]].set(z, mode="drop")
+
+    @cached_property
+    def constrain(self) -> Program:
+        """Compiled `latents`."""
+        return Program(self.latents)
+
+    @cached_property
+    def flatten(self) -> Program:
+        """(latents of the padded model, placed) -> all its parameters."""
+
+        def to_vector(latents: Latents, placed: Placed) -> jax.Array:
+            vector: jax.Array = ravel_pytree(unconstrain_fn(self._model, (placed.data,), {}, latents))[0]
+            return vector
+
+        return Program(to_vector)
+
+    @cached_property
+    def value_and_gradient(self) -> Program:
+        """(z, placed) -> potential, and its slopes in every entry of z."""
+        return Program(jax.value_and_grad(self.potential))
+
+    @cached_property
+    def curvature(self) -> Program:
+        """(z, placed, columns, number) -> so many columns of the Hessian, one in each row."""
+        return Program(self._curvature)
+
+    def _curvature(self, z: jax.Array, placed: Placed, columns: jax.Array, number: jax.Array) -> jax.Array:
+        gradient = jax.grad(self.potential)
+
+        def some(batch: jax.Array, rows: jax.Array) -> jax.Array:
+            own = jax.lax.dynamic_slice_in_dim(columns, batch * COLUMNS_TOGETHER, COLUMNS_TOGETHER)
+            # A full `jax.hessian` would push all tangents at once through the pixels: the batch bounds the memory.
+            products = jax.vmap(lambda t: jax.jvp(lambda x: gradient(x, placed), (z,), (t,))[1])(
+                jax.nn.one_hot(own, len(z))
+            )
+            return jax.lax.dynamic_update_slice_in_dim(rows, products, batch * COLUMNS_TOGETHER, 0)
+
+        rows = jnp.zeros((len(columns), len(z)))
+        batches = (number + COLUMNS_TOGETHER - 1) // COLUMNS_TOGETHER
+        found: jax.Array = jax.lax.fori_loop(0, batches, some, rows)
+        return found
 
 
-def _places(structure: Latents) -> dict[str, slice]:
-    """Place of each latent in the flat vector: latents lie there in alphabetical order."""
-    names = sorted(structure)
-    ends = list(itertools.accumulate(int(structure[name].size) for name in names))
-    return {name: slice(end - int(structure[name].size), end) for name, end in zip(names, ends, strict=True)}
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FlatModel:
+    """A model's negative log density over the flat vector z, and its maps between latents and z.
 
-
-def compiled(model: FlatModel) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Jitted (value and gradient, Hessian) of the potential, each a function of (z, data).
-
-    The same potential gets the same programs, so that no stage compiles what an earlier one has compiled.
+    Attributes
+    ----------
+    programs : Programs
+        Shared with other models whose padded data have the same shapes.
+    shapes : dict
+        Shape of each latent.
+    pad : data -> padded data
+    slots : (capacity,) int32
+        Where the entries of z lie among the padded model's parameters, see `Placed`.
+    constant : float
+        What the other parameters of that add to the potential.
+    without_pixels : data -> data
+        Data of the same model for what does not depend on pixels, which then need not be moved.
     """
-    return _programs(model.potential)
+
+    programs: Programs
+    shapes: Shapes
+    pad: Callable[[Any], Any]
+    slots: npt.NDArray[np.int32]
+    constant: float
+    without_pixels: Callable[[Any], Any]
+
+    @cached_property
+    def places(self) -> dict[str, slice]:
+        """Place of each latent in z, where they lie in alphabetical order."""
+        sizes = {name: int(np.prod(self.shapes[name])) for name in sorted(self.shapes)}
+        ends = itertools.accumulate(sizes.values())
+        return {name: slice(end - sizes[name], end) for name, end in zip(sizes, ends, strict=True)}
+
+    @cached_property
+    def size(self) -> int:
+        """Number of entries of z."""
+        return sum(int(np.prod(shape)) for shape in self.shapes.values())
+
+    @property
+    def capacity(self) -> int:
+        """Length to which z is filled up for the programs."""
+        return len(self.slots)
+
+    def placed(self, data: Any) -> Placed:  # noqa: ANN401 - any pytree
+        """Pad data and put them on the devices; those that are there stay."""
+        if isinstance(data, Placed):
+            return data
+        return Placed(place(self.pad(data)), self.slots, self.size, self.constant)
+
+    def light(self, data: Any) -> Placed:  # noqa: ANN401
+        """Pad data without their pixels."""
+        return Placed(self.pad(self.without_pixels(data)), self.slots, self.size, self.constant)
+
+    def filled(self, z: npt.ArrayLike) -> FloatArray:
+        """Fill z (..., dim) up for the programs."""
+        values = np.asarray(z, np.float64)
+        return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, self.capacity - values.shape[-1])])
+
+    def constrain(self, z: npt.ArrayLike, data: Any) -> Latents:  # noqa: ANN401
+        """Latents at z, by name, as arrays of NumPy."""
+        found = self.programs.constrain(self.filled(z), self.light(data))
+        return {
+            name: np.asarray(found[name])[tuple(slice(0, size) for size in shape)]
+            for name, shape in self.shapes.items()
+        }
+
+    def flatten(self, latents: Latents, data: Any) -> FloatArray:  # noqa: ANN401
+        """Return z at some latents."""
+        placed = self.light(data)
+        more = {}
+        for name, shape in self.programs.shapes.items():
+            # One is a value that every latent may have.
+            more[name] = np.ones(shape)
+            more[name][tuple(slice(0, size) for size in self.shapes[name])] = latents[name]
+        return np.asarray(self.programs.flatten(more, placed))[placed.slots[: self.size]]
+
+    def value_and_gradient(self, z: npt.ArrayLike, data: Any) -> tuple[float, FloatArray]:  # noqa: ANN401
+        """Potential at z and its slopes (dim,); `data` are better placed before, where they are used often."""
+        value, gradient = self.programs.value_and_gradient(self.filled(z), self.placed(data))
+        return float(value), np.asarray(gradient)[: self.size]
+
+    def hessian(self, z: npt.ArrayLike, data: Any) -> FloatArray:  # noqa: ANN401
+        """Hessian of the potential at z, (dim, dim)."""
+        full = self.hessian_rows(z, data, np.arange(self.size))
+        return 0.5 * (full + full.T)
+
+    def hessian_rows(self, z: npt.ArrayLike, data: Any, rows: npt.NDArray[np.int64]) -> FloatArray:  # noqa: ANN401
+        """Rows of the Hessian, (row, dim)."""
+        columns = np.zeros(-(-self.capacity // COLUMNS_TOGETHER) * COLUMNS_TOGETHER, np.int32)
+        columns[: len(rows)] = rows
+        number = np.int32(len(rows))
+        found = self.programs.curvature(self.filled(z), self.placed(data), columns, number)
+        return np.asarray(found)[: len(rows), : self.size]
 
 
-@lru_cache(maxsize=MOST_PROGRAMS)
-def _programs(potential: Callable[..., jax.Array]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    return Program(jax.value_and_grad(potential)), Program(partial(hessian_by_columns, potential))
+def flatten_model(
+    model: Callable[..., None],
+    data: Any,  # noqa: ANN401 - any pytree
+    example: Latents,
+    without_pixels: Callable[[Any], Any] = lambda data: data,
+) -> FlatModel:
+    """Flat view of a NumPyro model, whose programs serve data of just these shapes.
+
+    Parameters
+    ----------
+    model : NumPyro model taking `data` as its only argument.
+    data : pytree
+        Fixes the shapes.
+    example : latents
+        Any admissible value of every latent.
+    without_pixels : data -> data
+        See `FlatModel`.
+    """
+    programs = Programs(model, data, example)
+    return FlatModel(
+        programs=programs,
+        shapes=programs.shapes,
+        pad=lambda data: data,
+        slots=np.arange(programs.size, dtype=np.int32),
+        constant=0.0,
+        without_pixels=without_pixels,
+    )
 
 
 class Compiling(NamedTuple):
-    """Programs on their way: value and gradient, and the Hessian, which takes twice as long.
+    """Programs on their way: value and gradient, and the Hessian, which takes longer; each done when it has been run.
 
     Attributes
     ----------
     value_and_gradient, hessian : futures
     """
 
-    value_and_gradient: Future[Callable[..., Any]]
-    hessian: Future[Callable[..., Any]]
+    value_and_gradient: Future[Any]
+    hessian: Future[Any]
 
 
 @contextmanager
-def compiling(model: FlatModel, data: object) -> Iterator[Compiling]:
-    """Compile both programs of `compiled` for data of these shapes, side by side and beside the caller's own work."""
-    z = jnp.zeros(model.size)
-    functions: list[Any] = list(compiled(model))
+def compiling(model: FlatModel, placed: Placed) -> Iterator[Compiling]:
+    """Compile what a search for the mode needs, side by side and beside the caller's own work."""
+    z = np.zeros(model.size)
     # NumPyro traces one model at a time; the compiler itself leaves Python's lock.
-    for function in functions:
-        function.lower(z, data)
-
-    def called(function: Callable[..., Any]) -> Callable[..., Any]:
-        jax.block_until_ready(function(z, data))  # type: ignore[no-untyped-call]
-        return function
-
-    with ThreadPoolExecutor(len(functions)) as pool:
-        yield Compiling(*(pool.submit(called, function) for function in functions))
-
-
-def hessian_by_columns(
-    potential: Callable[..., jax.Array], z: jax.Array, data: object, batch: int = 8
-) -> jax.Array:
-    """Hessian by forward-over-reverse products in batches of columns.
-
-    A full `jax.hessian` pushes all tangents at once through (pixel, support_point) arrays: the batch bounds the memory.
-    """
-    gradient = jax.grad(potential)
-    n = z.shape[0]
-    padded = -(-n // batch) * batch
-    tangents = jnp.eye(padded, n).reshape(-1, batch, n)
-    columns = jax.lax.map(jax.vmap(lambda t: jax.jvp(lambda x: gradient(x, data), (z,), (t,))[1]), tangents)
-    full: jax.Array = columns.reshape(padded, n)[:n]
-    return 0.5 * (full + full.T)
+    model.programs.value_and_gradient.lower(model.filled(z), placed)
+    columns = np.zeros(-(-model.capacity // COLUMNS_TOGETHER) * COLUMNS_TOGETHER, np.int32)
+    model.programs.curvature.lower(model.filled(z), placed, columns, np.int32(0))
+    with ThreadPoolExecutor(2) as pool:
+        yield Compiling(
+            pool.submit(model.value_and_gradient, z, placed),
+            pool.submit(model.hessian_rows, z, placed, np.zeros(0, np.int64)),
+        )

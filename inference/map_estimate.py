@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
@@ -77,9 +76,7 @@ def descend(
     def objective(v: FloatArray) -> tuple[float, FloatArray]:
         nonlocal counter
         counter += 1
-        value, gradient = value_and_gradient(
-            jnp.asarray(z + (v if transform is None else transform @ v)), data
-        )
+        value, gradient = value_and_gradient(z + (v if transform is None else transform @ v), data)
         gradient = np.asarray(gradient)
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
             return 1e30, np.zeros_like(v)
@@ -121,12 +118,12 @@ def find_map(
     tolerance : float
         Whitened gradient norm to reach, in posterior standard deviations.
     """
-    potential, evaluations = float(value_and_gradient(jnp.asarray(z), data)[0]), 1
+    potential, evaluations = float(value_and_gradient(z, data)[0]), 1
     reached = np.inf, np.inf
     for round_ in range(max_rounds):
-        curvature = np.asarray(hessian(jnp.asarray(z), data))
+        curvature = np.asarray(hessian(z, data))
         transform = whitening(curvature)
-        gradient = np.asarray(value_and_gradient(jnp.asarray(z), data)[1])
+        gradient = np.asarray(value_and_gradient(z, data)[1])
         norm = float(np.linalg.norm(transform.T @ gradient))
         if progress is not None:
             progress(f"round {round_ + 1}: potential {potential:.2f}, {norm:.3g} sd from the mode")
@@ -138,8 +135,8 @@ def find_map(
         z, potential, count = descend(value_and_gradient, data, z, transform)
         evaluations += count
     else:
-        curvature = np.asarray(hessian(jnp.asarray(z), data))
-        gradient = np.asarray(value_and_gradient(jnp.asarray(z), data)[1])
+        curvature = np.asarray(hessian(z, data))
+        gradient = np.asarray(value_and_gradient(z, data)[1])
         norm = float(np.linalg.norm(whitening(curvature).T @ gradient))
     return MapEstimate(
         z=z,

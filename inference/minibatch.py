@@ -1,8 +1,8 @@
-"""Part of the pixels with unbiased sums: whole chunks, drawn without replacement from every group.
+"""Part of the pixels with unbiased sums: whole chunks, drawn without replacement.
 
-    sum over pixels of log p  =  E[ sum_g (n_g / b_g) sum over the b_g drawn chunks of group g ]
+    sum over pixels of log p  =  E[ n / b  sum over the b drawn chunks of n ]
 
-The weight n_g / b_g multiplies `present`, with which every pixel enters the sum: the model itself needs no other line.
+The weight n / b multiplies the weight with which every pixel enters the sum: the model itself needs no other line.
 """
 
 from __future__ import annotations
@@ -15,43 +15,56 @@ import jax
 BATCH_CHUNKS = 16
 
 
-class PixelData(Protocol):
-    """Model data whose pixels lie in groups of chunks: see `bayesunmix.models.unmixing.UnmixingData`."""
+def n_devices() -> int:
+    """Devices that JAX sees."""
+    return len(jax.devices())
+
+
+class Chunks(Protocol):
+    """Pixels in chunks: see `bayesunmix.models.pixels.PixelChunks`."""
 
     @property
-    def groups(self) -> tuple[Any, ...]:
-        """Groups with the chunks along the first axis of every array, and a weight for every pixel in `present`."""
+    def fewest(self) -> int:
+        """Chunks on the device that has the fewest."""
         ...
 
-    def _replace(self, *, groups: tuple[Any, ...]) -> Self: ...
+    @property
+    def most(self) -> int:
+        """Chunks on the device that has the most."""
+        ...
+
+    def spread(self, devices: int) -> Self:
+        """Chunks for each of so many devices, along a first axis."""
+        ...
+
+    def none(self) -> Self:
+        """One chunk that is empty."""
+        ...
+
+    def chosen(self, key: jax.Array, number: int) -> Self:
+        """So many chunks of each device, drawn without replacement, weighted so that sums keep their expectation."""
+        ...
 
 
-def batch_sizes(data: PixelData, n_chunks: int = BATCH_CHUNKS) -> tuple[int, ...]:
-    """Return how many chunks to draw from each group: in proportion, at least one, together about `n_chunks`."""
-    every = [len(group.present) for group in data.groups]
-    share = min(n_chunks / max(sum(every), 1), 1.0)
-    return tuple(min(max(round(share * number), 1), number) for number in every)
+class PixelData(Protocol):
+    """Model data with pixels in chunks: see `bayesunmix.models.unmixing.UnmixingData`."""
+
+    @property
+    def pixels(self) -> Any:  # noqa: ANN401 - `Chunks`, or nothing where these come apart
+        """All of them."""
+        ...
+
+    def _replace(self, *, pixels: Any) -> Self: ...  # noqa: ANN401
 
 
-def is_whole(data: PixelData, sizes: tuple[int, ...]) -> bool:
-    """Whether a batch of these sizes is all there is."""
-    return all(len(group.present) == size for group, size in zip(data.groups, sizes, strict=True))
+def batch_size(data: PixelData) -> int | None:
+    """Return how many chunks of each device make a batch; None where that is all there are."""
+    pixels: Chunks = data.pixels
+    number = max(min(BATCH_CHUNKS // n_devices(), pixels.fewest), 1)
+    return None if number >= pixels.most else number
 
 
-def draw_batch(data: PixelData, sizes: tuple[int, ...], key: jax.Array) -> PixelData:
-    """Model data with some of the chunks, weighted so that sums over pixels keep their expectation.
-
-    Parameters
-    ----------
-    data : PixelData
-    sizes : tuple of int
-        Chunks to draw from each group.
-    key : PRNG key
-    """
-    groups = []
-    for group, size, own in zip(data.groups, sizes, jax.random.split(key, len(sizes)), strict=True):
-        number = len(group.present)
-        chosen = jax.random.permutation(own, number)[:size]
-        part = jax.tree.map(lambda field, chosen=chosen: field[chosen], group)
-        groups.append(part._replace(present=part.present * (number / size)))
-    return data._replace(groups=tuple(groups))
+def draw_batch(data: PixelData, number: int, key: jax.Array) -> PixelData:
+    """Model data with so many chunks of each device, weighted so that sums over pixels keep their expectation."""
+    pixels: Chunks = data.pixels
+    return data._replace(pixels=pixels.chosen(key, number))

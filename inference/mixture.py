@@ -1,4 +1,4 @@
-"""Mixtures over fixed support points of the simplex: responsibilities, weights by EM, and pixels in groups.
+"""Mixtures over fixed support points of the simplex: responsibilities, weights by EM, and pixels in chunks.
 
 With spectra s and support points alpha_j fixed, a pixel's posterior over the support points is
 
@@ -10,13 +10,13 @@ J. R. Stat. Soc. B 39 (1977) 1).
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.core.shares import shares_of
-from bayesunmix.models.unmixing import PixelGroup
+from bayesunmix.models.pixels import CHUNK_PIXELS, PixelChunks, widths
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -25,9 +25,6 @@ Float32Array = npt.NDArray[np.float32]
 # pixels of what is dropped moves the log-likelihood by far less than one nat, and hardly at all between parameter
 # values.
 DROPPED_SHARE = 1e-4
-CHUNK_PIXELS = 128
-WIDTH_CLASSES = 2
-ABSENT = -1e9
 # A single-precision number whose inverse is one, too.
 LEAST_EVIDENCE = np.float32(1e-37)
 
@@ -90,126 +87,66 @@ def support_point_weights(
     return weights
 
 
-def group_pixels(counts: Float32Array, share: Float32Array, log_mixed: FloatArray) -> tuple[PixelGroup, ...]:
+def chunked(counts: Float32Array, share: Float32Array, log_mixed: FloatArray) -> PixelChunks:
     """Pixels sorted by the support points they need and cut into chunks, each with only its support points.
 
     Parameters
     ----------
-    counts : (pixel, energy)
+    counts : (pixel, energy + columns)
     share : (pixel, support_point)
         Responsibilities at a good parameter value.
-    log_mixed : (support_point, energy)
+    log_mixed : (support_point, energy + columns)
         Log spectra there; they set each chunk's baseline.
-
-    Returns
-    -------
-    Up to two groups of chunks of similar width, so that narrow chunks do not pay for wide ones.
     """
     needed = share > DROPPED_SHARE
     # Sorted like words over the alphabet of support points: neighbours need nearly the same ones.
     order = np.lexsort(needed.T[::-1])
-    chunks = [order[i : i + CHUNK_PIXELS] for i in range(0, len(order), CHUNK_PIXELS)]
-    widths = np.array([needed[index].any(axis=0).sum() for index in chunks])
-    narrowest_first = np.argsort(widths, kind="stable")
-    groups = []
-    for members in _width_classes(widths, narrowest_first):
-        width = int(widths[members].max())
-        stacked = [
-            _chunk(
-                counts=counts, share=share, needed=needed, log_mixed=log_mixed, index=chunks[m], width=width
-            )
-            for m in members
-        ]
-        groups.append(PixelGroup(*(np.stack(field) for field in zip(*stacked, strict=True))))
-    return tuple(groups)
-
-
-def _width_classes(
-    widths: npt.NDArray[np.int64], narrowest_first: npt.NDArray[np.int64]
-) -> list[npt.NDArray[np.int64]]:
-    """Chunks in up to `WIDTH_CLASSES` classes, cut where padding each to its class's widest costs least."""
-    ordered, n = widths[narrowest_first], len(widths)
-    cuts = itertools.combinations_with_replacement(range(1, n + 1), WIDTH_CLASSES - 1)
-    ends = min(
-        cuts,
-        key=lambda cut: sum((b - a) * ordered[b - 1] for a, b in itertools.pairwise((0, *cut, n)) if b > a),
+    chunks = [order[first : first + CHUNK_PIXELS] for first in range(0, len(order), CHUNK_PIXELS)]
+    subsets = [np.flatnonzero(needed[chunk].any(axis=0)) for chunk in chunks]
+    narrow = np.argsort([len(subset) for subset in subsets], kind="stable")
+    return _chunks(
+        counts,
+        [chunks[number] for number in narrow],
+        [subsets[number] for number in narrow],
+        np.stack([share[chunks[number]].mean(axis=0) for number in narrow]).astype(float) @ log_mixed,
+        share.shape[1],
     )
-    return [narrowest_first[a:b] for a, b in itertools.pairwise((0, *ends, n)) if b > a]
 
 
-def _chunk(
+def with_all_points(counts: Float32Array, n_points: int, log_baseline: FloatArray) -> PixelChunks:
+    """All pixels with all support points, when nothing is known yet about where they live.
+
+    Parameters
+    ----------
+    counts : (pixel, energy + columns)
+    n_points : int
+    log_baseline : (energy + columns,)
+    """
+    rows = np.arange(len(counts))
+    chunks = [rows[first : first + CHUNK_PIXELS] for first in range(0, len(rows), CHUNK_PIXELS)]
+    return _chunks(
+        counts, chunks, [np.arange(n_points)] * len(chunks), np.tile(log_baseline, (len(chunks), 1)), n_points
+    )
+
+
+def _chunks(
     counts: Float32Array,
-    share: Float32Array,
-    needed: npt.NDArray[np.bool_],
-    log_mixed: FloatArray,
-    index: npt.NDArray[np.int64],
-    width: int,
-) -> PixelGroup:
-    """One chunk, padded to `CHUNK_PIXELS` pixels and `width` support points."""
-    rows = min(CHUNK_PIXELS, len(counts))
-    subset = np.flatnonzero(needed[index].any(axis=0))
-    padded = np.zeros((rows, counts.shape[1]), np.float32)
-    padded[: len(index)] = counts[index]
-    return PixelGroup(
-        counts=padded,
-        present=(np.arange(rows) < len(index)).astype(float),
-        support_points=np.concatenate([subset, np.zeros(width - len(subset), int)]),
-        log_present=np.where(np.arange(width) < len(subset), 0.0, ABSENT),
-        baseline=share[index].mean(axis=0).astype(float) @ log_mixed,
+    chunks: Sequence[npt.NDArray[np.int64]],
+    subsets: Sequence[npt.NDArray[np.int64]],
+    baseline: FloatArray,
+    n_points: int,
+) -> PixelChunks:
+    """Put chunks, the narrowest first, into arrays of one size each."""
+    result = PixelChunks(
+        counts=np.zeros((len(chunks), CHUNK_PIXELS, counts.shape[1]), np.float32),
+        present=np.zeros((len(chunks), CHUNK_PIXELS)),
+        support_points=np.zeros((len(chunks), n_points), np.int32),
+        n_points=np.array([len(subset) for subset in subsets], np.int32),
+        baseline=baseline,
+        ends=np.searchsorted([len(subset) for subset in subsets], widths(n_points), "right").astype(np.int32),
     )
-
-
-def padded_alike(every: list[tuple[PixelGroup, ...]]) -> list[tuple[PixelGroup, ...]]:
-    """Pad groups of several parameter values to the same shapes, so that one compiled program serves them all."""
-    number = max(len(groups) for groups in every)
-    shapes = [
-        np.max([groups[i].support_points.shape for groups in every if i < len(groups)], axis=0)
-        for i in range(number)
-    ]
-    return [
-        tuple(
-            _padded(groups[i], shape) if i < len(groups) else _padded(_emptied(groups[0]), shape)
-            for i, shape in enumerate(shapes)
-        )
-        for groups in every
-    ]
-
-
-def _emptied(group: PixelGroup) -> PixelGroup:
-    """One chunk of a group, with its pixels absent."""
-    return PixelGroup(
-        counts=np.zeros_like(group.counts[:1]),
-        present=np.zeros_like(group.present[:1]),
-        support_points=group.support_points[:1],
-        log_present=group.log_present[:1],
-        baseline=group.baseline[:1],
-    )
-
-
-def _padded(group: PixelGroup, shape: npt.NDArray[np.int64]) -> PixelGroup:
-    """Add absent support points and chunks of absent pixels up to a shape (chunk, subset)."""
-    chunks, width = shape - group.support_points.shape
-    wide = group._replace(
-        support_points=np.pad(group.support_points, ((0, 0), (0, width))),
-        log_present=np.pad(group.log_present, ((0, 0), (0, width)), constant_values=ABSENT),
-    )
-    empty = [_emptied(wide)] * int(chunks)
-    return PixelGroup(*(np.concatenate(field) for field in zip(wide, *empty, strict=True)))
-
-
-def one_group(counts: Float32Array, n_points: int, log_baseline: FloatArray) -> tuple[PixelGroup, ...]:
-    """All pixels with all support points, when nothing is known yet about where they live."""
-    rows = min(CHUNK_PIXELS * 4, len(counts))
-    n_chunks = -(-len(counts) // rows)
-    padded = np.zeros((n_chunks * rows, counts.shape[1]), np.float32)
-    padded[: len(counts)] = counts
-    present = (np.arange(n_chunks * rows) < len(counts)).astype(float)
-    return (
-        PixelGroup(
-            counts=padded.reshape(n_chunks, rows, -1),
-            present=present.reshape(n_chunks, rows),
-            support_points=np.tile(np.arange(n_points), (n_chunks, 1)),
-            log_present=np.zeros((n_chunks, n_points)),
-            baseline=np.tile(log_baseline, (n_chunks, 1)),
-        ),
-    )
+    for number, (chunk, subset) in enumerate(zip(chunks, subsets, strict=True)):
+        result.counts[number, : len(chunk)] = counts[chunk]
+        result.present[number, : len(chunk)] = 1.0
+        result.support_points[number, : len(subset)] = subset
+    return result

@@ -30,7 +30,7 @@ from numpyro.infer.hmc import hmc
 from scipy.special import ndtri
 
 from bayesunmix.inference.compilation import Program
-from bayesunmix.inference.sharding import n_devices
+from bayesunmix.inference.minibatch import n_devices
 
 FloatArray = npt.NDArray[np.float64]
 Potential = Callable[[jax.Array, Any], jax.Array]
@@ -75,11 +75,13 @@ class NutsDraws:
 
 
 class _Target(NamedTuple):
-    """What the compiled program gets anew on each call: the whitening and the model's data."""
+    """What the compiled program gets anew on each call: the whitening, filled up with zeros, and the model's data."""
 
-    centre: jax.Array
-    transform: jax.Array
+    centre: FloatArray
+    transform: FloatArray
     data: Any
+    free: FloatArray
+    """1 for a coordinate, 0 for what fills up: there nothing pulls, and without a momentum nothing moves."""
 
 
 def nuts_draws(
@@ -88,6 +90,7 @@ def nuts_draws(
     centre: FloatArray,
     transform: FloatArray,
     *,
+    capacity: int | None = None,
     chains: int,
     draws: int,
     warmup: int,
@@ -100,11 +103,14 @@ def nuts_draws(
     Parameters
     ----------
     potential : (z, data) -> scalar
+        Of z filled up to `capacity`.
     data : pytree
     centre : (dim,)
         Mode; chains start from independent draws around it, half a standard deviation wide.
     transform : (dim, dim)
         W, the whitening of `bayesunmix.inference.map_estimate`.
+    capacity : int, optional
+        Length to which the potential's z is filled up; that of `centre` by default.
     chains, draws : int
     warmup : int
         Trajectories of warm-up in each chain; some hundred of them at least are made.
@@ -116,10 +122,16 @@ def nuts_draws(
     """
     half = max((warmup - TRANSITIONS * CHUNK) // 2, TRANSITIONS)
     keys = jax.random.split(jax.random.PRNGKey(seed), 2 * chains)
-    target = _Target(jnp.asarray(centre), jnp.asarray(transform), jax.tree.map(jnp.asarray, data))
+    more = (capacity or len(centre)) - len(centre)
+    target = _Target(
+        centre=np.pad(centre, (0, more)),
+        transform=np.pad(transform, (0, more)),
+        data=data,
+        free=np.repeat([1.0, 0.0], [len(centre), more]),
+    )
     sampler = _Sampler(potential, half, target_accept, USUAL_TREE_DEPTH)
     states = [
-        sampler.start(0.5 * jax.random.normal(first, centre.shape), second, target)
+        sampler.start(_scattered(first, target), second, target)
         for first, second in zip(keys[:chains], keys[chains:], strict=True)
     ]
     run = sampler.compile(states[0], target)
@@ -134,12 +146,15 @@ def nuts_draws(
 
         # Warm-up counts trajectories: what it keeps for the search of wide directions is the end of every few.
         early = run_all(half // TRANSITIONS)
-        wide = _wide_directions(np.stack([kept["v"] for kept in early]))
+        wide = _wide_directions(np.stack([kept["v"][:, : len(centre)] for kept in early]))
         target, states = _restretched(sampler, target, states, wide)
         run_all(half // TRANSITIONS)
         trial = run_all(CHUNK)
         step = _corrected_step(trial, target_accept)
-        states = [state._replace(adapt_state=state.adapt_state._replace(step_size=step)) for state in states]
+        states = [
+            state._replace(adapt_state=state.adapt_state._replace(step_size=np.float64(step)))
+            for state in states
+        ]
         depth = int(np.clip(np.ceil(np.log2(TRAJECTORY / step + 1.0)), USUAL_TREE_DEPTH, MAX_TREE_DEPTH))
         if depth > USUAL_TREE_DEPTH:
             sampler = _Sampler(potential, 0, target_accept, depth, float(step))
@@ -148,7 +163,7 @@ def nuts_draws(
         results = run_all(draws)
     stacked = {name: np.stack([result[name] for result in results]) for name in results[0] if name != "v"}
     v = np.stack([result["v"] for result in results])
-    z = np.asarray(target.centre) + v @ np.asarray(target.transform).T
+    z = (np.asarray(target.centre) + v @ np.asarray(target.transform).T)[..., : len(centre)]
     return NutsDraws(z=z, **stacked, stretched=wide.shape[1])
 
 
@@ -159,7 +174,8 @@ class _Sampler:
         self, potential: Potential, warmup: int, target_accept: float, depth: int, step: float | None = None
     ) -> None:
         def whitened(target: _Target) -> Callable[[jax.Array], jax.Array]:
-            return lambda v: potential(target.centre + target.transform @ v, target.data)
+            centre, transform = jnp.asarray(target.centre), jnp.asarray(target.transform)
+            return lambda v: potential(centre + transform @ v, target.data)
 
         initialise, self._sample = hmc(potential_fn_gen=whitened, algo="NUTS")
         settings = {
@@ -176,14 +192,17 @@ class _Sampler:
 
     def start(self, v: jax.Array, key: jax.Array, target: _Target) -> Any:  # noqa: ANN401 - NumPyro's sampler state
         """Sampler state at a whitened position, at the beginning of a warm-up."""
-        return self._initialise(v, key, target)
+        state = self._initialise(v, key, target)
+        return state._replace(r=np.zeros(len(target.free)))
 
     def compile(self, state: Any, target: _Target) -> Callable[[Any, _Target], Any]:  # noqa: ANN401
         """Compile `CHUNK` iterations: (state, target) -> (state, draws and statistics of every iteration)."""
 
         def chunk(state: Any, target: _Target) -> tuple[Any, dict[str, jax.Array]]:  # noqa: ANN401
             def transition(state: Any, _: None) -> tuple[Any, Any]:  # noqa: ANN401
-                state = self._sample(state, model_args=(target,))
+                key, own = jax.random.split(state.rng_key)
+                momentum = target.free * jax.random.normal(own, target.free.shape)
+                state = self._sample(state._replace(rng_key=key, r=momentum), model_args=(target,))
                 return state, (state.accept_prob, state.num_steps, state.diverging)
 
             def step(state: Any, _: None) -> tuple[Any, dict[str, jax.Array]]:  # noqa: ANN401
@@ -207,6 +226,12 @@ class _Sampler:
         return compiled
 
 
+@Program
+def _scattered(key: jax.Array, target: _Target) -> jax.Array:
+    """Whitened place half a standard deviation from the mode."""
+    return 0.5 * jnp.asarray(target.free) * jax.random.normal(key, target.free.shape)
+
+
 def _run_chain(
     run: Callable[[Any, _Target], Any],
     state: Any,  # noqa: ANN401
@@ -224,7 +249,7 @@ def _run_chain(
     return state, {name: np.concatenate([piece[name] for piece in kept])[:iterations] for name in kept[0]}
 
 
-def _corrected_step(trial: list[dict[str, npt.NDArray[Any]]], target_accept: float) -> jax.Array:
+def _corrected_step(trial: list[dict[str, npt.NDArray[Any]]], target_accept: float) -> float:
     """Step size that should give the target acceptance, from what a trial's step gave.
 
     The energy error of a trajectory in many dimensions is nearly normal, so the acceptance is a = 2 Phi(-u / 2) with
@@ -234,7 +259,7 @@ def _corrected_step(trial: list[dict[str, npt.NDArray[Any]]], target_accept: flo
     accepted = np.clip(np.mean([kept["accept_probability"].mean() for kept in trial]), 0.05, 0.98)
     step = np.exp(np.mean([np.log(kept["step_size"][-1]) for kept in trial]))
     ratio = ndtri(target_accept / 2.0) / ndtri(accepted / 2.0)
-    return jnp.asarray(step * np.clip(ratio ** (1.0 / STEP_POWER), 0.3, 2.0))
+    return float(step * np.clip(ratio ** (1.0 / STEP_POWER), 0.3, 2.0))
 
 
 def _wide_directions(v: FloatArray) -> FloatArray:
@@ -263,12 +288,14 @@ def _restretched(
     sampler: _Sampler, target: _Target, states: list[Any], wide: FloatArray
 ) -> tuple[_Target, list[Any]]:
     """Stretch the whitening along wide directions and start the second half of warm-up at the same points."""
-    stretch = np.eye(len(wide))
+    stretch, dim = np.eye(len(target.free)), len(wide)
     if wide.shape[1]:
         # Columns of `wide` are orthogonal: each direction is stretched by sqrt(lambda).
         length = np.linalg.norm(wide, axis=0)
         unit = wide / length
-        stretch = stretch + unit @ np.diag(np.sqrt(length**2 + 1.0) - 1.0) @ unit.T
-    stretched = target._replace(transform=target.transform @ jnp.asarray(stretch))
-    inverse = jnp.asarray(np.linalg.inv(stretch))
-    return stretched, [sampler.start(inverse @ state.z, state.rng_key, stretched) for state in states]
+        stretch[:dim, :dim] += unit @ np.diag(np.sqrt(length**2 + 1.0) - 1.0) @ unit.T
+    stretched = target._replace(transform=target.transform @ stretch)
+    inverse = np.linalg.inv(stretch)
+    return stretched, [
+        sampler.start(inverse @ np.asarray(state.z), state.rng_key, stretched) for state in states
+    ]

@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.core.shares import NOTHING, shares_of
-from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.mixture import relative_likelihood, responsibilities, support_point_weights
 from bayesunmix.inference.spatial import neighbour_weights
 from bayesunmix.models.abundance import simplex_support_points
@@ -37,7 +36,6 @@ BIN_HIGH = np.concatenate(([0.0], _INNER[1:], [1.0]))
 # Support points at half the step of the prior's grid: intervals of single pixels are read off them.
 FINER = 4.0
 BATCH_PIXELS = 16384
-_answered = Program(answered)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +201,7 @@ class _Reader:
             return np.log(points @ spectra)
         _, effect, *parameters = self.thickness
         scale, exponent = (values.mean() if draw is None else values[draw] for values in parameters)
-        return np.asarray(_answered(points @ spectra, points, effect, scale, exponent))
+        return np.asarray(answered(points @ spectra, points, effect, scale, exponent))
 
 
 def _map_weights(reader: _Reader, log_mixed: FloatArray, most: int = 20000) -> FloatArray:

@@ -22,7 +22,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
@@ -113,7 +112,7 @@ def refresh(
     done = 0
 
     def whitened(v: FloatArray) -> tuple[float, FloatArray]:
-        value, gradient = value_and_gradient(jnp.asarray(centre + transform @ v), data)
+        value, gradient = value_and_gradient(centre + transform @ v, data)
         return float(value), np.asarray(gradient) @ transform
 
     def moved(number: int) -> tuple[FloatArray, float]:

@@ -3,8 +3,8 @@
     U(z; all pixels) = sum_d U(z; pixels of device d) - (D - 1) U(z; no pixels)
 
 Every part is the model itself on a part of the pixels, so no model knows of devices. Chunks are put on the devices once
-for the whole run, split along their first axis; the compiler turns the outer sum into one reduction of a scalar, or of
-a gradient, between devices. With one device all this is the identity.
+for the whole run, those of every class in turn, so that all devices have the same work; the compiler turns the outer
+sum into one reduction of a scalar, or of a gradient, between devices. With one device all this is the identity.
 """
 
 from __future__ import annotations
@@ -13,21 +13,15 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from bayesunmix.inference.minibatch import PixelData
+from bayesunmix.inference.minibatch import PixelData, n_devices
 
 Potential = Callable[[jax.Array, Any], jax.Array]
 _Data = TypeVar("_Data", bound=PixelData)
 
 AXIS = "pixels"
-
-
-def n_devices() -> int:
-    """Devices that JAX sees."""
-    return len(jax.devices())
 
 
 def n_threads() -> int:
@@ -38,13 +32,12 @@ def n_threads() -> int:
 def place(data: _Data) -> _Data:
     """Put model data on the devices: the chunks of pixels spread over them, all else on each."""
     if n_devices() == 1:
-        # A plain number has a weak type, and a program of its own.
-        on_device: _Data = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), data)
+        on_device: _Data = jax.device_put(data)
         return on_device
     spread, copied = _sharding(AXIS), _sharding()
-    groups = jax.tree.map(lambda field: jax.device_put(_padded(field), spread), data.groups)
-    rest: _Data = jax.tree.map(lambda field: jax.device_put(field, copied), data._replace(groups=()))
-    return rest._replace(groups=groups)
+    pixels = jax.tree.map(lambda field: jax.device_put(field, spread), data.pixels.spread(n_devices()))
+    rest: _Data = jax.tree.map(lambda field: jax.device_put(field, copied), data._replace(pixels=()))
+    return rest._replace(pixels=pixels)
 
 
 def over_devices(potential: Potential) -> Potential:
@@ -52,33 +45,34 @@ def over_devices(potential: Potential) -> Potential:
     number = n_devices()
     if number == 1:
         return potential
+    mesh, whole, parted = _mesh(), _sharding().spec, _sharding(AXIS).spec
 
     def split(z: jax.Array, data: PixelData) -> jax.Array:
-        spread = _sharding(AXIS)
+        rest = data._replace(pixels=())
 
-        def by_device(field: jax.Array) -> jax.Array:
-            field = _padded(field)
-            field = field.reshape(number, len(field) // number, *field.shape[1:])
-            held: jax.Array = jax.lax.with_sharding_constraint(field, spread)  # type: ignore[no-untyped-call]
-            return held
+        def own(z: jax.Array, rest: PixelData, pixels: Any) -> jax.Array:  # noqa: ANN401
+            return potential(z, rest._replace(pixels=jax.tree.map(lambda field: field[0], pixels)))[None]
 
-        groups = jax.tree.map(by_device, data.groups)
-        parts = jax.vmap(lambda own: potential(z, data._replace(groups=own)))(groups)
-        total: jax.Array = parts.sum() - (number - 1) * potential(z, data._replace(groups=()))
+        # Loops carry what is the same on all devices at first: the check of that is not for them.
+        parts = jax.shard_map(
+            own,
+            mesh=mesh,
+            in_specs=(whole, whole, parted),
+            out_specs=parted,
+            check_vma=False,
+        )(z, rest, data.pixels)
+        nothing = potential(z, data._replace(pixels=data.pixels.none()))
+        total: jax.Array = parts.sum() - (number - 1) * nothing
         return total
 
     return split
 
 
+def _mesh() -> Mesh:
+    """All devices in a row."""
+    return Mesh(np.array(jax.devices()), (AXIS,))
+
+
 def _sharding(*axes: str) -> NamedSharding:
-    """All devices in a row, with these axes of an array split over them."""
-    mesh = Mesh(np.array(jax.devices()), (AXIS,))
-    return NamedSharding(mesh, PartitionSpec(*axes))  # type: ignore[no-untyped-call]
-
-
-def _padded(field: Any) -> Any:  # noqa: ANN401 - an array of NumPy or JAX
-    """Add chunks of zeros, which hold no pixels, up to a multiple of the number of devices."""
-    missing = -len(field) % n_devices()
-    if not missing:
-        return field
-    return jnp.pad(field, [(0, missing)] + [(0, 0)] * (field.ndim - 1))
+    """Arrays with these axes split over all devices."""
+    return NamedSharding(_mesh(), PartitionSpec(*axes))  # type: ignore[no-untyped-call]

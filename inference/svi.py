@@ -38,7 +38,7 @@ from numpyro.optim import Adam
 
 from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.guides import Guide, Parameters
-from bayesunmix.inference.minibatch import PixelData, batch_sizes, draw_batch, is_whole
+from bayesunmix.inference.minibatch import PixelData, batch_size, draw_batch
 from bayesunmix.inference.truncated_normal import Coordinates, to_z
 
 FloatArray = npt.NDArray[np.float64]
@@ -156,8 +156,7 @@ class Variational:
 
     @cached_property
     def _climb(self) -> Callable[..., Parameters]:
-        sizes = batch_sizes(self.data)
-        return Program(partial(_round, self.potential, self.guide, sizes, is_whole(self.data, sizes)))
+        return Program(partial(_round, self.potential, self.guide, batch_size(self.data)))
 
     @cached_property
     def _ratios(self) -> Callable[..., jax.Array]:
@@ -194,8 +193,7 @@ def _potential_at(potential: Potential) -> Callable[..., tuple[jax.Array, jax.Ar
 def _round(
     potential: Potential,
     guide: Guide,
-    sizes: tuple[int, ...],
-    whole: bool,
+    size: int | None,
     parameters: Parameters,
     key: jax.Array,
     step_size: jax.Array,
@@ -210,8 +208,7 @@ def _round(
         gradient = elbo_gradient(
             potential=potential,
             guide=guide,
-            sizes=sizes,
-            whole=whole,
+            size=size,
             parameters=optimiser.get_params(optimiser_state),
             key=key,
             target=target,
@@ -231,8 +228,7 @@ def _round(
 def elbo_gradient(
     potential: Potential,
     guide: Guide,
-    sizes: tuple[int, ...],
-    whole: bool,
+    size: int | None,
     parameters: Parameters,
     key: jax.Array,
     target: _TangentTarget,
@@ -242,9 +238,7 @@ def elbo_gradient(
     half = jax.random.normal(for_draws, (PAIRS, len(target.at.mean)))
     noise = jnp.concatenate([half, -half])
     e = jax.vmap(lambda n: guide.transport(parameters, n)[0])(noise)
-    slopes = _potential_slopes(
-        potential=potential, sizes=sizes, whole=whole, e=e, key=for_batch, target=target
-    )
+    slopes = _potential_slopes(potential=potential, size=size, e=e, key=for_batch, target=target)
 
     def surrogate(free: Parameters) -> jax.Array:
         moving = jax.vmap(lambda n: guide.transport(free, n)[0])(noise)
@@ -257,18 +251,17 @@ def elbo_gradient(
 
 def _potential_slopes(
     potential: Potential,
-    sizes: tuple[int, ...],
-    whole: bool,
+    size: int | None,
     e: jax.Array,
     key: jax.Array,
     target: _TangentTarget,
 ) -> jax.Array:
     """Unbiased estimates of the gradient of V at several e, shape (draw, dim)."""
     value_and_gradient = _potential_at(potential)
-    if whole:
+    if size is None:
         exact: jax.Array = jax.lax.map(lambda one: value_and_gradient(one, target.at, target.data)[1], e)
         return exact
-    batch: PixelData = draw_batch(target.data, sizes, key)
+    batch: PixelData = draw_batch(target.data, size, key)
     places = jnp.concatenate([e, jnp.zeros((1, e.shape[1]))])
     slopes: jax.Array = jax.lax.map(lambda one: value_and_gradient(one, target.at, batch)[1], places)
     return slopes[:-1] - slopes[-1] + target.slope

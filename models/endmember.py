@@ -34,7 +34,7 @@ from bayesunmix.core.shares import NOTHING
 
 FloatArray = npt.NDArray[np.float64]
 
-# A channel that no template reaches still has this share of the counts: log 0 must not decide a fit.
+# Channels that no template reaches still have this share of the counts: log 0 must not decide a fit.
 FLOOR_SHARE = 1e-7
 
 
@@ -57,6 +57,8 @@ class EndmemberBasis(NamedTuple):
         Unit-area continuum pieces.
     continuum_area : (phase, knot)
         Share of each piece in the physical continuum; sums to 1.
+    floor : (energy,)
+        How the share that no template holds is spread over the channels; sums to 1.
     """
 
     allowed: npt.NDArray[np.bool_]
@@ -66,6 +68,7 @@ class EndmemberBasis(NamedTuple):
     ratio_sd: FloatArray
     continuum_templates: FloatArray
     continuum_area: FloatArray
+    floor: FloatArray
 
 
 def family_counts(basis: EndmemberBasis, weights: jax.Array, log_ratio: jax.Array) -> jax.Array:
@@ -118,7 +121,7 @@ def endmember_spectra(
     continuum = jnp.einsum("kb,kbc->kc", continuum_shape(basis, shared, by_phase), basis.continuum_templates)
     # To first order, a template may turn negative in its far flanks.
     spectrum = jnp.maximum(lines + weights[:, -1:] * continuum, 0.0)
-    spectrum = spectrum + FLOOR_SHARE * spectrum.sum(axis=1, keepdims=True) / spectrum.shape[1]
+    spectrum = spectrum + FLOOR_SHARE * spectrum.sum(axis=1, keepdims=True) * basis.floor
     return spectrum / spectrum.sum(axis=1, keepdims=True)
 
 

@@ -32,7 +32,8 @@ import numpyro.distributions as dist
 from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.models.abundance import AbundancePrior, log_weights
 from bayesunmix.models.endmember import FLOOR_SHARE
-from bayesunmix.models.unmixing import Latents, PixelGroup, group_log_likelihood
+from bayesunmix.models.pixels import PixelChunks, pixel_log_likelihood
+from bayesunmix.models.unmixing import Latents
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -42,7 +43,7 @@ class FreeData(NamedTuple):
 
     Attributes
     ----------
-    groups : tuple of PixelGroup
+    pixels : PixelChunks
     prior : AbundancePrior
     log_mean : (energy,)
         Log spectrum of the whole map, unit sum.
@@ -52,7 +53,7 @@ class FreeData(NamedTuple):
         Of the priors; fixed when a program is compiled.
     """
 
-    groups: tuple[PixelGroup, ...]
+    pixels: PixelChunks
     prior: AbundancePrior
     log_mean: FloatArray
     factor: FloatArray
@@ -107,5 +108,4 @@ def free_model(data: FreeData, n_phases: int) -> None:
         latents[name] = numpyro.sample(name, dist.Normal(0.0, 1.0).expand(shape).to_event(len(shape)))
     log_mixed = jnp.log(data.prior.support_points @ free_endmembers(data, latents))
     log_pi = log_weights(data.prior, latents["abundance_xi"])
-    pixels = (group_log_likelihood(group, log_mixed, log_pi) for group in data.groups)
-    numpyro.factor("pixels", sum(pixels, jnp.zeros(())))
+    numpyro.factor("pixels", pixel_log_likelihood(log_mixed, log_pi, data.pixels))

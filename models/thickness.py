@@ -25,7 +25,7 @@ The shape of the absorption is that of Goldstein et al. (1977), Scanning Electro
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
+Array = npt.NDArray[np.float64] | jax.Array
 
 # Columns that `counted` appends.
 N_COLUMNS = 9
@@ -90,7 +91,7 @@ def no_effect(n_phases: int, n_channels: int) -> ThicknessEffect:
     return ThicknessEffect(np.zeros(n_channels), np.zeros(n_channels), np.ones(n_phases), 1.0)
 
 
-def bounded(standardised: jax.Array, farthest: float) -> jax.Array:
+def bounded(standardised: Array, farthest: float) -> Array:
     """Return x (1 + (x / b)^16)^(-1/16): x itself to 1 in 10 000 up to two thirds of b, and never beyond b.
 
     To second order in the exponent a spectrum of a single peak seems to be normalised however much it is tilted:
@@ -99,12 +100,12 @@ def bounded(standardised: jax.Array, farthest: float) -> jax.Array:
     return standardised * (1.0 + (standardised / farthest) ** 16) ** (-1.0 / 16.0)
 
 
-def absorption_scale(effect: ThicknessEffect, standardised: jax.Array) -> jax.Array:
+def absorption_scale(effect: ThicknessEffect, standardised: Array) -> Array:
     """Scale lambda from its standardised value; between 0, no absorption, and 2."""
     return 1.0 + effect.scale_sd * bounded(standardised, 1.0 / effect.scale_sd)
 
 
-def stray_exponent(sd: float, standardised: jax.Array) -> jax.Array:
+def stray_exponent(sd: float, standardised: Array) -> Array:
     """Exponent kappa from its standardised value and its prior sd."""
     return sd * bounded(standardised, FARTHEST)
 
@@ -141,8 +142,8 @@ def counted(
 
 
 def answered(
-    mixed: jax.Array, points: jax.Array, effect: ThicknessEffect, scale: jax.Array, exponent: jax.Array
-) -> jax.Array:
+    mixed: Array, points: Array, effect: ThicknessEffect, scale: Array | float, exponent: Array | float
+) -> Array:
     """Log spectra of the support points with the rows that meet the columns of `counted`.
 
     Parameters
@@ -157,17 +158,18 @@ def answered(
     Returns
     -------
     (support_point, energy + `N_COLUMNS`), whose product with `counted` is the log-likelihood of every pixel at every
-    support point.
+    support point; computed by NumPy where `mixed` is its array.
     """
-    h, g = jnp.asarray(effect.absorption_slope), jnp.asarray(effect.stray_share)
-    moments = mixed @ jnp.stack([h, g, h * h, h * g, g * g], axis=1)
+    xp: Any = np if isinstance(mixed, np.ndarray) else jnp
+    h, g = xp.asarray(effect.absorption_slope), xp.asarray(effect.stray_share)
+    moments = mixed @ xp.stack([h, g, h * h, h * g, g * g], axis=1)
     mean_h, mean_g = moments[:, 0], moments[:, 1]
     var_h = moments[:, 2] - mean_h**2
     covariance = moments[:, 3] - mean_h * mean_g
     var_g = moments[:, 4] - mean_g**2
-    mass = points @ jnp.asarray(effect.mass_per_count)
+    mass = points @ xp.asarray(effect.mass_per_count)
     a, k = scale * mass, exponent
-    one = jnp.ones_like(mass)
+    one = xp.ones_like(mass)
     rows = [
         a,
         -scale * one,
@@ -179,4 +181,5 @@ def answered(
         a * k * covariance,
         -0.5 * k**2 * var_g,
     ]
-    return jnp.concatenate([jnp.log(mixed), jnp.stack(rows, axis=1)], axis=1)
+    result: Array = xp.concatenate([xp.log(mixed), xp.stack(rows, axis=1)], axis=1)
+    return result

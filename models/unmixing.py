@@ -29,7 +29,7 @@ Latents (all real or positive, K phases, see `UnmixingData` for the index sets):
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,7 @@ from bayesunmix.models.endmember import (
     composition,
     endmember_spectra,
 )
+from bayesunmix.models.pixels import PixelChunks, pixel_log_likelihood
 from bayesunmix.models.response import KNOWN_RESPONSE, ResponseUncertainty, template_change
 from bayesunmix.models.thickness import ThicknessEffect, absorption_scale, answered, stray_exponent
 
@@ -58,32 +59,6 @@ jax.tree_util.register_static(Priors)
 
 # s_k does not change when all its weights grow together; this holds their sum near 1 without a constraint.
 GAUGE_SD = 1e-3
-
-
-class PixelGroup(NamedTuple):
-    """Chunks of pixels, each with the few support points that its posterior lives on; a JAX pytree.
-
-    All chunks of a group have the same shape, so that one compiled loop body serves them.
-
-    Attributes
-    ----------
-    counts : (chunk, pixel, energy + columns) float32
-        Counts and what thickness needs beside them, from `bayesunmix.models.thickness.counted`.
-    present : (chunk, pixel)
-        1 for a pixel, 0 for padding.
-    support_points : (chunk, subset) int
-        Support points that any pixel of the chunk gives a share of its posterior.
-    log_present : (chunk, subset)
-        0 for a support point, a large negative number for padding.
-    baseline : (chunk, energy + columns)
-        Log spectrum subtracted inside the matrix product, so that float32 sums stay small; it cancels in the posterior.
-    """
-
-    counts: npt.NDArray[np.float32]
-    present: FloatArray
-    support_points: npt.NDArray[np.int64]
-    log_present: FloatArray
-    baseline: FloatArray
 
 
 class SiteBalance(NamedTuple):
@@ -100,7 +75,7 @@ class UnmixingData(NamedTuple):
 
     Attributes
     ----------
-    groups : tuple of PixelGroup
+    pixels : PixelChunks
     basis, prior : EndmemberBasis, AbundancePrior
     free : (free, 2) int
         Phase and component of each weight that is a parameter.
@@ -117,7 +92,7 @@ class UnmixingData(NamedTuple):
         Of the priors; fixed when a program is compiled.
     """
 
-    groups: tuple[PixelGroup, ...]
+    pixels: PixelChunks
     basis: EndmemberBasis
     prior: AbundancePrior
     free: npt.NDArray[np.int64]
@@ -130,7 +105,22 @@ class UnmixingData(NamedTuple):
     widths: Priors = DEFAULT_PRIORS
 
 
-Latents = dict[str, jax.Array]
+Latents = dict[str, Any]
+
+
+def latent_shapes(data: UnmixingData) -> dict[str, tuple[int, ...]]:
+    """Shape of every latent."""
+    n_phases, n_knots = data.basis.continuum_area.shape
+    return {
+        "line_units": data.scale.shape,
+        "family_log_ratio": data.ratio_family.shape,
+        "continuum_shared": (n_knots,),
+        "continuum_by_phase": (n_phases, n_knots),
+        "abundance_xi": data.prior.mean.shape,
+        "absorption_scale": (),
+        "stray_exponent": (),
+        "response": data.response.mean.shape,
+    }
 
 
 def component_weights(data: UnmixingData, latents: Latents) -> jax.Array:
@@ -172,39 +162,14 @@ def site_balance_log_density(balance: SiteBalance, atom_fractions: jax.Array) ->
     return -0.5 * (((jnp.log(ratio) - balance.log_target) * balance.inverse_sd) ** 2).sum()
 
 
-def group_log_likelihood(group: PixelGroup, log_mixed: jax.Array, log_pi: jax.Array) -> jax.Array:
-    """Marginal log-likelihood of a group's pixels, relative to their baselines.
-
-    The product of counts and log spectra runs in float32 (it is the cost of the program), on differences from the
-    baseline that are small; everything before and after is float64.
-
-    Parameters
-    ----------
-    group : PixelGroup
-    log_mixed : (support_point, energy + columns)
-        Log spectrum of a pixel at each support point, from `bayesunmix.models.thickness.answered`.
-    log_pi : (support_point,)
-    """
-
-    def chunk_log_likelihood(total: jax.Array, chunk: PixelGroup) -> tuple[jax.Array, None]:
-        contrast = (log_mixed[chunk.support_points] - chunk.baseline).astype(jnp.float32)
-        log_joint = chunk.counts @ contrast.T + (log_pi[chunk.support_points] + chunk.log_present).astype(
-            jnp.float32
-        )
-        pixels = jax.nn.logsumexp(log_joint, axis=1).astype(jnp.float64)
-        return total + (chunk.present * pixels).sum(), None
-
-    return jax.lax.scan(chunk_log_likelihood, jnp.zeros(()), group)[0]
-
-
-def thickness_parameters(data: UnmixingData, latents: Latents) -> tuple[jax.Array, jax.Array]:
+def thickness_parameters(data: UnmixingData, latents: Latents) -> tuple[Array, Array]:
     """Scale lambda of the counts as a thickness, and exponent kappa of the stray signal."""
     scale = absorption_scale(data.effect, latents["absorption_scale"])
     return scale, stray_exponent(data.widths.stray_exponent_sd, latents["stray_exponent"])
 
 
 def log_likelihood(
-    data: UnmixingData, spectra_: jax.Array, log_pi: jax.Array, scale: jax.Array, exponent: jax.Array
+    data: UnmixingData, spectra_: jax.Array, log_pi: jax.Array, scale: Array, exponent: Array
 ) -> jax.Array:
     """Marginal log-likelihood of all pixels, relative to their baselines.
 
@@ -218,25 +183,27 @@ def log_likelihood(
     """
     points = jnp.asarray(data.prior.support_points)
     log_mixed = answered(points @ spectra_, points, data.effect, scale, exponent)
-    return sum((group_log_likelihood(group, log_mixed, log_pi) for group in data.groups), jnp.zeros(()))
+    total: jax.Array = pixel_log_likelihood(log_mixed, log_pi, data.pixels)
+    return total
 
 
 def unmixing_model(data: UnmixingData) -> None:
     """NumPyro model: the latents and factors of the module docstring, in its order."""
-    n_phases, n_knots = data.basis.continuum_area.shape
-    positive = dist.ImproperUniform(constraints.softplus_positive, (), data.scale.shape)
+    shapes = latent_shapes(data)
+    positive = dist.ImproperUniform(constraints.softplus_positive, (), shapes["line_units"])
     latents: Latents = {"line_units": numpyro.sample("line_units", positive)}
-    for name, shape in (
-        ("family_log_ratio", data.ratio_family.shape),
-        ("continuum_shared", (n_knots,)),
-        ("continuum_by_phase", (n_phases, n_knots)),
-        ("abundance_xi", data.prior.mean.shape),
-        ("absorption_scale", ()),
-        ("stray_exponent", ()),
+    for name in (
+        "family_log_ratio",
+        "continuum_shared",
+        "continuum_by_phase",
+        "abundance_xi",
+        "absorption_scale",
+        "stray_exponent",
     ):
-        latents[name] = numpyro.sample(name, dist.Normal(0.0, 1.0).expand(shape).to_event(len(shape)))
-    shapes = dist.Normal(data.response.mean, data.response.sd)
-    latents["response"] = numpyro.sample("response", shapes.to_event(1))
+        normal = dist.Normal(0.0, 1.0).expand(shapes[name]).to_event(len(shapes[name]))
+        latents[name] = numpyro.sample(name, normal)
+    open_shapes = dist.Normal(data.response.mean, data.response.sd)
+    latents["response"] = numpyro.sample("response", open_shapes.to_event(1))
 
     weights = component_weights(data, latents)
     numpyro.factor("gauge", -0.5 * (jnp.log(weights.sum(axis=1)) ** 2).sum() / GAUGE_SD**2)

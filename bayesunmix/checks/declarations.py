@@ -32,8 +32,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
@@ -43,7 +41,6 @@ from bayesunmix.config.phase import Phase
 from bayesunmix.core.errors import InputError
 from bayesunmix.core.shares import NOTHING
 from bayesunmix.fit.model_data import flat_model
-from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.laplace import softplus_slope, truncated_normal_draws
 
 FloatArray = npt.NDArray[np.float64]
@@ -207,28 +204,16 @@ def _freed(local: LocalPosterior, places: npt.NDArray[np.int64]) -> _Freed:
     """Free some weights: gradient and curvature by automatic differentiation of the model that has them."""
     data = local.data
     strength = np.abs(local.derivatives[places[:, 0], places[:, 1]]).sum(axis=1)
-    counts = sum(float(group.counts.sum(dtype=np.float64)) for group in data.groups)
+    counts = float(data.pixels.counts.sum(dtype=np.float64))
     scale = 1.0 / (np.maximum(strength, 1e-3) * np.sqrt(max(counts, 1.0)))
-    more = jax.tree.map(
-        jnp.asarray,
-        data._replace(free=np.concatenate([data.free, places]), scale=np.concatenate([data.scale, scale])),
-    )
+    more = data._replace(free=np.concatenate([data.free, places]), scale=np.concatenate([data.scale, scale]))
     model = flat_model(more)
     own, new = local.lines, np.arange(len(places)) + local.lines.stop
     z = np.insert(local.z, local.lines.stop, np.log(np.expm1(np.full(len(places), STEP))))
 
-    def products(z: jax.Array, data: object) -> tuple[jax.Array, jax.Array]:
-        def gradient(x: jax.Array) -> jax.Array:
-            slope: jax.Array = jax.grad(model.potential)(x, data)
-            return slope
-
-        tangents = jnp.zeros((len(places), len(z))).at[jnp.arange(len(places)), new].set(1.0)
-        along: tuple[jax.Array, jax.Array] = jax.lax.map(lambda t: jax.jvp(gradient, (z,), (t,)), tangents)
-        return along
-
-    along = Program(products, once=True)(jnp.asarray(z), more)
-    gradients, columns = (np.asarray(part) for part in along)
-    gradient = gradients[0]
+    placed = model.placed(more)
+    gradient = model.value_and_gradient(z, placed)[1]
+    columns = model.hessian_rows(z, placed, new)
     # From z to the weights themselves, as in `bayesunmix.inference.laplace`: w = scale softplus(z).
     slope = np.ones(len(z))
     slope[own] = softplus_slope(z[own])

@@ -287,7 +287,7 @@ def _least_beside(local: LocalPosterior, k: int, j: int) -> float:
     points = np.asarray(prior.support_points)
     start = local.places["abundance_xi"]
     share = softmax(prior.mean + prior.factor @ local.z[start])
-    blocks = sum(float(group.present.sum()) for group in local.data.groups)
+    blocks = float(local.data.pixels.present.sum())
     used = (share * blocks > 1.0) & (points[:, k] > 0.0)
     return float((points[used, j] / points[used, k]).min()) if used.any() else 0.0
 

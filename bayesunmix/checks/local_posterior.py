@@ -14,28 +14,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
 from bayesunmix.core.shares import NOTHING, ratio_of
-from bayesunmix.fit.model_data import fisher_information, nominal_fractions
+from bayesunmix.fit.model_data import (
+    fisher_information,
+    log_ratios_at,
+    nominal_fractions,
+    spectra_at,
+    weights_at,
+)
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.starts import component_templates
-from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.laplace import truncated_gaussian
-from bayesunmix.models.endmember import EndmemberBasis, continuum_shape
-from bayesunmix.models.response import template_change
+from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.unmixing import (
     GAUGE_SD,
     Latents,
     UnmixingData,
-    component_weights,
     continuum_corrections,
-    log_ratios,
-    spectra,
 )
 
 FloatArray = npt.NDArray[np.float64]
@@ -84,13 +83,9 @@ class LocalPosterior:
         """Describe the posterior around the mode of a fit."""
         data, estimate, places = fitted.data, fitted.estimate, fitted.model.places
         gaussian = truncated_gaussian(estimate.z, estimate.hessian, places[LINES])
-        latents = fitted.model.constrain(jnp.asarray(estimate.z), data)
-        weights, ratios, continuum, change, mixed = (np.asarray(part) for part in _at_mode(data, latents))
-        at_mode = data.basis._replace(
-            family_ratio=data.basis.family_ratio * np.exp(ratios),
-            continuum_area=continuum,
-            family_templates=data.basis.family_templates + change,
-        )
+        latents = fitted.model.constrain(estimate.z, data)
+        weights, mixed = weights_at(data, latents), spectra_at(data, latents)
+        at_mode = _basis_at(data, latents)
         derivatives = _derivatives(at_mode, weights, mixed)
         fractions = nominal_fractions(weights, np.asarray(data.yields))
         complete = _complete(
@@ -179,17 +174,16 @@ def balance_slopes(a_site: FloatArray, b_site: FloatArray, atom_fractions: Float
     return ratio_of(a_site, a_site @ atom_fractions) - ratio_of(b_site, b_site @ atom_fractions)
 
 
-@Program
-def _at_mode(data: UnmixingData, latents: Latents) -> tuple[jax.Array, ...]:
-    """Weights, log family ratios, shapes of the continuum, change of the templates, and spectra."""
-    continuum = continuum_shape(data.basis, *continuum_corrections(data.widths, latents))
-    change = template_change(data.response, latents["response"])
-    return (
-        component_weights(data, latents),
-        log_ratios(data, latents),
-        continuum,
-        change,
-        spectra(data, latents),
+def _basis_at(data: UnmixingData, latents: Latents) -> EndmemberBasis:
+    """Take ratios of families, shape of the continuum and templates at some latents for the nominal ones."""
+    basis = data.basis
+    area = np.log(np.maximum(basis.continuum_area, NOTHING))
+    shared, by_phase = continuum_corrections(data.widths, latents)
+    return basis._replace(
+        family_ratio=basis.family_ratio * np.exp(log_ratios_at(data, latents)),
+        continuum_area=softmax(area + shared + by_phase, axis=-1),
+        family_templates=basis.family_templates
+        + np.einsum("m,mfc->fc", latents["response"], data.response.slopes),
     )
 
 
@@ -212,7 +206,7 @@ def _complete(
     """Precision of the line units with everything else known: information of the counts, site balances and gauge."""
     prior, free = data.prior, np.asarray(data.free)
     n_energy = mixed.shape[1]
-    counts = sum(float(group.counts[..., :n_energy].sum(dtype=np.float64)) for group in data.groups)
+    counts = float(data.pixels.counts[..., :n_energy].sum(dtype=np.float64))
     share = softmax(prior.mean + prior.factor @ np.asarray(latents["abundance_xi"]))
     information = fisher_information(
         derivatives, free, np.asarray(prior.support_points), share * counts, mixed

@@ -9,33 +9,34 @@ stretched draws, with the model's own intervals beside them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from scipy.special import softmax
 
 from bayesunmix.checks.local_posterior import composition_slopes
 from bayesunmix.checks.outcomes import Heterogeneity, SdRatio
 from bayesunmix.config.phase import supports_of
 from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws, read_draws
+from bayesunmix.fit.model_data import MOST_PROGRAMS, spectra_at
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup, block_positions
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.inference.compilation import Program
+from bayesunmix.inference.density import Placed, Programs
 from bayesunmix.inference.laplace import SMALLEST, TruncatedGaussian, softplus_slope, truncated_gaussian
 from bayesunmix.inference.mixture import relative_likelihood, responsibilities, support_point_weights
 from bayesunmix.inference.sandwich import Stretch, stretch_of, tile_labels
 from bayesunmix.inference.sharding import n_threads
-from bayesunmix.models.abundance import log_weights
-from bayesunmix.models.thickness import THINNEST, answered, counted
-from bayesunmix.models.unmixing import UnmixingData, spectra, thickness_parameters
+from bayesunmix.models.thickness import N_COLUMNS, THINNEST, Array, answered, counted
+from bayesunmix.models.unmixing import spectra, thickness_parameters
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -237,8 +238,6 @@ class Tiles:
         Spectra at the support points.
     log_mixed : (support_point, energy + columns)
         Their logarithms with what thickness adds, see `bayesunmix.models.thickness.answered`.
-    pulled_back : callable
-        Compiled transpose of the derivative of `log_mixed`: (tile, support_point, energy + columns) -> (tile, dim).
     """
 
     fitted: FittedPosterior
@@ -248,7 +247,6 @@ class Tiles:
     everywhere: FloatArray
     mixed: FloatArray
     log_mixed: FloatArray
-    pulled_back: Callable[[FloatArray], Any]
 
     @classmethod
     def of(
@@ -259,33 +257,20 @@ class Tiles:
         labels: npt.NDArray[np.int64],
     ) -> Tiles:
         """Collect the blocks and the mode."""
-        model, data = fitted.model, fitted.data
-        z = jnp.asarray(fitted.estimate.z)
-
-        def log_mixed(z: jax.Array, data: UnmixingData) -> tuple[jax.Array, jax.Array]:
-            latents = model.constrain(z, data)
-            points = jnp.asarray(data.prior.support_points)
-            mixed = points @ spectra(data, latents)
-            return answered(mixed, points, data.effect, *thickness_parameters(data, latents)), mixed
-
-        def transposed(z: jax.Array, data: UnmixingData, summed: jax.Array) -> jax.Array:
-            pull = jax.vjp(lambda z: log_mixed(z, data)[0], z)[1]
-            back: jax.Array = jax.lax.map(lambda one: pull(one)[0], summed)
-            return back
-
-        compiled = Program(transposed)
-        answers, mixed = (np.asarray(part) for part in Program(log_mixed)(z, data))
-        odds = model.constrain(z, data)["abundance_xi"]
-        everywhere = np.exp(np.asarray(log_weights(data.prior, odds)))
+        data = fitted.data
+        latents = fitted.model.constrain(fitted.estimate.z, data)
+        points = data.prior.support_points
+        mixed = points @ spectra_at(data, latents)
+        answers = answered(mixed, points, data.effect, *thickness_parameters(data, latents))
+        odds = data.prior.mean + data.prior.factor @ latents["abundance_xi"]
         return cls(
             fitted=fitted,
             counts=counts,
             labels=labels,
             relative=relative,
-            everywhere=everywhere,
+            everywhere=softmax(odds),
             mixed=mixed,
-            log_mixed=answers,
-            pulled_back=lambda summed: compiled(z, data, jnp.asarray(summed)),
+            log_mixed=np.asarray(answers),
         )
 
     @property
@@ -308,7 +293,7 @@ class Tiles:
             inside = self.labels == tile
             share = responsibilities(likelihood[inside], self._weights(likelihood[inside]))
             summed[tile] = share.T @ rows[inside]
-        return np.asarray(self.pulled_back(summed))
+        return pulled_back(self.fitted, summed)
 
     def drawn(self, generator: np.random.Generator) -> npt.NDArray[np.float32]:
         """Draw counts of a map without variation, from each block's posterior mean."""
@@ -327,7 +312,7 @@ class Tiles:
         """Factor of thickness on the blocks' spectra at the mode, to first order, (block, energy)."""
         fitted = self.fitted
         effect = fitted.data.effect
-        latents = fitted.model.constrain(jnp.asarray(fitted.estimate.z), fitted.data)
+        latents = fitted.model.constrain(fitted.estimate.z, fitted.data)
         scale, exponent = (float(value) for value in thickness_parameters(fitted.data, latents))
         mass = share @ fitted.data.prior.support_points @ effect.mass_per_count
         absorbed = scale * np.outer(self.relative * mass - 1.0, effect.absorption_slope)
@@ -339,6 +324,47 @@ class Tiles:
         weights = support_point_weights(likelihood, start=self.everywhere, n_iterations=WEIGHT_ITERATIONS)
         number = len(likelihood)
         return (number * weights + MAP_BLOCKS * self.everywhere) / (number + MAP_BLOCKS)
+
+
+def pulled_back(fitted: FittedPosterior, slopes: FloatArray) -> FloatArray:
+    """Slopes in the log spectra of the support points at the mode as slopes in z.
+
+    Parameters
+    ----------
+    fitted : FittedPosterior
+    slopes : (tile, support_point, energy + columns)
+
+    Returns
+    -------
+    (tile, dim)
+    """
+    model = fitted.model
+    placed, z = model.light(fitted.data), model.filled(fitted.estimate.z)
+    own = fitted.data.basis.family_templates.shape[2]
+    shape = len(placed.data.prior.mean), placed.data.basis.family_templates.shape[2] + N_COLUMNS
+    found = np.empty((len(slopes), model.size))
+    for tile, slope in enumerate(slopes):
+        more = np.zeros(shape)
+        more[: len(slope), :own], more[: len(slope), -N_COLUMNS:] = slope[:, :own], slope[:, own:]
+        found[tile] = np.asarray(_pullback(model.programs)(z, placed, more))[: model.size]
+    return found
+
+
+@lru_cache(maxsize=MOST_PROGRAMS)
+def _pullback(programs: Programs) -> Program:
+    """Compiled transpose of the derivative of the log spectra of the support points."""
+
+    def log_mixed(z: jax.Array, placed: Placed) -> Array:
+        data, latents = placed.data, programs.latents(z, placed)
+        points = jnp.asarray(data.prior.support_points)
+        mixed = points @ spectra(data, latents)
+        return answered(mixed, points, data.effect, *thickness_parameters(data, latents))
+
+    def transposed(z: jax.Array, placed: Placed, slope: jax.Array) -> jax.Array:
+        back: jax.Array = jax.vjp(lambda z: log_mixed(z, placed), z)[1](slope)[0]
+        return back
+
+    return Program(transposed)
 
 
 def _reason(used: bool, stretch: Stretch, table: Sequence[SdRatio]) -> str:

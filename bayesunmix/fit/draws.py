@@ -7,16 +7,17 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.fit.model_data import MOST_PROGRAMS
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.inference.compilation import Program
-from bayesunmix.inference.density import MOST_PROGRAMS
+from bayesunmix.inference.density import Placed, Programs
 from bayesunmix.models.endmember import continuum_shape, family_counts
+from bayesunmix.models.padding import own_components
+from bayesunmix.models.thickness import Array
 from bayesunmix.models.unmixing import (
-    Latents,
     UnmixingData,
     component_weights,
     continuum_corrections,
@@ -77,24 +78,38 @@ def thinned(values: FloatArray) -> FloatArray:
 def read_draws(fitted: FittedPosterior, z: FloatArray) -> Draws:
     """Map flat draws z, shape (chain, draw, dim), to what they mean."""
     flat = z.reshape(-1, z.shape[-1])
-    read, data = _reader(fitted.model.constrain), fitted.data
+    model, data = fitted.model, fitted.data
+    read, placed = _reader(model.programs), model.light(data)
     # Batches of one size: one program serves any number of draws.
-    padded = np.concatenate([flat, np.repeat(flat[-1:], -len(flat) % READ_TOGETHER, axis=0)])
-    batches = padded.reshape(-1, READ_TOGETHER, z.shape[-1])
-    parts = [jax.tree.map(np.asarray, read(jnp.asarray(batch), data)) for batch in batches]
+    filled = np.concatenate([flat, np.repeat(flat[-1:], -len(flat) % READ_TOGETHER, axis=0)])
+    batches = model.filled(filled).reshape(-1, READ_TOGETHER, model.capacity)
+    parts = [_cut(read(batch, placed), data) for batch in batches]
     joined = (np.concatenate(values)[: len(flat)] for values in zip(*parts, strict=True))
     shaped = (values.reshape(*z.shape[:2], *values.shape[1:]) for values in joined)
     return Draws(**dict(zip((entry.name for entry in fields(Draws)), shaped, strict=True)))
 
 
+def _cut(padded: tuple[Array, ...], data: UnmixingData) -> tuple[FloatArray, ...]:
+    """Cut the arrays of a batch to the model's own sizes."""
+    weights, counts, continuum, endmembers, scale, exponent, shapes = (np.asarray(part) for part in padded)
+    n_families, n_channels = data.basis.family_templates.shape[1:]
+    return (
+        own_components(weights, data),
+        counts[..., :n_families],
+        continuum[..., : data.basis.continuum_area.shape[1]],
+        endmembers[..., :n_channels],
+        scale,
+        exponent,
+        shapes[..., : len(data.response.mean)],
+    )
+
+
 @lru_cache(maxsize=MOST_PROGRAMS)
-def _reader(
-    constrain: Callable[[jax.Array, UnmixingData], Latents],
-) -> Callable[[jax.Array, UnmixingData], tuple[jax.Array, ...]]:
+def _reader(programs: Programs) -> Callable[[FloatArray, Placed], tuple[Array, ...]]:
     """Compile a batch's way from flat draws to the arrays of `Draws`."""
 
-    def one(flat: jax.Array, data: UnmixingData) -> tuple[jax.Array, ...]:
-        latents = constrain(flat, data)
+    def one(flat: jax.Array, placed: Placed) -> tuple[Array, ...]:
+        data, latents = placed.data, programs.latents(flat, placed)
         weights = component_weights(data, latents)
         return (
             weights,

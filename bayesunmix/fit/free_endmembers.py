@@ -28,6 +28,8 @@ from bayesunmix.fit.starts import Start, component_templates
 from bayesunmix.inference.map_estimate import MapEstimate
 from bayesunmix.models.abundance import AbundancePrior
 from bayesunmix.models.endmember import EndmemberBasis
+from bayesunmix.models.pixels import no_pixels
+from bayesunmix.models.thickness import N_COLUMNS
 from bayesunmix.models.unmixing import UnmixingData
 
 FloatArray = npt.NDArray[np.float64]
@@ -128,7 +130,7 @@ def read_mode(
     fractions = _fractions(read_spectra(spectra, basis), yields)
     index = np.argwhere(basis.allowed)
     data = UnmixingData(
-        groups=(),
+        pixels=no_pixels(len(prior.mean), basis.family_templates.shape[2] + N_COLUMNS),
         basis=basis,
         prior=prior,
         free=index,

@@ -18,15 +18,15 @@ import numpy.typing as npt
 from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.fit.model_data import log_odds_at
 from bayesunmix.inference.compilation import Program
-from bayesunmix.inference.density import FlatModel, compiled, compiling, flatten_model
+from bayesunmix.inference.density import FlatModel, Placed, compiling, flatten_model
 from bayesunmix.inference.laplace import laplace_draws
-from bayesunmix.inference.map_estimate import MapEstimate, ValueAndGradient, descend, find_map
+from bayesunmix.inference.map_estimate import MapEstimate, descend, find_map
 from bayesunmix.inference.mixture import (
-    group_pixels,
-    one_group,
+    chunked,
     relative_likelihood,
     responsibilities,
     support_point_weights,
+    with_all_points,
 )
 from bayesunmix.inference.starts import extreme_spectra
 from bayesunmix.models.abundance import abundance_prior, simplex_support_points
@@ -89,12 +89,12 @@ class FreePosterior:
         """Endmembers of flat draws (..., dim), shape (..., phase, energy)."""
         model = self.model
 
-        def one(flat: jax.Array, data: FreeData) -> jax.Array:
-            return free_endmembers(data, model.constrain(flat, data))
+        def one(flat: jax.Array, placed: Placed) -> jax.Array:
+            return free_endmembers(placed.data, model.programs.latents(flat, placed))
 
         flat = jnp.asarray(z.reshape(-1, z.shape[-1]))
-        mapped = Program(lambda flat, data: jax.lax.map(lambda v: one(v, data), flat, batch_size=64))(
-            flat, self.data
+        mapped = Program(lambda flat, placed: jax.lax.map(lambda v: one(v, placed), flat, batch_size=64))(
+            flat, model.light(self.data)
         )
         return np.asarray(mapped).reshape(*z.shape[:-1], *mapped.shape[1:])
 
@@ -134,7 +134,7 @@ def fit_free(
     mean, factor = mean_spectrum(counts), correlation_factor(position, length)
     part = counts[:: -(-len(counts) // MOST_COMPARED)]
     found = []
-    shared: ValueAndGradient | None = None
+    shared: FlatModel | None = None
     for number, spectra in enumerate(_starts(counts, mean, matrix, n_starts, seed)):
         steps = _steps(part, spectra, COARSE_STEPS)
         data, latents, transform = _around(
@@ -150,11 +150,13 @@ def fit_free(
         )
         model = _flat(data, len(spectra))
         # One program serves all starts: their data have the same shapes.
-        shared = shared or compiled(model)[0]
-        start = np.asarray(model.flatten(latents, data))
-        z, potential, _ = descend(shared, data, start, transform, max_iterations=60)
+        shared = shared or model
+        start = shared.flatten(latents, data)
+        z, potential, _ = descend(
+            shared.value_and_gradient, shared.placed(data), start, transform, max_iterations=60
+        )
         progress(f"start {number + 1}: objective {potential:.1f}")
-        found.append((potential, np.asarray(free_endmembers(data, model.constrain(jnp.asarray(z), data)))))
+        found.append((potential, np.asarray(free_endmembers(data, shared.constrain(z, data)))))
     found.sort(key=lambda pair: pair[0])
     spectra = found[0][1]
     data, latents, transform = _around(
@@ -169,16 +171,15 @@ def fit_free(
         grouped=True,
     )
     model = _flat(data, len(spectra))
-    start = np.asarray(model.flatten(latents, data))
-    with compiling(model, data) as programs:
-        value_and_gradient = programs.value_and_gradient.result()
-        z, _, _ = descend(value_and_gradient, data, start, transform, max_iterations=120)
-        hessian = programs.hessian.result()
-    estimate = find_map(value_and_gradient, hessian, data, z, max_rounds=4, progress=progress)
+    start, placed = model.flatten(latents, data), model.placed(data)
+    with compiling(model, placed) as programs:
+        programs.value_and_gradient.result()
+        z, _, _ = descend(model.value_and_gradient, placed, start, transform, max_iterations=120)
+        programs.hessian.result()
+    estimate = find_map(model.value_and_gradient, model.hessian, placed, z, max_rounds=4, progress=progress)
     objectives = tuple(potential - found[0][0] for potential, _ in found)
-    kept = jax.tree.map(np.asarray, data)
     return FreePosterior(
-        data=kept,
+        data=data,
         n_phases=len(spectra),
         estimate=estimate,
         objectives=objectives,
@@ -189,11 +190,12 @@ def fit_free(
 def _flat(data: FreeData, n_phases: int) -> FlatModel:
     """Flat view of the model for data of these shapes."""
     example = {
-        "contrast": jnp.zeros((n_phases, len(data.log_mean))),
-        "contrast_sd": jnp.zeros(()),
-        "abundance_xi": jnp.zeros(len(data.prior.mean)),
+        "contrast": np.zeros((n_phases, len(data.log_mean))),
+        "contrast_sd": np.zeros(()),
+        "abundance_xi": np.zeros(len(data.prior.mean)),
     }
-    return flatten_model(partial(free_model, n_phases=n_phases), data, example)
+    model = partial(free_model, n_phases=n_phases)
+    return flatten_model(model, data, example, lambda data: data._replace(pixels=data.pixels.none()))
 
 
 def _starts(
@@ -254,19 +256,19 @@ def _around(
         points, likelihood, log_mixed = points[kept], likelihood[:, kept], log_mixed[kept]
         weights = support_point_weights(likelihood, n_iterations=40)
         share = responsibilities(likelihood, 0.99 * weights + 0.01 / len(weights))
-        groups = group_pixels(counts, share, log_mixed)
+        pixels = chunked(counts, share, log_mixed)
     else:
-        groups = one_group(counts, len(points), np.log(mean))
+        pixels = with_all_points(counts, len(points), np.log(mean))
     prior = abundance_prior(points, spectra, typical, matrix, widths)
-    data = FreeData(groups, prior, np.log(mean), factor, widths)
+    data = FreeData(pixels, prior, np.log(mean), factor, widths)
     contrast = np.clip(np.log(spectra / mean), -LARGEST_CONTRAST, LARGEST_CONTRAST)
     latents = {
-        "contrast": jnp.asarray(np.linalg.solve(factor, contrast.T).T / widths.contrast_sd),
-        "contrast_sd": jnp.zeros(()),
-        "abundance_xi": jnp.asarray(log_odds_at(prior, weights)),
+        "contrast": np.linalg.solve(factor, contrast.T).T / widths.contrast_sd,
+        "contrast_sd": np.zeros(()),
+        "abundance_xi": log_odds_at(prior, weights),
     }
     transform = _known_abundance_whitening(data, spectra, weights * counts.sum(dtype=float))
-    return jax.tree.map(jnp.asarray, data), latents, transform
+    return data, latents, transform
 
 
 def _known_abundance_whitening(data: FreeData, spectra: FloatArray, counts: FloatArray) -> FloatArray:

@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
@@ -18,17 +17,23 @@ from bayesunmix.core.shares import ratio_of, shares_of
 from bayesunmix.forward.pixel_thickness import PixelThickness
 from bayesunmix.forward.spectra import ForwardModel
 from bayesunmix.inference.compilation import Program
-from bayesunmix.inference.density import MOST_PROGRAMS, FlatModel, flatten_model
-from bayesunmix.inference.sharding import over_devices
+from bayesunmix.inference.density import FlatModel, Programs
 from bayesunmix.models.abundance import AbundancePrior
-from bayesunmix.models.endmember import family_counts
-from bayesunmix.models.thickness import VALID, ThicknessEffect, answered
+from bayesunmix.models.padding import (
+    PARAMETERS,
+    held_potential,
+    padded,
+    padded_latents,
+    positions,
+    size_for,
+    without_pixels,
+)
+from bayesunmix.models.thickness import VALID, ThicknessEffect
 from bayesunmix.models.unmixing import (
     Latents,
     SiteBalance,
     UnmixingData,
-    component_weights,
-    log_ratios,
+    latent_shapes,
     spectra,
     unmixing_model,
 )
@@ -39,10 +44,10 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 
-# Run operation by operation, these would compile each operation by itself.
-compiled_spectra = Program(spectra)
-compiled_weights = Program(component_weights)
-compiled_answered = Program(answered)
+# Run operation by operation, this would compile each operation by itself.
+_compiled_spectra = Program(spectra)
+# Padded shapes whose programs are kept: a search's and a fit's for some numbers of phases.
+MOST_PROGRAMS = 16
 
 # A phase with less than this share of the largest mass per count is no film where it is alone: a support, or a hole.
 HARDLY_ANY = 0.03
@@ -197,39 +202,60 @@ class Task:
 
 
 def flat_model(data: UnmixingData) -> FlatModel:
-    """Flat view of the unmixing model for data of these shapes; the same shapes get the same view."""
-    leaves, structure = jax.tree.flatten(data)
-    return _flat_model(structure, tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
+    """Flat view of the unmixing model for these data; data that are padded to the same shapes share its programs."""
+    leaves, structure = jax.tree.flatten(padded(without_pixels(data)))
+    programs = _programs(structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+    shapes = latent_shapes(data)
+    own = positions(shapes, programs.shapes)
+    capacity = size_for(len(own), PARAMETERS)
+    slots = np.full(capacity, programs.size, np.int32)
+    slots[: len(own)] = own
+    return FlatModel(
+        programs=programs,
+        shapes=shapes,
+        pad=padded,
+        slots=slots,
+        constant=held_potential(shapes, programs.shapes),
+        without_pixels=without_pixels,
+    )
 
 
 @lru_cache(maxsize=MOST_PROGRAMS)
-def _flat_model(
-    structure: jax.tree_util.PyTreeDef, shapes: tuple[tuple[tuple[int, ...], np.dtype[np.generic]], ...]
-) -> FlatModel:
-    leaves = [jax.ShapeDtypeStruct(*shape) for shape in shapes]  # type: ignore[no-untyped-call]
+def _programs(
+    structure: jax.tree_util.PyTreeDef, arrays: tuple[tuple[tuple[int, ...], np.dtype[np.generic]], ...]
+) -> Programs:
+    leaves = [jax.ShapeDtypeStruct(*array) for array in arrays]  # type: ignore[no-untyped-call]
     data = jax.tree.unflatten(structure, leaves)
-    any_units, any_odds = jnp.ones(data.scale.shape), jnp.zeros(data.prior.mean.shape)
-    model = flatten_model(unmixing_model, data, _latents(data, any_units, any_odds))
-    return model._replace(potential=over_devices(model.potential))
+    return Programs(
+        unmixing_model, data, {name: np.ones(shape) for name, shape in latent_shapes(data).items()}
+    )
+
+
+def spectra_at(data: UnmixingData, latents: Latents) -> FloatArray:
+    """Endmember spectra at some latents, unit sum, shape (phase, energy)."""
+    light = padded(without_pixels(data))
+    found = np.asarray(_compiled_spectra(light, padded_latents(latents, latent_shapes(light))))
+    return found[:, : data.basis.family_templates.shape[2]]
+
+
+def weights_at(data: UnmixingData, latents: Latents) -> FloatArray:
+    """Weights of every phase and component at some latents, zeros where declared absent, (phase, component)."""
+    weights = np.zeros(data.basis.allowed.shape)
+    weights[data.free[:, 0], data.free[:, 1]] = data.scale * latents["line_units"]
+    return weights
+
+
+def log_ratios_at(data: UnmixingData, latents: Latents) -> FloatArray:
+    """Log family ratios at some latents, 0 for main families, shape (family,)."""
+    ratios = np.zeros(data.basis.ratio_sd.shape)
+    ratios[data.ratio_family] = data.basis.ratio_sd[data.ratio_family] * latents["family_log_ratio"]
+    return ratios
 
 
 def latents_at(data: UnmixingData, units: FloatArray, weights: FloatArray) -> Latents:
     """Latents at given line units and support point weights, everything else at its prior mean."""
-    return _latents(data, jnp.asarray(units), jnp.asarray(log_odds_at(data.prior, weights)))
-
-
-def _latents(data: UnmixingData, units: jax.Array, log_odds: jax.Array) -> Latents:
-    n_phases, n_knots = data.basis.continuum_area.shape
-    return {
-        "line_units": units,
-        "family_log_ratio": jnp.zeros(data.ratio_family.shape),
-        "continuum_shared": jnp.zeros(n_knots),
-        "continuum_by_phase": jnp.zeros((n_phases, n_knots)),
-        "abundance_xi": log_odds,
-        "absorption_scale": jnp.zeros(()),
-        "stray_exponent": jnp.zeros(()),
-        "response": jnp.zeros(data.response.mean.shape),
-    }
+    at_mean = {name: np.zeros(shape) for name, shape in latent_shapes(data).items()}
+    return {**at_mean, "line_units": units, "abundance_xi": log_odds_at(data.prior, weights)}
 
 
 def log_odds_at(prior: AbundancePrior, weights: FloatArray) -> FloatArray:
@@ -264,7 +290,7 @@ def fisher_information(
 
 def fractions_at(data: UnmixingData, latents: Latents) -> FloatArray:
     """Atom fractions at some latents, with nominal calibration factors, shape (phase, element)."""
-    return nominal_fractions(np.asarray(compiled_weights(data, latents)), np.asarray(data.yields))
+    return nominal_fractions(weights_at(data, latents), data.yields)
 
 
 def nominal_fractions(weights: FloatArray, yields: FloatArray) -> FloatArray:
@@ -277,8 +303,8 @@ def nominal_fractions(weights: FloatArray, yields: FloatArray) -> FloatArray:
 
 def mass_per_count(data: UnmixingData, latents: Latents, forward: ForwardModel) -> FloatArray:
     """Mass that a count of each phase stands for at some latents, in any common unit, shape (phase,)."""
-    weights = compiled_weights(data, latents)
-    lines = family_counts(data.basis, weights, log_ratios(data, latents)).sum(axis=1)
-    total = np.asarray(lines + weights[:, -1])
-    atoms = np.asarray(weights)[:, : data.yields.shape[1]] / np.asarray(data.yields)
-    return np.asarray(atoms @ forward.mass_per_mole / total)
+    weights = weights_at(data, latents)
+    ratio = data.basis.family_ratio * np.exp(log_ratios_at(data, latents))
+    lines = (weights[:, data.basis.family_owner] * ratio).sum(axis=1)
+    atoms = weights[:, : data.yields.shape[1]] / data.yields
+    return np.asarray(atoms @ forward.mass_per_mole / (lines + weights[:, -1]))

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
@@ -26,7 +25,7 @@ from scipy.special import logsumexp
 
 from bayesunmix.config.phase import Phase, unnamed
 from bayesunmix.core.shares import hellinger
-from bayesunmix.fit.model_data import Blocks, compiled_spectra, compiled_weights
+from bayesunmix.fit.model_data import Blocks, spectra_at, weights_at
 from bayesunmix.fit.preparation import Setup, block_positions
 from bayesunmix.fit.search import CoarseModel, coarse_start
 from bayesunmix.fit.starts import Start, find_starts
@@ -197,11 +196,13 @@ def _trial(
 def _descended(coarse: CoarseModel, start: Start) -> tuple[FloatArray, FloatArray, float]:
     """Weights, spectra and objective at the end of the descent from a start."""
     data, z, transform = coarse_start(coarse, start)
-    potential = np.inf
+    placed, potential = coarse.model.placed(data), np.inf
     for iterations in ITERATIONS:
-        z, potential, _ = descend(coarse.value_and_gradient, data, z, transform, max_iterations=iterations)
-    latents = coarse.model.constrain(jnp.asarray(z), data)
-    return np.asarray(compiled_weights(data, latents)), np.asarray(compiled_spectra(data, latents)), potential
+        z, potential, _ = descend(
+            coarse.model.value_and_gradient, placed, z, transform, max_iterations=iterations
+        )
+    latents = coarse.model.constrain(z, data)
+    return weights_at(data, latents), spectra_at(data, latents), potential
 
 
 def _grown(before: Trial, start: Start) -> Start:

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
@@ -23,12 +21,11 @@ from bayesunmix.config.phase import Phase
 from bayesunmix.core.shares import hellinger
 from bayesunmix.fit.model_data import (
     Blocks,
-    compiled_answered,
-    compiled_spectra,
     flat_model,
     fractions_at,
     log_odds_at,
     mass_per_count,
+    spectra_at,
 )
 from bayesunmix.fit.search import (
     SAME_BASIN,
@@ -44,15 +41,13 @@ from bayesunmix.fit.starts import Start
 from bayesunmix.inference.density import FlatModel, compiling
 from bayesunmix.inference.map_estimate import MapEstimate, descend, find_map
 from bayesunmix.inference.mixture import (
-    group_pixels,
-    padded_alike,
+    chunked,
     relative_likelihood,
     responsibilities,
     support_point_weights,
 )
-from bayesunmix.inference.sharding import place
-from bayesunmix.models.abundance import abundance_prior, padded_prior, simplex_support_points
-from bayesunmix.models.thickness import ThicknessEffect, counted
+from bayesunmix.models.abundance import abundance_prior, simplex_support_points
+from bayesunmix.models.thickness import ThicknessEffect, answered, counted
 from bayesunmix.models.unmixing import Latents, UnmixingData, thickness_parameters
 
 FloatArray = npt.NDArray[np.float64]
@@ -168,28 +163,14 @@ def fit_posterior(
     candidates = compare_starts(blocks, coarse, starts, progress)
     rivals = _rivals(candidates)
     fractions = [fractions_at(rival.data, rival.latents) for rival in rivals]
-    refined = _alike([_refined(blocks, *pair) for pair in zip(rivals, fractions, strict=True)])
-    model = flat_model(refined[0].data)
-    with compiling(model, refined[0].data) as programs:
-        value_and_gradient = programs.value_and_gradient.result()
-        begun = []
-        for around in refined:
-            # Most of the way can be gone before the Hessian is compiled.
-            start = np.asarray(model.flatten(around.latents, around.data))
-            transform = flat_whitening(model, around.whitening)
-            begun.append(descend(value_and_gradient, around.data, start, transform)[0])
-        hessian = programs.hessian.result()
-    found = [
-        find_map(value_and_gradient, hessian, around.data, z, progress=progress)
-        for around, z in zip(refined, begun, strict=True)
-    ]
+    refined = [_refined(blocks, *pair) for pair in zip(rivals, fractions, strict=True)]
+    found = [_mode_near(around, progress) for around in refined]
     masses = [_log_mass(around.data, estimate) for around, estimate in zip(refined, found, strict=True)]
     best = int(np.argmax(masses))
     settled = []
-    for rival, own, mode, mass in zip(
-        rivals, [around.data for around in refined], found, masses, strict=True
-    ):
-        latents = model.constrain(jnp.asarray(mode.z), own)
+    for rival, around, mode, mass in zip(rivals, refined, found, masses, strict=True):
+        own = around.data
+        latents = flat_model(own).constrain(mode.z, own)
         settled.append(replace(rival, data=own, latents=latents, potential=max(masses) - mass))
         if len(rivals) > 1:
             progress(f"mode: log mass {mass - max(masses):.1f} relative to the largest")
@@ -201,7 +182,7 @@ def fit_posterior(
     modes = _modes(settled, others, blocks.phases)
     whole = [
         FittedPosterior(
-            data=jax.tree.map(np.asarray, around.data),
+            data=around.data,
             estimate=mode,
             modes=modes,
             absorbing=absorbed,
@@ -220,7 +201,7 @@ def _sharing(
     """Return the mode beside the best one, where it is another one and holds a share of the mass."""
     other = next(number for number in range(len(settled)) if number != best)
     lacks = settled[other].potential
-    own, theirs = (np.asarray(compiled_spectra(settled[n].data, settled[n].latents)) for n in (best, other))
+    own, theirs = (spectra_at(settled[n].data, settled[n].latents) for n in (best, other))
     apart, order = _matched(own, theirs, _alike_declared(phases))
     if apart < SAME_MODE or lacks > SHARED_NATS:
         return None
@@ -257,17 +238,17 @@ class _Refined:
     whitening: FloatArray
 
 
-def _alike(refined: list[_Refined]) -> list[_Refined]:
-    """Pad the data of several modes to the same shapes and put them on the devices."""
-    groups = padded_alike([mode.data.groups for mode in refined])
-    most = max(len(mode.data.prior.mean) for mode in refined)
-    result = []
-    for mode, own in zip(refined, groups, strict=True):
-        xi = mode.latents["abundance_xi"]
-        padded = {**mode.latents, "abundance_xi": jnp.pad(xi, (0, most - len(xi)))}
-        data = mode.data._replace(groups=own, prior=padded_prior(mode.data.prior, most))
-        result.append(replace(mode, data=place(data), latents=padded))
-    return result
+def _mode_near(around: _Refined, progress: Progress) -> MapEstimate:
+    """Descend to the mode, most of the way before the Hessian is compiled."""
+    model = flat_model(around.data)
+    placed = model.placed(around.data)
+    with compiling(model, placed) as programs:
+        programs.value_and_gradient.result()
+        start = model.flatten(around.latents, around.data)
+        transform = flat_whitening(model, around.whitening)
+        z, _, _ = descend(model.value_and_gradient, placed, start, transform)
+        programs.hessian.result()
+    return find_map(model.value_and_gradient, model.hessian, placed, z, progress=progress)
 
 
 def _log_mass(data: UnmixingData, estimate: MapEstimate) -> float:
@@ -275,9 +256,8 @@ def _log_mass(data: UnmixingData, estimate: MapEstimate) -> float:
 
     The potential is relative to the chunks' baselines, and flat in weights counted in `scale`: both differ by mode.
     """
-    baseline = sum(
-        float((group.counts.sum(axis=1, dtype=np.float64) * group.baseline).sum()) for group in data.groups
-    )
+    pixels = data.pixels
+    baseline = float((pixels.counts.sum(axis=1, dtype=np.float64) * pixels.baseline).sum())
     units = float(np.log(np.asarray(data.scale)).sum())
     spread = -0.5 * float(np.linalg.slogdet(estimate.hessian)[1]) + 0.5 * len(estimate.z) * np.log(
         2.0 * np.pi
@@ -289,27 +269,25 @@ def _refined(blocks: Blocks, best: ModeCandidate, fractions: FloatArray) -> _Ref
     """Refine the model around a candidate whose compositions are `fractions`."""
     basis, yields = blocks.forward.basis(fractions, blocks.allowed)
     renewed = best.data._replace(basis=basis, yields=yields, response=blocks.forward.response_uncertainty)
-    known = {**best.latents, "response": jnp.zeros(len(renewed.response.mean))}
-    endmembers = np.asarray(compiled_spectra(renewed, known))
+    known = {**best.latents, "response": np.zeros(len(renewed.response.mean))}
+    endmembers = spectra_at(renewed, known)
     points, effect = _settled_points(blocks, endmembers, mass_per_count(renewed, known, blocks.forward))
     counts = counted(blocks.counts, blocks.thickness.blocks, effect)
     parameters = thickness_parameters(renewed._replace(effect=effect), known)
-    log_mixed = np.asarray(compiled_answered(points @ endmembers, points, effect, *parameters))
+    log_mixed = np.asarray(answered(points @ endmembers, points, effect, *parameters))
     likelihood = relative_likelihood(counts, log_mixed)
     weights = support_point_weights(likelihood, n_iterations=40)
     prior = abundance_prior(points, endmembers, blocks.typical_counts, blocks.matrix, blocks.widths)
     share = responsibilities(likelihood, 0.99 * weights + 0.01 / len(weights))
     old = best.data
     total = blocks.counts.sum(dtype=float)
-    regular = regular_information(basis, np.asarray(old.free), points, weights * total, endmembers)
+    regular = regular_information(basis, old.free, points, weights * total, endmembers)
     scale = np.sqrt(np.diag(np.linalg.inv(regular)))
-    data = renewed._replace(
-        groups=group_pixels(counts, share, log_mixed), prior=prior, scale=scale, effect=effect
-    )
+    data = renewed._replace(pixels=chunked(counts, share, log_mixed), prior=prior, scale=scale, effect=effect)
     latents = dict(known)
-    latents["line_units"] = jnp.maximum(latents["line_units"] * jnp.asarray(old.scale) / scale, 0.02)
-    latents["abundance_xi"] = jnp.asarray(log_odds_at(prior, weights))
-    return _Refined(data, latents, unit_whitening(data, np.asarray(latents["line_units"]), regular))
+    latents["line_units"] = np.maximum(latents["line_units"] * old.scale / scale, 0.02)
+    latents["abundance_xi"] = log_odds_at(prior, weights)
+    return _Refined(data, latents, unit_whitening(data, latents["line_units"], regular))
 
 
 def _settled_points(
@@ -341,7 +319,7 @@ def _modes(
     """
     ranked = sorted(settled, key=lambda candidate: candidate.potential)
     alike = _alike_declared(phases)
-    endmembers = [np.asarray(compiled_spectra(c.data, c.latents)) for c in ranked]
+    endmembers = [spectra_at(c.data, c.latents) for c in ranked]
 
     def beside_best(of: ModeCandidate, own: FloatArray) -> tuple[float, FloatArray]:
         """Distance to the best mode, and compositions with each phase where that has it, to be compared."""
@@ -353,7 +331,7 @@ def _modes(
         apart, fractions = beside_best(c, own)
         modes.append(Mode(c.potential, number == 0 or apart < SAME_MODE, True, fractions))
     for other in others:
-        own = np.asarray(compiled_spectra(other.data, other.latents))
+        own = spectra_at(other.data, other.latents)
         distances = [_matched(own, found, alike)[0] for found in endmembers]
         nearest = int(np.argmin(distances))
         # One that ends where a settled mode is would have settled there, too.

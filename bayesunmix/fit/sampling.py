@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
@@ -16,14 +15,14 @@ from bayesunmix.fit.draws import Draws, read_draws
 from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.trust import Trust, quantity_moves
-from bayesunmix.inference.density import compiled
+from bayesunmix.inference.density import FlatModel, Placed
 from bayesunmix.inference.guides import guide
 from bayesunmix.inference.importance import resample, smoothed
 from bayesunmix.inference.laplace import laplace_draws, laplace_log_density, truncated_gaussian
-from bayesunmix.inference.map_estimate import ValueAndGradient, whitening
+from bayesunmix.inference.map_estimate import whitening
 from bayesunmix.inference.nuts import TRANSITIONS, nuts_draws
 from bayesunmix.inference.refresh import refresh
-from bayesunmix.inference.sharding import n_threads, place
+from bayesunmix.inference.sharding import n_threads
 from bayesunmix.inference.svi import Variational
 from bayesunmix.inference.truncated_normal import coordinates
 
@@ -76,15 +75,15 @@ class _Approximation:
 
 @dataclass(frozen=True)
 class _Target:
-    """The posterior where it is computed: its mode, the model's data on the devices, and the density."""
+    """The posterior where it is computed: its mode, the density, and the model's data on the devices."""
 
     fitted: FittedPosterior
-    data: Any
-    value_and_gradient: ValueAndGradient
+    model: FlatModel
+    placed: Placed
 
     @classmethod
     def of(cls, fitted: FittedPosterior) -> _Target:
-        return cls(fitted, place(fitted.data), compiled(fitted.model)[0])
+        return cls(fitted, fitted.model, fitted.model.placed(fitted.data))
 
 
 def posterior_draws(fitted: FittedPosterior, method: Method, seed: int, progress: Progress) -> Drawn:
@@ -115,7 +114,7 @@ def posterior_draws(fitted: FittedPosterior, method: Method, seed: int, progress
 
 def _laplace(target: _Target, method: Laplace, seed: int, progress: Progress) -> _Approximation:
     fitted = target.fitted
-    estimate, positive = fitted.estimate, fitted.model.places["line_units"]
+    estimate, positive = fitted.estimate, target.model.places["line_units"]
     z = laplace_draws(
         estimate.z,
         estimate.hessian,
@@ -129,9 +128,7 @@ def _laplace(target: _Target, method: Laplace, seed: int, progress: Progress) ->
 
     def log_ratios(number: int) -> FloatArray:
         with ThreadPoolExecutor(n_threads()) as pool:
-            values = pool.map(
-                lambda one: float(target.value_and_gradient(jnp.asarray(one), target.data)[0]), z[:number]
-            )
+            values = pool.map(lambda one: target.model.value_and_gradient(one, target.placed)[0], z[:number])
             potentials = np.array(list(values))
         return -potentials - laplace_log_density(gaussian, z[:number], positive)
 
@@ -140,9 +137,14 @@ def _laplace(target: _Target, method: Laplace, seed: int, progress: Progress) ->
 
 def _svi(target: _Target, method: Svi, seed: int, progress: Progress) -> _Approximation:
     fitted = target.fitted
-    estimate, positive = fitted.estimate, fitted.model.places["line_units"]
+    estimate, positive = fitted.estimate, target.model.places["line_units"]
     at = coordinates(truncated_gaussian(estimate.z, estimate.hessian, positive), positive)
-    variational = Variational(fitted.model.potential, guide(method.guide), at, target.data)
+    variational = Variational(
+        lambda z, data: target.model.programs.potential(z, target.placed._replace(data=data)),
+        guide(method.guide),
+        at,
+        target.placed.data,
+    )
     found = variational.fit(seed, progress)
     z, noise = variational.draws(found.parameters, _number(method), seed + 1)
     facts = {
@@ -167,8 +169,8 @@ def _checked(
     if resampled:
         z = z[resample(importance, seed)]
     refreshed = refresh(
-        target.value_and_gradient,
-        target.data,
+        target.model.value_and_gradient,
+        target.placed,
         z,
         fitted.estimate.z,
         whitening(fitted.estimate.hessian),
@@ -221,11 +223,13 @@ def _nuts(fitted: FittedPosterior, method: Nuts, seed: int, progress: Progress) 
         done += iterations
         progress(min(done / total, 1.0))
 
+    model = fitted.model
     nuts = nuts_draws(
-        fitted.model.potential,
-        place(fitted.data),
+        model.programs.potential,
+        model.placed(fitted.data),
         fitted.estimate.z,
         whitening(fitted.estimate.hessian),
+        capacity=model.capacity,
         chains=method.chains,
         draws=method.draws,
         warmup=method.warmup,

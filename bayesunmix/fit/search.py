@@ -10,24 +10,22 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.core.shares import hellinger
 from bayesunmix.fit.model_data import (
     Blocks,
-    compiled_spectra,
-    compiled_weights,
     fisher_information,
     flat_model,
     latents_at,
+    spectra_at,
+    weights_at,
 )
 from bayesunmix.fit.starts import Start, component_templates, rotated_starts
-from bayesunmix.inference.density import FlatModel, compiled
-from bayesunmix.inference.map_estimate import ValueAndGradient, descend
-from bayesunmix.inference.mixture import one_group, relative_likelihood, support_point_weights
+from bayesunmix.inference.density import FlatModel
+from bayesunmix.inference.map_estimate import descend
+from bayesunmix.inference.mixture import relative_likelihood, support_point_weights, with_all_points
 from bayesunmix.inference.sharding import n_threads
 from bayesunmix.models.abundance import abundance_prior, simplex_support_points
 from bayesunmix.models.endmember import EndmemberBasis
@@ -71,7 +69,6 @@ class CoarseModel:
     baseline : (energy,)
         Mean spectrum of the map.
     model : FlatModel
-    value_and_gradient : callable
     """
 
     part: Blocks
@@ -79,7 +76,6 @@ class CoarseModel:
     yields: FloatArray
     baseline: FloatArray
     model: FlatModel
-    value_and_gradient: ValueAndGradient
 
     @classmethod
     def of(cls, blocks: Blocks, basis: EndmemberBasis, yields: FloatArray) -> CoarseModel:
@@ -94,15 +90,13 @@ class CoarseModel:
         anywhere = Start(weights / total, spectra / total, np.inf)
         data, example, _ = _coarse(part, basis, yields, anywhere, baseline)
         model = flat_model(data)
-        value_and_gradient, _ = compiled(model)
-        float(value_and_gradient(model.flatten(example, data), data)[0])
+        model.value_and_gradient(model.flatten(example, data), data)
         return cls(
             part=part,
             basis=basis,
             yields=yields,
             baseline=baseline,
             model=model,
-            value_and_gradient=value_and_gradient,
         )
 
 
@@ -110,13 +104,16 @@ def compare_starts(
     blocks: Blocks, coarse: CoarseModel, starts: list[Start], progress: Progress
 ) -> list[ModeCandidate]:
     """Descend from every start on coarse support points, then follow those that may be the best; the best first."""
-    part, model, value_and_gradient = coarse.part, coarse.model, coarse.value_and_gradient
+    part, model = coarse.part, coarse.model
 
     def run(start: Start, name: str) -> _Descent:
         data, z, transform = coarse_start(coarse, start)
+        placed = model.placed(data)
         # A fresh memory half-way: the curvature learned far from the mode misleads near it.
         for iterations in (50, 80):
-            z, potential, _ = descend(value_and_gradient, data, z, transform, max_iterations=iterations)
+            z, potential, _ = descend(
+                model.value_and_gradient, placed, z, transform, max_iterations=iterations
+            )
         progress(f"{name}: objective {potential:.1f}")
         return _Descent(data, z, potential, transform)
 
@@ -124,23 +121,26 @@ def compare_starts(
     with ThreadPoolExecutor(n_threads()) as pool:
         begun = list(pool.map(run, starts, names))
         best = min(begun, key=lambda descent: descent.potential)
-        latents = model.constrain(jnp.asarray(best.z), best.data)
-        weights = np.asarray(compiled_weights(best.data, latents))
+        weights = weights_at(best.data, model.constrain(best.z, best.data))
         probes = rotated_starts(weights, coarse.basis, blocks.matrix)
         begun += pool.map(run, probes, ["rotated"] * len(probes))
     lowest = min(descent.potential for descent in begun)
     scale = len(blocks.counts) / len(part.counts)
     candidates: list[ModeCandidate] = []
     for descent in sorted(begun, key=lambda descent: descent.potential):
-        latents = model.constrain(jnp.asarray(descent.z), descent.data)
+        latents = model.constrain(descent.z, descent.data)
         candidate = ModeCandidate(descent.data, latents, descent.potential * scale, followed=False)
         followed = [other for other in candidates if other.followed]
         bound_elsewhere = any(distance(candidate, other) < SAME_BASIN for other in followed)
         if descent.potential < lowest + CLOSE_NATS and not bound_elsewhere:
             z, potential, _ = descend(
-                value_and_gradient, descent.data, descent.z, descent.transform, max_iterations=300
+                model.value_and_gradient,
+                model.placed(descent.data),
+                descent.z,
+                descent.transform,
+                max_iterations=300,
             )
-            latents = model.constrain(jnp.asarray(z), descent.data)
+            latents = model.constrain(z, descent.data)
             candidate = ModeCandidate(descent.data, latents, potential * scale, followed=True)
         candidates.append(candidate)
     return sorted(candidates, key=lambda candidate: candidate.potential)
@@ -150,7 +150,7 @@ def coarse_start(coarse: CoarseModel, start: Start) -> tuple[UnmixingData, Float
     """Model data, flat parameters and whitening with which a descent from a start begins."""
     model = coarse.model
     data, example, lines = _coarse(coarse.part, coarse.basis, coarse.yields, start, coarse.baseline)
-    return data, np.asarray(model.flatten(example, data)), flat_whitening(model, lines)
+    return data, model.flatten(example, data), flat_whitening(model, lines)
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _coarse(
     regular = regular_information(basis, free, points, weights * total, start.spectra)
     scale = np.sqrt(np.diag(np.linalg.inv(regular)))
     data = UnmixingData(
-        groups=one_group(
+        pixels=with_all_points(
             counted(blocks.counts, blocks.thickness.blocks, effect),
             len(points),
             np.concatenate([np.log(baseline), np.zeros(N_COLUMNS)]),
@@ -202,7 +202,7 @@ def _coarse(
     )
     units = np.maximum(start.weights[free[:, 0], free[:, 1]] / scale, 0.3)
     latents = latents_at(data, units, weights)
-    return jax.tree.map(jnp.asarray, data), latents, unit_whitening(data, units, regular)
+    return data, latents, unit_whitening(data, units, regular)
 
 
 def regular_information(
@@ -237,4 +237,4 @@ def unit_whitening(data: UnmixingData, units: FloatArray, information: FloatArra
 
 def distance(first: ModeCandidate, second: ModeCandidate) -> float:
     """Largest Hellinger distance between two candidates' spectra of a phase."""
-    return float(hellinger(*(np.asarray(compiled_spectra(c.data, c.latents)) for c in (first, second))).max())
+    return float(hellinger(*(spectra_at(c.data, c.latents) for c in (first, second))).max())

@@ -303,6 +303,7 @@ class ForwardModel:
             ratio_sd=self.ratio_sd(),
             continuum_templates=shares_of(continuum),
             continuum_area=continuum.sum(axis=2),
+            floor=np.full(continuum.shape[2], 1.0 / continuum.shape[2]),
         )
         return basis, main_area[:, : len(self.elements)]
 
