@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 from bayesunmix.config.run_config import RunConfig
 
@@ -355,3 +356,30 @@ def test_more_phases_are_held_against_three(
     part = phase_costs.phases_part(PretendedSession(load, tmp_path, before=False))
     assert "| eight phases | 150.0 | 250.0 | 3.33 |" in part.body
     assert [row.holds for row in part.rows] == [True, False]
+
+
+def test_a_part_is_written_into_its_place(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    performance, command_costs, bench = load("performance"), load("command_costs"), load("bench")
+    part = command_costs.Part("| measured |", [bench.Row("share", "at most 0.5", "0.6", False)])
+    monkeypatch.setitem(performance.PARTS, "second_map", lambda session: part)
+    page = tmp_path / "page.md"
+    page.write_text("# Time\n\n<!-- measured: second_map -->\nold\n<!-- end -->\n", encoding="utf-8")
+    arguments = [
+        "--data",
+        str(tmp_path),
+        "--only",
+        "second_map",
+        "--out",
+        str(page),
+        "--keep",
+        str(tmp_path / "kept"),
+    ]
+    done = CliRunner().invoke(performance.main, arguments)
+    assert done.exit_code == 1
+    assert "falls short" in done.output
+    written = page.read_text(encoding="utf-8")
+    assert "old" not in written
+    assert written.endswith("| measured |\n<!-- end -->\n")
+    assert "this code is at" in written
