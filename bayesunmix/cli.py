@@ -1,4 +1,4 @@
-"""Command line: ``bayesunmix demo | unmix | simulate | inspect | compare | report | tables``.
+"""Command line: ``bayesunmix demo | warmup | unmix | simulate | inspect | compare | report | tables``.
 
 Exit status: 0 done; 1 something failed that the user did not cause; 2 bad input or configuration; 3 finished and
 written, but a diagnostic says not to trust it; 130 interrupted. Every complaint is one line on stderr, and what failed
@@ -120,6 +120,14 @@ def _flush() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _whole_number(field: str, text: str) -> int:
+    """Read a whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(field, "be whole numbers such as 2,3", f'holds "{text.strip()}"') from None
+
+
 def _say(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         click.echo(f"bayesunmix: {text}", err=True)
@@ -186,6 +194,33 @@ def demo(out: Path, method: MethodName, seed: int | None, overwrite: bool) -> No
     from bayesunmix.demo import run_demo
 
     _finish(run_demo(out, method, seed or 0, overwrite), out)
+
+
+@main.command()
+@click.option(
+    "--phases",
+    default="2,3,4",
+    show_default=True,
+    metavar="K,...",
+    help="Numbers of phases that maps will have.",
+)
+@click.option(
+    "--method",
+    "methods",
+    type=click.Choice(METHODS),
+    multiple=True,
+    default=("laplace", "nuts"),
+    show_default=True,
+    help="How they will be unmixed; may be repeated.",
+)
+def warmup(phases: str, methods: tuple[MethodName, ...]) -> None:
+    """Compile the usual programs ahead and keep them in the user's cache folder."""
+    from bayesunmix.inference.program_cache import cache_folder
+    from bayesunmix.warmup import warm_up
+
+    numbers = [_whole_number("--phases", text) for text in phases.split(",")]
+    done = warm_up(numbers, methods)
+    click.echo(f"{done.compiled} programs compiled, {done.kept} were there already: {cache_folder()}")
 
 
 @main.command()

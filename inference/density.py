@@ -21,7 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from jax.flatten_util import ravel_pytree
-from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
+from numpyro import handlers
+from numpyro.distributions import biject_to
+from numpyro.infer.util import potential_energy
 
 from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.sharding import over_devices, place
@@ -69,13 +71,13 @@ class Programs:
 
     def __init__(self, model: Callable[..., None], data: Any, example: Latents) -> None:  # noqa: ANN401
         self._model = model
-        # Shapes alone give the way back: running the model here would cost more than a fit's evaluation.
-        structure = jax.eval_shape(
-            lambda latents, data: unconstrain_fn(model, (data,), {}, latents), example, data
-        )
-        empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape), structure)
+        self._transforms = _transforms(model, data, example)
+        self.shapes: Shapes = {
+            name: transform.inverse_shape(np.shape(example[name]))
+            for name, transform in self._transforms.items()
+        }
+        empty = {name: np.zeros(shape) for name, shape in self.shapes.items()}
         self.size = sum(leaf.size for leaf in empty.values())
-        self.shapes: Shapes = {name: leaf.shape for name, leaf in empty.items()}
         self._unravel = ravel_pytree(empty)[1]
 
     def potential(self, z: jax.Array, placed: Placed) -> jax.Array:
@@ -85,16 +87,16 @@ class Programs:
             value: jax.Array = potential_energy(self._model, (data,), {}, self._unravel(whole))
             return value
 
-        return over_devices(on_data)(self._whole(z, placed), placed.data) - placed.constant
+        return over_devices(on_data)(self._whole(z, placed.slots), placed.data) - placed.constant
 
-    def latents(self, z: jax.Array, placed: Placed) -> Latents:
-        """Latents of the padded model; compiled, this sheds the likelihood, on which it does not depend."""
-        found: Latents = constrain_fn(self._model, (placed.data,), {}, self._unravel(self._whole(z, placed)))
-        return found
+    def latents(self, z: jax.Array, slots: npt.NDArray[np.int32]) -> Latents:
+        """Latents of the padded model."""
+        free = self._unravel(self._whole(z, slots))
+        return {name: transform(free[name]) for name, transform in self._transforms.items()}
 
-    def _whole(self, z: jax.Array, placed: Placed) -> jax.Array:
+    def _whole(self, z: jax.Array, slots: npt.NDArray[np.int32]) -> jax.Array:
         """All parameters of the padded model, those that are not in z at zero."""
-        return jnp.zeros(self.size).at[placed.slots[: len(z)]].set(z, mode="drop")
+        return jnp.zeros(self.size).at[slots[: len(z)]].set(z, mode="drop")
 
     @cached_property
     def constrain(self) -> Program:
@@ -103,10 +105,11 @@ class Programs:
 
     @cached_property
     def flatten(self) -> Program:
-        """(latents of the padded model, placed) -> all its parameters."""
+        """Latents of the padded model -> all its parameters."""
 
-        def to_vector(latents: Latents, placed: Placed) -> jax.Array:
-            vector: jax.Array = ravel_pytree(unconstrain_fn(self._model, (placed.data,), {}, latents))[0]
+        def to_vector(latents: Latents) -> jax.Array:
+            free = {name: transform.inv(latents[name]) for name, transform in self._transforms.items()}
+            vector: jax.Array = ravel_pytree(free)[0]
             return vector
 
         return Program(to_vector)
@@ -136,6 +139,20 @@ class Programs:
         batches = (number + COLUMNS_TOGETHER - 1) // COLUMNS_TOGETHER
         found: jax.Array = jax.lax.fori_loop(0, batches, some, rows)
         return found
+
+
+def _transforms(model: Callable[..., None], data: Any, example: Latents) -> dict[str, Any]:  # noqa: ANN401
+    """Transform of each latent from the whole line, by name; the model is traced, not run."""
+    supports: dict[str, Any] = {}
+
+    def trace(latents: Latents, data: Any) -> None:  # noqa: ANN401
+        known = handlers.substitute(handlers.seed(model, 0), data=latents)
+        for name, site in handlers.trace(known).get_trace(data).items():
+            if site["type"] == "sample" and not site["is_observed"]:
+                supports[name] = site["fn"].support
+
+    jax.eval_shape(trace, example, data)
+    return {name: biject_to(supports[name]) for name in sorted(supports)}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -196,23 +213,22 @@ class FlatModel:
         values = np.asarray(z, np.float64)
         return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, self.capacity - values.shape[-1])])
 
-    def constrain(self, z: npt.ArrayLike, data: Any) -> Latents:  # noqa: ANN401
+    def constrain(self, z: npt.ArrayLike) -> Latents:
         """Latents at z, by name, as arrays of NumPy."""
-        found = self.programs.constrain(self.filled(z), self.light(data))
+        found = self.programs.constrain(self.filled(z), self.slots)
         return {
             name: np.asarray(found[name])[tuple(slice(0, size) for size in shape)]
             for name, shape in self.shapes.items()
         }
 
-    def flatten(self, latents: Latents, data: Any) -> FloatArray:  # noqa: ANN401
+    def flatten(self, latents: Latents) -> FloatArray:
         """Return z at some latents."""
-        placed = self.light(data)
         more = {}
         for name, shape in self.programs.shapes.items():
             # One is a value that every latent may have.
             more[name] = np.ones(shape)
             more[name][tuple(slice(0, size) for size in self.shapes[name])] = latents[name]
-        return np.asarray(self.programs.flatten(more, placed))[placed.slots[: self.size]]
+        return np.asarray(self.programs.flatten(more))[self.slots[: self.size]]
 
     def value_and_gradient(self, z: npt.ArrayLike, data: Any) -> tuple[float, FloatArray]:  # noqa: ANN401
         """Potential at z and its slopes (dim,); `data` are better placed before, where they are used often."""

@@ -12,7 +12,7 @@ import pytest
 
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit import search
-from bayesunmix.fit.model_data import Blocks
+from bayesunmix.fit.model_data import Blocks, spectra_at, weights_at
 from bayesunmix.fit.preparation import prepare
 from bayesunmix.fit.search import (
     CLOSE_NATS,
@@ -111,10 +111,10 @@ def test_a_followed_candidate_is_at_a_mode(
 ) -> None:
     """Along its gradient, whitened, there is hardly a nat to be gained."""
     best = compared[0][0]
-    z = np.asarray(coarse.model.flatten(best.latents, best.data))
-    value, _ = coarse.value_and_gradient(z, best.data)
+    z, placed = coarse.model.flatten(best.latents, best.data), coarse.model.placed(best.data)
+    value, _ = coarse.model.value_and_gradient(z, placed)
     further, reached, _ = search.descend(
-        coarse.value_and_gradient, best.data, z, np.eye(z.size), max_iterations=200
+        coarse.model.value_and_gradient, placed, z, np.eye(z.size), max_iterations=200
     )
     assert float(value) == pytest.approx(best.potential, abs=1e-6)
     assert float(value) - reached < 0.5
@@ -126,8 +126,7 @@ def test_the_mode_is_near_the_truth(
 ) -> None:
     """Compositions at nominal factors, in either order: 224 pixels of 300 counts tell them to a few per cent."""
     best = compared[0][0]
-    found = search.compiled_weights(best.data, best.latents)
-    atoms = np.asarray(found)[:, :3] / np.asarray(coarse.yields)
+    atoms = weights_at(best.data, best.latents)[:, :3] / np.asarray(coarse.yields)
     atoms = atoms / atoms.sum(axis=1, keepdims=True)
     first, second = np.array([0.45, 0.5, 0.05]), np.array([0.8, 0.0, 0.2])
     errors = [np.abs(atoms - np.stack(pair)).max() for pair in ((first, second), (second, first))]
@@ -146,8 +145,8 @@ def test_potentials_are_those_of_all_blocks(
     candidates = compare_starts(blocks, half, [start, mixed(start, 0.02)], lambda _: None)
     assert [candidate.followed for candidate in candidates] == [True, False]
     for candidate in candidates:
-        z = np.asarray(half.model.flatten(candidate.latents, candidate.data))
-        value = float(half.value_and_gradient(z, candidate.data)[0])
+        z = half.model.flatten(candidate.latents, candidate.data)
+        value, _ = half.model.value_and_gradient(z, candidate.data)
         assert candidate.potential == pytest.approx(2.0 * value, rel=1e-6)
 
 
@@ -158,15 +157,14 @@ def test_a_distance_is_that_of_the_phase_that_differs_most(
     best, worst = candidates[0], max(candidates, key=lambda c: distance(candidates[0], c))
     assert distance(best, best) == 0.0
     assert distance(best, worst) == pytest.approx(distance(worst, best))
-    one, two = (np.asarray(search.compiled_spectra(c.data, c.latents)) for c in (best, worst))
+    one, two = (spectra_at(c.data, c.latents) for c in (best, worst))
     apart = np.sqrt(1.0 - np.sqrt(one * two).sum(axis=1))
     assert distance(best, worst) == pytest.approx(apart.max(), rel=1e-6)
 
 
 def test_a_descent_begins_at_its_start(coarse: CoarseModel, start: Start) -> None:
     data, z, transform = coarse_start(coarse, start)
-    latents = coarse.model.constrain(jnp.asarray(z), data)
-    weights = np.asarray(search.compiled_weights(data, latents))
+    weights = weights_at(data, coarse.model.constrain(z, data))
     large = start.weights > 0.05
     np.testing.assert_allclose(
         (weights / weights.sum(axis=1, keepdims=True))[large],

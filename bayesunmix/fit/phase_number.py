@@ -201,7 +201,7 @@ def _descended(coarse: CoarseModel, start: Start) -> tuple[FloatArray, FloatArra
         z, potential, _ = descend(
             coarse.model.value_and_gradient, placed, z, transform, max_iterations=iterations
         )
-    latents = coarse.model.constrain(z, data)
+    latents = coarse.model.constrain(z)
     return weights_at(data, latents), spectra_at(data, latents), potential
 
 

@@ -170,7 +170,7 @@ def fit_posterior(
     settled = []
     for rival, around, mode, mass in zip(rivals, refined, found, masses, strict=True):
         own = around.data
-        latents = flat_model(own).constrain(mode.z, own)
+        latents = flat_model(own).constrain(mode.z)
         settled.append(replace(rival, data=own, latents=latents, potential=max(masses) - mass))
         if len(rivals) > 1:
             progress(f"mode: log mass {mass - max(masses):.1f} relative to the largest")
@@ -244,7 +244,7 @@ def _mode_near(around: _Refined, progress: Progress) -> MapEstimate:
     placed = model.placed(around.data)
     with compiling(model, placed) as programs:
         programs.value_and_gradient.result()
-        start = model.flatten(around.latents, around.data)
+        start = model.flatten(around.latents)
         transform = flat_whitening(model, around.whitening)
         z, _, _ = descend(model.value_and_gradient, placed, start, transform)
         programs.hessian.result()

@@ -90,7 +90,7 @@ class CoarseModel:
         anywhere = Start(weights / total, spectra / total, np.inf)
         data, example, _ = _coarse(part, basis, yields, anywhere, baseline)
         model = flat_model(data)
-        model.value_and_gradient(model.flatten(example, data), data)
+        model.value_and_gradient(model.flatten(example), data)
         return cls(
             part=part,
             basis=basis,
@@ -121,14 +121,14 @@ def compare_starts(
     with ThreadPoolExecutor(n_threads()) as pool:
         begun = list(pool.map(run, starts, names))
         best = min(begun, key=lambda descent: descent.potential)
-        weights = weights_at(best.data, model.constrain(best.z, best.data))
+        weights = weights_at(best.data, model.constrain(best.z))
         probes = rotated_starts(weights, coarse.basis, blocks.matrix)
         begun += pool.map(run, probes, ["rotated"] * len(probes))
     lowest = min(descent.potential for descent in begun)
     scale = len(blocks.counts) / len(part.counts)
     candidates: list[ModeCandidate] = []
     for descent in sorted(begun, key=lambda descent: descent.potential):
-        latents = model.constrain(descent.z, descent.data)
+        latents = model.constrain(descent.z)
         candidate = ModeCandidate(descent.data, latents, descent.potential * scale, followed=False)
         followed = [other for other in candidates if other.followed]
         bound_elsewhere = any(distance(candidate, other) < SAME_BASIN for other in followed)
@@ -140,7 +140,7 @@ def compare_starts(
                 descent.transform,
                 max_iterations=300,
             )
-            latents = model.constrain(z, descent.data)
+            latents = model.constrain(z)
             candidate = ModeCandidate(descent.data, latents, potential * scale, followed=True)
         candidates.append(candidate)
     return sorted(candidates, key=lambda candidate: candidate.potential)
@@ -150,7 +150,7 @@ def coarse_start(coarse: CoarseModel, start: Start) -> tuple[UnmixingData, Float
     """Model data, flat parameters and whitening with which a descent from a start begins."""
     model = coarse.model
     data, example, lines = _coarse(coarse.part, coarse.basis, coarse.yields, start, coarse.baseline)
-    return data, model.flatten(example, data), flat_whitening(model, lines)
+    return data, model.flatten(example), flat_whitening(model, lines)
 
 
 @dataclass(frozen=True)
