@@ -24,7 +24,10 @@ _PATHS = ("PYTHONSAFEPATH",)
 
 
 def environment(programs: Path | None) -> dict[str, str]:
-    """Return the environment of a run that keeps its compiled programs in a folder, or nowhere for None."""
+    """Return the environment of a run that keeps its compiled programs in a folder; for None, where it does by itself.
+
+    What JAX is told in the environment comes before the cache of `bayesunmix.inference.program_cache`.
+    """
     own = {name: value for name, value in os.environ.items() if not name.startswith((*_CACHE, *_PATHS))}
     if programs is None:
         return own

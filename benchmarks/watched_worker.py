@@ -32,6 +32,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from bench import FINISHED
 
 # Whichever comes first: so many calls, or so many seconds of them.
@@ -68,17 +69,17 @@ class Counter:
         """Put itself around the functions of the project that it counts in."""
         import bayesunmix.stages as stages
         from bayesunmix.core.checkpoint import Stages
-        from bayesunmix.inference.density import compiled
+        from bayesunmix.inference.density import FlatModel
         from bayesunmix.inference.mixture import relative_likelihood
 
         put(Stages, "run", self.named(Stages.run))
         put(stages, "draw", self.sampled(stages.draw))
-        around = {relative_likelihood: self.product(relative_likelihood), compiled: self.programs(compiled)}
+        put(FlatModel, "value_and_gradient", self.evaluation(FlatModel.value_and_gradient))
+        counting = self.product(relative_likelihood)
         for module in [each for name, each in sys.modules.items() if name.partition(".")[0] == "bayesunmix"]:
             for name, value in list(vars(module).items()):
-                for original, counting in around.items():
-                    if value is original:
-                        put(module, name, counting)
+                if value is relative_likelihood:
+                    put(module, name, counting)
 
     def named(self, run: Callable[..., Any]) -> Callable[..., Any]:
         """Note which stage it is that runs."""
@@ -89,12 +90,13 @@ class Counter:
 
         return watched
 
-    def programs(self, compiled: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
-        """Count the calls of the value and gradient of a model."""
+    def evaluation(self, value_and_gradient: Callable[..., Any]) -> Callable[..., Any]:
+        """Count the values and gradients of a model."""
 
-        def watched(model: Any) -> tuple[Any, Any]:  # noqa: ANN401
-            value_and_gradient, hessian = compiled(model)
-            return Told(value_and_gradient, lambda _, data: self._evaluated(1.0, data)), hessian
+        def watched(model: Any, z: Any, data: Any) -> Any:  # noqa: ANN401
+            placed = model.placed(data)
+            self._evaluated(1.0, placed)
+            return value_and_gradient(model, z, placed)
 
         return watched
 
@@ -106,8 +108,9 @@ class Counter:
 
             drawn, method = draw(fitted, job), job.config.inference.engine
             if "n_steps" in drawn.statistics:
+                placed = fitted.model.placed(fitted.data)
                 trajectories = 1.0 + method.warmup / (TRANSITIONS * method.draws)
-                self._evaluated(trajectories * float(drawn.statistics["n_steps"].sum()), fitted.data)
+                self._evaluated(trajectories * float(drawn.statistics["n_steps"].sum()), placed)
             return drawn
 
         return watched
@@ -121,30 +124,31 @@ class Counter:
 
         return watched
 
-    def _evaluated(self, number: float, data: Any) -> None:  # noqa: ANN401 - a model's data
+    def _evaluated(self, number: float, placed: Any) -> None:  # noqa: ANN401
         work = self.work[self._stage]
         work.evaluations += number
-        work.flop += number * gradient_flop(data)
+        work.flop += number * gradient_flop(placed)
 
 
-class Told:
-    """A compiled function whose calls are told to another."""
-
-    def __init__(self, function: Any, tell: Callable[..., None]) -> None:  # noqa: ANN401
-        self._function, self._tell = function, tell
-
-    def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401
-        """Tell, and call."""
-        self._tell(*arguments)
-        return self._function(*arguments)
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        return getattr(self._function, name)
+def gradient_flop(placed: Any) -> float:  # noqa: ANN401 - a model's data where programs run on them
+    """FLOP of one value and gradient: two products for every chunk, as wide as its class."""
+    return float(
+        sum(4 * number * pixels * columns * width for number, pixels, columns, width in chunk_shapes(placed))
+    )
 
 
-def gradient_flop(data: Any) -> float:  # noqa: ANN401 - a model's data
-    """FLOP of one value and gradient: two products for every chunk of each group, padding included."""
-    return float(sum(4 * group.counts.size * group.support_points.shape[-1] for group in data.groups))
+def chunk_shapes(placed: Any) -> list[list[int]]:  # noqa: ANN401
+    """Chunks of each class of widths on all devices, and their pixels, energies with columns, and support points."""
+    from bayesunmix.models.pixels import widths
+
+    chunks = placed.data.pixels
+    numbers = (
+        np.diff(np.asarray(chunks.ends), axis=-1, prepend=0).reshape(-1, chunks.ends.shape[-1]).sum(axis=0)
+    )
+    each = widths(chunks.support_points.shape[-1])
+    return [
+        [int(number), *chunks.counts.shape[-2:], width] for number, width in zip(numbers, each, strict=True)
+    ]
 
 
 def matrix_rate(precision: str | None = None) -> float:
@@ -157,16 +161,13 @@ def matrix_rate(precision: str | None = None) -> float:
 
 def gradient(fitted: Any) -> dict[str, Any]:  # noqa: ANN401 - a FittedPosterior
     """Seconds and FLOP of one value and gradient at the mode."""
-    from bayesunmix.inference.density import compiled
-    from bayesunmix.inference.sharding import place
-
-    data, z = place(fitted.data), jnp.asarray(fitted.estimate.z)
-    value_and_gradient = compiled(fitted.model)[0]
+    model, z = fitted.model, fitted.estimate.z
+    placed = model.placed(fitted.data)
     return {
         "parameters": len(z),
-        "shapes": [[*group.counts.shape, group.support_points.shape[-1]] for group in data.groups],
-        "flop": gradient_flop(data),
-        "seconds": fastest(lambda: value_and_gradient(z, data)),
+        "shapes": chunk_shapes(placed),
+        "flop": gradient_flop(placed),
+        "seconds": fastest(lambda: model.value_and_gradient(z, placed)),
     }
 
 

@@ -58,24 +58,36 @@ time.sleep(1.0)
 
 
 def test_a_value_and_gradient_is_two_matrix_products(load: Load, small_fit: FittedPosterior) -> None:
-    """The products that JAX finds in single precision, of which the likelihood is the only one."""
-    worker = load("watched_worker")
-    gradient = jax.value_and_grad(small_fit.model.potential)
-    traced = jax.make_jaxpr(gradient)(jnp.asarray(small_fit.estimate.z), small_fit.data)
-    assert worker.gradient_flop(small_fit.data) == single_precision_flop(traced.jaxpr)
+    """The products that JAX finds in the loops over chunks: of single precision there are no others."""
+    worker, model = load("watched_worker"), small_fit.model
+    placed = model.placed(small_fit.data)
+    gradient = jax.value_and_grad(model.programs.potential)
+    traced = jax.make_jaxpr(gradient)(jnp.asarray(model.filled(small_fit.estimate.z)), placed)
+    by_chunk = [flop for flop in products_of_loops(traced.jaxpr) if flop]
+    numbers = np.diff(placed.data.pixels.ends, prepend=0)
+    assert worker.gradient_flop(placed) == np.dot(numbers, by_chunk) > 0
 
 
-def single_precision_flop(jaxpr: Any) -> float:  # noqa: ANN401
-    """FLOP of all products of float32 in a traced function, those of loops as often as they run."""
-    total = 0.0
+def products_of_loops(jaxpr: Any) -> list[float]:  # noqa: ANN401
+    """FLOP of the float32 products in the body of each loop of a traced function, in their order."""
+    found = []
     for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general" and equation.outvars[0].aval.dtype == jnp.float32:
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            shared = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-            total += 2.0 * math.prod(equation.outvars[0].aval.shape) * shared
-        times = equation.params["length"] if equation.primitive.name == "scan" else 1
-        total += times * sum(single_precision_flop(each) for each in inside(equation))
-    return total
+        if equation.primitive.name == "while":
+            found.append(sum(product_flop(each) for each in equation.params["body_jaxpr"].jaxpr.eqns))
+        else:
+            found += [flop for inner in inside(equation) for flop in products_of_loops(inner)]
+    return found
+
+
+def product_flop(equation: Any) -> float:  # noqa: ANN401
+    """FLOP of the float32 products in an equation of a traced function, and in what it calls."""
+    if equation.primitive.name != "dot_general":
+        return sum(product_flop(each) for inner in inside(equation) for each in inner.eqns)
+    made = equation.outvars[0].aval
+    if made.dtype != jnp.float32:
+        return 0.0
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    return 2.0 * math.prod(made.shape) * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
 
 
 def inside(equation: Any) -> list[Any]:  # noqa: ANN401
@@ -92,25 +104,20 @@ def test_products_are_counted_by_stage(
     load: Load, small_fit: FittedPosterior, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from bayesunmix.core.checkpoint import Stages
-    from bayesunmix.fit import search
-    from bayesunmix.inference import density, pixel_posterior
+    from bayesunmix.inference import pixel_posterior
 
-    worker = load("watched_worker")
+    worker, model = load("watched_worker"), small_fit.model
     counter = worker.Counter()
     counter.count(monkeypatch.setattr)
     stages = Stages(None, {}, resume=False)
-    data, z = jax.tree.map(jnp.asarray, small_fit.data), jnp.asarray(small_fit.estimate.z)
+    placed, z = model.placed(small_fit.data), small_fit.estimate.z
     counts, log_mixed = np.ones((7, 5), np.float32), np.zeros((3, 5))
-
-    def mode() -> float:
-        with density.compiling(small_fit.model, data) as programs:
-            programs.value_and_gradient.result()
-        return float(search.compiled(small_fit.model)[0](z, data)[0])
-
-    value = stages.run("mode", mode)
+    values = stages.run(
+        "mode", lambda: [model.value_and_gradient(z, each)[0] for each in (placed, small_fit.data)]
+    )
     stages.run("pixels", lambda: pixel_posterior.relative_likelihood(counts, log_mixed))
-    assert value == pytest.approx(small_fit.estimate.potential)
-    assert counter.work["mode"] == worker.Work(2, 2 * worker.gradient_flop(data))
+    assert values == pytest.approx([small_fit.estimate.potential] * 2)
+    assert counter.work["mode"] == worker.Work(2, 2 * worker.gradient_flop(placed))
     assert counter.work["pixels"] == worker.Work(0, 2 * 7 * 5 * 3)
 
 
