@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,9 @@ from bayesunmix.config.sample import SampleConfig
 from bayesunmix.config.validated import python_values
 from bayesunmix.config.xray import XrayConfig
 from bayesunmix.core.errors import InputError, shown, unknown_keyword
+from bayesunmix.core.memory import limited
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
+from bayesunmix.data.signals import GivenFacts
 
 # A map in any of these forms is as good as a SpectrumImage: a file's name, a HyperSpy signal, counts with energies.
 AnyImage = SpectrumImage | str | os.PathLike[str] | tuple[npt.ArrayLike, npt.ArrayLike] | HyperSpySignal
@@ -44,7 +46,12 @@ TABLES = {
 _FORMS = "be a map: a SpectrumImage, the name of a file, a HyperSpy signal, or (counts, energy_keV)"
 
 
-def image_of(value: AnyImage, config: RunConfig | None = None, signal: int | None = None) -> SpectrumImage:
+def image_of(
+    value: AnyImage,
+    config: RunConfig | None = None,
+    signal: int | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> SpectrumImage:
     """Return the map that is meant.
 
     Parameters
@@ -56,6 +63,8 @@ def image_of(value: AnyImage, config: RunConfig | None = None, signal: int | Non
         What it says of instrument and axis wins over what a file or signal says.
     signal
         Which signal of a file is the map, where there is more than one.
+    progress
+        Told the share of a file that is read.
 
     Raises
     ------
@@ -64,6 +73,13 @@ def image_of(value: AnyImage, config: RunConfig | None = None, signal: int | Non
     """
     if isinstance(value, SpectrumImage):
         return value
+    with limited(None if config is None else config.compute.memory_limit_GB):
+        return _image_of(value, config, signal, progress)
+
+
+def _image_of(
+    value: AnyImage, config: RunConfig | None, signal: int | None, progress: Callable[[float], None] | None
+) -> SpectrumImage:
     given = InstrumentConfig() if config is None else config.instrument
     facts: dict[str, Any] = {
         name: getattr(given, name) for name in ("beam_energy_keV", "takeoff_angle_deg", "resolution_eV")
@@ -75,9 +91,9 @@ def image_of(value: AnyImage, config: RunConfig | None = None, signal: int | Non
     facts |= {"microscope": given.microscope}
     facts |= {name: getattr(axis, name) for name in ("energy_offset_keV", "energy_scale_keV")}
     if isinstance(value, str | os.PathLike):
-        from bayesunmix.data.io import load
+        from bayesunmix.data.io import read
 
-        return load(value, signal, **facts)
+        return read(value, signal, GivenFacts(**facts), progress=progress)
     if hasattr(value, "axes_manager"):
         from bayesunmix.data.signals import map_of_signal
 

@@ -1,4 +1,4 @@
-"""Command line: ``bayesunmix demo | unmix | batch | simulate | inspect | compare | report | tables``.
+"""Command line: ``bayesunmix demo | warmup | unmix | batch | simulate | inspect | compare | report | tables``.
 
 Exit status: 0 done; 1 something failed that the user did not cause; 2 bad input or configuration; 3 finished and
 written, but a diagnostic says not to trust it; 130 interrupted. Every complaint is one line on stderr, and what failed
@@ -23,6 +23,7 @@ import click
 from bayesunmix import __version__
 from bayesunmix.chemistry.unit_names import UNITS
 from bayesunmix.config.names import FIGURE_FORMATS, METHODS, MethodName
+from bayesunmix.core import processes
 from bayesunmix.core.errors import (
     BayesUnmixWarning,
     InputError,
@@ -66,14 +67,20 @@ class CommandGroup(click.Group):
             try:
                 status = super().main(*args, **kwargs)
             except (InputError, click.ClickException) as error:
-                for text in _complaints(error):
+                *others, last = _complaints(error)
+                for text in others:
                     _say(f"error: {one_line(text)}")
+                _say_end(f"error: {one_line(last)}")
                 status = BAD_INPUT
             except click.Abort:
                 _say("interrupted")
                 status = INTERRUPTED
         _flush()
-        sys.exit(status if isinstance(status, int) else 0)
+        status = status if isinstance(status, int) else 0
+        if processes.alone():
+            # JAX would wait for processes that do not know that this one ends, or are gone.
+            os._exit(status)
+        sys.exit(status)
 
     def invoke(self, context: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         """Run a command; what it fails by goes into a log, and one line says where that is."""
@@ -90,12 +97,13 @@ class CommandGroup(click.Group):
                 return None
             except KeyboardInterrupt:
                 tell(logging.WARNING, "interrupted")
-                _say("interrupted" + GO_ON.get(context.invoked_subcommand or "", ""))
+                _say_end("interrupted" + GO_ON.get(context.invoked_subcommand or "", ""))
                 context.exit(INTERRUPTED)
             except Exception as error:
                 tell(logging.ERROR, "The command failed.", error)
                 kept = GO_ON.get(context.invoked_subcommand or "", "") if log.path else ""
-                _say(f"error: {failure_text(error)}{kept}; {_where(log.rescue())}")
+                what = processes.LOST if processes.lost(error) else failure_text(error)
+                _say_end(f"error: {what}{kept}; {_where(log.rescue())}")
                 context.exit(FAILED)
 
 
@@ -119,9 +127,23 @@ def _flush() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _whole_number(field: str, text: str) -> int:
+    """Read a whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(field, "be whole numbers such as 2,3", f'holds "{text.strip()}"') from None
+
+
 def _say(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         click.echo(f"bayesunmix: {text}", err=True)
+
+
+def _say_end(text: str) -> None:
+    """Say how the command ends; of several processes, one does where all know it."""
+    if processes.speaks():
+        _say(f"process {processes.index()}: {text}" if processes.index() else text)
 
 
 def _show_warning(
@@ -133,7 +155,7 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """Show our own warnings as one line, except those that the verdict says at the end; others as Python does."""
-    if isinstance(message, Warning) and any(isinstance(part, Doubt) for part in message.args):
+    if not processes.is_first() or any(isinstance(part, Doubt) for part in getattr(message, "args", ())):
         return
     if issubclass(category, BayesUnmixWarning):
         _say(f"warning: {message}")
@@ -188,6 +210,33 @@ def demo(out: Path, method: MethodName, seed: int | None, overwrite: bool) -> No
 
 
 @main.command()
+@click.option(
+    "--phases",
+    default="2,3,4",
+    show_default=True,
+    metavar="K,...",
+    help="Numbers of phases that maps will have.",
+)
+@click.option(
+    "--method",
+    "methods",
+    type=click.Choice(METHODS),
+    multiple=True,
+    default=("laplace", "nuts"),
+    show_default=True,
+    help="How they will be unmixed; may be repeated.",
+)
+def warmup(phases: str, methods: tuple[MethodName, ...]) -> None:
+    """Compile the usual programs ahead and keep them in the user's cache folder."""
+    from bayesunmix.inference.program_cache import cache_folder
+    from bayesunmix.warmup import warm_up
+
+    numbers = [_whole_number("--phases", text) for text in phases.split(",")]
+    done = warm_up(numbers, methods)
+    click.echo(f"{done.compiled} programs compiled, {done.kept} were there already: {cache_folder()}")
+
+
+@main.command()
 @click.argument("map_path", metavar="MAP", type=Path)
 @_config_option
 @click.option("--out", required=True, type=Path, metavar="DIR", help="Folder for tables, maps and report.")
@@ -205,6 +254,21 @@ def demo(out: Path, method: MethodName, seed: int | None, overwrite: bool) -> No
     help="Leave out the regions of significant residual that the run in DIR flagged. Replaces `map.exclude_flagged`.",
 )
 @click.option("--resume", is_flag=True, help="Go on after the last finished stage of an interrupted run.")
+@click.option(
+    "--distributed",
+    metavar="auto|HOST:PORT",
+    help="Fit with several processes: where they meet. Replaces `compute.distributed`.",
+)
+@click.option(
+    "--processes", "n_processes", type=click.IntRange(1), help="How many. Replaces `compute.processes`."
+)
+@click.option(
+    "--process",
+    type=click.IntRange(0),
+    envvar="BAYESUNMIX_PROCESS",
+    show_envvar=True,
+    help="Number of this process, from 0.",
+)
 def unmix(
     map_path: Path,
     config: Path,
@@ -218,18 +282,24 @@ def unmix(
     mask: Path | None,
     exclude_flagged: Path | None,
     resume: bool,
+    distributed: str | None,
+    n_processes: int | None,
+    process: int | None,
 ) -> None:
     """Unmix the spectrum image MAP: any file that HyperSpy reads."""
     from bayesunmix.config.run_config import RunConfig
 
     run_config = RunConfig.from_toml(config, method)
+    run_config = _with_processes(run_config, distributed, n_processes, process)
     fields = _options(run_config, rows=rows, columns=columns, mask=mask, exclude_flagged=exclude_flagged)
     with _said_as(fields):
         run_config = _with_pixels(run_config, rows, columns, mask, exclude_flagged)
     if overwrite and resume:
         raise InputError("--resume", "stand without --overwrite", "both are given")
+    if run_config.compute.distributed is not None:
+        _join_others(run_config)
     remedy = "Add --overwrite to replace it, or --resume to finish an interrupted run."
-    _check_folder(out, go_on=overwrite or resume, remedy=remedy)
+    processes.on_first(lambda: _check_folder(out, go_on=overwrite or resume, remedy=remedy))
     # HyperSpy is imported in the reading process while the numerics are imported here.
     from bayesunmix.data.reader import start_reader
 
@@ -240,7 +310,46 @@ def unmix(
         result = run_unmix(
             map_path, run_config, out, seed=seed or 0, signal=signal, overwrite=overwrite, resume=resume
         )
+    processes.part()
     _finish(result, out)
+
+
+def _with_processes(
+    config: RunConfig, distributed: str | None, n_processes: int | None, process: int | None
+) -> RunConfig:
+    """Let the command line say how the processes of a run find each other, and which of them this is."""
+    given: dict[str, Any] = {"distributed": distributed, "processes": n_processes, "process": process}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(config, compute=dataclasses.replace(config.compute, **chosen))
+
+
+def _join_others(config: RunConfig) -> None:
+    """Go on in a process of its own that finds the others, or wait for its end and say in one line how that was."""
+    from bayesunmix.core import supervision
+
+    if not supervision.can_supervise():
+        from bayesunmix.pipeline import join_processes
+
+        supervision.be_supervised()
+        join_processes(config.compute)
+        supervision.note_joined()
+        return
+    ended = supervision.supervise(sys.argv[1:])
+    if ended.signal is None:
+        click.get_current_context().exit(ended.status)
+    tell(logging.ERROR, f"ended by {ended.signal.name}; native code said:\n{ended.native}")
+    if ended.signal == supervision.ABORTED and not ended.joined:
+        raise InputError(
+            processes.FIELD,
+            f"bring all processes together within {config.compute.join_timeout_s:g} s",
+            "not all came, two have the same number, or the address does not answer",
+            "See docs/clusters.md.",
+        )
+    if ended.signal == supervision.ABORTED:
+        raise ConnectionError(processes.LOST)
+    if ended.signal == supervision.STOPPED:
+        click.get_current_context().exit(ended.status)
+    raise RuntimeError(f"the process that computes was ended by {ended.signal.name}")
 
 
 @main.command()
@@ -578,13 +687,14 @@ def _check_folder(out: Path, *, go_on: bool, remedy: str) -> None:
 
 def _finish(result: Result, out: Path) -> None:
     """Say where the answer is and what it is worth."""
-    click.echo(f"wrote {out}")
+    if processes.is_first():
+        click.echo(f"wrote {out}")
     _say_verdict(result.verdict)
 
 
 def _say_verdict(verdict: Verdict) -> None:
     """Say the verdict with every finding, and end with its status."""
-    for line in verdict.lines():
+    for line in verdict.lines() if processes.is_first() else ():
         _say(line)
     if verdict.level.exit_status:
         click.get_current_context().exit(verdict.level.exit_status)

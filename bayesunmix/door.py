@@ -8,6 +8,7 @@ from typing import Any
 
 from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of, listed
 from bayesunmix.chemistry.stoichiometry import check_elements
+from bayesunmix.core.memory import limited
 from bayesunmix.fit.preparation import prepare as set_up
 from bayesunmix.fit.prepared import Prepared
 
@@ -81,4 +82,5 @@ def prepare(
     inference = tables.get("inference")
     method = inference.get("method", "nuts") if isinstance(inference, Mapping) else "nuts"
     config = configuration(elements, phases, stray, method, tables)
-    return Prepared.of(set_up(image_of(image, config), config), config.inference.max_overlap)
+    with limited(config.compute.memory_limit_GB):
+        return Prepared.of(set_up(image_of(image, config), config), config.inference.max_overlap)

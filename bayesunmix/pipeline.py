@@ -4,24 +4,29 @@
          -> result -> files
 
 Each stage is a pure function of what came before; finished ones are kept on disk, so that an interrupted run goes on.
+Several processes (`bayesunmix.core.processes`) go through the same stages side by side, and the first one writes.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of, keys_of
+from bayesunmix.config.compute import AUTO, ComputeConfig
 from bayesunmix.config.methods import Method
 from bayesunmix.config.names import MethodName
 from bayesunmix.config.priors import Priors
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.core.checkpoint import FOLDER, Stages, kept_facts, what_differs
+from bayesunmix.core import processes
+from bayesunmix.core.checkpoint import FOLDER, Stages, canonical, kept_facts, what_differs
 from bayesunmix.core.errors import InputError, check_flag, check_seed
 from bayesunmix.core.log import logged, settle
-from bayesunmix.core.memory import check_draws
+from bayesunmix.core.memory import check_draws, limited
 from bayesunmix.core.output_folder import check_folder, claimed, read_record
 from bayesunmix.core.progress import Reporter
 from bayesunmix.core.threads import ONE_MODEL
@@ -29,9 +34,10 @@ from bayesunmix.data.image import SpectrumImage
 from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.prefetch import while_preparing, while_reading
 from bayesunmix.results.result import Result, open_result
-from bayesunmix.results.run_facts import run_facts, versions
+from bayesunmix.results.run_facts import host_facts, run_facts, versions
 
 if TYPE_CHECKING:
+    from bayesunmix.inference.compilation import ReadyProgram
     from bayesunmix.stages import Job
 
 
@@ -87,11 +93,13 @@ def unmix(
     config = configuration(elements, phases, stray, method, tables)
     config.inference.warn_of_unread(keys_of(tables, "inference"))
     number = check_seed(seed)
-    return run_image(
-        image_of(image, config), config, None, seed=number, progress=check_flag("progress", progress)
-    )
+    join_processes(config.compute)
+    with processes.failing_together():
+        read = image_of(image, config)
+    return run_image(read, config, None, seed=number, progress=check_flag("progress", progress))
 
 
+@logged
 def run_unmix(
     map_path: Path,
     config: RunConfig,
@@ -103,9 +111,14 @@ def run_unmix(
     resume: bool = False,
 ) -> Result:
     """Unmix a file into an output folder; see `run_image`."""
-    while_reading()
-    image = image_of(map_path, config, signal)
-    return run_image(image, config, out, seed=seed, overwrite=overwrite, resume=resume)
+    join_processes(config.compute)
+    reporter = Reporter(processes.is_first())
+    with processes.failing_together():
+        while_reading()
+        with reporter.stage("reading", said=False):
+            image = [image_of(map_path, config, signal, reporter.advance)]
+    # Nobody else holds the whole map: what is not fitted can go when it is prepared.
+    return _run(image.pop(), config, out, reporter, seed=seed, overwrite=overwrite, resume=resume)
 
 
 @logged
@@ -142,36 +155,103 @@ def run_image(
     OSError
         If the disk does not take the files; what it took, and the finished stages, are kept.
     """
-    reporter = Reporter(progress)
-    if out is None:
-        setup = _prepared(image, config, reporter, files=False)
-        with ONE_MODEL:
-            return _computed(setup, _begun(setup, config, reporter, seed=seed))
-    check_folder(out, go_on=overwrite or resume)
-    setup = _prepared(image, config, reporter, files=True)
-    with claimed(out):
-        settle(out, versions())
-        found = _finished(out, run_facts(setup.image, config, seed)) if resume else None
-        if found is not None:
-            return found
-        with ONE_MODEL:
-            return _computed(setup, _begun(setup, config, reporter, seed=seed, out=out, resume=resume))
+    join_processes(config.compute)
+    reporter = Reporter(progress and processes.is_first())
+    return _run(image, config, out, reporter, seed=seed, overwrite=overwrite, resume=resume)
 
 
-def _prepared(image: SpectrumImage, config: RunConfig, reporter: Reporter, *, files: bool) -> Setup:
-    """Check map against configuration, and prepare it."""
-    with while_preparing(files=files), reporter.stage("preparation", said=False):
-        setup = prepare(image, config)
-    inference = config.inference
-    n_draws = 1 if inference.method == "map" else inference.chains * inference.draws
-    check_draws(n_draws, max(len(setup.phases), 1), len(setup.forward.components), setup.blocks.n_bins)
+def _run(
+    image: SpectrumImage,
+    config: RunConfig,
+    out: Path | None,
+    reporter: Reporter,
+    *,
+    seed: int,
+    overwrite: bool,
+    resume: bool,
+) -> Result:
+    """Prepare the map, and go through the stages."""
+    with limited(config.compute.memory_limit_GB), ExitStack() as held:
+        if out is None:
+            setup = _prepared(image, config, reporter, seed=seed, files=False)
+            del image
+            with _one_model() as programs:
+                return _computed(setup, _begun(setup, config, reporter, programs, seed=seed))
+        processes.on_first(lambda: check_folder(out, go_on=overwrite or resume))
+        setup = _prepared(image, config, reporter, seed=seed, files=True)
+        del image
+        processes.on_first(lambda: held.enter_context(claimed(out)))
+        processes.on_first(lambda: settle(out, versions()))
+        if resume and _is_finished(out, run_facts(setup.image, config, seed)):
+            return open_result(out)
+        own = out if processes.is_first() else None
+        with _one_model() as programs:
+            return _computed(
+                setup, _begun(setup, config, reporter, programs, seed=seed, out=own, resume=resume)
+            )
+
+
+def join_processes(compute: ComputeConfig) -> None:
+    """Find the other processes of the run, where the configuration says that there are others.
+
+    Raises
+    ------
+    InputError
+        If they cannot be found.
+    """
+    address = compute.distributed
+    if address is not None:
+        address = None if address == AUTO else address
+        processes.join(address, compute.processes, compute.process, compute.join_timeout_s)
+
+
+def _prepared(
+    image: SpectrumImage, config: RunConfig, reporter: Reporter, *, seed: int, files: bool
+) -> Setup:
+    """Check map against configuration, and prepare it; check several processes against each other."""
+    files = files and processes.is_first()
+    with processes.failing_together():
+        with while_preparing(files=files), reporter.stage("preparation", said=False):
+            setup = prepare(image, config, reporter.advance)
+        inference = config.inference
+        n_draws = 1 if inference.method == "map" else inference.chains * inference.draws
+        check_draws(n_draws, max(len(setup.phases), 1), len(setup.forward.components), setup.blocks.n_bins)
+        if processes.number() > 1:
+            _check_alike(run_facts(setup.image, config, seed) | host_facts())
     return setup
+
+
+@contextmanager
+def _one_model() -> Iterator[list[ReadyProgram]]:
+    """Let other runs of this process wait, and count the programs that are made ready meanwhile."""
+    from bayesunmix.inference.compilation import counted_programs
+
+    with ONE_MODEL, counted_programs() as programs:
+        yield programs
+
+
+def _check_alike(facts: dict[str, Any]) -> None:
+    """Refuse processes that would not compute the same: they would wait for each other in different places.
+
+    Raises
+    ------
+    InputError
+        On every process.
+    """
+    every = [json.loads(text) for text in processes.gathered(canonical(facts).encode())]
+    for number, own in enumerate(every):
+        differs = what_differs(every[0], own)
+        if differs is not None:
+            must = "join processes with the same map, configuration, versions and kind of machine"
+            got = f"process {number} differs from process 0 ({differs})"
+            raise InputError(processes.FIELD, must, got)
 
 
 def _begun(
     setup: Setup,
     config: RunConfig,
     reporter: Reporter,
+    programs: Sequence[ReadyProgram],
     *,
     seed: int,
     out: Path | None = None,
@@ -184,31 +264,33 @@ def _begun(
     keep_programs(config.compute.program_cache_GB)
     depends_on = run_facts(setup.image, config, seed)
     kept = Stages(out, depends_on, resume=resume)
-    return Job.of(setup, config, kept, reporter, seed=seed, out=out, depends_on=depends_on)
+    return Job.of(setup, config, kept, reporter, seed=seed, out=out, depends_on=depends_on, programs=programs)
 
 
-def _finished(out: Path, facts: dict[str, Any]) -> Result | None:
-    """Return the result of a folder in which the same run is finished, or None where it has to go on.
+def _is_finished(out: Path, facts: dict[str, Any]) -> bool:
+    """Whether a folder holds the result of the same run, or it has to go on; several processes ask the first.
 
     Raises
     ------
     InputError
         If the folder belongs to another run.
     """
-    record, begun = read_record(out), kept_facts(out)
-    if record is None and begun is None:
-        return None
-    differs = None if record is None else what_differs(record.get("depends_on", {}), facts)
-    if record is not None and differs is None:
-        shutil.rmtree(out / FOLDER, ignore_errors=True)
-        return open_result(out)
-    if begun is not None:
-        # It was begun in an empty folder, or to replace the finished one.
-        differs = what_differs(begun, facts)
-    if differs is None:
-        return None
-    remedy = "Give --overwrite in place of --resume, or choose another folder."
-    raise InputError("--resume", "go on with the same run", f'"{out}" holds another ({differs})', remedy)
+
+    def asked() -> bytes:
+        record, begun = read_record(out), kept_facts(out)
+        differs = None if record is None else what_differs(record.get("depends_on", {}), facts)
+        if record is not None and differs is None:
+            shutil.rmtree(out / FOLDER, ignore_errors=True)
+            return b"finished"
+        if begun is not None:
+            # It was begun in an empty folder, or to replace the finished one.
+            differs = what_differs(begun, facts)
+        if differs is None:
+            return b""
+        remedy = "Give --overwrite in place of --resume, or choose another folder."
+        raise InputError("--resume", "go on with the same run", f'"{out}" holds another ({differs})', remedy)
+
+    return bool(processes.from_first(asked))
 
 
 def _computed(setup: Setup, job: Job) -> Result:

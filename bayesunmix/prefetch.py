@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from bayesunmix.core.processes import is_first
 from bayesunmix.data.reader import start_reader
 
 
@@ -23,7 +24,7 @@ def import_stages(*, files: bool) -> None:
 def while_reading() -> None:
     """Start the process that reads files, and import the stages while it imports HyperSpy."""
     start_reader()
-    import_stages(files=True)
+    import_stages(files=is_first())
 
 
 @contextmanager

@@ -6,7 +6,7 @@ imports JAX and everything that computes: `bayesunmix.prefetch` does it while th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from bayesunmix.checks.robust import Robust, robust_draws
 from bayesunmix.checks.supports import find_supports, without_supports
 from bayesunmix.config.phase import hosts, supports_of
 from bayesunmix.config.run_config import RunConfig
+from bayesunmix.core import processes
 from bayesunmix.core.checkpoint import Stages
 from bayesunmix.core.progress import Reporter
 from bayesunmix.fit.draws import Draws
@@ -30,12 +31,14 @@ from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.fit.starts import Start
+from bayesunmix.inference.compilation import ReadyProgram
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
 from bayesunmix.models.thickness import ThicknessDraws
 from bayesunmix.report.files import write_result
 from bayesunmix.results.assemble import assemble
 from bayesunmix.results.finished import Finished
 from bayesunmix.results.mass_thickness import electrons_per_pixel, nominal_mass_per_count
+from bayesunmix.results.recording import program_uses
 from bayesunmix.results.result import Result
 
 # The search for the mode is the same whatever the seed of the draws: a mode is a property of the map.
@@ -66,6 +69,8 @@ class Job:
         Shows progress.
     electrons
         Electrons per pixel, where zeta-factors give a mass thickness.
+    programs
+        What has been made ready for the run so far.
     """
 
     config: RunConfig
@@ -76,6 +81,7 @@ class Job:
     kept: Stages
     reporter: Reporter
     electrons: float | None
+    programs: Sequence[ReadyProgram]
 
     @classmethod
     def of(
@@ -88,6 +94,7 @@ class Job:
         seed: int,
         out: Path | None,
         depends_on: Mapping[str, Any],
+        programs: Sequence[ReadyProgram],
     ) -> Job:
         """Choose the kind of endmembers, and count the electrons where zeta-factors ask for them."""
         return cls(
@@ -99,6 +106,7 @@ class Job:
             kept=kept,
             reporter=reporter,
             electrons=electrons_per_pixel(setup.image) if config.xray.zeta_factors else None,
+            programs=programs,
         )
 
 
@@ -107,7 +115,7 @@ def count_phases(setup: Setup, job: Job) -> tuple[Setup, Job, PhaseNumber | None
     if job.config.phases != "auto":
         return setup, job, None
     overlap, reporter = job.config.inference.max_overlap, job.reporter
-    with reporter.stage("number of phases"):
+    with reporter.stage("number of phases", "phase_number"):
         number = job.kept.run(
             "phase_number", lambda: infer_phase_number(setup, overlap, reporter.say), PhaseNumber
         )
@@ -120,7 +128,7 @@ def find_mode(setup: Setup, job: Job) -> FittedPosterior:
     inference, model, reporter = job.config.inference, job.model, job.reporter
     blocks = Blocks.of(setup, inference.max_overlap)
     task = Task(setup=setup, blocks=blocks, n_starts=inference.starts, seed=SEARCH_SEED)
-    with reporter.stage("starting points"):
+    with reporter.stage("starting points", "starts"):
         starts = job.kept.run("starts", lambda: model.starts(task), list[Start])
     with reporter.stage("mode"):
         fitted: FittedPosterior = job.kept.run(
@@ -131,7 +139,7 @@ def find_mode(setup: Setup, job: Job) -> FittedPosterior:
 
 def draw(fitted: FittedPosterior, job: Job) -> Drawn:
     """Draw from the posterior around the mode."""
-    with job.reporter.stage(f"draws ({job.config.inference.method})"):
+    with job.reporter.stage(f"draws ({job.config.inference.method})", "draws"):
         return job.kept.run("draws", lambda: _drawn(fitted, job), Drawn)
 
 
@@ -146,7 +154,7 @@ def tell_supports(
 def compare_areas(setup: Setup, fitted: FittedPosterior, drawn: Drawn, job: Job) -> Robust:
     """Widen the draws where areas of the map differ by more than counting allows."""
     level, seed = job.config.inference.level, job.seed
-    with job.reporter.stage("spatial heterogeneity"):
+    with job.reporter.stage("spatial heterogeneity", "heterogeneity"):
         return job.kept.run("heterogeneity", lambda: robust_draws(setup, fitted, drawn, level, seed), Robust)
 
 
@@ -155,7 +163,7 @@ def mix_second_maximum(fitted: FittedPosterior, robust: Robust, job: Job) -> Rob
     rival = fitted.rival
     if rival is None or job.config.inference.method == "map":
         return robust
-    with job.reporter.stage("draws at the second maximum"):
+    with job.reporter.stage("draws at the second maximum", "second_maximum"):
         other = job.kept.run("second_maximum", lambda: _drawn(rival.fitted, job), Drawn)
     both = mixed(robust.drawn, fitted, rival, other, job.seed)
     own = robust.drawn.draws if robust.model is None else robust.model
@@ -171,6 +179,9 @@ def read_pixels(
         knowledge = None
         if job.model.line_density:
             knowledge = pool.submit(Known.of, fitted, setup.phases, setup.forward.elements)
+            if processes.number() > 1:
+                # What two threads do with the other processes at a time could meet in another order there.
+                knowledge.result()
         pixels = job.kept.run("pixels", lambda: _pixels(setup, fitted, draws, job), PixelPosterior)
         return pixels, None if knowledge is None else knowledge.result()
 
@@ -187,7 +198,7 @@ def put_together(
 ) -> Result:
     """Make the result, with its record and verdict."""
     with job.reporter.stage("result"):
-        return assemble(
+        result = assemble(
             Finished(
                 setup=setup,
                 config=job.config,
@@ -204,15 +215,18 @@ def put_together(
                 number=number,
             )
         )
+    spent = {"costs": dict(job.reporter.costs), "programs": program_uses(job.programs)}
+    return result.with_record(result.record.model_copy(update=spent))
 
 
 def write(result: Result, job: Job) -> Result:
-    """Write every file of the output folder, where there is one."""
-    if job.out is None:
-        return result
-    with job.reporter.stage("files"):
-        written = write_result(result, job.out)
-    job.kept.finish()
+    """Write every file of the output folder, where there is one; of several processes the first one has it."""
+    written = result
+    with processes.failing_together():
+        if job.out is not None:
+            with job.reporter.stage("files"):
+                written = write_result(result, job.out)
+            job.kept.finish()
     return written
 
 
@@ -245,5 +259,6 @@ def _pixels(setup: Setup, fitted: FittedPosterior, draws: Draws, job: Job) -> Pi
         ),
         neighbours=used if inference.spatial else None,
         progress=job.reporter.advance,
+        together=True,
     )
     return found.placed(used)

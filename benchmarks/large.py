@@ -25,10 +25,10 @@ LINEAR = 0.15
 
 @dataclass(frozen=True)
 class Measured:
-    """One map: how it was made, and how it was unmixed."""
+    """One map: how it was made, where that was measured, and how it was unmixed."""
 
     side: int
-    simulated: Finished
+    simulated: Finished | None
     unmixed: Finished
     timings: dict[str, float]
 
@@ -42,8 +42,13 @@ def rows(options: Options) -> list[Row]:
     """Rows of every size, and of the line through them."""
     folder = options.folder("large")
     found = [measure(side, folder) for side in (QUICK_SIDES if options.quick else SIDES)]
+    return [*(size_row(one) for one in found), line_row(found, folder / "large.png")]
+
+
+def line_row(found: list[Measured], path: Path) -> Row:
+    """Draw time and memory against pixels, and say whether the times lie on a line."""
     line = straight_line(found)
-    picture = draw(found, line, folder / "large.png")
+    picture = draw(found, line, path)
     worst = max(
         abs(line[0] + line[1] * one.pixels - one.unmixed.cpu_seconds) / one.unmixed.cpu_seconds
         for one in found
@@ -54,10 +59,7 @@ def rows(options: Options) -> list[Row]:
     )
     enough = len(found) > 2
     asked = f"linear: no size more than {100 * LINEAR:.0f} % off the line"
-    return [
-        *(size_row(one) for one in found),
-        Row("time against pixels", asked, measured, bool(worst < LINEAR) if enough else None),
-    ]
+    return Row("time against pixels", asked, measured, bool(worst < LINEAR) if enough else None)
 
 
 def measure(side: int, folder: Path) -> Measured:
@@ -73,22 +75,34 @@ def measure(side: int, folder: Path) -> Measured:
     simulated = run_program((*BAYESUNMIX, "simulate", "--config", config, "--out", spectrum_image))
     if simulated.code not in FINISHED:
         raise RuntimeError(f"simulate {side}: exit {simulated.code}, {last_line(simulated.stderr)}")
-    arguments = ("unmix", spectrum_image, "--config", config, "--out", out, "--method", "laplace")
-    unmixed = run_program((*BAYESUNMIX, *arguments))
-    if unmixed.code not in FINISHED:
-        raise RuntimeError(f"unmix {side}: exit {unmixed.code}, {last_line(unmixed.stderr)}")
+    unmixed, timings = unmix(spectrum_image, config, out)
     spectrum_image.unlink()
+    return Measured(side, simulated, unmixed, timings)
+
+
+def unmix(spectrum_image: Path, config: Path, out: Path) -> tuple[Finished, dict[str, float]]:
+    """Unmix a map by Laplace; return what it took, in all and by stage.
+
+    Raises
+    ------
+    RuntimeError
+        If it does not finish.
+    """
+    arguments = ("unmix", spectrum_image, "--config", config, "--out", out, "--method", "laplace")
+    finished = run_program((*BAYESUNMIX, *arguments))
+    if finished.code not in FINISHED:
+        raise RuntimeError(f"unmix {out.name}: exit {finished.code}, {last_line(finished.stderr)}")
     record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    return Measured(side, simulated, unmixed, record["timings"])
+    return finished, record["timings"]
 
 
-def phantom(side: int) -> dict[str, Any]:
+def phantom(side: int, channels: int = CHANNELS) -> dict[str, Any]:
     """Return the embedded phantom's configuration on a grid of this side."""
     from bayesunmix.simulation.phantom import phantom_config
 
     declared = phantom_config()
     plan = dataclasses.replace(
-        declared.simulate, shape=(side, side), channels=CHANNELS, counts_per_pixel=COUNTS_PER_PIXEL
+        declared.simulate, shape=(side, side), channels=channels, counts_per_pixel=COUNTS_PER_PIXEL
     )
     return dataclasses.replace(declared, simulate=plan).to_dict()
 
@@ -115,12 +129,14 @@ def size_row(one: Measured) -> Row:
     unmixed, simulated = one.unmixed, one.simulated
     stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in one.timings.items())
     peak = unmixed.peak_bytes / GIGABYTE
+    made = ""
+    if simulated is not None:
+        made = f"; simulated in {simulated.seconds:.1f} s and {simulated.peak_bytes / GIGABYTE:.2f} GB"
     asked = one.side == SIDES[-1]
     return Row(
         f"{one.side} x {one.side} x {CHANNELS}, Laplace",
         f"at most {MOST_SECONDS:.0f} s and {MOST_GIGABYTES:.0f} GB" if asked else "",
-        f"{unmixed.seconds:.1f} s ({unmixed.cpu_seconds:.0f} s of processor time; {stages}), {peak:.2f} GB; "
-        f"simulated in {simulated.seconds:.1f} s and {simulated.peak_bytes / GIGABYTE:.2f} GB",
+        f"{unmixed.seconds:.1f} s ({unmixed.cpu_seconds:.0f} s of processor time; {stages}), {peak:.2f} GB{made}",
         bool(unmixed.seconds <= MOST_SECONDS and peak <= MOST_GIGABYTES) if asked else None,
     )
 
@@ -148,14 +164,10 @@ def draw(found: list[Measured], line: tuple[float, float], path: Path) -> Path:
     right.plot(
         pixels, [one.unmixed.peak_bytes / GIGABYTE for one in found], "o", color="#0072B2", label="unmix"
     )
-    right.plot(
-        pixels,
-        [one.simulated.peak_bytes / GIGABYTE for one in found],
-        "s",
-        color="#D55E00",
-        mfc="none",
-        label="simulate",
-    )
+    made = [one.simulated for one in found if one.simulated is not None]
+    if len(made) == len(found):
+        peaks = [one.peak_bytes / GIGABYTE for one in made]
+        right.plot(pixels, peaks, "s", color="#D55E00", mfc="none", label="simulate")
     for axes, label in ((left, "Laplace, s of processor time"), (right, "largest memory, GB")):
         axes.set(xlabel="pixels, thousands", ylabel=label, xlim=(0.0, None), ylim=(0.0, None))
         axes.legend(frameon=False, fontsize="small")

@@ -22,7 +22,7 @@ import pickle
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +78,6 @@ def pilot(config: RunConfig, replicates: int, seed: int = 0) -> Pilot:
     from bayesunmix.fit.posterior import fit_posterior
     from bayesunmix.fit.preparation import prepare
     from bayesunmix.fit.starts import find_starts
-    from bayesunmix.inference.density import compiled
     from bayesunmix.inference.map_estimate import find_map, whitening
     from bayesunmix.inference.nuts import nuts_draws
     from bayesunmix.simulation.simulate import simulate_map
@@ -105,13 +104,16 @@ def pilot(config: RunConfig, replicates: int, seed: int = 0) -> Pilot:
     # Every block at every support point: nothing is dropped, and all replicates have the same shapes.
     data = _with_counts(fitted.data, counts, baseline)
     fitted = dataclasses.replace(fitted, data=data)
-    estimate = find_map(*compiled(fitted.model), data, fitted.estimate.z)
+    model = fitted.model
+    placed = model.placed(data)
+    estimate = find_map(model.value_and_gradient, model.hessian, placed, fitted.estimate.z)
     draws = -(-replicates * THINNING // PILOT_CHAINS)
     nuts = nuts_draws(
-        fitted.model.potential,
-        data,
+        model.programs.potential,
+        placed,
         estimate.z,
         whitening(estimate.hessian),
+        capacity=model.capacity,
         chains=PILOT_CHAINS,
         draws=draws,
         warmup=PILOT_WARMUP,
@@ -155,14 +157,14 @@ class Simulate:
 
     def __call__(self, seed: int) -> tuple[dict[str, float], npt.NDArray[np.float32]]:
         """Return the truth and the counts of the second map, shape (block, energy)."""
+        from bayesunmix.fit.model_data import spectra_at
         from bayesunmix.models.abundance import log_weights
-        from bayesunmix.models.unmixing import spectra
 
         fitted = _copy(self.pilot)
         z = self.pilot.truths[seed]
-        latents = fitted.model.constrain(z, fitted.data)
+        latents = fitted.model.constrain(z)
         shares = np.exp(np.asarray(log_weights(fitted.data.prior, latents["abundance_xi"])))
-        mixed = np.asarray(fitted.data.prior.support_points @ np.asarray(spectra(fitted.data, latents)))
+        mixed = fitted.data.prior.support_points @ spectra_at(fitted.data, latents)
         rng = np.random.default_rng([seed, 30])
         totals = self.pilot.counts.sum(axis=1, dtype=np.float64).astype(np.int64)
         point = rng.choice(len(shares), size=len(totals), p=shares / shares.sum())
@@ -189,7 +191,10 @@ class Infer:
         both = np.concatenate([pilot.counts, counts])
         data = _with_counts(pilot.fitted.data, both, pilot.baseline)
         fitted = dataclasses.replace(pilot.fitted, data=data)
-        estimate = find_map(*_compiled(fitted), fitted.data, pilot.fitted.estimate.z)
+        model = fitted.model
+        estimate = find_map(
+            model.value_and_gradient, model.hessian, model.placed(data), pilot.fitted.estimate.z
+        )
         if estimate.gradient_norm > WHITENED_GRADIENT_LIMIT:
             # A run says of such a result not to trust it.
             raise ArithmeticError(f"the search ended {estimate.gradient_norm:.2g} sd from the mode")
@@ -200,27 +205,14 @@ class Infer:
 
 def _with_counts(data: UnmixingData, counts: npt.NDArray[np.float32], baseline: FloatArray) -> UnmixingData:
     """Put other counts in, of an even film: draws of the model itself, whose thickness effects are second order."""
-    from bayesunmix.inference.mixture import one_group
+    from bayesunmix.inference.mixture import with_all_points
     from bayesunmix.models.thickness import N_COLUMNS, counted, no_effect
 
     n_points, n_phases = data.prior.support_points.shape
     effect = no_effect(n_phases, counts.shape[1])
     columns = counted(counts, np.ones(len(counts)), effect)
-    groups = one_group(columns, n_points, np.append(np.log(baseline), np.zeros(N_COLUMNS)))
-    return data._replace(groups=groups, effect=effect)
-
-
-_programs: dict[tuple[int, ...], Any] = {}
-
-
-def _compiled(fitted: FittedPosterior) -> Any:  # noqa: ANN401
-    """Value with gradient, and Hessian: the same program for every replicate of a process."""
-    from bayesunmix.inference.density import compiled
-
-    shape = (len(fitted.estimate.z), *(size for group in fitted.data.groups for size in group.counts.shape))
-    if shape not in _programs:
-        _programs[shape] = compiled(fitted.model)
-    return _programs[shape]
+    pixels = with_all_points(columns, n_points, np.append(np.log(baseline), np.zeros(N_COLUMNS)))
+    return data._replace(pixels=pixels, effect=effect)
 
 
 def quantities(pilot: Pilot, z: FloatArray) -> dict[str, FloatArray]:

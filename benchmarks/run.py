@@ -34,6 +34,7 @@ GROUPS = {
     "resume": "a kill during NUTS, then --resume",
     "batch": "24 maps by one call, two of them broken, killed and called again",
     "large": "time and memory against the size of the map",
+    "streamed": "maps that do not fit into memory, under a limit",
     "espm_smooth": "espm's phantoms: coverage, and maps beside espm's SmoothNMF",
     "espm_phantom": "espm's phantom beside KL-NMF + FCLS",
     "thickness": "the 71 GPa map with three priors of the film's thickness",
@@ -112,7 +113,7 @@ def main(
                 # Written after every group: an hour's figures must survive an interruption.
                 plain = {group: [dataclasses.asdict(row) for row in rows] for group, rows in found.items()}
                 out.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
-    console.print(_table(found))
+    console.print(table_of(found))
     if any(row.holds is False for rows in found.values() for row in rows):
         raise SystemExit(1)
 
@@ -129,7 +130,8 @@ def _rows(name: str, options: Options) -> list[Row]:
         return [Row(GROUPS[name], "runs", f"{type(error).__name__}: {error}", False)]
 
 
-def _table(found: dict[str, list[Row]]) -> Table:
+def table_of(found: dict[str, list[Row]]) -> Table:
+    """Return the rows of every group beneath each other."""
     table = Table(title="bayesunmix: what is asked and what was measured", title_justify="left")
     for heading in ("", "what", "asked", "measured", ""):
         table.add_column(heading, overflow="fold")

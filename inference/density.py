@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,11 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from jax.flatten_util import ravel_pytree
-from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
+from numpyro import handlers
+from numpyro.distributions import biject_to
+from numpyro.infer.util import potential_energy
 
 from bayesunmix.inference.compilation import Program
-from bayesunmix.inference.sharding import over_devices, place
+from bayesunmix.inference.sharding import n_threads, over_devices, place
 
 FloatArray = npt.NDArray[np.float64]
 Latents = dict[str, Any]
@@ -69,32 +70,35 @@ class Programs:
 
     def __init__(self, model: Callable[..., None], data: Any, example: Latents) -> None:  # noqa: ANN401
         self._model = model
-        # Shapes alone give the way back: running the model here would cost more than a fit's evaluation.
-        structure = jax.eval_shape(
-            lambda latents, data: unconstrain_fn(model, (data,), {}, latents), example, data
-        )
-        empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape), structure)
-        self.size = sum(leaf.size for leaf in empty.values())
-        self.shapes: Shapes = {name: leaf.shape for name, leaf in empty.items()}
-        self._unravel = ravel_pytree(empty)[1]
+        self._transforms = _transforms(model, data, example)
+        self.shapes: Shapes = {
+            name: transform.inverse_shape(np.shape(example[name]))
+            for name, transform in self._transforms.items()
+        }
+        self.places = _places(self.shapes)
+        self.size = sum(place.stop - place.start for place in self.places.values())
 
     def potential(self, z: jax.Array, placed: Placed) -> jax.Array:
         """Negative log posterior density over z, up to a constant, Jacobians included."""
 
         def on_data(whole: jax.Array, data: Any) -> jax.Array:  # noqa: ANN401
-            value: jax.Array = potential_energy(self._model, (data,), {}, self._unravel(whole))
+            value: jax.Array = potential_energy(self._model, (data,), {}, self._split(whole))
             return value
 
-        return over_devices(on_data)(self._whole(z, placed), placed.data) - placed.constant
+        return over_devices(on_data)(self._whole(z, placed.slots), placed.data) - placed.constant
 
-    def latents(self, z: jax.Array, placed: Placed) -> Latents:
-        """Latents of the padded model; compiled, this sheds the likelihood, on which it does not depend."""
-        found: Latents = constrain_fn(self._model, (placed.data,), {}, self._unravel(self._whole(z, placed)))
-        return found
+    def latents(self, z: jax.Array, slots: npt.NDArray[np.int32]) -> Latents:
+        """Latents of the padded model."""
+        free = self._split(self._whole(z, slots))
+        return {name: transform(free[name]) for name, transform in self._transforms.items()}
 
-    def _whole(self, z: jax.Array, placed: Placed) -> jax.Array:
+    def _split(self, whole: jax.Array) -> Latents:
+        """Parameters of each latent."""
+        return {name: whole[place].reshape(self.shapes[name]) for name, place in self.places.items()}
+
+    def _whole(self, z: jax.Array, slots: npt.NDArray[np.int32]) -> jax.Array:
         """All parameters of the padded model, those that are not in z at zero."""
-        return jnp.zeros(self.size).at[placed.slots[: len(z)]].set(z, mode="drop")
+        return jnp.zeros(self.size).at[slots[: len(z)]].set(z, mode="drop")
 
     @cached_property
     def constrain(self) -> Program:
@@ -103,11 +107,11 @@ class Programs:
 
     @cached_property
     def flatten(self) -> Program:
-        """(latents of the padded model, placed) -> all its parameters."""
+        """Latents of the padded model -> all its parameters."""
 
-        def to_vector(latents: Latents, placed: Placed) -> jax.Array:
-            vector: jax.Array = ravel_pytree(unconstrain_fn(self._model, (placed.data,), {}, latents))[0]
-            return vector
+        def to_vector(latents: Latents) -> jax.Array:
+            free = [transform.inv(latents[name]).ravel() for name, transform in self._transforms.items()]
+            return jnp.concatenate(free)
 
         return Program(to_vector)
 
@@ -138,6 +142,27 @@ class Programs:
         return found
 
 
+def _places(shapes: Shapes) -> dict[str, slice]:
+    """Place of each latent in a flat vector, where they lie in alphabetical order."""
+    sizes = {name: int(np.prod(shapes[name])) for name in sorted(shapes)}
+    ends = itertools.accumulate(sizes.values())
+    return {name: slice(end - sizes[name], end) for name, end in zip(sizes, ends, strict=True)}
+
+
+def _transforms(model: Callable[..., None], data: Any, example: Latents) -> dict[str, Any]:  # noqa: ANN401
+    """Transform of each latent from the whole line, by name; the model is traced, not run."""
+    supports: dict[str, Any] = {}
+
+    def trace(latents: Latents, data: Any) -> None:  # noqa: ANN401
+        known = handlers.substitute(handlers.seed(model, 0), data=latents)
+        for name, site in handlers.trace(known).get_trace(data).items():
+            if site["type"] == "sample" and not site["is_observed"]:
+                supports[name] = site["fn"].support
+
+    jax.eval_shape(trace, example, data)
+    return {name: biject_to(supports[name]) for name in sorted(supports)}
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FlatModel:
     """A model's negative log density over the flat vector z, and its maps between latents and z.
@@ -166,15 +191,13 @@ class FlatModel:
 
     @cached_property
     def places(self) -> dict[str, slice]:
-        """Place of each latent in z, where they lie in alphabetical order."""
-        sizes = {name: int(np.prod(self.shapes[name])) for name in sorted(self.shapes)}
-        ends = itertools.accumulate(sizes.values())
-        return {name: slice(end - sizes[name], end) for name, end in zip(sizes, ends, strict=True)}
+        """Place of each latent in z."""
+        return _places(self.shapes)
 
     @cached_property
     def size(self) -> int:
         """Number of entries of z."""
-        return sum(int(np.prod(shape)) for shape in self.shapes.values())
+        return sum(place.stop - place.start for place in self.places.values())
 
     @property
     def capacity(self) -> int:
@@ -196,23 +219,22 @@ class FlatModel:
         values = np.asarray(z, np.float64)
         return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, self.capacity - values.shape[-1])])
 
-    def constrain(self, z: npt.ArrayLike, data: Any) -> Latents:  # noqa: ANN401
+    def constrain(self, z: npt.ArrayLike) -> Latents:
         """Latents at z, by name, as arrays of NumPy."""
-        found = self.programs.constrain(self.filled(z), self.light(data))
+        found = self.programs.constrain(self.filled(z), self.slots)
         return {
             name: np.asarray(found[name])[tuple(slice(0, size) for size in shape)]
             for name, shape in self.shapes.items()
         }
 
-    def flatten(self, latents: Latents, data: Any) -> FloatArray:  # noqa: ANN401
+    def flatten(self, latents: Latents) -> FloatArray:
         """Return z at some latents."""
-        placed = self.light(data)
         more = {}
         for name, shape in self.programs.shapes.items():
             # One is a value that every latent may have.
             more[name] = np.ones(shape)
             more[name][tuple(slice(0, size) for size in self.shapes[name])] = latents[name]
-        return np.asarray(self.programs.flatten(more, placed))[placed.slots[: self.size]]
+        return np.asarray(self.programs.flatten(more))[self.slots[: self.size]]
 
     def value_and_gradient(self, z: npt.ArrayLike, data: Any) -> tuple[float, FloatArray]:  # noqa: ANN401
         """Potential at z and its slopes (dim,); `data` are better placed before, where they are used often."""
@@ -282,8 +304,12 @@ def compiling(model: FlatModel, placed: Placed) -> Iterator[Compiling]:
     model.programs.value_and_gradient.lower(model.filled(z), placed)
     columns = np.zeros(-(-model.capacity // COLUMNS_TOGETHER) * COLUMNS_TOGETHER, np.int32)
     model.programs.curvature.lower(model.filled(z), placed, columns, np.int32(0))
-    with ThreadPoolExecutor(2) as pool:
-        yield Compiling(
+    with ThreadPoolExecutor(n_threads()) as pool:
+        programs = Compiling(
             pool.submit(model.value_and_gradient, z, placed),
             pool.submit(model.hessian_rows, z, placed, np.zeros(0, np.int64)),
         )
+        if n_threads() == 1:
+            # On several devices they must not run beside the caller's own work either.
+            wait(programs)
+        yield programs

@@ -25,6 +25,7 @@ Gumbel, E. J., Statistics of Extremes (1958).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,6 +33,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.disk_array import Rows, pieces
 from bayesunmix.core.threads import single_thread
 from bayesunmix.inference.extremes import prediction_limit
 
@@ -60,25 +62,9 @@ MOST_COMPARED = 2000
 N_SIMULATED = 30
 MOST_SIMULATED = 6_000
 BATCH = 8192
+# Windows are summed in bands of rows of the map that hold about this many numbers.
+BAND_ENTRIES = 4_000_000
 SMALLEST = 1e-9
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Standardised residuals of all windows of one size.
-
-    Attributes
-    ----------
-    side : int
-        Side of the window in pixels.
-    centres : tuple of (row,), (column,) int
-        Pixels in the middle of the windows.
-    z : (row, column, direction)
-    """
-
-    side: int
-    centres: tuple[IntArray, IntArray]
-    z: FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +96,19 @@ class Scan:
     threshold: float
     false_alarm: float
     spread: float
+
+    @classmethod
+    def nothing(cls, shape: tuple[int, ...], threshold: float, false_alarm: float) -> Scan:
+        """Return a scan that has found no residual yet."""
+        return cls(
+            sigma=np.zeros(shape),
+            direction=np.zeros(shape, np.int64),
+            side=np.zeros(shape, np.int64),
+            sign=np.ones(shape),
+            threshold=threshold,
+            false_alarm=false_alarm,
+            spread=1.0,
+        )
 
     def placed(self, box: tuple[slice, slice], shape: tuple[int, int]) -> Scan:
         """Return the scan of a part of a map on the grid of all of it; elsewhere no residual is."""
@@ -160,12 +159,18 @@ def window_sums(table: FloatArray, side: int, step: int) -> tuple[FloatArray, tu
     -------
     (row, column, group) and (rows,), (columns,)
     """
-    half, shape = side // 2, (len(table) - 1, table.shape[1] - 1)
-    centres = tuple(_centres(size, step) for size in shape)
-    low = [np.maximum(centre - half, 0) for centre in centres]
-    high = [np.minimum(centre + half + 1, size) for centre, size in zip(centres, shape, strict=True)]
-    rows = table[high[0]] - table[low[0]]
-    return np.maximum(rows[:, high[1]] - rows[:, low[1]], 0.0), (centres[0], centres[1])
+    half, (height, width) = side // 2, (len(table) - 1, table.shape[1] - 1)
+    rows, columns = _centres(height, step), _centres(width, step)
+    low, high = np.maximum(rows - half, 0), np.minimum(rows + half + 1, height)
+    return _across(table[high] - table[low], side, step), (rows, columns)
+
+
+def _across(rows: FloatArray, side: int, step: int) -> FloatArray:
+    """Sum over the width of the windows what is summed over their height, (row, x + 1, group)."""
+    half, width = side // 2, rows.shape[1] - 1
+    columns = _centres(width, step)
+    low, high = np.maximum(columns - half, 0), np.minimum(columns + half + 1, width)
+    return np.maximum(rows[:, high] - rows[:, low], 0.0)
 
 
 def _centres(size: int, step: int) -> IntArray:
@@ -255,15 +260,10 @@ def _scores(
     return (score / root).astype(float), np.where(known, root, 0.0).astype(float), amounts
 
 
-def residual_windows(
-    grid: FloatArray,
-    spectra: FloatArray,
-    directions: FloatArray,
-    sides: tuple[int, ...],
-    *,
-    local: bool = True,
-) -> list[tuple[Windows, FloatArray]]:
-    """Residuals of all windows of every size, and how each direction scatters.
+def drawn_windows(
+    grid: FloatArray, spectra: FloatArray, directions: FloatArray, sides: tuple[int, ...]
+) -> list[tuple[FloatArray, FloatArray]]:
+    """Residuals of all windows of every size of a map drawn from the model, and how each direction scatters.
 
     Parameters
     ----------
@@ -271,55 +271,128 @@ def residual_windows(
     spectra : (phase, group)
     directions : (direction, group)
     sides : tuple of int
-    local : bool
-        Take out what all windows have in common; nothing is where the counts were drawn from the model.
 
     Returns
     -------
-    list of (Windows, scatter (direction,)); z is not yet divided by the scatter.
+    list of z (window, direction), which is not yet divided by the scatter (direction,).
     """
     found, table = [], summed_area(grid)
     for side in sides:
-        sums, centres = window_sums(table, side, max(1, int(side / STEPS_PER_SIDE)))
-        rows = sums.reshape(-1, sums.shape[2])
-        z, root, amounts = scores(rows, spectra, directions)
-        some = np.flatnonzero(rows.sum(axis=1) > 0.0)
-        some = some[:: -(-len(some) // MOST_COMPARED) or 1]
-        if local:
-            z = _local(z, root, amounts, some)
-        scatter = 1.4826 * np.median(np.abs(z[some]), axis=0) if len(some) else np.ones(len(directions))
-        found.append((Windows(side, centres, z.reshape(*sums.shape[:2], -1)), scatter))
+        rows = window_sums(table, side, _step(side))[0].reshape(-1, grid.shape[2])
+        z, _, _ = scores(rows, spectra, directions)
+        found.append((z, _scatter(z[_compared(rows.sum(axis=1))])))
     return found
 
 
-def _local(z: FloatArray, root: FloatArray, amounts: FloatArray, some: IntArray) -> FloatArray:
-    """Residuals less the part that goes with the phases' amounts, (row, direction).
+def _step(side: int) -> int:
+    """Pixels from one window to the next."""
+    return max(1, int(side / STEPS_PER_SIDE))
+
+
+def _compared(totals: FloatArray) -> IntArray:
+    """Windows that decide on what is common to all and how they scatter, from the counts of all (window,)."""
+    some = np.flatnonzero(totals > 0.0)
+    return some[:: -(-len(some) // MOST_COMPARED) or 1]
+
+
+def _scatter(z: FloatArray) -> FloatArray:
+    """Scatter of each direction over windows (window, direction), by the median absolute deviation."""
+    return np.asarray(1.4826 * np.median(np.abs(z), axis=0)) if len(z) else np.ones(z.shape[1])
+
+
+def window_bands(grid: Rows, side: int) -> Iterator[tuple[slice, FloatArray]]:
+    """Sum a map over all windows of a size, some rows of windows at a time.
+
+    Parameters
+    ----------
+    grid : (y, x, group)
+        Read in rows; whole numbers, so that the sums do not depend on the bands.
+    side : int
+
+    Returns
+    -------
+    Iterator of which rows of windows, and (row, column, group).
+    """
+    height, width, groups = grid.shape
+    step, half = _step(side), side // 2
+    centres = _centres(height, step)
+    many = max(1, BAND_ENTRIES // (step * width * groups))
+    for first in range(0, len(centres), many):
+        own = centres[first : first + many]
+        top, below = max(int(own[0]) - half, 0), min(int(own[-1]) + half + 1, height)
+        table = summed_area(grid[top:below])
+        low = np.maximum(own - half, 0) - top
+        high = np.minimum(own + half + 1, height) - top
+        yield slice(first, first + len(own)), _across(table[high] - table[low], side, step)
+
+
+@dataclass(frozen=True)
+class _Local:
+    """What is local about the windows of one size.
+
+    Attributes
+    ----------
+    common : (direction, phase)
+        What goes with the phases' amounts in all windows.
+    scatter : (direction,)
+        Of the windows, once that is taken out.
+    """
+
+    spectra: FloatArray
+    directions: FloatArray
+    common: FloatArray
+    scatter: FloatArray
+
+    @classmethod
+    def of(cls, compared: FloatArray, spectra: FloatArray, directions: FloatArray) -> _Local:
+        """Learn from some windows' counts (window, group)."""
+        z, root, amounts = scores(compared, spectra, directions)
+        common = _common(z, root, amounts)
+        return cls(spectra, directions, common, _scatter(z - root * (amounts @ common.T)))
+
+    def residuals(self, counts: FloatArray) -> FloatArray:
+        """Residuals of windows' counts (window, group), (window, direction)."""
+        z, root, amounts = scores(counts, self.spectra, self.directions)
+        return np.asarray(z - root * (amounts @ self.common.T))
+
+
+def _common(z: FloatArray, root: FloatArray, amounts: FloatArray) -> FloatArray:
+    """Part of the residuals that goes with the phases' amounts, for one unit of each, (direction, phase).
 
     A spectrum that misses its phase by f phi gives z = root x amount x f everywhere; f is found by least squares on
     residuals clipped at a few deviations, so that a place of its own kind does not count as common.
 
     Parameters
     ----------
-    z, root : (row, direction)
-    amounts : (row, phase)
-    some : (part,)
-        Rows that decide.
+    z, root : (window, direction)
+    amounts : (window, phase)
     """
-    design = root[some, :, None] * amounts[some, None, :]
+    design = root[:, :, None] * amounts[:, None, :]
     inner = np.einsum("ndk,ndj->dkj", design, design)
     inner += np.eye(amounts.shape[1]) * (1e-8 * np.trace(inner, axis1=1, axis2=2) + SMALLEST)[:, None, None]
-    clipped, common = z[some], np.zeros((z.shape[1], amounts.shape[1]))
+    clipped, common = z, np.zeros((z.shape[1], amounts.shape[1]))
     for _ in range(COMMON_ROUNDS):
         common = np.linalg.solve(inner, np.einsum("ndk,nd->dk", design, clipped)[..., None])[..., 0]
         fitted = np.einsum("ndk,dk->nd", design, common)
-        rest = z[some] - fitted
+        rest = z - fitted
         bound = CLIPPED * np.maximum(1.4826 * np.median(np.abs(rest), axis=0), SMALLEST)
         clipped = fitted + np.clip(rest, -bound, bound)
-    return np.asarray(z - root * (amounts @ common.T))
+    return common
+
+
+def _compared_counts(grid: Rows, totals: FloatArray, side: int) -> FloatArray:
+    """Collect the counts of the windows that decide, (window, group)."""
+    wide = len(_centres(grid.shape[1], _step(side)))
+    some = _compared(window_sums(summed_area(totals[..., None]), side, _step(side))[0].ravel())
+    rows = [np.zeros((0, grid.shape[2]))]
+    for band, sums in window_bands(grid, side):
+        inside = some[(some >= band.start * wide) & (some < band.stop * wide)] - band.start * wide
+        rows.append(sums.reshape(-1, grid.shape[2])[inside])
+    return np.concatenate(rows)
 
 
 def scan(
-    grid: FloatArray,
+    grid: Rows,
     spectra: FloatArray,
     directions: FloatArray,
     shares: FloatArray,
@@ -333,7 +406,7 @@ def scan(
     Parameters
     ----------
     grid : (y, x, group)
-        Counts.
+        Counts, read in rows.
     spectra : (phase, group)
         Endmembers, unit sums.
     directions : (direction, group)
@@ -346,12 +419,11 @@ def scan(
     kept : (y, x) bool, optional
         False where a pixel is left out: it holds no counts, and no residual is found there.
     """
-    totals = grid.sum(axis=2)
+    totals = _totals(grid)
     kept = np.ones(totals.shape, bool) if kept is None else kept
     sides = window_sides(totals.shape, float(totals[kept].mean()))
-    observed = residual_windows(grid, spectra, directions, sides)
     largest, scatters = _simulated(
-        grid=grid, spectra=spectra, directions=directions, shares=shares, sides=sides, seed=seed
+        totals=totals, spectra=spectra, directions=directions, shares=shares, sides=sides, seed=seed
     )
     typical = largest.mean(axis=0)
     unit = float(np.median(typical))
@@ -362,19 +434,22 @@ def scan(
     more = max(np.count_nonzero(kept) / MOST_SIMULATED, 1.0)
     deviations = prediction_limit(N_SIMULATED, false_alarm / more)
     threshold = unit * (float(extreme.mean()) + deviations * float(extreme.std(ddof=1)))
-    found = _best(
-        observed=observed,
-        scatters=scatters,
-        relative=typical / unit,
-        shape=totals.shape,
-        threshold=threshold,
-        false_alarm=false_alarm,
-    )
+    found = Scan.nothing(totals.shape, threshold, false_alarm)
+    for side, expected, relative in zip(sides, scatters, typical / unit, strict=True):
+        local = _Local.of(_compared_counts(grid, totals, side), spectra, directions)
+        wide = np.maximum(local.scatter / np.maximum(expected, 0.5), 1.0)
+        found = replace(found, spread=max(found.spread, float(wide.max())))
+        found = _stronger(found, grid, side, local, wide * np.maximum(relative, SMALLEST))
     return replace(found, sigma=np.where(kept, found.sigma, 0.0))
 
 
+def _totals(grid: Rows) -> FloatArray:
+    """Sum the counts of each pixel (y, x), as real numbers."""
+    return np.concatenate([grid[part].sum(axis=2, dtype=np.float64) for part in pieces(grid, np.float64)])
+
+
 def _simulated(
-    grid: FloatArray,
+    totals: FloatArray,
     spectra: FloatArray,
     directions: FloatArray,
     shares: FloatArray,
@@ -382,9 +457,8 @@ def _simulated(
     seed: int,
 ) -> tuple[FloatArray, FloatArray]:
     """Largest residual (map, size, direction) of maps drawn from the model, and mean scatter (size, direction)."""
-    rows, columns = grid.shape[:2]
+    rows, columns = totals.shape
     band = max(min(rows, MOST_SIMULATED // columns), min(rows, max(sides)))
-    totals = grid.sum(axis=2)
 
     def one(number: int) -> tuple[list[FloatArray], list[FloatArray]]:
         generator = np.random.default_rng([seed, 30, number])
@@ -392,10 +466,8 @@ def _simulated(
         part = slice(first, first + band)
         mean = totals[part, :, None] * (shares[part] @ spectra)
         drawn = generator.poisson(mean).astype(float)
-        found = residual_windows(drawn, spectra, directions, sides, local=False)
-        largest = [
-            np.abs(windows.z).max(axis=(0, 1)) / np.maximum(scatter, 1.0) for windows, scatter in found
-        ]
+        found = drawn_windows(drawn, spectra, directions, sides)
+        largest = [np.abs(z).max(axis=0) / np.maximum(scatter, 1.0) for z, scatter in found]
         return largest, [scatter for _, scatter in found]
 
     # NumPy leaves Python's lock in what takes long; products are too small to share.
@@ -404,39 +476,32 @@ def _simulated(
     return np.asarray(largest), np.asarray(scatters).mean(axis=0)
 
 
-def _best(
-    observed: list[tuple[Windows, FloatArray]],
-    scatters: FloatArray,
-    relative: FloatArray,
-    shape: tuple[int, int],
-    threshold: float,
-    false_alarm: float,
-) -> Scan:
-    """Pick the strongest residual around each pixel from all window sizes."""
-    sigma, sign = np.zeros(shape), np.ones(shape)
-    direction, side = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    spread = 1.0
-    for (windows, scatter), expected, unit in zip(observed, scatters, relative, strict=True):
-        wide = np.maximum(scatter / np.maximum(expected, 0.5), 1.0)
-        spread = max(spread, float(wide.max()))
-        scaled = windows.z / (wide * np.maximum(unit, SMALLEST))
-        which = np.abs(scaled).argmax(axis=2)
-        value = np.take_along_axis(scaled, which[..., None], axis=2)[..., 0]
-        nearest = np.ix_(*(_nearest(c, size) for c, size in zip(windows.centres, shape, strict=True)))
-        on_grid = value[nearest]
-        higher = np.abs(on_grid) > sigma
-        sigma = np.where(higher, np.abs(on_grid), sigma)
-        sign = np.where(higher, np.sign(on_grid), sign)
-        direction = np.where(higher, which[nearest], direction)
-        side = np.where(higher, windows.side, side)
-    return Scan(
-        sigma=sigma,
-        direction=direction,
-        side=side,
-        sign=sign,
-        threshold=threshold,
-        false_alarm=false_alarm,
-        spread=spread,
+def _stronger(found: Scan, grid: Rows, side: int, local: _Local, unit: FloatArray) -> Scan:
+    """Put the residuals of the windows of one size where they are the strongest around a pixel so far.
+
+    Parameters
+    ----------
+    unit : (direction,)
+        What residuals of this size are divided by.
+    """
+    shape, step = found.sigma.shape, _step(side)
+    centres = [_centres(size, step) for size in shape]
+    value = np.zeros([len(each) for each in centres])
+    which = np.zeros(value.shape, np.int64)
+    for band, sums in window_bands(grid, side):
+        scaled = local.residuals(sums.reshape(-1, sums.shape[2])) / unit
+        strongest = np.abs(scaled).argmax(axis=1)
+        which[band] = strongest.reshape(sums.shape[:2])
+        value[band] = np.take_along_axis(scaled, strongest[:, None], axis=1).reshape(sums.shape[:2])
+    nearest = np.ix_(*(_nearest(each, size) for each, size in zip(centres, shape, strict=True)))
+    on_grid = value[nearest]
+    higher = np.abs(on_grid) > found.sigma
+    return replace(
+        found,
+        sigma=np.where(higher, np.abs(on_grid), found.sigma),
+        sign=np.where(higher, np.sign(on_grid), found.sign),
+        direction=np.where(higher, which[nearest], found.direction),
+        side=np.where(higher, side, found.side),
     )
 
 

@@ -65,7 +65,11 @@ def responsibilities(likelihood: Float32Array, weights: FloatArray | Float32Arra
 
 
 def support_point_weights(
-    likelihood: Float32Array, *, n_iterations: int = 100, start: FloatArray | None = None
+    likelihood: Float32Array,
+    *,
+    n_iterations: int = 100,
+    start: FloatArray | None = None,
+    number: FloatArray | None = None,
 ) -> FloatArray:
     """Weights of the support points by expectation maximisation, shape (support_point,).
 
@@ -76,13 +80,16 @@ def support_point_weights(
     n_iterations : int
     start : (support_point,), optional
         Weights to begin from; uniform by default.
+    number : (pixel,), optional
+        Pixels that each row stands for; one by default.
     """
+    each = np.ones(len(likelihood), np.float32) if number is None else number.astype(np.float32)
     n_points = likelihood.shape[1]
     weights = np.full(n_points, 1.0 / n_points) if start is None else start
     for _ in range(n_iterations):
         # Responsibilities need not be formed: their column means are two products with the likelihood.
         evidence = np.maximum(likelihood @ weights.astype(np.float32), LEAST_EVIDENCE)
-        weights = weights * (likelihood.T @ (1.0 / evidence)).astype(float) / len(likelihood)
+        weights = weights * (likelihood.T @ (each / evidence)).astype(float)
         weights = shares_of(weights)
     return weights
 
@@ -113,7 +120,9 @@ def chunked(counts: Float32Array, share: Float32Array, log_mixed: FloatArray) ->
     )
 
 
-def with_all_points(counts: Float32Array, n_points: int, log_baseline: FloatArray) -> PixelChunks:
+def with_all_points(
+    counts: Float32Array, n_points: int, log_baseline: FloatArray, number: FloatArray | None = None
+) -> PixelChunks:
     """All pixels with all support points, when nothing is known yet about where they live.
 
     Parameters
@@ -121,12 +130,17 @@ def with_all_points(counts: Float32Array, n_points: int, log_baseline: FloatArra
     counts : (pixel, energy + columns)
     n_points : int
     log_baseline : (energy + columns,)
+    number : (pixel,), optional
+        Pixels that each row stands for; one by default.
     """
     rows = np.arange(len(counts))
     chunks = [rows[first : first + CHUNK_PIXELS] for first in range(0, len(rows), CHUNK_PIXELS)]
-    return _chunks(
+    result = _chunks(
         counts, chunks, [np.arange(n_points)] * len(chunks), np.tile(log_baseline, (len(chunks), 1)), n_points
     )
+    if number is not None:
+        result.present.ravel()[: len(counts)] = number
+    return result
 
 
 def _chunks(

@@ -13,15 +13,18 @@ atoms. Intervals come from a histogram per pixel and phase, which costs the same
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core import processes
+from bayesunmix.core.disk_array import Rows
 from bayesunmix.core.shares import NOTHING, shares_of
+from bayesunmix.core.threads import single_thread
 from bayesunmix.inference.mixture import relative_likelihood, responsibilities, support_point_weights
-from bayesunmix.inference.spatial import neighbour_weights
+from bayesunmix.inference.spatial import Neighbourhood
 from bayesunmix.models.abundance import simplex_support_points
 from bayesunmix.models.thickness import ThicknessDraws, answered, counted
 
@@ -62,6 +65,17 @@ class PixelPosterior:
     count_share: Float32Array
     value_sd: Float32Array
 
+    @classmethod
+    def empty(cls, n_pixels: int, n_phases: int) -> PixelPosterior:
+        """Make room for pixels that are put in later."""
+        shapes = {entry.name: (n_pixels, n_phases) for entry in fields(cls)} | {"value_sd": (n_pixels,)}
+        return cls(**{name: np.empty(shape, np.float32) for name, shape in shapes.items()})
+
+    def put(self, pixels: slice, values: Sequence[npt.NDArray[np.floating]]) -> None:
+        """Put in some pixels' values, in the order of the fields."""
+        for entry, value in zip(fields(self), values, strict=True):
+            getattr(self, entry.name)[pixels] = value
+
     def placed(self, used: npt.NDArray[np.bool_]) -> PixelPosterior:
         """Return the posterior of `used` pixels among all (pixel,); the others hold nothing of any phase."""
         if used.all():
@@ -75,7 +89,7 @@ class PixelPosterior:
 
 
 def pixel_posterior(
-    counts: npt.NDArray[np.unsignedinteger],
+    counts: Rows,
     spectra: FloatArray,
     atoms_per_count: FloatArray,
     *,
@@ -87,13 +101,14 @@ def pixel_posterior(
     thickness: ThicknessDraws | None = None,
     neighbours: npt.NDArray[np.bool_] | None = None,
     progress: Callable[[float], None] | None = None,
+    together: bool = False,
 ) -> PixelPosterior:
     """Posterior abundances of every pixel.
 
     Parameters
     ----------
     counts : (pixel, energy)
-        Channel-binned counts at full pixel resolution.
+        Channel-binned counts at full pixel resolution, in memory or on disk: they are read batch by batch.
     spectra : (draw, phase, energy)
         Posterior draws of the endmembers, unit sum.
     atoms_per_count : (draw, phase)
@@ -115,48 +130,73 @@ def pixel_posterior(
         (`bayesunmix.inference.spatial`).
     progress : callable, optional
         Told the share of the work that is done.
+    together : bool
+        Whether all processes of the run (`bayesunmix.core.processes`) call this: each computes a share of the pixels,
+        and gets the others'.
     """
     n_draws, n_phases, _ = spectra.shape
     bare = np.zeros(n_phases, bool) if supports is None else supports
-    centre = spectra.mean(axis=0)
-    typical = max(float(counts.sum(axis=1, dtype=np.int64).mean()), 1.0)
-    points = simplex_support_points(centre, FINER * typical, max_overlap=max_overlap, matrix=matrix)
     reader = _Reader(counts, thickness)
-    at_mean = reader.log_mixed(points, centre)
-    weights = _map_weights(reader, at_mean)
-    by_pixel = None
-    if neighbours is not None:
-        by_pixel = neighbour_weights(_log_likelihood(reader, at_mean), weights, neighbours)[0]
-    value = points @ (np.zeros(n_phases) if count_value is None else count_value)
-    value_powers = np.stack([value, value**2], axis=1)
-    pieces = []
-    batches = [slice(i, i + BATCH_PIXELS) for i in range(0, len(counts), BATCH_PIXELS)]
-    for number, batch in enumerate(batches):
+    points, at_mean, weights = _at_mean(reader, spectra.mean(axis=0), max_overlap, matrix)
+    value = None if count_value is None else points @ count_value
+    found = PixelPosterior.empty(len(counts), n_phases)
+    sharing = processes.number() if together else 1
+    own: list[slice] = []
+    for batch, prior in _priors(reader, at_mean, weights, neighbours, together=together):
+        own.append(batch)
         read = reader.counts(batch)
-        histogram = np.zeros((n_phases, len(read), N_BINS), np.float32)
-        moments = np.zeros((2, len(read), n_phases), np.float32)
+        sums = np.zeros((len(read), n_phases * (3 + N_BINS)), np.float32)
+        product = np.empty_like(sums)
         pure = np.zeros((len(read), n_phases), np.float32)
-        count_share = np.zeros((len(read), n_phases), np.float32)
         value_moments = np.zeros((len(read), 2))
-        prior = weights if by_pixel is None else by_pixel[batch]
         for draw in range(n_draws):
             likelihood = relative_likelihood(read, reader.log_mixed(points, spectra[draw], draw))
             share = responsibilities(likelihood, prior)
-            amount = atom_shares(points, atoms_per_count[draw], bare).astype(np.float32)
-            moments += np.stack([share @ amount, share @ amount**2])
+            sums += np.matmul(share, _asked(points, atoms_per_count[draw], bare), out=product)
             pure += share[:, :n_phases]
-            count_share += share @ points.astype(np.float32)
-            value_moments += share @ value_powers / n_draws
-            for phase in range(n_phases):
-                histogram[phase] += share @ _one_hot(amount[:, phase])
+            if value is not None:
+                value_moments += share @ np.stack([value, value**2], axis=1) / n_draws
             if progress is not None:
-                progress((number + (draw + 1) / n_draws) / len(batches))
-        summary = _summarise(histogram / n_draws, moments / n_draws, level)
-        spread = np.sqrt(np.maximum(value_moments[:, 1] - value_moments[:, 0] ** 2, 0.0)).astype(np.float32)
-        pieces.append((*summary, pure / n_draws, count_share / n_draws, spread))
-    names = (entry.name for entry in fields(PixelPosterior))
-    joined = (np.concatenate(part) for part in zip(*pieces, strict=True))
-    return PixelPosterior(**dict(zip(names, joined, strict=True)))
+                progress(sharing * (batch.start + len(read) * (draw + 1) / n_draws) / len(counts))
+        sums /= n_draws
+        mean, square, count_share = (sums[:, i * n_phases : (i + 1) * n_phases] for i in range(3))
+        histogram = sums[:, 3 * n_phases :].reshape(len(read), n_phases, N_BINS)
+        summary = _summarise(histogram, mean, square, level)
+        spread = np.sqrt(np.maximum(value_moments[:, 1] - value_moments[:, 0] ** 2, 0.0))
+        found.put(batch, (*summary, pure / n_draws, count_share, spread))
+    if together:
+        pixels = slice(own[0].start, own[-1].stop) if own else slice(0, 0)
+        for entry in fields(found):
+            processes.complete(getattr(found, entry.name), pixels)
+    return found
+
+
+def count_shares(
+    counts: Rows,
+    spectra: FloatArray,
+    *,
+    max_overlap: int,
+    matrix: npt.NDArray[np.bool_],
+    thickness: ThicknessDraws,
+) -> Float32Array:
+    """Posterior mean abundances of every pixel in shares of counts at one value of the endmembers, (pixel, phase).
+
+    Parameters
+    ----------
+    counts : (pixel, energy)
+    spectra : (phase, energy)
+        Unit sum.
+    max_overlap, matrix, thickness
+        As in `pixel_posterior`; the thickness at one draw.
+    """
+    reader = _Reader(counts, thickness)
+    points, at_mean, weights = _at_mean(reader, spectra, max_overlap, matrix)
+    short = points.astype(np.float32)
+    found = np.empty((len(counts), len(spectra)), np.float32)
+    for batch in _batches(slice(0, len(counts))):
+        likelihood = relative_likelihood(reader.counts(batch), at_mean)
+        np.matmul(responsibilities(likelihood, weights), short, out=found[batch])
+    return found
 
 
 def atom_shares(
@@ -186,7 +226,7 @@ def atom_shares(
 class _Reader:
     """Counts and log spectra, with what thickness adds to both."""
 
-    source: npt.NDArray[np.unsignedinteger]
+    source: Rows
     thickness: ThicknessDraws | None
 
     def counts(self, chosen: slice) -> Float32Array:
@@ -204,19 +244,79 @@ class _Reader:
         return np.asarray(answered(points @ spectra, points, effect, scale, exponent))
 
 
+def _at_mean(
+    reader: _Reader, spectra: FloatArray, max_overlap: int, matrix: npt.NDArray[np.bool_] | None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Support points (support_point, phase), their log spectra at the mean endmembers, and their weights."""
+    counts = reader.source
+    total = sum(int(counts[batch].sum(dtype=np.int64)) for batch in _batches(slice(0, len(counts))))
+    typical = max(total / len(counts), 1.0)
+    points = simplex_support_points(spectra, FINER * typical, max_overlap=max_overlap, matrix=matrix)
+    log_mixed = reader.log_mixed(points, spectra)
+    return points, log_mixed, _map_weights(reader, log_mixed)
+
+
 def _map_weights(reader: _Reader, log_mixed: FloatArray, most: int = 20000) -> FloatArray:
     """Weights of the support points over the map, learned from at most `most` evenly spaced pixels."""
     step = -(-len(reader.source) // most)
-    return support_point_weights(
-        relative_likelihood(reader.counts(slice(None, None, step)), log_mixed), n_iterations=60
+    likelihood = relative_likelihood(reader.counts(slice(None, None, step)), log_mixed)
+    with single_thread():
+        return support_point_weights(likelihood, n_iterations=60)
+
+
+def _batches(pixels: slice) -> Iterator[slice]:
+    """Yield batches that go through some pixels."""
+    for first in range(pixels.start, pixels.stop, BATCH_PIXELS):
+        yield slice(first, min(first + BATCH_PIXELS, pixels.stop))
+
+
+def _priors(
+    reader: _Reader,
+    log_mixed: FloatArray,
+    weights: FloatArray,
+    neighbours: npt.NDArray[np.bool_] | None,
+    *,
+    together: bool,
+) -> Iterator[tuple[slice, FloatArray | Float32Array]]:
+    """Yield batches of pixels with the weights of the support points there: over the map, or in each pixel.
+
+    Of several processes `together`, each gets its share of the pixels, or of the map's rows.
+    """
+    length = len(reader.source) if neighbours is None else len(neighbours)
+    own = processes.share(length) if together else slice(0, length)
+    if neighbours is None:
+        for batch in _batches(own):
+            yield batch, weights
+        return
+    near = Neighbourhood.learned(
+        lambda pixels: _log_likelihood(reader, log_mixed, pixels), weights, neighbours
     )
+    for band in near.bands():
+        rows = slice(max(band.start, own.start), min(band.stop, own.stop))
+        if rows.start < rows.stop:
+            pixels, by_pixel = near.pixels(rows), near.weights(rows)
+            for batch in _batches(pixels):
+                yield batch, by_pixel[batch.start - pixels.start : batch.stop - pixels.start]
 
 
-def _log_likelihood(reader: _Reader, log_mixed: FloatArray) -> Float32Array:
-    """Log-likelihood of each pixel at each support point, up to a constant per pixel, shape (pixel, support_point)."""
+def _log_likelihood(reader: _Reader, log_mixed: FloatArray, pixels: slice) -> Float32Array:
+    """Log-likelihood of some pixels at each support point, up to a constant per pixel, (pixel, support_point)."""
     contrast = (log_mixed - log_mixed.mean(axis=0)).T.astype(np.float32)
-    batches = range(0, len(reader.source), BATCH_PIXELS)
-    return np.concatenate([reader.counts(slice(i, i + BATCH_PIXELS)) @ contrast for i in batches])
+    parts = [np.zeros((0, contrast.shape[1]), np.float32)]
+    return np.concatenate([*parts, *(reader.counts(batch) @ contrast for batch in _batches(pixels))])
+
+
+def _asked(points: FloatArray, atoms_per_count: FloatArray, supports: npt.NDArray[np.bool_]) -> Float32Array:
+    """Everything that is averaged over the support points of a pixel, side by side so that one product does it.
+
+    Returns
+    -------
+    (support_point, phase * (3 + bin)): abundances in shares of atoms, their squares, shares of counts, and for each
+    phase the bin of its abundance.
+    """
+    amount = atom_shares(points, atoms_per_count, supports).astype(np.float32)
+    bins = [_one_hot(values) for values in amount.T]
+    return np.concatenate([amount, amount**2, points.astype(np.float32), *bins], axis=1)
 
 
 def _one_hot(amount: Float32Array) -> Float32Array:
@@ -227,11 +327,10 @@ def _one_hot(amount: Float32Array) -> Float32Array:
 
 
 def _summarise(
-    histogram: Float32Array, moments: Float32Array, level: float
+    histogram: Float32Array, mean: Float32Array, square: Float32Array, level: float
 ) -> tuple[Float32Array, Float32Array, Float32Array, Float32Array]:
-    """Mean, sd, lower and upper of a batch."""
-    mean, square = moments
-    cumulative = np.cumsum(histogram, axis=2)
+    """Mean, sd, lower and upper of a batch, of its histogram (pixel, phase, bin) and moments (pixel, phase)."""
+    cumulative = np.moveaxis(np.cumsum(histogram, axis=2), 1, 0)
     tails = [(1.0 - level) / 2.0, (1.0 + level) / 2.0]
     lower, upper = (np.stack([_quantile(c, tail) for c in cumulative], axis=1) for tail in tails)
     return mean, np.sqrt(np.maximum(square - mean**2, 0.0)), lower, upper

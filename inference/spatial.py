@@ -19,6 +19,9 @@ the weights are those of the uncoupled mixture. Endmembers are fixed here: compo
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
@@ -32,6 +35,10 @@ TRUSTS = (1.0, 0.4, 0.15)
 # Neighbours further away than so many radii are not heard.
 REACH = 3.0
 EM_STEPS = 300
+# The shares of the windows are learned from at most so many pixels, evenly spaced.
+MOST_EVIDENCE = 1_000_000
+# Bands of rows hold about so many pixels, besides the neighbours of these.
+BAND_PIXELS = 65_536
 # Windows and support points with less than this share of the prior are left out: together they move no pixel.
 LEAST_SHARE = 1e-4
 LEAST_WEIGHT = 1e-7
@@ -55,27 +62,95 @@ def neighbour_weights(
     -------
     (pixel, support_point) weights, rows summing to 1; and (window + 1,) the shares lambda, that of the whole map first.
     """
-    used = weights > LEAST_WEIGHT
-    own = log_likelihood[:, used]
-    own = np.ascontiguousarray(own - own.max(axis=1, keepdims=True), np.float32)
-    pi = (weights[used] / weights[used].sum()).astype(np.float32)
-    likelihood = np.exp(own)
-    evidence = [likelihood @ pi]
-    for radius in RADII:
-        pooled = _pooled(own, place, radius)
-        evidence += [np.einsum("pj,pj->p", _window(pooled, pi, trust), likelihood) for trust in TRUSTS]
-    del likelihood
-    shares = window_shares(np.stack(evidence, axis=1).astype(np.float64))
-    combined = np.tile(np.float32(shares[0]) * pi, (len(own), 1))
-    for radius, of_radius in zip(RADII, shares[1:].reshape(len(RADII), -1), strict=True):
-        heard = of_radius > LEAST_SHARE
-        if heard.any():
-            pooled = _pooled(own, place, radius)
-            for share, trust in zip(of_radius[heard], np.array(TRUSTS)[heard], strict=True):
-                combined += np.float32(share) * _window(pooled, pi, float(trust))
-    found = np.zeros(log_likelihood.shape, np.float32)
-    found[:, used] = combined / combined.sum(axis=1, keepdims=True)
-    return found, shares
+    near = Neighbourhood.learned(lambda pixels: log_likelihood[pixels], weights, place)
+    return np.concatenate([near.weights(rows) for rows in near.bands()]), near.shares
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbourhood:
+    """What pixels learn from their neighbours, band by band: a map's likelihoods at all support points are large.
+
+    Parameters
+    ----------
+    log_likelihood
+        Gives some pixels' (pixel, support_point), up to a constant per pixel.
+    whole : (support_point,)
+        Weights over the whole map, pi.
+    place : (y, x) bool
+        Where on the map the pixels lie, which run along the rows.
+    shares : (window + 1,)
+        lambda, that of the whole map first.
+    """
+
+    log_likelihood: Callable[[slice], Float32Array]
+    whole: FloatArray
+    place: npt.NDArray[np.bool_]
+    shares: FloatArray
+
+    @classmethod
+    def learned(
+        cls,
+        log_likelihood: Callable[[slice], Float32Array],
+        weights: FloatArray,
+        place: npt.NDArray[np.bool_],
+    ) -> Neighbourhood:
+        """Learn the shares; see `window_shares`."""
+        alone = np.eye(1, 1 + len(RADII) * len(TRUSTS))[0]
+        blind = cls(log_likelihood, weights, place, alone)
+        step = -(-int(np.count_nonzero(place)) // MOST_EVIDENCE)
+        evidence = np.concatenate([blind._evidence(rows) for rows in blind.bands()])[::step]
+        return cls(log_likelihood, weights, place, window_shares(evidence.astype(np.float64)))
+
+    def bands(self) -> Iterator[slice]:
+        """Yield bands of the map's rows that hold about `BAND_PIXELS` pixels."""
+        step = max(1, BAND_PIXELS // self.place.shape[1])
+        for first in range(0, len(self.place), step):
+            yield slice(first, min(first + step, len(self.place)))
+
+    def pixels(self, rows: slice) -> slice:
+        """Return which of the pixels lie in some rows."""
+        before = int(np.count_nonzero(self.place[: rows.start]))
+        return slice(before, before + int(np.count_nonzero(self.place[rows])))
+
+    def weights(self, rows: slice) -> Float32Array:
+        """Weights of the support points in the pixels of some rows, (pixel, support_point), which sum to 1."""
+        used, pi = self._used()
+        around, own, inner = self._around(rows)
+        combined = np.tile(np.float32(self.shares[0]) * pi, (inner.stop - inner.start, 1))
+        for radius, of_radius in zip(RADII, self.shares[1:].reshape(len(RADII), -1), strict=True):
+            heard = of_radius > LEAST_SHARE
+            if heard.any():
+                pooled = _pooled(own, self.place[around], radius)[inner]
+                for share, trust in zip(of_radius[heard], np.array(TRUSTS)[heard], strict=True):
+                    combined += np.float32(share) * _window(pooled, pi, float(trust))
+        found = np.zeros((len(combined), len(self.whole)), np.float32)
+        found[:, used] = combined / combined.sum(axis=1, keepdims=True)
+        return found
+
+    def _evidence(self, rows: slice) -> Float32Array:
+        """Find the evidence of the pixels of some rows under the whole map and each window, (pixel, window + 1)."""
+        _, pi = self._used()
+        around, own, inner = self._around(rows)
+        likelihood = np.exp(own[inner])
+        evidence = [likelihood @ pi]
+        for radius in RADII:
+            pooled = _pooled(own, self.place[around], radius)[inner]
+            evidence += [np.einsum("pj,pj->p", _window(pooled, pi, trust), likelihood) for trust in TRUSTS]
+        return np.stack(evidence, axis=1)
+
+    def _used(self) -> tuple[npt.NDArray[np.bool_], Float32Array]:
+        """Tell the support points that count, and their weights over the whole map."""
+        used = self.whole > LEAST_WEIGHT
+        return used, (self.whole[used] / self.whole[used].sum()).astype(np.float32)
+
+    def _around(self, rows: slice) -> tuple[slice, Float32Array, slice]:
+        """Find the rows that hold all neighbours of some rows, likelihoods there, and which pixels were asked for."""
+        halo = int(REACH * max(RADII) + 0.5)
+        around = slice(max(rows.start - halo, 0), min(rows.stop + halo, len(self.place)))
+        there, asked = self.pixels(around), self.pixels(rows)
+        own = self.log_likelihood(there)[:, self._used()[0]]
+        own = np.ascontiguousarray(own - own.max(axis=1, keepdims=True), np.float32)
+        return around, own, slice(asked.start - there.start, asked.stop - there.start)
 
 
 def window_shares(evidence: FloatArray) -> FloatArray:

@@ -22,15 +22,15 @@ from bayesunmix.models.unmixing import Latents, SiteBalance, UnmixingData
 
 FloatArray = npt.NDArray[np.float64]
 
-# Sizes of each dimension: the first suits most maps, later ones are two thirds to all of the one before larger.
-CHANNELS = (384, 512, 768, 1024, 1536, 2048)
+# Sizes of each dimension: the first suits most maps, later ones are a third larger or more.
+CHANNELS = (320, 448, 640, 896, 1280, 1792, 2560)
 COMPONENTS = (24, 32, 48, 64, 96, 128)
 FAMILIES = (32, 48, 64, 96, 128, 192)
 KNOTS = (8, 12, 16, 24, 32)
 WEIGHTS = (64, 96, 128, 192, 256, 384, 512, 768, 1024)
 RATIOS = (16, 32, 64, 128)
 # None stays none: while starts are compared, line shapes are held.
-DIRECTIONS = (0, 48, 64, 96, 128, 192)
+DIRECTIONS = (0, 40, 64, 96, 128, 192)
 SUPPORT_POINTS = (64, 128, 256, 512, 768, 1024)
 CHUNKS = (1, 64, 128, 256, 512, 768, 1024)
 PARAMETERS = (256, 384, 512, 768, 1024, 1536)

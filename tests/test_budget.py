@@ -53,7 +53,7 @@ def posterior(*, seed: int = 0, balance: float = 20.0) -> LocalPosterior:
             support_points=points, mean=np.array([2.0, 0.0, 0.0]), factor=np.diag([2.0, 2.0, 1.0])
         ),
         basis=SimpleNamespace(allowed=np.array([[True] * 4, [True, False, True, True]])),
-        groups=(SimpleNamespace(present=np.ones((1, 100))),),
+        pixels=SimpleNamespace(present=np.ones((1, 100))),
         widths=DEFAULT_PRIORS,
     )
     root = rng.normal(size=(DIM, DIM)) * 0.3 + np.eye(DIM) * 2.0

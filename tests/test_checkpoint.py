@@ -162,7 +162,8 @@ def _told(change: Callable[[dict[str, Any]], None]) -> Callable[[Path, Path], No
     """Change what the text says, and make the checksum right again."""
 
     def tell(path: Path, beacon: Path) -> None:
-        about, arrays = checkpoint._read(path)
+        with path.open("rb") as stream:
+            about, arrays = checkpoint._read(stream)
         change(about)
         checkpoint._write(path, about, arrays)
 

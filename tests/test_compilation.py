@@ -21,14 +21,13 @@ def _asked_anew() -> Iterator[None]:
     known_options.cache_clear()
 
 
-@pytest.mark.parametrize("once", [False, True])
-def test_program_gives_what_the_function_gives(once: bool) -> None:
+def test_program_gives_what_the_function_gives() -> None:
     def slope(x: jax.Array, data: dict[str, jax.Array]) -> jax.Array:
         change: jax.Array = jax.grad(lambda x: (jnp.log1p(x**2) * data["weight"]).sum())(x)
         return change
 
     x, data = jnp.linspace(0.1, 3.0, 7), {"weight": jnp.arange(7.0)}
-    np.testing.assert_allclose(Program(slope, once=once)(x, data), slope(x, data), rtol=1e-12)
+    np.testing.assert_allclose(Program(slope)(x, data), slope(x, data), rtol=1e-12)
 
 
 def test_new_shapes_are_compiled_anew() -> None:

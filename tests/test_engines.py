@@ -21,8 +21,6 @@ from bayesunmix.core.errors import InputError
 from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.sampling import Drawn, posterior_draws
-from bayesunmix.inference.density import compiled
-from bayesunmix.inference.sharding import place
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -32,23 +30,20 @@ ON_SEVERAL = """
 import json, pickle, sys
 from pathlib import Path
 import jax
-import numpy as np
-from bayesunmix.inference.density import compiled
-from bayesunmix.inference.sharding import place
 from bayesunmix.fit.sampling import posterior_draws
 from bayesunmix.config.methods import Laplace, Nuts
 
 fitted = pickle.loads(Path(sys.argv[1]).read_bytes())
-data = place(fitted.data)
+placed = fitted.model.placed(fitted.data)
 z = fitted.estimate.z + float(sys.argv[2])
-value, gradient = compiled(fitted.model)[0](z, data)
+value, gradient = fitted.model.value_and_gradient(z, placed)
 drawn = posterior_draws(fitted, Laplace(draws=8), 3, lambda _: None)
 moved = posterior_draws(fitted, Nuts(draws=4, warmup=1), 3, lambda _: None)
 print(json.dumps({
     "devices": len(jax.devices()),
-    "spread": len(data.groups[0].counts.sharding.device_set),
-    "value": float(value),
-    "gradient": np.asarray(gradient).tolist(),
+    "spread": len(placed.data.pixels.counts.sharding.device_set),
+    "value": value,
+    "gradient": gradient.tolist(),
     "weights": drawn.draws.weights.tolist(),
     "acceptance": float(moved.statistics["acceptance_rate"].mean()),
 }))
@@ -117,8 +112,8 @@ def test_four_devices_give_the_numbers_of_one(small_fit: FittedPosterior, tmp_pa
     )
     found = json.loads(done.stdout)
     assert found["devices"] == found["spread"] == 4
-    value, gradient = compiled(small_fit.model)[0](small_fit.estimate.z + OFFSET, place(small_fit.data))
-    assert found["value"] == pytest.approx(float(value), rel=1e-10)
+    value, gradient = small_fit.model.value_and_gradient(small_fit.estimate.z + OFFSET, small_fit.data)
+    assert found["value"] == pytest.approx(value, rel=1e-10)
     difference = np.abs(np.asarray(found["gradient"]) - gradient).max()
     assert difference < 1e-10 * np.abs(gradient).max()
     own = draw(small_fit, method="laplace", draws=8).draws.weights

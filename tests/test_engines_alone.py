@@ -28,6 +28,7 @@ from bayesunmix.inference.pixel_posterior import pixel_posterior
 from bayesunmix.inference.starts import extreme_spectra
 from bayesunmix.inference.svi import Variational
 from bayesunmix.inference.truncated_normal import coordinates
+from bayesunmix.models.pixels import PixelChunks, no_pixels
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -48,7 +49,7 @@ class Data(NamedTuple):
 
     mean: jax.Array
     precision: jax.Array
-    groups: tuple[()] = ()
+    pixels: PixelChunks = no_pixels(1, 1)
 
 
 DATA = Data(jnp.asarray(MEAN), jnp.asarray(np.linalg.inv(COVARIANCE)))

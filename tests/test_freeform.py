@@ -87,7 +87,7 @@ def test_contrast_is_correlated_along_the_axis() -> None:
 
 def test_no_contrast_is_the_spectrum_of_the_map() -> None:
     mean = mean_spectrum(np.random.default_rng(0).poisson(3.0, (50, 24)))
-    data = FreeData((), None, np.log(mean), correlation_factor(AXIS, 4.0))  # type: ignore[arg-type]
+    data = FreeData(None, None, np.log(mean), correlation_factor(AXIS, 4.0))  # type: ignore[arg-type]
     latents = {"contrast": jnp.zeros((2, 24)), "contrast_sd": jnp.zeros(())}
     np.testing.assert_allclose(np.asarray(free_endmembers(data, latents)), np.tile(mean, (2, 1)), rtol=1e-5)
     bent = np.asarray(free_endmembers(data, {**latents, "contrast": jnp.ones((2, 24)) * 30.0}))
@@ -168,6 +168,7 @@ def test_the_line_model_reads_what_it_would_draw() -> None:
         ratio_sd=np.array([0.0, 0.1, 0.0]),
         continuum_templates=np.stack([continuum, continuum]),
         continuum_area=np.full((2, 2), 0.5),
+        floor=np.full(24, 1 / 24),
     )
     weights = np.array([[0.3, 0.2], [0.4, 0.0]])
     pieces = np.array([[0.25, 0.1], [0.2, 0.2]])

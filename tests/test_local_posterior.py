@@ -13,9 +13,8 @@ from bayesunmix.checks.local_posterior import LocalPosterior, known_abundances
 from bayesunmix.config.phase import Phase
 from bayesunmix.fit.model_data import flat_model, latents_at
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.inference.density import compiled
 from bayesunmix.inference.map_estimate import find_map
-from bayesunmix.inference.mixture import one_group
+from bayesunmix.inference.mixture import with_all_points
 from bayesunmix.models.abundance import abundance_prior, simplex_support_points
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.thickness import N_COLUMNS, counted, no_effect
@@ -39,6 +38,7 @@ def fitted() -> FittedPosterior:
         np.array([0.0, 0.0, 0.0, 0.2]),
         rng.dirichlet(np.full(N_CHANNELS, 5.0), size=(2, 3)),
         np.full((2, 3), 1 / 3),
+        np.full(N_CHANNELS, 1 / N_CHANNELS),
     )
     weights = np.array([[0.3, 0.2, 0.2, 0.3], [0.6, 0.1, 0.0, 0.3]])
     free = np.argwhere(allowed)
@@ -46,7 +46,7 @@ def fitted() -> FittedPosterior:
     balance = SiteBalance(np.zeros((2, 3)), np.zeros((2, 3)), np.zeros(2), np.zeros(2))
     yields = np.array([[1.0, 0.8, 1.3], [0.9, 0.7, 1.4]])
     empty = UnmixingData(
-        (), basis, None, free, scale, np.array([3]), yields, balance, no_effect(2, N_CHANNELS)
+        None, basis, None, free, scale, np.array([3]), yields, balance, no_effect(2, N_CHANNELS)
     )  # type: ignore[arg-type]
     zeros = {
         "family_log_ratio": jnp.zeros(1),
@@ -64,11 +64,10 @@ def fitted() -> FittedPosterior:
     counts = rng.multinomial(N_COUNTS, share * ends[0] + (1 - share) * ends[1]).astype(np.float32)
     columns = counted(counts, np.ones(N_PIXELS), empty.effect)
     even = np.append(np.full(N_CHANNELS, -np.log(N_CHANNELS)), np.zeros(N_COLUMNS))
-    data = empty._replace(prior=prior, groups=one_group(columns, len(points), even))
+    data = empty._replace(prior=prior, pixels=with_all_points(columns, len(points), even))
     model = flat_model(data)
-    on_device = jax.tree.map(jnp.asarray, data)
-    start = model.flatten(latents_at(data, units, np.full(len(points), 1.0 / len(points))), on_device)
-    estimate = find_map(*compiled(model), on_device, np.asarray(start))
+    start = model.flatten(latents_at(data, units, np.full(len(points), 1.0 / len(points))))
+    estimate = find_map(model.value_and_gradient, model.hessian, model.placed(data), start)
     return FittedPosterior(
         data=data,
         estimate=estimate,
@@ -85,8 +84,9 @@ def local(fitted: FittedPosterior) -> LocalPosterior:
 
 def test_derivatives_are_those_of_the_spectra(fitted: FittedPosterior, local: LocalPosterior) -> None:
     data = fitted.data
-    latents = fitted.model.constrain(jnp.asarray(fitted.estimate.z), data)
-    slopes = jax.jacfwd(lambda units: spectra(data, {**latents, "line_units": units}))(latents["line_units"])
+    latents = fitted.model.constrain(fitted.estimate.z)
+    slope = jax.jacfwd(lambda units: spectra(data, {**latents, "line_units": units}))
+    slopes = np.asarray(jax.jit(slope)(latents["line_units"]))
     for number, (k, i) in enumerate(data.free):
         # The floor under every channel is a ten-millionth.
         np.testing.assert_allclose(
@@ -113,7 +113,7 @@ def test_freed_weights_have_the_gradient_and_curvature_of_the_wider_model(
     freed = declarations._freed(local, places)
     data = fitted.data
     wider = data._replace(free=np.concatenate([data.free, places]), scale=np.concatenate([data.scale, [1.0]]))
-    latents = fitted.model.constrain(jnp.asarray(fitted.estimate.z), data)
+    latents = fitted.model.constrain(fitted.estimate.z)
 
     def negative(units: jax.Array, weight: jax.Array) -> jax.Array:
         all_units = jnp.concatenate([units, weight])

@@ -12,11 +12,12 @@ from bayesunmix.checks.misfit import Misfit, _core, _described, _holes
 from bayesunmix.checks.regions import MapRegion
 from bayesunmix.core.severity import Distrust, Reservation
 from bayesunmix.inference.misfit import (
+    drawn_windows,
     pooled_amounts,
-    residual_windows,
     scan,
     scores,
     summed_area,
+    window_bands,
     window_sides,
     window_sums,
 )
@@ -50,6 +51,17 @@ def test_window_sums_are_those_of_a_loop() -> None:
         for j, x in enumerate(columns):
             part = grid[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
             np.testing.assert_allclose(sums[i, j], part.sum(axis=(0, 1)))
+
+
+def test_windows_of_bands_are_those_of_the_whole_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = np.random.default_rng(4).poisson(3.0, (23, 14, 5)).astype(np.uint8)
+    for side in (1, 3, 9):
+        (whole,) = (sums for _, sums in window_bands(grid, side))
+        with monkeypatch.context() as patch:
+            patch.setattr("bayesunmix.inference.misfit.BAND_ENTRIES", 150)
+            bands = list(window_bands(grid, side))
+        assert len(bands) > 1
+        np.testing.assert_array_equal(np.concatenate([sums for _, sums in bands]), whole)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +145,7 @@ def test_what_all_windows_share_is_not_a_place() -> None:
     wrong[0] /= wrong[0].sum()
     found = scan(grid, wrong, DIRECTIONS, shares, seed=0)
     assert found.sigma.max() < found.threshold
-    raw = residual_windows(grid, wrong, DIRECTIONS, (9,), local=False)[0][0].z
+    raw = drawn_windows(grid, wrong, DIRECTIONS, (9,))[0][0]
     assert np.abs(raw).max() > found.threshold
     # A smooth change over the map is scatter, not a place.
     slope = np.linspace(0.7, 1.3, 40)[:, None, None] ** np.array([0.0, 0.0, 1.0, 0.0, 0.0])
@@ -187,7 +199,7 @@ def test_the_core_of_a_region_is_its_own_pixels() -> None:
     inside[4:22, 14:32] = True
     window = np.zeros((40, 40), bool)
     window[11:14, 22:25] = True
-    core = _core(grid, shares @ SPECTRA, window, inside)
+    core = _core(grid, shares, SPECTRA, window, inside)
     planted = np.zeros((40, 40), bool)
     planted[patch] = True
     assert core[planted].mean() > 0.9

@@ -1,32 +1,23 @@
-"""Mixtures over fixed support points: weights of maximum likelihood, and pixels that lose nothing in groups."""
+"""Mixtures over fixed support points: weights of maximum likelihood, and pixels that lose nothing in chunks."""
 
 from __future__ import annotations
 
-import itertools
-
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import softmax
 from scipy.stats import multinomial
 
-from bayesunmix.inference import mixture
 from bayesunmix.inference.mixture import (
-    CHUNK_PIXELS,
     DROPPED_SHARE,
-    WIDTH_CLASSES,
-    group_pixels,
-    one_group,
-    padded_alike,
+    chunked,
     relative_likelihood,
     responsibilities,
     support_point_weights,
+    with_all_points,
 )
-from bayesunmix.models.unmixing import group_log_likelihood
+from bayesunmix.models.pixels import CHUNK_PIXELS, widths
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -92,17 +83,18 @@ def _share(likelihood: FloatArray) -> npt.NDArray[np.float32]:
     return responsibilities(likelihood.astype(np.float32), np.full(9, 1 / 9))
 
 
-def test_groups_hold_every_pixel_once(counts: npt.NDArray[np.float32], likelihood: FloatArray) -> None:
-    groups = group_pixels(counts, _share(likelihood), np.log(POINTS @ SPECTRA))
-    assert 1 <= len(groups) <= WIDTH_CLASSES
-    rows = np.concatenate([group.counts[group.present > 0] for group in groups])
+def test_chunks_hold_every_pixel_once(counts: npt.NDArray[np.float32], likelihood: FloatArray) -> None:
+    pixels = chunked(counts, _share(likelihood), np.log(POINTS @ SPECTRA))
+    assert pixels.counts.shape == (-(-700 // CHUNK_PIXELS), CHUNK_PIXELS, 4)
+    rows = pixels.counts[pixels.present > 0]
     np.testing.assert_array_equal(
         rows[np.lexsort(rows.T)],
         counts[np.lexsort(counts.T)],  # the same rows in some order
     )
-    padding = [group.counts[group.present == 0] for group in groups]
-    assert not np.concatenate(padding).any()
-    assert sum(group.present.sum() for group in groups) == 700
+    assert not pixels.counts[pixels.present == 0].any()
+    assert pixels.present.sum() == 700
+    assert set(np.unique(pixels.present)) == {0.0, 1.0}
+    assert pixels.ends[-1] == pixels.fewest == pixels.most == len(pixels.counts)
 
 
 def test_chunks_keep_all_the_support_points_that_a_pixel_needs(
@@ -112,64 +104,47 @@ def test_chunks_keep_all_the_support_points_that_a_pixel_needs(
     needed = {
         tuple(row): set(np.flatnonzero(s > DROPPED_SHARE)) for row, s in zip(counts, share, strict=True)
     }
-    for group in group_pixels(counts, share, np.log(POINTS @ SPECTRA)):
-        for chunk in range(len(group.counts)):
-            held = set(group.support_points[chunk][group.log_present[chunk] == 0.0])
-            wanted = [needed[tuple(row)] for row in group.counts[chunk][group.present[chunk] > 0]]
-            assert set().union(*wanted) == held
-            # The baseline lies among the log spectra of those support points.
-            rows = np.log(POINTS @ SPECTRA)[sorted(held)]
-            assert (group.baseline[chunk] > rows.min(axis=0) - 1e-2).all()
-            assert (group.baseline[chunk] < rows.max(axis=0) + 1e-2).all()
+    pixels = chunked(counts, share, np.log(POINTS @ SPECTRA))
+    assert pixels.n_points.min() < len(POINTS)  # something is dropped
+    for chunk in range(len(pixels.counts)):
+        held = pixels.support_points[chunk, : pixels.n_points[chunk]].tolist()
+        wanted = [needed[tuple(row)] for row in pixels.counts[chunk][pixels.present[chunk] > 0]]
+        assert sorted(set().union(*wanted)) == held
+        # The baseline lies among the log spectra of those support points.
+        rows = np.log(POINTS @ SPECTRA)[held]
+        assert (pixels.baseline[chunk] > rows.min(axis=0) - 1e-2).all()
+        assert (pixels.baseline[chunk] < rows.max(axis=0) + 1e-2).all()
 
 
-def test_few_pixels_make_one_small_chunk(counts: npt.NDArray[np.float32], likelihood: FloatArray) -> None:
-    (group,) = group_pixels(counts[:5], _share(likelihood)[:5], np.log(POINTS @ SPECTRA))
-    assert group.counts.shape == (1, 5, 4)
-    np.testing.assert_array_equal(group.present, 1.0)
+def test_few_pixels_make_one_chunk(counts: npt.NDArray[np.float32], likelihood: FloatArray) -> None:
+    pixels = chunked(counts[:5], _share(likelihood)[:5], np.log(POINTS @ SPECTRA))
+    assert pixels.counts.shape == (1, CHUNK_PIXELS, 4)
+    np.testing.assert_array_equal(pixels.present[0], np.arange(CHUNK_PIXELS) < 5)
 
 
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=7))
-def test_chunks_are_padded_as_little_as_may_be(widths: list[int]) -> None:
-    sizes = np.array(widths)
-    order = np.argsort(sizes, kind="stable")
-    classes = mixture._width_classes(sizes, order)
-
-    def cost(parts: list[npt.NDArray[np.int64]]) -> int:
-        return sum(int(sizes[part].max()) * len(part) for part in parts)
-
-    np.testing.assert_array_equal(np.concatenate(classes), order)
-    cuts = itertools.combinations_with_replacement(range(len(sizes) + 1), WIDTH_CLASSES - 1)
-    splits = [[part for part in np.split(order, cut) if len(part)] for cut in cuts]
-    assert len(classes) <= WIDTH_CLASSES
-    assert cost(classes) == min(cost(split) for split in splits)
+@pytest.mark.parametrize("n_points", [9, 16, 17, 40, 128, 130])
+def test_narrow_chunks_come_first_and_every_class_holds_those_that_fit(n_points: int) -> None:
+    """A pixel of every number of support points, 128 times: each of these is a chunk."""
+    sizes = np.random.default_rng(0).permutation(np.arange(1, n_points + 1))
+    needed = np.repeat(np.arange(n_points) < sizes[:, None], CHUNK_PIXELS, axis=0)
+    share = (needed / needed.sum(axis=1, keepdims=True)).astype(np.float32)
+    counts = np.repeat(sizes[:, None], CHUNK_PIXELS, axis=0).astype(np.float32)
+    pixels = chunked(counts, share, np.zeros((n_points, 1)))
+    np.testing.assert_array_equal(pixels.n_points, np.arange(1, n_points + 1))
+    np.testing.assert_array_equal(pixels.counts[:, :, 0], np.tile(pixels.n_points[:, None], CHUNK_PIXELS))
+    assert widths(n_points)[-1] == n_points
+    assert pixels.ends.tolist() == [min(width, n_points) for width in widths(n_points)]
 
 
-def test_one_group_holds_all_pixels_with_all_support_points(counts: npt.NDArray[np.float32]) -> None:
-    (group,) = one_group(counts, 9, np.log(np.full(4, 0.25)))
-    assert group.counts.shape == (2, 4 * CHUNK_PIXELS, 4)
-    np.testing.assert_array_equal(group.counts[group.present > 0], counts)
-    assert not group.counts[group.present == 0].any()
-    np.testing.assert_array_equal(group.support_points, np.tile(np.arange(9), (2, 1)))
-    assert not group.log_present.any()
-    np.testing.assert_allclose(group.baseline, np.log(0.25))
-
-
-def test_padded_groups_have_one_shape_and_the_same_likelihood(
-    counts: npt.NDArray[np.float32], likelihood: FloatArray
+def test_before_anything_is_known_all_pixels_have_all_support_points(
+    counts: npt.NDArray[np.float32],
 ) -> None:
-    """Two sets of groups, with other support points and another number of chunks, keep their likelihoods."""
-    whole = group_pixels(counts, _share(likelihood), np.log(POINTS @ SPECTRA))
-    part = group_pixels(counts[:300], _share(likelihood)[:300], np.log(POINTS @ SPECTRA))
-    padded = padded_alike([whole, part])
-    shapes = [[group.counts.shape + group.support_points.shape for group in groups] for groups in padded]
-    assert shapes[0] == shapes[1]
-    log_mixed = jnp.log(POINTS @ SPECTRA)
-    log_pi = jnp.log(jnp.full(len(POINTS), 1.0 / len(POINTS)))
-    for before, after in zip((whole, part), padded, strict=True):
-        values = [
-            sum(float(group_log_likelihood(group, log_mixed, log_pi)) for group in groups)
-            for groups in (before, after)
-        ]
-        assert values[1] == pytest.approx(values[0], rel=1e-6)
-        assert sum(group.counts.sum() for group in after) == sum(group.counts.sum() for group in before)
+    pixels = with_all_points(counts, 9, np.log(np.full(4, 0.25)))
+    n_chunks = -(-700 // CHUNK_PIXELS)
+    assert pixels.counts.shape == (n_chunks, CHUNK_PIXELS, 4)
+    np.testing.assert_array_equal(pixels.counts[pixels.present > 0], counts)
+    assert not pixels.counts[pixels.present == 0].any()
+    np.testing.assert_array_equal(pixels.support_points, np.tile(np.arange(9), (n_chunks, 1)))
+    np.testing.assert_array_equal(pixels.n_points, 9)
+    np.testing.assert_allclose(pixels.baseline, np.log(0.25))
+    np.testing.assert_array_equal(pixels.ends, [n_chunks])

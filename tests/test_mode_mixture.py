@@ -6,7 +6,6 @@ import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -84,7 +83,7 @@ def test_a_mode_shares_by_its_mass_or_not_at_all(small_fit: FittedPosterior) -> 
     phases = (Phase("A", matrix=True), Phase("B"), Phase("C"))
 
     def candidate(fitted: FittedPosterior, lacks: float) -> Any:  # noqa: ANN401
-        latents = fitted.model.constrain(jnp.asarray(fitted.estimate.z), fitted.data)
+        latents = fitted.model.constrain(fitted.estimate.z)
         return SimpleNamespace(data=fitted.data, latents=latents, potential=lacks)
 
     other = moved(small_fit, 0, 0.5)

@@ -37,6 +37,7 @@ def basis() -> EndmemberBasis:
         ratio_sd=RATIO_SD,
         continuum_templates=rng.dirichlet(np.ones(9), size=(2, 2)),
         continuum_area=np.array([[0.4, 0.6], [0.7, 0.3]]),
+        floor=np.full(9, 1 / 9),
     )
 
 
@@ -78,6 +79,7 @@ def test_only_the_ratios_of_the_weights_matter(factor: float) -> None:
         RATIO_SD,
         np.full((2, 2, 9), 1 / 9),
         np.full((2, 2), 0.5),
+        np.full(9, 1 / 9),
     )
     np.testing.assert_allclose(spectra(basis, factor * WEIGHTS), spectra(basis), rtol=1e-12)
 

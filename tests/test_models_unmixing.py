@@ -15,25 +15,22 @@ from scipy.stats import multinomial, norm
 
 from bayesunmix.config.priors import Priors
 from bayesunmix.inference.compilation import Program
-from bayesunmix.inference.density import FlatModel, compiled, flatten_model
-from bayesunmix.inference.map_estimate import ValueAndGradient
+from bayesunmix.inference.density import FlatModel, flatten_model
 from bayesunmix.inference.mixture import (
-    ABSENT,
-    CHUNK_PIXELS,
     DROPPED_SHARE,
-    group_pixels,
-    one_group,
+    chunked,
     relative_likelihood,
     responsibilities,
     support_point_weights,
+    with_all_points,
 )
 from bayesunmix.models.abundance import abundance_prior, log_weights, simplex_support_points
 from bayesunmix.models.endmember import EndmemberBasis
+from bayesunmix.models.pixels import CHUNK_PIXELS, PixelChunks
 from bayesunmix.models.thickness import N_COLUMNS, ThicknessEffect, answered, counted
 from bayesunmix.models.unmixing import (
     GAUGE_SD,
     Latents,
-    PixelGroup,
     SiteBalance,
     UnmixingData,
     component_weights,
@@ -61,16 +58,21 @@ class Toy:
     counts: npt.NDArray[np.float32]
     relative: FloatArray
     columns: npt.NDArray[np.float32]
-    grouped: tuple[PixelGroup, ...]
+    in_order: PixelChunks
 
     def log_likelihood(
-        self, groups: tuple[PixelGroup, ...], latents: Latents | None = None, *, tilted: bool = True
+        self, pixels: PixelChunks, latents: Latents | None = None, *, tilted: bool = True
     ) -> float:
-        """Log-likelihood of the pixels as grouped, relative to their baselines."""
-        data, at = self.data._replace(groups=groups), self.latents if latents is None else latents
-        log_pi = log_weights(data.prior, at["abundance_xi"])
+        """Log-likelihood of the pixels in these chunks, relative to their baselines."""
+        data, at = self.data._replace(pixels=pixels), self.latents if latents is None else latents
         parameters = thickness_parameters(data, at) if tilted else (jnp.zeros(()), jnp.zeros(()))
-        return float(log_likelihood(data, spectra(data, at), log_pi, *parameters))
+        return float(_likelihood(data, at, parameters))
+
+
+@Program
+def _likelihood(data: UnmixingData, latents: Latents, parameters: tuple[Any, Any]) -> jax.Array:
+    log_pi = log_weights(data.prior, latents["abundance_xi"])
+    return log_likelihood(data, spectra(data, latents), log_pi, *parameters)
 
 
 def _basis(rng: np.random.Generator) -> EndmemberBasis:
@@ -87,6 +89,7 @@ def _basis(rng: np.random.Generator) -> EndmemberBasis:
         np.array([0.0, 0.0, 0.0, 0.2]),
         rng.dirichlet(np.full(N_CHANNELS, 5.0), size=(2, 3)),
         np.full((2, 3), 1 / 3),
+        np.full(N_CHANNELS, 1 / N_CHANNELS),
     )
 
 
@@ -116,7 +119,17 @@ def toy() -> Toy:
         np.array([0.9, 1.2]),
         0.5,
     )
-    data = UnmixingData((), basis, prior, free, scale, np.array([3]), yields, balance, effect)
+    data = UnmixingData(
+        None,
+        basis,
+        prior,
+        free,
+        scale,
+        np.array([3]),
+        yields,
+        balance,
+        effect,  # type: ignore[arg-type]
+    )
     latents: Latents = {
         "line_units": units,
         "family_log_ratio": jnp.asarray([0.7]),
@@ -136,20 +149,17 @@ def toy() -> Toy:
     share = responsibilities(likelihood, 0.99 * support_point_weights(likelihood) + 0.01 / len(points))
     relative = rng.uniform(0.5, 1.7, N_PIXELS)
     columns = counted(counts, relative, effect)
-    groups = one_group(
+    pixels = with_all_points(
         columns, len(points), np.append(np.full(N_CHANNELS, -np.log(N_CHANNELS)), np.zeros(N_COLUMNS))
     )
     rows = answered(points @ endmembers, points, effect, *thickness_parameters(data, latents))
-    grouped = group_pixels(columns, share, np.asarray(rows))
-    return Toy(data._replace(groups=groups), latents, counts, relative, columns, grouped)
+    in_order = chunked(columns, share, np.asarray(rows))
+    return Toy(data._replace(pixels=pixels), latents, counts, relative, columns, in_order)
 
 
-def baseline_part(groups: tuple[PixelGroup, ...]) -> float:
+def baseline_part(pixels: PixelChunks) -> float:
     """Return what the model leaves out: the log-likelihood of the baselines."""
-    return sum(
-        float(np.einsum("bp,bpc,bc->", group.present, group.counts.astype(float), group.baseline))
-        for group in groups
-    )
+    return float(np.einsum("bp,bpc,bc->", pixels.present, pixels.counts.astype(float), pixels.baseline))
 
 
 def dense(toy: Toy, mixed: FloatArray, log_pi: FloatArray, scale: float, exponent: float) -> float:
@@ -174,7 +184,7 @@ ROUNDING = N_PIXELS * N_COUNTS * 4 * 2.0**-24
 def test_log_likelihood_is_a_mixture_of_multinomials(toy: Toy) -> None:
     endmembers = np.asarray(spectra(toy.data, toy.latents))
     log_pi = np.asarray(log_weights(toy.data.prior, toy.latents["abundance_xi"]))
-    found = toy.log_likelihood(toy.data.groups, tilted=False)
+    found = toy.log_likelihood(toy.data.pixels, tilted=False)
     mixed = toy.data.prior.support_points @ endmembers
     counts = toy.counts.astype(int)
     each = np.array([multinomial.logpmf(counts, N_COUNTS, m / m.sum()) for m in mixed])
@@ -182,7 +192,7 @@ def test_log_likelihood_is_a_mixture_of_multinomials(toy: Toy) -> None:
     # scipy's coefficient is that of a multinomial where every count is certain: one channel for each.
     coefficient = multinomial.logpmf(counts, N_COUNTS, np.full(N_CHANNELS, 1 / N_CHANNELS))
     coefficient = coefficient + N_COUNTS * np.log(N_CHANNELS)
-    total = found + baseline_part(toy.data.groups) + coefficient.sum()
+    total = found + baseline_part(toy.data.pixels) + coefficient.sum()
     assert total == pytest.approx(expected, abs=ROUNDING)
 
 
@@ -190,7 +200,7 @@ def test_gradient_of_the_log_likelihood(toy: Toy) -> None:
     endmembers = np.asarray(spectra(toy.data, toy.latents))
     log_pi = np.asarray(log_weights(toy.data.prior, toy.latents["abundance_xi"]))
     at = jnp.asarray(endmembers), jnp.asarray(log_pi), jnp.asarray(1.2), jnp.asarray(0.3)
-    slopes = jax.grad(log_likelihood, argnums=(1, 2, 3, 4))(toy.data, *at)
+    slopes = Program(jax.grad(log_likelihood, argnums=(1, 2, 3, 4)))(toy.data, *at)
     rng = np.random.default_rng(5)
     for _ in range(3):
         # Endmembers keep their unit sum.
@@ -235,7 +245,7 @@ def reference_log_density(toy: Toy, latents: dict[str, FloatArray]) -> float:
         1.0 + data.effect.scale_sd * float(latents["absorption_scale"]),
         float(latents["stray_exponent"]),
     )
-    total = dense(toy, mixed, odds - logsumexp(odds), scale, exponent) - baseline_part(data.groups)
+    total = dense(toy, mixed, odds - logsumexp(odds), scale, exponent) - baseline_part(data.pixels)
     total += -0.5 * float((np.log(weights.sum(axis=1)) ** 2).sum()) / GAUGE_SD**2
     atoms = weights[0, :3] / data.yields[0]
     total += -0.5 * ((np.log(atoms[0] / (atoms[1] + 0.5 * atoms[2])) - 0.3) / SITE_SD) ** 2
@@ -247,30 +257,21 @@ def flat(toy: Toy) -> FlatModel:
     return flatten_model(unmixing_model, toy.data, toy.latents)
 
 
-@pytest.fixture(scope="module")
-def value_and_gradient(flat: FlatModel) -> ValueAndGradient:
-    return compiled(flat)[0]
-
-
-def test_log_density_and_its_gradient(
-    toy: Toy, flat: FlatModel, value_and_gradient: ValueAndGradient
-) -> None:
+def test_log_density_and_its_gradient(toy: Toy, flat: FlatModel) -> None:
     rng = np.random.default_rng(6)
     # On the gauge: off it, its steep penalty would hide everything else.
     sums = np.asarray(component_weights(toy.data, toy.latents)).sum(axis=1)
     units = toy.latents["line_units"] / sums[toy.data.free[:, 0]]
-    centre = np.asarray(flat.flatten({**toy.latents, "line_units": units}, toy.data))
+    centre = flat.flatten({**toy.latents, "line_units": units})
 
     def reference(z: FloatArray) -> float:
-        latents = {
-            name: np.asarray(value) for name, value in flat.constrain(jnp.asarray(z), toy.data).items()
-        }
+        latents = flat.constrain(z)
         weights = z[flat.places["line_units"]]
         jacobian = -np.logaddexp(0.0, -weights).sum()  # of y = softplus(z)
         return reference_log_density(toy, latents) + jacobian
 
-    value, gradient = value_and_gradient(jnp.asarray(centre), toy.data)
-    assert float(value) == pytest.approx(-reference(centre), abs=ROUNDING)
+    value, gradient = flat.value_and_gradient(centre, toy.data)
+    assert value == pytest.approx(-reference(centre), abs=ROUNDING)
     for _ in range(3):
         step = rng.normal(size=flat.size)
         differences = [
@@ -281,12 +282,12 @@ def test_log_density_and_its_gradient(
         assert float(gradient @ step) == pytest.approx(difference, abs=0.05 + 1e-4 * abs(difference))
 
 
-def test_grouped_pixels_are_the_same_pixels(toy: Toy) -> None:
-    assert sum(len(group.counts) for group in toy.grouped) == -(-N_PIXELS // CHUNK_PIXELS)
+def test_pixels_in_their_order_are_the_same_pixels(toy: Toy) -> None:
+    assert len(toy.in_order.counts) == -(-N_PIXELS // CHUNK_PIXELS)
     n_points = len(toy.data.prior.support_points)
-    assert min(group.support_points.shape[1] for group in toy.grouped) < n_points  # something is dropped
-    found = toy.log_likelihood(toy.grouped) + baseline_part(toy.grouped)
-    whole = toy.log_likelihood(toy.data.groups) + baseline_part(toy.data.groups)
+    assert toy.in_order.n_points.min() < n_points  # something is dropped
+    found = toy.log_likelihood(toy.in_order) + baseline_part(toy.in_order)
+    whole = toy.log_likelihood(toy.data.pixels) + baseline_part(toy.data.pixels)
     lost = whole - found
     # Support points that hold less than a ten-thousandth of a pixel's posterior are dropped: what they hold together
     # bounds the loss, and is far below half a nat.
@@ -294,43 +295,46 @@ def test_grouped_pixels_are_the_same_pixels(toy: Toy) -> None:
     assert -ROUNDING < lost < 0.5
 
 
-def test_grouping_with_every_support_point_loses_nothing(toy: Toy) -> None:
+def test_chunks_with_every_support_point_lose_nothing(toy: Toy) -> None:
     endmembers = np.asarray(spectra(toy.data, toy.latents))
     n_points = len(toy.data.prior.support_points)
     share = np.full((N_PIXELS, n_points), 1 / n_points, np.float32)
     points, parameters = toy.data.prior.support_points, thickness_parameters(toy.data, toy.latents)
     rows = answered(points @ endmembers, points, toy.data.effect, *parameters)
-    groups = group_pixels(toy.columns, share, np.asarray(rows))
-    found, whole = toy.log_likelihood(groups), toy.log_likelihood(toy.data.groups)
-    expected = whole + baseline_part(toy.data.groups) - baseline_part(groups)
+    pixels = chunked(toy.columns, share, np.asarray(rows))
+    found, whole = toy.log_likelihood(pixels), toy.log_likelihood(toy.data.pixels)
+    expected = whole + baseline_part(toy.data.pixels) - baseline_part(pixels)
     assert found == pytest.approx(expected, abs=ROUNDING)
 
 
-def test_padding_does_not_count(toy: Toy) -> None:
-    assert any((group.present == 0).any() for group in toy.grouped)
-    junk, wider = [], []
-    for group in toy.grouped:
-        counts = np.where(group.present[:, :, None] > 0, group.counts, 77.0).astype(np.float32)
-        junk.append(group._replace(counts=counts))
-        # Padding that repeats support points which the chunk already has would count them twice.
-        again = np.concatenate([group.support_points, group.support_points], axis=1)
-        absent = np.concatenate([group.log_present, np.full_like(group.log_present, ABSENT)], axis=1)
-        wider.append(group._replace(support_points=again, log_present=absent))
-    before, with_junk, with_wider = (toy.log_likelihood(tuple(g)) for g in (toy.grouped, junk, wider))
-    assert with_junk == before
-    assert with_wider == pytest.approx(before, abs=1e-3)
+def test_what_fills_up_chunks_does_not_count(toy: Toy) -> None:
+    pixels = toy.in_order
+    assert (pixels.present == 0).any()
+    counts = np.where(pixels.present[:, :, None] > 0, pixels.counts, 77.0).astype(np.float32)
+    # Support points that the chunk already has would count twice, and a chunk behind the last one for nothing.
+    place = np.arange(pixels.support_points.shape[1])
+    again = np.where(place < pixels.n_points[:, None], pixels.support_points, pixels.support_points[:, :1])
+    longer = jax.tree.map(
+        lambda field: np.concatenate([field, field[-1:]]), pixels._replace(ends=pixels.n_points)
+    )
+    changed = (
+        pixels._replace(counts=counts),
+        pixels._replace(support_points=again.astype(np.int32)),
+        longer._replace(ends=pixels.ends),
+    )
+    before = toy.log_likelihood(pixels)
+    for other in changed:
+        assert toy.log_likelihood(other) == before
 
 
 def test_the_baseline_cancels(toy: Toy) -> None:
     tilt = np.linspace(-0.5, 0.5, N_CHANNELS + N_COLUMNS)
-    moved = tuple(group._replace(baseline=group.baseline + tilt) for group in toy.data.groups)
-    before, after = (toy.log_likelihood(g) for g in (toy.data.groups, moved))
+    moved = toy.data.pixels._replace(baseline=toy.data.pixels.baseline + tilt)
+    before, after = (toy.log_likelihood(pixels) for pixels in (toy.data.pixels, moved))
     assert before - after == pytest.approx(float(toy.columns.sum(axis=0) @ tilt), abs=ROUNDING)
 
 
-def test_numbering_of_the_phases_is_free(
-    toy: Toy, flat: FlatModel, value_and_gradient: ValueAndGradient
-) -> None:
+def test_numbering_of_the_phases_is_free(toy: Toy, flat: FlatModel) -> None:
     data, basis, prior = toy.data, toy.data.basis, toy.data.prior
     fields = {
         name: getattr(basis, name)[::-1]
@@ -345,9 +349,9 @@ def test_numbering_of_the_phases_is_free(
         effect=data.effect._replace(mass_per_count=data.effect.mass_per_count[::-1]),
     )
     latents = {**toy.latents, "continuum_by_phase": toy.latents["continuum_by_phase"][::-1]}
-    first, _ = value_and_gradient(flat.flatten(toy.latents, data), data)
-    second, _ = value_and_gradient(flat.flatten(latents, swapped), swapped)
-    assert float(second) == pytest.approx(float(first), abs=ROUNDING)
+    first, _ = flat.value_and_gradient(flat.flatten(toy.latents), data)
+    second, _ = flat.value_and_gradient(flat.flatten(latents), swapped)
+    assert second == pytest.approx(first, abs=ROUNDING)
 
 
 def test_a_component_declared_absent_has_no_weight(toy: Toy) -> None:

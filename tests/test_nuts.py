@@ -51,7 +51,8 @@ def draws() -> NutsDraws:
     return draws_at(1)
 
 
-def test_means_and_widths_are_right(draws: NutsDraws) -> None:
+def assert_moments(draws: NutsDraws) -> None:
+    """Compare means, widths and one covariance with the normal's."""
     assert draws.z.shape == (CHAINS, DRAWS, 4)
     for i in range(4):
         for power, expected in ((1, 0.0), (2, COVARIANCE[i, i])):
@@ -63,6 +64,10 @@ def test_means_and_widths_are_right(draws: NutsDraws) -> None:
     product = (draws.z[:, :, 1] - MEAN[1]) * (draws.z[:, :, 2] - MEAN[2])
     ess = float(array_stats.ess(product, chain_axis=0, draw_axis=1, method="mean"))
     assert product.mean() == pytest.approx(1.5, abs=ERRORS * product.std() / np.sqrt(ess))
+
+
+def test_means_and_widths_are_right(draws: NutsDraws) -> None:
+    assert_moments(draws)
 
 
 def test_the_wide_direction_is_found(draws: NutsDraws) -> None:
@@ -77,7 +82,8 @@ def test_a_right_curvature_needs_no_stretching() -> None:
     assert found.z.shape == (2, 20, 4)  # fewer than one compiled chunk
 
 
-def test_statistics_belong_to_the_draws(draws: NutsDraws) -> None:
+def assert_energies(draws: NutsDraws) -> None:
+    """Compare statistics with what the draws say."""
     off = draws.z - MEAN
     potential = 0.5 * np.einsum("cdi,ij,cdj->cd", off, np.linalg.inv(COVARIANCE), off)
     np.testing.assert_allclose(draws.potential, potential, rtol=1e-8, atol=1e-10)
@@ -91,6 +97,33 @@ def test_statistics_belong_to_the_draws(draws: NutsDraws) -> None:
     # Half a chi-square of four degrees of freedom: mean 2, variance 2.
     ess = float(array_stats.ess(kinetic, chain_axis=0, draw_axis=1, method="mean"))
     assert kinetic.mean() == pytest.approx(2.0, abs=ERRORS * np.sqrt(2.0 / ess) + 0.3)
+
+
+def test_statistics_belong_to_the_draws(draws: NutsDraws) -> None:
+    assert_energies(draws)
+
+
+def test_what_fills_up_coordinates_neither_moves_nor_has_energy() -> None:
+    """Seven entries of which three only fill up: the moments and energies of four coordinates."""
+
+    def filled(z: jax.Array, data: dict[str, jax.Array]) -> jax.Array:
+        # What fills up stays at zero, or it would be seen.
+        return gaussian(z[:4], data) + 1e6 * jnp.abs(z[4:]).sum()
+
+    found = nuts_draws(
+        filled,
+        DATA,
+        MEAN,
+        whitening(curvature_at_the_mode()),
+        capacity=7,
+        chains=CHAINS,
+        draws=DRAWS,
+        warmup=400,
+        seed=1,
+    )
+    assert found.stretched == 1
+    assert_moments(found)
+    assert_energies(found)
 
 
 def test_the_seed_decides(draws: NutsDraws) -> None:
@@ -115,8 +148,17 @@ def test_a_banana_is_followed() -> None:
 
     bend = 0.6
     hessian = np.asarray(jax.hessian(banana)(jnp.zeros(2), jnp.asarray(bend)))
+    # Steps that are short enough for its arms.
     found = nuts_draws(
-        banana, jnp.asarray(bend), np.zeros(2), whitening(hessian), chains=2, draws=1000, warmup=400, seed=2
+        banana,
+        jnp.asarray(bend),
+        np.zeros(2),
+        whitening(hessian),
+        chains=2,
+        draws=1500,
+        warmup=400,
+        seed=2,
+        target_accept=0.95,
     )
     # z0 ~ N(0, 1); z1 has mean 0 and variance 0.5^2 + 2 bend^2, because var(z0^2) = 2.
     for series, expected in (

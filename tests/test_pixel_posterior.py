@@ -10,8 +10,15 @@ from scipy.stats import multinomial
 
 from bayesunmix.inference import pixel_posterior as module
 from bayesunmix.inference.mixture import support_point_weights
-from bayesunmix.inference.pixel_posterior import FINER, N_BINS, PixelPosterior, pixel_posterior
+from bayesunmix.inference.pixel_posterior import (
+    FINER,
+    N_BINS,
+    PixelPosterior,
+    count_shares,
+    pixel_posterior,
+)
 from bayesunmix.models.abundance import simplex_support_points
+from bayesunmix.models.thickness import ThicknessDraws, ThicknessEffect
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -132,6 +139,22 @@ def test_spread_of_what_counts_stand_for(counts: npt.NDArray[np.uint16], found: 
     np.testing.assert_allclose(alike.value_sd, 2 * alike.sd[:, 1], atol=2e-3)
     assert alike.value_sd.max() > 0.1
     assert not found.value_sd.any()
+
+
+def test_shares_of_counts_alone_are_those_of_the_whole_posterior(counts: npt.NDArray[np.uint16]) -> None:
+    effect = ThicknessEffect(
+        absorption_slope=np.linspace(-0.2, 0.0, counts.shape[1]),
+        stray_share=np.full(counts.shape[1], 0.1),
+        mass_per_count=np.ones(2),
+        scale_sd=0.3,
+    )
+    tilt = ThicknessDraws(np.linspace(0.5, 1.5, len(counts)), effect, np.array([0.9]), np.array([0.2]))
+    alone = count_shares(counts, SPECTRA, max_overlap=2, matrix=np.zeros(2, bool), thickness=tilt)
+    whole = pixel_posterior(
+        counts, SPECTRA[None], np.ones((1, 2)), level=0.9, matrix=np.zeros(2, bool), thickness=tilt
+    )
+    np.testing.assert_allclose(alone, whole.count_share, atol=1e-5)
+    np.testing.assert_allclose(alone.sum(axis=1), 1.0, atol=1e-5)
 
 
 def test_phases_share_the_pixel(found: PixelPosterior) -> None:

@@ -156,3 +156,12 @@ def test_what_is_no_output_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps({}))
     with pytest.raises(InputError, match=r"`DIR` must be the output folder of .* cannot be read"):
         open_result(tmp_path)
+
+
+def test_another_record_keeps_the_tables_that_were_made(result: Result) -> None:
+    made = result.summary()
+    other = result.with_record(result.record.model_copy(update={"warnings": ("Something was said.",)}))
+    assert other.record.warnings == ("Something was said.",)
+    assert result.record.warnings != other.record.warnings
+    assert other.tables is result.tables
+    assert other.summary().equals(made)

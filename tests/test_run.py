@@ -423,6 +423,14 @@ def test_record_of_the_run(run: Run) -> None:
     assert RunConfig.from_dict(record["config"]) == run.config
     assert list(record["timings"]) == ["starts", "mode", "draws", "heterogeneity", "pixels"]
     assert all(seconds > 0 for seconds in record["timings"].values())
+    costs = record["costs"]
+    assert list(costs) == ["preparation", *record["timings"], "result", "files"]
+    assert all(cost["seconds"] >= record["timings"].get(name, 0.0) for name, cost in costs.items())
+    assert sum(cost["processor_s"] for cost in costs.values()) > 0.0
+    peaks = [cost["peak_bytes"] for cost in costs.values()]
+    # The system counts pages core by core, and adds the cores up now and then.
+    assert np.all(np.diff(peaks) > -1e7)
+    assert peaks[0] > 5e7
     assert record["binning"]["blocks"] == ROWS * COLUMNS
     assert record["map"]["shape"][:2] == [ROWS, COLUMNS]
     assert record["warnings"] == []

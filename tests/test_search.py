@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
@@ -12,19 +11,19 @@ import pytest
 
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit import search
-from bayesunmix.fit.model_data import Blocks
+from bayesunmix.fit.model_data import Blocks, spectra_at, weights_at
 from bayesunmix.fit.preparation import prepare
 from bayesunmix.fit.search import (
     CLOSE_NATS,
     SAME_BASIN,
     CoarseModel,
+    Descent,
     ModeCandidate,
-    coarse_start,
+    begun,
     compare_starts,
     distance,
-    flat_whitening,
+    gone_on,
     regular_information,
-    unit_whitening,
 )
 from bayesunmix.fit.starts import Start, find_starts
 from bayesunmix.simulation.simulate import simulate_map
@@ -111,10 +110,10 @@ def test_a_followed_candidate_is_at_a_mode(
 ) -> None:
     """Along its gradient, whitened, there is hardly a nat to be gained."""
     best = compared[0][0]
-    z = np.asarray(coarse.model.flatten(best.latents, best.data))
-    value, _ = coarse.value_and_gradient(z, best.data)
+    z, placed = coarse.model.flatten(best.latents), coarse.model.placed(best.data)
+    value, _ = coarse.model.value_and_gradient(z, placed)
     further, reached, _ = search.descend(
-        coarse.value_and_gradient, best.data, z, np.eye(z.size), max_iterations=200
+        coarse.model.value_and_gradient, placed, z, np.eye(z.size), max_iterations=200
     )
     assert float(value) == pytest.approx(best.potential, abs=1e-6)
     assert float(value) - reached < 0.5
@@ -126,8 +125,7 @@ def test_the_mode_is_near_the_truth(
 ) -> None:
     """Compositions at nominal factors, in either order: 224 pixels of 300 counts tell them to a few per cent."""
     best = compared[0][0]
-    found = search.compiled_weights(best.data, best.latents)
-    atoms = np.asarray(found)[:, :3] / np.asarray(coarse.yields)
+    atoms = weights_at(best.data, best.latents)[:, :3] / np.asarray(coarse.yields)
     atoms = atoms / atoms.sum(axis=1, keepdims=True)
     first, second = np.array([0.45, 0.5, 0.05]), np.array([0.8, 0.0, 0.2])
     errors = [np.abs(atoms - np.stack(pair)).max() for pair in ((first, second), (second, first))]
@@ -140,15 +138,32 @@ def test_potentials_are_those_of_all_blocks(
     """On half of the blocks a potential is half as large, and is told for all of them."""
     monkeypatch.setattr(search, "MOST_COMPARED", len(blocks.counts) // 2)
     half = CoarseModel.of(blocks, coarse.basis, coarse.yields)
-    assert len(half.part.counts) == len(blocks.counts) // 2
-    np.testing.assert_array_equal(half.part.counts, blocks.counts[::2])
+    assert half.pooled.number.sum() == len(blocks.counts) // 2
+    assert half.scale == pytest.approx(2.0)
     monkeypatch.setattr(search, "rotated_starts", lambda *_: [])
     candidates = compare_starts(blocks, half, [start, mixed(start, 0.02)], lambda _: None)
     assert [candidate.followed for candidate in candidates] == [True, False]
     for candidate in candidates:
-        z = np.asarray(half.model.flatten(candidate.latents, candidate.data))
-        value = float(half.value_and_gradient(z, candidate.data)[0])
+        z = half.model.flatten(candidate.latents)
+        value, _ = half.model.value_and_gradient(z, candidate.data)
         assert candidate.potential == pytest.approx(2.0 * value, rel=1e-6)
+
+
+def test_pooled_blocks_rank_starts_as_all_do(
+    blocks: Blocks, coarse: CoarseModel, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With half as many groups as blocks, differences of the objective are those of all blocks to a tenth."""
+    monkeypatch.setattr(search, "MOST_GROUPS", len(blocks.counts) // 2)
+    few = CoarseModel.of(blocks, coarse.basis, coarse.yields)
+    assert len(few.pooled.counts) < len(blocks.counts) == len(coarse.pooled.counts)
+
+    def objectives(model: CoarseModel) -> FloatArray:
+        ends = [gone_on(model, begun(model, mixed(start, share)), 4) for share in (0.0, 0.5)]
+        return np.array([end.potential for end in ends])
+
+    pooled, every = objectives(few), objectives(coarse)
+    assert np.diff(every)[0] > CLOSE_NATS
+    np.testing.assert_allclose(np.diff(pooled), np.diff(every), rtol=0.1)
 
 
 def test_a_distance_is_that_of_the_phase_that_differs_most(
@@ -158,44 +173,45 @@ def test_a_distance_is_that_of_the_phase_that_differs_most(
     best, worst = candidates[0], max(candidates, key=lambda c: distance(candidates[0], c))
     assert distance(best, best) == 0.0
     assert distance(best, worst) == pytest.approx(distance(worst, best))
-    one, two = (np.asarray(search.compiled_spectra(c.data, c.latents)) for c in (best, worst))
+    one, two = (spectra_at(c.data, c.latents) for c in (best, worst))
     apart = np.sqrt(1.0 - np.sqrt(one * two).sum(axis=1))
     assert distance(best, worst) == pytest.approx(apart.max(), rel=1e-6)
 
 
 def test_a_descent_begins_at_its_start(coarse: CoarseModel, start: Start) -> None:
-    data, z, transform = coarse_start(coarse, start)
-    latents = coarse.model.constrain(jnp.asarray(z), data)
-    weights = np.asarray(search.compiled_weights(data, latents))
+    descent = begun(coarse, start)
+    weights = weights_at(descent.data, descent.latents(coarse))
     large = start.weights > 0.05
     np.testing.assert_allclose(
         (weights / weights.sum(axis=1, keepdims=True))[large],
         (start.weights / start.weights.sum(axis=1, keepdims=True))[large],
         rtol=0.1,
     )
-    assert transform.shape == (coarse.model.size, coarse.model.size)
 
 
-def test_whitening_makes_the_curvature_of_the_units_one(coarse: CoarseModel, start: Start) -> None:
-    """Curvature by its definition: the information of the weights through the softplus, and the prior's quarter."""
-    data, _, _ = coarse_start(coarse, start)
-    n = len(data.scale)
-    rng = np.random.default_rng(0)
-    units = rng.uniform(0.3, 3.0, n)
-    root = rng.normal(size=(n, 2 * n)) / np.asarray(data.scale)[:, None]
-    information = root @ root.T
-    whitening = unit_whitening(data, units, information)
-    unconstrained = np.log(np.expm1(units))
-    slope = np.asarray(data.scale) * np.asarray(
-        jax.vmap(jax.grad(jax.nn.softplus))(jnp.asarray(unconstrained))
-    )
-    curvature = slope[:, None] * information * slope + 0.25 * np.eye(n)
-    np.testing.assert_allclose(whitening.T @ curvature @ whitening, np.eye(n), atol=1e-6)
-    flat = flat_whitening(coarse.model, whitening)
-    there = coarse.model.places["line_units"]
-    np.testing.assert_array_equal(flat[there, there], whitening)
-    flat[there, there] = np.eye(n)
-    np.testing.assert_array_equal(flat, np.eye(coarse.model.size))
+def test_a_descent_says_what_it_gained(coarse: CoarseModel, start: Start) -> None:
+    first = gone_on(coarse, begun(coarse, start), 5)
+    second = gone_on(coarse, first, 5)
+    assert second.potential < first.potential
+    assert second.gained == pytest.approx(first.potential - second.potential)
+    value = coarse.model.value_and_gradient(jnp.asarray(second.z), second.data)[0]
+    assert float(value) == pytest.approx(second.potential)
+
+
+def test_a_descent_is_beaten_when_it_lacks_more_than_it_gains(coarse: CoarseModel, start: Start) -> None:
+    here = begun(coarse, start)
+    slow, quick = (Descent(here.data, here.z, 1000.0, gained) for gained in (1.0, 400.0))
+    assert slow.beaten(1000.0 - 1.01 * CLOSE_NATS)
+    assert not slow.beaten(1000.0 - 0.99 * CLOSE_NATS)
+    assert not quick.beaten(600.0)
+    assert quick.beaten(0.0)
+
+
+def test_support_points_that_hold_most_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "MOST_POINTS", 4)
+    points = np.array([[1.0, 0.0], [0.0, 1.0], [0.2, 0.8], [0.4, 0.6], [0.6, 0.4]])
+    kept = search._most_held(points, np.array([0.0, 0.1, 0.2, 0.3, 0.4]))
+    np.testing.assert_array_equal(kept, [0, 1, 3, 4])
 
 
 def test_information_of_a_weight_that_nothing_informs_has_an_inverse(coarse: CoarseModel) -> None:

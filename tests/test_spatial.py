@@ -114,3 +114,22 @@ def test_pixels_that_are_left_out_are_like_the_outside_of_the_map() -> None:
     rest, alone = run(counts[place], place), run(counts[:25].reshape(25 * 40, -1), np.ones((25, 40), bool))
     for field in dataclasses.fields(alone):
         np.testing.assert_allclose(getattr(rest, field.name), getattr(alone, field.name), atol=1e-6)
+
+
+def test_bands_are_the_whole_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(6)
+    place = rng.uniform(size=SHAPE) > 0.1
+    place[7] = False
+    joint = rng.normal(size=(int(place.sum()), 4)).astype(np.float32)
+    weights = np.array([0.4, 0.3, 0.3, 0.0])
+    whole, shares = neighbour_weights(joint, weights, place)
+    monkeypatch.setattr(spatial, "BAND_PIXELS", 5 * SHAPE[1])
+    bands, shares_of_bands = neighbour_weights(joint, weights, place)
+    np.testing.assert_allclose(shares_of_bands, shares, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(bands, whole, rtol=1e-4, atol=1e-6)
+    counts = draw(smooth_share(2), 60, 8).reshape(*SHAPE, -1)[place]
+    banded = run(counts, place)
+    monkeypatch.setattr(spatial, "BAND_PIXELS", 10**6)
+    for field in dataclasses.fields(banded):
+        one, other = (getattr(found, field.name) for found in (banded, run(counts, place)))
+        np.testing.assert_allclose(one, other, atol=2e-4)

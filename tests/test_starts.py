@@ -48,6 +48,7 @@ def basis() -> EndmemberBasis:
         np.array([0.0, 0.0, 0.0, 0.1]),
         np.tile(pieces / pieces.sum(axis=1, keepdims=True), (2, 1, 1)),
         np.full((2, 2), 0.5),
+        np.full(60, 1 / 60),
     )
 
 

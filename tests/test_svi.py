@@ -14,7 +14,7 @@ from scipy.stats import truncnorm
 
 import bayesunmix.models  # noqa: F401 - importing it switches JAX to 64 bits
 from bayesunmix.config.names import GUIDES
-from bayesunmix.inference import svi
+from bayesunmix.inference import minibatch, svi
 from bayesunmix.inference.guides import GUIDE_NAMES, guide
 from bayesunmix.inference.laplace import (
     TruncatedGaussian,
@@ -22,9 +22,10 @@ from bayesunmix.inference.laplace import (
     laplace_log_density,
     truncated_gaussian,
 )
-from bayesunmix.inference.minibatch import batch_sizes, draw_batch, is_whole
+from bayesunmix.inference.minibatch import batch_size, draw_batch
 from bayesunmix.inference.svi import FittedGuide, Potential, Variational
 from bayesunmix.inference.truncated_normal import Coordinates, coordinates, to_z
+from bayesunmix.models.pixels import PixelChunks, no_pixels
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -32,20 +33,13 @@ DIM = 4
 ERRORS = 4.5
 
 
-class Group(NamedTuple):
-    """Chunks of observations."""
-
-    x: Any
-    present: Any
-
-
 class Data(NamedTuple):
-    """Observations in groups of chunks."""
+    """Observations in chunks."""
 
-    groups: tuple[Group, ...]
+    pixels: PixelChunks
 
 
-NO_PIXELS = Data(())
+NO_PIXELS = Data(no_pixels(1, DIM))
 
 
 def plain() -> Coordinates:
@@ -198,7 +192,7 @@ def test_a_guide_follows_a_quantity_into_zero() -> None:
     at = coordinates(
         TruncatedGaussian(np.array([-0.4, 1.2]), np.array([[1.0, -0.5], [-0.5, 1.0]])), slice(0, 2)
     )
-    variational = Variational(truncated, guide("full_rank"), at, Data(()))
+    variational = Variational(truncated, guide("full_rank"), at, NO_PIXELS)
     found = variational.fit(0)
     z, noise = variational.draws(found.parameters, 4000, 1)
     tried = np.random.default_rng(0).multivariate_normal([-0.4, 1.2], [[1.0, -0.5], [-0.5, 1.0]], 100_000)
@@ -210,36 +204,46 @@ def test_a_guide_follows_a_quantity_into_zero() -> None:
 
 
 def observations() -> Data:
-    """Seven chunks in two groups of unequal widths, with padding, the chunks far from alike."""
+    """Seven chunks that are far from alike, one of them not full, and one behind the last that is none."""
     rng = np.random.default_rng(4)
-    groups = []
-    for chunks, pixels in ((5, 6), (2, 3)):
-        centre = rng.normal(0.0, 1.0, (chunks, 1, DIM))
-        present = np.ones((chunks, pixels))
-        present[-1, -1] = 0.0
-        groups.append(
-            Group(jnp.asarray(centre + rng.normal(size=(chunks, pixels, DIM))), jnp.asarray(present))
+    centre = rng.normal(0.0, 1.0, (8, 1, DIM))
+    present = np.ones((8, 6))
+    present[4, -1] = 0.0
+    present[5:7, 3:] = 0.0
+    return Data(
+        PixelChunks(
+            counts=jnp.asarray(centre + rng.normal(size=(8, 6, DIM))),
+            present=jnp.asarray(present),
+            support_points=jnp.zeros((8, 1), jnp.int32),
+            n_points=jnp.ones(8, jnp.int32),
+            baseline=jnp.zeros((8, DIM)),
+            ends=jnp.asarray([7], jnp.int32),
         )
-    return Data(tuple(groups))
+    )
 
 
 def logistic(z: jax.Array, data: Data) -> jax.Array:
     """Give a standard normal prior, and observations that are no sum of quadratics."""
-    every = [jnp.sum(group.present * jax.nn.softplus(group.x @ z)) for group in data.groups]
-    return 0.5 * z @ z + 0.3 * sum(every, jnp.zeros(()))
+    pixels = data.pixels
+    there = jnp.arange(len(pixels.present)) < pixels.ends[-1]
+    each = (pixels.present * jax.nn.softplus(pixels.counts @ z)).sum(axis=1)
+    return 0.5 * z @ z + 0.3 * (there * each).sum()
 
 
-def test_batches_are_proportional_and_weighted() -> None:
+def test_batches_are_whole_chunks_and_weighted(monkeypatch: pytest.MonkeyPatch) -> None:
     data = observations()
-    assert batch_sizes(data) == (5, 2)
-    assert is_whole(data, batch_sizes(data))
-    sizes = batch_sizes(data, 3)
-    assert sizes == (2, 1)
-    assert not is_whole(data, sizes)
-    batch = draw_batch(data, sizes, jax.random.PRNGKey(0))
-    assert [group.x.shape[0] for group in batch.groups] == [2, 1]
-    assert float(batch.groups[1].present.max()) == 2.0
-    assert float(batch.groups[0].present.max()) == 2.5
+    # All that there are: no batches are drawn.
+    assert batch_size(data) is None
+    monkeypatch.setattr(minibatch, "BATCH_CHUNKS", 7)
+    assert batch_size(data) is None
+    monkeypatch.setattr(minibatch, "BATCH_CHUNKS", 3)
+    assert batch_size(data) == 3
+    batch = draw_batch(data, 3, jax.random.PRNGKey(0)).pixels
+    assert batch.counts.shape == (3, 6, DIM)
+    assert batch.ends.tolist() == [3]
+    assert float(batch.present.max()) == pytest.approx(7 / 3)
+    whole = {np.asarray(rows).tobytes() for rows in data.pixels.counts[:7]}
+    assert {np.asarray(rows).tobytes() for rows in batch.counts} < whole
 
 
 @pytest.mark.calibration
@@ -250,15 +254,15 @@ def test_mini_batch_gradients_are_unbiased() -> None:
     value, slope = jax.value_and_grad(logistic)(jnp.zeros(DIM), data)
     target = svi._TangentTarget(at, data, value, slope)
 
-    def gradient(key: jax.Array, sizes: tuple[int, ...], whole: bool) -> FloatArray:
+    def gradient(key: jax.Array, size: int | None) -> FloatArray:
         # The draws of the guide are the same in all: only the pixels differ.
         e = parameters["mean"] + jax.random.normal(jax.random.PRNGKey(9), (4, DIM))
-        return svi._potential_slopes(logistic, sizes, whole, e, key, target)
+        return svi._potential_slopes(logistic, size, e, key, target)
 
-    exact = gradient(jax.random.PRNGKey(0), (5, 2), True)
+    exact = gradient(jax.random.PRNGKey(0), None)
     np.testing.assert_allclose(exact[0], jax.grad(logistic)(target.at.mean + 0.0 + _first(parameters), data))
     keys = jax.random.split(jax.random.PRNGKey(1), 4000)
-    many = np.asarray(jax.jit(jax.vmap(partial(gradient, sizes=(2, 1), whole=False)))(keys))
+    many = np.asarray(jax.jit(jax.vmap(partial(gradient, size=3)))(keys))
     error = many.std(axis=0) / np.sqrt(len(many))
     assert error.max() > 0  # the batches do differ
     np.testing.assert_array_less(np.abs(many.mean(axis=0) - exact), ERRORS * error + 1e-9)
@@ -272,7 +276,7 @@ def _first(parameters: dict[str, jax.Array]) -> jax.Array:
 def test_a_fit_by_mini_batches_agrees_with_all_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     data = observations()
     _, whole = fitted(logistic, "full_rank", data)
-    monkeypatch.setattr(svi, "batch_sizes", lambda data: (2, 1))
+    monkeypatch.setattr(minibatch, "BATCH_CHUNKS", 3)
     variational, parts = fitted(logistic, "full_rank", data)
     assert parts.elbo == pytest.approx(whole.elbo, abs=0.1)
     assert not np.array_equal(parts.parameters["mean"], whole.parameters["mean"])

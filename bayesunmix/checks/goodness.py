@@ -8,20 +8,23 @@ first labels the pixels and predicts the abundances, the second is compared.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from scipy import sparse
 
 from bayesunmix.config.phase import hosts
+from bayesunmix.core.disk_array import Rows
+from bayesunmix.core.memory import held_in_memory
 from bayesunmix.core.shares import shares_of
+from bayesunmix.data.counts import Growing
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.fit.preparation import Setup
-from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
+from bayesunmix.fit.preparation import Setup, used_rows
+from bayesunmix.inference.pixel_posterior import PixelPosterior, count_shares
 from bayesunmix.models.thickness import THINNEST, ThicknessDraws
 from bayesunmix.xray.scoring import poisson_deviance
 
@@ -132,18 +135,17 @@ def held_out_segments(
     max_overlap : int
         As in the inference.
     """
-    pixel, channel, first, second = _thinned(setup)
     boundaries = setup.blocks.boundaries
-    bins = np.repeat(np.arange(len(boundaries) - 1, dtype=np.int32), np.diff(boundaries))[channel]
-    shape = (setup.image.n_pixels, len(boundaries) - 1)
-    counts = sparse.coo_array((first.astype(np.uint16), (pixel, bins)), shape=shape).toarray()
-    del bins, first  # a gigabyte on a large map
-    held = _shares(setup, counts, draws, thickness, max_overlap)
+    held = _shares(setup, _labelling(setup), draws, thickness, max_overlap)
     label = held.argmax(axis=1)
     n_phases, n_channels = channel_spectra.shape
-    flat = label[pixel] * n_channels + channel
-    observed = np.bincount(flat, weights=second, minlength=n_phases * n_channels)
-    totals = np.bincount(pixel, weights=second, minlength=setup.image.n_pixels)
+    observed = np.zeros(n_phases * n_channels)
+    totals = np.zeros(setup.image.n_pixels)
+    for half in _thinned(setup):
+        flat = label[half.pixels][half.pixel] * n_channels + half.channel
+        observed += np.bincount(flat, weights=half.second, minlength=len(observed))
+        there = half.pixels.stop - half.pixels.start
+        totals[half.pixels] = np.bincount(half.pixel, weights=half.second, minlength=there)
     expected = np.zeros_like(channel_spectra)
     for k in range(n_phases):
         own = label == k
@@ -161,42 +163,70 @@ def count_shares_at_mean(
 
 
 def _shares(
-    setup: Setup,
-    counts: npt.NDArray[np.unsignedinteger[Any]],
-    draws: Draws,
-    thickness: ThicknessDraws,
-    max_overlap: int,
+    setup: Setup, counts: Rows, draws: Draws, thickness: ThicknessDraws, max_overlap: int
 ) -> npt.NDArray[np.float32]:
     mean, used = draws.spectra.mean(axis=(0, 1)), setup.image.used
     relative = thickness.relative[used.ravel()]
-    found = pixel_posterior(
-        counts if used.all() else counts[used.ravel()],
-        mean[None],
-        np.ones((1, len(mean))),
-        level=0.5,
+    found = count_shares(
+        used_rows(counts, used),
+        mean,
         max_overlap=max_overlap,
         matrix=hosts(setup.phases),
         thickness=thickness._replace(relative=relative),
     )
-    return found.placed(used).count_share
+    placed = np.zeros((used.size, len(mean)), np.float32)
+    placed[used.ravel()] = found
+    return placed
 
 
-def _thinned(
-    setup: Setup,
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[Any], npt.NDArray[Any]]:
-    """Pixel and channel of every entry that holds counts, and its counts in two random halves."""
+class Halves(NamedTuple):
+    """Counts of some pixels in two random halves: every entry that holds counts.
+
+    Attributes
+    ----------
+    pixels : slice
+        Which of the map's pixels these are.
+    pixel, channel : (entry,)
+        Number of the pixel among them, and of the channel.
+    first, second : (entry,)
+        Counts.
+    """
+
+    pixels: slice
+    pixel: npt.NDArray[np.intp]
+    channel: npt.NDArray[np.intp]
+    first: npt.NDArray[Any]
+    second: npt.NDArray[Any]
+
+
+def _thinned(setup: Setup) -> Iterator[Halves]:
+    """Yield the map's counts in two random halves, some pixels after the others: the same whenever they are asked for.
+
+    To draw them again takes less time than to keep those of a large map takes memory.
+    """
     matrix = setup.image.pixel_matrix()
     generator = np.random.default_rng(THINNING_SEED)
-    pieces = []
     for start in range(0, len(matrix), ROWS_AT_ONCE):
         rows = matrix[start : start + ROWS_AT_ONCE]
         pixel, channel = np.nonzero(rows)
         counts = rows[pixel, channel]
-        # Halves keep the narrow type of the counts: there are tens of millions of entries on a large map.
         first = generator.binomial(counts.astype(np.int64), 0.5).astype(counts.dtype)
-        pieces.append(((pixel + start).astype(np.int32), channel.astype(np.int32), first, counts - first))
-    pixels, channels, first, second = (np.concatenate(part) for part in zip(*pieces, strict=True))
-    return pixels, channels, first, second
+        yield Halves(slice(start, start + len(rows)), pixel, channel, first, counts - first)
+
+
+def _labelling(setup: Setup) -> Rows:
+    """Bin the first halves of all pixels' counts, (pixel, bin), on disk where memory does not take them with ease."""
+    boundaries = setup.blocks.boundaries
+    bins = np.repeat(np.arange(len(boundaries) - 1), np.diff(boundaries))
+    shape = (setup.image.n_pixels, len(boundaries) - 1)
+    binned = Growing(shape, on_disk=not held_in_memory(shape[0] * shape[1]))
+    for half in _thinned(setup):
+        there = half.pixels.stop - half.pixels.start
+        flat = half.pixel * shape[1] + bins[half.channel]
+        counts = np.bincount(flat, weights=half.first, minlength=there * shape[1])
+        binned.put((half.pixels,), counts.reshape(there, shape[1]))
+    found: Rows = binned.counts
+    return found
 
 
 def deviances(

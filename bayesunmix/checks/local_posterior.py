@@ -83,7 +83,7 @@ class LocalPosterior:
         """Describe the posterior around the mode of a fit."""
         data, estimate, places = fitted.data, fitted.estimate, fitted.model.places
         gaussian = truncated_gaussian(estimate.z, estimate.hessian, places[LINES])
-        latents = fitted.model.constrain(estimate.z, data)
+        latents = fitted.model.constrain(estimate.z)
         weights, mixed = weights_at(data, latents), spectra_at(data, latents)
         at_mode = _basis_at(data, latents)
         derivatives = _derivatives(at_mode, weights, mixed)

@@ -10,8 +10,8 @@ A hole holds few counts, hence no spectrum that could misfit: it is found by its
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,14 @@ from scipy import ndimage
 
 from bayesunmix.checks.outcomes import UnmodelledRegions
 from bayesunmix.checks.regions import MapRegion
+from bayesunmix.core.disk_array import Rows, pieces
+from bayesunmix.core.memory import held_in_memory
 from bayesunmix.core.severity import PLACES, Distrust, Reservation
 from bayesunmix.core.shares import shares_of
+from bayesunmix.data.counts import Growing
 from bayesunmix.data.masks import bounding_box
 from bayesunmix.fit.draws import Draws
-from bayesunmix.fit.preparation import Setup
+from bayesunmix.fit.preparation import Setup, used_rows
 from bayesunmix.fit.starts import component_templates
 from bayesunmix.inference.misfit import Scan, pooled_amounts, scan, scores
 from bayesunmix.inference.pixel_posterior import PixelPosterior
@@ -130,24 +133,25 @@ def find_misfit(
     """
     shape = setup.image.shape[:2]
     spectra = draws.spectra.mean(axis=(0, 1))
-    bins = setup.pixel_counts
-    starts = pooled_bins(setup, bins.sum(axis=0, dtype=np.float64))
+    observed = np.add.reduceat(setup.image.sum_spectrum(), setup.blocks.boundaries[:-1]).astype(float)
+    starts = pooled_bins(setup, observed)
     templates = component_templates(basis).mean(axis=0)
-    grid = np.add.reduceat(bins.astype(np.float64), starts, axis=1).reshape(*shape, -1)
     pooled, own = (np.add.reduceat(values, starts, axis=1) for values in (spectra, templates))
     directions = np.concatenate([shares_of(own), np.eye(len(starts))])
     shares, kept = pixels.count_share.astype(np.float64).reshape(*shape, -1), setup.image.kept
     box = bounding_box(kept)
-    part = scan(
-        grid[box], pooled, directions, shares[box], seed=seed, false_alarm=FALSE_ALARM, kept=kept[box]
-    )
-    found = part.placed(box, shape)
+    grid = _pooled_counts(setup.pixel_counts, starts, shape, box)
+    found = scan(grid, pooled, directions, shares[box], seed=seed, false_alarm=FALSE_ALARM, kept=kept[box])
+    cores = _cores(found, grid, shares[box], pooled)
+    found = found.placed(box, shape)
     share = (draws.weights / draws.total[..., None]).mean(axis=(0, 1))
     regions: list[tuple[MapRegion, Mask]] = []
-    for core, peak in _cores(found, grid, shares @ pooled):
+    for inside, place in cores:
+        core = np.zeros(shape, bool)
+        core[box] = inside
+        peak = place[0] + box[0].start, place[1] + box[1].start
         region = _named(
             setup=setup,
-            bins=bins,
             spectra=spectra,
             share=share,
             templates=templates,
@@ -159,7 +163,7 @@ def find_misfit(
             more = found.sign[peak] > 0
             region = replace(region, excess=names) if more else replace(region, lacking=names)
         regions.append((region, core))
-    totals, holes = grid.sum(axis=2), np.zeros(shape, bool)
+    totals, holes = setup.image.total_counts.astype(np.float64), np.zeros(shape, bool)
     holes[box] = _holes(totals[box], kept[box])
     solid = [(region, core) for region, core in regions if not holes[round(region.y), round(region.x)]]
     ordered = sorted([*solid, *_described(holes, totals, kept)], key=lambda pair: -pair[0].sigma)[
@@ -202,43 +206,81 @@ def _of_direction(setup: Setup, direction: int, starts: npt.NDArray[np.int64]) -
     return [f"counts from {low:.2f} to {high:.2f} keV"]
 
 
-def _cores(found: Scan, grid: FloatArray, mixture: FloatArray) -> list[tuple[Mask, tuple[int, int]]]:
+def _pooled_counts(
+    bins: Rows, starts: npt.NDArray[np.int64], shape: tuple[int, int], box: tuple[slice, slice]
+) -> Rows:
+    """Pool the counts of a part of a map, (y, x, group), on disk where memory does not take them with ease.
+
+    Parameters
+    ----------
+    bins : (pixel, bin)
+        Of all the map.
+    starts : (group,)
+        First bins.
+    shape
+        Rows and columns of the map.
+    box
+        Rows and columns of the part.
+    """
+    (rows, columns), width = (
+        (range(*side.indices(size)) for side, size in zip(box, shape, strict=True)),
+        shape[1],
+    )
+    wanted = (len(rows), len(columns), len(starts))
+    pooled = Growing(wanted, on_disk=not held_in_memory(float(np.prod(wanted))))
+    for part in pieces(bins, np.uint32, whole=width):
+        first, last = max(part.start // width, rows.start), min(-(-part.stop // width), rows.stop)
+        if first < last:
+            read = bins[first * width : last * width].reshape(last - first, width, -1)[:, box[1]]
+            own = np.add.reduceat(read, starts, axis=2, dtype=np.uint32)
+            pooled.put((slice(first - rows.start, last - rows.start),), own)
+    found: Rows = pooled.counts
+    return found
+
+
+def _cores(
+    found: Scan, grid: Rows, shares: FloatArray, spectra: FloatArray
+) -> list[tuple[Mask, tuple[int, int]]]:
     """Pixels of each region and the pixel of its largest residual, the strongest first.
 
     Parameters
     ----------
     found : Scan
     grid : (y, x, group)
-    mixture : (y, x, group)
-        Fitted spectrum of each pixel.
+    shares : (y, x, phase)
+        Fitted abundances of each pixel in shares of counts.
+    spectra : (phase, group)
     """
-    label, count = ndimage.label(found.sigma > found.threshold, EVERYWHERE)
-    peaks = [
-        np.unravel_index(int(np.where(label == number, found.sigma, 0.0).argmax()), label.shape)
-        for number in range(1, count + 1)
-    ]
+    label, _ = ndimage.label(found.sigma > found.threshold, EVERYWHERE)
+    peaks = []
+    for number, box in enumerate(ndimage.find_objects(label), start=1):
+        within = np.where(label[box] == number, found.sigma[box], 0.0)
+        place = np.unravel_index(int(within.argmax()), within.shape)
+        peaks.append(tuple(int(index) + side.start for index, side in zip(place, box, strict=True)))
     peaks.sort(key=lambda peak: -found.sigma[peak])
     cores = []
-    for peak in peaks[:MOST_REGIONS]:
-        y, x = (int(index) for index in peak)
-        half = int(found.side[peak]) // 2
+    for y, x in peaks[:MOST_REGIONS]:
+        half = int(found.side[y, x]) // 2
         window = np.zeros(label.shape, bool)
         window[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1] = True
-        inside = label == label[peak]
-        core = _core(grid, mixture, window, inside)
+        inside = label == label[y, x]
+        core = _core(grid, shares, spectra, window, inside)
         # The peak itself is never left out; other pixels of its window may be.
         cores.append((core if core.any() else window & inside, (y, x)))
     return cores
 
 
-def _core(grid: FloatArray, mixture: FloatArray, window: Mask, inside: Mask) -> Mask:
+def _core(grid: Rows, shares: FloatArray, spectra: FloatArray, window: Mask, inside: Mask) -> Mask:
     """Pixels of a flagged area whose counts are likelier under its own spectrum than under their fitted mixture."""
     core = window & inside
     for _ in range(3):
-        counts = grid[core].sum(axis=0)
+        counts = _sum_over(grid, core)
         own = (counts + 0.5) / (counts.sum() + 0.5 * len(counts))
         ratio = np.zeros(core.shape)
-        ratio[inside] = (grid[inside] * np.log(own / np.maximum(mixture[inside], 1e-12))).sum(axis=1)
+        for part, there in _bands_with(grid, inside):
+            mixture = shares[part][there] @ spectra
+            likelier_by = grid[part][there] * np.log(own / np.maximum(mixture, 1e-12))
+            ratio[part][there] = likelier_by.sum(axis=1)
         likelier = (ndimage.uniform_filter(ratio, 3, mode="nearest") > 0.0) & inside
         label, _ = ndimage.label(likelier, EVERYWHERE)
         seen = label[core][label[core] > 0]
@@ -248,9 +290,23 @@ def _core(grid: FloatArray, mixture: FloatArray, window: Mask, inside: Mask) -> 
     return core
 
 
+def _sum_over(grid: Rows, mask: Mask) -> FloatArray:
+    """Sum the counts of some pixels, (group,)."""
+    found = np.zeros(grid.shape[2])
+    for part, there in _bands_with(grid, mask):
+        found += grid[part][there].sum(axis=0, dtype=np.float64)
+    return found
+
+
+def _bands_with(grid: Rows, mask: Mask) -> Iterator[tuple[slice, Mask]]:
+    """Yield the bands of rows in which there are pixels of a mask, and the mask there."""
+    for part in pieces(grid, np.float64):
+        if mask[part].any():
+            yield part, mask[part]
+
+
 def _named(
     setup: Setup,
-    bins: npt.NDArray[np.unsignedinteger[Any]],
     spectra: FloatArray,
     share: FloatArray,
     templates: FloatArray,
@@ -261,14 +317,16 @@ def _named(
 
     Parameters
     ----------
-    bins : (pixel, energy)
     spectra : (phase, energy)
     share : (phase, component)
         Counts in a component's main family per count of the phase.
     templates : (component, energy)
         Spectrum of one count in that family.
     """
-    counts = bins[core.ravel()].sum(axis=0, dtype=np.float64)[None]
+    there = used_rows(setup.pixel_counts, core)
+    counts = np.sum(
+        [there[part].sum(axis=0, dtype=np.float64) for part in pieces(there, np.float64)], axis=0
+    )[None]
     expected = (pooled_amounts(counts, spectra, SWEEPS) @ share)[0]
     amounts = pooled_amounts(counts, templates, SWEEPS)[0]
     mean = amounts @ templates + 1e-9

@@ -258,7 +258,7 @@ class Tiles:
     ) -> Tiles:
         """Collect the blocks and the mode."""
         data = fitted.data
-        latents = fitted.model.constrain(fitted.estimate.z, data)
+        latents = fitted.model.constrain(fitted.estimate.z)
         points = data.prior.support_points
         mixed = points @ spectra_at(data, latents)
         answers = answered(mixed, points, data.effect, *thickness_parameters(data, latents))
@@ -312,7 +312,7 @@ class Tiles:
         """Factor of thickness on the blocks' spectra at the mode, to first order, (block, energy)."""
         fitted = self.fitted
         effect = fitted.data.effect
-        latents = fitted.model.constrain(fitted.estimate.z, fitted.data)
+        latents = fitted.model.constrain(fitted.estimate.z)
         scale, exponent = (float(value) for value in thickness_parameters(fitted.data, latents))
         mass = share @ fitted.data.prior.support_points @ effect.mass_per_count
         absorbed = scale * np.outer(self.relative * mass - 1.0, effect.absorption_slope)
@@ -355,7 +355,7 @@ def _pullback(programs: Programs) -> Program:
     """Compiled transpose of the derivative of the log spectra of the support points."""
 
     def log_mixed(z: jax.Array, placed: Placed) -> Array:
-        data, latents = placed.data, programs.latents(z, placed)
+        data, latents = placed.data, programs.latents(z, placed.slots)
         points = jnp.asarray(data.prior.support_points)
         mixed = points @ spectra(data, latents)
         return answered(mixed, points, data.effect, *thickness_parameters(data, latents))

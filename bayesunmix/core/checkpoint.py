@@ -4,11 +4,15 @@ Each stage's result lies in a hidden folder of the output folder until the run i
 format: the arrays, a text in JSON that says how they belong together (`bayesunmix.core.parts`), and a checksum of all
 of it. The text names everything that the result depends on. What is damaged or answers another question is not used but
 computed anew, and reading runs nothing that a file holds.
+
+Of several processes (`bayesunmix.core.processes`) the first one keeps the stages, and all go on with what it has: none
+finds a stage that another one lacks, and rounding that differs between machines does not grow from stage to stage.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import shutil
@@ -16,10 +20,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
+from bayesunmix.core import processes
 from bayesunmix.core.errors import warn
 from bayesunmix.core.parts import Array, PartsError, Tree, declared, put_together, take_apart
 from bayesunmix.core.whole_file import whole_file
@@ -86,6 +91,9 @@ class Stages:
             warn(f"The stage `{name}` cannot be kept: {error}.")
             return computed
         about = {"key": self.key, "seconds": self.timings[name], "tree": tree}
+        if processes.number() > 1:
+            sent = processes.from_first(lambda: _encoded(about, arrays))
+            result = put_together(tree, _read(io.BytesIO(sent))[1])
         self._keep(f"{name}.npz", lambda path: _write(path, about, arrays))
         return result  # type: ignore[return-value]
 
@@ -96,11 +104,12 @@ class Stages:
 
     def _kept(self, name: str, kind: object) -> tuple[float, Any] | None:
         """Return seconds and result of a stage on disk, or None where there is none that can be used."""
-        path = None if self._folder is None else self._folder / f"{name}.npz"
-        if path is None or not path.exists():
-            return None
         try:
-            about, arrays = _read(path)
+            stored = self._opened(name)
+            if stored is None:
+                return None
+            with stored as stream:
+                about, arrays = _read(stream)
             if about["key"] != self.key:
                 raise ValueError("it belongs to another run")
             result = put_together(about["tree"], arrays)
@@ -109,9 +118,20 @@ class Stages:
             return float(about["seconds"]), result
         except Exception as error:
             # Whatever is wrong with a file, its stage can be computed anew.
-            logger.debug("%s cannot be used", path, exc_info=True)
+            logger.debug("%s cannot be used", name, exc_info=True)
             warn(f"The kept stage `{name}` is not used but computed anew: {error or type(error).__name__}.")
             return None
+
+    def _opened(self, name: str) -> IO[bytes] | None:
+        """Open a stage on disk, of several processes the first one's; None where there is none."""
+        path = None if self._folder is None else self._folder / f"{name}.npz"
+        if processes.number() == 1:
+            return path.open("rb") if path is not None and path.exists() else None
+        held = b""
+        with suppress(OSError):
+            held = path.read_bytes() if path is not None else b""
+        sent = processes.from_first(lambda: held)
+        return io.BytesIO(sent) if sent else None
 
     def _keep(self, name: str, write: Callable[[Path], None]) -> None:
         """Write a file of the hidden folder, and go on without where the disk does not take it."""
@@ -177,22 +197,32 @@ def _shown(there: str, here: str) -> str:
 
 
 def _write(path: Path, about: Mapping[str, Tree], arrays: Sequence[Array]) -> None:
+    with whole_file(path) as stream:
+        _encode(stream, about, arrays)
+
+
+def _encoded(about: Mapping[str, Tree], arrays: Sequence[Array]) -> bytes:
+    stream = io.BytesIO()
+    _encode(stream, about, arrays)
+    return stream.getvalue()
+
+
+def _encode(stream: IO[bytes], about: Mapping[str, Tree], arrays: Sequence[Array]) -> None:
     text = np.frombuffer(json.dumps(about).encode(), np.uint8)
     members: dict[str, Any] = {ABOUT: text, CHECKSUM: _checksum(text, arrays)}
     members |= {f"array_{place}": array for place, array in enumerate(arrays)}
-    with whole_file(path) as stream:
-        np.savez(stream, **members)
+    np.savez(stream, **members)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], list[Array]]:
-    """Read a file that `_write` wrote.
+def _read(stream: IO[bytes]) -> tuple[dict[str, Any], list[Array]]:
+    """Read what `_encode` wrote.
 
     Raises
     ------
     Exception
         Of whatever kind the damage of a file provokes.
     """
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+    with np.load(stream, allow_pickle=False) as stored:
         text, checksum = stored[ABOUT], stored[CHECKSUM]
         arrays = [stored[f"array_{place}"] for place in range(len(stored.files) - 2)]
     if checksum.tobytes() != _checksum(text, arrays).tobytes():

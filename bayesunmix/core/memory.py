@@ -6,6 +6,7 @@ Estimates are lower bounds, from shapes alone: what is refused could not have wo
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,23 +17,55 @@ _GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 # Rows and columns that a run leaves out stay in memory: its outputs have the full grid.
 SMALLER_MAP = "Cut or bin the map before."
-FEWER_PIXELS = "Use fewer pixels or channels: cut or bin the map before, or narrow `map.energy_range`."
 FEWER_DRAWS = "Use fewer draws or chains."
 # What arrays of a run hold of each posterior draw besides endmembers, in numbers for each phase and element.
 _NUMBERS_PER_AMOUNT = 6
 _BYTES = 8
+# Mean, sd, interval, probability of purity and share of counts of a phase in a pixel in single precision, as they are
+# computed and on the grid of the result; and the total, the block and the thickness of the pixel.
+_BYTES_PER_SHARE, _BYTES_PER_PIXEL = 2 * 6 * 4, 32
+# Arrays that take no more than this share of what is left are held in memory; larger ones are streamed from disk.
+HELD_SHARE = 0.25
+# What the run that is going on may hold, in bytes; the smallest of nested limits.
+_limits: list[float] = []
+
+
+@contextlib.contextmanager
+def limited(limit_GB: float | None) -> Iterator[None]:
+    """Keep this process below a limit: what is left counts up to there. None is no limit.
+
+    Parameters
+    ----------
+    limit_GB
+        In units of 1e9 bytes.
+    """
+    if limit_GB is None:
+        yield
+        return
+    _limits.append(1e9 * limit_GB)
+    try:
+        yield
+    finally:
+        _limits.pop()
+
+
+def held_in_memory(n_bytes: float) -> bool:
+    """Whether an array of this size is held in memory; a larger one is kept on disk and read in parts."""
+    return n_bytes <= HELD_SHARE * available_bytes()
 
 
 def available_bytes() -> float:
     """Return the bytes that this process can still take.
 
-    The least of what the machine has left, of what the limits of the process allow (``ulimit -v``, ``ulimit -d``), and
-    of what its control groups allow, as a batch system or a container sets them.
+    The least of what the machine has left, of what the limits of the process allow (``ulimit -v``, ``ulimit -d``), of
+    what its control groups allow, as a batch system or a container sets them, and of the limit of the run
+    (``memory_limit_GB``).
     """
     import psutil
 
     process = psutil.Process().memory_info()
     free = [float(psutil.virtual_memory().available), *_groups()]
+    free += [limit - process.rss for limit in _limits]
     with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):
         import resource
 
@@ -44,6 +77,12 @@ def available_bytes() -> float:
             if limit != resource.RLIM_INFINITY:
                 free.append(float(limit - used))
     return max(min(free), 0.0)
+
+
+def give_back() -> None:
+    """Return what has been freed to the system, where the C library would keep it for later (glibc)."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _groups() -> Iterator[float]:
@@ -114,20 +153,18 @@ def check_mask(n_bytes: int) -> None:
     check_room("MAP", float(n_bytes), "its counts without the pixels left out", SMALLER_MAP)
 
 
-def check_preparation(n_pixels: int, n_channels: int, bytes_per_count: int, n_bins: int) -> None:
-    """Refuse a map whose copies in a run will not fit: the fitted channels, and the bins of every pixel.
+def check_maps(n_pixels: int, n_phases: int) -> None:
+    """Refuse a map whose results will not fit: the abundances of every pixel, and what is known of each.
 
     Parameters
     ----------
-    n_pixels, n_channels
-        Of the map in the range that is fitted.
-    bytes_per_count
-        Of the map's integers.
-    n_bins
-        At least so many energy bins.
+    n_pixels
+        Of the map.
+    n_phases
+        At least so many.
     """
-    needed = float(n_pixels) * (n_channels * bytes_per_count + 2.0 * n_bins)
-    check_room("MAP", needed, f"the {n_pixels} pixels and {n_channels} channels of the run", FEWER_PIXELS)
+    needed = float(n_pixels) * (_BYTES_PER_SHARE * n_phases + _BYTES_PER_PIXEL)
+    check_room("MAP", needed, f"the maps of its {n_pixels} pixels", SMALLER_MAP)
 
 
 def check_draws(n_draws: int, n_phases: int, n_components: int, n_bins: int) -> None:
@@ -145,8 +182,8 @@ def check_draws(n_draws: int, n_phases: int, n_components: int, n_bins: int) -> 
     check_room("inference.draws", 2.0 * _BYTES * numbers * n_draws, f"{n_draws} draws", FEWER_DRAWS)
 
 
-def check_simulation(shape: tuple[int, int], n_channels: int) -> None:
-    """Refuse to draw a map that will not fit."""
-    what = f"its {' x '.join(str(size) for size in (*shape, n_channels))} counts"
-    needed = math.prod(float(size) for size in (*shape, n_channels))
-    check_room("simulate.shape", needed, what, "Simulate fewer pixels or channels.")
+def check_simulation(shape: tuple[int, int], n_phases: int) -> None:
+    """Refuse to draw a map whose truth will not fit: the abundances of every pixel, and its thickness."""
+    n_pixels = math.prod(float(size) for size in shape)
+    what = f"the truth of {' x '.join(str(size) for size in shape)} pixels"
+    check_room("simulate.shape", n_pixels * _BYTES * (2 * n_phases + 2), what, "Simulate fewer pixels.")

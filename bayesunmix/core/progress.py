@@ -1,4 +1,4 @@
-"""Progress of a run on stderr: a moving bar in a terminal and in Jupyter, lines elsewhere.
+"""Progress of a run on stderr: a moving bar in a terminal and in Jupyter, lines elsewhere; and what its stages cost.
 
 Where no bar can move, a line every ten seconds names the stage, the share that is done where the stage knows it, and
 the time since it began.
@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from bayesunmix.core.costs import Cost, Meter
 from bayesunmix.core.log import aside, tell
+from bayesunmix.core.memory import give_back
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_FRAMES = 0.25
@@ -31,28 +33,39 @@ class Reporter:
     ----------
     shown
         False for silence.
+
+    Attributes
+    ----------
+    costs
+        What each finished stage took, by its name.
     """
 
     def __init__(self, shown: bool = True) -> None:
+        self.costs: dict[str, Cost] = {}
         self._shown = shown
         self._display: _Display | None = None
 
     @contextmanager
-    def stage(self, title: str, *, said: bool = True) -> Iterator[None]:
+    def stage(self, title: str, name: str | None = None, *, said: bool = True) -> Iterator[None]:
         """Show one stage while it runs, and its duration when it is done.
 
         Parameters
         ----------
         title
             What the stage is called.
+        name
+            What it is called among the costs; its title where none is given.
         said
             False for a stage that leaves no line when it is done.
         """
-        begin = time.perf_counter()
+        meter = Meter()
         tell(logging.INFO, f"{title} begins")
         with self._displayed(title):
             yield
-        line = f"{title}: {time.perf_counter() - begin:.1f} s"
+        give_back()
+        cost = meter.read()
+        self.costs[name or title] = cost
+        line = f"{title}: {cost.seconds:.1f} s"
         tell(logging.INFO, line)
         if said and self._shown:
             write_line(line)

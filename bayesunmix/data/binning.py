@@ -16,8 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core import processes
+from bayesunmix.core.disk_array import Rows
 from bayesunmix.core.errors import InputError, check_integer, check_positive
-from bayesunmix.data.counts import compact_counts
+from bayesunmix.core.memory import held_in_memory
+from bayesunmix.data.counts import Growing, compact_counts
 from bayesunmix.data.image import SpectrumImage
 
 # Rows of the map are binned in groups of about this many entries, which keeps temporaries in the processor's cache.
@@ -199,8 +202,15 @@ def pixel_bins(
     return min(sides, key=misses_by)
 
 
-def bin_image(image: SpectrumImage, boundaries: npt.ArrayLike, side: int = 1) -> BinnedCounts:
+def bin_image(
+    image: SpectrumImage,
+    boundaries: npt.ArrayLike,
+    side: int = 1,
+    progress: Callable[[float], None] | None = None,
+) -> BinnedCounts:
     """Sum a map over square blocks of pixels and bins of channels; no count is lost.
+
+    Of several processes (`bayesunmix.core.processes`), which must all call this, each sums its share of the rows.
 
     Parameters
     ----------
@@ -210,6 +220,8 @@ def bin_image(image: SpectrumImage, boundaries: npt.ArrayLike, side: int = 1) ->
         First channel of each bin, rising from 0, and at the end the number of channels (bin + 1,).
     side
         Side of the blocks in pixels. Blocks at the lower and right edge keep the pixels that are left over.
+    progress
+        Told the share of the map that is summed.
 
     Returns
     -------
@@ -225,18 +237,20 @@ def bin_image(image: SpectrumImage, boundaries: npt.ArrayLike, side: int = 1) ->
     rows, columns, _ = image.shape
     side = check_integer("side", side, low=1, high=max(rows, columns))
     down, across = math.ceil(rows / side), math.ceil(columns / side)
-    if side == 1:
-        counts = bin_channels(image, limits)
-    else:
-        largest, widest = int(image.counts.max()) * side**2, int(np.diff(limits).max())
-        summed = np.empty((down, across, limits.size - 1), dtype=_sum_dtype(largest * widest))
-        firsts = np.arange(0, columns, side)
-        for block_row in range(down):
-            band = image.counts[block_row * side : (block_row + 1) * side]
-            lines = band.sum(axis=0, dtype=_sum_dtype(largest))
+    largest, widest = image.largest * side**2, int(np.diff(limits).max())
+    summed = np.empty((down, across, limits.size - 1), dtype=_sum_dtype(largest * widest))
+    firsts = np.arange(0, columns, side)
+    own = processes.share(down)
+    for part, band in image.bands((own.start * side, min(own.stop * side, rows)), whole=side):
+        for top in range(0, len(band), side):
+            lines = band[top : top + side].sum(axis=0, dtype=_sum_dtype(largest))
             blocks = np.add.reduceat(lines, firsts, axis=0)
-            np.add.reduceat(blocks, limits[:-1], axis=1, dtype=summed.dtype, out=summed[block_row])
-        counts = compact_counts(summed.reshape(down * across, -1))
+            row = summed[(part.start + top) // side]
+            np.add.reduceat(blocks, limits[:-1], axis=1, dtype=summed.dtype, out=row)
+        if progress is not None:
+            progress(part.stop / rows)
+    processes.complete(summed, own)
+    counts = compact_counts(summed.reshape(down * across, -1))
     index = (np.arange(rows) // side)[:, None] * across + (np.arange(columns) // side)[None, :]
     return BinnedCounts(
         counts=counts,
@@ -248,7 +262,9 @@ def bin_image(image: SpectrumImage, boundaries: npt.ArrayLike, side: int = 1) ->
     )
 
 
-def bin_channels(image: SpectrumImage, boundaries: npt.ArrayLike) -> npt.NDArray[np.unsignedinteger[Any]]:
+def bin_channels(
+    image: SpectrumImage, boundaries: npt.ArrayLike, progress: Callable[[float], None] | None = None
+) -> Rows:
     """Sum a map over bins of channels at full pixel resolution.
 
     Parameters
@@ -257,11 +273,13 @@ def bin_channels(image: SpectrumImage, boundaries: npt.ArrayLike) -> npt.NDArray
         The map.
     boundaries
         First channel of each bin, rising from 0, and at the end the number of channels (bin + 1,).
+    progress
+        Told the share of the map that is summed.
 
     Returns
     -------
-    ndarray
-        Counts (pixel, bin) in the smallest unsigned integer type.
+    Rows
+        Counts (pixel, bin) in the smallest unsigned integer type; on disk where they do not fit into memory with ease.
 
     Raises
     ------
@@ -269,14 +287,22 @@ def bin_channels(image: SpectrumImage, boundaries: npt.ArrayLike) -> npt.NDArray
         If the boundaries do not fit the map.
     """
     limits = _checked_boundaries(boundaries, image.n_channels)
-    matrix = image.pixel_matrix()
-    dtype = _sum_dtype(int(image.counts.max()) * int(np.diff(limits).max()))
-    binned = np.empty((image.n_pixels, limits.size - 1), dtype=dtype)
+    rows, columns, _ = image.shape
+    shape = (image.n_pixels, limits.size - 1)
+    # The largest bin of a map is far below what the largest count would make of the widest bin.
+    dtype = _sum_dtype(image.largest * int(np.diff(limits).max()))
+    binned = Growing(shape, on_disk=not held_in_memory(shape[0] * shape[1]))
     step = max(1, _BLOCK_ENTRIES // image.n_channels)
-    for start in range(0, image.n_pixels, step):
-        rows = slice(start, start + step)
-        np.add.reduceat(matrix[rows], limits[:-1], axis=1, dtype=dtype, out=binned[rows])
-    return compact_counts(binned)
+    for part, band in image.bands():
+        matrix = band.reshape(-1, image.n_channels)
+        for start in range(0, len(matrix), step):
+            piece = np.add.reduceat(matrix[start : start + step], limits[:-1], axis=1, dtype=dtype)
+            first = part.start * columns + start
+            binned.put((slice(first, first + len(piece)),), piece)
+        if progress is not None:
+            progress(part.stop / rows)
+    found: Rows = binned.counts
+    return found
 
 
 def _sum_dtype(bound: int) -> np.dtype[np.unsignedinteger[Any]]:

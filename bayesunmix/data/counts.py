@@ -1,26 +1,30 @@
 """Photon counts as they are: whole numbers in the narrowest type that holds them, and the pixels that hold none.
 
-Arrays are read piece by piece, so that memory stays near the size of the result.
+Arrays are read piece by piece, so that memory stays near the size of the result, or, where that does not fit, near the
+size of a piece: the result then lies on disk.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.disk_array import DiskArray, pieces
 from bayesunmix.core.errors import InputError, shown
-from bayesunmix.core.memory import check_counts
+from bayesunmix.core.memory import check_counts, held_in_memory
 
 # dask ships no types.
 DaskArray = Any
 Source = npt.NDArray[Any] | DaskArray
 Place = tuple[slice, ...]
 Mask = npt.NDArray[np.bool_]
+Compact = npt.NDArray[np.unsignedinteger[Any]]
 
 _DTYPES = (np.uint8, np.uint16, np.uint32)
 # Counts are checked and copied in pieces of about this many entries: no temporary ever nears the size of the map.
@@ -40,16 +44,81 @@ class ReadCounts:
     Attributes
     ----------
     counts : (..., energy)
-        In the smallest of uint8, uint16 and uint32 that holds them, C-contiguous; zero at missing pixels.
+        In the smallest of uint8, uint16 and uint32 that holds them, C-contiguous; zero at missing pixels. On disk where
+        they do not fit into memory.
     missing : (...) bool, or None
         Pixels with a masked or a NaN channel; None where there is no such pixel.
     n_nan : int
         How many pixels hold NaN.
     """
 
-    counts: npt.NDArray[np.unsignedinteger[Any]]
+    counts: Compact | DiskArray
     missing: Mask | None
     n_nan: int
+
+    def in_memory(self) -> Compact:
+        """Return the counts as an array in memory.
+
+        Raises
+        ------
+        InputError
+            If they do not fit.
+        """
+        if isinstance(self.counts, DiskArray):
+            check_counts(self.counts.shape)
+            return self.counts[:]
+        return self.counts
+
+
+class Growing:
+    """Counts that come in pieces, in the narrowest type that holds those that have come, zeros elsewhere.
+
+    Parameters
+    ----------
+    shape
+        Of all of them.
+    on_disk
+        Whether they are kept in a file: a temporary one, or one in a folder.
+    """
+
+    def __init__(self, shape: tuple[int, ...], on_disk: bool | Path) -> None:
+        self._folder = on_disk if isinstance(on_disk, Path) else None
+        self._on_disk = bool(on_disk)
+        self.counts = self._zeros(shape, np.dtype(np.uint8))
+
+    def put(self, place: Place, whole: npt.NDArray[Any]) -> None:
+        """Put a piece of whole numbers, none below zero, in its place."""
+        highest = int(whole.max(initial=0))
+        if highest > np.iinfo(self.counts.dtype).max:
+            self._widen(smallest_dtype(highest))
+        if isinstance(self.counts, DiskArray):
+            first, last, _ = place[0].indices(len(self.counts))
+            self.counts.part(first, last)[(slice(None), *place[1:])] = whole
+        else:
+            self.counts[place] = whole
+
+    def forget(self, missing: Mask) -> None:
+        """Set pixels (...) to zero."""
+        if not isinstance(self.counts, DiskArray):
+            self.counts[missing] = 0
+            return
+        for row in np.flatnonzero(missing.reshape(len(missing), -1).any(axis=1)).tolist():
+            self.counts.part(row, row + 1)[missing[row : row + 1]] = 0
+
+    def _widen(self, dtype: np.dtype[Any]) -> None:
+        if not isinstance(self.counts, DiskArray):
+            self.counts = self.counts.astype(dtype)
+            return
+        wider = self._zeros(self.counts.shape, dtype)
+        for rows in pieces(self.counts, dtype):
+            wider.part(rows.start, rows.stop)[:] = self.counts[rows]
+        self.counts = wider
+
+    def _zeros(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:  # noqa: ANN401 - an array of either kind
+        if not self._on_disk:
+            return np.zeros(shape, dtype=dtype)
+        path = None if self._folder is None else self._folder / f"counts.{dtype}"
+        return DiskArray.zeros(shape, dtype, path)
 
 
 def as_source(counts: npt.ArrayLike | DaskArray) -> Source:
@@ -77,10 +146,25 @@ def as_numbers(field: str, value: object, must: str = "be an array of numbers") 
         raise InputError(field, must, "is not an array of numbers") from None
 
 
-def read_counts(counts: npt.ArrayLike | DaskArray) -> ReadCounts:
+def read_counts(
+    counts: npt.ArrayLike | DaskArray,
+    *,
+    on_disk: bool | Path | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> ReadCounts:
     """Read counts and the pixels that are masked or NaN; an array that is compact already is shared, not copied.
 
     Float arrays of numbers that are whole to float precision are accepted.
+
+    Parameters
+    ----------
+    counts
+        NumPy's or dask's array (..., energy).
+    on_disk
+        Whether the counts are kept in a file, a temporary one or one in a folder, rather than in memory; None for
+        those of dask that memory does not take with ease.
+    progress
+        Told the share that is read.
 
     Raises
     ------
@@ -96,13 +180,14 @@ def read_counts(counts: npt.ArrayLike | DaskArray) -> ReadCounts:
         )
     if np.ma.isMaskedArray(source) and not np.ma.is_masked(source):
         source = source.data
-    if type(source) is np.ndarray and source.dtype.type in _DTYPES:
-        found = ReadCounts(np.ascontiguousarray(source, dtype=smallest_dtype(int(source.max()))), None, 0)
-    else:
-        found = _read_blocks(source)
-    if not found.counts.any():
-        _refuse_nothing(found.missing)
-    return found
+    if on_disk is None:
+        on_disk = not (isinstance(source, np.ndarray) or held_in_memory(source.size))
+    if type(source) is np.ndarray and source.dtype.type in _DTYPES and not on_disk:
+        shared = _shared(source)
+        if not shared.any():
+            _refuse_nothing(None)
+        return ReadCounts(shared, None, 0)
+    return _read_blocks(source, on_disk, progress)
 
 
 def compact_counts(counts: npt.ArrayLike | DaskArray) -> npt.NDArray[np.unsignedinteger[Any]]:
@@ -113,10 +198,10 @@ def compact_counts(counts: npt.ArrayLike | DaskArray) -> npt.NDArray[np.unsigned
     InputError
         If a count is masked, NaN or none.
     """
-    found = read_counts(counts)
+    found = read_counts(counts, on_disk=False)
     if found.missing is not None:
         raise InputError("counts", "be finite", f"are missing in {int(found.missing.sum())} pixels")
-    return found.counts
+    return found.in_memory()
 
 
 def smallest_dtype(largest: int) -> np.dtype[np.unsignedinteger[Any]]:
@@ -129,11 +214,28 @@ def shape_text(array: Source) -> str:
     return " x ".join(str(size) for size in array.shape) or "() (a single number)"
 
 
-def _read_blocks(source: Source) -> ReadCounts:
+def _shared(source: Compact) -> Compact:
+    """Return compact counts as they are where they can be gone through pixel by pixel, else contiguous."""
+    narrow = smallest_dtype(int(source.max()))
+    inner = source.strides[-1] == source.itemsize
+    in_rows = inner and all(
+        outer == size * step
+        for outer, size, step in zip(
+            source.strides[:-2], source.shape[1:-1], source.strides[1:-1], strict=True
+        )
+    )
+    return source if in_rows and source.dtype == narrow else np.ascontiguousarray(source, dtype=narrow)
+
+
+def _read_blocks(
+    source: Source, on_disk: bool | Path, progress: Callable[[float], None] | None
+) -> ReadCounts:
     """Read an array that has to be converted."""
-    check_counts(source.shape)
-    compact: npt.NDArray[np.unsignedinteger[Any]] = np.zeros(source.shape, dtype=np.uint8)
+    if not on_disk:
+        check_counts(source.shape)
+    compact = Growing(source.shape, on_disk)
     masked, holds_nan = np.zeros(source.shape[:-1], bool), np.zeros(source.shape[:-1], bool)
+    read = 0
     for place in _blocks(source):
         piece = _dense(source[place])
         pixels = place[: source.ndim - 1]
@@ -146,17 +248,20 @@ def _read_blocks(source: Source) -> ReadCounts:
         holds_nan[pixels] |= unknown
         if hidden.any() or unknown.any():
             values = np.where((hidden | unknown)[..., None], values.dtype.type(0), values)
-        whole = _checked(values, place)
-        highest = int(whole.max())
-        if highest > np.iinfo(compact.dtype).max:
-            compact = compact.astype(smallest_dtype(highest))
-        compact[place] = whole
+        compact.put(place, _checked(values, place))
+        read += values.size
+        if progress is not None:
+            progress(read / source.size)
     missing = masked | holds_nan
+    if missing.any():
+        # Chunks may end in the middle of a pixel's spectrum.
+        compact.forget(missing)
+    counts = compact.counts
+    if not any(counts[rows].any() for rows in pieces(counts, counts.dtype)):
+        _refuse_nothing(missing if missing.any() else None)
     if not missing.any():
-        return ReadCounts(compact, None, 0)
-    # Chunks may end in the middle of a pixel's spectrum.
-    compact[missing] = 0
-    return ReadCounts(compact, missing, int(np.count_nonzero(holds_nan)))
+        return ReadCounts(counts, None, 0)
+    return ReadCounts(counts, missing, int(np.count_nonzero(holds_nan)))
 
 
 def _refuse_nothing(missing: Mask | None) -> None:

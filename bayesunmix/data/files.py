@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.data.contents import Held, contents
+from bayesunmix.data.counts import ReadCounts, Source, read_counts
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.data.signals import GivenFacts, choose, image_of_signal, pictures
 
@@ -37,7 +38,11 @@ PICTURES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")
 
 
 def read_image(
-    file: Path, signal: int | None, given: GivenFacts, opened: Callable[[int], None] = lambda _: None
+    file: Path,
+    signal: int | None,
+    given: GivenFacts,
+    opened: Callable[[int], None] = lambda _: None,
+    read: Callable[[Source], ReadCounts] = read_counts,
 ) -> SpectrumImage:
     """Read the map of a file, with the pictures stored beside it.
 
@@ -51,6 +56,8 @@ def read_image(
         What wins over the file's facts and axis.
     opened
         Called with the bytes of the map's array before its counts are read.
+    read
+        How they are read.
 
     Raises
     ------
@@ -71,6 +78,7 @@ def read_image(
                 fresh=reader not in _KEPT_BY_HYPERSPY,
                 images=pictures(signals, index),
                 name=file.stem,
+                read=read,
             )
         except InputError as error:
             # Who chose no signal knows the map alone.

@@ -8,12 +8,13 @@ import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.core.attached import Attached
+from bayesunmix.core.disk_array import DiskArray, Rows
 from bayesunmix.core.errors import (
     InputError,
     check_mapping,
@@ -25,10 +26,17 @@ from bayesunmix.core.errors import (
 )
 from bayesunmix.core.memory import check_mask
 from bayesunmix.data.acquisition import Acquisition
-from bayesunmix.data.counts import as_array, as_numbers, as_source, read_counts, shape_text, smallest_dtype
-
-if TYPE_CHECKING:
-    pass
+from bayesunmix.data.counts import (
+    Compact,
+    ReadCounts,
+    as_array,
+    as_numbers,
+    as_source,
+    read_counts,
+    shape_text,
+    smallest_dtype,
+)
+from bayesunmix.data.stored_counts import StoredCounts, bands
 
 # HyperSpy ships no types.
 HyperSpySignal = Any
@@ -54,7 +62,8 @@ class SpectrumImage:
     Parameters
     ----------
     counts
-        Photon counts (y, x, energy), kept read-only in the smallest of uint8, uint16 and uint32 that holds them.
+        Photon counts (y, x, energy), kept read-only in the smallest of uint8, uint16 and uint32 that holds them. Those
+        of a map that does not fit into memory with ease are a `StoredCounts` on disk, of which slices read some rows.
     energy_keV
         Channel centres (energy,), ascending and uniform.
     acquisition
@@ -81,7 +90,7 @@ class SpectrumImage:
         If counts, axis or grid cannot be used.
     """
 
-    counts: npt.NDArray[np.unsignedinteger[Any]]
+    counts: Compact | StoredCounts
     energy_keV: npt.NDArray[np.float64]
     acquisition: Acquisition = field(default_factory=Acquisition)
     pixel_size: tuple[float, float] = (1.0, 1.0)
@@ -95,24 +104,23 @@ class SpectrumImage:
     def __post_init__(self) -> None:
         if not isinstance(self.acquisition, Acquisition):
             raise InputError("acquisition", "be an Acquisition", f"is {shown(self.acquisition)}")
-        found = read_counts(self.counts)
+        found = _found(self.counts)
         counts = found.counts
         if counts.ndim != 3:
             raise InputError(
                 "counts", "have the dimensions y, x and energy", f"have shape {shape_text(counts)}"
             )
         energy = uniform_axis(self.energy_keV)
-        if energy.size != counts.shape[-1]:
+        channels = self.counts.shape[-1] if isinstance(self.counts, StoredCounts) else counts.shape[-1]
+        if energy.size != channels:
             raise InputError(
                 "energy_keV",
-                f"hold one channel centre for each of the {counts.shape[-1]} channels",
+                f"hold one channel centre for each of the {channels} channels",
                 f"holds {energy.size}",
                 "The last dimension of the counts is energy.",
             )
         mask = _joined(_checked_mask(self.mask, counts.shape[:2]), found.missing)
-        view = _without(counts, mask).view()
-        view.flags.writeable = False
-        object.__setattr__(self, "counts", view)
+        object.__setattr__(self, "counts", _kept(self.counts, counts, mask))
         object.__setattr__(self, "energy_keV", energy)
         object.__setattr__(self, "mask", mask)
         sizes = tuple(check_positive("pixel_size", size) for size in _pair("pixel_size", self.pixel_size))
@@ -236,19 +244,60 @@ class SpectrumImage:
     @cached_property
     def total_counts(self) -> npt.NDArray[np.int64]:
         """Counts of each pixel (y, x), summed over energy."""
+        if isinstance(self.counts, StoredCounts):
+            return self.counts.survey.totals
         return np.asarray(self.counts.sum(axis=2, dtype=np.int64))
+
+    @cached_property
+    def _spectrum(self) -> npt.NDArray[np.int64]:
+        if isinstance(self.counts, StoredCounts):
+            return self.counts.survey.spectrum
+        return np.asarray(self.counts.sum(axis=(0, 1), dtype=np.int64))
 
     def sum_spectrum(self) -> npt.NDArray[np.int64]:
         """Return the counts of each channel (energy,), summed over pixels."""
-        return np.asarray(self.pixel_matrix().sum(axis=0, dtype=np.int64))
+        return self._spectrum.copy()
 
-    def pixel_matrix(self) -> npt.NDArray[np.unsignedinteger[Any]]:
-        """Return the counts as a matrix (pixel, energy), row by row of the map, without a copy."""
+    @property
+    def largest(self) -> int:
+        """Most counts in a channel of a pixel."""
+        return self.counts.survey.largest if isinstance(self.counts, StoredCounts) else int(self.counts.max())
+
+    @property
+    def filled(self) -> float:
+        """Share of the entries (y, x, energy) that hold counts."""
+        if isinstance(self.counts, StoredCounts):
+            return self.counts.survey.filled / self.counts.size
+        return np.count_nonzero(self.counts) / self.counts.size
+
+    def pixel_matrix(self) -> Rows:
+        """Return the counts as a matrix (pixel, energy), row by row of the map, without a copy.
+
+        That of a map on disk is read by slices.
+        """
+        if isinstance(self.counts, StoredCounts):
+            return self.counts.matrix()
         return self.counts.reshape(self.n_pixels, self.n_channels)
 
-    def rows(self) -> Iterator[npt.NDArray[np.unsignedinteger[Any]]]:
-        """Yield the counts (x, energy) of one map row after the other, without a copy."""
-        yield from self.counts
+    def bands(
+        self, rows: tuple[int, int] | None = None, *, whole: int = 1
+    ) -> Iterator[tuple[slice, Compact]]:
+        """Yield the map in bands of rows that fit into memory: which rows, and their counts (y, x, energy).
+
+        Parameters
+        ----------
+        rows
+            From which row to before which; all of them when left out.
+        whole
+            Rows that are not torn apart: bands begin at multiples of it.
+        """
+        for part in bands(self.counts, rows=rows, whole=whole):
+            yield part, self.counts[part]
+
+    def rows(self) -> Iterator[Compact]:
+        """Yield the counts (x, energy) of one map row after the other."""
+        for _, band in self.bands():
+            yield from band
 
     # Without this, Python would run over the rows by index: nobody means that.
     __iter__ = None
@@ -305,7 +354,10 @@ class SpectrumImage:
             raise InputError(
                 "energy_range", "hold at least two channels", f"is [{low:g}, {high:g}] keV", axis
             )
-        counts = np.ascontiguousarray(self.counts[:, :, first:last])
+        if isinstance(self.counts, StoredCounts):
+            counts: Any = self.counts.cropped(first, last)
+        else:
+            counts = self.counts[:, :, first:last]
         return dataclasses.replace(self, counts=counts, energy_keV=self.energy_keV[first:last])
 
     def replace_facts(self, **facts: float | str | tuple[str, ...] | None) -> SpectrumImage:
@@ -321,10 +373,14 @@ class SpectrumImage:
 
     def count_hash(self) -> str:
         """Return the SHA-256 (hexadecimal) of shape, counts, energy axis and mask, whatever type holds the counts."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> str:
         digest = hashlib.sha256()
         axis = f"{self.energy_keV[0]:.9f} {self.energy_step_keV:.9f}"
         digest.update(f"bayesunmix counts {self.shape} keV {axis}\n".encode())
-        little_endian = smallest_dtype(int(self.counts.max())).newbyteorder("<")
+        little_endian = smallest_dtype(self.largest).newbyteorder("<")
         for row in self.rows():
             digest.update(np.ascontiguousarray(row, dtype=little_endian).data)
         if self.mask is not None:
@@ -334,10 +390,13 @@ class SpectrumImage:
     to_signal = Attached()
     """The map as a HyperSpy signal: `bayesunmix.data.io.signal_of_image`."""
 
+    @property
+    def _where(self) -> str:
+        return " on disk" if isinstance(self.counts, StoredCounts) else ""
+
     def __repr__(self) -> str:
         rows, columns, channels = self.shape
         totals = self.total_counts
-        filled = np.count_nonzero(self.counts) / self.counts.size
         unit = self.pixel_unit or "(no unit)"
         facts = self.acquisition
         known = [
@@ -358,8 +417,8 @@ class SpectrumImage:
                 f"  grid    {rows} x {columns} pixels of {self.pixel_size[0]:.4g} x {self.pixel_size[1]:.4g} {unit}",
                 f"  energy  {channels} channels of {1e3 * self.energy_step_keV:.4g} eV,"
                 f" {self.energy_keV[0]:.4g} to {self.energy_keV[-1]:.4g} keV",
-                f"  counts  {totals.sum():,} in all, {totals.mean():.4g} in a pixel, {filled:.2%} of the entries"
-                f" non-zero, {self.counts.dtype} in {self.counts.nbytes / 1e6:.1f} MB",
+                f"  counts  {totals.sum():,} in all, {totals.mean():.4g} in a pixel, {self.filled:.2%} of the"
+                f" entries non-zero, {self.counts.dtype} in {self.counts.nbytes / 1e6:.1f} MB{self._where}",
                 f"  facts   {', '.join(known)}",
                 *(f"  images  {', '.join(self.images)}" for _ in range(bool(self.images))),
                 *(f"  warning {message}" for message in self.warnings),
@@ -464,9 +523,27 @@ def _frozen(mask: Mask) -> Mask:
     return own
 
 
-def _without(
-    counts: npt.NDArray[np.unsignedinteger[Any]], mask: Mask | None
-) -> npt.NDArray[np.unsignedinteger[Any]]:
+def _found(given: object) -> ReadCounts:
+    """Return counts that are kept already, or read them."""
+    if isinstance(given, StoredCounts):
+        return ReadCounts(given.stored, None, 0)
+    return given if isinstance(given, ReadCounts) else read_counts(given)
+
+
+def _kept(given: object, counts: Compact | DiskArray, mask: Mask | None) -> Compact | StoredCounts:
+    """Return counts as a map keeps them, read-only, with zeros at the pixels that are left out."""
+    if isinstance(counts, DiskArray):
+        stored = given if isinstance(given, StoredCounts) else StoredCounts.of(counts)
+        kept = stored.without(mask)
+        if kept is not stored and not kept.survey.totals.any():
+            raise InputError("mask", "leave at least one pixel with counts", "leaves out all of them")
+        return kept
+    view = _without(counts, mask).view()
+    view.flags.writeable = False
+    return view
+
+
+def _without(counts: Compact, mask: Mask | None) -> Compact:
     """Return the counts with zeros at the pixels that are left out."""
     # Row by row, since all the pixels that are left out may be most of a large map.
     if mask is None or not any(counts[row, mask[row]].any() for row in np.flatnonzero(mask.any(axis=1))):

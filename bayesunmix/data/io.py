@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from bayesunmix.core.errors import InputError, check_integer, check_path, warn
+from bayesunmix.core.errors import InputError, check_flag, check_integer, check_path, warn
 from bayesunmix.core.whole_file import swapped_in
 from bayesunmix.data.acquisition import Microscope
 from bayesunmix.data.files import FIELD, check_format, quiet
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.data.reader import read_apart
 from bayesunmix.data.signals import GivenFacts
+from bayesunmix.data.stored_counts import StoredCounts
 
 # One signal as RosettaSciIO's readers return it: data, axes, metadata, original_metadata, mapping.
 SignalDictionary = Mapping[str, Any]
@@ -31,6 +32,7 @@ def load(
     microscope: Microscope | None = None,
     energy_offset_keV: float | None = None,
     energy_scale_keV: float | None = None,
+    lazy: bool | None = None,
 ) -> SpectrumImage:
     """Load the EDS map of a file, with the pictures stored beside it.
 
@@ -44,6 +46,9 @@ def load(
         Facts that win over the file's.
     energy_offset_keV, energy_scale_keV
         Energy of the first channel's centre and width of a channel, in place of the file's.
+    lazy
+        Whether the counts are kept in a temporary file and read in parts, and never as a whole (docs/large_maps.md);
+        left out, those that memory does not take with ease are.
 
     Returns
     -------
@@ -66,7 +71,6 @@ def load(
     >>> image.total_counts.shape  # doctest: +SKIP
     (201, 201)
     """
-    file = check_path(FIELD, path)
     given = GivenFacts(
         beam_energy_keV=beam_energy_keV,
         takeoff_angle_deg=takeoff_angle_deg,
@@ -75,9 +79,22 @@ def load(
         energy_offset_keV=energy_offset_keV,
         energy_scale_keV=energy_scale_keV,
     )
+    return read(path, signal, given, lazy=None if lazy is None else check_flag("lazy", lazy))
+
+
+def read(
+    path: str | os.PathLike[str],
+    signal: int | None,
+    given: GivenFacts,
+    *,
+    lazy: bool | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> SpectrumImage:
+    """Load the map of a file as `load` does, telling the share that is read."""
+    file = check_path(FIELD, path)
     check_format(file)
     wanted = None if signal is None else check_integer("signal", signal)
-    image = read_apart(file, wanted, given)
+    image = read_apart(file, wanted, given, lazy=lazy, progress=progress)
     for message in image.warnings:
         warn(message)
     return image
@@ -135,13 +152,17 @@ def write_signal(path: str | os.PathLike[str], entry: SignalDictionary, *, packa
 
 
 def signal_of_image(image: SpectrumImage) -> HyperSpySignal:
-    """Return a map as exSpy's ``EDSTEMSpectrum``, or ``EDSSEMSpectrum`` for an SEM, sharing the counts."""
+    """Return a map as exSpy's ``EDSTEMSpectrum``, or ``EDSSEMSpectrum`` for an SEM, sharing the counts.
+
+    That of a map on disk is lazy.
+    """
     # HyperSpy sets its log level on import; only then does a quieter one last.
     importlib.import_module("hyperspy.api")
     with quiet():
         signals = importlib.import_module("exspy.signals")
-        kind = signals.EDSSEMSpectrum if image.acquisition.microscope == "SEM" else signals.EDSTEMSpectrum
-        return kind(**_dictionary_of_image(image))
+        lazy = "Lazy" if isinstance(image.counts, StoredCounts) else ""
+        kind = "EDSSEMSpectrum" if image.acquisition.microscope == "SEM" else "EDSTEMSpectrum"
+        return getattr(signals, lazy + kind)(**_dictionary_of_image(image))
 
 
 def _dictionary_of_image(image: SpectrumImage) -> dict[str, Any]:
@@ -177,4 +198,6 @@ def _dictionary_of_image(image: SpectrumImage) -> dict[str, Any]:
     if image.mask is not None:
         # HyperSpy has no place for a mask of pixels of its own.
         metadata["bayesunmix"] = {"left_out": image.mask.astype(np.uint8)}
-    return {"data": image.counts, "axes": [*grid, energy], "metadata": metadata}
+    counts = image.counts
+    data = counts.to_dask() if isinstance(counts, StoredCounts) else counts
+    return {"data": data, "axes": [*grid, energy], "metadata": metadata}

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.core.errors import InputError, check_integer, shown
+from bayesunmix.core.memory import held_in_memory
 from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.counts import Growing, ReadCounts
 from bayesunmix.data.image import SpectrumImage
 
 Span = tuple[int, int]
@@ -62,7 +64,10 @@ def crop(image: SpectrumImage, index: object) -> SpectrumImage:
     kept = (rows[1] - rows[0]) * (columns[1] - columns[0]) / image.n_pixels
     return dataclasses.replace(
         image,
-        counts=np.ascontiguousarray(image.counts[place]),
+        counts=_collected(
+            (rows[1] - rows[0], columns[1] - columns[0], image.n_channels),
+            ((part.start - rows[0], band[:, place[1]]) for part, band in image.bands(rows)),
+        ),
         mask=mask,
         origin=_moved(image, (rows[0], columns[0])),
         images=_pictures(image, lambda picture: picture[place]),
@@ -96,15 +101,15 @@ def rebin(image: SpectrumImage, factor: int | tuple[int, int]) -> SpectrumImage:
         return inside.reshape(rows, down, columns, across, *inside.shape[2:])
 
     mask = None if image.mask is None else np.asarray(blocks(image.mask).any(axis=(1, 3)))
-    counts = blocks(image.counts).sum(axis=(1, 3), dtype=np.uint64)
+    totals = blocks(image.total_counts).sum(axis=(1, 3))
     kept = rows * down * columns * across / image.n_pixels
-    if not counts.any() or (mask is not None and not counts[~mask].any()):
+    if not totals.any() or (mask is not None and not totals[~mask].any()):
         raise InputError(
             "factor", "leave a pixel with counts", f"{down} x {across} pixels have one left out in each block"
         )
     merged = dataclasses.replace(
         image,
-        counts=counts,
+        counts=_collected((rows, columns, image.n_channels), _merged(image, (rows, columns), (down, across))),
         mask=mask,
         origin=_moved(image, ((down - 1) / 2, (across - 1) / 2)),
         pixel_size=(down * image.pixel_size[0], across * image.pixel_size[1]),
@@ -112,6 +117,27 @@ def rebin(image: SpectrumImage, factor: int | tuple[int, int]) -> SpectrumImage:
         acquisition=_scaled(image.acquisition, kept),
     )
     return merged.with_warnings(_cut_off(image, (down, across), whole))
+
+
+def _merged(
+    image: SpectrumImage, shape: tuple[int, int], factors: tuple[int, int]
+) -> Iterator[tuple[int, npt.NDArray[np.uint64]]]:
+    """Yield the first row of a band of merged pixels, and their counts (y, x, energy)."""
+    (rows, columns), (down, across) = shape, factors
+    for part, band in image.bands((0, rows * down), whole=down):
+        inside = band[:, : columns * across].reshape(-1, down, columns, across, image.n_channels)
+        yield part.start // down, inside.sum(axis=(1, 3), dtype=np.uint64)
+
+
+def _collected(
+    shape: tuple[int, int, int], found: Iterable[tuple[int, npt.NDArray[np.unsignedinteger[Any]]]]
+) -> Any:  # noqa: ANN401 - what a map takes as its counts
+    """Collect bands of a map, each with the number of its first row, in memory or, where they do not fit, on disk."""
+    rows, columns, channels = shape
+    collected = Growing(shape, on_disk=not held_in_memory(rows * columns * channels))
+    for first, band in found:
+        collected.put((slice(first, first + len(band)),), band)
+    return ReadCounts(collected.counts, None, 0)
 
 
 def _cut_off(image: SpectrumImage, factors: tuple[int, int], whole: tuple[slice, slice]) -> tuple[str, ...]:

@@ -16,8 +16,10 @@ import numpy.typing as npt
 import xarray as xr
 
 from bayesunmix.core.errors import InputError, check_integer, shown
-from bayesunmix.data.counts import as_numbers, compact_counts, read_counts
+from bayesunmix.core.memory import check_counts
+from bayesunmix.data.counts import Growing, as_numbers, compact_counts, read_counts
 from bayesunmix.data.image import SpectrumImage
+from bayesunmix.data.stored_counts import bands
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -86,7 +88,7 @@ class PlainMap:
         if isinstance(image, SpectrumImage):
             cube, axis = image.counts, image.energy_keV
         else:
-            cube = read_counts(image).counts
+            cube = read_counts(image, on_disk=False).in_memory()
             if cube.ndim not in (2, 3):
                 raise InputError(
                     "image",
@@ -95,30 +97,34 @@ class PlainMap:
                 )
             cube = cube.reshape((1,) * (3 - cube.ndim) + cube.shape)
             axis = np.arange(cube.shape[2], dtype=float)
+        rows, columns, channels = cube.shape
         if energy is not None:
             axis = as_numbers("energy", energy)
-            if axis.shape != cube.shape[2:]:
+            if axis.shape != (channels,):
                 raise InputError(
                     "energy",
-                    f"hold one value for each of the {cube.shape[2]} channels",
+                    f"hold one value for each of the {channels} channels",
                     f"has shape {axis.shape}",
                 )
-        channels = cube.shape[2]
         merged = -(-channels // bins)
         boundaries = np.append(np.arange(0, channels, merged), channels)
-        matrix = cube.reshape(-1, channels)
-        summed = np.add.reduceat(matrix, boundaries[:-1], axis=1, dtype=np.uint32)
-        total = matrix.sum(axis=0, dtype=np.float64)
         width = np.diff(boundaries)
+        check_counts((rows * columns, len(width)))
+        summed, total = Growing((rows * columns, len(width)), on_disk=False), np.zeros(channels)
+        for part in bands(cube):
+            matrix = cube[part].reshape(-1, channels)
+            first = part.start * columns
+            binned = np.add.reduceat(matrix, boundaries[:-1], axis=1, dtype=np.uint32)
+            summed.put((slice(first, first + len(matrix)),), binned)
+            total += matrix.sum(axis=0, dtype=np.int64)
         in_bin = np.add.reduceat(total, boundaries[:-1])
         even = np.repeat(1.0 / width, width)
         spread = np.repeat(np.maximum(in_bin, 1e-300), width)
         within = np.where(np.repeat(in_bin, width) > 0, total / spread, even)
-        used = np.asarray(summed.any(axis=1))
-        some = summed if used.all() else summed[used]
+        used = np.asarray(summed.counts.any(axis=1))
         return cls(
-            counts=compact_counts(some),
-            used=used.reshape(cube.shape[:2]),
+            counts=compact_counts(summed.counts if used.all() else summed.counts[used]),
+            used=used.reshape(rows, columns),
             boundaries=boundaries,
             within=within,
             energy=axis,

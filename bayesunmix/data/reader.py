@@ -2,7 +2,8 @@
 
 Compiled readers (Bruker's maps, HDF5, Zarr's codecs, TIFF) can end the process on a damaged file, and HDF5 can loop for
 ever. The reading process stays for a while after a file, since HyperSpy takes seconds to import. It hands a map over in
-a temporary folder, as arrays and JSON: nothing is unpickled.
+a temporary folder, as arrays and JSON: nothing is unpickled. Counts are written there piece by piece, so that a map
+passes that does not fit into memory; it stays on disk then.
 """
 
 from __future__ import annotations
@@ -17,26 +18,36 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.disk_array import DiskArray
 from bayesunmix.core.errors import InputError
+from bayesunmix.core.memory import held_in_memory
 from bayesunmix.core.severity import from_plain, to_plain
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.contents import Held
+from bayesunmix.data.counts import read_counts
 from bayesunmix.data.files import FIELD, broken, read_array, read_contents, read_image
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.signals import GivenFacts
+from bayesunmix.data.stored_counts import StoredCounts
 
+Progress = Callable[[float], None]
 # Without a file to read for this long, the reading process ends.
 _IDLE_S = 30.0
 # Processor time that a file is allowed: a floor, what the slowest reader (pure Python) takes for its bytes, and, once
 # the map's size is known, what unpacking and counting takes for the bytes of its array.
 _LEAST_CPU_S, _CPU_S_PER_BYTE, _CPU_S_PER_UNPACKED_BYTE = 20.0, 2e-6, 1e-7
-_ARRAYS = ("counts", "energy_keV", "mask")
+_ARRAYS = ("energy_keV", "mask")
+# Shares of a map that is being read are told no more often than this.
+_SECONDS_BETWEEN_SHARES = 0.5
 # What the process says once it has imported what it needs.
 READY = "ready\n"
 
@@ -61,8 +72,8 @@ class Reader:
             encoding="utf-8",
         )
 
-    def ask(self, request: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the answer to a request, or None where the process ended instead."""
+    def ask(self, request: dict[str, Any], progress: Progress | None = None) -> dict[str, Any] | None:
+        """Return the answer to a request, or None where the process ended instead; shares come before the answer."""
         pipes = self._process.stdin, self._process.stdout
         assert pipes[0] is not None
         assert pipes[1] is not None
@@ -70,11 +81,15 @@ class Reader:
             self._ready = self._ready or pipes[1].readline() == READY
             pipes[0].write(json.dumps(request) + "\n")
             pipes[0].flush()
-            line = pipes[1].readline()
+            while True:
+                line = pipes[1].readline()
+                answer: dict[str, Any] | None = json.loads(line) if line.endswith("\n") else None
+                if answer is None or "share" not in answer:
+                    return answer
+                if progress is not None:
+                    progress(answer["share"])
         except (BrokenPipeError, ConnectionError):
-            line = ""
-        answer: dict[str, Any] | None = json.loads(line) if line.endswith("\n") else None
-        return answer
+            return None
 
     def took_too_long(self) -> bool:
         """Whether the process, which has ended, did so over the processor time that a file is allowed."""
@@ -128,8 +143,24 @@ def stop_reader() -> None:
         _running.pop().close()
 
 
-def read_apart(file: Path, signal: int | None, given: GivenFacts) -> SpectrumImage:
+def read_apart(
+    file: Path,
+    signal: int | None,
+    given: GivenFacts,
+    *,
+    lazy: bool | None = None,
+    progress: Progress | None = None,
+) -> SpectrumImage:
     """Read the map of a file in the reading process; see `bayesunmix.data.files.read_image`.
+
+    Parameters
+    ----------
+    file, signal, given
+        As there.
+    lazy
+        Whether the counts stay on disk; None for those that memory does not take with ease.
+    progress
+        Told the share that is read.
 
     Raises
     ------
@@ -137,8 +168,9 @@ def read_apart(file: Path, signal: int | None, given: GivenFacts) -> SpectrumIma
         As `read_image`, and if the reader crashes or never ends.
     """
     with _lock, tempfile.TemporaryDirectory(prefix="bayesunmix-", ignore_cleanup_errors=True) as folder:
-        answer = _asked(file, {"signal": signal, "given": dataclasses.asdict(given), "folder": folder})
-        return _unpacked(answer["image"], Path(folder))
+        wanted = {"signal": signal, "given": dataclasses.asdict(given), "folder": folder}
+        answer = _asked(file, wanted, progress)
+        return _unpacked(answer["image"], Path(folder), lazy)
 
 
 def contents_apart(file: Path) -> tuple[Held, ...]:
@@ -167,11 +199,11 @@ def array_apart(file: Path) -> npt.NDArray[Any]:
         return np.asarray(np.load(f"{folder}/array.npy", allow_pickle=False))
 
 
-def _asked(file: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+def _asked(file: Path, wanted: dict[str, Any], progress: Progress | None = None) -> dict[str, Any]:
     """Ask for an array, a map, or the contents where no place is given for either; raise what the answer holds."""
     request = {"file": str(file.absolute()), **wanted}
     try:
-        answer = _answer(request, file)
+        answer = _answer(request, file, progress)
     except BaseException:
         # A process that was interrupted in the middle is of no more use.
         stop_reader()
@@ -184,11 +216,11 @@ def _asked(file: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _answer(request: dict[str, Any], file: Path) -> dict[str, Any]:
+def _answer(request: dict[str, Any], file: Path, progress: Progress | None) -> dict[str, Any]:
     """Ask the running process; a fresh one where it was on the point of ending."""
     for fresh in (not _running, True):
         start_reader()
-        answer = _running[0].ask(request)
+        answer = _running[0].ask(request, progress)
         if answer is not None:
             return answer
         why, over = _running[0].why_ended(), _running[0].took_too_long()
@@ -217,12 +249,16 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
         idle.cancel()
         if not line:
             return
-        answers.write(json.dumps(_served(json.loads(line))) + "\n")
-        answers.flush()
+        _write(answers, _served(json.loads(line), partial(_write, answers)))
 
 
-def _served(request: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer to one request."""
+def _write(answers: IO[str], answer: dict[str, Any]) -> None:
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
+
+
+def _served(request: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Return the answer to one request, and tell what share is read before."""
     file = Path(request["file"])
     try:
         _limit_cpu(_CPU_S_PER_BYTE * _size(file))
@@ -231,8 +267,11 @@ def _served(request: dict[str, Any]) -> dict[str, Any]:
             return {}
         if "folder" not in request:
             return {"contents": [dataclasses.asdict(one) for one in read_contents(file, _opened)]}
-        image = read_image(file, request["signal"], GivenFacts(**request["given"]), _opened)
-        return {"image": _packed(image, Path(request["folder"]))}
+        folder = Path(request["folder"])
+        # On disk from the beginning: there it is handed over, whether it fits into memory or not.
+        read = partial(read_counts, on_disk=folder, progress=_now_and_then(tell))
+        image = read_image(file, request["signal"], GivenFacts(**request["given"]), _opened, read)
+        return {"image": _packed(image, folder)}
     except InputError as error:
         return {"refused": [error.field, error.must, error.got, error.remedy]}
     except MemoryError as error:
@@ -241,6 +280,19 @@ def _served(request: dict[str, Any]) -> dict[str, Any]:
         remedy = "TMPDIR names another folder"
         where = tempfile.gettempdir()
         return {"failed": f'what it holds could not be handed over in "{where}" ({remedy}): {error}'}
+
+
+def _now_and_then(tell: Callable[[dict[str, Any]], None]) -> Progress:
+    """Tell shares, but not each of them."""
+    told = time.monotonic()
+
+    def progress(share: float) -> None:
+        nonlocal told
+        if time.monotonic() - told > _SECONDS_BETWEEN_SHARES:
+            told = time.monotonic()
+            tell({"share": share})
+
+    return progress
 
 
 def _opened(size: int) -> None:
@@ -266,7 +318,7 @@ def _limit_cpu(seconds: float) -> None:
 
 
 def _packed(image: SpectrumImage, folder: Path) -> dict[str, Any]:
-    """Write the arrays of a map into a folder and return the rest."""
+    """Write the arrays of a map into a folder, in which its counts lie already, and return the rest."""
     for name in _ARRAYS:
         if getattr(image, name) is not None:
             np.save(folder / f"{name}.npy", getattr(image, name), allow_pickle=False)
@@ -275,6 +327,7 @@ def _packed(image: SpectrumImage, folder: Path) -> dict[str, Any]:
     plain = ("pixel_size", "pixel_unit", "origin", "name")
     facts = {entry.name: getattr(image.acquisition, entry.name) for entry in dataclasses.fields(Acquisition)}
     return {
+        "counts": [image.counts.shape, image.counts.dtype.name],
         **{name: getattr(image, name) for name in plain},
         "acquisition": facts,
         "images": [*image.images],
@@ -282,12 +335,17 @@ def _packed(image: SpectrumImage, folder: Path) -> dict[str, Any]:
     }
 
 
-def _unpacked(answer: dict[str, Any], folder: Path) -> SpectrumImage:
+def _unpacked(answer: dict[str, Any], folder: Path, lazy: bool | None) -> SpectrumImage:
     """Make the map again of what `_packed` wrote."""
+    shape, dtype = answer["counts"]
+    # The folder's names are gone when this has returned; the file stays as long as it is open.
+    stored = DiskArray.of_file(folder / f"counts.{dtype}", shape, dtype)
+    on_disk = not held_in_memory(stored.nbytes) if lazy is None else lazy
     facts = answer["acquisition"]
     arrays = {name: folder / f"{name}.npy" for name in _ARRAYS}
     pictures = {name: np.load(folder / f"image{i}.npy") for i, name in enumerate(answer["images"])}
     return SpectrumImage(
+        counts=StoredCounts.of(stored) if on_disk else stored[:],
         **{name: np.load(file, allow_pickle=False) for name, file in arrays.items() if file.exists()},
         acquisition=Acquisition(**{**facts, "elements": tuple(facts["elements"])}),
         pixel_size=tuple(answer["pixel_size"]),

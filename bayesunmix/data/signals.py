@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from bayesunmix.core.errors import InputError, check_between, check_choice
 from bayesunmix.core.severity import Reservation
 from bayesunmix.data.acquisition import Acquisition, Microscope, check_fact
+from bayesunmix.data.counts import ReadCounts, Source, read_counts
 from bayesunmix.data.facts import FileOrigin, default_notes, facts_of, listed_elevations_deg
 from bayesunmix.data.image import AXIS_LIMITS_KEV, HyperSpySignal, SpectrumImage, missing_facts, uniform_axis
 
@@ -89,7 +90,7 @@ def map_of_signal(
     ----------
     signal
         ``EDSTEMSpectrum``, ``EDSSEMSpectrum`` or ``Signal1D`` whose energy axis has the unit eV or keV. A lazy one
-        is read piece by piece.
+        is read piece by piece, and kept on disk where its counts do not fit into memory with ease.
     beam_energy_keV, takeoff_angle_deg, resolution_eV, microscope
         Facts that win over the signal's metadata.
     energy_offset_keV, energy_scale_keV
@@ -124,6 +125,7 @@ def image_of_signal(
     fresh: bool = False,
     images: Mapping[str, npt.NDArray[Any]] | None = None,
     name: str = "",
+    read: Callable[[Source], ReadCounts] = read_counts,
 ) -> SpectrumImage:
     """Make a map of a HyperSpy signal, eager or lazy, recording what is odd about it.
 
@@ -139,6 +141,8 @@ def image_of_signal(
         Pictures to keep beside the map.
     name
         Title where the signal has none.
+    read
+        How its counts are read.
 
     Raises
     ------
@@ -181,7 +185,7 @@ def image_of_signal(
     mask = _stored_mask(metadata, data.shape[:-1])
     make = SpectrumImage if mask is None else _masked_by_itself
     return make(
-        counts=data.reshape((1,) * (3 - data.ndim) + data.shape),
+        counts=read(data.reshape((1,) * (3 - data.ndim) + data.shape)),  # type: ignore[arg-type]
         energy_keV=energy,
         acquisition=facts,
         pixel_size=grid.size,

@@ -109,7 +109,7 @@ def _reader(programs: Programs) -> Callable[[FloatArray, Placed], tuple[Array, .
     """Compile a batch's way from flat draws to the arrays of `Draws`."""
 
     def one(flat: jax.Array, placed: Placed) -> tuple[Array, ...]:
-        data, latents = placed.data, programs.latents(flat, placed)
+        data, latents = placed.data, programs.latents(flat, placed.slots)
         weights = component_weights(data, latents)
         return (
             weights,

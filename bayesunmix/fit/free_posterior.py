@@ -90,7 +90,7 @@ class FreePosterior:
         model = self.model
 
         def one(flat: jax.Array, placed: Placed) -> jax.Array:
-            return free_endmembers(placed.data, model.programs.latents(flat, placed))
+            return free_endmembers(placed.data, model.programs.latents(flat, placed.slots))
 
         flat = jnp.asarray(z.reshape(-1, z.shape[-1]))
         mapped = Program(lambda flat, placed: jax.lax.map(lambda v: one(v, placed), flat, batch_size=64))(
@@ -151,12 +151,12 @@ def fit_free(
         model = _flat(data, len(spectra))
         # One program serves all starts: their data have the same shapes.
         shared = shared or model
-        start = shared.flatten(latents, data)
+        start = shared.flatten(latents)
         z, potential, _ = descend(
             shared.value_and_gradient, shared.placed(data), start, transform, max_iterations=60
         )
         progress(f"start {number + 1}: objective {potential:.1f}")
-        found.append((potential, np.asarray(free_endmembers(data, shared.constrain(z, data)))))
+        found.append((potential, np.asarray(free_endmembers(data, shared.constrain(z)))))
     found.sort(key=lambda pair: pair[0])
     spectra = found[0][1]
     data, latents, transform = _around(
@@ -171,7 +171,7 @@ def fit_free(
         grouped=True,
     )
     model = _flat(data, len(spectra))
-    start, placed = model.flatten(latents, data), model.placed(data)
+    start, placed = model.flatten(latents), model.placed(data)
     with compiling(model, placed) as programs:
         programs.value_and_gradient.result()
         z, _, _ = descend(model.value_and_gradient, placed, start, transform, max_iterations=120)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from bayesunmix.config.methods import Method
 from bayesunmix.core.shares import shares_of
+from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws, thinned
 from bayesunmix.fit.model_data import Task
 from bayesunmix.fit.posterior import FittedPosterior, fit_posterior
@@ -23,6 +24,8 @@ FloatArray = npt.NDArray[np.float64]
 
 # With many phases a start more often lies in the wrong valley: at least so many for each phase beyond the second.
 STARTS_PER_PHASE = 2
+# Draws whose lines change shape at a time, each line on every channel.
+DRAWS_AT_ONCE = 20
 
 
 class LineModel:
@@ -39,7 +42,7 @@ class LineModel:
         """Search for starting points while the model that compares them is compiled."""
         blocks = task.blocks
         basis, yields = blocks.forward.basis(blocks.absorbing, blocks.allowed)
-        with ThreadPoolExecutor(1) as pool:
+        with single_thread(), ThreadPoolExecutor(1) as pool:
             coarse = pool.submit(CoarseModel.of, blocks, basis, yields)
             found = find_starts(
                 blocks.counts,
@@ -56,13 +59,15 @@ class LineModel:
     def fit(self, task: Task, starts: list[Start], progress: Callable[[str], None]) -> FittedPosterior:
         """Find the best mode from all starts; see `bayesunmix.fit.posterior.fit_posterior`."""
         coarse, self._coarse = self._coarse, None
-        return fit_posterior(task.blocks, starts, task.blocks.absorbing, progress, coarse)
+        with single_thread():
+            return fit_posterior(task.blocks, starts, task.blocks.absorbing, progress, coarse)
 
     def draw(
         self, fitted: FittedPosterior, method: Method, seed: int, progress: Callable[[float], None]
     ) -> Drawn:
         """Draw by any engine; see `bayesunmix.fit.sampling.posterior_draws`."""
-        return posterior_draws(fitted, method, seed, progress)
+        with single_thread():
+            return posterior_draws(fitted, method, seed, progress)
 
     def channel_spectra(self, setup: Setup, fitted: FittedPosterior) -> Callable[[Draws], FloatArray]:
         """Return what draws lines and continuum on the fitted channels, (draw, phase, channel), of some draws."""
@@ -75,14 +80,14 @@ class LineModel:
         pieces = shares_of(pieces)
         slopes = line_shapes(forward, setup.spectrum, setup.mean_composition, edges).slopes
 
+        def some(counts: FloatArray, continuum: FloatArray, x: FloatArray) -> FloatArray:
+            change = (x @ slopes.reshape(len(slopes), -1)).reshape(len(x), *slopes.shape[1:])
+            by_phase = counts.swapaxes(0, 1) @ families + continuum.swapaxes(0, 1) @ pieces
+            return shares_of(np.maximum(by_phase.swapaxes(0, 1) + counts @ change, 0.0))
+
         def spectra_of(draws: Draws) -> FloatArray:
-            counts, continuum, x = (
-                thinned(values) for values in (draws.family_counts, draws.continuum, draws.line_shapes)
-            )
-            change = np.einsum("dm,mfc->dfc", x, slopes)
-            spectra = np.einsum("dkf,kfc->dkc", counts, families) + np.einsum(
-                "dkb,kbc->dkc", continuum, pieces
-            )
-            return shares_of(np.maximum(spectra + np.matmul(counts, change), 0.0))
+            parts = [thinned(values) for values in (draws.family_counts, draws.continuum, draws.line_shapes)]
+            batches = (slice(i, i + DRAWS_AT_ONCE) for i in range(0, len(parts[0]), DRAWS_AT_ONCE))
+            return np.concatenate([some(*(part[batch] for part in parts)) for batch in batches])
 
         return spectra_of

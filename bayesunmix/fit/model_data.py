@@ -279,12 +279,18 @@ def fisher_information(
     counts : (support_point,)
         Counts of the blocks at each support point.
     """
-    rows = templates[free[:, 0], free[:, 1]]
+    held = counts > 1.0
+    weighted = points[held] * counts[held, None]
+    inverse = 1.0 / (points[held] @ spectra_)
+    rows = [np.flatnonzero(free[:, 0] == phase) for phase in range(len(templates))]
+    own = [templates[phase, free[row, 1]] for phase, row in enumerate(rows)]
     information = np.zeros((len(free), len(free)))
-    for point, count in zip(points, counts, strict=True):
-        if count > 1.0:
-            share = point[free[:, 0], None] * rows
-            information += count * (share / (point @ spectra_)) @ share.T
+    for first in range(len(templates)):
+        for second in range(first + 1):
+            shared = (weighted[:, first] * points[held, second]) @ inverse
+            part = (own[first] * shared) @ own[second].T
+            information[np.ix_(rows[first], rows[second])] = part
+            information[np.ix_(rows[second], rows[first])] = part.T
     return information
 
 

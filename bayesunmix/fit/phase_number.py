@@ -25,11 +25,11 @@ from scipy.special import logsumexp
 
 from bayesunmix.config.phase import Phase, unnamed
 from bayesunmix.core.shares import hellinger
+from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.model_data import Blocks, spectra_at, weights_at
 from bayesunmix.fit.preparation import Setup, block_positions
-from bayesunmix.fit.search import CoarseModel, coarse_start
+from bayesunmix.fit.search import MOST_ITERATIONS, CoarseModel, gone_on, race
 from bayesunmix.fit.starts import Start, find_starts
-from bayesunmix.inference.map_estimate import descend
 from bayesunmix.inference.mixture import relative_likelihood, support_point_weights
 from bayesunmix.inference.sandwich import tile_labels
 from bayesunmix.models.abundance import simplex_support_points
@@ -40,7 +40,6 @@ Float32Array = npt.NDArray[np.float32]
 MOST_PHASES = 8
 N_STARTS = 3
 N_TILES = 36
-ITERATIONS = (60, 100)
 SEED = 0
 
 
@@ -113,8 +112,8 @@ def infer_phase_number(
     labels = np.unique(tile_labels(shape, N_TILES).ravel()[position], return_inverse=True)[1]
     found: list[Trial] = []
     for count in range(1, min(most, len(counts)) + 1):
-        found.append(
-            _trial(
+        with single_thread():
+            trial = _trial(
                 setup=setup,
                 halves=halves,
                 labels=labels,
@@ -122,7 +121,7 @@ def infer_phase_number(
                 count=count,
                 before=found[-1] if found else None,
             )
-        )
+        found.append(trial)
         progress(f"{count} phases: held-out score {found[-1].score - found[0].score:.1f} above one phase")
     chosen, curve = chosen_number([trial.by_tile for trial in found])
     after = None
@@ -172,8 +171,9 @@ def _trial(
         thickness=setup.thickness,
     )
     basis, yields = setup.forward.basis(blocks.absorbing, blocks.allowed)
+    coarse = CoarseModel.of(blocks, basis, yields)
     starts = find_starts(
-        halves[0],
+        coarse.pooled.sums[:, : len(coarse.baseline)],
         basis,
         yields,
         blocks.balance(),
@@ -183,9 +183,7 @@ def _trial(
     )
     if before is not None:
         starts.append(_grown(before, starts[0]))
-    coarse = CoarseModel.of(blocks, basis, yields)
-    ends = [_descended(coarse, start) for start in starts]
-    weights, spectra, _ = min(ends, key=lambda end: end[2])
+    weights, spectra = _best(coarse, starts)
     points = simplex_support_points(spectra, blocks.typical_counts, max_overlap=max_overlap)
     pi = support_point_weights(relative_likelihood(halves[0], np.log(points @ spectra)))
     common = halves[0].sum(axis=0, dtype=float) + 1.0
@@ -193,16 +191,14 @@ def _trial(
     return Trial(weights, spectra, pi @ points, np.bincount(labels, weights=by_block).astype(float))
 
 
-def _descended(coarse: CoarseModel, start: Start) -> tuple[FloatArray, FloatArray, float]:
-    """Weights, spectra and objective at the end of the descent from a start."""
-    data, z, transform = coarse_start(coarse, start)
-    placed, potential = coarse.model.placed(data), np.inf
-    for iterations in ITERATIONS:
-        z, potential, _ = descend(
-            coarse.model.value_and_gradient, placed, z, transform, max_iterations=iterations
-        )
-    latents = coarse.model.constrain(z, data)
-    return weights_at(data, latents), spectra_at(data, latents), potential
+def _best(coarse: CoarseModel, starts: list[Start]) -> tuple[FloatArray, FloatArray]:
+    """Weights and spectra of the lowest mode that the starts lead to."""
+    raced = race(coarse, starts)
+    lowest = min(descent.potential for descent in raced)
+    ends = [gone_on(coarse, one, MOST_ITERATIONS) for one in raced if not one.beaten(lowest)]
+    best = min(ends, key=lambda end: end.potential)
+    latents = best.latents(coarse)
+    return weights_at(best.data, latents), spectra_at(best.data, latents)
 
 
 def _grown(before: Trial, start: Start) -> Start:

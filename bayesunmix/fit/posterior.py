@@ -33,11 +33,10 @@ from bayesunmix.fit.search import (
     ModeCandidate,
     compare_starts,
     distance,
-    flat_whitening,
     regular_information,
-    unit_whitening,
 )
 from bayesunmix.fit.starts import Start
+from bayesunmix.fit.whitening import whitening_at
 from bayesunmix.inference.density import FlatModel, compiling
 from bayesunmix.inference.map_estimate import MapEstimate, descend, find_map
 from bayesunmix.inference.mixture import (
@@ -164,13 +163,13 @@ def fit_posterior(
     rivals = _rivals(candidates)
     fractions = [fractions_at(rival.data, rival.latents) for rival in rivals]
     refined = [_refined(blocks, *pair) for pair in zip(rivals, fractions, strict=True)]
-    found = [_mode_near(around, progress) for around in refined]
+    found = [_mode_near(blocks, around, progress) for around in refined]
     masses = [_log_mass(around.data, estimate) for around, estimate in zip(refined, found, strict=True)]
     best = int(np.argmax(masses))
     settled = []
     for rival, around, mode, mass in zip(rivals, refined, found, masses, strict=True):
         own = around.data
-        latents = flat_model(own).constrain(mode.z, own)
+        latents = flat_model(own).constrain(mode.z)
         settled.append(replace(rival, data=own, latents=latents, potential=max(masses) - mass))
         if len(rivals) > 1:
             progress(f"mode: log mass {mass - max(masses):.1f} relative to the largest")
@@ -229,23 +228,21 @@ class _Refined:
         Its absorption, support points where the posterior sits, blocks grouped by them.
     latents : latents
         Where a descent begins.
-    whitening : (free, free)
-        Of the line units, were abundances known.
     """
 
     data: UnmixingData
     latents: Latents
-    whitening: FloatArray
 
 
-def _mode_near(around: _Refined, progress: Progress) -> MapEstimate:
+def _mode_near(blocks: Blocks, around: _Refined, progress: Progress) -> MapEstimate:
     """Descend to the mode, most of the way before the Hessian is compiled."""
     model = flat_model(around.data)
     placed = model.placed(around.data)
     with compiling(model, placed) as programs:
         programs.value_and_gradient.result()
-        start = model.flatten(around.latents, around.data)
-        transform = flat_whitening(model, around.whitening)
+        start = model.flatten(around.latents)
+        n_counts = blocks.counts.sum(dtype=float)
+        transform = whitening_at(model, around.data, around.latents, len(blocks.counts), n_counts)
         z, _, _ = descend(model.value_and_gradient, placed, start, transform)
         programs.hessian.result()
     return find_map(model.value_and_gradient, model.hessian, placed, z, progress=progress)
@@ -287,7 +284,7 @@ def _refined(blocks: Blocks, best: ModeCandidate, fractions: FloatArray) -> _Ref
     latents = dict(known)
     latents["line_units"] = np.maximum(latents["line_units"] * old.scale / scale, 0.02)
     latents["abundance_xi"] = log_odds_at(prior, weights)
-    return _Refined(data, latents, unit_whitening(data, latents["line_units"], regular))
+    return _Refined(data, latents)
 
 
 def _settled_points(

@@ -7,9 +7,8 @@ blocks
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +16,9 @@ import numpy.typing as npt
 from bayesunmix.config.phase import Phase
 from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.config.run_config import RunConfig
+from bayesunmix.core.disk_array import Picked, Rows
 from bayesunmix.core.errors import InputError, warn
-from bayesunmix.core.memory import check_preparation
+from bayesunmix.core.memory import check_maps
 from bayesunmix.core.severity import UNDECLARED, Reservation, join
 from bayesunmix.core.threads import single_thread
 from bayesunmix.data.binning import BinnedCounts, bin_channels, bin_image, channel_bins, pixel_bins
@@ -43,8 +43,6 @@ COUNTS_PER_BLOCK = 1000.0
 # Below this energy there are no lines that the detector resolves from its zero peak.
 LOWEST_ENERGY_KEV = 0.2
 NOMINAL_RESOLUTION_EV = 130.0
-# Energy bins that a map has at least, for an estimate of memory.
-FEWEST_BINS = 50
 # A beam that excites whatever has lines at all.
 HIGH_BEAM_KEV = 300.0
 
@@ -93,19 +91,32 @@ class Setup:
     widths: Priors = DEFAULT_PRIORS
 
     @cached_property
-    def pixel_counts(self) -> npt.NDArray[np.unsignedinteger[Any]]:
+    def pixel_counts(self) -> Rows:
         """Counts of every pixel in the fitted bins, (pixel, bin): the pixels' pass and the checks share them."""
         return bin_channels(self.image, self.blocks.boundaries)
 
     @property
-    def used_counts(self) -> npt.NDArray[np.unsignedinteger[Any]]:
+    def used_counts(self) -> Rows:
         """The same of the pixels that take part alone, `SpectrumImage.used`."""
-        used = self.image.used
-        return self.pixel_counts if used.all() else self.pixel_counts[used.ravel()]
+        return used_rows(self.pixel_counts, self.image.used)
 
 
-def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
+def used_rows(pixels: Rows, used: npt.NDArray[np.bool_]) -> Rows:
+    """Return the rows of the `used` pixels (y, x) among those of all pixels (pixel, ...), without a copy."""
+    return pixels if used.all() else Picked(pixels, np.flatnonzero(used))
+
+
+def prepare(
+    image: SpectrumImage, config: RunConfig, progress: Callable[[float], None] | None = None
+) -> Setup:
     """Check map against configuration, fit the energy axis and bin the counts.
+
+    Parameters
+    ----------
+    image, config
+        Map and configuration.
+    progress
+        Told the share of the map that is binned.
 
     Raises
     ------
@@ -113,10 +124,10 @@ def prepare(image: SpectrumImage, config: RunConfig) -> Setup:
         If they do not go together.
     """
     with single_thread():
-        return _prepared(image, config)
+        return _prepared(image, config, progress)
 
 
-def _prepared(image: SpectrumImage, config: RunConfig) -> Setup:
+def _prepared(image: SpectrumImage, config: RunConfig, progress: Callable[[float], None] | None) -> Setup:
     notes = [*image.warnings, *config.assumptions()]
     image, beam = _with_instrument(image, config)
     image, sample = given_axis(image, config.map), config.sample
@@ -128,8 +139,7 @@ def _prepared(image: SpectrumImage, config: RunConfig) -> Setup:
     table = _with_stray(table, sample.stray, beam, notes)
     image, moved, doubts = searched_axis(image, config, beam, table, detector)
     low, high = _range(image, config, beam)
-    channels = int(((image.energy_keV >= low) & (image.energy_keV <= high)).sum())
-    check_preparation(image.n_pixels, channels, image.counts.itemsize, min(channels, FEWEST_BINS))
+    check_maps(image.n_pixels, 1 if isinstance(config.phases, str) else len(config.phases))
     cropped = _checked_crop(image, low, high)
     edges = cropped.channel_edges_keV
     low, high = float(edges[0]), float(edges[-1])
@@ -156,9 +166,8 @@ def _prepared(image: SpectrumImage, config: RunConfig) -> Setup:
     table = with_factors(refined.table, config, detector)
     lines = _line_energies((*sources, *stray), table)
     boundaries = channel_bins(edges, refined.response.fwhm_keV, lines, BIN_FRACTION)
-    blocks = bin_image(
-        cropped, boundaries, pixel_bins(cropped.total_counts, COUNTS_PER_BLOCK, mask=cropped.mask)
-    )
+    side = pixel_bins(cropped.total_counts, COUNTS_PER_BLOCK, mask=cropped.mask)
+    blocks = bin_image(cropped, boundaries, side, progress)
     forward = forward_model(
         sample.elements,
         stray,

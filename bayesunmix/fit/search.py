@@ -1,4 +1,4 @@
-"""The search for the mode: from every start downhill on coarse support points and a part of the blocks.
+"""The search for the mode: from every start downhill on coarse support points and pooled blocks.
 
 starts -> coarse support points -> L-BFGS from each -> rotated starts around the best -> those that may be the best to
 their end
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.core.shares import hellinger
+from bayesunmix.core.shares import hellinger, shares_of
 from bayesunmix.fit.model_data import (
     Blocks,
     fisher_information,
@@ -23,9 +23,11 @@ from bayesunmix.fit.model_data import (
     weights_at,
 )
 from bayesunmix.fit.starts import Start, component_templates, rotated_starts
+from bayesunmix.fit.whitening import whitening_at
 from bayesunmix.inference.density import FlatModel
 from bayesunmix.inference.map_estimate import descend
 from bayesunmix.inference.mixture import relative_likelihood, support_point_weights, with_all_points
+from bayesunmix.inference.pooling import Pooled, alike, pooled
 from bayesunmix.inference.sharding import n_threads
 from bayesunmix.models.abundance import abundance_prior, simplex_support_points
 from bayesunmix.models.endmember import EndmemberBasis
@@ -38,10 +40,17 @@ Progress = Callable[[str], None]
 # Steps along each edge while starts are compared: enough to rank them, the same number for all so that one program
 # serves.
 COARSE_STEPS = 16
-# Blocks that compare starts, evenly spread over the map.
-MOST_COMPARED = 1500
-# Starts whose objective, nearly at its end, is this much worse than the best are abandoned; nearer ones are followed.
+# Blocks that compare starts, evenly spread over the map, and groups of like ones that they are pooled to.
+MOST_COMPARED = 12_000
+MOST_GROUPS = 500
+# Support points while starts are compared, the corners and those that hold most: faces of eight phases have hundreds.
+MOST_POINTS = 128
+# Descents are compared after so many rounds, each with coordinates of its own: what was learned far away misleads.
+ROUNDS, ROUND_ITERATIONS = 2, 30
+MOST_ITERATIONS = 300
+# A descent that is behind by more than this, and by more than so many times what its last round gained, is beaten.
 CLOSE_NATS = 50.0
+STILL_GAINED = 1.5
 # A descent this close to one that went on will end with it.
 SAME_BASIN = 0.04
 
@@ -58,12 +67,15 @@ class ModeCandidate:
 
 @dataclass(frozen=True, kw_only=True)
 class CoarseModel:
-    """The model on coarse support points and a part of the blocks, compiled: the same program for every start.
+    """The model on coarse support points and pooled blocks, compiled: the same program for every start.
 
     Attributes
     ----------
-    part : Blocks
-        Evenly spread blocks: they rank modes that differ by hundreds of nats, at a part of the cost.
+    blocks : Blocks
+    pooled : Pooled
+        Groups of blocks with like spectra, with the columns that thickness needs.
+    scale : float
+        Blocks of the map for each that was pooled.
     basis, yields
         The model's arrays.
     baseline : (energy,)
@@ -71,7 +83,9 @@ class CoarseModel:
     model : FlatModel
     """
 
-    part: Blocks
+    blocks: Blocks
+    pooled: Pooled
+    scale: float
     basis: EndmemberBasis
     yields: FloatArray
     baseline: FloatArray
@@ -81,6 +95,10 @@ class CoarseModel:
     def of(cls, blocks: Blocks, basis: EndmemberBasis, yields: FloatArray) -> CoarseModel:
         """Build and compile it; that takes seconds, and needs no start."""
         part = blocks.every(-(-len(blocks.counts) // MOST_COMPARED))
+        groups = pooled(
+            counted(part.counts, part.thickness.blocks, blocks.effect()), alike(part.counts, MOST_GROUPS)
+        )
+        scale = len(blocks.counts) / len(part.counts)
         baseline = blocks.counts.sum(axis=0, dtype=np.float64) + 1.0
         baseline /= baseline.sum()
         # Any spectra give the shapes.
@@ -88,11 +106,13 @@ class CoarseModel:
         spectra = np.einsum("ki,kic->kc", weights, component_templates(basis)) + 1e-12
         total = spectra.sum(axis=1, keepdims=True)
         anywhere = Start(weights / total, spectra / total, np.inf)
-        data, example, _ = _coarse(part, basis, yields, anywhere, baseline)
+        data, example = _coarse(blocks, groups, basis, yields, anywhere, baseline)
         model = flat_model(data)
-        model.value_and_gradient(model.flatten(example, data), data)
+        model.value_and_gradient(model.flatten(example), data)
         return cls(
-            part=part,
+            blocks=blocks,
+            pooled=groups,
+            scale=scale,
             basis=basis,
             yields=yields,
             baseline=baseline,
@@ -104,69 +124,95 @@ def compare_starts(
     blocks: Blocks, coarse: CoarseModel, starts: list[Start], progress: Progress
 ) -> list[ModeCandidate]:
     """Descend from every start on coarse support points, then follow those that may be the best; the best first."""
-    part, model = coarse.part, coarse.model
-
-    def run(start: Start, name: str) -> _Descent:
-        data, z, transform = coarse_start(coarse, start)
-        placed = model.placed(data)
-        # A fresh memory half-way: the curvature learned far from the mode misleads near it.
-        for iterations in (50, 80):
-            z, potential, _ = descend(
-                model.value_and_gradient, placed, z, transform, max_iterations=iterations
-            )
-        progress(f"{name}: objective {potential:.1f}")
-        return _Descent(data, z, potential, transform)
-
-    names = [f"start {number + 1} of {len(starts)}" for number in range(len(starts))]
-    with ThreadPoolExecutor(n_threads()) as pool:
-        begun = list(pool.map(run, starts, names))
-        best = min(begun, key=lambda descent: descent.potential)
-        weights = weights_at(best.data, model.constrain(best.z, best.data))
-        probes = rotated_starts(weights, coarse.basis, blocks.matrix)
-        begun += pool.map(run, probes, ["rotated"] * len(probes))
-    lowest = min(descent.potential for descent in begun)
-    scale = len(blocks.counts) / len(part.counts)
+    raced = race(coarse, starts)
+    for number, descent in enumerate(raced, 1):
+        progress(f"start {number} of {len(starts)}: objective {descent.potential:.1f}")
+    best = min(raced, key=lambda descent: descent.potential)
+    weights = weights_at(best.data, best.latents(coarse))
+    for descent in race(coarse, rotated_starts(weights, coarse.basis, blocks.matrix)):
+        progress(f"rotated: objective {descent.potential:.1f}")
+        raced.append(descent)
+    lowest = min(descent.potential for descent in raced)
     candidates: list[ModeCandidate] = []
-    for descent in sorted(begun, key=lambda descent: descent.potential):
-        latents = model.constrain(descent.z, descent.data)
-        candidate = ModeCandidate(descent.data, latents, descent.potential * scale, followed=False)
+    for descent in sorted(raced, key=lambda descent: descent.potential):
+        candidate = descent.candidate(coarse, followed=False)
         followed = [other for other in candidates if other.followed]
         bound_elsewhere = any(distance(candidate, other) < SAME_BASIN for other in followed)
-        if descent.potential < lowest + CLOSE_NATS and not bound_elsewhere:
-            z, potential, _ = descend(
-                model.value_and_gradient,
-                model.placed(descent.data),
-                descent.z,
-                descent.transform,
-                max_iterations=300,
-            )
-            latents = model.constrain(z, descent.data)
-            candidate = ModeCandidate(descent.data, latents, potential * scale, followed=True)
+        if not descent.beaten(lowest) and not bound_elsewhere:
+            end = gone_on(coarse, descent, MOST_ITERATIONS)
+            lowest = min(lowest, end.potential)
+            candidate = end.candidate(coarse, followed=True)
         candidates.append(candidate)
     return sorted(candidates, key=lambda candidate: candidate.potential)
 
 
-def coarse_start(coarse: CoarseModel, start: Start) -> tuple[UnmixingData, FloatArray, FloatArray]:
-    """Model data, flat parameters and whitening with which a descent from a start begins."""
-    model = coarse.model
-    data, example, lines = _coarse(coarse.part, coarse.basis, coarse.yields, start, coarse.baseline)
-    return data, model.flatten(example, data), flat_whitening(model, lines)
-
-
 @dataclass(frozen=True)
-class _Descent:
-    """A start after the first descents, near its mode."""
+class Descent:
+    """A start on its way down, and what the last iterations gained, in nats of the pooled blocks."""
 
     data: UnmixingData
     z: FloatArray
     potential: float
-    transform: FloatArray
+    gained: float
+
+    def latents(self, coarse: CoarseModel) -> Latents:
+        """Return the latents where it is."""
+        return coarse.model.constrain(self.z)
+
+    def candidate(self, coarse: CoarseModel, *, followed: bool) -> ModeCandidate:
+        """Return it as one of the candidates, its objective scaled to all blocks."""
+        return ModeCandidate(self.data, self.latents(coarse), self.potential * coarse.scale, followed)
+
+    def beaten(self, lowest: float) -> bool:
+        """Say whether it is behind by more than it can still gain."""
+        return self.potential > lowest + max(CLOSE_NATS, STILL_GAINED * self.gained)
+
+
+def race(coarse: CoarseModel, starts: list[Start]) -> list[Descent]:
+    """Go the same few rounds down from every start."""
+
+    def run(start: Start) -> Descent:
+        descent = begun(coarse, start)
+        for _ in range(ROUNDS):
+            descent = gone_on(coarse, descent, ROUND_ITERATIONS)
+        return descent
+
+    with ThreadPoolExecutor(n_threads()) as pool:
+        return list(pool.map(run, starts))
+
+
+def begun(coarse: CoarseModel, start: Start) -> Descent:
+    """Put a start on its way: the model around it, and the flat parameters there."""
+    data, latents = _coarse(coarse.blocks, coarse.pooled, coarse.basis, coarse.yields, start, coarse.baseline)
+    return Descent(data, coarse.model.flatten(latents), np.inf, np.inf)
+
+
+def gone_on(coarse: CoarseModel, descent: Descent, iterations: int) -> Descent:
+    """Go so many iterations farther down, in coordinates in which the information here is one."""
+    number = coarse.pooled.number
+    n_counts = float(number @ coarse.pooled.counts[:, : len(coarse.baseline)].sum(axis=1, dtype=np.float64))
+    transform = whitening_at(
+        coarse.model, descent.data, descent.latents(coarse), float(number.sum()), n_counts
+    )
+    z, potential, _ = descend(
+        coarse.model.value_and_gradient,
+        coarse.model.placed(descent.data),
+        descent.z,
+        transform,
+        max_iterations=iterations,
+    )
+    return Descent(descent.data, z, potential, descent.potential - potential)
 
 
 def _coarse(
-    blocks: Blocks, basis: EndmemberBasis, yields: FloatArray, start: Start, baseline: FloatArray
-) -> tuple[UnmixingData, Latents, FloatArray]:
-    """Model data on coarse support points around a start, latents there, and a whitening of the line units."""
+    blocks: Blocks,
+    groups: Pooled,
+    basis: EndmemberBasis,
+    yields: FloatArray,
+    start: Start,
+    baseline: FloatArray,
+) -> tuple[UnmixingData, Latents]:
+    """Model data on coarse support points around a start, and latents there."""
     n_phases = len(blocks.phases)
     n_edges = max(n_phases * (n_phases - 1) // 2, 1)
     steps = int(np.clip(round(3 * COARSE_STEPS / n_edges), 5, COARSE_STEPS))
@@ -176,9 +222,11 @@ def _coarse(
     )
     # Phases are not known yet: a count stands for the same mass in each.
     effect = blocks.effect()
-    weights = support_point_weights(
-        relative_likelihood(blocks.counts, np.log(points @ start.spectra)), n_iterations=40
-    )
+    plain = np.ascontiguousarray(groups.counts[:, : start.spectra.shape[1]])
+    likelihood = relative_likelihood(plain, np.log(points @ start.spectra))
+    weights = support_point_weights(likelihood, n_iterations=40, number=groups.number)
+    kept = _most_held(points, weights)
+    points, weights = points[kept], shares_of(weights[kept])
     prior = abundance_prior(points, start.spectra, count, blocks.matrix, blocks.widths)
     free = np.argwhere(basis.allowed)
     total = blocks.counts.sum(dtype=float)
@@ -186,9 +234,10 @@ def _coarse(
     scale = np.sqrt(np.diag(np.linalg.inv(regular)))
     data = UnmixingData(
         pixels=with_all_points(
-            counted(blocks.counts, blocks.thickness.blocks, effect),
+            groups.counts,
             len(points),
             np.concatenate([np.log(baseline), np.zeros(N_COLUMNS)]),
+            groups.number,
         ),
         basis=basis,
         prior=prior,
@@ -202,7 +251,13 @@ def _coarse(
     )
     units = np.maximum(start.weights[free[:, 0], free[:, 1]] / scale, 0.3)
     latents = latents_at(data, units, weights)
-    return data, latents, unit_whitening(data, units, regular)
+    return data, latents
+
+
+def _most_held(points: FloatArray, weights: FloatArray) -> npt.NDArray[np.int64]:
+    """Which support points to keep, (kept,): the corners, and of the others those that hold most."""
+    rank = np.where(points.max(axis=1) == 1.0, np.inf, weights)
+    return np.sort(np.argsort(-rank, kind="stable")[:MOST_POINTS])
 
 
 def regular_information(
@@ -219,20 +274,6 @@ def regular_information(
     """
     information = fisher_information(component_templates(basis), free, points, counts, spectra)
     return information + np.diag(1e-6 * np.diag(information) + 1.0)
-
-
-def flat_whitening(model: FlatModel, lines: FloatArray) -> FloatArray:
-    """Whitening of the flat vector with this one for the line units, (dim, dim)."""
-    transform = np.eye(model.size)
-    transform[model.places["line_units"], model.places["line_units"]] = lines
-    return transform
-
-
-def unit_whitening(data: UnmixingData, units: FloatArray, information: FloatArray) -> FloatArray:
-    """Whitening of the unconstrained line units from the known-abundance information and the prior, (free, free)."""
-    slope = data.scale * -np.expm1(-units)  # derivative of a weight with respect to its unconstrained value
-    curvature = slope[:, None] * information * slope + 0.25 * np.eye(len(units))
-    return np.asarray(np.linalg.inv(np.linalg.cholesky(curvature)).T)
 
 
 def distance(first: ModeCandidate, second: ModeCandidate) -> float:

@@ -8,8 +8,6 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from bayesunmix.core.errors import BayesUnmixWarning, InputError, check_integer, check_path
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.contents import contents_text, the_map
@@ -135,7 +133,6 @@ def describe(image: SpectrumImage, elements: Sequence[str] | None = None) -> str
 def _map_text(image: SpectrumImage) -> str:
     rows, columns, channels = image.shape
     totals = image.total_counts
-    filled = np.count_nonzero(image.counts) / image.counts.size
     unit = image.pixel_unit or "(no unit)"
     lines = [
         f"EDS map   {image.name!r}, {rows} x {columns} pixels of {image.pixel_size[0]:.4g} x"
@@ -143,7 +140,7 @@ def _map_text(image: SpectrumImage) -> str:
         f"Energy    {channels} channels of {1e3 * image.energy_step_keV:.4g} eV, {image.energy_keV[0]:.4g} to"
         f" {image.energy_keV[-1]:.4g} keV",
         f"Counts    {totals.sum():,} in all, {totals.mean():.4g} in a pixel ({totals.min():,} to {totals.max():,}),"
-        f" {filled:.2%} of the entries non-zero",
+        f" {image.filled:.2%} of the entries non-zero",
     ]
     sizes = {name: " x ".join(str(size) for size in picture.shape) for name, picture in image.images.items()}
     shown = [name if size in name else f"{name} ({size})" for name, size in sizes.items()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.costs import Meter
 from bayesunmix.core.errors import check_flag, check_path, warn
 from bayesunmix.core.output_folder import (
     RECORD,
@@ -68,7 +68,7 @@ def write_result(result: Result, folder: Path) -> Result:
     Returns
     -------
     Result
-        The same, with the record as it is written: the list of files, and what could not be made.
+        The same, with the record as it is written: the list of files, what could not be made, and what writing cost.
 
     Raises
     ------
@@ -77,6 +77,7 @@ def write_result(result: Result, folder: Path) -> Result:
     """
     from bayesunmix.report.page import picture_steps
 
+    meter = Meter()
     with written_aside(folder) as aside:
         failed = take(_numbers(result), aside)
         _check_numbers(failed, aside)
@@ -89,7 +90,8 @@ def write_result(result: Result, folder: Path) -> Result:
         write_record(aside, result.record.to_dict())
         failed |= (later := take(picture_steps(result), aside))
         warnings = (*result.record.warnings, *sentences(later))
-        result = _amended(result, warnings=warnings, files=tuple(names_of(aside)))
+        costs = {**result.record.costs, "files": meter.read()}
+        result = _amended(result, warnings=warnings, files=tuple(names_of(aside)), costs=costs)
         write_record(aside, result.record.to_dict())
     for sentence in sentences(failed):
         warn(sentence)
@@ -102,7 +104,7 @@ def write_result(result: Result, folder: Path) -> Result:
 
 def _amended(result: Result, **fields: object) -> Result:
     """Return the result with some fields of its record replaced."""
-    return dataclasses.replace(result, record=result.record.model_copy(update=fields))
+    return result.with_record(result.record.model_copy(update=fields))
 
 
 def _numbers(result: Result) -> list[Step]:

@@ -16,7 +16,7 @@ from bayesunmix.core.rounding import composition_text, interval_text, partition_
 from bayesunmix.data.image import WHOLE_MAP
 from bayesunmix.plot import FIGURES, OPTIONAL_FIGURES
 from bayesunmix.plot.partition import phase_pairs, table_rows
-from bayesunmix.plot.style import element_order, phase_colour, png_bytes
+from bayesunmix.plot.style import element_order, phase_colour, png_bytes, scaled_png
 from bayesunmix.report.health import checks
 from bayesunmix.report.identifiability import identifiability
 from bayesunmix.report.paper import mass_balance_paper_table
@@ -61,7 +61,7 @@ def write_report(directory: Path, formats: Sequence[str] = ("png", "pdf")) -> Pa
     Path
         The file ``report.html`` in that folder; the figures are in ``figures/``, the tables in ``tables/``.
     """
-    from bayesunmix.results.result import Result, open_result
+    from bayesunmix.results.result import open_result
 
     directory = Path(directory)
     result = open_result(directory)
@@ -69,7 +69,7 @@ def write_report(directory: Path, formats: Sequence[str] = ("png", "pdf")) -> Pa
     warnings = without(result.record.warnings, steps)
     record = result.record.model_copy(update={"warnings": tuple(warnings)})
     before = names_of(directory)
-    failed = take(picture_steps(Result(result.tree, record), formats), directory)
+    failed = take(picture_steps(result.with_record(record), formats), directory)
     amend_record(directory, [*warnings, *sentences(failed)], set(names_of(directory)) - set(before))
     return _page_of(failed, directory)
 
@@ -100,22 +100,23 @@ def _page_of(failed: dict[str, Exception], directory: Path) -> Path:
 
 def report_steps(result: Result, formats: Sequence[str] = ("png", "pdf")) -> list[Step]:
     """Return the steps that write figures and report of a result into a folder; see `write_report`."""
-    figures: dict[str, Figure] = {}
     pictures: dict[str, bytes] = {}
 
     def draw(name: str, directory: Path) -> None:
         folder = directory / "figures"
         folder.mkdir(parents=True, exist_ok=True)
-        figures[name] = _all_figures(result)[name](result)
-        pictures[name] = png_bytes(figures[name], DPI)
+        figure = _all_figures(result)[name](result)
+        pictures[name] = png_bytes(figure, DPI)
         if "png" in formats:
             (folder / f"{name}.png").write_bytes(pictures[name])
+        # Where everything stands has been worked out: it takes as long as to draw it.
+        figure.set_layout_engine("none")
         for kind in formats:
             if kind != "png":
-                figures[name].savefig(folder / f"{name}.{kind}", format=kind, dpi=DPI)
+                figure.savefig(folder / f"{name}.{kind}", format=kind, dpi=DPI)
 
     def page(directory: Path) -> None:
-        text = _page(result, figures, pictures)
+        text = _page(result, pictures)
         (directory / PAGE_FILE).write_text(text, encoding="utf-8")
 
     drawn = [Step(f"the figure `{name}`", partial(draw, name)) for name in _all_figures(result)]
@@ -130,13 +131,7 @@ def report_html(result: Result) -> str:
     result
         The result of a run.
     """
-    figures = draw_figures(result)
-    return _page(result, figures, {name: png_bytes(figure, DPI) for name, figure in figures.items()})
-
-
-def draw_figures(result: Result) -> dict[str, Figure]:
-    """Return every figure by name, in the order of the report."""
-    return {name: draw(result) for name, draw in _all_figures(result).items()}
+    return _page(result, {name: png_bytes(draw(result), DPI) for name, draw in _all_figures(result).items()})
 
 
 def _all_figures(result: Result) -> Mapping[str, Callable[[Result], Figure]]:
@@ -148,13 +143,14 @@ def _all_figures(result: Result) -> Mapping[str, Callable[[Result], Figure]]:
     }
 
 
-def _page(result: Result, figures: dict[str, Figure], pictures: dict[str, bytes]) -> str:
+def _page(result: Result, drawn: dict[str, bytes]) -> str:
     """Fill the template, with coarser pictures if the page would become too large."""
+    pictures = drawn
     for dpi in _LOWER_DPI:
         # Base 64 writes three bytes as four letters.
         if sum(map(len, pictures.values())) * 4 / 3 <= _MOST_BYTES:
             break
-        pictures = {name: png_bytes(figure, dpi) for name, figure in figures.items()}
+        pictures = {name: scaled_png(picture, dpi / DPI) for name, picture in drawn.items()}
     record = result.record
     phases = ", ".join(result.phases)
     scan = record.fit.residuals if record.fit else None

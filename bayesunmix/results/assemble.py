@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from bayesunmix.checks.outcomes import Goodness, Identifiability, Overlap
 from bayesunmix.checks.overlap import find_overlap
 from bayesunmix.checks.residual_regions import residual_regions
 from bayesunmix.config.phase import hosts
+from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.forward.quantify import draw_calibration
@@ -74,10 +76,18 @@ class _Fit:
 
 def assemble(run: Finished) -> Result:
     """Make the result of a run."""
+    # Products of all checks are too small to be shared; two checks at a time are not.
+    with single_thread(), ThreadPoolExecutor(1) as pool:
+        return _assembled(run, _judged(run), pool)
+
+
+def _assembled(run: Finished, fit: _Fit, pool: ThreadPoolExecutor) -> Result:
+    """Make the result, with what takes longest on the side."""
     setup, config, drawn = run.setup, run.config, run.robust.drawn
-    fit = _judged(run)
+    searched = pool.submit(find_misfit, setup, run.fitted.data.basis, fit.own, fit.held, run.seed)
+    overlapping = pool.submit(_overlap, run, fit)
     groups = _groups(run, fit)
-    misfit = find_misfit(setup, run.fitted.data.basis, fit.own, fit.held, run.seed)
+    goodness, misfit = _goodness(run, fit), searched.result()
     sigma = np.where(setup.image.kept, misfit.sigma, np.nan).astype(np.float32)
     groups["maps"] = groups["maps"].assign(misfit=(("y", "x"), sigma), flagged=(("y", "x"), misfit.flagged))
     thickness = None if run.electrons is None else _mass_thickness(run, drawn.draws, run.electrons)
@@ -87,10 +97,10 @@ def assemble(run: Finished) -> Result:
     if budget is not None:
         groups["budget"] = budget
     found = Found(
-        fit=_goodness(run, fit),
+        fit=goodness,
         photons=_photons(setup, run.pixels),
         unmodelled_regions=misfit.outcome(),
-        overlap=_overlap(run, fit),
+        overlap=overlapping.result(),
         identifiability=identifiability,
         budget=None if budget is None else parts.Budget(sources=tuple(SOURCES), order=ORDER),
         mass_thickness=None if thickness is None else _mass_thickness_part(run, thickness),
@@ -111,7 +121,7 @@ def assemble(run: Finished) -> Result:
             mass_thickness=None if thickness is None else contradiction(thickness, setup.forward),
         )
     )
-    return Result(unjudged.tree, computed.with_judgement(judge(said), said))
+    return unjudged.with_record(computed.with_judgement(judge(said), said))
 
 
 def _judged(run: Finished) -> _Fit:

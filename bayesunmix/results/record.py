@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from bayesunmix.checks.outcomes import Goodness, Heterogeneity, Identifiability, Overlap, UnmodelledRegions
 from bayesunmix.config.names import MethodName
+from bayesunmix.core.costs import Cost
 from bayesunmix.results.earlier_layouts import FORMAT, upgraded
 from bayesunmix.results.record_parts import (
     Axis,
@@ -30,6 +31,7 @@ from bayesunmix.results.record_parts import (
     Part,
     PhaseNumber,
     PixelThickness,
+    ProgramUse,
     Response,
     StartingPoint,
 )
@@ -64,7 +66,11 @@ class RunRecord(Part):
     depends_on: dict[str, Any] = Field(default_factory=dict)
     """All that the numbers depend on: two runs for which it is the same give the same numbers."""
     timings: dict[str, float] = Field(default_factory=dict)
-    """Seconds that each stage took."""
+    """Seconds that each stage took that is kept for an interrupted run."""
+    costs: dict[str, Cost] = Field(default_factory=dict)
+    """What every stage took in the process that finished the run, in their order."""
+    programs: tuple[ProgramUse, ...] = ()
+    """What was compiled, or read from those that earlier runs had kept, in the process that finished the run."""
     resumed: tuple[str, ...] = ()
     """Stages that an interrupted run had finished before."""
     binning: Binning | None = None

@@ -134,6 +134,18 @@ class Config(ConfigPart):
     phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)]
 
 
+class ProgramUse(Part):
+    """Compiled programs of one name."""
+
+    name: str
+    compiled: int
+    """How many shapes of arrays it was compiled for."""
+    read: int
+    """How many were read from those that earlier runs had kept."""
+    seconds: float
+    """That this took."""
+
+
 class Binning(Part):
     """What was merged for the fit of the spectra."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from bayesunmix.fit.phase_number import PhaseNumber
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn
+from bayesunmix.inference.compilation import ReadyProgram
 from bayesunmix.results import record_parts as parts
 from bayesunmix.results.finished import Finished
 from bayesunmix.results.record import RunRecord
@@ -245,3 +247,20 @@ def line_shapes(setup: Setup, draws: Draws) -> parts.LineShapes:
             for name, values in zip(RESPONSE_NAMES, theta.T, strict=True)
         },
     )
+
+
+def program_uses(ready: Sequence[ReadyProgram]) -> tuple[parts.ProgramUse, ...]:
+    """Count the programs of each name, those that took longest first."""
+    by_name: dict[str, list[ReadyProgram]] = {}
+    for program in ready:
+        by_name.setdefault(program.name, []).append(program)
+    uses = (
+        parts.ProgramUse(
+            name=name,
+            compiled=sum(program.compiled for program in alike),
+            read=sum(not program.compiled for program in alike),
+            seconds=sum(program.seconds for program in alike),
+        )
+        for name, alike in by_name.items()
+    )
+    return tuple(sorted(uses, key=lambda use: -use.seconds))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,15 @@ class Result:
 
     tree: xr.DataTree
     record: RunRecord
+
+    def with_record(self, record: RunRecord) -> Result:
+        """Return the same draws with another record of the same run.
+
+        Tables that have been made are kept: they depend on the draws and on what was declared.
+        """
+        other = replace(self, record=record)
+        vars(other).update({name: made for name, made in vars(self).items() if name == "tables"})
+        return other
 
     @property
     def posterior(self) -> xr.DataTree:

@@ -60,6 +60,22 @@ def run_facts(image: SpectrumImage, config: RunConfig, seed: int) -> dict[str, A
     }
 
 
+def host_facts() -> dict[str, Any]:
+    """Return what processes that compute together must have in common besides, so that all round alike."""
+    import jax
+    from threadpoolctl import threadpool_info
+
+    names = ("internal_api", "version", "architecture", "num_threads")
+    return {
+        "devices": [device.device_kind for device in jax.local_devices()],
+        "linear algebra": [
+            {name: library.get(name) for name in names}
+            for library in threadpool_info()
+            if library["user_api"] == "blas"
+        ],
+    }
+
+
 def versions() -> dict[str, str]:
     """Versions of everything that decides the numbers."""
     found = {"python": platform.python_version()}

@@ -23,9 +23,11 @@ import numpy.typing as npt
 
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.config.simulation import DEFAULT_STRAY_SHARE, SimulateConfig, SimulatedPhase
+from bayesunmix.core.disk_array import DiskArray
 from bayesunmix.core.errors import InputError
-from bayesunmix.core.memory import check_simulation
+from bayesunmix.core.memory import check_simulation, held_in_memory
 from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.counts import Compact, Growing, ReadCounts
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.forward.line_table import line_table
 from bayesunmix.forward.quantify import THINNEST
@@ -243,7 +245,7 @@ def simulate_map(
     """
     config = RunConfig.from_dict(config) if isinstance(config, Mapping) else config
     plan, phases = config.truth()
-    check_simulation(plan.shape, plan.channels)
+    check_simulation(plan.shape, len(phases))
     layout, depth, errors, photons = (
         np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(4)
     )
@@ -281,7 +283,7 @@ def simulate_map(
     per_atom = spectra * (plan.counts_per_pixel / float((atoms @ spectra).sum()))
     counts = _draw(abundances, thickness, per_atom, source.absorption_depth(composition), photons)
     image = SpectrumImage(
-        counts=counts,
+        counts=counts if isinstance(counts, np.ndarray) else ReadCounts(counts, None, 0),  # type: ignore[arg-type]
         energy_keV=_axis(plan),
         acquisition=_acquisition(config),
         pixel_size=(PIXEL_NM, PIXEL_NM),
@@ -522,8 +524,8 @@ def _draw(
     per_atom: FloatArray,
     depth: FloatArray,
     rng: np.random.Generator,
-) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """Draw Poisson counts (y, x, energy), batch by batch.
+) -> Compact | DiskArray:
+    """Draw Poisson counts (y, x, energy), batch by batch, onto the disk where memory does not take them with ease.
 
     Parameters
     ----------
@@ -542,12 +544,8 @@ def _draw(
         step: per_atom * thin_film_factor(step * THICKNESS_STEP * depth) / thin_film_factor(depth)
         for step in np.unique(level).tolist()
     }
-    # A Poisson draw of mean m stays below this but once in 1e15; a film absorbs least where it is thin.
-    highest = max(float(spectrum.max()) for spectrum in spectra.values())
-    mean = float(thick.max() * shares.sum(axis=1).max() * highest)
-    bound = mean + 12.0 * np.sqrt(mean) + 40.0
-    kind = next(kind for kind in (np.uint8, np.uint16, np.uint32) if bound <= np.iinfo(kind).max)
-    counts = np.empty((len(shares), per_atom.shape[1]), dtype=kind)
+    size = len(shares) * per_atom.shape[1]
+    drawn = Growing((len(shares), per_atom.shape[1]), on_disk=not held_in_memory(size))
     batch = max(1, BATCH_ENTRIES // per_atom.shape[1])
     for first in range(0, len(shares), batch):
         part = slice(first, first + batch)
@@ -555,5 +553,6 @@ def _draw(
         expected = np.empty((len(levels), per_atom.shape[1]))
         for step in np.unique(levels).tolist():
             expected[levels == step] = weights[levels == step] @ spectra[step]
-        counts[part] = rng.poisson(expected)
-    return counts.reshape(rows, columns, -1)
+        drawn.put((part,), rng.poisson(expected))
+    counts, shape = drawn.counts, (rows, columns, per_atom.shape[1])
+    return counts.reshaped(*shape) if isinstance(counts, DiskArray) else counts.reshape(shape)
