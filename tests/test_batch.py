@@ -87,11 +87,11 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         def __exit__(self, *_: object) -> None: ...
 
     def spread(task: Callable[[MapJob], Outcome], jobs: list[MapJob], *_: object) -> object:
-        from bayesunmix.cluster.spread import Ended
+        from bayesunmix.cluster.spread import Answer
 
         for place, job in enumerate(jobs):
             names.append(job.row.name)
-            yield Ended(place, task(job))
+            yield Answer(place, task(job))
 
     monkeypatch.setattr(run, "workers", NoCluster)
     monkeypatch.setattr(run, "spread", spread)

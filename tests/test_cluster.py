@@ -21,9 +21,8 @@ from bayesunmix.core.errors import InputError
 JOBS = {"kind": "slurm", "jobs": 3, "cores": 2, "memory_GB": 4.0}
 # What SLURM's commands do, on this machine and at once.
 SBATCH = """#!/bin/sh
-# The script is deleted when this returns.
-cp "$1" "$0.job"
-setsid sh "$0.job" > "$(dirname "$0")/log" 2>&1 &
+cp "$1" "$(dirname "$0")/script"  # the one that is handed in is deleted then
+setsid sh "$(dirname "$0")/script" > "$(dirname "$0")/log" 2>&1 &
 echo $! >> "$(dirname "$0")/started"
 echo "Submitted batch job $!"
 """

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bayesunmix.batches.outcome import Batch, Outcome
 
 
-class Line(NamedTuple):
+class MapLine(NamedTuple):
     """What the table of maps says of one.
 
     ``kind`` is ``failed``, ``waiting``, or the level of the verdict; ``link`` leads to the map's own page.
@@ -51,9 +51,9 @@ def _shown(batch: Batch) -> dict[str, Any]:
     }
 
 
-def _line(outcome: Outcome) -> Line:
+def _line(outcome: Outcome) -> MapLine:
     verdict, row = outcome.verdict, outcome.row
-    return Line(
+    return MapLine(
         name=row.name,
         link="" if verdict is None else f"{quote(row.name)}/report.html",
         kind=outcome.status if verdict is None else verdict.level.value,

@@ -28,7 +28,7 @@ class LostWorkerError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Ended(Generic[Found]):
+class Answer(Generic[Found]):
     """What became of one call.
 
     Parameters
@@ -57,7 +57,7 @@ def spread(
     items: Sequence[Item],
     client: Client,
     waits: Callable[[], None] = lambda: None,
-) -> Iterator[Ended[Found]]:
+) -> Iterator[Answer[Found]]:
     """Call a task with each item, in their order, as many at a time as there are workers.
 
     Parameters
@@ -73,7 +73,7 @@ def spread(
 
     Yields
     ------
-    Ended
+    Answer
         As each is done.
 
     Raises
@@ -138,10 +138,12 @@ def _done(futures: list[Any], client: Client) -> list[Any]:
     return []
 
 
-def _ended(future: Future[Found], place: int) -> Ended[Found]:
+def _ended(future: Future[Found], place: int) -> Answer[Found]:
     from distributed import KilledWorker
 
     error = future.exception()
     if isinstance(error, KilledWorker):
-        return Ended(place, None, LostWorkerError("its process died twice, as happens where memory runs out"))
-    return Ended(place, None, error) if error is not None else Ended(place, future.result())
+        return Answer(
+            place, None, LostWorkerError("its process died twice, as happens where memory runs out")
+        )
+    return Answer(place, None, error) if error is not None else Answer(place, future.result())
