@@ -21,7 +21,7 @@ def phases_part(session: Session) -> Part:
         config = session.new("phases.toml")
         config.write_text(with_phases(CONFIG.read_text(encoding="utf-8"), phases), encoding="utf-8")
         arguments = ("unmix", session.real_map, "--config", config, "--method", "laplace")
-        found[what] = timed(arguments, session.new("phases"), session.this, session.new("programs")).program
+        found[what] = timed(arguments, session.new("phases"), session.this, session.programs()).program
     table = [
         [
             what,

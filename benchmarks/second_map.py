@@ -10,7 +10,7 @@ import pages
 from bench import Finished, Row
 from command_costs import TIMES, Part, costs
 from sessions import Session
-from timed import copied, watched
+from timed import watched
 
 # Seconds of the longest compilation, and share of the first map's time.
 LONGEST_COMPILATION, MOST = 0.2, 0.4
@@ -21,10 +21,10 @@ def second_map_part(session: Session) -> Part:
     spectrum_image, config = session.other_map
     first = session.arguments("laplace")
     other = ("unmix", spectrum_image, "--config", config, "--method", "laplace")
-    programs = session.new("programs")
+    programs = session.programs()
     cold, (alone,) = _watched(session, [first], programs)
-    apart, (after,) = _watched(session, [other], copied(programs, session.new("programs")))
-    _, (one, two) = _watched(session, [first, other], session.new("programs"))
+    apart, (after,) = _watched(session, [other], programs)
+    _, (one, two) = _watched(session, [first, other], session.programs())
     headings = ("Laplace", *TIMES, "compilations", "longest, s", "all, s")
     table = [
         ["the 71 GPa map", *costs(cold.seconds, cold.cpu_seconds), *_compiled(alone)],

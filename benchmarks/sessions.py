@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from functools import cached_property
 from itertools import count
@@ -14,7 +15,7 @@ from espm_speed import ITERATIONS
 from espm_speed import WORKER as ESPM_WORKER
 from large import phantom, toml_of
 from real_map import CONFIG, MAP
-from timed import Checkout, Timed, copied, environment, timed
+from timed import Checkout, Timed, environment, timed
 
 NMF_WORKER = Path(__file__).resolve().parent / "nmf_worker.py"
 # Before: the other checkout. Cold: no compiled programs. Warm: those of another map.
@@ -58,14 +59,24 @@ class Session:
         """Return a path at which nothing is yet."""
         return self.options.work / f"{next(self._numbers):02d}-{name}"
 
+    def programs(self, kept: Path | None = None) -> Path:
+        """Return the folder of compiled programs, emptied, or with what another folder holds.
+
+        It is always the same one: JAX finds a program again only in a folder of the same name.
+        """
+        folder = self.options.work / "programs"
+        shutil.rmtree(folder, ignore_errors=True)
+        if kept is not None:
+            shutil.copytree(kept, folder)
+        return folder
+
     def run(self, kind: Kind, command: Command) -> Timed:
         """Time a command once more."""
         out = self.new(f"{command}-{kind}")
-        if kind == "warm":
-            programs: Path | None = copied(self.filled(command), self.new("programs"))
-        else:
-            # The older code keeps programs where it is told to: today's user tells it nothing.
-            programs = self.new("programs") if kind == "cold" else None
+        # The older code keeps programs where it is told to: its users told it nothing.
+        programs = (
+            None if kind == "before" else self.programs(self.filled(command) if kind == "warm" else None)
+        )
         checkout = self.this if kind != "before" else self.before
         if checkout is None:
             raise ValueError("there is no other checkout to time")
@@ -101,18 +112,18 @@ class Session:
         """
         config, spectrum_image = self.new("other.toml"), self.new("other.hspy")
         config.write_text(toml_of(other_phantom()), encoding="utf-8")
-        timed(("simulate", "--config", config), spectrum_image, self.this, self.new("programs"))
+        timed(("simulate", "--config", config), spectrum_image, self.this, self.programs())
         return spectrum_image, config
 
     def filled(self, command: Command) -> Path:
         """Return a folder of the programs that the other map needs, by the method of a command."""
         method = "laplace" if command == "laplace" else "nuts"
         if method not in self._filled:
-            programs = self.new(f"programs-{method}")
             spectrum_image, config = self.other_map
+            programs = self.programs()
             arguments = ("unmix", spectrum_image, "--config", config, "--method", method)
             timed(arguments, self.new(f"other-{method}"), self.this, programs)
-            self._filled[method] = programs
+            self._filled[method] = Path(shutil.copytree(programs, self.new(f"programs-{method}")))
         return self._filled[method]
 
     @cached_property

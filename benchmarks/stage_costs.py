@@ -8,7 +8,7 @@ import pages
 from bench import GIGABYTE
 from command_costs import TIMES, TITLES, Part, costs
 from sessions import Session
-from timed import STAGES, Stage, Timed, copied, watched
+from timed import STAGES, Stage, Timed, watched
 
 NO_WORK = {"evaluations": 0.0, "flop": 0.0}
 
@@ -17,10 +17,10 @@ def stages_part(session: Session) -> Part:
     """Count the products of every stage in a run of its own, since that takes time, and put them beside the times."""
     texts = []
     for command in [command for command in session.commands if command != "demo"]:
-        programs = copied(session.filled(command), session.new("programs"))
+        cold, warm = session.best("cold", command), session.best("warm", command)
+        programs = session.programs(session.filled(command))
         arguments = [*session.arguments(command), "--out", session.new(f"watched-{command}")]
         _, answer = watched({"commands": [[*map(str, arguments)]], "work": True, "rates": True}, programs)
-        cold, warm = session.best("cold", command), session.best("warm", command)
         texts.append(f"{TITLES[command]}:\n\n{stage_table(cold, warm, answer)}\n\n{limit_text(answer)}")
     return Part("\n\n".join(texts), [])
 

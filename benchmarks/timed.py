@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -161,8 +160,3 @@ def watched(job: dict[str, Any], programs: Path | None, **variables: str) -> tup
     if program.code != 0:
         raise RuntimeError(f"{WORKER.name}: exit {program.code}, {last_line(program.stderr)}")
     return program, json.loads(last_line(program.stdout))
-
-
-def copied(programs: Path, to: Path) -> Path:
-    """Copy a folder of compiled programs, so that the run that uses it leaves the first as it was."""
-    return Path(shutil.copytree(programs, to))

@@ -294,8 +294,11 @@ class PretendedSession:
 
     def filled(self, command: str) -> Path:
         """Return a folder of programs."""
-        (self.folder / f"filled-{command}").mkdir()
         return self.folder / f"filled-{command}"
+
+    def programs(self, kept: Path | None = None) -> Path:
+        """Return the folder of programs."""
+        return self.folder / "programs"
 
     def arguments(self, command: str) -> tuple[str, ...]:
         """Return what a command is called with."""
@@ -325,7 +328,6 @@ def test_a_second_map_is_watched_in_a_new_process_and_in_the_same(
     jobs = []
 
     def watched(job: dict[str, Any], programs: Path) -> tuple[Any, dict[str, Any]]:
-        programs.mkdir(exist_ok=True)
         jobs.append([command[1] for command in job["commands"]])
         one = {"seconds": 40.0, "cpu_seconds": 60.0, "compilations": [8.0, 0.1]}
         two = {"seconds": 15.0, "cpu_seconds": 20.0, "compilations": [0.1, 0.05]}
@@ -348,7 +350,6 @@ def test_stages_are_counted_with_the_programs_of_another_map(
     work = {"mode": {"evaluations": 3000, "flop": 6e10}, "draws": {"evaluations": 2000, "flop": 4e10}}
     answer = {"commands": [{"work": work}], "rate": 1e11, "gradient": gradient}
     monkeypatch.setattr(stage_costs, "watched", lambda job, programs: (None, answer))
-    monkeypatch.setattr(stage_costs, "copied", lambda programs, to: programs)
     part = stage_costs.stages_part(PretendedSession(load, tmp_path, before=False))
     assert part.body.count("| mode | 9.5 | 9.5 |  |  | 3000 | 0.60 |") == 2
     assert "50 % of that rate" in part.body
@@ -363,6 +364,20 @@ def test_more_phases_are_held_against_three(
     part = phase_costs.phases_part(PretendedSession(load, tmp_path, before=False))
     assert "| eight phases | 150.0 | 250.0 | 3.33 |" in part.body
     assert [row.holds for row in part.rows] == [True, False]
+
+
+def test_programs_lie_in_one_folder_whatever_they_are(load: Load, tmp_path: Path) -> None:
+    """JAX finds a program again only where the folder has the name under which it was kept."""
+    session = load("sessions").Session(load("bench").Options(tmp_path, tmp_path))
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "program").touch()
+    first = session.programs()
+    assert not first.exists()
+    assert session.programs(tmp_path / "kept") == first
+    assert [path.name for path in first.iterdir()] == ["program"]
+    assert session.programs() == first
+    assert not first.exists()
+    assert (tmp_path / "kept" / "program").exists()
 
 
 def test_a_part_is_written_into_its_place(

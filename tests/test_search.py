@@ -22,8 +22,10 @@ from bayesunmix.fit.search import (
     begun,
     compare_starts,
     distance,
+    followed_down,
     gone_on,
     regular_information,
+    resettled,
 )
 from bayesunmix.fit.starts import Start, find_starts
 from bayesunmix.simulation.simulate import simulate_map
@@ -196,6 +198,36 @@ def test_a_descent_says_what_it_gained(coarse: CoarseModel, start: Start) -> Non
     assert second.gained == pytest.approx(first.potential - second.potential)
     value = coarse.model.value_and_gradient(jnp.asarray(second.z), second.data)[0]
     assert float(value) == pytest.approx(second.potential)
+
+
+def test_support_points_are_chosen_anew_where_a_descent_has_come_to(
+    blocks: Blocks, coarse: CoarseModel, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Points that a poor start has no use for come back, and nothing else of the descent changes."""
+    monkeypatch.setattr(search, "MOST_POINTS", 4)
+    few = CoarseModel.of(blocks, coarse.basis, coarse.yields)
+    one = gone_on(few, begun(few, mixed(start, 0.4)), 20)
+    anew = resettled(few, one)
+    before, after = (spectra_at(d.data, d.latents(few)) for d in (one, anew))
+    np.testing.assert_allclose(after, before, rtol=1e-4)
+    points, chosen = (d.data.prior.support_points for d in (one, anew))
+    assert chosen.shape == points.shape
+    assert not np.array_equal(chosen, points)
+    assert gone_on(few, anew, 20).potential < gone_on(few, one, 20).potential - CLOSE_NATS
+
+
+def test_a_descent_is_followed_until_it_gains_hardly_anything(
+    coarse: CoarseModel, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = gone_on(coarse, begun(coarse, mixed(start, 0.4)), 5)
+    monkeypatch.setattr(search, "MOST_ITERATIONS", 3)
+    monkeypatch.setattr(search, "MOST_FOLLOWED", 1)
+    once = followed_down(coarse, here)
+    assert once.gained > search.LEAST_GAINED
+    monkeypatch.setattr(search, "MOST_FOLLOWED", 50)
+    end = followed_down(coarse, here)
+    assert end.gained < search.LEAST_GAINED
+    assert end.potential < once.potential - search.LEAST_GAINED
 
 
 def test_a_descent_is_beaten_when_it_lacks_more_than_it_gains(coarse: CoarseModel, start: Start) -> None:

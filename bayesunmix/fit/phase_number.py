@@ -28,7 +28,7 @@ from bayesunmix.core.shares import hellinger
 from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.model_data import Blocks, spectra_at, weights_at
 from bayesunmix.fit.preparation import Setup, block_positions
-from bayesunmix.fit.search import MOST_ITERATIONS, CoarseModel, gone_on, race
+from bayesunmix.fit.search import CoarseModel, followed_down, race
 from bayesunmix.fit.starts import Start, find_starts
 from bayesunmix.inference.mixture import relative_likelihood, support_point_weights
 from bayesunmix.inference.sandwich import tile_labels
@@ -195,7 +195,7 @@ def _best(coarse: CoarseModel, starts: list[Start]) -> tuple[FloatArray, FloatAr
     """Weights and spectra of the lowest mode that the starts lead to."""
     raced = race(coarse, starts)
     lowest = min(descent.potential for descent in raced)
-    ends = [gone_on(coarse, one, MOST_ITERATIONS) for one in raced if not one.beaten(lowest)]
+    ends = [followed_down(coarse, one) for one in raced if not one.beaten(lowest)]
     best = min(ends, key=lambda end: end.potential)
     latents = best.latents(coarse)
     return weights_at(best.data, latents), spectra_at(best.data, latents)

@@ -28,6 +28,7 @@ from bayesunmix.fit.model_data import (
     spectra_at,
 )
 from bayesunmix.fit.search import (
+    LEAST_UNITS,
     SAME_BASIN,
     CoarseModel,
     ModeCandidate,
@@ -282,7 +283,7 @@ def _refined(blocks: Blocks, best: ModeCandidate, fractions: FloatArray) -> _Ref
     scale = np.sqrt(np.diag(np.linalg.inv(regular)))
     data = renewed._replace(pixels=chunked(counts, share, log_mixed), prior=prior, scale=scale, effect=effect)
     latents = dict(known)
-    latents["line_units"] = np.maximum(latents["line_units"] * old.scale / scale, 0.02)
+    latents["line_units"] = np.maximum(latents["line_units"] * old.scale / scale, LEAST_UNITS)
     latents["abundance_xi"] = log_odds_at(prior, weights)
     return _Refined(data, latents)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -43,14 +43,19 @@ COARSE_STEPS = 16
 # Blocks that compare starts, evenly spread over the map, and groups of like ones that they are pooled to.
 MOST_COMPARED = 12_000
 MOST_GROUPS = 500
-# Support points while starts are compared, the corners and those that hold most: faces of eight phases have hundreds.
+# Support points while starts are compared, the corners and those that hold most where a round begins: faces of eight
+# phases have hundreds.
 MOST_POINTS = 128
-# Descents are compared after so many rounds, each with coordinates of its own: what was learned far away misleads.
+# Descents are compared after so many rounds, each with coordinates and support points of its own: what was learned far
+# away misleads.
 ROUNDS, ROUND_ITERATIONS = 2, 30
-MOST_ITERATIONS = 300
+# One that is followed goes on for rounds of so many iterations, until one gains less than this in nats.
+MOST_FOLLOWED, MOST_ITERATIONS, LEAST_GAINED = 4, 300, 1.0
 # A descent that is behind by more than this, and by more than so many times what its last round gained, is beaten.
 CLOSE_NATS = 50.0
 STILL_GAINED = 1.5
+# Weights begin no nearer to their bound, in standard deviations, than a descent gets away from.
+LEAST_UNITS = 0.02
 # A descent this close to one that went on will end with it.
 SAME_BASIN = 0.04
 
@@ -139,7 +144,7 @@ def compare_starts(
         followed = [other for other in candidates if other.followed]
         bound_elsewhere = any(distance(candidate, other) < SAME_BASIN for other in followed)
         if not descent.beaten(lowest) and not bound_elsewhere:
-            end = gone_on(coarse, descent, MOST_ITERATIONS)
+            end = followed_down(coarse, descent)
             lowest = min(lowest, end.potential)
             candidate = end.candidate(coarse, followed=True)
         candidates.append(candidate)
@@ -172,19 +177,38 @@ def race(coarse: CoarseModel, starts: list[Start]) -> list[Descent]:
     """Go the same few rounds down from every start."""
 
     def run(start: Start) -> Descent:
-        descent = begun(coarse, start)
-        for _ in range(ROUNDS):
-            descent = gone_on(coarse, descent, ROUND_ITERATIONS)
+        descent = gone_on(coarse, begun(coarse, start), ROUND_ITERATIONS)
+        for _ in range(1, ROUNDS):
+            descent = gone_on(coarse, resettled(coarse, descent), ROUND_ITERATIONS)
         return descent
 
     with ThreadPoolExecutor(n_threads()) as pool:
         return list(pool.map(run, starts))
 
 
+def followed_down(coarse: CoarseModel, descent: Descent) -> Descent:
+    """Go down to the end: until support points chosen anew let it gain hardly anything."""
+    for _ in range(MOST_FOLLOWED):
+        descent = gone_on(coarse, resettled(coarse, descent), MOST_ITERATIONS)
+        if descent.gained < LEAST_GAINED:
+            break
+    return descent
+
+
 def begun(coarse: CoarseModel, start: Start) -> Descent:
     """Put a start on its way: the model around it, and the flat parameters there."""
     data, latents = _coarse(coarse.blocks, coarse.pooled, coarse.basis, coarse.yields, start, coarse.baseline)
     return Descent(data, coarse.model.flatten(latents), np.inf, np.inf)
+
+
+def resettled(coarse: CoarseModel, descent: Descent) -> Descent:
+    """Choose the support points anew where a descent has come to: which of them hold blocks has changed on the way."""
+    latents = descent.latents(coarse)
+    here = Start(weights_at(descent.data, latents), spectra_at(descent.data, latents), np.inf)
+    data, anew = _coarse(coarse.blocks, coarse.pooled, coarse.basis, coarse.yields, here, coarse.baseline)
+    units = np.maximum(latents["line_units"] * descent.data.scale / data.scale, LEAST_UNITS)
+    latents = {**latents, "line_units": units, "abundance_xi": anew["abundance_xi"]}
+    return replace(descent, data=data, z=coarse.model.flatten(latents))
 
 
 def gone_on(coarse: CoarseModel, descent: Descent, iterations: int) -> Descent:
