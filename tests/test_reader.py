@@ -45,7 +45,8 @@ def own_reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path
     reader.stop_reader()
 
 
-def test_a_map_comes_over_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_map_comes_over_whole(tmp_path: Path, lazy: bool) -> None:
     mask = np.zeros((4, 5), dtype=bool)
     mask[2, 3] = True
     image = SpectrumImage(
@@ -60,8 +61,10 @@ def test_a_map_comes_over_whole(tmp_path: Path) -> None:
         name="grain / 3",
         warnings=("odd",),
     )
+    # The counts lie in the folder since the file was read.
+    np.asarray(image.counts).tofile(tmp_path / f"counts.{image.counts.dtype.name}")
     text = json.dumps(reader._packed(image, tmp_path))
-    again = reader._unpacked(json.loads(text), tmp_path)
+    again = reader._unpacked(json.loads(text), tmp_path, lazy=lazy)
     assert again.count_hash() == image.count_hash()
     assert again.acquisition == image.acquisition
     assert again.acquisition.sources == image.acquisition.sources

@@ -48,7 +48,7 @@ MOST_GROUPS = 500
 MOST_POINTS = 128
 # Descents are compared after so many rounds, each with coordinates and support points of its own: what was learned far
 # away misleads.
-ROUNDS, ROUND_ITERATIONS = 2, 30
+ROUNDS, ROUND_ITERATIONS = 2, 80
 # One that is followed goes on for rounds of so many iterations, until one gains less than this in nats.
 MOST_FOLLOWED, MOST_ITERATIONS, LEAST_GAINED = 4, 300, 1.0
 # A descent that is behind by more than this, and by more than so many times what its last round gained, is beaten.
