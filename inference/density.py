@@ -248,11 +248,14 @@ class FlatModel:
 
     def hessian_rows(self, z: npt.ArrayLike, data: Any, rows: npt.NDArray[np.int64]) -> FloatArray:  # noqa: ANN401
         """Rows of the Hessian, (row, dim)."""
+        found = self.programs.curvature(self.filled(z), self.placed(data), *self.chosen(rows))
+        return np.asarray(found)[: len(rows), : self.size]
+
+    def chosen(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], np.int32]:
+        """Rows of the Hessian as its program takes them: filled up, and how many there are."""
         columns = np.zeros(-(-self.capacity // COLUMNS_TOGETHER) * COLUMNS_TOGETHER, np.int32)
         columns[: len(rows)] = rows
-        number = np.int32(len(rows))
-        found = self.programs.curvature(self.filled(z), self.placed(data), columns, number)
-        return np.asarray(found)[: len(rows), : self.size]
+        return columns, np.int32(len(rows))
 
 
 def flatten_model(
@@ -302,12 +305,12 @@ def compiling(model: FlatModel, placed: Placed) -> Iterator[Compiling]:
     z = np.zeros(model.size)
     # NumPyro traces one model at a time; the compiler itself leaves Python's lock.
     model.programs.value_and_gradient.lower(model.filled(z), placed)
-    columns = np.zeros(-(-model.capacity // COLUMNS_TOGETHER) * COLUMNS_TOGETHER, np.int32)
-    model.programs.curvature.lower(model.filled(z), placed, columns, np.int32(0))
+    none = np.zeros(0, np.int64)
+    model.programs.curvature.lower(model.filled(z), placed, *model.chosen(none))
     with ThreadPoolExecutor(n_threads()) as pool:
         programs = Compiling(
             pool.submit(model.value_and_gradient, z, placed),
-            pool.submit(model.hessian_rows, z, placed, np.zeros(0, np.int64)),
+            pool.submit(model.hessian_rows, z, placed, none),
         )
         if n_threads() == 1:
             # On several devices they must not run beside the caller's own work either.
