@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from bayesunmix.config.phase import Phase
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit import search
 from bayesunmix.fit.model_data import Blocks, spectra_at, weights_at
@@ -24,6 +25,7 @@ from bayesunmix.fit.search import (
     distance,
     followed_down,
     gone_on,
+    hardly_a_phase,
     regular_information,
     resettled,
 )
@@ -256,3 +258,10 @@ def test_information_of_a_weight_that_nothing_informs_has_an_inverse(coarse: Coa
     np.testing.assert_allclose(information[unseen][:, unseen], np.eye(unseen.sum()))
     assert (np.linalg.eigvalsh(information) > 0.5).all()
     assert (np.diag(information)[~unseen] > 2.0).any()
+
+
+def test_of_which_phase_elements_are_declared_that_it_does_not_hold() -> None:
+    # Counts of two elements, and of the continuum, which a film has alone.
+    weights = np.array([[0.4, 0.3, 0.3], [0.001, 0.001, 0.998], [0.001, 0.001, 0.998], [0.1, 0.0, 0.9]])
+    told = [Phase("grain"), Phase("film"), Phase("rim", absent=["Al"]), Phase("dim", absent=["Al"])]
+    assert hardly_a_phase(told, weights, 2).tolist() == [False, False, True, False]

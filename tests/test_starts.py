@@ -11,6 +11,7 @@ from bayesunmix.fit.starts import (
     SMALL_SHARE,
     Start,
     component_templates,
+    exchanged_starts,
     find_starts,
     rotated_starts,
 )
@@ -151,3 +152,14 @@ def test_rotated_starts_turn_the_other_phase_both_ways(basis: EndmemberBasis) ->
     left = np.maximum(WEIGHTS[0] - SMALL_SHARE * WEIGHTS[1], 0.0) * ALLOWED[0]
     np.testing.assert_allclose(poorer.weights[0] / poorer.weights[0].sum(), left / left.sum())
     np.testing.assert_allclose(poorer.weights[1] / poorer.weights[1].sum(), WEIGHTS[1] / WEIGHTS[1].sum())
+
+
+def test_exchanged_starts_change_places_and_keep_to_what_is_absent(basis: EndmemberBasis) -> None:
+    (exchanged,) = exchanged_starts(WEIGHTS, basis, np.array([False, True]))
+    np.testing.assert_allclose(
+        exchanged.weights[0] / exchanged.weights[0].sum(), WEIGHTS[1] / WEIGHTS[1].sum()
+    )
+    left = WEIGHTS[0] * ALLOWED[1]
+    np.testing.assert_allclose(exchanged.weights[1] / exchanged.weights[1].sum(), left / left.sum())
+    np.testing.assert_allclose(exchanged.spectra.sum(axis=1), 1.0, rtol=1e-9)
+    assert not exchanged_starts(WEIGHTS, basis, np.array([False, False]))

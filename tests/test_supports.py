@@ -328,6 +328,16 @@ def test_who_may_overlap_with_a_support() -> None:
     assert hosts([grain, dataclasses.replace(film, matrix=True)]).tolist() == [False, True]
 
 
+def test_a_phase_of_which_elements_are_declared_is_not_taken_for_the_film() -> None:
+    # A film holds no Al either: of this map, the likelihood alone would call it eta.
+    truth = drawn(13)
+    result = unmixed(truth.image, configuration(kind=False)["phases"], method="map")
+    assert result.supports in (["film"], ["gamma"])
+    summary = result.summary().set_index(["phase", "element"])
+    assert summary.loc[("eta", "Al"), "detected"] == "declared_absent"
+    assert 0.5 < summary.loc[("eta", "Ti"), "mean"] < 0.7
+
+
 @pytest.mark.calibration
 @pytest.mark.parametrize("kind", [True, False])
 def test_intervals_beside_a_support_hold_the_truth(kind: bool) -> None:

@@ -28,6 +28,7 @@ from bayesunmix.chemistry.ratios import resolved_beyond
 from bayesunmix.config.phase import Phase, supports_of
 from bayesunmix.core.severity import Distrust, Doubt, Reservation
 from bayesunmix.core.shares import ratio_of, shares_of
+from bayesunmix.fit.search import TRACES
 from bayesunmix.inference.misfit import pooled_amounts
 
 if TYPE_CHECKING:
@@ -38,9 +39,8 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-# Shares of the declared elements' lines, relative to the phase that has most: of traces, of a haze, and of what is not
-# resolved.
-TRACES = 0.1
+# Shares of the declared elements' lines, relative to the phase that has most: of a haze, and of what is not resolved;
+# traces are what the search takes for none.
 HAZE = 0.25
 UNRESOLVED = 0.5
 # Lines of a haze in a place, relative to those where there are most.

@@ -34,6 +34,7 @@ from bayesunmix.fit.search import (
     ModeCandidate,
     compare_starts,
     distance,
+    held_against,
     regular_information,
 )
 from bayesunmix.fit.starts import Start
@@ -165,13 +166,15 @@ def fit_posterior(
     fractions = [fractions_at(rival.data, rival.latents) for rival in rivals]
     refined = [_refined(blocks, *pair) for pair in zip(rivals, fractions, strict=True)]
     found = [_mode_near(blocks, around, progress) for around in refined]
-    masses = [_log_mass(around.data, estimate) for around, estimate in zip(refined, found, strict=True)]
+    ended = [flat_model(at.data).constrain(mode.z) for at, mode in zip(refined, found, strict=True)]
+    masses = [
+        _log_mass(at.data, mode) - held_against(blocks.phases, at.data, latents)
+        for at, mode, latents in zip(refined, found, ended, strict=True)
+    ]
     best = int(np.argmax(masses))
     settled = []
-    for rival, around, mode, mass in zip(rivals, refined, found, masses, strict=True):
-        own = around.data
-        latents = flat_model(own).constrain(mode.z)
-        settled.append(replace(rival, data=own, latents=latents, potential=max(masses) - mass))
+    for rival, around, latents, mass in zip(rivals, refined, ended, masses, strict=True):
+        settled.append(replace(rival, data=around.data, latents=latents, potential=max(masses) - mass))
         if len(rivals) > 1:
             progress(f"mode: log mass {mass - max(masses):.1f} relative to the largest")
     others = [

@@ -6,14 +6,15 @@ their end
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.core.shares import hellinger, shares_of
+from bayesunmix.config.phase import Phase
+from bayesunmix.core.shares import hellinger, ratio_of, shares_of
 from bayesunmix.fit.model_data import (
     Blocks,
     fisher_information,
@@ -22,7 +23,7 @@ from bayesunmix.fit.model_data import (
     spectra_at,
     weights_at,
 )
-from bayesunmix.fit.starts import Start, component_templates, rotated_starts
+from bayesunmix.fit.starts import Start, component_templates, exchanged_starts, rotated_starts
 from bayesunmix.fit.whitening import whitening_at
 from bayesunmix.inference.density import FlatModel
 from bayesunmix.inference.map_estimate import descend
@@ -56,6 +57,10 @@ CLOSE_NATS = 50.0
 STILL_GAINED = 1.5
 # Weights begin no nearer to their bound, in standard deviations, than a descent gets away from.
 LEAST_UNITS = 0.02
+# Lines of the declared elements in a phase, relative to the phase that has most, that are none, and the odds against
+# that in one of which elements are declared.
+TRACES = 0.1
+EMPTY_NATS = 50.0
 # A descent this close to one that went on will end with it.
 SAME_BASIN = 0.04
 
@@ -134,7 +139,9 @@ def compare_starts(
         progress(f"start {number} of {len(starts)}: objective {descent.potential:.1f}")
     best = min(raced, key=lambda descent: descent.potential)
     weights = weights_at(best.data, best.latents(coarse))
-    for descent in race(coarse, rotated_starts(weights, coarse.basis, blocks.matrix)):
+    empty = hardly_a_phase(blocks.phases, weights, coarse.yields.shape[1])
+    turned = rotated_starts(weights, coarse.basis, blocks.matrix)
+    for descent in race(coarse, turned + exchanged_starts(weights, coarse.basis, empty)):
         progress(f"rotated: objective {descent.potential:.1f}")
         raced.append(descent)
     lowest = min(descent.potential for descent in raced)
@@ -166,7 +173,9 @@ class Descent:
 
     def candidate(self, coarse: CoarseModel, *, followed: bool) -> ModeCandidate:
         """Return it as one of the candidates, its objective scaled to all blocks."""
-        return ModeCandidate(self.data, self.latents(coarse), self.potential * coarse.scale, followed)
+        latents = self.latents(coarse)
+        against = held_against(coarse.blocks.phases, self.data, latents)
+        return ModeCandidate(self.data, latents, self.potential * coarse.scale + against, followed)
 
     def beaten(self, lowest: float) -> bool:
         """Say whether it is behind by more than it can still gain."""
@@ -298,6 +307,23 @@ def regular_information(
     """
     information = fisher_information(component_templates(basis), free, points, counts, spectra)
     return information + np.diag(1e-6 * np.diag(information) + 1.0)
+
+
+def held_against(phases: Sequence[Phase], data: UnmixingData, latents: Latents) -> float:
+    """Nats against a mode in which phases of which elements are declared hold none: its prior odds."""
+    empty = hardly_a_phase(phases, weights_at(data, latents), data.yields.shape[1])
+    return EMPTY_NATS * int(empty.sum())
+
+
+def hardly_a_phase(phases: Sequence[Phase], weights: FloatArray, n_elements: int) -> npt.NDArray[np.bool_]:
+    """Tell the phases of which elements are declared, but that hold next to none, shape (phase,).
+
+    Who says that Al is absent from a phase, or what its formula is, does not mean the film under it, of which that is
+    true as well. Where the counts leave open which phase is the film, it is one of which nothing is said.
+    """
+    told = np.array([bool(phase.absent or phase.stoichiometry) for phase in phases])
+    lines = ratio_of(weights[:, :n_elements].sum(axis=1), weights.sum(axis=1))
+    return np.asarray(told & (lines < TRACES * lines.max()))
 
 
 def distance(first: ModeCandidate, second: ModeCandidate) -> float:

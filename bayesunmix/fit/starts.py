@@ -147,15 +147,46 @@ def rotated_starts(weights: FloatArray, basis: EndmemberBasis, matrix: npt.NDArr
     return starts
 
 
+def exchanged_starts(
+    weights: FloatArray, basis: EndmemberBasis, phases: npt.NDArray[np.bool_]
+) -> list[Start]:
+    """Make starts in which each of some phases has changed places with each other one.
+
+    No descent leads from one naming of the phases to another.
+
+    Parameters
+    ----------
+    weights : (phase, component)
+        Weights at a mode.
+    basis : EndmemberBasis
+    phases : (phase,) bool
+        Which phases.
+    """
+    templates = component_templates(basis)
+    starts = []
+    for one in np.flatnonzero(phases):
+        for other in np.flatnonzero(~phases):
+            order = np.arange(len(weights))
+            order[[one, other]] = other, one
+            starts.append(_start_at(weights[order], basis, templates))
+    return starts
+
+
 def _turned(
     weights: FloatArray, basis: EndmemberBasis, templates: FloatArray, phase: int, other: int, share: float
 ) -> Start:
     """Start in which a phase has lost a share of another one."""
     turned = weights.copy()
-    turned[phase] = np.maximum(weights[phase] - share * weights[other], 0.0) * basis.allowed[phase]
-    spectra = np.einsum("ki,kic->kc", turned, templates) + 1e-12
+    turned[phase] = np.maximum(weights[phase] - share * weights[other], 0.0)
+    return _start_at(turned, basis, templates)
+
+
+def _start_at(weights: FloatArray, basis: EndmemberBasis, templates: FloatArray) -> Start:
+    """Start of the given weights, those of absent elements left out."""
+    held = weights * basis.allowed
+    spectra = np.einsum("ki,kic->kc", held, templates) + 1e-12
     total = spectra.sum(axis=1, keepdims=True)
-    return Start(turned / total, spectra / total, np.inf)
+    return Start(held / total, spectra / total, np.inf)
 
 
 def _pure_rows(pooled: FloatArray, matrix: npt.NDArray[np.bool_], n_trials: int) -> list[dict[int, int]]:
