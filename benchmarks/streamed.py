@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import large
 from bench import BAYESUNMIX, FINISHED, GIGABYTE, Options, Row, last_line, run_program
@@ -20,7 +19,7 @@ SIDES = (256, 512, 1024, 2048)
 QUICK_SIDES = (256, 512)
 CHANNELS = 1024
 LIMIT_GB = 4.0
-CHUNKS = (32, 256, CHANNELS)
+TILED = Path(__file__).with_name("tiled.py")
 
 
 def rows(options: Options) -> list[Row]:
@@ -57,7 +56,7 @@ def measure(side: int, tile: Path, folder: Path) -> large.Measured:
     declared = {**large.phantom(side, CHANNELS), "compute": {"memory_limit_GB": LIMIT_GB}}
     config.write_text(large.toml_of(declared), encoding="utf-8")
     # In a process of its own: this one is to stay small.
-    _finished((sys.executable, "-P", Path(__file__).resolve(), tile, str(side // TILE), spectrum_image))
+    _finished((sys.executable, TILED, tile, str(side // TILE), spectrum_image))
     unmixed, timings = large.unmix(spectrum_image, config, out)
     shutil.rmtree(spectrum_image)
     return large.Measured(side, None, unmixed, timings)
@@ -75,26 +74,7 @@ def size_row(one: large.Measured) -> Row:
     )
 
 
-def tiled(tile: Path, times: int, out: Path) -> None:
-    """Lay a map side by side with itself and save it, piece by piece."""
-    import dask.array as da
-    import hyperspy.api as hs
-    import numpy as np
-
-    signal: Any = hs.load(str(tile))
-    counts = da.from_array(signal.data.astype(np.uint16), chunks=CHUNKS)
-    made = signal.as_lazy()
-    made.data = da.tile(counts, (times, times, 1)).rechunk(CHUNKS)
-    for axis, size in zip(made.axes_manager.navigation_axes, made.data.shape[1::-1], strict=True):
-        axis.size = size
-    made.save(str(out), overwrite=True, chunks=CHUNKS, show_progressbar=False)
-
-
 def _finished(arguments: tuple[str | Path, ...]) -> None:
     done = run_program(arguments)
     if done.code not in FINISHED:
         raise RuntimeError(f"{arguments[-1]}: exit {done.code}, {last_line(done.stderr)}")
-
-
-if __name__ == "__main__":
-    tiled(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
