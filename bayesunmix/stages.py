@@ -21,6 +21,8 @@ from bayesunmix.config.phase import hosts, supports_of
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core import processes
 from bayesunmix.core.checkpoint import Stages
+from bayesunmix.core.errors import warn
+from bayesunmix.core.memory import above_limit
 from bayesunmix.core.progress import Reporter
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.endmember_model import EndmemberModel, endmember_model
@@ -216,7 +218,11 @@ def put_together(
             )
         )
     spent = {"costs": dict(job.reporter.costs), "programs": program_uses(job.programs)}
-    return result.with_record(result.record.model_copy(update=spent))
+    above = _above_limit(job, "result")
+    if above is not None:
+        warn(above)
+    warnings = (*result.record.warnings, *([] if above is None else [above]))
+    return result.with_record(result.record.model_copy(update={**spent, "warnings": warnings}))
 
 
 def write(result: Result, job: Job) -> Result:
@@ -226,8 +232,18 @@ def write(result: Result, job: Job) -> Result:
         if job.out is not None:
             with job.reporter.stage("files"):
                 written = write_result(result, job.out)
+            above = _above_limit(job, "files")
+            # What went above before has been said, and stands in the report.
+            if above is not None and _above_limit(job, "result") is None:
+                warn(above)
             job.kept.finish()
     return written
+
+
+def _above_limit(job: Job, stage: str) -> str | None:
+    """Say that the run had gone above its limit of memory by the end of a stage, or None where it had not."""
+    limit, reporter = job.config.compute.memory_limit_GB, job.reporter
+    return above_limit(limit, reporter.held_before, reporter.costs[stage].peak_bytes)
 
 
 def _drawn(fitted: FittedPosterior, job: Job) -> Drawn:

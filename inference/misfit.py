@@ -39,6 +39,8 @@ from bayesunmix.inference.extremes import prediction_limit
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+SmallArray = npt.NDArray[np.int16]
+SignArray = npt.NDArray[np.int8]
 
 # The smallest window holds about this many counts; windows grow by this factor up to this share of the map.
 FEWEST_COUNTS = 600.0
@@ -75,11 +77,11 @@ class Scan:
     ----------
     sigma : (y, x)
         Largest standardised residual of the windows around each pixel, in units in which `threshold` is one number.
-    direction : (y, x) int
+    direction : (y, x) int16
         Which direction it is.
-    side : (y, x) int
+    side : (y, x) int16
         Side of the window.
-    sign : (y, x)
+    sign : (y, x) int8
         +1 for too much, -1 for too little.
     threshold : float
         Value that a map without fault passes anywhere with probability `false_alarm`.
@@ -90,9 +92,9 @@ class Scan:
     """
 
     sigma: FloatArray
-    direction: IntArray
-    side: IntArray
-    sign: FloatArray
+    direction: SmallArray
+    side: SmallArray
+    sign: SignArray
     threshold: float
     false_alarm: float
     spread: float
@@ -102,9 +104,9 @@ class Scan:
         """Return a scan that has found no residual yet."""
         return cls(
             sigma=np.zeros(shape),
-            direction=np.zeros(shape, np.int64),
-            side=np.zeros(shape, np.int64),
-            sign=np.ones(shape),
+            direction=np.zeros(shape, np.int16),
+            side=np.zeros(shape, np.int16),
+            sign=np.ones(shape, np.int8),
             threshold=threshold,
             false_alarm=false_alarm,
             spread=1.0,
@@ -395,7 +397,7 @@ def scan(
     grid: Rows,
     spectra: FloatArray,
     directions: FloatArray,
-    shares: FloatArray,
+    shares: npt.NDArray[np.floating],
     *,
     seed: int,
     false_alarm: float = 0.01,
@@ -452,7 +454,7 @@ def _simulated(
     totals: FloatArray,
     spectra: FloatArray,
     directions: FloatArray,
-    shares: FloatArray,
+    shares: npt.NDArray[np.floating],
     sides: tuple[int, ...],
     seed: int,
 ) -> tuple[FloatArray, FloatArray]:
@@ -487,21 +489,21 @@ def _stronger(found: Scan, grid: Rows, side: int, local: _Local, unit: FloatArra
     shape, step = found.sigma.shape, _step(side)
     centres = [_centres(size, step) for size in shape]
     value = np.zeros([len(each) for each in centres])
-    which = np.zeros(value.shape, np.int64)
+    which = np.zeros(value.shape, np.int16)
     for band, sums in window_bands(grid, side):
         scaled = local.residuals(sums.reshape(-1, sums.shape[2])) / unit
         strongest = np.abs(scaled).argmax(axis=1)
         which[band] = strongest.reshape(sums.shape[:2])
         value[band] = np.take_along_axis(scaled, strongest[:, None], axis=1).reshape(sums.shape[:2])
     nearest = np.ix_(*(_nearest(each, size) for each, size in zip(centres, shape, strict=True)))
-    on_grid = value[nearest]
-    higher = np.abs(on_grid) > found.sigma
+    size = np.abs(value)[nearest]
+    higher = size > found.sigma
     return replace(
         found,
-        sigma=np.where(higher, np.abs(on_grid), found.sigma),
-        sign=np.where(higher, np.sign(on_grid), found.sign),
+        sigma=np.where(higher, size, found.sigma),
+        sign=np.where(higher, np.sign(value).astype(np.int8)[nearest], found.sign),
         direction=np.where(higher, which[nearest], found.direction),
-        side=np.where(higher, side, found.side),
+        side=np.where(higher, np.int16(side), found.side),
     )
 
 

@@ -36,6 +36,7 @@ from bayesunmix.xray.atomic import USUAL
 
 FloatArray = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Shares = npt.NDArray[np.floating]
 
 FALSE_ALARM = 0.01
 # Neighbouring bins are pooled up to the width of a peak and this share of the map's counts.
@@ -138,7 +139,7 @@ def find_misfit(
     templates = component_templates(basis).mean(axis=0)
     pooled, own = (np.add.reduceat(values, starts, axis=1) for values in (spectra, templates))
     directions = np.concatenate([shares_of(own), np.eye(len(starts))])
-    shares, kept = pixels.count_share.astype(np.float64).reshape(*shape, -1), setup.image.kept
+    shares, kept = pixels.count_share.reshape(*shape, -1), setup.image.kept
     box = bounding_box(kept)
     grid = _pooled_counts(setup.pixel_counts, starts, shape, box)
     found = scan(grid, pooled, directions, shares[box], seed=seed, false_alarm=FALSE_ALARM, kept=kept[box])
@@ -239,7 +240,7 @@ def _pooled_counts(
 
 
 def _cores(
-    found: Scan, grid: Rows, shares: FloatArray, spectra: FloatArray
+    found: Scan, grid: Rows, shares: Shares, spectra: FloatArray
 ) -> list[tuple[Mask, tuple[int, int]]]:
     """Pixels of each region and the pixel of its largest residual, the strongest first.
 
@@ -270,7 +271,7 @@ def _cores(
     return cores
 
 
-def _core(grid: Rows, shares: FloatArray, spectra: FloatArray, window: Mask, inside: Mask) -> Mask:
+def _core(grid: Rows, shares: Shares, spectra: FloatArray, window: Mask, inside: Mask) -> Mask:
     """Pixels of a flagged area whose counts are likelier under its own spectrum than under their fitted mixture."""
     core = window & inside
     for _ in range(3):

@@ -49,6 +49,24 @@ def limited(limit_GB: float | None) -> Iterator[None]:
         _limits.pop()
 
 
+def above_limit(limit_GB: float | None, before: int, peak: int) -> str | None:
+    """Say that a run has held more than its limit, or None where it has not.
+
+    Parameters
+    ----------
+    limit_GB
+        In units of 1e9 bytes; None is no limit.
+    before, peak
+        Most bytes that the process had held when the run began, and now: what an earlier run held is not its own.
+    """
+    if limit_GB is None or peak <= max(1e9 * limit_GB, before):
+        return None
+    return (
+        f"The run held {peak / 1e9:.2f} GB of memory, more than its limit of {limit_GB:g} GB "
+        "(`compute.memory_limit_GB`). Cut or bin the map, or raise the limit."
+    )
+
+
 def held_in_memory(n_bytes: float) -> bool:
     """Whether an array of this size is held in memory; a larger one is kept on disk and read in parts."""
     return n_bytes <= HELD_SHARE * available_bytes()

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from bayesunmix.core.costs import Cost, Meter
+from bayesunmix.core.costs import Cost, Meter, peak_bytes
 from bayesunmix.core.log import aside, tell
 from bayesunmix.core.memory import give_back
 
@@ -38,10 +38,13 @@ class Reporter:
     ----------
     costs
         What each finished stage took, by its name.
+    held_before
+        Most bytes that the process had held when the run began.
     """
 
     def __init__(self, shown: bool = True) -> None:
         self.costs: dict[str, Cost] = {}
+        self.held_before = peak_bytes()
         self._shown = shown
         self._display: _Display | None = None
 
