@@ -63,9 +63,9 @@ MOST_COMPARED = 2000
 # Simulated maps, and the most pixels of each: larger maps are extrapolated by the Gumbel law.
 N_SIMULATED = 30
 MOST_SIMULATED = 6_000
-BATCH = 8192
+BATCH = 2048
 # Windows are summed in bands of rows of the map that hold about this many numbers.
-BAND_ENTRIES = 4_000_000
+BAND_ENTRIES = 500_000
 SMALLEST = 1e-9
 
 

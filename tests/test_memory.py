@@ -150,3 +150,19 @@ def test_a_map_that_does_not_fit_is_described(large_map: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert "256 x 2048 pixels" in done.stdout
     assert f"{8 * 2048 * 256:,} in all" in done.stdout
+
+
+def test_a_run_that_went_above_its_limit_says_so() -> None:
+    said = memory.above_limit(1.0, before=400_000_000, peak=1_350_000_000)
+    assert said is not None
+    assert "held 1.35 GB" in said
+    assert "`compute.memory_limit_GB`" in said
+
+
+@pytest.mark.parametrize(
+    ("limit_GB", "before", "peak"),
+    [(None, 0, 9_000_000_000), (1.0, 0, 1_000_000_000), (1.0, 5_000_000_000, 5_000_000_000)],
+)
+def test_a_run_within_its_limit_says_nothing(limit_GB: float | None, before: int, peak: int) -> None:
+    # The last one did not hold what an earlier run of the same process held.
+    assert memory.above_limit(limit_GB, before, peak) is None
