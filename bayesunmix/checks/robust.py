@@ -28,6 +28,7 @@ from bayesunmix.fit.draws import Draws, read_draws
 from bayesunmix.fit.model_data import MOST_PROGRAMS, spectra_at
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup, block_positions
+from bayesunmix.fit.rotations import Rotations
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.density import Placed, Programs
@@ -62,8 +63,12 @@ class Robust:
         Stretched where `used`.
     model : Draws or None
         The model's own draws where the stretched ones are used.
-    one_mode : Draws or None
-        The model's own draws of the best mode, where those that are reported hold another mode's too.
+    as_fitted : Draws or None
+        The model's own draws of the best mode, where those that are reported are rotated, or hold another mode's too.
+    one_solution : Draws or None
+        The draws as they were before they were rotated, or mixed with another mode's, where they were.
+    rotations : Rotations or None
+        What the draws that are reported were rotated by, where the map leaves something open.
     heterogeneity : Heterogeneity
         How areas of the map differ.
     """
@@ -71,12 +76,24 @@ class Robust:
     drawn: Drawn
     model: Draws | None
     heterogeneity: Heterogeneity
-    one_mode: Draws | None = None
+    as_fitted: Draws | None = None
+    one_solution: Draws | None = None
+    rotations: Rotations | None = None
 
     @property
     def judged(self) -> Draws | None:
-        """Draws by which the fit is judged, where they are not those reported: a mean over two modes is no fit."""
-        return self.model if self.one_mode is None else self.one_mode
+        """Draws that judge the fit, where they are not those reported: the mean of several solutions is no fit."""
+        return self.model if self.as_fitted is None else self.as_fitted
+
+    @property
+    def own(self) -> Draws:
+        """The model's own draws of the best mode."""
+        return self.drawn.draws if self.judged is None else self.judged
+
+    def opened(self, drawn: Drawn, rotations: Rotations | None) -> Robust:
+        """Return the same with draws of several solutions in place of one."""
+        one = self.drawn.draws if self.one_solution is None else self.one_solution
+        return replace(self, drawn=drawn, as_fitted=self.own, one_solution=one, rotations=rotations)
 
 
 def robust_draws(

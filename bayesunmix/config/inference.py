@@ -38,6 +38,9 @@ class InferenceConfig:
         Most phases that overlap in one pixel.
     endmembers
         ``physics``: made of lines; ``free``: channel by channel, compositions read off them by the line model.
+    rotations
+        Rotate the draws by what the map leaves open, so that intervals hold it. Without it they hold the one solution
+        that the priors of weights and abundances prefer.
     spatial
         Let the maps of abundance, and nothing else, learn from neighbouring pixels.
     guide
@@ -54,6 +57,7 @@ class InferenceConfig:
     starts: Annotated[int, Whole(1, 1000)] = 4
     max_overlap: Annotated[int, Whole(1, 20)] = 2
     endmembers: EndmemberName = "physics"
+    rotations: Flag = True
     spatial: Flag = False
     guide: GuideName = "low_rank"
     resample: Flag = False

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.core.shares import hellinger
+from bayesunmix.fit.model_data import site_imbalance
 from bayesunmix.inference.clustering import cluster
 from bayesunmix.inference.guided_nmf import GuidedFactorisation, guided_nmf
 from bayesunmix.models.endmember import EndmemberBasis
@@ -204,11 +205,7 @@ def _pure_rows(pooled: FloatArray, matrix: npt.NDArray[np.bool_], n_trials: int)
 
 def _imbalance(result: GuidedFactorisation, yields: FloatArray, balance: SiteBalance) -> float:
     """Negative log density of the declared site balances at a start's compositions."""
-    atoms = result.weights[:, : yields.shape[1]] / yields
-    a_sum, b_sum = (balance.a_site * atoms).sum(axis=1), (balance.b_site * atoms).sum(axis=1)
-    declared = balance.inverse_sd > 0
-    ratio = np.log(np.maximum(a_sum, 1e-12) / np.maximum(b_sum, 1e-12)) - balance.log_target
-    return float(0.5 * ((ratio[declared] * balance.inverse_sd[declared]) ** 2).sum())
+    return float(site_imbalance(balance, result.weights[:, : yields.shape[1]] / yields).sum())
 
 
 def _distinct(starts: list[Start], most: int) -> list[Start]:

@@ -16,6 +16,7 @@ from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.phase_number import PhaseNumber
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
+from bayesunmix.fit.rotations import Rotations
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.inference.compilation import ReadyProgram
 from bayesunmix.results import record_parts as parts
@@ -79,6 +80,7 @@ def record(run: Finished, found: Found) -> RunRecord:
         second_maximum_share=_rival_share(run.fitted, config.inference.method),
         diagnostics=diagnostics(setup, run.fitted, run.robust.drawn),
         heterogeneity=run.robust.heterogeneity,
+        rotations=rotations(setup, run.robust.rotations),
         pixel_thickness=pixel_thickness(setup, run.fitted, draws),
         line_shapes=line_shapes(setup, draws),
         phase_number=None if run.number is None else phase_number(run.number),
@@ -230,6 +232,28 @@ def pixel_thickness(setup: Setup, fitted: FittedPosterior, draws: Draws) -> part
         stray_exponent_prior_sd=fitted.data.widths.stray_exponent_sd,
         stray_exponent=float(exponent.mean()),
         stray_exponent_sd=float(exponent.std()),
+    )
+
+
+def rotations(setup: Setup, found: Rotations | None) -> parts.Rotations | None:
+    """Say what the map leaves open."""
+    if found is None:
+        return None
+    names = [phase.name for phase in setup.phases]
+    moves = np.argwhere((found.outwards > 0.0) | (found.inwards > 0.0)).tolist()
+    return parts.Rotations(
+        pure=found.prior.pure,
+        absent=found.prior.absent,
+        open=tuple(
+            parts.OpenRotation(
+                phase=names[k],
+                other=names[j],
+                outwards=float(found.outwards[k, j]),
+                inwards=float(found.inwards[k, j]),
+            )
+            for k, j in moves
+        ),
+        effective_candidates=found.effective,
     )
 
 
