@@ -239,6 +239,8 @@ def amount_in(losses: FloatArray, lost: float) -> float:
     if known[-1] <= lost:
         return float(amounts[-1])
     after = int(np.argmax(known > lost))
+    if not np.isfinite(known[after]):
+        return float(amounts[after - 1])
     # Losses grow as squares: their roots are interpolated.
     low, high = np.sqrt(known[after - 1]), np.sqrt(min(known[after], MOST_LOST))
     part = min((np.sqrt(lost) - low) / (high - low), 1.0) if high > low else 0.0
