@@ -28,10 +28,11 @@ from bayesunmix.fit.model_data import Blocks, Task
 from bayesunmix.fit.phase_number import PhaseNumber, infer_phase_number
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
-from bayesunmix.fit.rotations import Rotations, find_rotations, rotated, rotation_prior
+from bayesunmix.fit.rotations import Rotations, find_rotations, rotated
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.fit.starts import Start
 from bayesunmix.inference.compilation import ReadyProgram
+from bayesunmix.inference.feasible import RotationPrior
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
 from bayesunmix.models.thickness import ThicknessDraws
 from bayesunmix.report.files import write_result
@@ -163,7 +164,8 @@ def rotate(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job) -> R
     inference, draws = job.config.inference, robust.drawn.draws
     if not (job.model.line_density and inference.rotations) or inference.method == "map":
         return robust
-    blocks, prior = Blocks.of(setup, inference.max_overlap), rotation_prior(setup.widths)
+    blocks = Blocks.of(setup, inference.max_overlap)
+    prior = RotationPrior(pure=inference.rotation_pure, absent=inference.rotation_absent)
     with job.reporter.stage("rotations"):
         found = job.kept.run(
             "rotations", lambda: find_rotations(blocks, fitted, draws, prior, job.seed), Rotations | None

@@ -80,9 +80,7 @@ def uncertainty_budget(
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.where(fractions[..., None] > 0, slopes / fractions[..., None], np.nan)
         fitted = _scaled(local, slopes, drawn) + _more(reported, drawn)
-        ratios, own_ratios = (
-            logs[:, :, None] - logs[:, None] for logs in (_finite_logs(reported), _finite_logs(drawn))
-        )
+        ratios, own_ratios = (logs[:, :, None] - logs[:, None] for logs in (np.log(reported), np.log(drawn)))
         log_fitted = _scaled(local, relative[:, None] - relative[None], own_ratios)
         log_fitted = log_fitted + _more(ratios, own_ratios)
     changes = _prior_changes(local, forward, absorbing, seed)
@@ -128,12 +126,6 @@ def _scaled(local: LocalPosterior, slopes: FloatArray, draws: FloatArray) -> Flo
     total = parts.sum(axis=-1)
     factor = np.divide(draws.var(axis=0), total, out=np.zeros_like(total), where=total > 0)
     return np.asarray(parts * factor[..., None])
-
-
-def _finite_logs(fractions: FloatArray) -> FloatArray:
-    """Logarithms of atom fractions (draw, ...), of draws without an atom those of the least amount in any."""
-    least = np.where(fractions > 0.0, fractions, np.inf).min(axis=0)
-    return np.asarray(np.log(np.where(np.isfinite(least), np.maximum(fractions, least), np.nan)))
 
 
 def _more(reported: FloatArray, drawn: FloatArray) -> FloatArray:

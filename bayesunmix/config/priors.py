@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from bayesunmix.config.validated import validated
-from bayesunmix.core.errors import InputError
 from bayesunmix.core.limits import Between
 from bayesunmix.xray.priors import Width, XrayPriors
 
@@ -48,10 +47,6 @@ class Priors(XrayPriors):
         Of the log contrast of free-form endmembers with the map's spectrum: phases differ by a factor of exp(1.5).
     contrast_scale_sd
         Of the logarithm of that scale, which is learned.
-    rotation_pure, rotation_absent
-        Probabilities, from 0 to 1 together, that a phase which the map leaves open lies at either end of what is
-        feasible: that some pixel of it is pure, or that an element of another phase is exactly absent from it. In
-        between it lies with the rest of the probability, evenly (`bayesunmix.inference.feasible`).
     contrast_length_fwhm
         Correlation length of the log contrast along the energy axis, in widths (FWHM) of the detector: within a line
         channels are alike.
@@ -76,17 +71,9 @@ class Priors(XrayPriors):
     stray_exponent_sd: Width = 1.0
     counts_as_thickness_sd: Width = 0.4
     site_balance_sd: Width = 0.03
-    rotation_pure: Annotated[float, Between(0.0, 1.0)] = 0.333
-    rotation_absent: Annotated[float, Between(0.0, 1.0)] = 0.333
     contrast_sd: Width = 1.5
     contrast_scale_sd: Width = 0.5
     contrast_length_fwhm: Width = 1.0
-
-    def __post_init__(self) -> None:
-        total = self.rotation_pure + self.rotation_absent
-        if total > 1.0:
-            must = "be probabilities that add up to 1 at most"
-            raise InputError("rotation_pure and rotation_absent", must, f"add up to {total:g}")
 
 
 DEFAULT_PRIORS = Priors()

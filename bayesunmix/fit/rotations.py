@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.config.priors import Priors
 from bayesunmix.core.shares import NOTHING, shares_of
 from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws
@@ -32,6 +31,8 @@ from bayesunmix.models.unmixing import SiteBalance, UnmixingData, thickness_para
 
 FloatArray = npt.NDArray[np.float64]
 
+# An element that is exactly absent gets so many standard deviations of its amount: none, but for its logarithm.
+LEAST_SDS = 0.01
 # Rotations that the draws are rotated by, picked by their weights.
 CANDIDATES = 256
 
@@ -67,11 +68,6 @@ class Rotations:
     def chosen(self, draws: npt.NDArray[np.int64]) -> FloatArray:
         """Matrices (draw, phase, phase) of some draws, counted through all chains."""
         return self.matrices.reshape(-1, *self.outwards.shape)[draws]
-
-
-def rotation_prior(widths: Priors) -> RotationPrior:
-    """Return what the table ``[priors]`` says of rotations."""
-    return RotationPrior(pure=widths.rotation_pure, absent=widths.rotation_absent)
 
 
 def find_rotations(
@@ -124,13 +120,13 @@ def rotated(draws: Draws, rotations: Rotations, basis: EndmemberBasis) -> Draws:
     stays = (rotations.matrices == np.eye(len(allowed))).all(axis=-1)[..., None]
     total = draws.total[..., None]
 
-    def turned(values: FloatArray, kept: npt.NDArray[np.bool_] | None = None) -> FloatArray:
-        moved = np.maximum(rotations.matrices @ values, 0.0)
-        return np.where(True if kept is None else kept, moved, 0.0)
+    def turned(values: FloatArray) -> FloatArray:
+        # What a declaration keeps at zero does not vary, and stays there.
+        least = LEAST_SDS * values.std(axis=(0, 1))
+        return np.asarray(np.maximum(rotations.matrices @ values, least))
 
-    families = turned(draws.family_counts / total, allowed[:, np.asarray(basis.family_owner)])
-    continuum = turned(draws.continuum / total)
-    weights = turned(draws.weights / total, allowed)
+    families = turned(draws.family_counts / total) * allowed[:, np.asarray(basis.family_owner)]
+    continuum, weights = turned(draws.continuum / total), turned(draws.weights / total) * allowed
     # What was cut at zero is missing from the sum.
     left = (families.sum(axis=-1) + continuum.sum(axis=-1))[..., None]
     spectra = shares_of(np.maximum(turned(draws.spectra), NOTHING))

@@ -148,28 +148,25 @@ def rotated_starts(weights: FloatArray, basis: EndmemberBasis, matrix: npt.NDArr
     return starts
 
 
-def exchanged_starts(
-    weights: FloatArray, basis: EndmemberBasis, phases: npt.NDArray[np.bool_]
-) -> list[Start]:
-    """Make starts in which each of some phases has changed places with each other one.
+def exchanged_starts(weights: FloatArray, basis: EndmemberBasis, pairs: npt.NDArray[np.bool_]) -> list[Start]:
+    """Make starts in which two phases have changed places, one for each of some pairs.
 
-    No descent leads from one naming of the phases to another.
+    No descent leads from one naming of the phases to another, and what is declared of each may fit the other better.
 
     Parameters
     ----------
     weights : (phase, component)
         Weights at a mode.
     basis : EndmemberBasis
-    phases : (phase,) bool
-        Which phases.
+    pairs : (phase, phase) bool
+        Which phases may change places, symmetric: those of which something else is declared.
     """
     templates = component_templates(basis)
     starts = []
-    for one in np.flatnonzero(phases):
-        for other in np.flatnonzero(~phases):
-            order = np.arange(len(weights))
-            order[[one, other]] = other, one
-            starts.append(_start_at(weights[order], basis, templates))
+    for one, other in np.argwhere(np.triu(pairs, 1)):
+        order = np.arange(len(weights))
+        order[[one, other]] = other, one
+        starts.append(_start_at(weights[order], basis, templates))
     return starts
 
 
