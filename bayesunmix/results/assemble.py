@@ -108,7 +108,7 @@ def _assembled(run: Finished, fit: _Fit, pool: ThreadPoolExecutor) -> Result:
     )
     # The result is judged by its tables, too: they are made before anything is said of it.
     unjudged = Result(xr.DataTree.from_dict(groups), record(run, found))
-    computed = with_convergence(unjudged.record, unjudged.diagnostics())
+    computed = with_convergence(unjudged.record, unjudged.diagnostics(), _one_solution(run))
     said = everything_said(
         RunOutcome(
             setup=setup,
@@ -209,9 +209,8 @@ def _what_pins(run: Finished, groups: dict[str, xr.Dataset]) -> tuple[Identifiab
     if known is None:
         return Identifiability(non_identifiable=pairs), None
     counting = groups["posterior"]["composition_counting"]
-    one = counting
-    if robust.one_solution is not None:
-        one = counting_compositions(setup, run.fitted, robust.one_solution)
+    rotated_from = _one_solution(run)
+    one = counting if rotated_from is None else rotated_from
     budget = uncertainty_budget(
         known.local, setup.forward, run.fitted.absorbing, counting=counting, one_solution=one, seed=run.seed
     )
@@ -227,6 +226,12 @@ def _what_pins(run: Finished, groups: dict[str, xr.Dataset]) -> tuple[Identifiab
     # A point has no intervals whose sources could be told.
     point = counting.sizes["chain"] * counting.sizes["draw"] == 1
     return dataclasses.replace(pinned, non_identifiable=pairs), None if point else budget
+
+
+def _one_solution(run: Finished) -> xr.DataArray | None:
+    """Compositions as they were before they were rotated or mixed, where they were."""
+    draws = run.robust.one_solution
+    return None if draws is None else counting_compositions(run.setup, run.fitted, draws)
 
 
 def _rotates(run: Finished) -> bool:

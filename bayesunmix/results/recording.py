@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from bayesunmix.checks.outcomes import Goodness, Identifiability, Overlap, UnmodelledRegions
 from bayesunmix.config.run_config import RunConfig
+from bayesunmix.core.credible import health
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.phase_number import PhaseNumber
 from bayesunmix.fit.posterior import FittedPosterior
@@ -182,15 +184,34 @@ def diagnostics(setup: Setup, fitted: FittedPosterior, drawn: Drawn) -> parts.Di
     )
 
 
-def with_convergence(record: RunRecord, table: pd.DataFrame) -> RunRecord:
-    """Add the worst convergence diagnostics over all reported quantities to a record."""
+def with_convergence(
+    record: RunRecord, table: pd.DataFrame, one_solution: xr.DataArray | None = None
+) -> RunRecord:
+    """Add the worst convergence diagnostics over all reported quantities to a record.
+
+    Parameters
+    ----------
+    record : RunRecord
+    table : DataFrame
+        Of `Result.diagnostics`.
+    one_solution : DataArray (chain, draw, ...), optional
+        Compositions before they were rotated, where they were: rotations are independent draws, and would hide chains
+        that disagree.
+    """
     if table.empty:
         return record
+    columns = [table[name].to_numpy(float) for name in ("rhat", "ess_bulk", "ess_tail")]
+    if one_solution is not None:
+        columns = [
+            np.append(column, own) for column, own in zip(columns, health(one_solution.values), strict=True)
+        ]
+    rhat, bulk, tail = columns
     worst = {
-        "rhat_max": float(table["rhat"].max()),
-        "ess_bulk_min": float(table["ess_bulk"].min()),
-        "ess_tail_min": float(table["ess_tail"].min()),
+        "rhat_max": float(np.nanmax(rhat, initial=-np.inf)),
+        "ess_bulk_min": float(np.nanmin(bulk, initial=np.inf)),
+        "ess_tail_min": float(np.nanmin(tail, initial=np.inf)),
     }
+    worst = {name: value if np.isfinite(value) else np.nan for name, value in worst.items()}
     return record.model_copy(update={"diagnostics": record.diagnostics.model_copy(update=worst)})
 
 
