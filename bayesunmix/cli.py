@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import logging
 import os
 import sys
@@ -52,7 +53,24 @@ GO_ON = {
     "batch": "; finished maps and stages are kept: the same command goes on",
 }
 
+# New objects after which Python looks for garbage among them.
+NEW_OBJECTS = 20_000
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+@contextlib.contextmanager
+def _rarely_collected() -> Iterator[None]:
+    """Look for cyclic garbage less often than Python does by itself, which took 5 % of a run's processor time.
+
+    Most objects are what the imported libraries are made of, and those stay.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(NEW_OBJECTS, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 class CommandGroup(click.Group):
@@ -61,7 +79,7 @@ class CommandGroup(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ANN401 - click's own signature
         """Run a command and exit with its status."""
         kwargs["standalone_mode"] = False
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _rarely_collected():
             warnings.showwarning = _show_warning
             log_uncaught()
             try:

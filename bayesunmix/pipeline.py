@@ -303,6 +303,7 @@ def _computed(setup: Setup, job: Job) -> Result:
         mix_second_maximum,
         put_together,
         read_pixels,
+        rotate,
         tell_supports,
         write,
     )
@@ -312,6 +313,7 @@ def _computed(setup: Setup, job: Job) -> Result:
     drawn = draw(fitted, job)
     setup, fitted, drawn = tell_supports(setup, fitted, drawn, job)
     robust = compare_areas(setup, fitted, drawn, job)
+    robust = rotate(setup, fitted, robust, job)
     robust = mix_second_maximum(fitted, robust, job)
     pixels, known = read_pixels(setup, fitted, robust, job)
     result = put_together(

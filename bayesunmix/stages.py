@@ -24,16 +24,17 @@ from bayesunmix.core.checkpoint import Stages
 from bayesunmix.core.errors import warn
 from bayesunmix.core.memory import above_limit
 from bayesunmix.core.progress import Reporter
-from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.endmember_model import EndmemberModel, endmember_model
-from bayesunmix.fit.mode_mixture import mixed
+from bayesunmix.fit.mode_mixture import mixed, places
 from bayesunmix.fit.model_data import Blocks, Task
 from bayesunmix.fit.phase_number import PhaseNumber, infer_phase_number
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
+from bayesunmix.fit.rotations import Rotations, find_rotations, rotated
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.fit.starts import Start
 from bayesunmix.inference.compilation import ReadyProgram
+from bayesunmix.inference.feasible import RotationPrior
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
 from bayesunmix.models.thickness import ThicknessDraws
 from bayesunmix.report.files import write_result
@@ -160,6 +161,23 @@ def compare_areas(setup: Setup, fitted: FittedPosterior, drawn: Drawn, job: Job)
         return job.kept.run("heterogeneity", lambda: robust_draws(setup, fitted, drawn, level, seed), Robust)
 
 
+def rotate(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job) -> Robust:
+    """Rotate the draws by what the map leaves open, where it leaves something."""
+    inference, draws = job.config.inference, robust.drawn.draws
+    if not (job.model.line_density and inference.rotations) or inference.method == "map":
+        return robust
+    blocks = Blocks.of(setup, inference.max_overlap)
+    prior = RotationPrior(pure=inference.rotation_pure, absent=inference.rotation_absent)
+    with job.reporter.stage("rotations"):
+        found = job.kept.run(
+            "rotations", lambda: find_rotations(blocks, fitted, draws, prior, job.seed), Rotations | None
+        )
+    if found is None:
+        return robust
+    drawn = replace(robust.drawn, draws=rotated(draws, found, fitted.data.basis), z=None)
+    return robust.opened(drawn, found)
+
+
 def mix_second_maximum(fitted: FittedPosterior, robust: Robust, job: Job) -> Robust:
     """Mix the draws of a second maximum in that holds a share of the posterior."""
     rival = fitted.rival
@@ -168,15 +186,17 @@ def mix_second_maximum(fitted: FittedPosterior, robust: Robust, job: Job) -> Rob
     with job.reporter.stage("draws at the second maximum", "second_maximum"):
         other = job.kept.run("second_maximum", lambda: _drawn(rival.fitted, job), Drawn)
     both = mixed(robust.drawn, fitted, rival, other, job.seed)
-    own = robust.drawn.draws if robust.model is None else robust.model
-    return replace(robust, drawn=both, one_mode=own)
+    rotations = robust.rotations
+    if rotations is not None:
+        # Its draws are as they are: often it is a rotation of the best one.
+        rotations = rotations.without(places(both.draws.weights.shape[:2], rival.share, job.seed))
+    return robust.opened(both, rotations)
 
 
 def read_pixels(
     setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job
 ) -> tuple[PixelPosterior, Known | None]:
     """Abundances of every pixel, and what declarations pin, which is compiled while pixels keep the other core busy."""
-    draws = robust.drawn.draws
     with job.reporter.stage("pixels"), ThreadPoolExecutor(1) as pool:
         knowledge = None
         if job.model.line_density:
@@ -184,7 +204,7 @@ def read_pixels(
             if processes.number() > 1:
                 # What two threads do with the other processes at a time could meet in another order there.
                 knowledge.result()
-        pixels = job.kept.run("pixels", lambda: _pixels(setup, fitted, draws, job), PixelPosterior)
+        pixels = job.kept.run("pixels", lambda: _pixels(setup, fitted, robust, job), PixelPosterior)
         return pixels, None if knowledge is None else knowledge.result()
 
 
@@ -250,8 +270,9 @@ def _drawn(fitted: FittedPosterior, job: Job) -> Drawn:
     return job.model.draw(fitted, job.config.inference.engine, job.seed, job.reporter.advance)
 
 
-def _pixels(setup: Setup, fitted: FittedPosterior, draws: Draws, job: Job) -> PixelPosterior:
+def _pixels(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job) -> PixelPosterior:
     """Run the per-pixel pass over a subset of the posterior draws."""
+    draws, rotations = robust.drawn.draws, robust.rotations
     n_draws = draws.spectra.shape[0] * draws.spectra.shape[1]
     chosen = np.unique(np.linspace(0, n_draws - 1, PIXEL_DRAWS).astype(int))
     spectra = draws.spectra.reshape(n_draws, *draws.spectra.shape[2:])[chosen]
@@ -266,13 +287,16 @@ def _pixels(setup: Setup, fitted: FittedPosterior, draws: Draws, job: Job) -> Pi
         max_overlap=inference.max_overlap,
         matrix=hosts(setup.phases),
         supports=supports_of(setup.phases),
-        count_value=None if electrons is None else nominal_mass_per_count(draws, fitted, setup, electrons),
+        count_value=None
+        if electrons is None
+        else nominal_mass_per_count(robust.own, fitted, setup, electrons),
         thickness=ThicknessDraws(
             setup.thickness.pixels[used.ravel()],
             fitted.data.effect,
             draws.absorption_scale.ravel()[chosen],
             draws.stray_exponent.ravel()[chosen],
         ),
+        rotations=None if rotations is None else rotations.chosen(chosen),
         neighbours=used if inference.spatial else None,
         progress=job.reporter.advance,
         together=True,

@@ -74,12 +74,12 @@ def guided_nmf(
     for row, phase in (pure_rows or {}).items():
         amounts[row] = np.where(np.arange(n_phases) == phase, pooled[row].sum(), 0.0)
     for _ in range(n_iterations):
-        spectra = np.einsum("ki,kic->kc", weights, templates) + TINY
+        spectra = _mixed(weights, templates) + TINY
         amounts = amounts * ((pooled / (amounts @ spectra + TINY)) @ spectra.T) / spectra.sum(axis=1)
         gain = amounts.T @ (pooled / (amounts @ spectra + TINY))
-        change = np.einsum("kc,kic->ki", gain, templates)
+        change = np.matmul(templates, gain[:, :, None])[:, :, 0]
         weights = weights * change / np.maximum(amounts.sum(axis=0)[:, None] * area, TINY)
-    spectra = np.einsum("ki,kic->kc", weights, templates) + TINY
+    spectra = _mixed(weights, templates) + TINY
     fitted = amounts @ spectra + TINY
     divergence = float((pooled * np.log((pooled + TINY) / fitted) - pooled + fitted).sum())
     total = spectra.sum(axis=1)
@@ -90,3 +90,8 @@ def guided_nmf(
         spectra / total[:, None],
         divergence,
     )
+
+
+def _mixed(weights: FloatArray, templates: FloatArray) -> FloatArray:
+    """Spectra of the phases, (phase, energy): one product a phase."""
+    return np.asarray(np.matmul(weights[:, None], templates)[:, 0])

@@ -99,6 +99,7 @@ def pixel_posterior(
     supports: npt.NDArray[np.bool_] | None = None,
     count_value: FloatArray | None = None,
     thickness: ThicknessDraws | None = None,
+    rotations: FloatArray | None = None,
     neighbours: npt.NDArray[np.bool_] | None = None,
     progress: Callable[[float], None] | None = None,
     together: bool = False,
@@ -125,6 +126,9 @@ def pixel_posterior(
         What a count of each phase stands for, in any unit; for `PixelPosterior.value_sd`.
     thickness : ThicknessDraws, optional
         How the thickness of the pixels tilts their spectra, for the same draws; left out, it does not.
+    rotations : (draw, phase, phase), optional
+        What the endmembers of each draw were rotated by (`bayesunmix.inference.feasible`): the support points are
+        rotated with them, so that every pixel is mixed as before.
     neighbours : (y, x) bool, optional
         Where on the map the pixels lie: the support points' weights in a pixel then depend on its neighbours
         (`bayesunmix.inference.spatial`).
@@ -137,7 +141,8 @@ def pixel_posterior(
     n_draws, n_phases, _ = spectra.shape
     bare = np.zeros(n_phases, bool) if supports is None else supports
     reader = _Reader(counts, thickness)
-    points, at_mean, weights = _at_mean(reader, spectra.mean(axis=0), max_overlap, matrix)
+    fitted = spectra if rotations is None else _rotated_back(spectra, rotations)
+    points, at_mean, weights = _at_mean(reader, fitted.mean(axis=0), max_overlap, matrix)
     value = None if count_value is None else points @ count_value
     found = PixelPosterior.empty(len(counts), n_phases)
     sharing = processes.number() if together else 1
@@ -150,10 +155,11 @@ def pixel_posterior(
         pure = np.zeros((len(read), n_phases), np.float32)
         value_moments = np.zeros((len(read), 2))
         for draw in range(n_draws):
-            likelihood = relative_likelihood(read, reader.log_mixed(points, spectra[draw], draw))
+            likelihood = relative_likelihood(read, reader.log_mixed(points, fitted[draw], draw))
             share = responsibilities(likelihood, prior)
-            sums += np.matmul(share, _asked(points, atoms_per_count[draw], bare), out=product)
-            pure += share[:, :n_phases]
+            held = points if rotations is None else _rotated_points(points, rotations[draw])
+            sums += np.matmul(share, _asked(held, atoms_per_count[draw], bare), out=product)
+            pure += share @ (held == 1.0).astype(np.float32)
             if value is not None:
                 value_moments += share @ np.stack([value, value**2], axis=1) / n_draws
             if progress is not None:
@@ -220,6 +226,16 @@ def atom_shares(
     if not supports.any():
         return shares_of(amount)
     return np.where(supports, count_shares, shares_of(amount) * rest.sum(axis=-1, keepdims=True))
+
+
+def _rotated_back(spectra: FloatArray, rotations: FloatArray) -> FloatArray:
+    """Endmembers (draw, phase, energy) as they were before they were rotated."""
+    return np.asarray(np.maximum(np.linalg.solve(rotations, spectra), NOTHING))
+
+
+def _rotated_points(points: FloatArray, rotation: FloatArray) -> FloatArray:
+    """Support points in a rotated simplex; those that would be outside are on its edge."""
+    return shares_of(np.maximum(points @ np.linalg.inv(rotation), 0.0))
 
 
 @dataclass(frozen=True)

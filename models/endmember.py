@@ -117,7 +117,9 @@ def endmember_spectra(
         Added to the templates of every phase, from `bayesunmix.models.response.template_change`.
     """
     counts = family_counts(basis, weights, log_ratio)
-    lines = jnp.einsum("kf,kfc->kc", counts, basis.family_templates + change)
+    lines = jnp.einsum("kf,kfc->kc", counts, basis.family_templates)
+    # The change is that of all phases: added to the templates of each, it would be multiplied as often.
+    lines = lines + counts @ jnp.broadcast_to(change, basis.family_templates.shape[1:])
     continuum = jnp.einsum("kb,kbc->kc", continuum_shape(basis, shared, by_phase), basis.continuum_templates)
     # To first order, a template may turn negative in its far flanks.
     spectrum = jnp.maximum(lines + weights[:, -1:] * continuum, 0.0)

@@ -14,6 +14,7 @@ d_mfc is taken at the mean composition of the map: absorption hardly changes the
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -52,4 +53,6 @@ def template_change(uncertainty: ResponseUncertainty, x: jax.Array) -> jax.Array
     uncertainty : ResponseUncertainty
     x : (direction,)
     """
-    return jnp.einsum("m,mfc->fc", x, uncertainty.slopes)
+    slopes = jnp.asarray(uncertainty.slopes)
+    # One vector times one matrix: slopes in x and back then read the array as it lies.
+    return (x @ slopes.reshape(len(slopes), math.prod(slopes.shape[1:]))).reshape(slopes.shape[1:])

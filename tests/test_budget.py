@@ -122,8 +122,9 @@ def test_fitted_sources_add_up_to_the_variance() -> None:
 
 
 def test_table_holds_what_has_an_interval_and_its_shares_add_up() -> None:
-    variances = np.arange(1.0, 1.0 + 2 * 2 * 5).reshape(2, 2, 5)
-    log_variances = np.arange(1.0, 1.0 + 2 * 2 * 2 * 5).reshape(2, 2, 2, 5)
+    n_sources = len(SOURCES)
+    variances = np.arange(1.0, 1.0 + 2 * 2 * n_sources).reshape(2, 2, n_sources)
+    log_variances = np.arange(1.0, 1.0 + 2 * 2 * 2 * n_sources).reshape(2, 2, 2, n_sources)
     coords = {"phase": ["A", "B"], "numerator": ["A", "B"], "denominator": ["A", "B"]}
     found = xr.Dataset(
         {
@@ -156,8 +157,22 @@ def test_table_holds_what_has_an_interval_and_its_shares_add_up() -> None:
     ]
     shares = table[[f"share_{name}" for name in SOURCES]]
     np.testing.assert_allclose(shares.sum(axis=1), 1.0)
-    assert table["sd"][0] == pytest.approx(np.sqrt(15.0))
-    assert shares.iloc[0, 4] == pytest.approx(5.0 / 15.0)
+    assert table["sd"][0] == pytest.approx(np.sqrt(21.0))
+    assert shares.iloc[0, 4] == pytest.approx(5.0 / 21.0)
+    # Folders of earlier versions have no rotation.
+    earlier = budget_table(found.isel(source=slice(0, 5)), composition, partition)
+    assert earlier["share_rotation"].tolist() == [0.0, 0.0]
+    assert earlier["sd"][0] == pytest.approx(np.sqrt(15.0))
+
+
+def test_what_the_reported_draws_vary_more_is_rotation() -> None:
+    generator = np.random.default_rng(0)
+    drawn = generator.normal(size=(400, 2, 3))
+    reported = drawn + 2.0 * generator.normal(size=(400, 2, 3))
+    more = budget._more(reported, drawn)
+    np.testing.assert_allclose(more[..., SOURCES.index("rotation")], reported.var(axis=0) - drawn.var(axis=0))
+    assert not more[..., : SOURCES.index("rotation")].any()
+    assert not budget._more(drawn, reported).any()
 
 
 def test_a_balance_taken_back_is_the_posterior_without_it() -> None:

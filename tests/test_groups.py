@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from bayesunmix.checks.outcomes import Goodness, Heterogeneity, Identifiability, Overlap, UnmodelledRegions
+from bayesunmix.checks.robust import Robust
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.line_model import LineModel
@@ -170,9 +171,8 @@ def test_constants_name_the_family_that_a_factor_is_of(setup: Setup) -> None:
 
 @pytest.fixture
 def finished(setup: Setup, draws: Draws, pixels: PixelPosterior) -> Finished:
-    robust: Any = SimpleNamespace(
-        drawn=Drawn(draws=draws, statistics={}, stretched=1),
-        heterogeneity=Heterogeneity(reason="Nothing varies."),
+    robust = Robust(
+        Drawn(draws=draws, statistics={}, stretched=1), None, Heterogeneity(reason="Nothing varies.")
     )
     return Finished(
         setup=setup,

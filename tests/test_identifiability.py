@@ -1,24 +1,29 @@
 """What nothing pins is named: phases that could trade counts without the fit noticing."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
-import xarray as xr
 
 from bayesunmix.checks.identifiability import non_identifiable, non_identifiable_sentences, sentence_of
+from bayesunmix.checks.outcomes import NonIdentifiable
 from bayesunmix.config.phase import Phase
 from bayesunmix.core.severity import Distrust, Reservation
 
+NAMES = ("Mg", "Si", "Fe", "Nd")
 
-def posterior(shares: list[list[float]], names: list[str] | None = None) -> xr.Dataset:
-    """Posterior of one draw with given component shares (phase, component)."""
-    drawn = {"component_share": (("chain", "draw", "phase", "component"), np.array([[shares]]))}
-    return xr.Dataset(drawn, {"component": names or [str(i) for i in range(len(shares[0]))]})
+
+def pairs(
+    phases: list[Phase],
+    shares: list[list[float]],
+    pure: npt.NDArray[np.float64] | None = None,
+    **options: bool,
+) -> list[NonIdentifiable]:
+    """Pairs that are not identifiable at some component shares (phase, component)."""
+    return non_identifiable(phases, np.array(shares), NAMES, pure=pure, **options)
 
 
 def test_a_phase_that_holds_another_is_loose_by_its_scarcest_component() -> None:
-    found = non_identifiable(
-        [Phase("A", matrix=True), Phase("B")], posterior([[0.5, 0.3, 0.2], [0.2, 0.6, 0.2]])
-    )
+    found = pairs([Phase("A", matrix=True), Phase("B")], [[0.5, 0.3, 0.2], [0.2, 0.6, 0.2]])
     assert [(pair.phase, pair.other) for pair in found] == [("B", "A")]
     assert found[0].share == pytest.approx(0.4)  # 0.2 / 0.5
     text = sentence_of(found[0])
@@ -28,13 +33,13 @@ def test_a_phase_that_holds_another_is_loose_by_its_scarcest_component() -> None
 
 def test_an_absent_element_pins_the_phase() -> None:
     shares = [[0.5, 0.3, 0.2], [0.0, 0.6, 0.4]]
-    assert non_identifiable([Phase("A", matrix=True), Phase("B", absent=["Mg"])], posterior(shares)) == []
+    assert pairs([Phase("A", matrix=True), Phase("B", absent=["Mg"])], shares) == []
 
 
 def test_a_trace_that_only_the_other_phase_holds_pins_it_weakly() -> None:
     shares = [[0.495, 0.3, 0.2, 0.005], [0.3, 0.4, 0.29995, 0.00005]]
     phases = [Phase("A", matrix=True), Phase("B")]
-    (pair,) = non_identifiable(phases, posterior(shares, ["Mg", "Si", "Fe", "Nd"]))
+    (pair,) = pairs(phases, shares)
     assert pair.weakly_pinned_by == ("Nd",)
     assert pair.share == pytest.approx(0.3 / 0.495)
     said = sentence_of(pair)
@@ -42,26 +47,31 @@ def test_a_trace_that_only_the_other_phase_holds_pins_it_weakly() -> None:
     assert "only Nd, of which A has little" in said
     # Where the other phase would have to give up much of a main component first, the trace is not needed.
     main = [[0.495, 0.3, 0.2, 0.005], [0.005, 0.5, 0.49495, 0.00005]]
-    assert non_identifiable(phases, posterior(main, ["Mg", "Si", "Fe", "Nd"])) == []
+    assert pairs(phases, main) == []
 
 
 def test_pure_pixels_pin_a_phase() -> None:
-    phases, shares = [Phase("A"), Phase("B")], posterior([[0.5, 0.5], [0.2, 0.8]])
-    found = non_identifiable(phases, shares, np.array([0.6, 0.0]))
+    phases, shares = [Phase("A"), Phase("B")], [[0.5, 0.5], [0.2, 0.8]]
+    found = pairs(phases, shares, np.array([0.6, 0.0]))
     assert [pair.phase for pair in found] == ["B"]
-    assert non_identifiable(phases, shares, np.array([0.6, 0.4])) == []
+    assert pairs(phases, shares, np.array([0.6, 0.4])) == []
 
 
 def test_a_phase_is_told_of_once() -> None:
     shares = [[0.5, 0.5], [0.2, 0.8], [0.3, 0.7]]
-    said = non_identifiable_sentences(
-        non_identifiable([Phase("A"), Phase("B"), Phase("C")], posterior(shares))
-    )
+    phases = [Phase("A"), Phase("B"), Phase("C")]
+    said = non_identifiable_sentences(pairs(phases, shares))
     assert len(said) == 3
     assert all(isinstance(sentence, Distrust) for sentence in said)
+    # An interval that holds it is an answer.
+    held = non_identifiable_sentences(pairs(phases, shares, in_intervals=True))
+    assert len(held) == 3
+    assert all(
+        isinstance(sentence, Reservation) and "Its intervals include that" in sentence for sentence in held
+    )
 
 
 def test_without_a_matrix_both_directions_are_looked_at_the_largest_first() -> None:
-    found = non_identifiable([Phase("A"), Phase("B")], posterior([[0.5, 0.5], [0.2, 0.8]]))
+    found = pairs([Phase("A"), Phase("B")], [[0.5, 0.5], [0.2, 0.8]])
     assert [(pair.phase, pair.other) for pair in found] == [("A", "B"), ("B", "A")]
     assert [pair.share for pair in found] == pytest.approx([0.625, 0.4])

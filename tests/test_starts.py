@@ -155,11 +155,11 @@ def test_rotated_starts_turn_the_other_phase_both_ways(basis: EndmemberBasis) ->
 
 
 def test_exchanged_starts_change_places_and_keep_to_what_is_absent(basis: EndmemberBasis) -> None:
-    (exchanged,) = exchanged_starts(WEIGHTS, basis, np.array([False, True]))
+    (exchanged,) = exchanged_starts(WEIGHTS, basis, np.array([[False, True], [True, False]]))
     np.testing.assert_allclose(
         exchanged.weights[0] / exchanged.weights[0].sum(), WEIGHTS[1] / WEIGHTS[1].sum()
     )
     left = WEIGHTS[0] * ALLOWED[1]
     np.testing.assert_allclose(exchanged.weights[1] / exchanged.weights[1].sum(), left / left.sum())
     np.testing.assert_allclose(exchanged.spectra.sum(axis=1), 1.0, rtol=1e-9)
-    assert not exchanged_starts(WEIGHTS, basis, np.array([False, False]))
+    assert not exchanged_starts(WEIGHTS, basis, np.zeros((2, 2), bool))

@@ -10,6 +10,8 @@ before it.
                  fitted, with priors (freed in G); the factors of the main families, drawn from their priors
     absorption   parameters of the absorption that are fitted (freed in G), and the thickness drawn from its prior
     continuum    its corrections, freed last: a . G^-1 . a, less all before it
+    rotation     what the reported draws vary more than those of the one solution that was found: other solutions that
+                 fit as well (`bayesunmix.fit.rotations`), and a second maximum's share
 
 The parts that are fitted are scaled together to the variance of the posterior draws with nominal calibration, so that
 what the linear scale misses (a bound at zero, curvature) does not shift the balance between fitted and drawn parts.
@@ -31,11 +33,11 @@ from bayesunmix.forward.spectra import ForwardModel
 
 FloatArray = npt.NDArray[np.float64]
 
-SOURCES = ("counting", "unmixing", "calibration", "absorption", "continuum")
+SOURCES = ("counting", "unmixing", "calibration", "absorption", "continuum", "rotation")
 
 ORDER = (
     "counting, unmixing, line ratios and response (calibration), fitted absorption, continuum; then the drawn "
-    "calibration factors and thickness"
+    "calibration factors and thickness; then rotations"
 )
 RATIOS = ("family_log_ratio", "response")
 ABSORPTION = ("absorption_scale", "stray_exponent")
@@ -45,7 +47,13 @@ PRIOR_DRAWS = 1024
 
 
 def uncertainty_budget(
-    local: LocalPosterior, forward: ForwardModel, absorbing: FloatArray, counting: xr.DataArray, seed: int
+    local: LocalPosterior,
+    forward: ForwardModel,
+    absorbing: FloatArray,
+    *,
+    counting: xr.DataArray,
+    one_solution: xr.DataArray,
+    seed: int,
 ) -> xr.Dataset:
     """Variance of every atom fraction and of the logarithm of every partition coefficient, by source.
 
@@ -57,6 +65,8 @@ def uncertainty_budget(
         Compositions whose absorption the yields hold.
     counting : DataArray (chain, draw, phase, element)
         Posterior draws of the atom fractions with nominal calibration; a single draw is a mode without draws.
+    one_solution : DataArray (chain, draw, phase, element)
+        The same before they were rotated, or mixed with those of a second maximum.
     seed : int
 
     Returns
@@ -66,12 +76,13 @@ def uncertainty_budget(
         denominator, element, source), variances of ln D; nan where an atom fraction is zero.
     """
     slopes, fractions = local.slopes(), local.atom_fractions
-    drawn = counting.values.reshape(-1, *counting.shape[2:])
+    reported, drawn = (values.values.reshape(-1, *counting.shape[2:]) for values in (counting, one_solution))
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.where(fractions[..., None] > 0, slopes / fractions[..., None], np.nan)
-        logs = np.log(drawn)
-        fitted = _scaled(local, slopes, drawn)
-        log_fitted = _scaled(local, relative[:, None] - relative[None], logs[:, :, None] - logs[:, None])
+        fitted = _scaled(local, slopes, drawn) + _more(reported, drawn)
+        ratios, own_ratios = (logs[:, :, None] - logs[:, None] for logs in (np.log(reported), np.log(drawn)))
+        log_fitted = _scaled(local, relative[:, None] - relative[None], own_ratios)
+        log_fitted = log_fitted + _more(ratios, own_ratios)
     changes = _prior_changes(local, forward, absorbing, seed)
     composition = fitted + _drawn_parts([np.var(fractions * np.exp(change), axis=0) for change in changes])
     log_partition = log_fitted + _drawn_parts(
@@ -103,7 +114,8 @@ def _fitted_parts(local: LocalPosterior, slopes: FloatArray) -> FloatArray:
     ]
     # Expected information against observed curvature: counting alone may come out a little above.
     counting = np.minimum(known_abundances(local, slopes), steps[0])
-    return np.stack([counting, *np.maximum(np.diff([counting, *steps], axis=0), 0.0)], axis=-1)
+    parts = [counting, *np.maximum(np.diff([counting, *steps], axis=0), 0.0)]
+    return np.stack([*parts, np.zeros_like(counting)], axis=-1)
 
 
 def _scaled(local: LocalPosterior, slopes: FloatArray, draws: FloatArray) -> FloatArray:
@@ -114,6 +126,12 @@ def _scaled(local: LocalPosterior, slopes: FloatArray, draws: FloatArray) -> Flo
     total = parts.sum(axis=-1)
     factor = np.divide(draws.var(axis=0), total, out=np.zeros_like(total), where=total > 0)
     return np.asarray(parts * factor[..., None])
+
+
+def _more(reported: FloatArray, drawn: FloatArray) -> FloatArray:
+    """Variance that the reported draws (draw, ...) have more, at the place of the rotation, (..., source)."""
+    more = np.maximum(reported.var(axis=0) - drawn.var(axis=0), 0.0)
+    return np.asarray(more[..., None] * (np.array(SOURCES) == "rotation"))
 
 
 def _prior_changes(
@@ -146,4 +164,4 @@ def _drawn_parts(variances: list[FloatArray]) -> FloatArray:
     """Variances over draws of the priors at the places of calibration and absorption, zeros at the others."""
     calibration, absorption = variances
     none = np.zeros_like(calibration)
-    return np.stack([none, none, calibration, absorption, none], axis=-1)
+    return np.stack([none, none, calibration, absorption, none, none], axis=-1)

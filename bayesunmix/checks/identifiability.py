@@ -63,7 +63,12 @@ MOST_DIRECTIONS = 3
 
 
 def non_identifiable(
-    phases: Sequence[Phase], posterior: xr.Dataset, pure: FloatArray | None = None
+    phases: Sequence[Phase],
+    weights: FloatArray,
+    names: Sequence[str],
+    *,
+    pure: FloatArray | None = None,
+    in_intervals: bool = False,
 ) -> list[NonIdentifiable]:
     """Pairs of phases of which the first could hold some of the second, or lose it, at no cost or hardly any.
 
@@ -71,10 +76,14 @@ def non_identifiable(
     ----------
     phases
         What was declared.
-    posterior : Dataset
-        `component_share` (chain, draw, phase, component).
+    weights : (phase, component)
+        Mean share of every component in the counts of a phase.
+    names
+        Of the components.
     pure : (phase,), optional
         Share of each phase that lies in pixels of it alone: where there are enough, they show its spectrum.
+    in_intervals
+        Whether the intervals hold what could be taken out or put in.
 
     Returns
     -------
@@ -82,8 +91,6 @@ def non_identifiable(
         Where the largest t, their `share`, exceeds a few per cent, the largest first; those that scarce components
         pin weakly come last.
     """
-    shares = posterior["component_share"].mean(["chain", "draw"])
-    weights, names = shares.values, [str(name) for name in shares["component"].values]
     seen = np.zeros(len(phases)) if pure is None else pure
     found = []
     for k, phase in enumerate(phases):
@@ -98,7 +105,7 @@ def non_identifiable(
             )
             scarce = [
                 names[i]
-                for i in np.flatnonzero(held & ~main)
+                for i in np.flatnonzero(held & ~main).tolist()
                 if weights[k, i] < without_scarce * weights[j, i]
             ]
             if share > NOTICED:
@@ -108,7 +115,11 @@ def non_identifiable(
             t = without_scarce if scarce else share
             found.append(
                 NonIdentifiable(
-                    phase=phase.name, other=other.name, share=min(t, 1.0), weakly_pinned_by=tuple(scarce)
+                    phase=phase.name,
+                    other=other.name,
+                    share=min(t, 1.0),
+                    weakly_pinned_by=tuple(scarce),
+                    in_intervals=in_intervals,
                 )
             )
     return sorted(found, key=lambda pair: (bool(pair.weakly_pinned_by), -pair.share))
@@ -133,8 +144,14 @@ def sentence_of(pair: NonIdentifiable) -> Doubt:
         shows = "shows" if len(pair.weakly_pinned_by) == 1 else "show"
         text = (
             f"{phase} is weakly identifiable: no pixel holds it alone, and only {scarce}, of which {other} has little, "
-            f"{shows} that it is not partly {other}. Up to {share:.0f} % of its counts could be, and its intervals may "
-            f"not include that. {remedy}"
+            f"{shows} that it is not partly {other}. Up to {share:.0f} % of its counts could be, and its intervals "
+            f"{'include' if pair.in_intervals else 'may not include'} that. {remedy}"
+        )
+        return Reservation(text, IDENTIFIABILITY)
+    if pair.in_intervals:
+        text = (
+            f"{phase} is non-identifiable: up to {share:.0f} % of its counts could belong to {other} without any "
+            f"change in the fit. Its intervals include that and are as wide as it makes them. {remedy}"
         )
         return Reservation(text, IDENTIFIABILITY)
     text = (
@@ -168,7 +185,7 @@ def identifiability(
     known: Known,
     phases: Sequence[Phase],
     elements: Sequence[str],
-    posterior: xr.Dataset,
+    counting: xr.DataArray,
     budget: xr.Dataset,
     detected: npt.NDArray[np.bool_],
     calibration_sd: FloatArray,
@@ -180,8 +197,8 @@ def identifiability(
     known : Known
     phases, elements : sequences
         What was declared.
-    posterior : Dataset
-        `component_share`, see `non_identifiable`, and `composition_counting`.
+    counting : DataArray (chain, draw, phase, element)
+        Draws of the one solution that was found, with nominal calibration.
     budget : Dataset
         From `bayesunmix.checks.budget.uncertainty_budget`.
     detected : (phase, element)
@@ -193,7 +210,7 @@ def identifiability(
     return Identifiability(
         compositions=tuple(
             composition_records(
-                local, phases, elements, posterior=posterior, budget=budget, less=less, more=more
+                local, phases, elements, counting=counting, budget=budget, less=less, more=more
             )
         ),
         declarations=tuple(_strongest(change, local, phases, elements) for change in less),
@@ -205,7 +222,7 @@ def composition_records(
     local: LocalPosterior,
     phases: Sequence[Phase],
     elements: Sequence[str],
-    posterior: xr.Dataset,
+    counting: xr.DataArray,
     budget: xr.Dataset,
     less: Sequence[Change],
     more: Sequence[Change],
@@ -214,7 +231,7 @@ def composition_records(
     sd = np.sqrt(quadratic(local.slopes(), local.covariance[local.lines, local.lines]))
     low, high = rotated_range(local, phases)
     flat = np.sqrt(budget["composition"].sel(source="unmixing").values)
-    drawn = posterior["composition_counting"].std(["chain", "draw"]).values
+    drawn = counting.std(["chain", "draw"]).values
     # The linear scale gives ratios; the draws, where there are any, give the sd itself.
     unit = np.divide(drawn, sd, out=np.ones_like(sd), where=(sd > 0) & (drawn > 0))
     rows = []

@@ -200,12 +200,15 @@ class NonIdentifiable:
         The largest share of the first phase's counts that could be the other's.
     weakly_pinned_by
         Scarce components of the other phase that alone say no to it; empty where none does.
+    in_intervals
+        Whether the intervals include that share.
     """
 
     phase: str
     other: str
     share: float
     weakly_pinned_by: tuple[str, ...] = ()
+    in_intervals: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

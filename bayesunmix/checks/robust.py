@@ -28,6 +28,7 @@ from bayesunmix.fit.draws import Draws, read_draws
 from bayesunmix.fit.model_data import MOST_PROGRAMS, spectra_at
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup, block_positions
+from bayesunmix.fit.rotations import Rotations
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.density import Placed, Programs
@@ -41,6 +42,8 @@ from bayesunmix.models.unmixing import spectra, thickness_parameters
 FloatArray = npt.NDArray[np.float64]
 
 N_TILES = 36
+# Tiles whose slopes are taken back to the parameters together: one program for any number of them.
+TILES_TOGETHER = 12
 # Ratio of the standard deviations from which on the robust ones are used.
 NOTICED = 1.2
 # Blocks that the map's support point weights count for beside those of a tile.
@@ -62,8 +65,12 @@ class Robust:
         Stretched where `used`.
     model : Draws or None
         The model's own draws where the stretched ones are used.
-    one_mode : Draws or None
-        The model's own draws of the best mode, where those that are reported hold another mode's too.
+    as_fitted : Draws or None
+        The model's own draws of the best mode, where those that are reported are rotated, or hold another mode's too.
+    one_solution : Draws or None
+        The draws as they were before they were rotated, or mixed with another mode's, where they were.
+    rotations : Rotations or None
+        What the draws that are reported were rotated by, where the map leaves something open.
     heterogeneity : Heterogeneity
         How areas of the map differ.
     """
@@ -71,12 +78,24 @@ class Robust:
     drawn: Drawn
     model: Draws | None
     heterogeneity: Heterogeneity
-    one_mode: Draws | None = None
+    as_fitted: Draws | None = None
+    one_solution: Draws | None = None
+    rotations: Rotations | None = None
 
     @property
     def judged(self) -> Draws | None:
-        """Draws by which the fit is judged, where they are not those reported: a mean over two modes is no fit."""
-        return self.model if self.one_mode is None else self.one_mode
+        """Draws that judge the fit, where they are not those reported: the mean of several solutions is no fit."""
+        return self.model if self.as_fitted is None else self.as_fitted
+
+    @property
+    def own(self) -> Draws:
+        """The model's own draws of the best mode."""
+        return self.drawn.draws if self.judged is None else self.judged
+
+    def opened(self, drawn: Drawn, rotations: Rotations | None) -> Robust:
+        """Return the same with draws of several solutions in place of one."""
+        one = self.drawn.draws if self.one_solution is None else self.one_solution
+        return replace(self, drawn=drawn, as_fitted=self.own, one_solution=one, rotations=rotations)
 
 
 def robust_draws(
@@ -341,18 +360,24 @@ def pulled_back(fitted: FittedPosterior, slopes: FloatArray) -> FloatArray:
     model = fitted.model
     placed, z = model.light(fitted.data), model.filled(fitted.estimate.z)
     own = fitted.data.basis.family_templates.shape[2]
-    shape = len(placed.data.prior.mean), placed.data.basis.family_templates.shape[2] + N_COLUMNS
+    n_points, shape = (
+        slopes.shape[1],
+        (len(placed.data.prior.mean), placed.data.basis.family_templates.shape[2]),
+    )
     found = np.empty((len(slopes), model.size))
-    for tile, slope in enumerate(slopes):
-        more = np.zeros(shape)
-        more[: len(slope), :own], more[: len(slope), -N_COLUMNS:] = slope[:, :own], slope[:, own:]
-        found[tile] = np.asarray(_pullback(model.programs)(z, placed, more))[: model.size]
+    for first in range(0, len(slopes), TILES_TOGETHER):
+        some = slopes[first : first + TILES_TOGETHER]
+        more = np.zeros((TILES_TOGETHER, shape[0], shape[1] + N_COLUMNS))
+        more[: len(some), :n_points, :own] = some[:, :, :own]
+        more[: len(some), :n_points, -N_COLUMNS:] = some[:, :, own:]
+        back = np.asarray(_pullback(model.programs)(z, placed, more))
+        found[first : first + len(some)] = back[: len(some), : model.size]
     return found
 
 
 @lru_cache(maxsize=MOST_PROGRAMS)
 def _pullback(programs: Programs) -> Program:
-    """Compiled transpose of the derivative of the log spectra of the support points."""
+    """Compiled transpose of the derivative of the log spectra of the support points, of several tiles at a time."""
 
     def log_mixed(z: jax.Array, placed: Placed) -> Array:
         data, latents = placed.data, programs.latents(z, placed.slots)
@@ -360,9 +385,10 @@ def _pullback(programs: Programs) -> Program:
         mixed = points @ spectra(data, latents)
         return answered(mixed, points, data.effect, *thickness_parameters(data, latents))
 
-    def transposed(z: jax.Array, placed: Placed, slope: jax.Array) -> jax.Array:
-        back: jax.Array = jax.vjp(lambda z: log_mixed(z, placed), z)[1](slope)[0]
-        return back
+    def transposed(z: jax.Array, placed: Placed, slopes: jax.Array) -> jax.Array:
+        back = jax.vjp(lambda z: log_mixed(z, placed), z)[1]
+        every: jax.Array = jax.vmap(lambda slope: back(slope)[0])(slopes)
+        return every
 
     return Program(transposed)
 

@@ -38,6 +38,13 @@ class InferenceConfig:
         Most phases that overlap in one pixel.
     endmembers
         ``physics``: made of lines; ``free``: channel by channel, compositions read off them by the line model.
+    rotations
+        Rotate the draws by what the map leaves open, so that intervals hold it. Without it they hold the one solution
+        that the priors of weights and abundances prefer.
+    rotation_pure, rotation_absent
+        Prior probabilities of where a phase lies that the map leaves open: at the end of what is feasible where some
+        pixel of it is pure, and at the end where an element of another phase is exactly absent from it. Together at
+        most 1; with the rest it lies evenly between.
     spatial
         Let the maps of abundance, and nothing else, learn from neighbouring pixels.
     guide
@@ -54,6 +61,9 @@ class InferenceConfig:
     starts: Annotated[int, Whole(1, 1000)] = 4
     max_overlap: Annotated[int, Whole(1, 20)] = 2
     endmembers: EndmemberName = "physics"
+    rotations: Flag = True
+    rotation_pure: Annotated[float, Between(0.0, 1.0)] = 1 / 3
+    rotation_absent: Annotated[float, Between(0.0, 1.0)] = 1 / 3
     spatial: Flag = False
     guide: GuideName = "low_rank"
     resample: Flag = False
@@ -63,6 +73,11 @@ class InferenceConfig:
         if self.method not in kind.methods:
             choice = " or ".join(f'"{method}"' for method in kind.methods)
             raise InputError("method", f"be {choice} for {kind.words}", f'is "{self.method}"')
+
+        ends = self.rotation_pure + self.rotation_absent
+        if ends > 1.0:
+            must = "be at most 1 together with `inference.rotation_absent`"
+            raise InputError("rotation_pure", must, f"is {self.rotation_pure:g}, which makes {ends:g}")
 
     @property
     def engine(self) -> Method:

@@ -38,8 +38,9 @@ def ratio_of(above: npt.ArrayLike, below: npt.ArrayLike) -> FloatArray:
     >>> ratio_of([2.0, 2.0], [4.0, 0.0]).tolist()
     [0.5, 0.0]
     """
-    top, bottom = np.broadcast_arrays(np.asarray(above, np.float64), np.asarray(below, np.float64))
-    return np.asarray(np.divide(top, bottom, out=np.zeros(top.shape), where=bottom > NOTHING))
+    top, bottom = np.asarray(above, np.float64), np.asarray(below, np.float64)
+    none = np.zeros(np.broadcast(top, bottom).shape)
+    return np.asarray(np.divide(top, bottom, out=none, where=bottom > NOTHING))
 
 
 def hellinger(first: FloatArray, second: FloatArray) -> FloatArray:

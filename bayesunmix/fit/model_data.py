@@ -307,6 +307,13 @@ def nominal_fractions(weights: FloatArray, yields: FloatArray) -> FloatArray:
     return shares_of(weights[..., : yields.shape[1]] / yields)
 
 
+def site_imbalance(balance: SiteBalance, atoms: FloatArray) -> FloatArray:
+    """Negative log density of the declared site balances, (phase,), at some amounts of atoms (phase, element)."""
+    a_sum, b_sum = (balance.a_site * atoms).sum(axis=1), (balance.b_site * atoms).sum(axis=1)
+    ratio = np.log(np.maximum(a_sum, 1e-12) / np.maximum(b_sum, 1e-12)) - balance.log_target
+    return np.asarray(0.5 * (ratio * balance.inverse_sd) ** 2)
+
+
 def mass_per_count(data: UnmixingData, latents: Latents, forward: ForwardModel) -> FloatArray:
     """Mass that a count of each phase stands for at some latents, in any common unit, shape (phase,)."""
     weights = weights_at(data, latents)

@@ -32,6 +32,7 @@ from bayesunmix.fit.search import (
     SAME_BASIN,
     CoarseModel,
     ModeCandidate,
+    alike_declared,
     compare_starts,
     distance,
     held_against,
@@ -205,7 +206,7 @@ def _sharing(
     other = next(number for number in range(len(settled)) if number != best)
     lacks = settled[other].potential
     own, theirs = (spectra_at(settled[n].data, settled[n].latents) for n in (best, other))
-    apart, order = _matched(own, theirs, _alike_declared(phases))
+    apart, order = _matched(own, theirs, alike_declared(phases))
     if apart < SAME_MODE or lacks > SHARED_NATS:
         return None
     return Rival(whole[other], float(1.0 / (1.0 + np.exp(lacks))), order)
@@ -319,7 +320,7 @@ def _modes(
         where a settled mode is, is that mode.
     """
     ranked = sorted(settled, key=lambda candidate: candidate.potential)
-    alike = _alike_declared(phases)
+    alike = alike_declared(phases)
     endmembers = [spectra_at(c.data, c.latents) for c in ranked]
 
     def beside_best(of: ModeCandidate, own: FloatArray) -> tuple[float, FloatArray]:
@@ -341,12 +342,6 @@ def _modes(
         else:
             modes.append(Mode(other.potential, False, other.followed, beside_best(other, own)[1]))
     return (modes[0], *sorted(modes[1:], key=lambda mode: mode.objective))
-
-
-def _alike_declared(phases: tuple[Phase, ...]) -> npt.NDArray[np.bool_]:
-    """Say which phases were declared alike, (phase, phase)."""
-    declared = [(phase.matrix, tuple(phase.absent), phase.stoichiometry, phase.kind) for phase in phases]
-    return np.array([[first == second for second in declared] for first in declared])
 
 
 def _matched(

@@ -139,9 +139,7 @@ def compare_starts(
         progress(f"start {number} of {len(starts)}: objective {descent.potential:.1f}")
     best = min(raced, key=lambda descent: descent.potential)
     weights = weights_at(best.data, best.latents(coarse))
-    empty = hardly_a_phase(blocks.phases, weights, coarse.yields.shape[1])
-    turned = rotated_starts(weights, coarse.basis, blocks.matrix)
-    for descent in race(coarse, turned + exchanged_starts(weights, coarse.basis, empty)):
+    for descent in race(coarse, rotated_starts(weights, coarse.basis, blocks.matrix)):
         progress(f"rotated: objective {descent.potential:.1f}")
         raced.append(descent)
     lowest = min(descent.potential for descent in raced)
@@ -155,7 +153,24 @@ def compare_starts(
             lowest = min(lowest, end.potential)
             candidate = end.candidate(coarse, followed=True)
         candidates.append(candidate)
+    candidates += better_named(coarse, min(candidates, key=lambda candidate: candidate.potential), progress)
     return sorted(candidates, key=lambda candidate: candidate.potential)
+
+
+def better_named(coarse: CoarseModel, best: ModeCandidate, progress: Progress) -> list[ModeCandidate]:
+    """Exchange phases of which different things are declared, and return where that ends if it is better.
+
+    A solution that is worse for having its names exchanged is no rival.
+    """
+    weights = weights_at(best.data, best.latents)
+    exchanged = exchanged_starts(weights, coarse.basis, ~alike_declared(coarse.blocks.phases))
+    found = []
+    for descent in race(coarse, exchanged):
+        progress(f"exchanged: objective {descent.potential:.1f}")
+        if not descent.beaten(best.potential / coarse.scale):
+            end = followed_down(coarse, descent).candidate(coarse, followed=True)
+            found += [end] * (end.potential < best.potential)
+    return found
 
 
 @dataclass(frozen=True)
@@ -307,6 +322,12 @@ def regular_information(
     """
     information = fisher_information(component_templates(basis), free, points, counts, spectra)
     return information + np.diag(1e-6 * np.diag(information) + 1.0)
+
+
+def alike_declared(phases: Sequence[Phase]) -> npt.NDArray[np.bool_]:
+    """Say which phases were declared alike, (phase, phase)."""
+    declared = [(phase.matrix, tuple(phase.absent), phase.stoichiometry, phase.kind) for phase in phases]
+    return np.array([[first == second for second in declared] for first in declared])
 
 
 def held_against(phases: Sequence[Phase], data: UnmixingData, latents: Latents) -> float:

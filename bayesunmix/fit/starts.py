@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.core.shares import hellinger
+from bayesunmix.fit.model_data import site_imbalance
 from bayesunmix.inference.clustering import cluster
 from bayesunmix.inference.guided_nmf import GuidedFactorisation, guided_nmf
 from bayesunmix.models.endmember import EndmemberBasis
@@ -147,28 +148,25 @@ def rotated_starts(weights: FloatArray, basis: EndmemberBasis, matrix: npt.NDArr
     return starts
 
 
-def exchanged_starts(
-    weights: FloatArray, basis: EndmemberBasis, phases: npt.NDArray[np.bool_]
-) -> list[Start]:
-    """Make starts in which each of some phases has changed places with each other one.
+def exchanged_starts(weights: FloatArray, basis: EndmemberBasis, pairs: npt.NDArray[np.bool_]) -> list[Start]:
+    """Make starts in which two phases have changed places, one for each of some pairs.
 
-    No descent leads from one naming of the phases to another.
+    No descent leads from one naming of the phases to another, and what is declared of each may fit the other better.
 
     Parameters
     ----------
     weights : (phase, component)
         Weights at a mode.
     basis : EndmemberBasis
-    phases : (phase,) bool
-        Which phases.
+    pairs : (phase, phase) bool
+        Which phases may change places, symmetric: those of which something else is declared.
     """
     templates = component_templates(basis)
     starts = []
-    for one in np.flatnonzero(phases):
-        for other in np.flatnonzero(~phases):
-            order = np.arange(len(weights))
-            order[[one, other]] = other, one
-            starts.append(_start_at(weights[order], basis, templates))
+    for one, other in np.argwhere(np.triu(pairs, 1)):
+        order = np.arange(len(weights))
+        order[[one, other]] = other, one
+        starts.append(_start_at(weights[order], basis, templates))
     return starts
 
 
@@ -204,11 +202,7 @@ def _pure_rows(pooled: FloatArray, matrix: npt.NDArray[np.bool_], n_trials: int)
 
 def _imbalance(result: GuidedFactorisation, yields: FloatArray, balance: SiteBalance) -> float:
     """Negative log density of the declared site balances at a start's compositions."""
-    atoms = result.weights[:, : yields.shape[1]] / yields
-    a_sum, b_sum = (balance.a_site * atoms).sum(axis=1), (balance.b_site * atoms).sum(axis=1)
-    declared = balance.inverse_sd > 0
-    ratio = np.log(np.maximum(a_sum, 1e-12) / np.maximum(b_sum, 1e-12)) - balance.log_target
-    return float(0.5 * ((ratio[declared] * balance.inverse_sd[declared]) ** 2).sum())
+    return float(site_imbalance(balance, result.weights[:, : yields.shape[1]] / yields).sum())
 
 
 def _distinct(starts: list[Start], most: int) -> list[Start]:

@@ -38,6 +38,7 @@ from bayesunmix.results.groups import (
     COMPOSITION_DIMS,
     composition_with_errors,
     constants_group,
+    counting_compositions,
     endmembers_group,
     lines_group,
     maps_group,
@@ -107,7 +108,7 @@ def _assembled(run: Finished, fit: _Fit, pool: ThreadPoolExecutor) -> Result:
     )
     # The result is judged by its tables, too: they are made before anything is said of it.
     unjudged = Result(xr.DataTree.from_dict(groups), record(run, found))
-    computed = with_convergence(unjudged.record, unjudged.diagnostics())
+    computed = with_convergence(unjudged.record, unjudged.diagnostics(), _one_solution(run))
     said = everything_said(
         RunOutcome(
             setup=setup,
@@ -194,17 +195,30 @@ def _photons(setup: Setup, pixels: PixelPosterior) -> dict[str, float]:
 
 def _what_pins(run: Finished, groups: dict[str, xr.Dataset]) -> tuple[Identifiability, xr.Dataset | None]:
     """Say what identifies each composition, and, where the line model made the mode and there are draws, the budget."""
-    setup, known, posterior = run.setup, run.known, groups["posterior"]
-    pairs = tuple(non_identifiable(setup.phases, posterior, _pure(groups["maps"])))
+    setup, known, robust = run.setup, run.known, run.robust
+    shares = robust.own.weights / robust.own.total[..., None]
+    pairs = tuple(
+        non_identifiable(
+            setup.phases,
+            shares.mean(axis=(0, 1)),
+            setup.forward.components,
+            pure=None if robust.rotations else _pure(groups["maps"]),
+            in_intervals=_rotates(run),
+        )
+    )
     if known is None:
         return Identifiability(non_identifiable=pairs), None
-    counting = posterior["composition_counting"]
-    budget = uncertainty_budget(known.local, setup.forward, run.fitted.absorbing, counting, run.seed)
+    counting = groups["posterior"]["composition_counting"]
+    rotated_from = _one_solution(run)
+    one = counting if rotated_from is None else rotated_from
+    budget = uncertainty_budget(
+        known.local, setup.forward, run.fitted.absorbing, counting=counting, one_solution=one, seed=run.seed
+    )
     pinned = identifiability(
         known,
         setup.phases,
         setup.forward.elements,
-        posterior=posterior,
+        counting=one,
         budget=budget,
         detected=_found(setup, counting),
         calibration_sd=setup.forward.calibration_sd,
@@ -212,6 +226,17 @@ def _what_pins(run: Finished, groups: dict[str, xr.Dataset]) -> tuple[Identifiab
     # A point has no intervals whose sources could be told.
     point = counting.sizes["chain"] * counting.sizes["draw"] == 1
     return dataclasses.replace(pinned, non_identifiable=pairs), None if point else budget
+
+
+def _one_solution(run: Finished) -> xr.DataArray | None:
+    """Compositions as they were before they were rotated or mixed, where they were."""
+    draws = run.robust.one_solution
+    return None if draws is None else counting_compositions(run.setup, run.fitted, draws)
+
+
+def _rotates(run: Finished) -> bool:
+    """Whether the draws were rotated by what the map leaves open, if it leaves something."""
+    return run.model.line_density and run.config.inference.rotations and run.config.inference.method != "map"
 
 
 def _found(setup: Setup, counting: xr.DataArray) -> npt.NDArray[np.bool_]:

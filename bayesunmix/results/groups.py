@@ -14,6 +14,7 @@ from bayesunmix.config.phase import supports_of
 from bayesunmix.core.credible import interval
 from bayesunmix.core.shares import shares_of
 from bayesunmix.fit.draws import Draws
+from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.forward.quantify import CalibrationDraws, compositions, draw_calibration, relative_atoms
@@ -64,6 +65,15 @@ def posterior_group(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: i
             "element": list(forward.elements),
             "component": list(forward.components),
         },
+    )
+
+
+def counting_compositions(setup: Setup, fitted: FittedPosterior, draws: Draws) -> xr.DataArray:
+    """Atom fractions with nominal calibration, dims `COMPOSITION_DIMS`."""
+    found = nominal_fractions(draws.weights, np.asarray(fitted.data.yields))
+    coordinates = {"phase": [phase.name for phase in setup.phases], "element": list(setup.forward.elements)}
+    return xr.DataArray(
+        np.where(supports_of(setup.phases)[:, None], 0.0, found), dims=COMPOSITION_DIMS, coords=coordinates
     )
 
 

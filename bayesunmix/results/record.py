@@ -33,6 +33,7 @@ from bayesunmix.results.record_parts import (
     PixelThickness,
     ProgramUse,
     Response,
+    Rotations,
     StartingPoint,
 )
 from bayesunmix.results.verdict import Finding, Level, Verdict
@@ -102,6 +103,8 @@ class RunRecord(Part):
     pixel_thickness: PixelThickness | None = None
     line_shapes: LineShapes | None = None
     mass_thickness: MassThickness | None = None
+    rotations: Rotations | None = None
+    """What the map leaves open; none where declarations and counts pin every phase."""
     budget: Budget | None = None
     identifiability: Identifiability | None = None
     phase_number: PhaseNumber | None = None

@@ -297,6 +297,29 @@ class MassThickness(Part):
     table: tuple[MassThicknessRow, ...]
 
 
+class OpenRotation(Part):
+    """How far one phase can go from another one, and towards it, at no cost to the fit."""
+
+    phase: str
+    other: str
+    outwards: float
+    """Largest share of the other phase that can be taken out of its counts."""
+    inwards: float
+    """Amount of the other phase that it can gain for one nat."""
+
+
+class Rotations(Part):
+    """Solutions that fit as well as the one that was found, which the draws hold."""
+
+    pure: float
+    """Prior probability that some pixel of a phase is pure."""
+    absent: float
+    """Prior probability that an element of another phase is exactly absent from it."""
+    open: tuple[OpenRotation, ...]
+    effective_candidates: float
+    """What all candidates are worth, by their weights."""
+
+
 class Budget(Part):
     """How the uncertainty budget was made."""
 

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from bayesunmix.checks.outcomes import Goodness, Identifiability, Overlap, UnmodelledRegions
 from bayesunmix.config.run_config import RunConfig
+from bayesunmix.core.credible import health
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.phase_number import PhaseNumber
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
+from bayesunmix.fit.rotations import Rotations
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.inference.compilation import ReadyProgram
 from bayesunmix.results import record_parts as parts
@@ -79,6 +82,7 @@ def record(run: Finished, found: Found) -> RunRecord:
         second_maximum_share=_rival_share(run.fitted, config.inference.method),
         diagnostics=diagnostics(setup, run.fitted, run.robust.drawn),
         heterogeneity=run.robust.heterogeneity,
+        rotations=rotations(setup, run.robust.rotations),
         pixel_thickness=pixel_thickness(setup, run.fitted, draws),
         line_shapes=line_shapes(setup, draws),
         phase_number=None if run.number is None else phase_number(run.number),
@@ -180,15 +184,34 @@ def diagnostics(setup: Setup, fitted: FittedPosterior, drawn: Drawn) -> parts.Di
     )
 
 
-def with_convergence(record: RunRecord, table: pd.DataFrame) -> RunRecord:
-    """Add the worst convergence diagnostics over all reported quantities to a record."""
+def with_convergence(
+    record: RunRecord, table: pd.DataFrame, one_solution: xr.DataArray | None = None
+) -> RunRecord:
+    """Add the worst convergence diagnostics over all reported quantities to a record.
+
+    Parameters
+    ----------
+    record : RunRecord
+    table : DataFrame
+        Of `Result.diagnostics`.
+    one_solution : DataArray (chain, draw, ...), optional
+        Compositions before they were rotated, where they were: rotations are independent draws, and would hide chains
+        that disagree.
+    """
     if table.empty:
         return record
+    columns = [table[name].to_numpy(float) for name in ("rhat", "ess_bulk", "ess_tail")]
+    if one_solution is not None:
+        columns = [
+            np.append(column, own) for column, own in zip(columns, health(one_solution.values), strict=True)
+        ]
+    rhat, bulk, tail = columns
     worst = {
-        "rhat_max": float(table["rhat"].max()),
-        "ess_bulk_min": float(table["ess_bulk"].min()),
-        "ess_tail_min": float(table["ess_tail"].min()),
+        "rhat_max": float(np.nanmax(rhat, initial=-np.inf)),
+        "ess_bulk_min": float(np.nanmin(bulk, initial=np.inf)),
+        "ess_tail_min": float(np.nanmin(tail, initial=np.inf)),
     }
+    worst = {name: value if np.isfinite(value) else np.nan for name, value in worst.items()}
     return record.model_copy(update={"diagnostics": record.diagnostics.model_copy(update=worst)})
 
 
@@ -230,6 +253,28 @@ def pixel_thickness(setup: Setup, fitted: FittedPosterior, draws: Draws) -> part
         stray_exponent_prior_sd=fitted.data.widths.stray_exponent_sd,
         stray_exponent=float(exponent.mean()),
         stray_exponent_sd=float(exponent.std()),
+    )
+
+
+def rotations(setup: Setup, found: Rotations | None) -> parts.Rotations | None:
+    """Say what the map leaves open."""
+    if found is None:
+        return None
+    names = [phase.name for phase in setup.phases]
+    moves = np.argwhere((found.outwards > 0.0) | (found.inwards > 0.0)).tolist()
+    return parts.Rotations(
+        pure=found.prior.pure,
+        absent=found.prior.absent,
+        open=tuple(
+            parts.OpenRotation(
+                phase=names[k],
+                other=names[j],
+                outwards=float(found.outwards[k, j]),
+                inwards=float(found.inwards[k, j]),
+            )
+            for k, j in moves
+        ),
+        effective_candidates=found.effective,
     )
 
 

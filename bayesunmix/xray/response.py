@@ -181,12 +181,15 @@ class Response:
         reach = np.clip(np.searchsorted(edges, centre + half, side="left"), 0, channels) - first + 1
         # All lines one after the other, each with its own number of edges.
         end = np.cumsum(reach)
-        line = np.repeat(np.arange(energy.size), reach)
-        position = np.arange(end[-1]) + (first - end + reach)[line]
-        below = areas[line] * ndtr((edges[position] - centre[line]) / sigma[line])
+        position = np.arange(end[-1]) + np.repeat(first - end + reach, reach)
+        below = edges[position]
+        below -= np.repeat(centre, reach)
+        below /= np.repeat(sigma, reach)
+        ndtr(below, out=below)
+        below *= np.repeat(areas, reach)
         shares = np.diff(below, append=0.0)
         shares[end - 1] = 0.0  # from the last edge of one line to the first of the next
-        flat = group[line] * channels + np.minimum(position, channels - 1)
+        flat = np.repeat(group * channels, reach) + np.minimum(position, channels - 1)
         rows = np.bincount(flat, weights=shares, minlength=groups * channels).reshape(groups, channels)
         return np.asarray(rows, dtype=np.float64)
 

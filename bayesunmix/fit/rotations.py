@@ -1,0 +1,173 @@
+"""Posterior draws that hold what the map leaves open: rotations of endmembers and abundances that fit as well.
+
+The prior of the abundances prefers the smallest simplex that holds the map, and the flat prior of the weights the
+largest: neither is knowledge of the sample, and the draws of the model scatter about the one point where the two meet.
+Here every draw is rotated by a matrix from a prior that is stated (`bayesunmix.inference.feasible`), as it gets
+calibration factors from theirs. Where declarations and counts pin the phases nothing is rotated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.core.shares import NOTHING, shares_of
+from bayesunmix.core.threads import single_thread
+from bayesunmix.fit.draws import Draws
+from bayesunmix.fit.model_data import Blocks, site_imbalance, spectra_at
+from bayesunmix.fit.posterior import FittedPosterior
+from bayesunmix.inference.feasible import (
+    OccupiedSimplex,
+    PhaseWeights,
+    RotationPrior,
+    draw_rotations,
+    open_directions,
+)
+from bayesunmix.models.endmember import EndmemberBasis
+from bayesunmix.models.thickness import answered, counted
+from bayesunmix.models.unmixing import SiteBalance, UnmixingData, thickness_parameters
+
+FloatArray = npt.NDArray[np.float64]
+
+# An element that is exactly absent gets so many standard deviations of its amount: none, but for its logarithm.
+LEAST_SDS = 0.01
+# Rotations that the draws are rotated by, picked by their weights.
+CANDIDATES = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotations:
+    """Rotations of the draws.
+
+    Attributes
+    ----------
+    matrices : (chain, draw, phase, phase)
+        M of each draw: rows sum to 1.
+    outwards, inwards : (phase, phase)
+        Largest share of the second phase in the counts of the first that can be taken out of it, and amount of it that
+        it can gain for one nat; zeros where that is no more than the draws hold anyway.
+    prior : RotationPrior
+    effective : float
+        Rotations that all candidates are worth, by their weights.
+    """
+
+    matrices: FloatArray
+    outwards: FloatArray
+    inwards: FloatArray
+    prior: RotationPrior
+    effective: float
+
+    def without(self, draws: npt.NDArray[np.bool_]) -> Rotations:
+        """Return the same where some draws (chain, draw) are not rotated."""
+        return replace(
+            self, matrices=np.where(draws[..., None, None], np.eye(len(self.outwards)), self.matrices)
+        )
+
+    def chosen(self, draws: npt.NDArray[np.int64]) -> FloatArray:
+        """Matrices (draw, phase, phase) of some draws, counted through all chains."""
+        return self.matrices.reshape(-1, *self.outwards.shape)[draws]
+
+
+def find_rotations(
+    blocks: Blocks, fitted: FittedPosterior, draws: Draws, prior: RotationPrior, seed: int
+) -> Rotations | None:
+    """Draw the rotations that a map leaves open; None where it leaves none.
+
+    Parameters
+    ----------
+    blocks : Blocks
+        With the phases that turned out to be supports declared so.
+    fitted : FittedPosterior
+    draws : Draws
+        Of the posterior at the mode that was found.
+    prior : RotationPrior
+    seed : int
+    """
+    supports = blocks.supports
+    if (~supports).sum() < 2:
+        return None
+    with single_thread():
+        simplex, weights = _occupied(blocks, fitted), _phase_weights(blocks, fitted.data, draws)
+        found = open_directions(simplex, weights, fixed=blocks.matrix | supports, closed=supports)
+        if not found.free.any():
+            return None
+        generator = np.random.default_rng([seed, 61])
+        candidates, odds = draw_rotations(simplex, weights, found, prior, CANDIDATES, generator)
+    number = draws.total.shape[:2]
+    chosen = generator.choice(len(candidates), number, p=odds)
+    return Rotations(
+        matrices=candidates[chosen],
+        outwards=np.where(found.opens_out, found.outwards, 0.0),
+        inwards=np.where(found.opens_in, found.inwards, 0.0),
+        prior=prior,
+        effective=float(1.0 / (odds**2).sum()),
+    )
+
+
+def rotated(draws: Draws, rotations: Rotations, basis: EndmemberBasis) -> Draws:
+    """Rotate the endmembers of every draw; a phase that stays is left as it is.
+
+    Parameters
+    ----------
+    draws : Draws
+    rotations : Rotations
+    basis : EndmemberBasis
+        Of a declared absence an amount that is within its error of zero is taken for none.
+    """
+    allowed = np.asarray(basis.allowed)
+    stays = (rotations.matrices == np.eye(len(allowed))).all(axis=-1)[..., None]
+    total = draws.total[..., None]
+
+    def turned(values: FloatArray) -> FloatArray:
+        # What a declaration keeps at zero does not vary, and stays there.
+        least = LEAST_SDS * values.std(axis=(0, 1))
+        return np.asarray(np.maximum(rotations.matrices @ values, least))
+
+    families = turned(draws.family_counts / total) * allowed[:, np.asarray(basis.family_owner)]
+    continuum, weights = turned(draws.continuum / total), turned(draws.weights / total) * allowed
+    # What was cut at zero is missing from the sum.
+    left = (families.sum(axis=-1) + continuum.sum(axis=-1))[..., None]
+    spectra = shares_of(np.maximum(turned(draws.spectra), NOTHING))
+    return replace(
+        draws,
+        weights=np.where(stays, draws.weights, weights / left),
+        family_counts=np.where(stays, draws.family_counts, families / left),
+        continuum=np.where(stays, draws.continuum, continuum / left),
+        spectra=np.where(stays, draws.spectra, spectra),
+    )
+
+
+def _occupied(blocks: Blocks, fitted: FittedPosterior) -> OccupiedSimplex:
+    """Place the blocks in the simplex of the best mode's endmembers."""
+    data = fitted.data
+    latents = fitted.model.constrain(fitted.estimate.z)
+    endmembers, parameters = spectra_at(data, latents), thickness_parameters(data, latents)
+    effect = data.effect
+
+    def answers(mixtures: FloatArray) -> FloatArray:
+        mixed = np.maximum(mixtures @ endmembers, NOTHING)
+        return np.asarray(answered(mixed, mixtures, effect, *map(float, parameters)))
+
+    counts = counted(blocks.counts, blocks.thickness.blocks, effect)
+    return OccupiedSimplex.of(counts, np.asarray(data.prior.support_points), answers)
+
+
+def _phase_weights(blocks: Blocks, data: UnmixingData, draws: Draws) -> PhaseWeights:
+    """Collect what the phases are made of by the draws."""
+    shares = draws.weights / draws.total[..., None]
+    yields, balance = np.asarray(data.yields), blocks.balance()
+
+    def implausible(phase: int, weights: FloatArray) -> float:
+        own = SiteBalance(*(values[phase : phase + 1] for values in balance))
+        return float(site_imbalance(own, (weights[: yields.shape[1]] / yields[phase])[None])[0])
+
+    n_components, n_elements = shares.shape[-1], yields.shape[1]
+    return PhaseWeights(
+        mean=shares.mean(axis=(0, 1)),
+        sd=shares.std(axis=(0, 1)),
+        allowed=np.asarray(data.basis.allowed),
+        judged=np.arange(n_components) < n_elements,
+        implausible=implausible,
+    )
