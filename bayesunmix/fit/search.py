@@ -58,9 +58,9 @@ STILL_GAINED = 1.5
 # Weights begin no nearer to their bound, in standard deviations, than a descent gets away from.
 LEAST_UNITS = 0.02
 # Lines of the declared elements in a phase, relative to the phase that has most, that are none, and the odds against
-# that in one of which elements are declared.
+# that in one of which elements are declared, in nats: a spectrum that does not fit moves a hundred.
 TRACES = 0.1
-EMPTY_NATS = 50.0
+EMPTY_NATS = 1000.0
 # A descent this close to one that went on will end with it.
 SAME_BASIN = 0.04
 
