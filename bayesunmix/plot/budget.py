@@ -58,13 +58,13 @@ def budget_figure(result: Result) -> Figure:
     panels = _panels(result, table)
     lines = [panels[i : i + _COLUMNS] for i in range(0, len(panels), _COLUMNS)]
     most = [max(len(part) for _, part in line) for line in lines]
-    height = legend_mm(len(SOURCES), len(SOURCES)) + _ROW_MM * sum(most) + _HEAD_MM * len(lines)
+    height = legend_mm(len(SOURCES), _COLUMNS) + _ROW_MM * sum(most) + _HEAD_MM * len(lines)
     figure, drawn = panel_figure(height, panels=len(panels), columns=_COLUMNS, height_ratios=most or None)
     for place, (axes, (title, part)) in enumerate(zip(drawn, panels, strict=True)):
         _draw(axes, title, part, result.elements)
         axes.set_ylim(most[place // _COLUMNS] - 0.5, -0.5)
     handles = [Patch(color=COLOURS[name], label=name) for name in SOURCES]
-    figure.legend(handles=handles, loc="outside upper left", ncols=len(SOURCES), borderaxespad=0.2)
+    figure.legend(handles=handles, loc="outside upper left", ncols=_COLUMNS, borderaxespad=0.2)
     figure.text(0.99, 0.985, _MEANING, ha="right", va="top", fontsize=SMALL)
     return figure
 
