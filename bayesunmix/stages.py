@@ -30,7 +30,7 @@ from bayesunmix.fit.model_data import Blocks, Task
 from bayesunmix.fit.phase_number import PhaseNumber, infer_phase_number
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
-from bayesunmix.fit.rotations import Rotations, find_rotations, rotated
+from bayesunmix.fit.rotations import Rotations, find_rotations, rotated, rotates
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.fit.starts import Start
 from bayesunmix.inference.compilation import ReadyProgram
@@ -164,7 +164,7 @@ def compare_areas(setup: Setup, fitted: FittedPosterior, drawn: Drawn, job: Job)
 def rotate(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job) -> Robust:
     """Rotate the draws by what the map leaves open, where it leaves something."""
     inference, draws = job.config.inference, robust.drawn.draws
-    if not (job.model.line_density and inference.rotations) or inference.method == "map":
+    if not rotates(job.model, inference):
         return robust
     blocks = Blocks.of(setup, inference.max_overlap)
     prior = RotationPrior(pure=inference.rotation_pure, absent=inference.rotation_absent)
@@ -275,7 +275,7 @@ def _pixels(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job) -> 
     draws, rotations = robust.drawn.draws, robust.rotations
     n_draws = draws.spectra.shape[0] * draws.spectra.shape[1]
     chosen = np.unique(np.linspace(0, n_draws - 1, PIXEL_DRAWS).astype(int))
-    spectra = draws.spectra.reshape(n_draws, *draws.spectra.shape[2:])[chosen]
+    spectra = robust.fitted_spectra.reshape(n_draws, *draws.spectra.shape[2:])[chosen]
     atoms = draws.weights[..., : len(setup.forward.elements)] / fitted.data.yields
     per_count = (atoms.sum(axis=-1) / draws.total).reshape(n_draws, -1)[chosen]
     inference, used, electrons = job.config.inference, setup.image.used, job.electrons

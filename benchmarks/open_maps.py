@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from bench import Options, Row
+from phantom_coverage import counting_intervals
 
-from bayesunmix.laboratory.maps import KEYS, Findings, gathered, kept_maps
+from bayesunmix.laboratory.maps import Findings, gathered, kept_maps
 
 if TYPE_CHECKING:
     from bayesunmix.results.result import Result
@@ -255,18 +256,7 @@ def beside(result: Result, simulated: SimulatedMap) -> pd.DataFrame:
     """
     truth = simulated.truth
     names = matched(result, simulated)
-    draws = result.tree["posterior"]["composition_counting"]
-    tails = [(1.0 - result.level) / 2.0, (1.0 + result.level) / 2.0, result.level]
-    lower, upper, bound = draws.quantile(tails, dim=("chain", "draw")).values
     found: list[tuple[object, ...]] = []
-    for row in result.summary().itertuples():
-        if row.detected == "declared_absent":
-            continue
-        at = result.phases.index(row.phase), result.elements.index(row.element)
-        true = float(truth.composition[truth.phases.index(names[row.phase]), at[1]])
-        seen = str(row.detected).lower() == "true"
-        low, high = (float(lower[at]), float(upper[at])) if seen else (0.0, float(bound[at]))
-        found.append(("composition", names[row.phase], row.element, true, low, high, low <= true <= high))
     for row in result.tables.partition().itertuples():
         above, below = names[row.numerator], names[row.denominator]
         if truth.phases.index(above) < truth.phases.index(below) or row.kind == "undetermined":
@@ -276,7 +266,8 @@ def beside(result: Result, simulated: SimulatedMap) -> pd.DataFrame:
         if bottom > 0.0:
             low, high, true = row.lower_counting, row.upper_counting, top / bottom
             found.append(("partition", f"{above}/{below}", row.element, true, low, high, low <= true <= high))
-    return pd.DataFrame(found, columns=[*KEYS, "truth", "lower", "upper", "inside"])
+    compositions = counting_intervals(result, truth, names)
+    return pd.concat([compositions, pd.DataFrame(found, columns=compositions.columns)], ignore_index=True)
 
 
 def matched(result: Result, simulated: SimulatedMap) -> dict[str, str]:

@@ -7,6 +7,7 @@ counting alone, without calibration, are judged on maps whose line strengths are
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,17 +65,32 @@ def phantom(method: str, *, calibration_error: bool = True) -> RunConfig:
 
 def counting_alone(result: Result, truth: Truth) -> pd.DataFrame:
     """Return the intervals of compositions with nominal line strengths, for elements that are there."""
+    found = counting_intervals(result, truth, {name: name for name in result.phases})
+    return found[found["truth"] > 0.0]
+
+
+def counting_intervals(result: Result, truth: Truth, names: Mapping[str, str]) -> pd.DataFrame:
+    """Return the intervals and bounds of compositions with nominal line strengths beside the truth.
+
+    Parameters
+    ----------
+    result, truth
+        Of a map.
+    names
+        Which true phase each one is.
+    """
     draws = result.tree["posterior"]["composition_counting"]
     tails = [(1.0 - result.level) / 2.0, (1.0 + result.level) / 2.0, result.level]
     lower, upper, bound = draws.quantile(tails, dim=("chain", "draw")).values
     found = []
     for row in result.summary().itertuples():
-        at = truth.phases.index(row.phase), truth.elements.index(row.element)
-        true = float(truth.composition[at])
-        if true > 0.0:
-            detected = str(row.detected).lower() == "true"
-            low, high = (float(lower[at]), float(upper[at])) if detected else (0.0, float(bound[at]))
-            found.append(("composition", row.phase, row.element, true, low, high, low <= true <= high))
+        if row.detected == "declared_absent":
+            continue
+        at, name = (result.phases.index(row.phase), result.elements.index(row.element)), names[row.phase]
+        true = float(truth.composition[truth.phases.index(name), at[1]])
+        detected = str(row.detected).lower() == "true"
+        low, high = (float(lower[at]), float(upper[at])) if detected else (0.0, float(bound[at]))
+        found.append(("composition", name, row.element, true, low, high, low <= true <= high))
     return pd.DataFrame(found, columns=[*KEYS, "truth", "lower", "upper", "inside"])
 
 

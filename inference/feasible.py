@@ -168,16 +168,23 @@ class PhaseWeights:
         """Nats that a row adds against a phase by what was declared of it."""
         return self.implausible(phase, self.rotated(row, phase)) - self.implausible(phase, self.mean[phase])
 
+    def clear(self, direction: FloatArray) -> BoolArray:
+        """Tell the components that phases mixed as `direction` (phase,) hold beyond doubt, (component,)."""
+        return np.asarray(direction @ self.mean > CLEAR * np.sqrt(direction**2 @ self.sd**2))
+
+    def forbids(self, phase: int, direction: FloatArray) -> bool:
+        """Whether a phase can exchange nothing with such a mixture: it holds what is declared absent."""
+        return bool((self.clear(direction) & ~self.allowed[phase]).any())
+
     def amount_out(self, phase: int, direction: FloatArray, z: float, most_lost: float) -> float:
         """Largest part of other phases, mixed as `direction` (phase,), that can be taken out of a phase.
 
         Every weight stays above -z standard deviations, and what was declared becomes less plausible by `most_lost`
         nats at most.
         """
-        taken, variance = direction @ self.mean, direction**2 @ self.sd**2
-        clear = taken > CLEAR * np.sqrt(variance)
-        if (clear & ~self.allowed[phase]).any():
+        if self.forbids(phase, direction):
             return 0.0
+        taken, variance, clear = direction @ self.mean, direction**2 @ self.sd**2, self.clear(direction)
         own, own_variance = self.mean[phase][clear], self.sd[phase][clear] ** 2
 
         def feasible(amount: float) -> bool:
@@ -284,8 +291,7 @@ def _losses_inwards(
 ) -> FloatArray:
     """Nats lost where a phase gains `AMOUNTS` of another one, (amount,)."""
     lost = np.full(len(AMOUNTS), np.inf)
-    gained = direction @ weights.mean
-    if (~weights.allowed[phase] & (gained > CLEAR * np.sqrt(direction**2 @ weights.sd**2))).any():
+    if weights.forbids(phase, direction):
         return lost
     rotation = np.eye(len(direction))
     for number, amount in enumerate(AMOUNTS):

@@ -111,7 +111,7 @@ def pixel_posterior(
     counts : (pixel, energy)
         Channel-binned counts at full pixel resolution, in memory or on disk: they are read batch by batch.
     spectra : (draw, phase, energy)
-        Posterior draws of the endmembers, unit sum.
+        Posterior draws of the endmembers, unit sum, as they were fitted.
     atoms_per_count : (draw, phase)
         Atoms of the declared elements per detected count, g_k, in any common unit.
     level : float
@@ -127,8 +127,8 @@ def pixel_posterior(
     thickness : ThicknessDraws, optional
         How the thickness of the pixels tilts their spectra, for the same draws; left out, it does not.
     rotations : (draw, phase, phase), optional
-        What the endmembers of each draw were rotated by (`bayesunmix.inference.feasible`): the support points are
-        rotated with them, so that every pixel is mixed as before.
+        What the endmembers of each draw are rotated by (`bayesunmix.inference.feasible`): every pixel is mixed as
+        before, from support points that are rotated with them.
     neighbours : (y, x) bool, optional
         Where on the map the pixels lie: the support points' weights in a pixel then depend on its neighbours
         (`bayesunmix.inference.spatial`).
@@ -141,8 +141,7 @@ def pixel_posterior(
     n_draws, n_phases, _ = spectra.shape
     bare = np.zeros(n_phases, bool) if supports is None else supports
     reader = _Reader(counts, thickness)
-    fitted = spectra if rotations is None else _rotated_back(spectra, rotations)
-    points, at_mean, weights = _at_mean(reader, fitted.mean(axis=0), max_overlap, matrix)
+    points, at_mean, weights = _at_mean(reader, spectra.mean(axis=0), max_overlap, matrix)
     value = None if count_value is None else points @ count_value
     found = PixelPosterior.empty(len(counts), n_phases)
     sharing = processes.number() if together else 1
@@ -155,7 +154,7 @@ def pixel_posterior(
         pure = np.zeros((len(read), n_phases), np.float32)
         value_moments = np.zeros((len(read), 2))
         for draw in range(n_draws):
-            likelihood = relative_likelihood(read, reader.log_mixed(points, fitted[draw], draw))
+            likelihood = relative_likelihood(read, reader.log_mixed(points, spectra[draw], draw))
             share = responsibilities(likelihood, prior)
             held = points if rotations is None else _rotated_points(points, rotations[draw])
             sums += np.matmul(share, _asked(held, atoms_per_count[draw], bare), out=product)
@@ -226,11 +225,6 @@ def atom_shares(
     if not supports.any():
         return shares_of(amount)
     return np.where(supports, count_shares, shares_of(amount) * rest.sum(axis=-1, keepdims=True))
-
-
-def _rotated_back(spectra: FloatArray, rotations: FloatArray) -> FloatArray:
-    """Endmembers (draw, phase, energy) as they were before they were rotated."""
-    return np.asarray(np.maximum(np.linalg.solve(rotations, spectra), NOTHING))
 
 
 def _rotated_points(points: FloatArray, rotation: FloatArray) -> FloatArray:

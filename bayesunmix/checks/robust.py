@@ -92,6 +92,14 @@ class Robust:
         """The model's own draws of the best mode."""
         return self.drawn.draws if self.judged is None else self.judged
 
+    @property
+    def fitted_spectra(self) -> FloatArray:
+        """Endmembers of the reported draws as they were before they were rotated, (chain, draw, phase, energy)."""
+        reported = self.drawn.draws.spectra
+        if self.rotations is None or self.one_solution is None:
+            return reported
+        return np.where(self.rotations.identical[..., None], reported, self.one_solution.spectra)
+
     def opened(self, drawn: Drawn, rotations: Rotations | None) -> Robust:
         """Return the same with draws of several solutions in place of one."""
         one = self.drawn.draws if self.one_solution is None else self.one_solution
@@ -360,14 +368,12 @@ def pulled_back(fitted: FittedPosterior, slopes: FloatArray) -> FloatArray:
     model = fitted.model
     placed, z = model.light(fitted.data), model.filled(fitted.estimate.z)
     own = fitted.data.basis.family_templates.shape[2]
-    n_points, shape = (
-        slopes.shape[1],
-        (len(placed.data.prior.mean), placed.data.basis.family_templates.shape[2]),
-    )
+    n_points = slopes.shape[1]
+    shape = len(placed.data.prior.mean), placed.data.basis.family_templates.shape[2] + N_COLUMNS
     found = np.empty((len(slopes), model.size))
     for first in range(0, len(slopes), TILES_TOGETHER):
         some = slopes[first : first + TILES_TOGETHER]
-        more = np.zeros((TILES_TOGETHER, shape[0], shape[1] + N_COLUMNS))
+        more = np.zeros((TILES_TOGETHER, *shape))
         more[: len(some), :n_points, :own] = some[:, :, :own]
         more[: len(some), :n_points, -N_COLUMNS:] = some[:, :, own:]
         back = np.asarray(_pullback(model.programs)(z, placed, more))

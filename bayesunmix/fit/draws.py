@@ -67,6 +67,11 @@ class Draws:
         """Counts of a phase in all, shape (chain, draw, phase)."""
         return np.asarray(self.family_counts.sum(axis=-1) + self.continuum.sum(axis=-1))
 
+    @property
+    def component_shares(self) -> FloatArray:
+        """Share of every component's main family in a phase's counts, shape (chain, draw, phase, component)."""
+        return np.asarray(self.weights / self.total[..., None])
+
 
 def thinned(values: FloatArray) -> FloatArray:
     """Values (chain, draw, ...) at evenly spaced draws of all chains, at most `SPECTRUM_DRAWS`."""

@@ -9,13 +9,16 @@ calibration factors from theirs. Where declarations and counts pin the phases no
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.config.inference import InferenceConfig
 from bayesunmix.core.shares import NOTHING, shares_of
 from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws
+from bayesunmix.fit.endmember_model import EndmemberModel
 from bayesunmix.fit.model_data import Blocks, site_imbalance, spectra_at
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.inference.feasible import (
@@ -59,6 +62,11 @@ class Rotations:
     prior: RotationPrior
     effective: float
 
+    @property
+    def identical(self) -> npt.NDArray[np.bool_]:
+        """Which rows leave a phase as it is, (chain, draw, phase)."""
+        return np.asarray((self.matrices == np.eye(len(self.outwards))).all(axis=-1))
+
     def without(self, draws: npt.NDArray[np.bool_]) -> Rotations:
         """Return the same where some draws (chain, draw) are not rotated."""
         return replace(
@@ -68,6 +76,11 @@ class Rotations:
     def chosen(self, draws: npt.NDArray[np.int64]) -> FloatArray:
         """Matrices (draw, phase, phase) of some draws, counted through all chains."""
         return self.matrices.reshape(-1, *self.outwards.shape)[draws]
+
+
+def rotates(model: EndmemberModel[Any], inference: InferenceConfig) -> bool:
+    """Whether draws are rotated by what a map leaves open, if it leaves something."""
+    return model.line_density and inference.rotations and inference.method != "map"
 
 
 def find_rotations(
@@ -117,7 +130,7 @@ def rotated(draws: Draws, rotations: Rotations, basis: EndmemberBasis) -> Draws:
         Of a declared absence an amount that is within its error of zero is taken for none.
     """
     allowed = np.asarray(basis.allowed)
-    stays = (rotations.matrices == np.eye(len(allowed))).all(axis=-1)[..., None]
+    stays = rotations.identical[..., None]
     total = draws.total[..., None]
 
     def turned(values: FloatArray) -> FloatArray:
@@ -126,7 +139,7 @@ def rotated(draws: Draws, rotations: Rotations, basis: EndmemberBasis) -> Draws:
         return np.asarray(np.maximum(rotations.matrices @ values, least))
 
     families = turned(draws.family_counts / total) * allowed[:, np.asarray(basis.family_owner)]
-    continuum, weights = turned(draws.continuum / total), turned(draws.weights / total) * allowed
+    continuum, weights = turned(draws.continuum / total), turned(draws.component_shares) * allowed
     # What was cut at zero is missing from the sum.
     left = (families.sum(axis=-1) + continuum.sum(axis=-1))[..., None]
     spectra = shares_of(np.maximum(turned(draws.spectra), NOTHING))
@@ -156,7 +169,7 @@ def _occupied(blocks: Blocks, fitted: FittedPosterior) -> OccupiedSimplex:
 
 def _phase_weights(blocks: Blocks, data: UnmixingData, draws: Draws) -> PhaseWeights:
     """Collect what the phases are made of by the draws."""
-    shares = draws.weights / draws.total[..., None]
+    shares = draws.component_shares
     yields, balance = np.asarray(data.yields), blocks.balance()
 
     def implausible(phase: int, weights: FloatArray) -> float:

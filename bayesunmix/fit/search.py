@@ -23,7 +23,7 @@ from bayesunmix.fit.model_data import (
     spectra_at,
     weights_at,
 )
-from bayesunmix.fit.starts import Start, component_templates, exchanged_starts, rotated_starts
+from bayesunmix.fit.starts import Start, component_templates, exchanged_starts, rotated_starts, start_at
 from bayesunmix.fit.whitening import whitening_at
 from bayesunmix.inference.density import FlatModel
 from bayesunmix.inference.map_estimate import descend
@@ -112,10 +112,8 @@ class CoarseModel:
         baseline = blocks.counts.sum(axis=0, dtype=np.float64) + 1.0
         baseline /= baseline.sum()
         # Any spectra give the shapes.
-        weights = np.random.default_rng(0).uniform(0.5, 1.5, basis.allowed.shape) * basis.allowed
-        spectra = np.einsum("ki,kic->kc", weights, component_templates(basis)) + 1e-12
-        total = spectra.sum(axis=1, keepdims=True)
-        anywhere = Start(weights / total, spectra / total, np.inf)
+        weights = np.random.default_rng(0).uniform(0.5, 1.5, basis.allowed.shape)
+        anywhere = start_at(weights, basis, component_templates(basis))
         data, example = _coarse(blocks, groups, basis, yields, anywhere, baseline)
         model = flat_model(data)
         model.value_and_gradient(model.flatten(example), data)

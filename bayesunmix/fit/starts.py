@@ -166,7 +166,7 @@ def exchanged_starts(weights: FloatArray, basis: EndmemberBasis, pairs: npt.NDAr
     for one, other in np.argwhere(np.triu(pairs, 1)):
         order = np.arange(len(weights))
         order[[one, other]] = other, one
-        starts.append(_start_at(weights[order], basis, templates))
+        starts.append(start_at(weights[order], basis, templates))
     return starts
 
 
@@ -176,10 +176,10 @@ def _turned(
     """Start in which a phase has lost a share of another one."""
     turned = weights.copy()
     turned[phase] = np.maximum(weights[phase] - share * weights[other], 0.0)
-    return _start_at(turned, basis, templates)
+    return start_at(turned, basis, templates)
 
 
-def _start_at(weights: FloatArray, basis: EndmemberBasis, templates: FloatArray) -> Start:
+def start_at(weights: FloatArray, basis: EndmemberBasis, templates: FloatArray) -> Start:
     """Start of the given weights, those of absent elements left out."""
     held = weights * basis.allowed
     spectra = np.einsum("ki,kic->kc", held, templates) + 1e-12

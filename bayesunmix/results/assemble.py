@@ -28,6 +28,7 @@ from bayesunmix.config.phase import hosts
 from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.preparation import Setup
+from bayesunmix.fit.rotations import rotates
 from bayesunmix.forward.quantify import draw_calibration
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.models.thickness import ThicknessDraws
@@ -196,14 +197,13 @@ def _photons(setup: Setup, pixels: PixelPosterior) -> dict[str, float]:
 def _what_pins(run: Finished, groups: dict[str, xr.Dataset]) -> tuple[Identifiability, xr.Dataset | None]:
     """Say what identifies each composition, and, where the line model made the mode and there are draws, the budget."""
     setup, known, robust = run.setup, run.known, run.robust
-    shares = robust.own.weights / robust.own.total[..., None]
     pairs = tuple(
         non_identifiable(
             setup.phases,
-            shares.mean(axis=(0, 1)),
+            robust.own.component_shares.mean(axis=(0, 1)),
             setup.forward.components,
             pure=None if robust.rotations else _pure(groups["maps"]),
-            in_intervals=_rotates(run),
+            in_intervals=rotates(run.model, run.config.inference),
         )
     )
     if known is None:
@@ -232,11 +232,6 @@ def _one_solution(run: Finished) -> xr.DataArray | None:
     """Compositions as they were before they were rotated or mixed, where they were."""
     draws = run.robust.one_solution
     return None if draws is None else counting_compositions(run.setup, run.fitted, draws)
-
-
-def _rotates(run: Finished) -> bool:
-    """Whether the draws were rotated by what the map leaves open, if it leaves something."""
-    return run.model.line_density and run.config.inference.rotations and run.config.inference.method != "map"
 
 
 def _found(setup: Setup, counting: xr.DataArray) -> npt.NDArray[np.bool_]:

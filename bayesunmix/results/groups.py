@@ -14,7 +14,6 @@ from bayesunmix.config.phase import supports_of
 from bayesunmix.core.credible import interval
 from bayesunmix.core.shares import shares_of
 from bayesunmix.fit.draws import Draws
-from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.forward.quantify import CalibrationDraws, compositions, draw_calibration, relative_atoms
@@ -47,8 +46,8 @@ def posterior_group(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: i
     return xr.Dataset(
         {
             "composition": (dims, composed(drawn_in)),
-            "composition_counting": (dims, composed(None)),
-            "component_share": ((*dims[:3], "component"), draws.weights / draws.total[..., None]),
+            "composition_counting": counting_compositions(setup, fitted, draws),
+            "component_share": ((*dims[:3], "component"), draws.component_shares),
             "absorption_scale": (dims[:2], draws.absorption_scale),
             "stray_exponent": (dims[:2], draws.stray_exponent),
             "phase_share": (dims[:3], _phase_shares(setup, fitted, draws, drawn_in, seed)),
@@ -69,8 +68,8 @@ def posterior_group(setup: Setup, fitted: FittedPosterior, draws: Draws, seed: i
 
 
 def counting_compositions(setup: Setup, fitted: FittedPosterior, draws: Draws) -> xr.DataArray:
-    """Atom fractions with nominal calibration, dims `COMPOSITION_DIMS`."""
-    found = nominal_fractions(draws.weights, np.asarray(fitted.data.yields))
+    """Atom fractions with nominal calibration, dims `COMPOSITION_DIMS`; zeros in supports."""
+    found = compositions(draws.weights, np.asarray(fitted.data.yields), setup.forward, fitted.absorbing)
     coordinates = {"phase": [phase.name for phase in setup.phases], "element": list(setup.forward.elements)}
     return xr.DataArray(
         np.where(supports_of(setup.phases)[:, None], 0.0, found), dims=COMPOSITION_DIMS, coords=coordinates

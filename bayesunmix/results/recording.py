@@ -200,18 +200,14 @@ def with_convergence(
     """
     if table.empty:
         return record
-    columns = [table[name].to_numpy(float) for name in ("rhat", "ess_bulk", "ess_tail")]
     if one_solution is not None:
-        columns = [
-            np.append(column, own) for column, own in zip(columns, health(one_solution.values), strict=True)
-        ]
-    rhat, bulk, tail = columns
+        own = zip(("rhat", "ess_bulk", "ess_tail"), health(one_solution.values), strict=True)
+        table = pd.concat([table, pd.DataFrame({name: values.ravel() for name, values in own})])
     worst = {
-        "rhat_max": float(np.nanmax(rhat, initial=-np.inf)),
-        "ess_bulk_min": float(np.nanmin(bulk, initial=np.inf)),
-        "ess_tail_min": float(np.nanmin(tail, initial=np.inf)),
+        "rhat_max": float(table["rhat"].max()),
+        "ess_bulk_min": float(table["ess_bulk"].min()),
+        "ess_tail_min": float(table["ess_tail"].min()),
     }
-    worst = {name: value if np.isfinite(value) else np.nan for name, value in worst.items()}
     return record.model_copy(update={"diagnostics": record.diagnostics.model_copy(update=worst)})
 
 
