@@ -1,4 +1,4 @@
-"""Rotations of endmembers and abundances that fit a map as well: how far they go, and draws of them.
+"""Rotations of endmembers and abundances that fit a map as well: how far they go.
 
 With endmembers S (phase, energy), abundances A (place, phase) and any matrix M whose rows sum to one,
 
@@ -8,23 +8,23 @@ so that no count tells the two apart where both are allowed (the area of feasibl
 B. R., Anal. Chim. Acta 174 (1985) 1, doi:10.1016/S0003-2670(00)84361-5; its bands: Tauler, R., J. Chemom. 15 (2001)
 627, doi:10.1002/cem.654). Row k of M says what becomes of phase k:
 
-    s_k' = (s_k - sum_j t_j s_j) / (1 - sum_j t_j)
+    s_k' = (s_k + sum_j c_j s_j) / (1 + sum_j c_j)
 
-*outwards*, t > 0, until a weight of s_k' is zero: an element is exactly absent. Counting makes the end soft: it is
-where the first weight reaches -z standard deviations, z normal. *Inwards*, t < 0, until the purest place is called
-pure: beyond that places leave the simplex, and the likelihood falls. With their support points rotated, those outside
-moved to its edge, and the points' weights learned anew, it has lost so many nats there; the end is where it has lost x,
-x exponential: a density that falls with the likelihood.
+*outwards*, c < 0, until weights of s_k' are zero: elements are exactly absent. Counting makes the end soft: it is where
+the weights below zero are as unlikely as those that counting would have made, were all that are near zero none.
+*Inwards*, c > 0, until the purest place is called pure: beyond that places leave the simplex. An element that is
+declared absent stays so: its weight is left out of s_k', which is no longer a mixture of the others.
 
-Which of the rotations is the true one, no count says. Each phase is drawn by itself: from its inward end (some pixel
-of it is pure), from its outward end (an element of another phase is exactly absent), or evenly between the two. All
-phases together are weighted by what the likelihood loses beyond the sum of what each was allowed to.
+Both cost likelihood, which is computed: with the support points rotated, those outside moved to the edge of the simplex,
+and the points' weights learned anew. The support points fill edges and faces alike, whatever the model had: where it
+had two phases overlap, a rotated solution may need three.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -35,28 +35,37 @@ from bayesunmix.inference.mixture import LEAST_EVIDENCE, support_point_weights
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
+Answers = Callable[[FloatArray, FloatArray | None], FloatArray]
 
-# Amounts of another phase at which the loss inwards is computed; between them its root is linear.
-AMOUNTS = np.array([0.01, 0.03, 0.06, 0.1, 0.16, 0.25, 0.4, 0.6, 0.9, 1.4, 2.2])
+# Amounts of another phase, lost or gained, at which the loss is computed; between them its root is linear.
+AMOUNTS = np.array([-0.6, -0.4, -0.25, -0.16, -0.1, -0.06, -0.03, -0.01, 0.0])
+AMOUNTS = np.concatenate([AMOUNTS, [0.01, 0.03, 0.06, 0.1, 0.16, 0.25, 0.4, 0.6, 0.9, 1.4, 2.2]])
+HERE = int(np.flatnonzero(AMOUNTS == 0.0)[0])
 # A loss beyond which no more is asked: exponential variates are not that large.
 MOST_LOST = 30.0
-# What the truth loses on average: weights of the points that are learned follow the noise of the outermost places.
-TYPICALLY_LOST = 3.0
 # Iterations that learn the support points' weights: at first, and after a rotation, from where they were.
 FIRST_ITERATIONS, MORE_ITERATIONS = 300, 20
+# A support point that holds fewer places than this is dropped.
+FEWEST_PLACES = 0.02
+# Share of the points that a rotation adds, before their weights are learned.
+ADDED = 0.02
 # What is left of a phase at least when others are taken out of it.
 LEAST_LEFT = 0.02
 # A component of another phase below so many standard deviations may be none.
 CLEAR = 3.0
+# A weight below so many standard deviations may be none where a phase ends.
+NEAR_ZERO = 2.0
 # A rotation is open where it moves a weight by more than this many standard deviations: less is in the draws already.
 OPEN_SDS = 0.5
-# Of the directions towards several phases at a time, for each of them; and the least, where they share no place.
-CONCENTRATION, LEAST_CONCENTRATION = 0.5, 0.02
-# Phases nearer than this are one.
-SMALLEST_DETERMINANT = 1e-3
+# A phase that is declared pure somewhere is so up to about this amount of another one.
+NEARLY_PURE = 0.03
+# Rounds of going to the best rotation along each direction, and what a direction must gain in nats.
+ROUNDS, LEAST_GAINED, AS_GOOD = 4, 1.0, 0.5
 BISECTIONS = 30
 # An exponential of more would leave the range of single precision.
 LARGEST_EXPONENT = 60.0
+# A point this little outside is on the edge.
+ON_EDGE = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +77,8 @@ class OccupiedSimplex:
     counts : (block, energy + columns) float32
     points : (support_point, phase)
     answers : callable
-        Log spectra (point, energy + columns) of mixtures (point, phase) of the endmembers found.
+        Log spectra (point, energy + columns) of mixtures (point, phase) of the endmembers found, and of what is added
+        to their spectra (point, energy), if anything is.
     mean : (energy + columns,)
         Mean of the log spectra over the points: relative to it, sums stay small.
     best : (block,)
@@ -81,31 +91,32 @@ class OccupiedSimplex:
 
     counts: Float32Array
     points: FloatArray
-    answers: Callable[[FloatArray], FloatArray]
+    answers: Answers
     mean: FloatArray
     best: Float32Array
     likelihood: Float32Array
     weights: FloatArray
 
     @classmethod
-    def of(
-        cls, counts: Float32Array, points: FloatArray, answers: Callable[[FloatArray], FloatArray]
-    ) -> OccupiedSimplex:
-        """Learn where the places are."""
-        log_spectra = answers(points)
+    def of(cls, counts: Float32Array, points: FloatArray, answers: Answers) -> OccupiedSimplex:
+        """Learn where the places are, and keep the points that hold some."""
+        log_spectra = answers(points, None)
         mean = log_spectra.mean(axis=0)
         joint = counts @ (log_spectra - mean).T.astype(np.float32)
         best = joint.max(axis=1)
         likelihood = np.exp(joint - best[:, None])
         weights = support_point_weights(likelihood, n_iterations=FIRST_ITERATIONS)
+        held = weights * len(counts) > FEWEST_PLACES
+        likelihood = np.ascontiguousarray(likelihood[:, held])
+        start = shares_of(weights[held])
         return cls(
             counts=counts,
-            points=points,
+            points=points[held],
             answers=answers,
             mean=mean,
             best=best,
             likelihood=likelihood,
-            weights=weights,
+            weights=support_point_weights(likelihood, n_iterations=MORE_ITERATIONS, start=start),
         )
 
     @property
@@ -114,19 +125,47 @@ class OccupiedSimplex:
         together = self.points.T @ (self.weights[:, None] * self.points)
         return shares_of(together - np.diag(np.diag(together)))
 
-    def lost(self, rotation: FloatArray) -> float:
-        """Nats that the likelihood loses by a rotation (phase, phase): none where no point leaves the simplex."""
+    def gained(self, rotation: FloatArray, change: FloatArray | None = None) -> float:
+        """Nats that the likelihood gains by a rotation.
+
+        Parameters
+        ----------
+        rotation : (phase, phase)
+        change : (phase, energy), optional
+            What the rotated endmembers are more than rotated.
+        """
         rotated = self.points @ np.linalg.inv(rotation)
-        moved = rotated.min(axis=1) < -1e-9
-        if not moved.any():
+        outside = rotated.min(axis=1) < -ON_EDGE
+        inside = shares_of(np.maximum(rotated, 0.0))
+        # Where the simplex has grown, it has points that no place could have before.
+        wider = self.points[(self.points @ rotation).min(axis=1) < -ON_EDGE]
+        likelihood, weights = self.likelihood, self.weights
+        if change is None and not outside.any() and not len(wider):
             return 0.0
-        inside = shares_of(np.maximum(rotated[moved], 0.0)) @ rotation
-        joint = self.counts @ (self.answers(inside) - self.mean).T.astype(np.float32)
-        likelihood = self.likelihood.copy()
-        likelihood[:, moved] = np.exp(np.minimum(joint - self.best[:, None], LARGEST_EXPONENT))
-        weights = support_point_weights(likelihood, n_iterations=MORE_ITERATIONS, start=self.weights)
-        gained = _log_evidence(likelihood, weights) - _log_evidence(self.likelihood, self.weights)
-        return max(-gained, 0.0)
+        moved = outside if change is None else np.ones(len(outside), bool)
+        places = np.concatenate([inside[moved], wider])
+        added = None if change is None else places @ change
+        joint = self.counts @ (self.answers(places @ rotation, added) - self.mean).T.astype(np.float32)
+        anew = np.exp(np.minimum(joint - self.best[:, None], LARGEST_EXPONENT))
+        likelihood = np.concatenate([likelihood, anew[:, moved.sum() :]], axis=1)
+        likelihood[:, np.flatnonzero(moved)] = anew[:, : moved.sum()]
+        if len(wider):
+            weights = np.concatenate([(1.0 - ADDED) * weights, np.full(len(wider), ADDED / len(wider))])
+        weights = support_point_weights(likelihood, n_iterations=MORE_ITERATIONS, start=weights)
+        return _log_evidence(likelihood, weights) - _log_evidence(self.likelihood, self.weights)
+
+    def turned(self, rotation: FloatArray, change: FloatArray | None) -> OccupiedSimplex:
+        """Return the simplex of rotated endmembers."""
+
+        def answers(mixtures: FloatArray, added: FloatArray | None) -> FloatArray:
+            more = None if change is None else mixtures @ change
+            if added is not None:
+                more = added if more is None else more + added
+            return self.answers(mixtures @ rotation, more)
+
+        rotated = shares_of(np.maximum(self.points @ np.linalg.inv(rotation), 0.0))
+        wider = self.points[(self.points @ rotation).min(axis=1) < -ON_EDGE]
+        return OccupiedSimplex.of(self.counts, np.concatenate([rotated, wider]), answers)
 
 
 def _log_evidence(likelihood: Float32Array, weights: FloatArray) -> float:
@@ -145,6 +184,8 @@ class PhaseWeights:
         False where an element is declared absent.
     judged : (component,) bool
         Components whose amounts are reported.
+    templates : (phase, component, energy)
+        Spectrum of each component, unit sum.
     implausible : callable
         Nats against the weights (component,) of a phase, by what was declared of it.
     """
@@ -153,11 +194,17 @@ class PhaseWeights:
     sd: FloatArray
     allowed: BoolArray
     judged: BoolArray
+    templates: FloatArray
     implausible: Callable[[int, FloatArray], float]
 
     def rotated(self, row: FloatArray, phase: int) -> FloatArray:
         """Weights of a phase by its row of a rotation."""
         return np.where(self.allowed[phase], np.maximum(row @ self.mean, 0.0), 0.0)
+
+    def left_out(self, rotation: FloatArray) -> FloatArray | None:
+        """What absent elements that are left out change the rotated spectra by, (phase, energy); None for nothing."""
+        missing = np.where(self.allowed, 0.0, -rotation @ self.mean)
+        return np.einsum("ki,kic->kc", missing, self.templates) if missing.any() else None
 
     def moved(self, row: FloatArray, phase: int) -> float:
         """How far a row moves the reported amount that it moves most, in its standard deviations."""
@@ -172,24 +219,26 @@ class PhaseWeights:
         """Tell the components that phases mixed as `direction` (phase,) hold beyond doubt, (component,)."""
         return np.asarray(direction @ self.mean > CLEAR * np.sqrt(direction**2 @ self.sd**2))
 
-    def forbids(self, phase: int, direction: FloatArray) -> bool:
-        """Whether a phase can exchange nothing with such a mixture: it holds what is declared absent."""
-        return bool((self.clear(direction) & ~self.allowed[phase]).any())
+    def forbids(self, phase: int, other: int) -> bool:
+        """Whether a phase can exchange nothing with another one unless what it is declared not to hold is left out."""
+        return bool((self.clear(np.eye(len(self.mean))[other]) & ~self.allowed[phase]).any())
 
-    def amount_out(self, phase: int, direction: FloatArray, z: float, most_lost: float) -> float:
+    def amount_out(self, phase: int, direction: FloatArray, noise: FloatArray, most_lost: float) -> float:
         """Largest part of other phases, mixed as `direction` (phase,), that can be taken out of a phase.
 
-        Every weight stays above -z standard deviations, and what was declared becomes less plausible by `most_lost`
-        nats at most.
+        Weights fall below zero by no more than the errors of counting `noise` (component,), standard normal, would
+        have them if all that are near zero there were none; and what was declared becomes less plausible by
+        `most_lost` nats at most.
         """
-        if self.forbids(phase, direction):
-            return 0.0
-        taken, variance, clear = direction @ self.mean, direction**2 @ self.sd**2, self.clear(direction)
+        taken, variance = direction @ self.mean, direction**2 @ self.sd**2
+        clear = self.clear(direction) & self.allowed[phase]
         own, own_variance = self.mean[phase][clear], self.sd[phase][clear] ** 2
+        expected = np.minimum(noise[clear], 0.0) ** 2
 
         def feasible(amount: float) -> bool:
             sd = np.sqrt(own_variance + amount**2 * variance[clear])
-            if not (own - amount * taken[clear] >= -z * sd).all():
+            left = ratio_of(own - amount * taken[clear], sd)
+            if (np.minimum(left, 0.0) ** 2).sum() > expected[left < NEAR_ZERO].sum():
                 return False
             return self.disbelief(turned(phase, -amount * direction), phase) <= most_lost
 
@@ -200,6 +249,12 @@ class PhaseWeights:
             middle = 0.5 * (low + high)
             low, high = (middle, high) if feasible(middle) else (low, middle)
         return low
+
+    def turned(self, rotation: FloatArray) -> PhaseWeights:
+        """Return the weights of rotated phases."""
+        mean = np.stack([self.rotated(row, phase) for phase, row in enumerate(rotation)])
+        sd = np.where(self.allowed, np.sqrt(rotation**2 @ self.sd**2), 0.0)
+        return replace(self, mean=mean, sd=sd)
 
 
 def turned(phase: int, others: FloatArray) -> FloatArray:
@@ -215,16 +270,26 @@ class OpenDirections:
 
     Attributes
     ----------
+    centre : (phase, phase)
+        The best rotation, from which all others go out: none where declarations cost nothing.
+    simplex, weights
+        There.
     outwards : (phase, phase)
-        Largest share of the second that can be taken out of the first, where no weight falls below zero.
+        Largest share of the second that can be taken out of the first.
     losses : (phase, phase, amount)
-        Nats lost where the first gains `AMOUNTS` of the second; infinite from where it is hopeless.
+        Nats lost against the best of its direction where the first gains or loses `AMOUNTS` of the second.
+    pure : (phase,) bool
+        Phases declared to be pure somewhere.
     opens_out, opens_in : (phase, phase) bool
         Where this moves reported amounts by more than is in the draws already.
     """
 
+    centre: FloatArray
+    simplex: OccupiedSimplex
+    weights: PhaseWeights
     outwards: FloatArray
     losses: FloatArray
+    pure: BoolArray
     opens_out: BoolArray
     opens_in: BoolArray
 
@@ -238,24 +303,38 @@ class OpenDirections:
         """Phases that can move, (phase,)."""
         return np.asarray((self.opens_out | self.opens_in).any(axis=1))
 
+    @property
+    def any(self) -> bool:
+        """Whether a rotation other than none is possible."""
+        return bool(self.free.any() or (self.centre != np.eye(len(self.centre))).any())
+
 
 def amount_in(losses: FloatArray, lost: float) -> float:
-    """Amount of another phase that a phase can gain for so many nats, from its `losses` (amount,)."""
-    known = np.maximum.accumulate(np.concatenate([[0.0], losses]))
-    amounts = np.concatenate([[0.0], AMOUNTS])
-    if known[-1] <= lost:
-        return float(amounts[-1])
-    after = int(np.argmax(known > lost))
-    if not np.isfinite(known[after]):
-        return float(amounts[after - 1])
+    """Largest amount of another phase that a phase can gain for so many nats, from its `losses` (amount,).
+
+    Negative where it has to give some away.
+    """
+    return _crossed(losses, AMOUNTS, lost)
+
+
+def amount_lost(losses: FloatArray, lost: float) -> float:
+    """Largest amount of another phase that can be taken out for so many nats; negative where it has to gain some."""
+    return _crossed(losses[::-1], -AMOUNTS[::-1], lost)
+
+
+def _crossed(losses: FloatArray, amounts: FloatArray, lost: float) -> float:
+    """Amount beyond which more than so many nats are lost, amounts rising."""
+    last = int(np.flatnonzero(losses <= lost)[-1]) if (losses <= lost).any() else int(np.argmin(losses))
+    if last == len(amounts) - 1 or not np.isfinite(losses[last + 1]):
+        return float(amounts[last])
     # Losses grow as squares: their roots are interpolated.
-    low, high = np.sqrt(known[after - 1]), np.sqrt(min(known[after], MOST_LOST))
+    low, high = np.sqrt(losses[last]), np.sqrt(min(losses[last + 1], MOST_LOST))
     part = min((np.sqrt(lost) - low) / (high - low), 1.0) if high > low else 0.0
-    return float(amounts[after - 1] + part * (amounts[after] - amounts[after - 1]))
+    return float(amounts[last] + part * (amounts[last + 1] - amounts[last]))
 
 
 def open_directions(
-    simplex: OccupiedSimplex, weights: PhaseWeights, fixed: BoolArray, closed: BoolArray
+    simplex: OccupiedSimplex, weights: PhaseWeights, pure: BoolArray, closed: BoolArray
 ) -> OpenDirections:
     """Find how far each phase can go.
 
@@ -263,131 +342,98 @@ def open_directions(
     ----------
     simplex, weights
         What rotations must keep inside.
-    fixed : (phase,) bool
-        Phases that stay: declared to be pure somewhere, or without a composition.
+    pure : (phase,) bool
+        Phases declared to be pure somewhere.
     closed : (phase,) bool
-        Phases that no other exchanges anything with.
+        Phases without a composition, that exchange nothing.
     """
-    n_phases = len(fixed)
+    n_phases = len(pure)
+    centre, simplex, weights = _centred(simplex, weights, closed)
     outwards = np.zeros((n_phases, n_phases))
-    losses = np.full((n_phases, n_phases, len(AMOUNTS)), np.inf)
+    losses = np.zeros((n_phases, n_phases, len(AMOUNTS)))
     opens_out, opens_in = (np.zeros((n_phases, n_phases), bool) for _ in range(2))
-    for phase in np.flatnonzero(~fixed).tolist():
-        for other in np.flatnonzero(~closed).tolist():
-            if phase == other:
+    expected = np.zeros(weights.mean.shape[1])
+    for phase, other in _pairs(closed):
+        direction = np.eye(n_phases)[other]
+        lost = _losses(simplex, weights, phase, other, outwards=bool(pure[phase]))
+        losses[phase, other] = lost
+        gained = amount_in(lost, 1.0)
+        opens_in[phase, other] = weights.moved(turned(phase, gained * direction), phase) > OPEN_SDS
+        if pure[phase]:
+            opens_in[phase, other] &= abs(gained) > NEARLY_PURE
+            continue
+        out = min(weights.amount_out(phase, direction, expected, 1.0), max(amount_lost(lost, 1.0), 0.0))
+        outwards[phase, other] = out
+        opens_out[phase, other] = weights.moved(turned(phase, -out * direction), phase) > OPEN_SDS
+    return OpenDirections(
+        centre=centre,
+        simplex=simplex,
+        weights=weights,
+        outwards=outwards,
+        losses=losses,
+        pure=pure,
+        opens_out=opens_out,
+        opens_in=opens_in,
+    )
+
+
+def _pairs(closed: BoolArray) -> list[tuple[int, int]]:
+    return list(itertools.permutations(np.flatnonzero(~closed).tolist(), 2))
+
+
+def _centred(
+    simplex: OccupiedSimplex, weights: PhaseWeights, closed: BoolArray
+) -> tuple[FloatArray, OccupiedSimplex, PhaseWeights]:
+    """Go to the best rotation along each direction in which absent elements are left out, round after round."""
+    n_phases = len(closed)
+    centre = np.eye(n_phases)
+    for _ in range(ROUNDS):
+        turns = 0
+        for phase, other in _pairs(closed):
+            if not weights.forbids(phase, other):
                 continue
-            direction = np.eye(n_phases)[other]
-            out = weights.amount_out(phase, direction, 0.0, 1.0)
-            outwards[phase, other] = out
-            opens_out[phase, other] = weights.moved(turned(phase, -out * direction), phase) > OPEN_SDS
-            losses[phase, other] = _losses_inwards(simplex, weights, phase, direction)
-            gained = amount_in(losses[phase, other], 1.0)
-            opens_in[phase, other] = weights.moved(turned(phase, gained * direction), phase) > OPEN_SDS
-    return OpenDirections(outwards=outwards, losses=losses, opens_out=opens_out, opens_in=opens_in)
-
-
-def _losses_inwards(
-    simplex: OccupiedSimplex, weights: PhaseWeights, phase: int, direction: FloatArray
-) -> FloatArray:
-    """Nats lost where a phase gains `AMOUNTS` of another one, (amount,)."""
-    lost = np.full(len(AMOUNTS), np.inf)
-    if weights.forbids(phase, direction):
-        return lost
-    rotation = np.eye(len(direction))
-    for number, amount in enumerate(AMOUNTS):
-        rotation[phase] = turned(phase, amount * direction)
-        lost[number] = simplex.lost(rotation) + max(weights.disbelief(rotation[phase], phase), 0.0)
-        if lost[number] > MOST_LOST:
+            lost = _losses(simplex, weights, phase, other, outwards=False)
+            if lost[HERE] < LEAST_GAINED:
+                continue
+            good = np.flatnonzero(lost < AS_GOOD)
+            amount = AMOUNTS[good[np.argmin(np.abs(AMOUNTS[good]))]]
+            rotation = _one_turned(n_phases, phase, other, amount)
+            simplex = simplex.turned(rotation, weights.left_out(rotation))
+            weights = weights.turned(rotation)
+            centre, turns = rotation @ centre, turns + 1
+        if not turns:
             break
-    return lost
+    return centre, simplex, weights
 
 
-@dataclass(frozen=True)
-class RotationPrior:
-    """Prior probabilities of where a phase lies between the ends of what is feasible; the rest is even between.
-
-    Attributes
-    ----------
-    pure : float
-        Some pixel of it is pure: the inward end.
-    absent : float
-        An element of another phase is exactly absent from it: the outward end.
-    """
-
-    pure: float = 1 / 3
-    absent: float = 1 / 3
-
-
-def draw_rotations(
-    simplex: OccupiedSimplex,
-    weights: PhaseWeights,
-    found: OpenDirections,
-    prior: RotationPrior,
-    number: int,
-    generator: np.random.Generator,
-) -> tuple[FloatArray, FloatArray]:
-    """Draw rotations from the prior over what is feasible, and weigh them by the likelihood.
-
-    Returns
-    -------
-    rotations : (rotation, phase, phase)
-    weights : (rotation,)
-        Adding up to 1.
-    """
-    n_phases, shared = len(found.free), simplex.shared
-    rotations, log_weights = [], []
-    for _ in range(number):
-        rotation, allowed_for = np.eye(n_phases), 0.0
-        for phase in np.flatnonzero(found.free).tolist():
-            lost = float(generator.exponential(TYPICALLY_LOST))
-            rotation[phase] = _drawn_row(phase, weights, found, prior, shared[phase], lost, generator)
-            allowed_for += lost
-        if abs(np.linalg.det(rotation)) > SMALLEST_DETERMINANT:
-            rotations.append(rotation)
-            log_weights.append(-max(simplex.lost(rotation) - allowed_for, 0.0))
-    if not rotations:
-        return np.eye(n_phases)[None], np.ones(1)
-    logs = np.array(log_weights)
-    return np.stack(rotations), shares_of(np.exp(logs - logs.max()))
-
-
-def _drawn_row(
-    phase: int,
-    weights: PhaseWeights,
-    found: OpenDirections,
-    prior: RotationPrior,
-    shared: FloatArray,
-    lost: float,
-    generator: np.random.Generator,
+def _losses(
+    simplex: OccupiedSimplex, weights: PhaseWeights, phase: int, other: int, *, outwards: bool
 ) -> FloatArray:
-    """Draw what becomes of one phase: its row of a rotation."""
-    stays = np.eye(len(found.free))[phase]
-    pure = absent = stays
-    out, into = (np.flatnonzero(opens[phase]) for opens in (found.opens_out, found.opens_in))
-    if len(into):
-        gained = np.zeros(len(stays))
-        limits = [amount_in(found.losses[phase, other], lost) for other in into]
-        gained[into] = generator.dirichlet(_concentrations(shared[into])) * limits
-        pure = turned(phase, gained)
-    if len(out):
-        direction = np.zeros(len(stays))
-        # Scaled by how far each goes by itself: whatever their mixture, the ends of all lie about equally far.
-        parts = generator.dirichlet(_concentrations(shared[out])) * found.outwards[phase, out]
-        direction[out] = shares_of(parts)
-        amount = weights.amount_out(phase, direction, float(generator.normal()), lost)
-        absent = turned(phase, -amount * direction)
-    where, part = generator.random(2)
-    if where < prior.pure:
-        part = 0.0
-    elif where < prior.pure + prior.absent:
-        part = 1.0
-    return np.asarray((1.0 - part) * pure + part * absent)
+    """Nats lost where a phase gains or loses `AMOUNTS` of another one, against the best of them, (amount,).
 
-
-def _concentrations(shared: FloatArray) -> FloatArray:
-    """Parameters of the Dirichlet distribution of a direction towards several phases.
-
-    What makes a phase impure is what it shares its places with: a direction towards a phase that it never meets would
-    have three phases wherever there were two.
+    Outwards nothing is lost but by absent elements; what is gained there, because the phase was not as pure as it may
+    be, is asked where `outwards` is set.
     """
-    return np.maximum(CONCENTRATION * len(shared) * shares_of(shared), LEAST_CONCENTRATION)
+    n_phases = len(weights.mean)
+    gained = np.zeros(len(AMOUNTS))
+    absent = weights.forbids(phase, other)
+    for way in (range(HERE + 1, len(AMOUNTS)), range(HERE - 1, -1, -1) if outwards or absent else range(0)):
+        hopeless = False
+        for number in way:
+            if not hopeless:
+                rotation = _one_turned(n_phases, phase, other, AMOUNTS[number])
+                gained[number] = simplex.gained(rotation, weights.left_out(rotation))
+                gained[number] -= max(weights.disbelief(rotation[phase], phase), 0.0)
+                hopeless = gained[number] < gained.max() - MOST_LOST
+            else:
+                gained[number] = -np.inf
+    if not outwards and not absent:
+        # What a wider simplex gains is the freedom of its points.
+        gained = np.minimum(gained, 0.0)
+    return np.asarray(gained.max() - gained)
+
+
+def _one_turned(n_phases: int, phase: int, other: int, amount: float) -> FloatArray:
+    rotation = np.eye(n_phases)
+    rotation[phase] = turned(phase, amount * rotation[other])
+    return rotation

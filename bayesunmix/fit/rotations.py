@@ -8,6 +8,7 @@ calibration factors from theirs. Where declarations and counts pin the phases no
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,13 +22,10 @@ from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.endmember_model import EndmemberModel
 from bayesunmix.fit.model_data import Blocks, site_imbalance, spectra_at
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.inference.feasible import (
-    OccupiedSimplex,
-    PhaseWeights,
-    RotationPrior,
-    draw_rotations,
-    open_directions,
-)
+from bayesunmix.fit.starts import component_templates
+from bayesunmix.inference.feasible import OccupiedSimplex, PhaseWeights, open_directions
+from bayesunmix.inference.rotation_draws import RotationPrior, draw_rotations
+from bayesunmix.models.abundance import face_positions, simplex_support_points
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.thickness import answered, counted
 from bayesunmix.models.unmixing import SiteBalance, UnmixingData, thickness_parameters
@@ -38,6 +36,8 @@ FloatArray = npt.NDArray[np.float64]
 LEAST_SDS = 0.01
 # Rotations that the draws are rotated by, picked by their weights.
 CANDIDATES = 256
+# Support points of faces stand this many standard deviations apart.
+STEP = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +103,11 @@ def find_rotations(
         return None
     with single_thread():
         simplex, weights = _occupied(blocks, fitted), _phase_weights(blocks, fitted.data, draws)
-        found = open_directions(simplex, weights, fixed=blocks.matrix | supports, closed=supports)
-        if not found.free.any():
+        found = open_directions(simplex, weights, pure=blocks.matrix, closed=supports)
+        if not found.any:
             return None
         generator = np.random.default_rng([seed, 61])
-        candidates, odds = draw_rotations(simplex, weights, found, prior, CANDIDATES, generator)
+        candidates, odds = draw_rotations(found, prior, CANDIDATES, generator)
     number = draws.total.shape[:2]
     chosen = generator.choice(len(candidates), number, p=odds)
     return Rotations(
@@ -159,12 +159,19 @@ def _occupied(blocks: Blocks, fitted: FittedPosterior) -> OccupiedSimplex:
     endmembers, parameters = spectra_at(data, latents), thickness_parameters(data, latents)
     effect = data.effect
 
-    def answers(mixtures: FloatArray) -> FloatArray:
-        mixed = np.maximum(mixtures @ endmembers, NOTHING)
+    def answers(mixtures: FloatArray, added: FloatArray | None) -> FloatArray:
+        mixed = mixtures @ endmembers
+        mixed = shares_of(np.maximum(mixed if added is None else mixed + added, NOTHING))
         return np.asarray(answered(mixed, mixtures, effect, *map(float, parameters)))
 
     counts = counted(blocks.counts, blocks.thickness.blocks, effect)
-    return OccupiedSimplex.of(counts, np.asarray(data.prior.support_points), answers)
+    points = simplex_support_points(endmembers, blocks.typical_counts, max_overlap=2)
+    corners = np.eye(len(endmembers))
+    faces = [
+        face_positions(endmembers[list(members)], blocks.typical_counts / STEP**2) @ corners[list(members)]
+        for members in itertools.combinations(range(len(endmembers)), 3)
+    ]
+    return OccupiedSimplex.of(counts, np.concatenate([points, *faces]), answers)
 
 
 def _phase_weights(blocks: Blocks, data: UnmixingData, draws: Draws) -> PhaseWeights:
@@ -182,5 +189,6 @@ def _phase_weights(blocks: Blocks, data: UnmixingData, draws: Draws) -> PhaseWei
         sd=shares.std(axis=(0, 1)),
         allowed=np.asarray(data.basis.allowed),
         judged=np.arange(n_components) < n_elements,
+        templates=shares_of(component_templates(data.basis)),
         implausible=implausible,
     )

@@ -45,9 +45,9 @@ CONTINUUM_KNOTS = 7
 MAIN_SHARE = 0.2
 # A family weaker than this, relative to the main one, is left out.
 WEAKEST_FAMILY = 1e-3
-# A family with less than this share of its strength inside the energy range shows only a tail: its counts would be
-# arbitrary.
-FEWEST_INSIDE = 0.1
+# A family with less than this share of its strength inside the energy range shows only a tail: it tells no amounts, and
+# its height is known to no better than this, relative to the element's main family.
+FEWEST_INSIDE, TAIL_SD = 0.1, 0.5
 # Overlap (Bhattacharyya coefficient) of two detected families from which on they count as one.
 SAME_PEAKS = 0.92
 # The film's thickness is the one absorption parameter; draws are read off this grid of multiples of its mean.
@@ -130,6 +130,7 @@ class Family:
     main: bool
     stray: bool = False
     tied: bool = False  # follows its component's main family in a fixed ratio
+    tail: bool = False  # lies outside the energy range but for its flank
     amount: float = 1.0  # atoms, where families of several elements make one component
 
     @property
@@ -193,7 +194,7 @@ class ForwardModel:
             [
                 0.0
                 if f.main or f.tied
-                else np.hypot(sd[f.component], self.table.calibration_sd(f.element, f.family))
+                else np.hypot(sd[f.component], self.table.calibration_sd(f.element, f.family) + TAIL_SD * f.tail)
                 for f in self.families
             ]
         )
@@ -417,14 +418,20 @@ def forward_model(
             )
         main = main_family(element, found, table, detector)
         least = WEAKEST_FAMILY * table.detected_strength(element, main, detector.efficiency)
-        for name in found:
+        for name in table.families(element, low, high):
             if table.detected_strength(element, name, detector.efficiency) >= least:
                 families.append(
-                    Family(element=element, family=name, component=len(components), main=name == main)
+                    Family(
+                        element=element,
+                        family=name,
+                        component=len(components),
+                        main=name == main,
+                        tail=name not in found,
+                    )
                 )
         components.append(element)
     for group in _alike(
-        [(e, name) for e in stray for name in table.families(e, low, high, FEWEST_INSIDE)], table, response
+        [(e, name) for e in stray for name in table.families(e, low, high)], table, response
     ):
         for place, (element, name) in enumerate(group):
             families.append(
