@@ -34,8 +34,8 @@ from bayesunmix.fit.rotations import Rotations, find_rotations, rotated, rotates
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.fit.starts import Start
 from bayesunmix.inference.compilation import ReadyProgram
-from bayesunmix.inference.rotation_draws import RotationPrior
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
+from bayesunmix.inference.rotation_draws import RotationPrior
 from bayesunmix.models.thickness import ThicknessDraws
 from bayesunmix.report.files import write_result
 from bayesunmix.results.assemble import assemble

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from bayesunmix.simulation.simulate import SimulatedMap
 
 LEAST = 0.93
-MAPS = (6, 1)
+# Maps of each chemistry, with rotations and without, and where it has to be quick.
+MAPS = {True: (6, 1), False: (2, 1)}
 DECLARED = ("nothing", "matrix", "hints")
 SIDE, COUNTS = 64, 120.0
 # Most of a pixel that a grain holds; a third of the phases is pure somewhere.
@@ -132,9 +133,9 @@ CHEMISTRIES = {
 
 def rows(options: Options) -> list[Row]:
     """Rows of the share that holds the truth, by what was declared, with rotations and without."""
-    seeds = range(MAPS[1] if options.quick else MAPS[0])
     found = []
     for declared, rotations in itertools.product(DECLARED, (True, False)):
+        seeds = range(MAPS[rotations][options.quick])
         what = f"{declared}, {'with' if rotations else 'without'} rotations"
         tables = []
         for name, chemistry in CHEMISTRIES.items():
@@ -144,7 +145,10 @@ def rows(options: Options) -> list[Row]:
             table, failures = gathered(kept_maps(look, seeds, folder, facts, options.processes))
             tables.append(table.assign(chemistry=name))
             print(f"  {name}, {what}: {len(failures)} maps fail or say not to trust them", flush=True)
-        found += _rows(what, pd.concat(tables), least=LEAST if rotations else None)
+        every = pd.concat(tables)
+        found += _rows(what, every, least=LEAST if rotations else None)
+        if declared != "nothing" and rotations:
+            found += _rows(f"{what}, where names are on their phases", every[every["named"]], least=LEAST)
     return found
 
 
@@ -251,8 +255,9 @@ def beside(result: Result, simulated: SimulatedMap) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns quantity, phase, element, truth, lower, upper, inside. Of each pair of phases the partition coefficients
-        one way round, where they have an interval or a bound.
+        Columns quantity, phase, element, truth, lower, upper, inside, and named: whether names are on the phases most
+        like them. Of each pair of phases the partition coefficients one way round, where they have an interval or a
+        bound.
     """
     truth = simulated.truth
     names = matched(result, simulated)
@@ -267,19 +272,33 @@ def beside(result: Result, simulated: SimulatedMap) -> pd.DataFrame:
             low, high, true = row.lower_counting, row.upper_counting, top / bottom
             found.append(("partition", f"{above}/{below}", row.element, true, low, high, low <= true <= high))
     compositions = counting_intervals(result, truth, names)
-    return pd.concat([compositions, pd.DataFrame(found, columns=compositions.columns)], ignore_index=True)
+    table = pd.concat([compositions, pd.DataFrame(found, columns=compositions.columns)], ignore_index=True)
+    return table.assign(named=on_their_phases(result, simulated, names))
 
 
 def matched(result: Result, simulated: SimulatedMap) -> dict[str, str]:
-    """Which true phase each one is: by its name where something was declared of it, else the one most like it."""
+    """Which true phase each one is: by what was declared of it, and among phases declared alike the one most like it."""
     from scipy.optimize import linear_sum_assignment
 
     truth = simulated.truth
-    median = result.composition().median(["chain", "draw"]).values
-    apart: npt.NDArray[np.float64] = np.abs(median[:, None] - truth.composition[None]).sum(axis=2)
-    for number, phase in enumerate(result.record.config.phases):
-        if phase.matrix or phase.absent:
-            other = np.array([name != phase.name for name in truth.phases])
-            apart[number] += 10.0 * other
+    apart = _apart(result, simulated)
+    told = {phase.name: (phase.matrix, phase.absent) for phase in result.record.config.phases}
+    for number, name in enumerate(result.phases):
+        if told[name] != (False, ()):
+            apart[number] += 10.0 * np.array([told.get(other) != told[name] for other in truth.phases])
     _, order = linear_sum_assignment(apart)
     return {name: truth.phases[number] for name, number in zip(result.phases, order, strict=True)}
+
+
+def _apart(result: Result, simulated: SimulatedMap) -> npt.NDArray[np.float64]:
+    """Sum of the differences of atom fractions, (phase, true phase)."""
+    median = result.composition().median(["chain", "draw"]).values
+    return np.asarray(np.abs(median[:, None] - simulated.truth.composition[None]).sum(axis=2))
+
+
+def on_their_phases(result: Result, simulated: SimulatedMap, names: dict[str, str]) -> bool:
+    """Whether names are on the phases that are most like them."""
+    from scipy.optimize import linear_sum_assignment
+
+    _, order = linear_sum_assignment(_apart(result, simulated))
+    return [names[name] for name in result.phases] == [simulated.truth.phases[number] for number in order]

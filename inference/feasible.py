@@ -15,9 +15,9 @@ the weights below zero are as unlikely as those that counting would have made, w
 *Inwards*, c > 0, until the purest place is called pure: beyond that places leave the simplex. An element that is
 declared absent stays so: its weight is left out of s_k', which is no longer a mixture of the others.
 
-Both cost likelihood, which is computed: with the support points rotated, those outside moved to the edge of the simplex,
-and the points' weights learned anew. The support points fill edges and faces alike, whatever the model had: where it
-had two phases overlap, a rotated solution may need three.
+Both cost likelihood, which is computed: with the support points rotated, those outside moved to the edge of the
+simplex, and the points' weights learned anew. The support points fill edges and faces alike, whatever the model had:
+where it had two phases overlap, a rotated solution may need three.
 """
 
 from __future__ import annotations
@@ -55,12 +55,13 @@ LEAST_LEFT = 0.02
 CLEAR = 3.0
 # A weight below so many standard deviations may be none where a phase ends.
 NEAR_ZERO = 2.0
-# A rotation is open where it moves a weight by more than this many standard deviations: less is in the draws already.
-OPEN_SDS = 0.5
+# A rotation is open where it moves a weight by more than this many standard deviations before weights end it, and by
+# more than that where the likelihood ends it: within root 2 of them a normal one loses a nat, and draws hold it anyway.
+OPEN_SDS, MOVED_ANYWAY = 0.5, 3.0
 # A phase that is declared pure somewhere is so up to about this amount of another one.
 NEARLY_PURE = 0.03
 # Rounds of going to the best rotation along each direction, and what a direction must gain in nats.
-ROUNDS, LEAST_GAINED, AS_GOOD = 4, 1.0, 0.5
+ROUNDS, LEAST_GAINED, AS_GOOD = 4, 3.0, 0.5
 BISECTIONS = 30
 # An exponential of more would leave the range of single precision.
 LARGEST_EXPONENT = 60.0
@@ -202,7 +203,7 @@ class PhaseWeights:
         return np.where(self.allowed[phase], np.maximum(row @ self.mean, 0.0), 0.0)
 
     def left_out(self, rotation: FloatArray) -> FloatArray | None:
-        """What absent elements that are left out change the rotated spectra by, (phase, energy); None for nothing."""
+        """Return what leaving absent elements out changes the rotated spectra by, (phase, energy), if anything."""
         missing = np.where(self.allowed, 0.0, -rotation @ self.mean)
         return np.einsum("ki,kic->kc", missing, self.templates) if missing.any() else None
 
@@ -223,16 +224,24 @@ class PhaseWeights:
         """Whether a phase can exchange nothing with another one unless what it is declared not to hold is left out."""
         return bool((self.clear(np.eye(len(self.mean))[other]) & ~self.allowed[phase]).any())
 
-    def amount_out(self, phase: int, direction: FloatArray, noise: FloatArray, most_lost: float) -> float:
+    def amount_out(
+        self,
+        phase: int,
+        direction: FloatArray,
+        noise: FloatArray,
+        most_lost: float,
+        gained: FloatArray | None = None,
+    ) -> float:
         """Largest part of other phases, mixed as `direction` (phase,), that can be taken out of a phase.
 
         Weights fall below zero by no more than the errors of counting `noise` (component,), standard normal, would
         have them if all that are near zero there were none; and what was declared becomes less plausible by
-        `most_lost` nats at most.
+        `most_lost` nats at most. The phase may have `gained` of others (phase,) before.
         """
+        before = np.eye(len(self.mean))[phase] if gained is None else np.eye(len(self.mean))[phase] + gained
         taken, variance = direction @ self.mean, direction**2 @ self.sd**2
         clear = self.clear(direction) & self.allowed[phase]
-        own, own_variance = self.mean[phase][clear], self.sd[phase][clear] ** 2
+        own, own_variance = (before @ self.mean)[clear], (before**2 @ self.sd**2)[clear]
         expected = np.minimum(noise[clear], 0.0) ** 2
 
         def feasible(amount: float) -> bool:
@@ -240,7 +249,7 @@ class PhaseWeights:
             left = ratio_of(own - amount * taken[clear], sd)
             if (np.minimum(left, 0.0) ** 2).sum() > expected[left < NEAR_ZERO].sum():
                 return False
-            return self.disbelief(turned(phase, -amount * direction), phase) <= most_lost
+            return self.disbelief(turned(phase, before - amount * direction), phase) <= most_lost
 
         low, high = 0.0, 1.0 - LEAST_LEFT
         if feasible(high):
@@ -358,13 +367,14 @@ def open_directions(
         lost = _losses(simplex, weights, phase, other, outwards=bool(pure[phase]))
         losses[phase, other] = lost
         gained = amount_in(lost, 1.0)
-        opens_in[phase, other] = weights.moved(turned(phase, gained * direction), phase) > OPEN_SDS
+        opens_in[phase, other] = weights.moved(turned(phase, gained * direction), phase) > MOVED_ANYWAY
         if pure[phase]:
             opens_in[phase, other] &= abs(gained) > NEARLY_PURE
             continue
-        out = min(weights.amount_out(phase, direction, expected, 1.0), max(amount_lost(lost, 1.0), 0.0))
-        outwards[phase, other] = out
-        opens_out[phase, other] = weights.moved(turned(phase, -out * direction), phase) > OPEN_SDS
+        held, told = weights.amount_out(phase, direction, expected, 1.0), max(amount_lost(lost, 1.0), 0.0)
+        out = outwards[phase, other] = min(held, told)
+        least = MOVED_ANYWAY if weights.forbids(phase, other) else OPEN_SDS
+        opens_out[phase, other] = weights.moved(turned(phase, -out * direction), phase) > least
     return OpenDirections(
         centre=centre,
         simplex=simplex,

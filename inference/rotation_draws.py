@@ -1,10 +1,10 @@
 """Draws of rotations from a stated prior over what is feasible (`bayesunmix.inference.feasible`).
 
-Which of the rotations is the true one, no count says. Each phase is drawn by itself: from its inward end (some pixel
-of it is pure), from its outward end (an element of another phase is exactly absent), or evenly between the two; one
-that is declared pure somewhere from its inward end alone. An end is where the likelihood has lost x nats, x
-exponential: a density that falls with it. All phases together are weighted by what the likelihood loses beyond the sum
-of what each was allowed to.
+Which of the rotations is the true one, no count says. Each phase is drawn by itself, and away from each other one by
+itself: at its inward end (some pixel holds nothing of the other), at its outward end (an element of the other is
+exactly absent), or evenly between the two; one that is declared pure somewhere at its inward end alone. An end is where
+the likelihood has lost x nats, x exponential: a density that falls with it. All phases together are weighted by what
+the likelihood loses beyond the sum of what each was allowed to.
 """
 
 from __future__ import annotations
@@ -86,32 +86,32 @@ def _drawn_row(
     generator: np.random.Generator,
 ) -> FloatArray:
     """Draw what becomes of one phase: its row of a rotation."""
-    weights, losses = found.weights, found.losses[phase]
-    stays = np.eye(len(shared))[phase]
-    pure = absent = stays
+    weights, losses, n_phases = found.weights, found.losses[phase], len(shared)
     out, into = (np.flatnonzero(opens[phase]) for opens in (found.opens_out, found.opens_in))
+    parts = _parts(prior, n_phases, generator)
+    gained, taken = np.zeros(n_phases), np.zeros(n_phases)
     if len(into):
         limits = np.array([amount_in(losses[other], lost) for other in into])
-        gained = np.zeros(len(stays))
+        several = generator.dirichlet(_concentrations(shared[into]))
         # What has to go, goes whichever way; what is gained of several others adds up to one end.
-        gained[into] = np.where(limits > 0.0, generator.dirichlet(_concentrations(shared[into])) * limits, limits)
-        pure = turned(phase, gained)
+        gained[into] = np.where(limits > 0.0, several * limits * (1.0 - parts[into]), limits)
+    out = out[parts[out] > 0.0]
     if len(out):
-        direction = np.zeros(len(stays))
+        direction = np.zeros(n_phases)
         # Scaled by how far each goes by itself: whatever their mixture, the ends of all lie about equally far.
-        parts = generator.dirichlet(_concentrations(shared[out])) * found.outwards[phase, out]
-        direction[out] = shares_of(parts)
-        noise = generator.standard_normal(weights.mean.shape[1])
+        several = generator.dirichlet(_concentrations(shared[out])) * found.outwards[phase, out]
+        direction[out] = shares_of(several)
+        noise = generator.standard_normal(size=weights.mean.shape[1])
         limits = np.array([max(amount_lost(losses[other], lost), 0.0) for other in out])
         most = 1.0 / max(float(ratio_of(direction[out], limits).sum()), 1e-9)
-        amount = min(weights.amount_out(phase, direction, noise, lost), most)
-        absent = turned(phase, -amount * direction)
-    where, part = generator.random(2)
-    if where < prior.pure:
-        part = 0.0
-    elif where < prior.pure + prior.absent:
-        part = 1.0
-    return np.asarray((1.0 - part) * pure + part * absent)
+        taken = parts * min(weights.amount_out(phase, direction, noise, lost, gained), most) * direction
+    return turned(phase, gained - taken)
+
+
+def _parts(prior: RotationPrior, n_phases: int, generator: np.random.Generator) -> FloatArray:
+    """How far out a phase is away from each other one, (phase,), from 0, pure, to 1, an element absent."""
+    where, between = generator.random((2, n_phases))
+    return np.where(where < prior.pure, 0.0, np.where(where < prior.pure + prior.absent, 1.0, between))
 
 
 def _concentrations(shared: FloatArray) -> FloatArray:

@@ -8,14 +8,15 @@ import pytest
 
 from bayesunmix.inference.feasible import (
     AMOUNTS,
+    HERE,
     OccupiedSimplex,
     PhaseWeights,
-    RotationPrior,
     amount_in,
-    draw_rotations,
+    amount_lost,
     open_directions,
     turned,
 )
+from bayesunmix.inference.rotation_draws import RotationPrior, draw_rotations
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -23,23 +24,32 @@ FloatArray = npt.NDArray[np.float64]
 COMPONENTS = np.array([[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
 ERRORS = np.full((2, 3), 1e-3)
 ALL = np.ones((2, 3), bool)
-NONE_FIXED = np.zeros(2, bool)
+NONE = np.zeros(2, bool)
 MATRIX = np.array([True, False])
+NO_NOISE = np.zeros(3)
+FIRST = np.array([1.0, 0.0])
 
 
 def spread(most: float) -> tuple[FloatArray, FloatArray]:
     """Support points along the edge, and shares of the places up to `most` of the second phase."""
-    second = np.linspace(0.0, 1.0, 21)
+    second = np.linspace(0.0, 1.0, 121)
     places = np.random.default_rng(3).uniform(0.0, most, 400)
     return np.stack([1.0 - second, second], axis=1), np.stack([1.0 - places, places], axis=1)
 
 
-def simplex(most: float = 1.0, counts: float = 3000.0) -> OccupiedSimplex:
+def simplex(
+    most: float = 1.0, counts: float = 3000.0, truth: FloatArray = COMPONENTS, found: FloatArray = COMPONENTS
+) -> OccupiedSimplex:
+    """Places drawn from the spectra `truth` in the simplex of those that were `found`."""
     points, shares = spread(most)
-    drawn = np.random.default_rng(4).poisson(counts * shares @ COMPONENTS).astype(np.float32)
-    return OccupiedSimplex.of(
-        drawn, points, lambda mixtures: np.log(np.maximum(mixtures @ COMPONENTS, 1e-12))
-    )
+    drawn = np.random.default_rng(4).poisson(counts * shares @ truth).astype(np.float32)
+
+    def answers(mixtures: FloatArray, added: FloatArray | None) -> FloatArray:
+        mixed = mixtures @ found if added is None else mixtures @ found + added
+        mixed = np.maximum(mixed, 1e-12)
+        return np.asarray(np.log(mixed / mixed.sum(axis=1, keepdims=True)))
+
+    return OccupiedSimplex.of(drawn, points, answers)
 
 
 def weights(
@@ -51,6 +61,7 @@ def weights(
         sd=sd,
         allowed=allowed,
         judged=np.ones(3, bool),
+        templates=np.stack([np.eye(3)] * 2),
         implausible=lambda phase, values: implausible * max(values[2] - COMPONENTS[phase, 2], 0.0),
     )
 
@@ -61,53 +72,104 @@ def test_rows_add_up_to_one() -> None:
 
 
 def test_outwards_until_the_first_weight_is_zero() -> None:
-    first = np.array([1.0, 0.0])
-    assert weights().amount_out(1, first, 0.0, 1.0) == pytest.approx(0.2, abs=1e-6)
-    # Some standard deviations below zero are not excluded by counting.
-    assert weights().amount_out(1, first, 2.0, 1.0) == pytest.approx(0.2 + 2.0 * 1e-3 / 0.5, rel=0.01)
-    assert weights().amount_out(1, first, -2.0, 1.0) < 0.2
-    # What is declared absent cannot be taken out, and a declared formula ends it sooner.
-    absent = ALL.copy()
-    absent[1, 0] = False
-    assert weights(absent).amount_out(1, first, 0.0, 1.0) == 0.0
-    assert weights(implausible=100.0).amount_out(1, first, 0.0, 1.0) < 0.1
+    assert weights().amount_out(1, FIRST, NO_NOISE, 1.0) == pytest.approx(0.2, abs=1e-6)
+    # As far below zero as counting would have it, were there none of it; what is counted too high ends nothing sooner.
+    low, high = np.array([-2.0, 0.0, 0.0]), np.array([2.0, 0.0, 0.0])
+    assert weights().amount_out(1, FIRST, low, 1.0) == pytest.approx(0.2 + 2.0 * 1e-3 / 0.5, rel=0.01)
+    assert weights().amount_out(1, FIRST, high, 1.0) == pytest.approx(0.2, abs=1e-6)
+    # The other components are far from zero there: their errors do not count.
+    assert weights().amount_out(1, FIRST, np.full(3, -9.0) * [0, 1, 1], 1.0) == pytest.approx(0.2, abs=1e-6)
+    # What it has gained before can be taken out, too, and a declared formula ends it sooner.
+    assert weights().amount_out(1, FIRST, NO_NOISE, 1.0, 0.1 * FIRST) == pytest.approx(0.3, abs=1e-6)
+    assert weights(implausible=100.0).amount_out(1, FIRST, NO_NOISE, 1.0) < 0.1
+
+
+def test_several_elements_that_are_none_end_a_phase_together() -> None:
+    # Of ten elements that are all absent at the same place, one is always counted low: the first is not the end.
+    generator = np.random.default_rng(7)
+    n, sd, end = 10, 1e-3, 0.4
+    others = np.full(n, 0.05)
+    own = end * others + sd * generator.standard_normal(n)
+    mean = np.stack([np.append(others, 0.5), np.append(own, 0.5)])
+    errors = np.stack([np.full(n + 1, 1e-6), np.full(n + 1, sd)])
+    many = PhaseWeights(
+        mean=mean,
+        sd=errors,
+        allowed=np.ones((2, n + 1), bool),
+        judged=np.ones(n + 1, bool),
+        templates=np.stack([np.eye(n + 1)] * 2),
+        implausible=lambda *_: 0.0,
+    )
+    ends = [many.amount_out(1, FIRST, generator.standard_normal(n + 1), 1.0) for _ in range(400)]
+    first = float((own / others).min())
+    assert first < end - 0.01
+    assert np.quantile(ends, 0.05) < end < np.quantile(ends, 0.95)
 
 
 def test_a_component_that_may_be_none_ends_nothing() -> None:
     unsure = ERRORS.copy()
     unsure[0, 0] = 0.3
     # The first phase's first component is within its error of zero: the next one decides.
-    assert weights(sd=unsure).amount_out(1, np.array([1.0, 0.0]), 0.0, 1.0) > 0.9
+    assert weights(sd=unsure).amount_out(1, FIRST, NO_NOISE, 1.0) > 0.9
 
 
 def test_outward_rotations_lose_nothing_and_inward_ones_until_places_leave() -> None:
     occupied = simplex(most=0.5)
     outwards = np.eye(2)
     outwards[1] = turned(1, np.array([-0.2, 0.0]))
-    assert occupied.lost(outwards) == 0.0
+    assert 0.0 <= occupied.gained(outwards) < 3.0
     # No place holds more than half of the second phase: it may be called a mixture of both, and not much more.
     half, more = np.eye(2), np.eye(2)
     half[1], more[1] = turned(1, np.array([0.8, 0.0])), turned(1, np.array([1.8, 0.0]))
-    assert occupied.lost(half) < 5.0
-    assert occupied.lost(more) > 50.0
+    assert occupied.gained(half) > -5.0
+    assert occupied.gained(more) < -50.0
 
 
-def test_amounts_inwards_follow_the_losses() -> None:
+def test_amounts_follow_the_losses() -> None:
     losses = np.full(len(AMOUNTS), np.inf)
-    losses[:3] = 1.0, 9.0, 25.0
+    losses[: HERE + 1] = 0.0
+    losses[HERE + 1 : HERE + 4] = 1.0, 9.0, 25.0
+    first, second, third = AMOUNTS[HERE + 1 : HERE + 4]
     assert amount_in(losses, 0.0) == 0.0
-    assert amount_in(losses, 1.0) == pytest.approx(AMOUNTS[0])
-    assert amount_in(losses, 4.0) == pytest.approx(AMOUNTS[0] + 0.5 * (AMOUNTS[1] - AMOUNTS[0]))
-    assert AMOUNTS[2] <= amount_in(losses, 1e9) <= AMOUNTS[3]
+    assert amount_in(losses, 1.0) == pytest.approx(first)
+    assert amount_in(losses, 4.0) == pytest.approx(first + 0.5 * (second - first))
+    assert third <= amount_in(losses, 1e9) <= AMOUNTS[HERE + 4]
     assert amount_in(np.zeros(len(AMOUNTS)), 1.0) == AMOUNTS[-1]
+    assert amount_lost(losses, 1.0) == -AMOUNTS[0]
+    # Where the best is some way off, less than nothing can be gained.
+    off = (AMOUNTS + 0.1) ** 2 * 1e4
+    assert amount_in(off, 1.0) == pytest.approx(-0.09, abs=0.01)
+    assert amount_lost(off, 1.0) == pytest.approx(0.11, abs=0.01)
 
 
-def test_fixed_phases_stay_and_open_ones_reach_both_ends() -> None:
+def test_an_absent_element_that_costs_little_is_left_out() -> None:
+    # The first phase holds a trace that is declared absent from the second; of the second as it was found, 30 % are
+    # the first. Nothing but the trace tells, and the rotation that is true is found.
+    truth = np.array([[0.01, 0.59, 0.4], [0.0, 0.1, 0.9]])
+    found = np.array([truth[0], 0.3 * truth[0] + 0.7 * truth[1]])
+    found[1, 0] = 0.0
+    found[1] /= found[1].sum()
+    allowed = np.array([[True, True, True], [False, True, True]])
+    held = PhaseWeights(
+        mean=found,
+        sd=ERRORS * allowed,
+        allowed=allowed,
+        judged=np.ones(3, bool),
+        templates=np.stack([np.eye(3)] * 2),
+        implausible=lambda *_: 0.0,
+    )
+    occupied = simplex(most=0.6, counts=3e4, truth=truth, found=found)
+    opened = open_directions(occupied, held, pure=MATRIX, closed=NONE)
+    np.testing.assert_allclose(opened.centre[1], turned(1, -0.3 * FIRST), atol=0.05)
+    np.testing.assert_array_equal(opened.centre[0], FIRST)
+
+
+def test_pure_phases_stay_and_open_ones_reach_both_ends() -> None:
     occupied, held = simplex(most=0.5), weights()
-    found = open_directions(occupied, held, fixed=MATRIX, closed=NONE_FIXED)
+    found = open_directions(occupied, held, pure=MATRIX, closed=NONE)
     assert found.free.tolist() == [False, True]
     generator = np.random.default_rng(0)
-    rotations, odds = draw_rotations(occupied, held, found, RotationPrior(), 300, generator)
+    rotations, odds = draw_rotations(found, RotationPrior(), 300, generator)
     assert odds.sum() == pytest.approx(1.0)
     np.testing.assert_array_equal(rotations[:, 0], np.broadcast_to([1.0, 0.0], (len(rotations), 2)))
     np.testing.assert_allclose(rotations.sum(axis=2), 1.0)
@@ -116,7 +178,7 @@ def test_fixed_phases_stay_and_open_ones_reach_both_ends() -> None:
     assert np.average(gained < -0.19, weights=odds) > 0.2
     assert np.average(gained > 0.7, weights=odds) > 0.2
     assert np.average((gained > -0.15) & (gained < 0.6), weights=odds) > 0.1
-    tight, _ = draw_rotations(occupied, held, found, RotationPrior(pure=1.0, absent=0.0), 50, generator)
+    tight, _ = draw_rotations(found, RotationPrior(pure=1.0, absent=0.0), 50, generator)
     assert (tight[:, 1, 0] > 0.0).all()
 
 
@@ -126,8 +188,18 @@ def test_nothing_is_open_where_pure_places_and_absences_pin_the_phases() -> None
     mean = np.array([[0.5, 0.5, 0.0], [0.0, 0.4, 0.6]])
     points, shares = spread(1.0)
     drawn = np.random.default_rng(5).poisson(3000.0 * shares @ mean).astype(np.float32)
-    occupied = OccupiedSimplex.of(drawn, points, lambda mixtures: np.log(np.maximum(mixtures @ mean, 1e-12)))
+
+    def answers(mixtures: FloatArray, added: FloatArray | None) -> FloatArray:
+        mixed = np.maximum(mixtures @ mean + (0.0 if added is None else added), 1e-12)
+        return np.asarray(np.log(mixed / mixed.sum(axis=1, keepdims=True)))
+
+    occupied = OccupiedSimplex.of(drawn, points, answers)
     pinned = PhaseWeights(
-        mean=mean, sd=ERRORS * allowed, allowed=allowed, judged=np.ones(3, bool), implausible=lambda *_: 0.0
+        mean=mean,
+        sd=ERRORS * allowed,
+        allowed=allowed,
+        judged=np.ones(3, bool),
+        templates=np.stack([np.eye(3)] * 2),
+        implausible=lambda *_: 0.0,
     )
-    assert not open_directions(occupied, pinned, fixed=NONE_FIXED, closed=NONE_FIXED).free.any()
+    assert not open_directions(occupied, pinned, pure=NONE, closed=NONE).any

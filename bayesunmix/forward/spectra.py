@@ -194,7 +194,9 @@ class ForwardModel:
             [
                 0.0
                 if f.main or f.tied
-                else np.hypot(sd[f.component], self.table.calibration_sd(f.element, f.family) + TAIL_SD * f.tail)
+                else np.hypot(
+                    sd[f.component], self.table.calibration_sd(f.element, f.family) + TAIL_SD * f.tail
+                )
                 for f in self.families
             ]
         )
@@ -430,9 +432,7 @@ def forward_model(
                     )
                 )
         components.append(element)
-    for group in _alike(
-        [(e, name) for e in stray for name in table.families(e, low, high)], table, response
-    ):
+    for group in _alike([(e, name) for e in stray for name in table.families(e, low, high)], table, response):
         for place, (element, name) in enumerate(group):
             families.append(
                 Family(
