@@ -277,7 +277,7 @@ def beside(result: Result, simulated: SimulatedMap) -> pd.DataFrame:
 
 
 def matched(result: Result, simulated: SimulatedMap) -> dict[str, str]:
-    """Which true phase each one is: by what was declared of it, and among phases declared alike the one most like it."""
+    """Which true phase each one is: by what was declared of it; among phases declared alike, the most similar one."""
     from scipy.optimize import linear_sum_assignment
 
     truth = simulated.truth

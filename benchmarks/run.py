@@ -3,7 +3,7 @@
     python benchmarks/run.py [--data FOLDER] [--only NAME ...] [--quick] [--out FILE.json]
 
 ``--only`` picks row groups, ``--quick`` takes fewer seeds. On two cores the full table takes a night: `sbc`,
-`detection`, `measured_layout`, `model_checks` and `wrong_model` are about an hour each, `open_maps` is two, the others
+`detection`, `measured_layout`, `model_checks`, `rotation_ends` and `wrong_model` are about an hour each, `open_maps` is two, the others
 are minutes. With ``--keep`` these go on where they were stopped.
 """
 
@@ -44,6 +44,7 @@ GROUPS = {
     "measured_layout": "coverage on the abundances of the 71 GPa sample, beside the least error",
     "partition": "coverage of partition coefficients from 0.001 to 1000 and of zeros",
     "open_maps": "coverage where little pins the phases: six chemistries, with rotations and without",
+    "rotation_ends": "coverage of truths at either end of what a map leaves open, and between",
     "wrong_model": "coverage where the model is wrong",
     "verdict": "levels of the verdict beside the coverage of the intervals, case by case",
     "segmentation": "abundance maps with and without neighbours",
