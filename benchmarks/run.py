@@ -45,6 +45,7 @@ GROUPS = {
     "partition": "coverage of partition coefficients from 0.001 to 1000 and of zeros",
     "open_maps": "coverage where little pins the phases: six chemistries, with rotations and without",
     "wrong_model": "coverage where the model is wrong",
+    "espm_maps": "coverage on maps of espm's own simulator, with five traces",
     "verdict": "levels of the verdict beside the coverage of the intervals, case by case",
     "segmentation": "abundance maps with and without neighbours",
     "freeform": "free-form endmembers beside physics-guided ones on the phantom",

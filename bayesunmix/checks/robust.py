@@ -324,10 +324,10 @@ class Tiles:
 
     def drawn(self, generator: np.random.Generator) -> npt.NDArray[np.float32]:
         """Draw counts of a map without variation, from each block's posterior mean."""
-        return generator.poisson(self._expected).astype(np.float32)
+        return generator.poisson(self.expected).astype(np.float32)
 
     @cached_property
-    def _expected(self) -> FloatArray:
+    def expected(self) -> FloatArray:
         """Posterior mean counts of each block, (block, energy)."""
         rows = counted(self.counts, self.relative, self.fitted.data.effect)
         likelihood = relative_likelihood(rows, self.log_mixed)

@@ -25,6 +25,7 @@ from bayesunmix.data.binning import BinnedCounts, bin_channels, bin_image, chann
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.fit.energy_axis import EnergyAxis, fitted_axis, given_axis, searched_axis
 from bayesunmix.fit.pixel_choice import LeftOut, choose_pixels
+from bayesunmix.forward.flanks import shown_flanks
 from bayesunmix.forward.line_shapes import line_shapes
 from bayesunmix.forward.line_table import line_table, with_factors
 from bayesunmix.forward.pixel_thickness import PixelThickness, pixel_thickness
@@ -178,6 +179,7 @@ def _prepared(image: SpectrumImage, config: RunConfig, progress: Callable[[float
         beam_energy_keV=beam,
         edges_keV=blocks.edges_keV,
         seen_oxygen=bool(hidden),
+        flanks=_flanks(cropped, refined, table),
         undeclared=refined.found,
         continuum=refined.continuum,
     )
@@ -204,6 +206,13 @@ def _prepared(image: SpectrumImage, config: RunConfig, progress: Callable[[float
         left_out=left_out,
         widths=config.priors,
     )
+
+
+def _flanks(image: SpectrumImage, refined: Refinement, table: LineTable) -> dict[tuple[str, str], float]:
+    """Families off the axis whose flanks the sum spectrum shows."""
+    observed = image.sum_spectrum().astype(np.float64)
+    declared = {name: n for name, n in refined.counts.items() if name.split("_")[0] not in refined.found}
+    return shown_flanks(declared, observed, image.channel_edges_keV, table, refined.response)
 
 
 def _chosen(image: SpectrumImage, config: RunConfig) -> tuple[SpectrumImage, tuple[LeftOut, ...]]:

@@ -46,8 +46,10 @@ MAIN_SHARE = 0.2
 # A family weaker than this, relative to the main one, is left out.
 WEAKEST_FAMILY = 1e-3
 # A family with less than this share of its strength inside the energy range shows only a tail: its counts would be
-# arbitrary.
+# arbitrary. See `bayesunmix.forward.flanks`.
 FEWEST_INSIDE = 0.1
+# Names of the components of what belongs to no declared element inside the range.
+FLANKS, UNDECLARED = "flanks", "undeclared"
 # Overlap (Bhattacharyya coefficient) of two detected families from which on they count as one.
 SAME_PEAKS = 0.92
 # The film's thickness is the one absorption parameter; draws are read off this grid of multiples of its mean.
@@ -147,8 +149,8 @@ class ForwardModel:
     elements : tuple of str
         Declared elements, reported.
     components : tuple of str
-        Elements, oxygen where it is seen but not reported, stray families, elements that nobody declared together, and
-        the continuum last.
+        Elements, oxygen where it is seen but not reported, stray families, the flanks of families off the axis together,
+        elements that nobody declared together, and the continuum last.
     families : tuple of Family
     table, detector, response, film
         Physics.
@@ -377,6 +379,7 @@ def forward_model(
     beam_energy_keV: float,
     edges_keV: FloatArray,
     seen_oxygen: bool,
+    flanks: Mapping[tuple[str, str], float] | None = None,
     undeclared: Mapping[str, float] | None = None,
     continuum: ContinuumCorrection = NO_CORRECTION,
 ) -> ForwardModel:
@@ -391,8 +394,11 @@ def forward_model(
         Edges of the fitted bins.
     seen_oxygen : bool
         Fit oxygen's lines, where they are in range, without reporting oxygen.
+    flanks : mapping of (element, family) to float, optional
+        Families off the axis whose flanks the sum spectrum shows, and their counts there: together one component, in
+        these proportions.
     undeclared : mapping of str to float, optional
-        Elements found in the sum spectrum and their counts there: together one component, in these proportions.
+        Elements found in the sum spectrum and their counts there: one component as well.
     continuum : ContinuumCorrection
         Smooth factor on the physical continuum.
 
@@ -438,9 +444,14 @@ def forward_model(
                 )
             )
         components.append("+".join(f"{element}_{name}" for element, name in group))
+    if flanks:
+        shown = [(element, (family,), counts) for (element, family), counts in flanks.items()]
+        families += _together(shown, len(components), table, detector)
+        components.append(FLANKS)
     if undeclared:
-        families += _together(undeclared, len(components), table, detector, (low, high))
-        components.append("undeclared")
+        found_ = [(element, table.families(element, low, high), n) for element, n in undeclared.items()]
+        families += _together(found_, len(components), table, detector)
+        components.append(UNDECLARED)
     return ForwardModel(
         elements=tuple(elements),
         components=(*components, "continuum"),
@@ -463,16 +474,20 @@ def main_family(element: str, families: Sequence[str], table: LineTable, detecto
 
 
 def _together(
-    counts: Mapping[str, float],
+    counted: Sequence[tuple[str, Sequence[str], float]],
     component: int,
     table: LineTable,
     detector: Detector,
-    energy_range_keV: tuple[float, float],
 ) -> list[Family]:
-    """Families of several elements as one component, the strongest element's first as its main one."""
+    """Families of several elements as one component, the first of the one with most counts as its main one.
+
+    Parameters
+    ----------
+    counted
+        Element, families and counts of them together, on the axis and off it.
+    """
     found: list[Family] = []
-    for element in sorted(counts, key=lambda element: -counts[element]):
-        names = table.families(element, *energy_range_keV)
+    for element, names, counts in sorted(counted, key=lambda one: -one[2]):
         detected = sum(table.detected_strength(element, name, detector.efficiency) for name in names)
         for name in names:
             main = not found
@@ -484,7 +499,7 @@ def _together(
                     main=main,
                     stray=True,
                     tied=not main,
-                    amount=counts[element] / detected,
+                    amount=counts / detected,
                 )
             )
     return found
