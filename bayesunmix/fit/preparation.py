@@ -159,10 +159,11 @@ def _prepared(image: SpectrumImage, config: RunConfig, progress: Callable[[float
         beam=beam,
     )
     axis = fitted_axis(image, config.map, moved, refined)
+    seen = _on_axis(refined, (low, high))
     off = axis.note()
     notes += [*doubts, *([off] if off else [])]
     if refined.found:
-        notes += _undeclared_notes(refined, _main_families(refined.counts, sample.elements, table, detector))
+        notes += _undeclared_notes(refined, _main_families(seen, sample.elements, table, detector))
     # Refined ratios inside a family keep its total; a factor of the alpha line is one of that line.
     table = with_factors(refined.table, config, detector)
     lines = _line_energies((*sources, *stray), table)
@@ -185,7 +186,7 @@ def _prepared(image: SpectrumImage, config: RunConfig, progress: Callable[[float
     )
     for note in notes[len(image.warnings) :]:
         warn(note)
-    mean = mean_composition(refined.counts, sample.elements, table, detector)
+    mean = mean_composition(seen, sample.elements, table, detector)
     forward = dataclasses.replace(forward, response_uncertainty=line_shapes(forward, refined, mean))
     thickness = pixel_thickness(blocks, forward, refined, mean)
     blocks = dataclasses.replace(blocks, counts=blocks.counts[blocks.total_counts > 0])
@@ -206,6 +207,15 @@ def _prepared(image: SpectrumImage, config: RunConfig, progress: Callable[[float
         left_out=left_out,
         widths=config.priors,
     )
+
+
+def _on_axis(refined: Refinement, ends: tuple[float, float]) -> dict[str, float]:
+    """Return the counts of families with lines on the axis: those with but a flank say nothing of amounts."""
+    return {
+        name: counts
+        for name, counts in refined.counts.items()
+        if "+" in name or name.split("_")[1] in refined.table.families(name.split("_")[0], *ends)
+    }
 
 
 def _flanks(image: SpectrumImage, refined: Refinement, table: LineTable) -> dict[tuple[str, str], float]:

@@ -149,8 +149,8 @@ class ForwardModel:
     elements : tuple of str
         Declared elements, reported.
     components : tuple of str
-        Elements, oxygen where it is seen but not reported, stray families, the flanks of families off the axis together,
-        elements that nobody declared together, and the continuum last.
+        Elements, oxygen where it is seen but not reported, stray families, the flanks of families off the axis
+        together, elements that nobody declared together, and the continuum last.
     families : tuple of Family
     table, detector, response, film
         Physics.
