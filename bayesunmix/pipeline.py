@@ -1,7 +1,7 @@
 """The front door: from a map and a configuration to a result, stage by stage.
 
-    read -> energy axis -> bins -> starting points -> mode -> draws -> spatial heterogeneity -> second maximum -> pixels
-         -> result -> files
+    read -> energy axis -> bins -> starting points -> mode -> draws -> spatial heterogeneity -> misfit of the spectra
+         -> rotations -> second maximum -> pixels -> result -> files
 
 Each stage is a pure function of what came before; finished ones are kept on disk, so that an interrupted run goes on.
 Several processes (`bayesunmix.core.processes`) go through the same stages side by side, and the first one writes.
@@ -300,6 +300,7 @@ def _computed(setup: Setup, job: Job) -> Result:
         count_phases,
         draw,
         find_mode,
+        include_misfit,
         mix_second_maximum,
         put_together,
         read_pixels,
@@ -313,8 +314,9 @@ def _computed(setup: Setup, job: Job) -> Result:
     drawn = draw(fitted, job)
     setup, fitted, drawn = tell_supports(setup, fitted, drawn, job)
     robust = compare_areas(setup, fitted, drawn, job)
+    robust = include_misfit(setup, fitted, robust, job)
     robust = rotate(setup, fitted, robust, job)
-    robust = mix_second_maximum(fitted, robust, job)
+    robust = mix_second_maximum(setup, fitted, robust, job)
     pixels, known = read_pixels(setup, fitted, robust, job)
     result = put_together(
         job, setup=setup, fitted=fitted, robust=robust, pixels=pixels, known=known, number=number

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesunmix.checks.discrepancy import moved_draws, with_discrepancy
 from bayesunmix.checks.identifiability import Known
 from bayesunmix.checks.robust import Robust, robust_draws
 from bayesunmix.checks.supports import find_supports, without_supports
@@ -161,6 +162,12 @@ def compare_areas(setup: Setup, fitted: FittedPosterior, drawn: Drawn, job: Job)
         return job.kept.run("heterogeneity", lambda: robust_draws(setup, fitted, drawn, level, seed), Robust)
 
 
+def include_misfit(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job) -> Robust:
+    """Move the draws where the spectra do not fit, by as much as the residuals show."""
+    with job.reporter.stage("misfit of the spectra", "discrepancy"):
+        return job.kept.run("discrepancy", lambda: with_discrepancy(setup, fitted, robust, job.seed), Robust)
+
+
 def rotate(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job) -> Robust:
     """Rotate the draws by what the map leaves open, where it leaves something."""
     inference, draws = job.config.inference, robust.drawn.draws
@@ -178,13 +185,13 @@ def rotate(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job) -> R
     return robust.opened(drawn, found)
 
 
-def mix_second_maximum(fitted: FittedPosterior, robust: Robust, job: Job) -> Robust:
+def mix_second_maximum(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job) -> Robust:
     """Mix the draws of a second maximum in that holds a share of the posterior."""
     rival = fitted.rival
     if rival is None or job.config.inference.method == "map":
         return robust
     with job.reporter.stage("draws at the second maximum", "second_maximum"):
-        other = job.kept.run("second_maximum", lambda: _drawn(rival.fitted, job), Drawn)
+        other = job.kept.run("second_maximum", lambda: _drawn_there(setup, rival.fitted, job), Drawn)
     both = mixed(robust.drawn, fitted, rival, other, job.seed)
     rotations = robust.rotations
     if rotations is not None:
@@ -268,6 +275,13 @@ def _above_limit(job: Job, stage: str) -> str | None:
 
 def _drawn(fitted: FittedPosterior, job: Job) -> Drawn:
     return job.model.draw(fitted, job.config.inference.engine, job.seed, job.reporter.advance)
+
+
+def _drawn_there(setup: Setup, fitted: FittedPosterior, job: Job) -> Drawn:
+    """Draw at another mode, and move the draws where its spectra do not fit."""
+    drawn = _drawn(fitted, job)
+    there = moved_draws(setup, fitted, drawn, job.seed)
+    return drawn if there is None else there.drawn
 
 
 def _pixels(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job) -> PixelPosterior:

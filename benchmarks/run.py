@@ -3,8 +3,8 @@
     python benchmarks/run.py [--data FOLDER] [--only NAME ...] [--quick] [--out FILE.json]
 
 ``--only`` picks row groups, ``--quick`` takes fewer seeds. On two cores the full table takes a night: `sbc`,
-`detection`, `measured_layout`, `model_checks`, `rotation_ends` and `wrong_model` are about an hour each, `open_maps` is two, the others
-are minutes. With ``--keep`` these go on where they were stopped.
+`detection`, `measured_layout`, `model_checks`, `rotation_ends` and `wrong_model` are about an hour each, `open_maps` is
+two, the others are minutes. With ``--keep`` these go on where they were stopped.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ GROUPS = {
     "open_maps": "coverage where little pins the phases: six chemistries, with rotations and without",
     "rotation_ends": "coverage of truths at either end of what a map leaves open, and between",
     "wrong_model": "coverage where the model is wrong",
+    "espm_maps": "coverage on maps of espm's own simulator, with five traces",
     "verdict": "levels of the verdict beside the coverage of the intervals, case by case",
     "segmentation": "abundance maps with and without neighbours",
     "freeform": "free-form endmembers beside physics-guided ones on the phantom",

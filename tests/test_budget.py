@@ -157,22 +157,30 @@ def test_table_holds_what_has_an_interval_and_its_shares_add_up() -> None:
     ]
     shares = table[[f"share_{name}" for name in SOURCES]]
     np.testing.assert_allclose(shares.sum(axis=1), 1.0)
-    assert table["sd"][0] == pytest.approx(np.sqrt(21.0))
-    assert shares.iloc[0, 4] == pytest.approx(5.0 / 21.0)
-    # Folders of earlier versions have no rotation.
+    total = float(variances[0, 0].sum())
+    assert table["sd"][0] == pytest.approx(np.sqrt(total))
+    assert shares.iloc[0, 4] == pytest.approx(5.0 / total)
+    # Folders of earlier versions have no misfit and no rotation.
     earlier = budget_table(found.isel(source=slice(0, 5)), composition, partition)
-    assert earlier["share_rotation"].tolist() == [0.0, 0.0]
+    assert earlier["share_misfit"].tolist() == earlier["share_rotation"].tolist() == [0.0, 0.0]
     assert earlier["sd"][0] == pytest.approx(np.sqrt(15.0))
 
 
-def test_what_the_reported_draws_vary_more_is_rotation() -> None:
+def test_what_draws_vary_more_is_misfit_and_then_rotation() -> None:
     generator = np.random.default_rng(0)
-    drawn = generator.normal(size=(400, 2, 3))
-    reported = drawn + 2.0 * generator.normal(size=(400, 2, 3))
-    more = budget._more(reported, drawn)
-    np.testing.assert_allclose(more[..., SOURCES.index("rotation")], reported.var(axis=0) - drawn.var(axis=0))
-    assert not more[..., : SOURCES.index("rotation")].any()
-    assert not budget._more(drawn, reported).any()
+    local = posterior()
+    fits = generator.normal(size=(400, 2, 3))
+    moved = fits + generator.normal(size=(400, 2, 3))
+    reported = moved + 2.0 * generator.normal(size=(400, 2, 3))
+    found = budget._with_more(local, local.slopes(), [fits, moved, reported])
+    misfit, rotation = (found[..., SOURCES.index(name)] for name in ("misfit", "rotation"))
+    np.testing.assert_allclose(misfit, moved.var(axis=0) - fits.var(axis=0))
+    np.testing.assert_allclose(rotation, reported.var(axis=0) - moved.var(axis=0))
+    alone = budget._with_more(local, local.slopes(), [fits, fits, fits])
+    np.testing.assert_array_equal(alone[..., SOURCES.index("misfit") :], 0.0)
+    np.testing.assert_array_equal(
+        found[..., : SOURCES.index("misfit")], alone[..., : SOURCES.index("misfit")]
+    )
 
 
 def test_a_balance_taken_back_is_the_posterior_without_it() -> None:

@@ -75,7 +75,9 @@ def test_dim_pixels_are_joined(image: SpectrumImage) -> None:
 
 def test_physics_is_that_of_the_configuration(setup: Setup) -> None:
     assert setup.forward.elements == ("Mg", "Si", "Fe")
-    assert setup.forward.components == ("Mg", "Si", "Fe", "Cu_K", "Cu_L", "continuum")
+    # The axis begins a little above the L1 lines of iron.
+    assert setup.forward.components == ("Mg", "Si", "Fe", "Cu_K", "Cu_L", "flanks", "continuum")
+    assert [family.name for family in setup.forward.families if family.component == 5] == ["Fe_L"]
     assert setup.forward.film.thickness_nm == (100.0, 30.0)
     assert setup.forward.film.takeoff_angle_deg == 22.0
     assert setup.forward.film.oxygen
@@ -169,7 +171,7 @@ def test_an_undeclared_element_is_noted_and_fitted(image: SpectrumImage, setup: 
     assert found.warnings == (str(caught[0].message),)
     assert "`sample.elements`" in found.warnings[0]
     assert "`sample.stray`" in found.warnings[0]
-    assert found.forward.components == ("Mg", "Si", "Fe", "undeclared", "continuum")
+    assert found.forward.components == ("Mg", "Si", "Fe", "flanks", "undeclared", "continuum")
     assert "Cu" not in found.forward.elements
     np.testing.assert_allclose(found.mean_composition, setup.mean_composition, atol=0.01)
     counted = setup.spectrum.counts["Cu_K"]

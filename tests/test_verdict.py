@@ -16,7 +16,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bayesunmix.checks.outcomes import Goodness, ResidualRegion, ResidualScan
+from bayesunmix.checks.outcomes import (
+    DiscrepancyEffect,
+    DiscrepancyRegion,
+    Goodness,
+    ResidualRegion,
+    ResidualScan,
+    SpectralDiscrepancy,
+)
 from bayesunmix.config.phase import Phase
 from bayesunmix.core.errors import BayesUnmixWarning
 from bayesunmix.core.severity import MODES, PLACES, Distrust, Doubt, Reservation
@@ -216,6 +223,27 @@ def test_residuals_name_the_elements_whose_main_lines_they_touch() -> None:
     fit = spectra(chances=(1e-4, 1e-9, 0.2), elements=[("Al",), ("Re", "Al"), ("Ni",)])
     (said,) = misfit_of_spectra(fit)
     assert ". The intervals of Al and Re do not include this. " in said
+
+
+def test_what_the_intervals_include_of_a_misfit_is_told() -> None:
+    effects = [
+        DiscrepancyEffect(phase="Brg", element=element, sd_ratio=ratio, shift=0.0)
+        for element, ratio in (("U", 1.2), ("Si", 2.5))
+    ]
+    found = SpectralDiscrepancy(
+        regions=(DiscrepancyRegion(low_keV=1.0, high_keV=2.0, percent=3.0),), quantities=tuple(effects)
+    )
+    (said,) = misfit_of_spectra(spectra(chances=(1e-4,), elements=[("Al",)]), found)
+    assert (
+        ". The intervals of Al include this, as far as an error that all phases have in common makes it"
+        in said
+    )
+    assert "Si of Brg 2.5 times as uncertain" in said
+    both = misfit_of_spectra(spectra(total=1.6, chances=(1e-4,)), found)
+    assert [text.count("2.5 times") for text in both] == [1, 0]
+    # Where nothing was widened, nothing is included.
+    (said,) = misfit_of_spectra(spectra(total=1.6), SpectralDiscrepancy())
+    assert ". The intervals do not include this. " in said
 
 
 def compositions(*rows: tuple[str, str, float, float, str]) -> pd.DataFrame:

@@ -10,6 +10,7 @@ before it.
                  fitted, with priors (freed in G); the factors of the main families, drawn from their priors
     absorption   parameters of the absorption that are fitted (freed in G), and the thickness drawn from its prior
     continuum    its corrections, freed last: a . G^-1 . a, less all before it
+    misfit       what draws vary more for spectra that do not fit (`bayesunmix.checks.discrepancy`)
     rotation     what the reported draws vary more than those of the one solution that was found: other solutions that
                  fit as well (`bayesunmix.fit.rotations`), and a second maximum's share
 
@@ -21,6 +22,7 @@ Numbers are atom fractions x_ke, with a = dx/dw, and ln D, with a the difference
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,11 +35,11 @@ from bayesunmix.forward.spectra import ForwardModel
 
 FloatArray = npt.NDArray[np.float64]
 
-SOURCES = ("counting", "unmixing", "calibration", "absorption", "continuum", "rotation")
+SOURCES = ("counting", "unmixing", "calibration", "absorption", "continuum", "misfit", "rotation")
 
 ORDER = (
     "counting, unmixing, line ratios and response (calibration), fitted absorption, continuum; then the drawn "
-    "calibration factors and thickness; then rotations"
+    "calibration factors and thickness; then misfit of the spectra and rotations"
 )
 RATIOS = ("family_log_ratio", "response")
 ABSORPTION = ("absorption_scale", "stray_exponent")
@@ -53,6 +55,7 @@ def uncertainty_budget(
     *,
     counting: xr.DataArray,
     one_solution: xr.DataArray,
+    fits: xr.DataArray,
     seed: int,
 ) -> xr.Dataset:
     """Variance of every atom fraction and of the logarithm of every partition coefficient, by source.
@@ -67,6 +70,8 @@ def uncertainty_budget(
         Posterior draws of the atom fractions with nominal calibration; a single draw is a mode without draws.
     one_solution : DataArray (chain, draw, phase, element)
         The same before they were rotated, or mixed with those of a second maximum.
+    fits : DataArray (chain, draw, phase, element)
+        Those before they were moved for spectra that do not fit.
     seed : int
 
     Returns
@@ -76,13 +81,12 @@ def uncertainty_budget(
         denominator, element, source), variances of ln D; nan where an atom fraction is zero.
     """
     slopes, fractions = local.slopes(), local.atom_fractions
-    reported, drawn = (values.values.reshape(-1, *counting.shape[2:]) for values in (counting, one_solution))
+    steps = [values.values.reshape(-1, *counting.shape[2:]) for values in (fits, one_solution, counting)]
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.where(fractions[..., None] > 0, slopes / fractions[..., None], np.nan)
-        fitted = _scaled(local, slopes, drawn) + _more(reported, drawn)
-        ratios, own_ratios = (logs[:, :, None] - logs[:, None] for logs in (np.log(reported), np.log(drawn)))
-        log_fitted = _scaled(local, relative[:, None] - relative[None], own_ratios)
-        log_fitted = log_fitted + _more(ratios, own_ratios)
+        fitted = _with_more(local, slopes, steps)
+        ratios = [logs[:, :, None] - logs[:, None] for logs in map(np.log, steps)]
+        log_fitted = _with_more(local, relative[:, None] - relative[None], ratios)
     changes = _prior_changes(local, forward, absorbing, seed)
     composition = fitted + _drawn_parts([np.var(fractions * np.exp(change), axis=0) for change in changes])
     log_partition = log_fitted + _drawn_parts(
@@ -115,7 +119,7 @@ def _fitted_parts(local: LocalPosterior, slopes: FloatArray) -> FloatArray:
     # Expected information against observed curvature: counting alone may come out a little above.
     counting = np.minimum(known_abundances(local, slopes), steps[0])
     parts = [counting, *np.maximum(np.diff([counting, *steps], axis=0), 0.0)]
-    return np.stack([*parts, np.zeros_like(counting)], axis=-1)
+    return np.stack([*parts, np.zeros_like(counting), np.zeros_like(counting)], axis=-1)
 
 
 def _scaled(local: LocalPosterior, slopes: FloatArray, draws: FloatArray) -> FloatArray:
@@ -128,10 +132,23 @@ def _scaled(local: LocalPosterior, slopes: FloatArray, draws: FloatArray) -> Flo
     return np.asarray(parts * factor[..., None])
 
 
-def _more(reported: FloatArray, drawn: FloatArray) -> FloatArray:
-    """Variance that the reported draws (draw, ...) have more, at the place of the rotation, (..., source)."""
+def _with_more(local: LocalPosterior, slopes: FloatArray, steps: Sequence[FloatArray]) -> FloatArray:
+    """Fitted parts of some numbers, and what misfit and rotation add to the variance of their draws, (..., source).
+
+    Parameters
+    ----------
+    steps : three times (draw, ...)
+        As the model has them, moved for the misfit, and as they are reported.
+    """
+    fits, one_solution, reported = steps
+    found = _scaled(local, slopes, fits)
+    return found + _more(one_solution, fits, "misfit") + _more(reported, one_solution, "rotation")
+
+
+def _more(reported: FloatArray, drawn: FloatArray, source: str) -> FloatArray:
+    """Variance that some draws (draw, ...) have more than others, at the place of a source, (..., source)."""
     more = np.maximum(reported.var(axis=0) - drawn.var(axis=0), 0.0)
-    return np.asarray(more[..., None] * (np.array(SOURCES) == "rotation"))
+    return np.asarray(more[..., None] * (np.array(SOURCES) == source))
 
 
 def _prior_changes(
@@ -164,4 +181,4 @@ def _drawn_parts(variances: list[FloatArray]) -> FloatArray:
     """Variances over draws of the priors at the places of calibration and absorption, zeros at the others."""
     calibration, absorption = variances
     none = np.zeros_like(calibration)
-    return np.stack([none, none, calibration, absorption, none, none], axis=-1)
+    return np.stack([none, none, calibration, absorption, none, none, none], axis=-1)

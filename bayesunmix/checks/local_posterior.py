@@ -85,7 +85,7 @@ class LocalPosterior:
         gaussian = truncated_gaussian(estimate.z, estimate.hessian, places[LINES])
         latents = fitted.model.constrain(estimate.z)
         weights, mixed = weights_at(data, latents), spectra_at(data, latents)
-        at_mode = _basis_at(data, latents)
+        at_mode = basis_at(data, latents)
         derivatives = _derivatives(at_mode, weights, mixed)
         fractions = nominal_fractions(weights, np.asarray(data.yields))
         complete = _complete(
@@ -174,7 +174,7 @@ def balance_slopes(a_site: FloatArray, b_site: FloatArray, atom_fractions: Float
     return ratio_of(a_site, a_site @ atom_fractions) - ratio_of(b_site, b_site @ atom_fractions)
 
 
-def _basis_at(data: UnmixingData, latents: Latents) -> EndmemberBasis:
+def basis_at(data: UnmixingData, latents: Latents) -> EndmemberBasis:
     """Take ratios of families, shape of the continuum and templates at some latents for the nominal ones."""
     basis = data.basis
     area = np.log(np.maximum(basis.continuum_area, NOTHING))

@@ -190,6 +190,57 @@ class Heterogeneity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DiscrepancyRegion:
+    """A stretch of the axis where the spectra may be off by more than counting.
+
+    Attributes
+    ----------
+    low_keV, high_keV
+    percent
+        Standard deviation of the relative error there, in per cent, where it is largest.
+    """
+
+    low_keV: float
+    high_keV: float
+    percent: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscrepancyEffect:
+    """What the error of the spectra does to one atom fraction.
+
+    Attributes
+    ----------
+    phase, element
+    sd_ratio
+        Standard deviation with it over that without, of counting and unmixing alone.
+    shift
+        By how much the mean moves, in standard deviations without it.
+    """
+
+    phase: str
+    element: str
+    sd_ratio: float
+    shift: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectralDiscrepancy:
+    """How far the spectra are off where they do not fit, as the residuals show it, and what that does to the intervals.
+
+    Attributes
+    ----------
+    regions
+        In order of energy; none where counting alone explains the residuals, and nothing was changed.
+    quantities
+        Atom fractions of what was not declared absent.
+    """
+
+    regions: tuple[DiscrepancyRegion, ...] = ()
+    quantities: tuple[DiscrepancyEffect, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class NonIdentifiable:
     """Two phases of which the first could hold some of the second, or lose it, at no cost to the fit or hardly any.
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from bayesunmix.checks.local_posterior import composition_slopes
-from bayesunmix.checks.outcomes import Heterogeneity, SdRatio
+from bayesunmix.checks.outcomes import Heterogeneity, SdRatio, SpectralDiscrepancy
 from bayesunmix.config.phase import supports_of
 from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws, read_draws
@@ -71,6 +71,10 @@ class Robust:
         The draws as they were before they were rotated, or mixed with another mode's, where they were.
     rotations : Rotations or None
         What the draws that are reported were rotated by, where the map leaves something open.
+    without_misfit : Draws or None
+        The draws as they were before they were moved for spectra that do not fit, where they were.
+    discrepancy : SpectralDiscrepancy or None
+        How far the spectra are off; None where that was not asked.
     heterogeneity : Heterogeneity
         How areas of the map differ.
     """
@@ -81,6 +85,8 @@ class Robust:
     as_fitted: Draws | None = None
     one_solution: Draws | None = None
     rotations: Rotations | None = None
+    without_misfit: Draws | None = None
+    discrepancy: SpectralDiscrepancy | None = None
 
     @property
     def judged(self) -> Draws | None:
@@ -324,18 +330,18 @@ class Tiles:
 
     def drawn(self, generator: np.random.Generator) -> npt.NDArray[np.float32]:
         """Draw counts of a map without variation, from each block's posterior mean."""
-        return generator.poisson(self._expected).astype(np.float32)
+        return generator.poisson(self.expected).astype(np.float32)
 
     @cached_property
-    def _expected(self) -> FloatArray:
+    def expected(self) -> FloatArray:
         """Posterior mean counts of each block, (block, energy)."""
         rows = counted(self.counts, self.relative, self.fitted.data.effect)
         likelihood = relative_likelihood(rows, self.log_mixed)
         share = responsibilities(likelihood, 0.99 * self.everywhere + 0.01 / len(self.everywhere))
-        mean = (share @ self.mixed) * self._tilt(share)
+        mean = (share @ self.mixed) * self.tilt(share)
         return np.asarray(mean * (self.counts.sum(axis=1, keepdims=True) / mean.sum(axis=1, keepdims=True)))
 
-    def _tilt(self, share: npt.NDArray[np.float32]) -> FloatArray:
+    def tilt(self, share: npt.NDArray[np.float32]) -> FloatArray:
         """Factor of thickness on the blocks' spectra at the mode, to first order, (block, energy)."""
         fitted = self.fitted
         effect = fitted.data.effect

@@ -25,6 +25,7 @@ from bayesunmix.data.binning import BinnedCounts, bin_channels, bin_image, chann
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.fit.energy_axis import EnergyAxis, fitted_axis, given_axis, searched_axis
 from bayesunmix.fit.pixel_choice import LeftOut, choose_pixels
+from bayesunmix.forward.flanks import shown_flanks
 from bayesunmix.forward.line_shapes import line_shapes
 from bayesunmix.forward.line_table import line_table, with_factors
 from bayesunmix.forward.pixel_thickness import PixelThickness, pixel_thickness
@@ -158,10 +159,11 @@ def _prepared(image: SpectrumImage, config: RunConfig, progress: Callable[[float
         beam=beam,
     )
     axis = fitted_axis(image, config.map, moved, refined)
+    seen = _on_axis(refined, (low, high))
     off = axis.note()
     notes += [*doubts, *([off] if off else [])]
     if refined.found:
-        notes += _undeclared_notes(refined, _main_families(refined.counts, sample.elements, table, detector))
+        notes += _undeclared_notes(refined, _main_families(seen, sample.elements, table, detector))
     # Refined ratios inside a family keep its total; a factor of the alpha line is one of that line.
     table = with_factors(refined.table, config, detector)
     lines = _line_energies((*sources, *stray), table)
@@ -178,12 +180,13 @@ def _prepared(image: SpectrumImage, config: RunConfig, progress: Callable[[float
         beam_energy_keV=beam,
         edges_keV=blocks.edges_keV,
         seen_oxygen=bool(hidden),
+        flanks=_flanks(cropped, refined, table),
         undeclared=refined.found,
         continuum=refined.continuum,
     )
     for note in notes[len(image.warnings) :]:
         warn(note)
-    mean = mean_composition(refined.counts, sample.elements, table, detector)
+    mean = mean_composition(seen, sample.elements, table, detector)
     forward = dataclasses.replace(forward, response_uncertainty=line_shapes(forward, refined, mean))
     thickness = pixel_thickness(blocks, forward, refined, mean)
     blocks = dataclasses.replace(blocks, counts=blocks.counts[blocks.total_counts > 0])
@@ -204,6 +207,22 @@ def _prepared(image: SpectrumImage, config: RunConfig, progress: Callable[[float
         left_out=left_out,
         widths=config.priors,
     )
+
+
+def _on_axis(refined: Refinement, ends: tuple[float, float]) -> dict[str, float]:
+    """Return the counts of families with lines on the axis: those with but a flank say nothing of amounts."""
+    return {
+        name: counts
+        for name, counts in refined.counts.items()
+        if "+" in name or name.split("_")[1] in refined.table.families(name.split("_")[0], *ends)
+    }
+
+
+def _flanks(image: SpectrumImage, refined: Refinement, table: LineTable) -> dict[tuple[str, str], float]:
+    """Families off the axis whose flanks the sum spectrum shows."""
+    observed = image.sum_spectrum().astype(np.float64)
+    declared = {name: n for name, n in refined.counts.items() if name.split("_")[0] not in refined.found}
+    return shown_flanks(declared, observed, image.channel_edges_keV, table, refined.response)
 
 
 def _chosen(image: SpectrumImage, config: RunConfig) -> tuple[SpectrumImage, tuple[LeftOut, ...]]:

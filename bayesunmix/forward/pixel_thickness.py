@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.core.shares import shares_of
+from bayesunmix.core.shares import ratio_of, shares_of
 from bayesunmix.data.binning import BinnedCounts
-from bayesunmix.forward.spectra import ForwardModel
+from bayesunmix.forward.spectra import FLANKS, UNDECLARED, ForwardModel
 from bayesunmix.models.thickness import VALID
 from bayesunmix.xray import Refinement, absorption_slope
 
@@ -81,10 +81,20 @@ def _stray_counts(forward: ForwardModel, spectrum: Refinement, mean_composition:
     """Return the expected counts of everything that belongs to no phase, shape (energy,)."""
     per_atom = forward.family_spectra(mean_composition[None])[0]
     unit = per_atom / np.maximum(per_atom.sum(axis=1, keepdims=True), 1e-300)
+    component = np.array([forward.components[family.component] for family in forward.families])
+    flank = component == FLANKS
     counts = [spectrum.counts.get(family.name, 0.0) if family.stray else 0.0 for family in forward.families]
-    named = np.array(counts) @ unit
+    named = np.where(flank, 0.0, counts) @ unit
+    if flank.any():
+        # Counted on the axis and off it: so many per atom.
+        emitted = [
+            forward.table.detected_strength(f.element, f.family, forward.detector.efficiency)
+            for f in forward.families
+        ]
+        whole = np.array([f.amount for f in forward.families]) * np.array(emitted) / forward.strength_unit
+        named += ratio_of(np.array(counts), whole)[flank] @ per_atom[flank]
     # Elements that nobody declared are one component: their families are in proportion already.
-    last = np.array([family.component == len(forward.components) - 2 for family in forward.families])
+    last = component == UNDECLARED
     if spectrum.found and last.any():
         named += sum(spectrum.found.values()) * shares_of(per_atom[last].sum(axis=0))
     return np.asarray(named)

@@ -45,9 +45,11 @@ CONTINUUM_KNOTS = 7
 MAIN_SHARE = 0.2
 # A family weaker than this, relative to the main one, is left out.
 WEAKEST_FAMILY = 1e-3
-# A family with less than this share of its strength inside the energy range shows only a tail: it tells no amounts, and
-# its height is known to no better than this, relative to the element's main family.
-FEWEST_INSIDE, TAIL_SD = 0.1, 0.5
+# A family with less than this share of its strength inside the energy range shows only a tail: its counts would be
+# arbitrary. See `bayesunmix.forward.flanks`.
+FEWEST_INSIDE = 0.1
+# Names of the components of what belongs to no declared element inside the range.
+FLANKS, UNDECLARED = "flanks", "undeclared"
 # Overlap (Bhattacharyya coefficient) of two detected families from which on they count as one.
 SAME_PEAKS = 0.92
 # The film's thickness is the one absorption parameter; draws are read off this grid of multiples of its mean.
@@ -130,7 +132,6 @@ class Family:
     main: bool
     stray: bool = False
     tied: bool = False  # follows its component's main family in a fixed ratio
-    tail: bool = False  # lies outside the energy range but for its flank
     amount: float = 1.0  # atoms, where families of several elements make one component
 
     @property
@@ -148,8 +149,8 @@ class ForwardModel:
     elements : tuple of str
         Declared elements, reported.
     components : tuple of str
-        Elements, oxygen where it is seen but not reported, stray families, elements that nobody declared together, and
-        the continuum last.
+        Elements, oxygen where it is seen but not reported, stray families, the flanks of families off the axis
+        together, elements that nobody declared together, and the continuum last.
     families : tuple of Family
     table, detector, response, film
         Physics.
@@ -194,9 +195,7 @@ class ForwardModel:
             [
                 0.0
                 if f.main or f.tied
-                else np.hypot(
-                    sd[f.component], self.table.calibration_sd(f.element, f.family) + TAIL_SD * f.tail
-                )
+                else np.hypot(sd[f.component], self.table.calibration_sd(f.element, f.family))
                 for f in self.families
             ]
         )
@@ -380,6 +379,7 @@ def forward_model(
     beam_energy_keV: float,
     edges_keV: FloatArray,
     seen_oxygen: bool,
+    flanks: Mapping[tuple[str, str], float] | None = None,
     undeclared: Mapping[str, float] | None = None,
     continuum: ContinuumCorrection = NO_CORRECTION,
 ) -> ForwardModel:
@@ -394,8 +394,11 @@ def forward_model(
         Edges of the fitted bins.
     seen_oxygen : bool
         Fit oxygen's lines, where they are in range, without reporting oxygen.
+    flanks : mapping of (element, family) to float, optional
+        Families off the axis whose flanks the sum spectrum shows, and their counts there: together one component, in
+        these proportions.
     undeclared : mapping of str to float, optional
-        Elements found in the sum spectrum and their counts there: together one component, in these proportions.
+        Elements found in the sum spectrum and their counts there: one component as well.
     continuum : ContinuumCorrection
         Smooth factor on the physical continuum.
 
@@ -420,19 +423,15 @@ def forward_model(
             )
         main = main_family(element, found, table, detector)
         least = WEAKEST_FAMILY * table.detected_strength(element, main, detector.efficiency)
-        for name in table.families(element, low, high):
+        for name in found:
             if table.detected_strength(element, name, detector.efficiency) >= least:
                 families.append(
-                    Family(
-                        element=element,
-                        family=name,
-                        component=len(components),
-                        main=name == main,
-                        tail=name not in found,
-                    )
+                    Family(element=element, family=name, component=len(components), main=name == main)
                 )
         components.append(element)
-    for group in _alike([(e, name) for e in stray for name in table.families(e, low, high)], table, response):
+    for group in _alike(
+        [(e, name) for e in stray for name in table.families(e, low, high, FEWEST_INSIDE)], table, response
+    ):
         for place, (element, name) in enumerate(group):
             families.append(
                 Family(
@@ -445,9 +444,14 @@ def forward_model(
                 )
             )
         components.append("+".join(f"{element}_{name}" for element, name in group))
+    if flanks:
+        shown = [(element, (family,), counts) for (element, family), counts in flanks.items()]
+        families += _together(shown, len(components), table, detector)
+        components.append(FLANKS)
     if undeclared:
-        families += _together(undeclared, len(components), table, detector, (low, high))
-        components.append("undeclared")
+        found_ = [(element, table.families(element, low, high), n) for element, n in undeclared.items()]
+        families += _together(found_, len(components), table, detector)
+        components.append(UNDECLARED)
     return ForwardModel(
         elements=tuple(elements),
         components=(*components, "continuum"),
@@ -470,16 +474,20 @@ def main_family(element: str, families: Sequence[str], table: LineTable, detecto
 
 
 def _together(
-    counts: Mapping[str, float],
+    counted: Sequence[tuple[str, Sequence[str], float]],
     component: int,
     table: LineTable,
     detector: Detector,
-    energy_range_keV: tuple[float, float],
 ) -> list[Family]:
-    """Families of several elements as one component, the strongest element's first as its main one."""
+    """Families of several elements as one component, the first of the one with most counts as its main one.
+
+    Parameters
+    ----------
+    counted
+        Element, families and counts of them together, on the axis and off it.
+    """
     found: list[Family] = []
-    for element in sorted(counts, key=lambda element: -counts[element]):
-        names = table.families(element, *energy_range_keV)
+    for element, names, counts in sorted(counted, key=lambda one: -one[2]):
         detected = sum(table.detected_strength(element, name, detector.efficiency) for name in names)
         for name in names:
             main = not found
@@ -491,7 +499,7 @@ def _together(
                     main=main,
                     stray=True,
                     tied=not main,
-                    amount=counts[element] / detected,
+                    amount=counts / detected,
                 )
             )
     return found

@@ -33,6 +33,7 @@ COLOURS = {
     "calibration": "#D55E00",
     "absorption": "#F0C05A",
     "continuum": "#8C8C8C",
+    "misfit": "#009E73",
     "rotation": "#CC79A7",
 }
 _ROW_MM, _HEAD_MM, _COLUMNS = 3.6, 11.0, 3

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Heterogeneity,
         Identifiability,
         Overlap,
+        SpectralDiscrepancy,
         UnmodelledRegions,
     )
     from bayesunmix.results.record import RunRecord
@@ -104,6 +105,7 @@ def _of_the_mode(result: Result) -> list[Check]:
         *_places_check(record.unmodelled_regions),
         *_overlap_check(record.overlap),
         *_heterogeneity_check(record.heterogeneity),
+        *_discrepancy_check(record.discrepancy),
     ]
 
 
@@ -329,6 +331,31 @@ def _heterogeneity_check(found: Heterogeneity | None) -> list[Check]:
         "in the columns sd_model, lower_model and upper_model of composition.csv."
     )
     return [Check(VARIATION, found.reason, "note", meaning, "")]
+
+
+def _discrepancy_check(found: SpectralDiscrepancy | None) -> list[Check]:
+    if found is None:
+        return []
+    if not found.regions:
+        said = "Residuals are consistent with counting alone: nothing was widened."
+    else:
+        places = ", ".join(
+            f"{region.low_keV:.2f} to {region.high_keV:.2f}\u00a0keV ({region.percent:.2g}\u00a0%)"
+            for region in found.regions
+        )
+        said = f"Spectra may be off by more than counting at {places}."
+        widest = max(found.quantities, key=lambda one: one.sd_ratio, default=None)
+        if widest is not None:
+            said += (
+                f" Most is added to {widest.element} of {widest.phase}: its standard deviation from counting and "
+                f"unmixing is {widest.sd_ratio:.2g} times what it would be."
+            )
+    meaning = (
+        "How far line shapes and continuum are off is learned from the residuals, region by region, and every number "
+        "that leans on these energies is moved and widened by it; the budget has the share, and run.json every number. "
+        "The error is taken to be common to all phases."
+    )
+    return [Check("Misfit of the spectra", said, "note", meaning, "")]
 
 
 def _binning_note(binning: Binning | None) -> list[Check]:

@@ -211,8 +211,16 @@ def _what_pins(run: Finished, groups: dict[str, xr.Dataset]) -> tuple[Identifiab
     counting = groups["posterior"]["composition_counting"]
     rotated_from = _one_solution(run)
     one = counting if rotated_from is None else rotated_from
+    moved_from = robust.without_misfit
+    fits = one if moved_from is None else counting_compositions(setup, run.fitted, moved_from)
     budget = uncertainty_budget(
-        known.local, setup.forward, run.fitted.absorbing, counting=counting, one_solution=one, seed=run.seed
+        known.local,
+        setup.forward,
+        run.fitted.absorbing,
+        counting=counting,
+        one_solution=one,
+        fits=fits,
+        seed=run.seed,
     )
     pinned = identifiability(
         known,

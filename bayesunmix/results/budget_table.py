@@ -40,7 +40,7 @@ def budget_table(budget: xr.Dataset, composition: pd.DataFrame, partition: pd.Da
         root of the sum of the parts) and the shares, which add up to 1.
     """
     rows = []
-    # Earlier versions knew no rotation.
+    # Earlier versions knew no misfit and no rotation.
     budget = budget.reindex(source=list(SOURCES), fill_value=0.0)
     for row in composition[composition["detected"].astype(str).str.lower() == "true"].itertuples():
         part = budget["composition"].sel(phase=row.phase, element=row.element).values

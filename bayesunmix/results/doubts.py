@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from bayesunmix.checks.misfit import Misfit
-    from bayesunmix.checks.outcomes import Goodness
+    from bayesunmix.checks.outcomes import Goodness, SpectralDiscrepancy
     from bayesunmix.checks.robust import Robust
     from bayesunmix.config.phase import Phase
     from bayesunmix.config.run_config import RunConfig
@@ -125,7 +125,7 @@ def everything_said(outcome: RunOutcome) -> list[str]:
         *(record.overlap.warnings() if record.overlap else ()),
         *variation(outcome.robust),
         *broken_stoichiometry(setup, fitted),
-        *(misfit_of_spectra(record.fit) if record.fit else ()),
+        *(misfit_of_spectra(record.fit, record.discrepancy) if record.fit else ()),
         *([Reservation(outcome.mass_thickness)] if outcome.mass_thickness else []),
         *unknown_absorption(config, setup, outcome.budget),
         *not_resampled(config, drawn),
@@ -374,9 +374,10 @@ def broken_stoichiometry(setup: Setup, fitted: FittedPosterior) -> list[str]:
     return sentences
 
 
-def misfit_of_spectra(fit: Goodness) -> list[str]:
+def misfit_of_spectra(fit: Goodness, discrepancy: SpectralDiscrepancy | None = None) -> list[str]:
     """Sentences on spectra that the model does not fit within counting noise, as a whole and in a region."""
     said: list[str] = []
+    included, much = _included(discrepancy)
     total, segments = fit.deviance_per_dof_total or 0.0, fit.deviance_per_dof_segments or 0.0
     if max(total, segments) > MISFIT:
         which, deviance = (
@@ -384,7 +385,7 @@ def misfit_of_spectra(fit: Goodness) -> list[str]:
         )
         text = (
             f"The model does not describe {which} within counting noise: the deviance is {deviance:.2g} "
-            "per degree of freedom, and 1 is expected. The intervals do not include this. Look at the residuals "
+            f"per degree of freedom, and 1 is expected. The intervals {included}{much}. Look at the residuals "
             "(`fit.png`) for an undeclared element or stray line."
         )
         said.append(Reservation(text, DEVIANCE))
@@ -397,11 +398,24 @@ def misfit_of_spectra(fit: Goodness) -> list[str]:
         many = "one energy range" if len(beyond) == 1 else f"{len(beyond)} energy ranges"
         text = (
             f"The spectra have significant residuals in {many}, the largest of {abs(worst.sigma):.0f} sigma at "
-            f"{worst.energy_keV:.2f} keV in {_named(worst.spectrum)} (possible cause: {worst.cause}). {whose} do not "
-            "include this. Declare the element if one is missing, or leave the range out with `map.energy_range`."
+            f"{worst.energy_keV:.2f} keV in {_named(worst.spectrum)} (possible cause: {worst.cause}). {whose} "
+            f"{included}{'' if said else much}. Declare the element if one is missing, or leave the range out with "
+            "`map.energy_range`."
         )
         said.append(Reservation(text, RESIDUALS))
     return said
+
+
+def _included(discrepancy: SpectralDiscrepancy | None) -> tuple[str, str]:
+    """Say whether the intervals include a misfit of the spectra, and how much of it."""
+    if discrepancy is None or not discrepancy.quantities:
+        return "do not include this", ""
+    widest = max(discrepancy.quantities, key=lambda one: one.sd_ratio)
+    much = (
+        ", as far as an error that all phases have in common makes it: counting and unmixing leave "
+        f"{widest.element} of {widest.phase} {widest.sd_ratio:.2g} times as uncertain, and all others less"
+    )
+    return "include this", much
 
 
 def _named(spectrum: str) -> str:

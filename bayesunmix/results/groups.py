@@ -160,7 +160,8 @@ def lines_group(setup: Setup) -> xr.Dataset:
     """Strongest lines of every fitted element inside the energy range, for labels."""
     low, high = setup.blocks.edges_keV[[0, -1]]
     rows = []
-    stray = {family.element for family in setup.forward.families if family.stray}
+    own = set(setup.forward.elements)
+    stray = {family.element for family in setup.forward.families if family.stray} - own
     for element in dict.fromkeys(family.element for family in setup.forward.families):
         inside = [line for line in setup.forward.table.lines(element) if low < line.energy_keV < high]
         strongest = max((line.strength for line in inside), default=1.0)

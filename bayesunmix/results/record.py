@@ -14,7 +14,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from bayesunmix.checks.outcomes import Goodness, Heterogeneity, Identifiability, Overlap, UnmodelledRegions
+from bayesunmix.checks.outcomes import (
+    Goodness,
+    Heterogeneity,
+    Identifiability,
+    Overlap,
+    SpectralDiscrepancy,
+    UnmodelledRegions,
+)
 from bayesunmix.config.names import MethodName
 from bayesunmix.core.costs import Cost
 from bayesunmix.results.earlier_layouts import FORMAT, upgraded
@@ -98,6 +105,8 @@ class RunRecord(Part):
     photons: dict[str, float] | None = None
     """Counts of the map that belong to each phase."""
     heterogeneity: Heterogeneity | None = None
+    discrepancy: SpectralDiscrepancy | None = None
+    """How far the spectra are off where they do not fit, and what that does to the intervals."""
     unmodelled_regions: UnmodelledRegions | None = None
     overlap: Overlap | None = None
     pixel_thickness: PixelThickness | None = None

@@ -82,6 +82,7 @@ def record(run: Finished, found: Found) -> RunRecord:
         second_maximum_share=_rival_share(run.fitted, config.inference.method),
         diagnostics=diagnostics(setup, run.fitted, run.robust.drawn),
         heterogeneity=run.robust.heterogeneity,
+        discrepancy=run.robust.discrepancy,
         rotations=rotations(setup, run.robust.rotations),
         pixel_thickness=pixel_thickness(setup, run.fitted, draws),
         line_shapes=line_shapes(setup, draws),

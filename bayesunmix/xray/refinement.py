@@ -66,6 +66,8 @@ from bayesunmix.xray.undeclared import asked_for, with_undeclared
 
 # Channels are merged up to this share of the narrowest peak's width.
 FINE_ENOUGH = 0.3
+# Lines off the axis by less than so many widths have a flank on it.
+FLANK_FWHM = 1.0
 # All but the edge of a thick part's continuum is smooth, and goes with the hats.
 LEAST_OWN_CONTINUUM = 1e-4
 # The continuum's correction never falls below this share of its largest value: it must stay positive.
@@ -95,7 +97,7 @@ class Refinement:
     evidence
         What speaks for each of these.
     counts
-        Counts of each family, keyed ``Fe_K``.
+        Counts of each family, seen on the axis and unseen, keyed ``Fe_K``; of some there is only a flank.
     bonded_k_beta_eV
         Shift of the K-beta lines that valence electrons emit; `table` holds it.
     deviance, degrees_of_freedom
@@ -170,10 +172,12 @@ def refine(
     """
     counts, edges = merge_channels(counts, channel_edges_keV, axis_fit.response)
     sources = Sources(table=table, detector=detector, transmission=transmission, stray=frozenset(stray))
+    widths = FLANK_FWHM * axis_fit.response.fwhm_keV(edges[[0, -1]])
+    low, high = float(edges[0] - widths[0]), float(edges[-1] + widths[1])
     columns: list[Column] = [
         (family,)
         for element in dict.fromkeys([*elements, *stray])
-        for family in ((element, name) for name in table.families(element, edges[0], edges[-1]))
+        for family in ((element, name) for name in table.families(element, low, high))
     ]
     knots, area, continuum = continuum_hats(counts, edges, beam_energy_keV, sources)
     stiffness = stiffness_rows(area, axis_fit, table.priors.continuum_bend_sd)
