@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from bayesunmix.checks.outcomes import Goodness, Heterogeneity, Identifiability, Overlap, UnmodelledRegions
+from bayesunmix.checks.outcomes import Goodness, Heterogeneity, Identifiability, Overlap, SetAside, UnmodelledRegions
 from bayesunmix.config.names import MethodName
 from bayesunmix.core.costs import Cost
 from bayesunmix.results.earlier_layouts import FORMAT, upgraded
@@ -99,6 +99,8 @@ class RunRecord(Part):
     """Counts of the map that belong to each phase."""
     heterogeneity: Heterogeneity | None = None
     unmodelled_regions: UnmodelledRegions | None = None
+    set_aside: SetAside | None = None
+    """What the endmembers were not fitted to, where something was found that no mixture of the phases explains."""
     overlap: Overlap | None = None
     pixel_thickness: PixelThickness | None = None
     line_shapes: LineShapes | None = None
