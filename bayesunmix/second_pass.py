@@ -1,9 +1,11 @@
-"""The stage after the mode: regions that no mixture of the declared phases explains are set aside, and it is found anew.
+"""The stage after the mode: regions that no mixture of the phases explains are set aside, and it is found anew.
 
 Nothing is computed twice where nothing is found: the search is the one that the result reports.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,8 +18,11 @@ from bayesunmix.checks.undeclared_places import (
     explains,
     places_of,
     searched,
+    shares_at,
+    size,
     spectra_of,
     too_much,
+    usurped,
 )
 from bayesunmix.config.methods import Laplace, Map
 from bayesunmix.fit.draws import Draws
@@ -47,28 +52,77 @@ def set_aside(
     Aside or None
         What was set aside, where anything was.
     """
-    spectra = _point(fitted, job).spectra[0, 0]
-    misfit = _searched(setup, fitted, job, 1)
-    if not (job.config.inference.set_aside and misfit.flagged.any()):
-        return setup, fitted, misfit, None
-    places = places_of(setup, misfit, spectra)
-    aside: Places | None = None
-    first, own, passes = fitted, setup, 0
-    while (places >= 0).any() and not too_much(places, setup.image.used) and passes < MOST_PASSES:
-        aside, passes = places, passes + 1
-        own = without_pixels(setup, aside >= 0)
-        fitted = _found_again(own, first, job, passes + 1)
-        misfit = _searched(setup, fitted, job, passes + 1)
-        if explains(aside, misfit):
+    first = _Pass.of(setup, fitted, job, 1)
+    if not (job.config.inference.set_aside and first.misfit.flagged.any()):
+        return setup, fitted, first.misfit, None
+    last, number = first, 1
+    other = _of_a_phase(first, job)
+    if other is not None:
+        number += 1
+        tried = first.without(other, job, number)
+        if size(tried.places) < size(first.places):
+            last = tried
+    while not last.settled and size(last.places) and number <= MOST_PASSES:
+        if too_much(last.places, setup.image.used):
             break
-        places = places_of(setup, misfit, _point(fitted, job).spectra[0, 0])
-    if aside is None:
-        return setup, fitted, misfit, None
-    numbered, spectra = spectra_of(setup, aside, misfit)
-    before = as_first_fitted(setup, first, _first_draws(first, job), job.config.inference.level, job.seed)
-    settled = explains(aside, misfit)
-    found = Aside(places=numbered, spectra=spectra, passes=passes, settled=settled, before=before)
-    return own, fitted, misfit, found
+        number += 1
+        last = first.without(last.places, job, number)
+    if last.aside is None:
+        return setup, fitted, first.misfit, None
+    places, spectra = spectra_of(setup, last.aside, last.misfit)
+    before = as_first_fitted(setup, fitted, _first_draws(fitted, job), job.config.inference.level, job.seed)
+    found = Aside(places=places, spectra=spectra, passes=number - 1, settled=last.settled, before=before)
+    return without_pixels(setup, last.aside >= 0), last.fitted, last.misfit, found
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """A mode, and what it leaves.
+
+    Attributes
+    ----------
+    setup
+        The run, of which nothing is set aside.
+    aside : (y, x) int, optional
+        What it was fitted without.
+    fitted, misfit
+    places : (y, x) int
+        Regions with their surroundings.
+    """
+
+    setup: Setup
+    aside: Places | None
+    fitted: FittedPosterior
+    misfit: Misfit
+    places: Places
+
+    @classmethod
+    def of(
+        cls, setup: Setup, fitted: FittedPosterior, job: Job, number: int, aside: Places | None = None
+    ) -> _Pass:
+        """Search the whole map at a mode."""
+        misfit = _searched(setup, fitted, job, number)
+        places = np.full(misfit.places.shape, -1, np.int16)
+        if misfit.flagged.any() and job.config.inference.set_aside:
+            places = places_of(setup, misfit, _point(fitted, job).spectra[0, 0])
+        return cls(setup, aside, fitted, misfit, places)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the search found what is set aside and nothing else."""
+        return self.aside is not None and explains(self.aside, self.misfit)
+
+    def without(self, aside: Places, job: Job, number: int) -> _Pass:
+        """Find the mode without some places, and search the whole map again."""
+        own = without_pixels(self.setup, aside >= 0)
+        return _Pass.of(self.setup, _found_again(own, self.fitted, job, number), job, number, aside)
+
+
+def _of_a_phase(first: _Pass, job: Job) -> Places | None:
+    """Pixels of a phase that something undeclared may have taken the place of."""
+    point = _point(first.fitted, job)
+    shares = shares_at(first.setup, first.fitted, point, job.config.inference.max_overlap)
+    return usurped(first.places, shares, first.setup.image.used)
 
 
 def _searched(setup: Setup, fitted: FittedPosterior, job: Job, number: int) -> Misfit:

@@ -278,9 +278,7 @@ def _drawn(fitted: FittedPosterior, job: Job) -> Drawn:
     return job.model.draw(fitted, job.config.inference.engine, job.seed, job.reporter.advance)
 
 
-def _pixels(
-    setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job, aside: Aside | None
-) -> Mixed:
+def _pixels(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job, aside: Aside | None) -> Mixed:
     """Run the per-pixel pass over a subset of the posterior draws."""
     draws, rotations = robust.drawn.draws, robust.rotations
     n_draws = draws.spectra.shape[0] * draws.spectra.shape[1]

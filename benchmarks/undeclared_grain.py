@@ -39,6 +39,7 @@ RIM = 3.0
 # A region whose middle is this near to the grain's, in radii of the grain, is the grain.
 NEAR = 1.5
 LEAST, LEAST_CLEAN = 0.93, 1.0
+MATRIX = "the matrix's elements"
 GRAINS, EVEN, FEW = 20, 40, 1
 
 
@@ -131,18 +132,24 @@ def _rows(kind: Kind, maps: list[KeptMap]) -> Iterator[Row]:
         clean = sum(not fact["regions"] for fact in facts)
         yield _count(f"{kind.what}: maps in which nothing is flagged", clean, len(facts), LEAST_CLEAN)
     matrix = kind.told.phases[0].name
-    for before in (False, True) if kind.grain else (False,):
-        column, when = ("before", ", as first fitted") if before else ("inside", "")
+    trusted = table[~table["seed"].isin([fact["seed"] for fact in facts if fact["level"] == "distrust"])]
+    for column, when, judged in (
+        ("inside", "", table),
+        ("inside", ", on maps that are not said not to be trusted", trusted),
+        ("before", ", as the whole map gives them", table),
+    ):
+        if column == "before" and not kind.grain:
+            continue
         for what, chosen in (
-            ("the matrix's elements", (table["quantity"] == "composition") & (table["phase"] == matrix)),
-            ("other compositions", (table["quantity"] == "composition") & (table["phase"] != matrix)),
-            ("partition coefficients", table["quantity"] == "partition"),
+            (MATRIX, lambda t: (t["quantity"] == "composition") & (t["phase"] == matrix)),
+            ("other compositions", lambda t: (t["quantity"] == "composition") & (t["phase"] != matrix)),
+            ("partition coefficients", lambda t: t["quantity"] == "partition"),
         ):
-            if column not in table:
-                continue
-            inside = table.loc[chosen, column].dropna().astype(bool)
+            inside = judged.loc[chosen(judged), column].dropna().astype(bool)
             name = f"{kind.what}: intervals of {what} that hold the truth{when}"
-            yield _count(name, int(inside.sum()), len(inside), None if before else LEAST)
+            asked = LEAST if what == MATRIX and not when else None
+            if len(inside):
+                yield _count(name, int(inside.sum()), len(inside), asked)
     levels = [fact["level"] for fact in facts]
     said = ", ".join(f"{level} {levels.count(level)}" for level in ("good", "reservations", "distrust"))
     yield Row(f"{kind.what}: verdicts", "", said)
@@ -171,14 +178,17 @@ class Look:
             result = run_image(grown.image, self.kind.told, None, seed=seed, progress=False)
         regions = result.record.unmodelled_regions.regions if result.record.unmodelled_regions else ()
         facts: dict[str, Any] = {
+            "seed": seed,
             "pixels": grown.pixels,
+            "set_aside": result.record.set_aside.pixels if result.record.set_aside else 0,
             "grain": any(np.hypot(r.y - grown.y, r.x - grown.x) < NEAR * grown.radius for r in regions),
             "regions": [dataclasses.asdict(region) for region in regions],
             "level": result.verdict.level,
             "findings": [finding.text for finding in result.verdict.findings],
             "timings": dict(result.record.timings),
         }
-        return Findings(reported_intervals(result, grown.truth), result.problems, facts)
+        table = beside_first(result, reported_intervals(result, grown.truth))
+        return Findings(table, result.problems, facts)
 
 
 @dataclass(frozen=True)
@@ -201,7 +211,7 @@ def grow(kind: Kind, seed: int) -> Grown:
     matrix = [declared.matrix for declared in kind.told.phases]
     layout, place = (np.random.default_rng(part) for part in np.random.SeedSequence([seed, 150]).spawn(2))
     abundances = grain_layout(plan.shape, [true.fraction for true in truths], matrix, layout)
-    pixels = int(round(np.exp(place.uniform(np.log(FEWEST), np.log(MOST)))))
+    pixels = round(float(np.exp(place.uniform(np.log(FEWEST), np.log(MOST)))))
     radius, edge = float(np.sqrt(pixels / np.pi)), place.uniform(*EDGE)
     margin = radius + edge
     y, x = (float(place.uniform(margin, size - 1 - margin)) for size in plan.shape)
@@ -223,6 +233,14 @@ def grow(kind: Kind, seed: int) -> Grown:
     return Grown(simulated.image, known, y, x, radius, pixels)
 
 
-def beside_before(result: Result, table: pd.DataFrame) -> pd.DataFrame:
-    """Add whether the intervals of the first pass hold the truth, where the run had two."""
-    return table
+def beside_first(result: Result, table: pd.DataFrame) -> pd.DataFrame:
+    """Add whether compositions as the whole map gave them hold the truth; the same where nothing was set aside."""
+    aside = result.record.set_aside
+    if aside is None:
+        return table.assign(before=table["inside"].where(table["quantity"] == "composition"))
+    first = {(x.phase, x.element): (x.lower, x.upper) for x in aside.before}
+    held: list[bool | None] = []
+    for row in table.itertuples():
+        low, high = first.get((row.phase, row.element), (np.nan, np.nan))
+        held.append(None if np.isnan(low) else bool(low <= row.truth <= high))
+    return table.assign(before=held)

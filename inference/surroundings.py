@@ -2,9 +2,9 @@
 
 A region of significant residual is outlined where its counts are likelier under its own spectrum than under a mixture
 of the phases: where it makes up less than about half of a pixel, a pixel's own counts no longer tell. The counts of a
-whole ring around it do. Each ring, one pixel wide, is fitted by the phases' spectra with non-negative amounts, and the
-score of the region's spectrum beside them is standardised (`bayesunmix.inference.misfit`): rings are taken in as long as
-that stands out, and two more for what a ring's counts cannot tell.
+whole ring around it do. Each ring, one pixel wide, is fitted by the phases' spectra with non-negative amounts, and
+the score of the region's spectrum beside them is standardised (`bayesunmix.inference.misfit`): rings are taken in as
+long as that stands out, and two more for what a ring's counts cannot tell.
 """
 
 from __future__ import annotations

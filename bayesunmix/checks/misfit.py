@@ -137,9 +137,7 @@ class Misfit:
         )
 
 
-def find_misfit(
-    setup: Setup, basis: EndmemberBasis, draws: Draws, count_share: Shares, seed: int
-) -> Misfit:
+def find_misfit(setup: Setup, basis: EndmemberBasis, draws: Draws, count_share: Shares, seed: int) -> Misfit:
     """Find and name the regions that the declared phases do not explain.
 
     Parameters

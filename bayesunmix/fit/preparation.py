@@ -134,7 +134,9 @@ class Setup:
         if self.aside is None:
             return total
         rows = Picked(self.image.pixel_matrix(), np.flatnonzero(self.aside))
-        return np.asarray(total - sum(rows[part].sum(axis=0, dtype=np.int64) for part in pieces(rows, np.int64)))
+        return np.asarray(
+            total - sum(rows[part].sum(axis=0, dtype=np.int64) for part in pieces(rows, np.int64))
+        )
 
 
 def used_rows(pixels: Rows, used: npt.NDArray[np.bool_]) -> Rows:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.core.disk_array import pieces
+from bayesunmix.data.counts import compact_counts
 from bayesunmix.fit.preparation import Setup, block_positions, used_rows
 from bayesunmix.forward.pixel_thickness import pixel_thickness
 
@@ -29,12 +30,12 @@ def without_pixels(setup: Setup, aside: Mask) -> Setup:
         Pixels that go.
     """
     blocks, (positions, (down, across)) = setup.blocks, block_positions(setup)
-    counts = np.zeros((down * across, blocks.n_bins), np.int64)
-    counts[positions] = blocks.counts
+    left = np.zeros((down * across, blocks.n_bins), np.int64)
+    left[positions] = blocks.counts
     rows, cell = used_rows(setup.pixel_counts, aside), blocks.block_index[aside]
     for part in pieces(rows, np.int64):
-        np.subtract.at(counts, cell[part], rows[part].astype(np.int64))
-    counts = counts.astype(blocks.counts.dtype)
+        np.subtract.at(left, cell[part], rows[part].astype(np.int64))
+    counts = compact_counts(left.astype(np.uint64))
     left_out = aside if blocks.mask is None else aside | blocks.mask
     whole = replace(blocks, counts=counts, mask=left_out)
     relative = pixel_thickness(whole, setup.forward, setup.spectrum, setup.mean_composition).blocks

@@ -14,7 +14,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from bayesunmix.checks.outcomes import Goodness, Heterogeneity, Identifiability, Overlap, SetAside, UnmodelledRegions
+from bayesunmix.checks.outcomes import (
+    Goodness,
+    Heterogeneity,
+    Identifiability,
+    Overlap,
+    SetAside,
+    UnmodelledRegions,
+)
 from bayesunmix.config.names import MethodName
 from bayesunmix.core.costs import Cost
 from bayesunmix.results.earlier_layouts import FORMAT, upgraded
