@@ -15,7 +15,7 @@ import pytest
 from bayesunmix.checks.misfit import Misfit
 from bayesunmix.checks.outcomes import PlaceAside, SetAside
 from bayesunmix.checks.regions import MapRegion
-from bayesunmix.checks.undeclared_places import MOST_ASIDE, explains, too_much
+from bayesunmix.checks.undeclared_places import AROUND, MOST_ASIDE, explains, too_much, usurped
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.severity import Distrust, Reservation
 from bayesunmix.fit.preparation import block_positions, prepare
@@ -154,6 +154,23 @@ def test_what_covers_much_of_a_map_is_no_accident_of_it() -> None:
     assert too_much(places, used)
 
 
+def test_a_phase_that_explains_less_than_does_not_fit_is_under_suspicion() -> None:
+    share = np.zeros((20, 20, 3))
+    share[..., 0] = 1.0
+    share[5:8, 5:8], share[12, :, :] = [0.1, 0.0, 0.9], [0.4, 0.6, 0.0]
+    flat, used = share.reshape(400, 3), np.ones((20, 20), bool)
+    places = np.full((20, 20), -1, np.int16)
+    places[:, 12:] = 0
+    own = usurped(places, flat, used)
+    assert own is not None
+    assert (own[5:8, 5:8] == 0).all()
+    y, x = np.nonzero(own >= 0)
+    assert np.hypot(*(np.maximum(np.abs(v - 6) - 1, 0) for v in (y, x))).max() <= AROUND
+    places[:, 14:] = -1
+    assert usurped(places, flat, used) is None, "it explains more than does not fit"
+    assert usurped(places, np.ones((400, 1)), used) is None, "there is no other phase"
+
+
 def test_what_is_set_aside_is_a_reservation() -> None:
     misfit = found_at([(4, 4)])
     (before,) = misfit.warnings()
@@ -189,13 +206,14 @@ DECLARED: dict[str, Any] = {
     "simulate": {"shape": [SIDE, SIDE], "counts_per_pixel": 250.0, "channels": 1300, "stray": {"Cu": 0.03}},
 }
 BRG = {"name": "Brg", "matrix": True, "stoichiometry": "ABO3"}
-FP = {"name": "Fp", "absent": ["Si", "Ca"]}
+# Neither silica nor a mixture of it: what nobody declares cannot take the place of a declared phase.
+FE = {"name": "iron", "absent": ["Si", "Ca"]}
 TRUTH = {"Mg": 0.42, "Si": 0.5, "Ca": 0.02, "Fe": 0.06}
 
 
 def told(**inference: Any) -> RunConfig:  # noqa: ANN401
     given = {**DECLARED["inference"], **inference}
-    return RunConfig.from_dict({**DECLARED, "phases": [BRG, FP], "inference": given})
+    return RunConfig.from_dict({**DECLARED, "phases": [BRG, FE], "inference": given})
 
 
 def simulated(seed: int = 4, grain: bool = True) -> SimulatedMap:
@@ -206,7 +224,7 @@ def simulated(seed: int = 4, grain: bool = True) -> SimulatedMap:
     abundances = np.stack([(1.0 - share) * (1.0 - second), (1.0 - share) * second, share], axis=2)
     phases = [
         {**BRG, "composition": TRUTH, "fraction": 0.4},
-        {**FP, "composition": {"Mg": 0.85, "Fe": 0.15}, "fraction": 0.3},
+        {**FE, "composition": {"Mg": 0.1, "Fe": 0.9}, "fraction": 0.3},
         {"name": "silica", "composition": {"Si": 1.0}, "fraction": 0.3},
     ]
     return simulate_map({**DECLARED, "phases": phases}, seed, abundances=abundances)
@@ -285,7 +303,7 @@ def test_it_no_longer_bends_the_matrix(result: Result) -> None:
             before[row.element] = abs(first["Brg", row.element].at_frac - TRUTH[row.element]) / row.sd
     assert all(held.values()), held
     assert max(before.values()) > 2.0, "or there was nothing to mend"
-    assert ("Fp", "Si") not in first
+    assert ("iron", "Si") not in first
 
 
 def test_its_pixels_have_a_share_of_their_own(result: Result) -> None:

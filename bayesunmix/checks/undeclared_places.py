@@ -38,7 +38,7 @@ Places = npt.NDArray[np.int16]
 Shares = npt.NDArray[np.floating]
 
 # Regions on more of the pixels than this, with what is around them, are no accident of a map: nothing is set aside.
-MOST_ASIDE = 0.1
+MOST_ASIDE = 0.25
 # A place that is set aside is no more explained where its residual exceeds this share of the threshold.
 STILL_ODD = 0.75
 # Share of a phase in the counts of a pixel that is mostly that.
