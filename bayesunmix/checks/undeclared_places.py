@@ -117,7 +117,14 @@ def shares_at(setup: Setup, fitted: FittedPosterior, point: Draws, max_overlap: 
     return count_shares_at_mean(setup, point, mean_thickness(setup, fitted, point), max_overlap)
 
 
-def searched(setup: Setup, fitted: FittedPosterior, point: Draws, max_overlap: int, seed: int) -> Misfit:
+def searched(
+    setup: Setup,
+    fitted: FittedPosterior,
+    point: Draws,
+    max_overlap: int,
+    seed: int,
+    before: Misfit | None = None,
+) -> Misfit:
     """Look for regions of significant residual at a mode, in the whole map.
 
     Parameters
@@ -130,9 +137,11 @@ def searched(setup: Setup, fitted: FittedPosterior, point: Draws, max_overlap: i
         As in the inference.
     seed : int
         Of the maps that give the threshold.
+    before : Misfit, optional
+        A search with nearly the same endmembers, of which the threshold is kept.
     """
     shares = shares_at(setup, fitted, point, max_overlap)
-    return find_misfit(setup, fitted.data.basis, point, shares, seed)
+    return find_misfit(setup, fitted.data.basis, point, shares, seed, None if before is None else before.null)
 
 
 def places_of(setup: Setup, misfit: Misfit, spectra: FloatArray) -> Places:
