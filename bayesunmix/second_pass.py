@@ -27,9 +27,10 @@ from bayesunmix.checks.undeclared_places import (
 from bayesunmix.config.methods import Laplace, Map
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.model_data import Blocks, Task, spectra_at, weights_at
-from bayesunmix.fit.posterior import FittedPosterior
+from bayesunmix.fit.posterior import FittedPosterior, matched
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import unchecked_draws
+from bayesunmix.fit.search import alike_declared
 from bayesunmix.fit.set_aside import without_pixels
 from bayesunmix.fit.starts import Start
 from bayesunmix.stages import SEARCH_SEED, Job
@@ -73,6 +74,9 @@ def set_aside(
         return setup, fitted, first.misfit, None
     places, spectra = spectra_of(setup, last.aside, last.misfit)
     before = as_first_fitted(setup, fitted, _first_draws(fitted, job), job.config.inference.level, job.seed)
+    # Phases of which the same is declared may have changed places.
+    own, first_own = (_point(mode, job).spectra[0, 0] for mode in (last.fitted, fitted))
+    before = before[matched(own, first_own, alike_declared(setup.phases))[1]]
     found = Aside(places=places, spectra=spectra, passes=number - 1, settled=last.settled, before=before)
     return without_pixels(setup, last.aside >= 0), last.fitted, last.misfit, found
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from bayesunmix.config.phase import Phase
 from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.core.disk_array import Picked, Rows, pieces
+from bayesunmix.core.disk_array import Picked, Rows
 from bayesunmix.core.errors import InputError, warn
 from bayesunmix.core.memory import check_maps
 from bayesunmix.core.severity import UNDECLARED, Reservation, join
@@ -133,10 +133,10 @@ class Setup:
         total = self.image.sum_spectrum()
         if self.aside is None:
             return total
-        rows = Picked(self.image.pixel_matrix(), np.flatnonzero(self.aside))
-        return np.asarray(
-            total - sum(rows[part].sum(axis=0, dtype=np.int64) for part in pieces(rows, np.int64))
-        )
+        lines = np.flatnonzero(self.aside.any(axis=1))
+        for part, band in self.image.bands((int(lines[0]), int(lines[-1]) + 1)) if lines.size else ():
+            total -= band[self.aside[part]].sum(axis=0, dtype=np.int64)
+        return total
 
 
 def used_rows(pixels: Rows, used: npt.NDArray[np.bool_]) -> Rows:
