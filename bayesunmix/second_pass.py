@@ -68,7 +68,7 @@ def set_aside(
             break
         number += 1
         # A small part of the map moves the mode by little, unless it was another one.
-        anew = last is not first or last.misfit.share > MUCH
+        anew = True
         last = first.without(last.places, job, number, anew=anew)
     if last.aside is None:
         return setup, fitted, first.misfit, None

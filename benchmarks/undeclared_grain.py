@@ -242,5 +242,7 @@ def beside_first(result: Result, table: pd.DataFrame) -> pd.DataFrame:
     held: list[bool | None] = []
     for row in table.itertuples():
         low, high = first.get((row.phase, row.element), (np.nan, np.nan))
-        held.append(None if np.isnan(low) else bool(low <= row.truth <= high))
+        # An interval that is tested for nothing never begins at zero.
+        known = row.truth > 0.0 and not np.isnan(low)
+        held.append(bool(low <= row.truth <= high) if known else None)
     return table.assign(before=held)
