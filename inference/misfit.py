@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,21 +69,6 @@ BAND_ENTRIES = 500_000
 SMALLEST = 1e-9
 
 
-class Null(NamedTuple):
-    """What the search finds in maps that are drawn from the model.
-
-    Attributes
-    ----------
-    largest : (map, size, direction)
-        Largest residual.
-    scatters : (size, direction)
-        Mean scatter of the windows.
-    """
-
-    largest: FloatArray
-    scatters: FloatArray
-
-
 @dataclass(frozen=True, kw_only=True)
 class Scan:
     """Where a map departs from every mixture.
@@ -104,8 +89,6 @@ class Scan:
     spread : float
         Scatter of windows over that of counting, the largest of all directions and sizes: above 1 the map varies
         more than the model says.
-    null : Null
-        What maps drawn from the model are like.
     """
 
     sigma: FloatArray
@@ -115,10 +98,9 @@ class Scan:
     threshold: float
     false_alarm: float
     spread: float
-    null: Null
 
     @classmethod
-    def nothing(cls, shape: tuple[int, ...], threshold: float, false_alarm: float, null: Null) -> Scan:
+    def nothing(cls, shape: tuple[int, ...], threshold: float, false_alarm: float) -> Scan:
         """Return a scan that has found no residual yet."""
         return cls(
             sigma=np.zeros(shape),
@@ -128,7 +110,6 @@ class Scan:
             threshold=threshold,
             false_alarm=false_alarm,
             spread=1.0,
-            null=null,
         )
 
     def placed(self, box: tuple[slice, slice], shape: tuple[int, int]) -> Scan:
@@ -421,7 +402,6 @@ def scan(
     seed: int,
     false_alarm: float = 0.01,
     kept: npt.NDArray[np.bool_] | None = None,
-    null: Null | None = None,
 ) -> Scan:
     """Look for places where no mixture of the spectra explains the counts.
 
@@ -440,17 +420,13 @@ def scan(
         Probability that a map without fault has any place above the threshold.
     kept : (y, x) bool, optional
         False where a pixel is left out: it holds no counts, and no residual is found there.
-    null : Null, optional
-        Of an earlier scan of the map with nearly the same spectra: most of the time goes into that.
     """
     totals = _totals(grid)
     kept = np.ones(totals.shape, bool) if kept is None else kept
     sides = window_sides(totals.shape, float(totals[kept].mean()))
-    if null is None:
-        null = _simulated(
-            totals=totals, spectra=spectra, directions=directions, shares=shares, sides=sides, seed=seed
-        )
-    largest, scatters = null
+    largest, scatters = _simulated(
+        totals=totals, spectra=spectra, directions=directions, shares=shares, sides=sides, seed=seed
+    )
     typical = largest.mean(axis=0)
     unit = float(np.median(typical))
     # A direction that the drawn maps' windows nearly all hold has a small largest value there, for want of windows: a
@@ -460,7 +436,7 @@ def scan(
     more = max(np.count_nonzero(kept) / MOST_SIMULATED, 1.0)
     deviations = prediction_limit(N_SIMULATED, false_alarm / more)
     threshold = unit * (float(extreme.mean()) + deviations * float(extreme.std(ddof=1)))
-    found = Scan.nothing(totals.shape, threshold, false_alarm, null)
+    found = Scan.nothing(totals.shape, threshold, false_alarm)
     for side, expected, relative in zip(sides, scatters, typical / unit, strict=True):
         local = _Local.of(_compared_counts(grid, totals, side), spectra, directions)
         wide = np.maximum(local.scatter / np.maximum(expected, 0.5), 1.0)
@@ -481,8 +457,8 @@ def _simulated(
     shares: npt.NDArray[np.floating],
     sides: tuple[int, ...],
     seed: int,
-) -> Null:
-    """Draw maps from the model, and search them."""
+) -> tuple[FloatArray, FloatArray]:
+    """Largest residual (map, size, direction) of maps drawn from the model, and mean scatter (size, direction)."""
     rows, columns = totals.shape
     band = max(min(rows, MOST_SIMULATED // columns), min(rows, max(sides)))
 
@@ -499,7 +475,7 @@ def _simulated(
     # NumPy leaves Python's lock in what takes long; products are too small to share.
     with single_thread(), ThreadPoolExecutor(2) as pool:
         largest, scatters = zip(*pool.map(one, range(N_SIMULATED)), strict=True)
-    return Null(np.asarray(largest), np.asarray(scatters).mean(axis=0))
+    return np.asarray(largest), np.asarray(scatters).mean(axis=0)
 
 
 def _stronger(found: Scan, grid: Rows, side: int, local: _Local, unit: FloatArray) -> Scan:

@@ -12,7 +12,6 @@ from bayesunmix.checks.misfit import Misfit, _core, _described, _holes
 from bayesunmix.checks.regions import MapRegion
 from bayesunmix.core.severity import Distrust, Reservation
 from bayesunmix.inference.misfit import (
-    Null,
     drawn_windows,
     pooled_amounts,
     scan,
@@ -28,7 +27,6 @@ FloatArray = npt.NDArray[np.float64]
 SPECTRA = np.array([[0.40, 0.30, 0.15, 0.10, 0.05], [0.05, 0.10, 0.15, 0.30, 0.40]])
 OTHER = np.array([0.02, 0.06, 0.84, 0.06, 0.02])
 DIRECTIONS = np.vstack([np.eye(5), OTHER])
-NULL = Null(np.zeros((1, 1, 1)), np.ones((1, 1)))
 
 
 def drawn(
@@ -114,15 +112,6 @@ def test_a_place_of_its_own_kind_is_found_and_the_rest_is_not() -> None:
     far = np.ones((40, 40), bool)
     far[2:23, 12:33] = False
     assert found.sigma[far].max() < found.threshold
-
-
-def test_a_scan_with_nearly_the_same_spectra_needs_no_other_maps(monkeypatch: pytest.MonkeyPatch) -> None:
-    grid, shares = drawn((40, 40), 100.0, 2, (slice(10, 15), slice(20, 25)))
-    first = scan(grid, SPECTRA, DIRECTIONS, shares, seed=0)
-    monkeypatch.delattr("bayesunmix.inference.misfit._simulated")
-    again = scan(grid, SPECTRA, DIRECTIONS, shares, seed=0, null=first.null)
-    assert again.threshold == first.threshold
-    np.testing.assert_array_equal(again.sigma, first.sigma)
 
 
 def test_few_maps_without_fault_are_flagged() -> None:
@@ -240,7 +229,6 @@ def test_words_name_what_is_there() -> None:
         regions=(region,) * 5,
         places=nowhere,
         n_pixels=150_000,
-        null=NULL,
     )
     (warning,) = found.warnings()
     assert warning.startswith("The map has 5 regions of significant residual. Around row 54")
@@ -264,7 +252,6 @@ def test_words_name_what_is_there() -> None:
             regions=(),
             places=nowhere,
             n_pixels=4,
-            null=NULL,
         ).warnings()
         == []
     )

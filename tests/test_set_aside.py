@@ -21,7 +21,6 @@ from bayesunmix.core.severity import Distrust, Reservation
 from bayesunmix.fit.preparation import block_positions, prepare
 from bayesunmix.fit.set_aside import without_pixels
 from bayesunmix.inference.foreign_pixels import with_foreign
-from bayesunmix.inference.misfit import Null
 from bayesunmix.inference.pixel_posterior import pixel_posterior
 from bayesunmix.inference.surroundings import MARGIN, own_spectrum, reach
 from bayesunmix.models.thickness import ThicknessDraws, no_effect
@@ -131,7 +130,6 @@ def found_at(corners: Sequence[tuple[int, int]], kinds: Sequence[str] = (), sigm
         regions=regions,
         places=places,
         n_pixels=400,
-        null=Null(np.zeros((1, 1, 1)), np.ones((1, 1))),
     )
 
 

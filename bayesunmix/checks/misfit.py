@@ -28,7 +28,7 @@ from bayesunmix.data.masks import bounding_box
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.preparation import Setup, used_rows
 from bayesunmix.fit.starts import component_templates
-from bayesunmix.inference.misfit import Null, Scan, pooled_amounts, scan, scores
+from bayesunmix.inference.misfit import Scan, pooled_amounts, scan, scores
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.xray import LineTable
 from bayesunmix.xray.atomic import USUAL
@@ -72,8 +72,6 @@ class Misfit:
         Number of the region that a pixel is of, from 0; -1 where it is of none.
     n_pixels : int
         Pixels that were looked at.
-    null : Null
-        What maps drawn from the fit are like.
     """
 
     sigma: FloatArray
@@ -83,7 +81,6 @@ class Misfit:
     regions: tuple[MapRegion, ...]
     places: npt.NDArray[np.int16]
     n_pixels: int
-    null: Null
 
     @property
     def flagged(self) -> Mask:
@@ -140,14 +137,7 @@ class Misfit:
         )
 
 
-def find_misfit(
-    setup: Setup,
-    basis: EndmemberBasis,
-    draws: Draws,
-    count_share: Shares,
-    seed: int,
-    null: Null | None = None,
-) -> Misfit:
+def find_misfit(setup: Setup, basis: EndmemberBasis, draws: Draws, count_share: Shares, seed: int) -> Misfit:
     """Find and name the regions that the declared phases do not explain.
 
     Parameters
@@ -158,8 +148,6 @@ def find_misfit(
         Abundances in shares of counts.
     seed : int
         Of the simulated maps that give the threshold.
-    null : Null, optional
-        Those of an earlier search with nearly the same endmembers.
     """
     shape = setup.image.shape[:2]
     spectra = draws.spectra.mean(axis=(0, 1))
@@ -171,16 +159,7 @@ def find_misfit(
     shares, kept = count_share.reshape(*shape, -1), setup.image.kept
     box = bounding_box(kept)
     grid = _pooled_counts(setup.pixel_counts, starts, shape, box)
-    found = scan(
-        grid,
-        pooled,
-        directions,
-        shares[box],
-        seed=seed,
-        false_alarm=FALSE_ALARM,
-        kept=kept[box],
-        null=null,
-    )
+    found = scan(grid, pooled, directions, shares[box], seed=seed, false_alarm=FALSE_ALARM, kept=kept[box])
     cores = _cores(found, grid, shares[box], pooled)
     found = found.placed(box, shape)
     share = (draws.weights / draws.total[..., None]).mean(axis=(0, 1))
@@ -221,7 +200,6 @@ def find_misfit(
         regions=said,
         places=places,
         n_pixels=int(kept.sum()),
-        null=found.null,
     )
 
 

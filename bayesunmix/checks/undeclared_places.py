@@ -117,14 +117,7 @@ def shares_at(setup: Setup, fitted: FittedPosterior, point: Draws, max_overlap: 
     return count_shares_at_mean(setup, point, mean_thickness(setup, fitted, point), max_overlap)
 
 
-def searched(
-    setup: Setup,
-    fitted: FittedPosterior,
-    point: Draws,
-    max_overlap: int,
-    seed: int,
-    before: Misfit | None = None,
-) -> Misfit:
+def searched(setup: Setup, fitted: FittedPosterior, point: Draws, max_overlap: int, seed: int) -> Misfit:
     """Look for regions of significant residual at a mode, in the whole map.
 
     Parameters
@@ -137,11 +130,9 @@ def searched(
         As in the inference.
     seed : int
         Of the maps that give the threshold.
-    before : Misfit, optional
-        A search with nearly the same endmembers, of which the threshold is kept.
     """
     shares = shares_at(setup, fitted, point, max_overlap)
-    return find_misfit(setup, fitted.data.basis, point, shares, seed, None if before is None else before.null)
+    return find_misfit(setup, fitted.data.basis, point, shares, seed)
 
 
 def places_of(setup: Setup, misfit: Misfit, spectra: FloatArray) -> Places:
