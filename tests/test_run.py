@@ -421,7 +421,15 @@ def test_record_of_the_run(run: Run) -> None:
     assert {"jax", "numpyro", "numpy"} <= set(record["versions"])
     assert (record["seed"], record["method"]) == (SEED, "laplace")
     assert RunConfig.from_dict(record["config"]) == run.config
-    assert list(record["timings"]) == ["starts", "mode", "draws", "heterogeneity", "rotations", "pixels"]
+    assert list(record["timings"]) == [
+        "starts",
+        "mode",
+        "misfit",
+        "draws",
+        "heterogeneity",
+        "rotations",
+        "pixels",
+    ]
     assert all(seconds > 0 for seconds in record["timings"].values())
     costs = record["costs"]
     assert list(costs) == ["preparation", *record["timings"], "result", "files"]
