@@ -31,7 +31,7 @@ from bayesunmix.fit.mode_mixture import mixed, places
 from bayesunmix.fit.model_data import Blocks, Task
 from bayesunmix.fit.phase_number import PhaseNumber, infer_phase_number
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.fit.preparation import Setup, used_rows
+from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.rotations import Rotations, find_rotations, rotated, rotates
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.fit.starts import Start
@@ -304,7 +304,7 @@ def _pixels(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job, asi
         "rotations": None if rotations is None else rotations.chosen(chosen),
     }
     found = pixel_posterior(
-        used_rows(setup.pixel_counts, taken),
+        setup.fitted_counts,
         spectra,
         per_count,
         thickness=thickness._replace(relative=thickness.relative[taken.ravel()]),

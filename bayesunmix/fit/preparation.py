@@ -122,6 +122,11 @@ class Setup:
         return used if self.aside is None else used & ~self.aside
 
     @property
+    def fitted_counts(self) -> Rows:
+        """Counts of those pixels in the fitted bins, (pixel, bin)."""
+        return used_rows(self.pixel_counts, self.fitted)
+
+    @property
     def fitted_totals(self) -> npt.NDArray[np.int64]:
         """Counts of each pixel (y, x), none where it is set aside."""
         totals = self.image.total_counts
