@@ -213,7 +213,11 @@ TRUTH = {"Mg": 0.42, "Si": 0.5, "Ca": 0.02, "Fe": 0.06}
 
 def told(**inference: Any) -> RunConfig:  # noqa: ANN401
     given = {**DECLARED["inference"], **inference}
-    return RunConfig.from_dict({**DECLARED, "phases": [BRG, FE], "inference": given})
+    phases = [BRG, FE]
+    if given.get("endmembers") == "free":
+        # Without physics nothing is known of elements.
+        phases = [{"name": "Brg", "matrix": True}, {"name": "iron"}]
+    return RunConfig.from_dict({**DECLARED, "phases": phases, "inference": given})
 
 
 def simulated(seed: int = 4, grain: bool = True) -> SimulatedMap:
