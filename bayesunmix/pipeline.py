@@ -1,7 +1,7 @@
 """The front door: from a map and a configuration to a result, stage by stage.
 
-    read -> energy axis -> bins -> starting points -> mode -> draws -> spatial heterogeneity -> misfit of the spectra
-         -> rotations -> second maximum -> pixels -> result -> files
+    read -> energy axis -> bins -> starting points -> mode -> regions of residual -> mode without them -> draws
+         -> spatial heterogeneity -> misfit of the spectra -> rotations -> second maximum -> pixels -> result -> files
 
 Each stage is a pure function of what came before; finished ones are kept on disk, so that an interrupted run goes on.
 Several processes (`bayesunmix.core.processes`) go through the same stages side by side, and the first one writes.
@@ -295,6 +295,7 @@ def _is_finished(out: Path, facts: dict[str, Any]) -> bool:
 
 def _computed(setup: Setup, job: Job) -> Result:
     """Run stage after stage, each on what came before."""
+    from bayesunmix.second_pass import set_aside
     from bayesunmix.stages import (
         compare_areas,
         count_phases,
@@ -311,14 +312,23 @@ def _computed(setup: Setup, job: Job) -> Result:
 
     setup, job, number = count_phases(setup, job)
     fitted = find_mode(setup, job)
+    setup, fitted, misfit, aside = set_aside(setup, fitted, job)
     drawn = draw(fitted, job)
     setup, fitted, drawn = tell_supports(setup, fitted, drawn, job)
     robust = compare_areas(setup, fitted, drawn, job)
     robust = include_misfit(setup, fitted, robust, job)
     robust = rotate(setup, fitted, robust, job)
     robust = mix_second_maximum(setup, fitted, robust, job)
-    pixels, known = read_pixels(setup, fitted, robust, job)
+    pixels, known = read_pixels(setup, fitted, robust, job, aside)
     result = put_together(
-        job, setup=setup, fitted=fitted, robust=robust, pixels=pixels, known=known, number=number
+        job,
+        setup=setup,
+        fitted=fitted,
+        robust=robust,
+        pixels=pixels,
+        misfit=misfit,
+        aside=aside,
+        known=known,
+        number=number,
     )
     return write(result, job)

@@ -16,8 +16,10 @@ import numpy as np
 
 from bayesunmix.checks.discrepancy import moved_draws, with_discrepancy
 from bayesunmix.checks.identifiability import Known
+from bayesunmix.checks.misfit import Misfit
 from bayesunmix.checks.robust import Robust, robust_draws
 from bayesunmix.checks.supports import find_supports, without_supports
+from bayesunmix.checks.undeclared_places import Aside
 from bayesunmix.config.phase import hosts, supports_of
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core import processes
@@ -35,7 +37,8 @@ from bayesunmix.fit.rotations import Rotations, find_rotations, rotated, rotates
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.fit.starts import Start
 from bayesunmix.inference.compilation import ReadyProgram
-from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
+from bayesunmix.inference.foreign_pixels import Mixed, with_foreign
+from bayesunmix.inference.pixel_posterior import pixel_posterior
 from bayesunmix.inference.rotation_draws import RotationPrior
 from bayesunmix.models.thickness import ThicknessDraws
 from bayesunmix.report.files import write_result
@@ -201,8 +204,8 @@ def mix_second_maximum(setup: Setup, fitted: FittedPosterior, robust: Robust, jo
 
 
 def read_pixels(
-    setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job
-) -> tuple[PixelPosterior, Known | None]:
+    setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job, aside: Aside | None = None
+) -> tuple[Mixed, Known | None]:
     """Abundances of every pixel, and what declarations pin, which is compiled while pixels keep the other core busy."""
     with job.reporter.stage("pixels"), ThreadPoolExecutor(1) as pool:
         knowledge = None
@@ -211,7 +214,7 @@ def read_pixels(
             if processes.number() > 1:
                 # What two threads do with the other processes at a time could meet in another order there.
                 knowledge.result()
-        pixels = job.kept.run("pixels", lambda: _pixels(setup, fitted, robust, job), PixelPosterior)
+        pixels = job.kept.run("pixels", lambda: _pixels(setup, fitted, robust, job, aside), Mixed)
         return pixels, None if knowledge is None else knowledge.result()
 
 
@@ -221,7 +224,9 @@ def put_together(
     setup: Setup,
     fitted: FittedPosterior,
     robust: Robust,
-    pixels: PixelPosterior,
+    pixels: Mixed,
+    misfit: Misfit,
+    aside: Aside | None,
     known: Known | None,
     number: PhaseNumber | None,
 ) -> Result:
@@ -234,7 +239,10 @@ def put_together(
                 model=job.model,
                 fitted=fitted,
                 robust=robust,
-                pixels=pixels,
+                pixels=pixels.pixels,
+                misfit=misfit,
+                aside=aside,
+                foreign=None if aside is None else pixels.foreign,
                 seed=job.seed,
                 depends_on=job.depends_on,
                 timings=job.kept.timings,
@@ -284,7 +292,7 @@ def _drawn_there(setup: Setup, fitted: FittedPosterior, job: Job) -> Drawn:
     return drawn if there is None else there.drawn
 
 
-def _pixels(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job) -> PixelPosterior:
+def _pixels(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job, aside: Aside | None) -> Mixed:
     """Run the per-pixel pass over a subset of the posterior draws."""
     draws, rotations = robust.drawn.draws, robust.rotations
     n_draws = draws.spectra.shape[0] * draws.spectra.shape[1]
@@ -292,27 +300,43 @@ def _pixels(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job) -> 
     spectra = robust.fitted_spectra.reshape(n_draws, *draws.spectra.shape[2:])[chosen]
     atoms = draws.weights[..., : len(setup.forward.elements)] / fitted.data.yields
     per_count = (atoms.sum(axis=-1) / draws.total).reshape(n_draws, -1)[chosen]
-    inference, used, electrons = job.config.inference, setup.image.used, job.electrons
-    found = pixel_posterior(
-        setup.used_counts,
-        spectra,
-        per_count,
-        level=inference.level,
-        max_overlap=inference.max_overlap,
-        matrix=hosts(setup.phases),
-        supports=supports_of(setup.phases),
-        count_value=None
+    inference, taken, electrons = job.config.inference, setup.fitted, job.electrons
+    thickness = ThicknessDraws(
+        setup.thickness.pixels,
+        fitted.data.effect,
+        draws.absorption_scale.ravel()[chosen],
+        draws.stray_exponent.ravel()[chosen],
+    )
+    settings: dict[str, Any] = {
+        "level": inference.level,
+        "max_overlap": inference.max_overlap,
+        "matrix": hosts(setup.phases),
+        "supports": supports_of(setup.phases),
+        "count_value": None
         if electrons is None
         else nominal_mass_per_count(robust.own, fitted, setup, electrons),
-        thickness=ThicknessDraws(
-            setup.thickness.pixels[used.ravel()],
-            fitted.data.effect,
-            draws.absorption_scale.ravel()[chosen],
-            draws.stray_exponent.ravel()[chosen],
-        ),
-        rotations=None if rotations is None else rotations.chosen(chosen),
-        neighbours=used if inference.spatial else None,
+        "rotations": None if rotations is None else rotations.chosen(chosen),
+    }
+    found = pixel_posterior(
+        setup.fitted_counts,
+        spectra,
+        per_count,
+        thickness=thickness._replace(relative=thickness.relative[taken.ravel()]),
+        neighbours=taken if inference.spatial else None,
         progress=job.reporter.advance,
         together=True,
+        **settings,
+    ).placed(taken)
+    if aside is None:
+        return Mixed(found, np.zeros(taken.size, np.float32))
+    places = np.where(setup.image.used, aside.places, np.int16(-1)).ravel()
+    return with_foreign(
+        found,
+        setup.pixel_counts,
+        places,
+        aside.spectra,
+        spectra,
+        per_count,
+        thickness=thickness,
+        **settings,
     )
-    return found.placed(used)

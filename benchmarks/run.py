@@ -50,6 +50,7 @@ GROUPS = {
     "verdict": "levels of the verdict beside the coverage of the intervals, case by case",
     "segmentation": "abundance maps with and without neighbours",
     "freeform": "free-form endmembers beside physics-guided ones on the phantom",
+    "undeclared_grain": "coverage of what was declared around a grain that nobody declared",
     "model_checks": "unlisted grains, holes, zoned matrices, and the number of phases",
     "sbc": "simulation-based calibration of every engine",
     "detection": "false positives and power of trace detection",

@@ -109,6 +109,7 @@ STAGES = {
     "phase_number": "number of phases",
     "starts": "starting points",
     "mode": "mode",
+    "misfit": "regions of residual",
     "draws": "draws (",
     "heterogeneity": "spatial heterogeneity",
     "second_maximum": "draws at the second maximum",

@@ -101,7 +101,7 @@ def _drawn_row(
         # Scaled by how far each goes by itself: whatever their mixture, the ends of all lie about equally far.
         several = generator.dirichlet(_concentrations(shared[out])) * found.outwards[phase, out]
         direction[out] = shares_of(several)
-        noise = generator.standard_normal(size=weights.mean.shape[1])
+        noise = generator.standard_normal((weights.mean.shape[1],))
         limits = np.array([max(amount_lost(losses[other], lost), 0.0) for other in out])
         most = 1.0 / max(float(ratio_of(direction[out], limits).sum()), 1e-9)
         taken = parts * min(weights.amount_out(phase, direction, noise, lost, gained), most) * direction

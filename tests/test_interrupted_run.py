@@ -62,7 +62,7 @@ method = "laplace"
 draws = 40
 starts = 1
 """
-STAGES = ("starts", "mode", "draws", "heterogeneity", "discrepancy", "rotations", "pixels")
+STAGES = ("starts", "mode", "misfit", "draws", "heterogeneity", "discrepancy", "rotations", "pixels")
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 

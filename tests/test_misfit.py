@@ -220,14 +220,14 @@ def test_words_name_what_is_there() -> None:
     assert region.sentence() == (
         "around row 54, column 53 (150 pixels), 66 sigma: too much Si (1.8 times), Ti; too little Mg (0.05 times)"
     )
-    nowhere = np.zeros((2, 2), bool)
+    nowhere = np.full((2, 2), -1, np.int16)
     found = Misfit(
         sigma=np.zeros((2, 2)),
         threshold=6.0,
         false_alarm=0.01,
         spread=1.0,
         regions=(region,) * 5,
-        flagged=nowhere,
+        places=nowhere,
         n_pixels=150_000,
     )
     (warning,) = found.warnings()
@@ -250,7 +250,7 @@ def test_words_name_what_is_there() -> None:
             false_alarm=0.01,
             spread=1.0,
             regions=(),
-            flagged=nowhere,
+            places=nowhere,
             n_pixels=4,
         ).warnings()
         == []

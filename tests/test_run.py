@@ -424,6 +424,7 @@ def test_record_of_the_run(run: Run) -> None:
     assert list(record["timings"]) == [
         "starts",
         "mode",
+        "misfit",
         "draws",
         "heterogeneity",
         "discrepancy",

@@ -24,6 +24,7 @@ from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.stored_counts import StoredCounts
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.preparation import Setup, prepare
+from bayesunmix.fit.set_aside import without_pixels
 from bayesunmix.inference.misfit import scan
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
 from bayesunmix.models.thickness import ThicknessDraws, no_effect
@@ -219,7 +220,7 @@ def looked_at(setup: Setup, endmembers: npt.NDArray[np.float64]) -> tuple[PixelP
     thickness = ThicknessDraws(setup.thickness.pixels, effect, np.ones(1), np.full(1, 0.1))
     used = setup.image.used.ravel()
     pixels = pixel_posterior(
-        setup.used_counts,
+        setup.fitted_counts,
         draws.spectra[0],
         np.ones((1, len(channels))),
         level=0.9,
@@ -236,11 +237,11 @@ def test_pixels_and_checks_are_the_same_on_disk(simulated: SimulatedMap, config:
     one = prepare(drawn, config)
     pixels, segments = looked_at(one, endmembers)
     box, starts = (slice(0, 21), slice(2, 18)), np.arange(0, one.blocks.n_bins, 7)
-    grid = np.add.reduceat(one.used_counts[:].astype(np.int64), starts, axis=1)
+    grid = np.add.reduceat(one.fitted_counts[:].astype(np.int64), starts, axis=1)
     with limited(NOTHING_GB):
         other = prepare(on_disk(simulated.image).masked(mask), config)
         assert isinstance(other.pixel_counts, DiskArray)
-        assert isinstance(other.used_counts, Picked)
+        assert isinstance(other.fitted_counts, Picked)
         there, segments_there = looked_at(other, endmembers)
         pooled = _pooled_counts(other.pixel_counts, starts, SHAPE, box)
         assert isinstance(pooled, DiskArray)
@@ -250,6 +251,12 @@ def test_pixels_and_checks_are_the_same_on_disk(simulated: SimulatedMap, config:
     np.testing.assert_array_equal(segments_there.expected, segments.expected)
     np.testing.assert_array_equal(pooled[:][one.image.used[box]], grid)
     assert not pooled[:][~one.image.used[box]].any()
+    aside = np.zeros(SHAPE, bool)
+    aside[9:14, 6:12] = True
+    less, less_there = without_pixels(one, aside), without_pixels(other, aside)
+    np.testing.assert_array_equal(less_there.blocks.counts, less.blocks.counts)
+    np.testing.assert_array_equal(less_there.fitted_spectrum, less.fitted_spectrum)
+    assert less.fitted_spectrum.sum() == less.fitted_totals.sum() == less.blocks.counts.sum()
 
 
 def test_windows_and_regions_are_the_same_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,9 @@ def held_out_segments(
     held = _shares(setup, _labelling(setup), draws, thickness, max_overlap)
     label = held.argmax(axis=1)
     n_phases, n_channels = channel_spectra.shape
-    observed = np.zeros(n_phases * n_channels)
+    if setup.aside is not None:
+        label[setup.aside.ravel()] = n_phases
+    observed = np.zeros((n_phases + 1) * n_channels)
     totals = np.zeros(setup.image.n_pixels)
     for half in _thinned(setup):
         flat = label[half.pixels][half.pixel] * n_channels + half.channel
@@ -152,7 +154,7 @@ def held_out_segments(
         shares, counts_there = held[own].astype(float), totals[own]
         tilt = pooled_tilt(thickness._replace(relative=thickness.relative[own]), shares, counts_there)
         expected[k] = expected_spectrum(counts_there @ shares, channel_spectra, tilt, boundaries).sum(axis=0)
-    return Segments(observed.reshape(n_phases, n_channels).astype(float), expected)
+    return Segments(observed.reshape(n_phases + 1, n_channels)[:n_phases].astype(float), expected)
 
 
 def count_shares_at_mean(
@@ -255,7 +257,7 @@ def deviances(
     """
     n_channels = channel_spectra.shape[1]
     expected = total_expected(setup, channel_spectra, pixels, thickness)
-    total = poisson_deviance(setup.image.sum_spectrum().astype(float), expected)
+    total = poisson_deviance(setup.fitted_spectrum.astype(float), expected)
     apart, terms = 0.0, 0
     for observed, there in zip(segments.observed, segments.expected, strict=True):
         starts = _filled(there)
@@ -278,7 +280,7 @@ def _whole(setup: Setup, pixels: PixelPosterior, thickness: ThicknessDraws) -> t
 
     A film is thin where grains are thick: one tilt for all would be that of neither.
     """
-    totals, shares = setup.image.total_counts.ravel().astype(float), pixels.count_share.astype(float)
+    totals, shares = setup.fitted_totals.ravel().astype(float), pixels.count_share.astype(float)
     counts = totals[:, None] * shares
     return counts.sum(axis=0), np.stack([pooled_tilt(thickness, shares, own) for own in counts.T])
 
@@ -308,7 +310,7 @@ def fit_dataset(
         {
             "energy_low": ("energy_bin", edges[:-1]),
             "energy_high": ("energy_bin", edges[1:]),
-            "observed": ("energy_bin", np.add.reduceat(setup.image.sum_spectrum(), starts).astype(float)),
+            "observed": ("energy_bin", np.add.reduceat(setup.fitted_spectrum, starts).astype(float)),
             "expected": ("energy_bin", by_phase.sum(axis=0)),
             "expected_by_phase": (("phase", "energy_bin"), by_phase),
             "continuum": (

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from bayesunmix.checks.outcomes import UnmodelledRegions
+from bayesunmix.checks.outcomes import SetAside, UnmodelledRegions
 from bayesunmix.checks.regions import MapRegion
 from bayesunmix.core.disk_array import Rows, pieces
 from bayesunmix.core.memory import held_in_memory
@@ -29,7 +29,6 @@ from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.preparation import Setup, used_rows
 from bayesunmix.fit.starts import component_templates
 from bayesunmix.inference.misfit import Scan, pooled_amounts, scan, scores
-from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.xray import LineTable
 from bayesunmix.xray.atomic import USUAL
@@ -69,8 +68,8 @@ class Misfit:
         See `bayesunmix.inference.misfit.Scan`.
     regions : tuple of MapRegion
         The strongest first.
-    flagged : (y, x) bool
-        Their pixels.
+    places : (y, x) int
+        Number of the region that a pixel is of, from 0; -1 where it is of none.
     n_pixels : int
         Pixels that were looked at.
     """
@@ -80,8 +79,13 @@ class Misfit:
     false_alarm: float
     spread: float
     regions: tuple[MapRegion, ...]
-    flagged: Mask
+    places: npt.NDArray[np.int16]
     n_pixels: int
+
+    @property
+    def flagged(self) -> Mask:
+        """Pixels (y, x) of the regions."""
+        return np.asarray(self.places >= 0)
 
     @property
     def share(self) -> float:
@@ -89,8 +93,14 @@ class Misfit:
         odd = sum(region.pixels for region in self.regions if region.kind != "hole")
         return odd / max(self.n_pixels, 1)
 
-    def warnings(self) -> list[str]:
-        """Return one sentence, where there is a region."""
+    def warnings(self, aside: SetAside | None = None) -> list[str]:
+        """Return one sentence, where there is a region.
+
+        Parameters
+        ----------
+        aside
+            What the endmembers were not fitted to for it.
+        """
         if not self.regions:
             return []
         many, said = (
@@ -102,6 +112,13 @@ class Misfit:
         if all(region.kind == "hole" for region in self.regions):
             return [Reservation(f"{shown} Leave holes out with `map.exclude_flagged`.", PLACES)]
         cover = f"An unmodelled phase is likely, on {100.0 * self.share:.2g} % of the pixels"
+        if aside is not None and aside.settled:
+            text = (
+                f"{shown} {cover}. With what is around {'it' if many == 1 else 'them'}, {aside.pixels} pixels "
+                f"({100.0 * aside.share_of_counts:.2g} % of the counts) were set aside, and the phases fitted to the "
+                "others: what they hold does not bend the compositions. Declare the missing phase to learn its own."
+            )
+            return [Reservation(text, PLACES)]
         remedy = "Declare the missing phase, or leave these pixels out with `map.exclude_flagged`."
         if self.share <= MUCH:
             text = f"{shown} {cover}; intervals of the declared phases may be too narrow. {remedy}"
@@ -120,15 +137,15 @@ class Misfit:
         )
 
 
-def find_misfit(
-    setup: Setup, basis: EndmemberBasis, draws: Draws, pixels: PixelPosterior, seed: int
-) -> Misfit:
+def find_misfit(setup: Setup, basis: EndmemberBasis, draws: Draws, count_share: Shares, seed: int) -> Misfit:
     """Find and name the regions that the declared phases do not explain.
 
     Parameters
     ----------
-    setup, basis, draws, pixels
-        The run's; mean endmembers are tested.
+    setup, basis, draws
+        The run's; mean endmembers are tested, and pixels that are set aside are looked at like the others.
+    count_share : (pixel, phase)
+        Abundances in shares of counts.
     seed : int
         Of the simulated maps that give the threshold.
     """
@@ -139,7 +156,7 @@ def find_misfit(
     templates = component_templates(basis).mean(axis=0)
     pooled, own = (np.add.reduceat(values, starts, axis=1) for values in (spectra, templates))
     directions = np.concatenate([shares_of(own), np.eye(len(starts))])
-    shares, kept = pixels.count_share.reshape(*shape, -1), setup.image.kept
+    shares, kept = count_share.reshape(*shape, -1), setup.image.kept
     box = bounding_box(kept)
     grid = _pooled_counts(setup.pixel_counts, starts, shape, box)
     found = scan(grid, pooled, directions, shares[box], seed=seed, false_alarm=FALSE_ALARM, kept=kept[box])
@@ -170,7 +187,10 @@ def find_misfit(
     ordered = sorted([*solid, *_described(holes, totals, kept)], key=lambda pair: -pair[0].sigma)[
         :MOST_REGIONS
     ]
-    flagged = np.any([core for _, core in ordered], axis=0) if ordered else np.zeros(shape, bool)
+    places = np.full(shape, -1, np.int16)
+    # Where two overlap, a pixel is of the stronger one.
+    for number, (_, core) in reversed(list(enumerate(ordered))):
+        places[core] = number
     said = tuple(region for region, _ in ordered)
     return Misfit(
         sigma=found.sigma,
@@ -178,7 +198,7 @@ def find_misfit(
         false_alarm=FALSE_ALARM,
         spread=found.spread,
         regions=said,
-        flagged=flagged,
+        places=places,
         n_pixels=int(kept.sum()),
     )
 

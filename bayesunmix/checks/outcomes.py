@@ -116,6 +116,71 @@ class UnmodelledRegions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlaceAside:
+    """A region of significant residual with its surroundings, which the endmembers were not fitted to.
+
+    Attributes
+    ----------
+    y, x
+        Pixel in the middle.
+    pixels, counts
+    """
+
+    y: float
+    x: float
+    pixels: int
+    counts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstComposition:
+    """A composition as the whole map gave it, before anything was set aside.
+
+    Attributes
+    ----------
+    phase, element
+    at_frac
+        Median atom fraction.
+    lower, upper
+        Ends of its interval: of the mode's curvature and the line strengths, rotations and heterogeneity left out.
+    """
+
+    phase: str
+    element: str
+    at_frac: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetAside:
+    """Pixels that the endmembers were not fitted to, since no mixture of the declared phases explains them.
+
+    Attributes
+    ----------
+    pixels, counts
+        In all.
+    share_of_counts
+        Of the map.
+    passes
+        Fits without what a search had found.
+    settled
+        Whether the last search found what was set aside and nothing else.
+    places
+    before
+        Compositions as the whole map gave them.
+    """
+
+    pixels: int
+    counts: int
+    share_of_counts: float
+    passes: int
+    settled: bool
+    places: tuple[PlaceAside, ...]
+    before: tuple[FirstComposition, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Overlap:
     """What resolving a third phase would gain.
 

@@ -193,7 +193,7 @@ def residual_regions(setup: Setup, expected: FloatArray, segments: Segments) -> 
     """
     edges = setup.image.channel_edges_keV
     fwhm = np.asarray(setup.forward.response.fwhm_keV(setup.image.energy_keV))
-    observed = setup.image.sum_spectrum().astype(np.float64)
+    observed = setup.fitted_spectrum.astype(np.float64)
     spectra = [(WHOLE_MAP, observed, expected)]
     spectra += [
         (phase.name, segments.observed[k], segments.expected[k])

@@ -38,6 +38,8 @@ class InferenceConfig:
         Most phases that overlap in one pixel.
     endmembers
         ``physics``: made of lines; ``free``: channel by channel, compositions read off them by the line model.
+    set_aside
+        Fit the endmembers without the regions that no mixture of the declared phases explains, once these are found.
     rotations
         Rotate the draws by what the map leaves open, so that intervals hold it. Without it they hold the one solution
         that the priors of weights and abundances prefer.
@@ -61,6 +63,7 @@ class InferenceConfig:
     starts: Annotated[int, Whole(1, 1000)] = 4
     max_overlap: Annotated[int, Whole(1, 20)] = 2
     endmembers: EndmemberName = "physics"
+    set_aside: Flag = True
     rotations: Flag = True
     rotation_pure: Annotated[float, Between(0.0, 1.0)] = 1 / 3
     rotation_absent: Annotated[float, Between(0.0, 1.0)] = 1 / 3

@@ -206,7 +206,7 @@ def _sharing(
     other = next(number for number in range(len(settled)) if number != best)
     lacks = settled[other].potential
     own, theirs = (spectra_at(settled[n].data, settled[n].latents) for n in (best, other))
-    apart, order = _matched(own, theirs, alike_declared(phases))
+    apart, order = matched(own, theirs, alike_declared(phases))
     if apart < SAME_MODE or lacks > SHARED_NATS:
         return None
     return Rival(whole[other], float(1.0 / (1.0 + np.exp(lacks))), order)
@@ -325,7 +325,7 @@ def _modes(
 
     def beside_best(of: ModeCandidate, own: FloatArray) -> tuple[float, FloatArray]:
         """Distance to the best mode, and compositions with each phase where that has it, to be compared."""
-        apart, order = _matched(own, endmembers[0], alike)
+        apart, order = matched(own, endmembers[0], alike)
         return apart, np.asarray(fractions_at(of.data, of.latents)[np.argsort(order)])
 
     modes = []
@@ -334,7 +334,7 @@ def _modes(
         modes.append(Mode(c.potential, number == 0 or apart < SAME_MODE, True, fractions))
     for other in others:
         own = spectra_at(other.data, other.latents)
-        distances = [_matched(own, found, alike)[0] for found in endmembers]
+        distances = [matched(own, found, alike)[0] for found in endmembers]
         nearest = int(np.argmin(distances))
         # One that ends where a settled mode is would have settled there, too.
         if other.followed and distances[nearest] < SAME_BASIN:
@@ -344,7 +344,7 @@ def _modes(
     return (modes[0], *sorted(modes[1:], key=lambda mode: mode.objective))
 
 
-def _matched(
+def matched(
     first: FloatArray, second: FloatArray, alike: npt.NDArray[np.bool_]
 ) -> tuple[float, npt.NDArray[np.int64]]:
     """Match two sets of spectra among phases declared alike: largest Hellinger distance, and the second's order."""

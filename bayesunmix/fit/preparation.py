@@ -48,6 +48,19 @@ NOMINAL_RESOLUTION_EV = 130.0
 HIGH_BEAM_KEV = 300.0
 
 
+@dataclasses.dataclass(frozen=True)
+class BinnedPixels:
+    """Counts of every pixel in the fitted bins, binned when they are first asked for and not again."""
+
+    image: SpectrumImage
+    boundaries: npt.NDArray[np.int64]
+
+    @cached_property
+    def counts(self) -> Rows:
+        """Counts (pixel, bin)."""
+        return bin_channels(self.image, self.boundaries)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setup:
     """Everything that is settled before inference begins.
@@ -64,6 +77,8 @@ class Setup:
     spectrum : Refinement
         What the sum spectrum says about spectrometer, lines and continuum.
     blocks : BinnedCounts
+    pixels : BinnedPixels
+        Of the same bins; the pixels' pass and the checks share them.
     phases : tuple of Phase
         Empty where their number is yet to be inferred.
     mean_composition : (element,)
@@ -76,6 +91,9 @@ class Setup:
         Pixels that take no part, and why.
     widths : Priors
         Of the model's priors.
+    aside : (y, x) bool, optional
+        Pixels that the endmembers are not fitted to, since no mixture of the phases explains them: see
+        `bayesunmix.fit.set_aside`. Their abundances are asked for all the same.
     """
 
     image: SpectrumImage
@@ -84,22 +102,47 @@ class Setup:
     forward: ForwardModel
     spectrum: Refinement
     blocks: BinnedCounts
+    pixels: BinnedPixels
     phases: tuple[Phase, ...]
     mean_composition: FloatArray
     thickness: PixelThickness
     warnings: tuple[str, ...]
     left_out: tuple[LeftOut, ...] = ()
     widths: Priors = DEFAULT_PRIORS
-
-    @cached_property
-    def pixel_counts(self) -> Rows:
-        """Counts of every pixel in the fitted bins, (pixel, bin): the pixels' pass and the checks share them."""
-        return bin_channels(self.image, self.blocks.boundaries)
+    aside: npt.NDArray[np.bool_] | None = None
 
     @property
-    def used_counts(self) -> Rows:
-        """The same of the pixels that take part alone, `SpectrumImage.used`."""
-        return used_rows(self.pixel_counts, self.image.used)
+    def pixel_counts(self) -> Rows:
+        """Counts of every pixel in the fitted bins, (pixel, bin)."""
+        return self.pixels.counts
+
+    @property
+    def fitted(self) -> npt.NDArray[np.bool_]:
+        """Pixels (y, x) that the endmembers are fitted to: those that take part, and are not set aside."""
+        used = self.image.used
+        return used if self.aside is None else used & ~self.aside
+
+    @property
+    def fitted_counts(self) -> Rows:
+        """Counts of those pixels in the fitted bins, (pixel, bin)."""
+        return used_rows(self.pixel_counts, self.fitted)
+
+    @property
+    def fitted_totals(self) -> npt.NDArray[np.int64]:
+        """Counts of each pixel (y, x), none where it is set aside."""
+        totals = self.image.total_counts
+        return totals if self.aside is None else np.where(self.aside, 0, totals)
+
+    @cached_property
+    def fitted_spectrum(self) -> npt.NDArray[np.int64]:
+        """Counts of each channel (energy,), summed over the pixels that are not set aside."""
+        total = self.image.sum_spectrum()
+        if self.aside is None:
+            return total
+        lines = np.flatnonzero(self.aside.any(axis=1))
+        for part, band in self.image.bands((int(lines[0]), int(lines[-1]) + 1)) if lines.size else ():
+            total -= band[self.aside[part]].sum(axis=0, dtype=np.int64)
+        return total
 
 
 def used_rows(pixels: Rows, used: npt.NDArray[np.bool_]) -> Rows:
@@ -200,6 +243,7 @@ def _prepared(image: SpectrumImage, config: RunConfig, progress: Callable[[float
         forward=forward,
         spectrum=refined,
         blocks=blocks,
+        pixels=BinnedPixels(cropped, boundaries),
         phases=phases,
         mean_composition=mean,
         thickness=thickness,
@@ -463,6 +507,6 @@ def mean_composition(
 def block_positions(setup: Setup) -> tuple[npt.NDArray[np.int64], tuple[int, int]]:
     """Cell of each block in the grid of blocks, empty ones left out as in the counts, and the grid's shape."""
     index = setup.blocks.block_index
-    counts = np.bincount(index.ravel(), weights=setup.image.total_counts.ravel())
+    counts = np.bincount(index.ravel(), weights=setup.fitted_totals.ravel())
     across = int(index[0, -1]) + 1
     return np.flatnonzero(counts > 0), (len(counts) // across, across)

@@ -112,6 +112,13 @@ def posterior_draws(fitted: FittedPosterior, method: Method, seed: int, progress
     return _checked(target, method, approximation, seed, progress)
 
 
+def unchecked_draws(fitted: FittedPosterior, number: int, seed: int) -> Draws:
+    """Draw around a mode by its curvature, in one chain, and ask the exact density nothing."""
+    estimate, positive = fitted.estimate, fitted.model.places["line_units"]
+    z = laplace_draws(estimate.z, estimate.hessian, positive, chains=1, draws=number, seed=seed)
+    return read_draws(fitted, z)
+
+
 def _laplace(target: _Target, method: Laplace, seed: int, progress: Progress) -> _Approximation:
     fitted = target.fitted
     estimate, positive = fitted.estimate, target.model.places["line_units"]

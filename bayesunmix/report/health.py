@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Heterogeneity,
         Identifiability,
         Overlap,
+        SetAside,
         SpectralDiscrepancy,
         UnmodelledRegions,
     )
@@ -102,7 +103,7 @@ def _of_the_mode(result: Result) -> list[Check]:
         *_deviance_check(record.fit),
         *_regions_check(record.fit),
         *_undeclared_check(record),
-        *_places_check(record.unmodelled_regions),
+        *_places_check(record.unmodelled_regions, record.set_aside),
         *_overlap_check(record.overlap),
         *_heterogeneity_check(record.heterogeneity),
         *_discrepancy_check(record.discrepancy),
@@ -285,7 +286,7 @@ def _undeclared_check(record: RunRecord) -> list[Check]:
     return [Check(UNDECLARED, found, mark, meaning, remedy)]
 
 
-def _places_check(search: UnmodelledRegions | None) -> list[Check]:
+def _places_check(search: UnmodelledRegions | None, aside: SetAside | None) -> list[Check]:
     if search is None:
         return []
     regions, found = search.regions, "none"
@@ -295,6 +296,7 @@ def _places_check(search: UnmodelledRegions | None) -> list[Check]:
             f"{len(regions)}; the largest {largest.sigma:.0f} σ around row {largest.y:.0f}, column "
             f"{largest.x:.0f} ({largest.pixels} pixels)"
         )
+        found += "" if aside is None else f"; {aside.pixels} pixels set aside"
     meaning = (
         "Pixels whose counts no mixture of the declared phases explains: an unmodelled phase, or a hole."
     )

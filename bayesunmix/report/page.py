@@ -24,6 +24,7 @@ from bayesunmix.report.render import Cell, Row, Table, in_letters, render
 from bayesunmix.report.steps import Step, disk_error, sentences, take, without
 from bayesunmix.report.supports import supports_note
 from bayesunmix.report.words import (
+    aside_words,
     assumptions,
     findings,
     headline,
@@ -34,7 +35,7 @@ from bayesunmix.results.tables import STATED
 from bayesunmix.results.verdict import Verdict
 
 if TYPE_CHECKING:
-    from bayesunmix.checks.outcomes import ResidualRegion
+    from bayesunmix.checks.outcomes import ResidualRegion, SetAside
     from bayesunmix.results.record import RunRecord
     from bayesunmix.results.result import Result
 
@@ -171,6 +172,8 @@ def _page(result: Result, drawn: dict[str, bytes]) -> str:
         scan=scan,
         regions=_residual_regions(scan.regions) if scan else [],
         misfit=misfit_words(record.unmodelled_regions) if record.unmodelled_regions else None,
+        aside=aside_words(record.set_aside) if record.set_aside else [],
+        both=_with_and_without(result, record.set_aside) if record.set_aside else None,
         compositions=_compositions(result),
         partition=_partition(result),
         mass_thickness=_mass_thickness(result) if "mass_thickness" in shown else None,
@@ -227,6 +230,25 @@ def _compositions(result: Result) -> Compositions:
         stated=stated,
         note=supports_note(result),
     )
+
+
+def _with_and_without(result: Result, aside: SetAside) -> Table:
+    """Return compositions of the fit without what was set aside, and of that of the whole map."""
+    rows = {(str(row.phase), str(row.element)): row for row in result.summary().itertuples(index=False)}
+    head = [f"{phase}, {which}" for phase in result.sample_phases for which in ("without", "with")]
+    first = {(entry.phase, entry.element): entry for entry in aside.before}
+    lines = []
+    for element in element_order(result.elements):
+        cells = []
+        for phase in result.sample_phases:
+            row, before = rows[phase, element], first.get((phase, element))
+            cells.append(_cell(composition_text(row), row.detected in STATED))
+            text = "–"
+            if before is not None:
+                text = interval_text(100.0 * before.at_frac, 100.0 * before.lower, 100.0 * before.upper)
+            cells.append(_cell(text, before is not None))
+        lines.append(Row(element, cells))
+    return Table(head, lines)
 
 
 def _partition(result: Result) -> Table:

@@ -14,7 +14,7 @@ from bayesunmix.report.supports import supports_note
 from bayesunmix.results.tables import STATED, UNTESTED
 
 if TYPE_CHECKING:
-    from bayesunmix.checks.outcomes import UnmodelledRegions
+    from bayesunmix.checks.outcomes import SetAside, UnmodelledRegions
     from bayesunmix.results.record_parts import PhaseConfig, PhaseNumber
     from bayesunmix.results.result import Result
 
@@ -144,6 +144,23 @@ def misfit_words(found: UnmodelledRegions) -> MisfitWords:
     return MisfitWords(
         opening, [f"{number}: {region.sentence()}." for number, region in enumerate(regions, 1)]
     )
+
+
+def aside_words(found: SetAside) -> list[str]:
+    """Return the sentences on what the phases were not fitted to."""
+    places = len(found.places)
+    where = join(f"row {place.y:.0f}, column {place.x:.0f} ({place.pixels} pixels)" for place in found.places)
+    said = [
+        f"{_number_word(places)} {'place was' if places == 1 else 'places were'} set aside, the regions with what is "
+        f"around them: {where}. Their {found.pixels} pixels, {100.0 * found.share_of_counts:.2g} % of the counts, took "
+        "no part in the fit of the phases, which would be bent by them. In the maps each has a spectrum of its own "
+        "beside the phases; what is mostly that has no label."
+    ]
+    if not found.settled:
+        said.append(
+            "The fit without them still leaves regions that no mixture of the declared phases explains: see the list."
+        )
+    return said
 
 
 def phase_number_words(found: PhaseNumber) -> list[str]:

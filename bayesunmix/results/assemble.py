@@ -20,7 +20,6 @@ from bayesunmix.checks.goodness import (
     total_expected,
 )
 from bayesunmix.checks.identifiability import identifiability, non_identifiable
-from bayesunmix.checks.misfit import find_misfit
 from bayesunmix.checks.outcomes import Goodness, Identifiability, Overlap
 from bayesunmix.checks.overlap import find_overlap
 from bayesunmix.checks.residual_regions import residual_regions
@@ -86,10 +85,9 @@ def assemble(run: Finished) -> Result:
 def _assembled(run: Finished, fit: _Fit, pool: ThreadPoolExecutor) -> Result:
     """Make the result, with what takes longest on the side."""
     setup, config, drawn = run.setup, run.config, run.robust.drawn
-    searched = pool.submit(find_misfit, setup, run.fitted.data.basis, fit.own, fit.held, run.seed)
     overlapping = pool.submit(_overlap, run, fit)
     groups = _groups(run, fit)
-    goodness, misfit = _goodness(run, fit), searched.result()
+    goodness, misfit = _goodness(run, fit), run.misfit
     sigma = np.where(setup.image.kept, misfit.sigma, np.nan).astype(np.float32)
     groups["maps"] = groups["maps"].assign(misfit=(("y", "x"), sigma), flagged=(("y", "x"), misfit.flagged))
     thickness = None if run.electrons is None else _mass_thickness(run, drawn.draws, run.electrons)
@@ -102,6 +100,7 @@ def _assembled(run: Finished, fit: _Fit, pool: ThreadPoolExecutor) -> Result:
         fit=goodness,
         photons=_photons(setup, run.pixels),
         unmodelled_regions=misfit.outcome(),
+        set_aside=None if run.aside is None else run.aside.outcome(setup),
         overlap=overlapping.result(),
         identifiability=identifiability,
         budget=None if budget is None else parts.Budget(sources=tuple(SOURCES), order=ORDER),
@@ -153,7 +152,7 @@ def _groups(run: Finished, fit: _Fit) -> dict[str, xr.Dataset]:
         "posterior": posterior,
         "sample_stats": xr.Dataset(statistics),
         "constant_data": constants_group(setup),
-        "maps": maps_group(setup, run.pixels),
+        "maps": maps_group(setup, run.pixels, run.foreign),
         "endmembers": endmembers_group(setup, fit.endmembers, config.inference.level),
         "fit": fit_dataset(setup, fit.own, fit.held, fit.tilt, fit.segments),
         "lines": lines_group(setup),

@@ -115,7 +115,7 @@ def everything_said(outcome: RunOutcome) -> list[str]:
         *other_modes(setup, fitted, config.inference.method),
         *chain_doubts(record.diagnostics, config),
         *engine_doubts(config, setup, drawn),
-        *outcome.misfit.warnings(),
+        *outcome.misfit.warnings(record.set_aside),
         *(
             non_identifiable_sentences(record.identifiability.non_identifiable)
             if record.identifiability

@@ -6,9 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 if TYPE_CHECKING:
     from bayesunmix.checks.identifiability import Known
+    from bayesunmix.checks.misfit import Misfit
     from bayesunmix.checks.robust import Robust
+    from bayesunmix.checks.undeclared_places import Aside
     from bayesunmix.config.run_config import RunConfig
     from bayesunmix.fit.endmember_model import EndmemberModel
     from bayesunmix.fit.phase_number import PhaseNumber
@@ -33,6 +38,10 @@ class Finished:
         The draws that are reported.
     pixels
         Abundances of every pixel.
+    misfit
+        Regions of significant residual.
+    aside, foreign
+        What was set aside, and each pixel's share of counts that is of no phase, where anything was.
     seed
         Of the draws.
     depends_on
@@ -53,6 +62,7 @@ class Finished:
     fitted: FittedPosterior
     robust: Robust
     pixels: PixelPosterior
+    misfit: Misfit
     seed: int
     depends_on: Mapping[str, Any]
     timings: Mapping[str, float]
@@ -60,3 +70,5 @@ class Finished:
     known: Known | None = None
     electrons: float | None = None
     number: PhaseNumber | None = None
+    aside: Aside | None = None
+    foreign: npt.NDArray[np.float32] | None = None

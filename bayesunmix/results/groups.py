@@ -103,7 +103,7 @@ def _phase_shares(
 ) -> FloatArray:
     """Shares of the phases in the atoms of the map, (chain, draw, phase): none for supports."""
     starts = setup.blocks.boundaries[:-1]
-    total = np.add.reduceat(setup.image.sum_spectrum(), starts).astype(float)
+    total = np.add.reduceat(setup.fitted_spectrum, starts).astype(float)
     counts = count_shares(total, draws.spectra.reshape(-1, *draws.spectra.shape[2:]), seed)
     yields = np.asarray(fitted.data.yields)
     atoms = relative_atoms(draws.weights, yields, setup.forward, fitted.absorbing, calibration)
@@ -111,8 +111,18 @@ def _phase_shares(
     return shares_of(np.where(supports_of(setup.phases), 0.0, amount))
 
 
-def maps_group(setup: Setup, pixels: PixelPosterior) -> xr.Dataset:
-    """Abundances and segmentation on the map's grid: NaN, or the label -1, where a pixel takes no part."""
+def maps_group(
+    setup: Setup, pixels: PixelPosterior, foreign: npt.NDArray[np.float32] | None = None
+) -> xr.Dataset:
+    """Abundances and segmentation on the map's grid: NaN, or the label -1, where a pixel takes no part.
+
+    Parameters
+    ----------
+    setup, pixels
+        Of the run.
+    foreign : (pixel,), optional
+        Share of the counts that is of no phase, where pixels were set aside: one that is mostly that has no label.
+    """
     shape, used = setup.image.shape[:2], setup.image.used
 
     def on_grid(values: npt.NDArray[np.float32]) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
@@ -125,7 +135,13 @@ def maps_group(setup: Setup, pixels: PixelPosterior) -> xr.Dataset:
     variables["pure_probability"] = on_grid(pixels.pure_probability)
     variables["count_share"] = on_grid(pixels.count_share)
     label = pixels.mean.argmax(axis=1).astype(np.int16).reshape(shape)
-    variables["label"] = (("y", "x"), np.where(used, label, NO_LABEL))
+    labelled = used
+    if foreign is not None and setup.aside is not None:
+        share = foreign.reshape(shape)
+        labelled = used & (share <= pixels.mean.max(axis=1).reshape(shape))
+        variables["undeclared"] = (("y", "x"), np.where(used, share, np.float32(np.nan)))
+        variables["set_aside"] = (("y", "x"), setup.aside)
+    variables["label"] = (("y", "x"), np.where(labelled, label, NO_LABEL))
     variables["left_out"] = (("y", "x"), ~setup.image.kept)
     for name, picture in setup.image.images.items():
         key = "".join(letter if letter.isalnum() else "_" for letter in name)

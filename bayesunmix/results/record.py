@@ -19,6 +19,7 @@ from bayesunmix.checks.outcomes import (
     Heterogeneity,
     Identifiability,
     Overlap,
+    SetAside,
     SpectralDiscrepancy,
     UnmodelledRegions,
 )
@@ -108,6 +109,8 @@ class RunRecord(Part):
     discrepancy: SpectralDiscrepancy | None = None
     """How far the spectra are off where they do not fit, and what that does to the intervals."""
     unmodelled_regions: UnmodelledRegions | None = None
+    set_aside: SetAside | None = None
+    """What the endmembers were not fitted to, where something was found that no mixture of the phases explains."""
     overlap: Overlap | None = None
     pixel_thickness: PixelThickness | None = None
     line_shapes: LineShapes | None = None

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesunmix.checks.outcomes import Goodness, Identifiability, Overlap, UnmodelledRegions
+from bayesunmix.checks.outcomes import Goodness, Identifiability, Overlap, SetAside, UnmodelledRegions
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.credible import health
 from bayesunmix.fit.draws import Draws
@@ -36,6 +36,7 @@ class Found:
     fit: Goodness
     photons: dict[str, float]
     unmodelled_regions: UnmodelledRegions
+    set_aside: SetAside | None
     overlap: Overlap
     identifiability: Identifiability
     budget: parts.Budget | None = None
@@ -92,6 +93,7 @@ def record(run: Finished, found: Found) -> RunRecord:
         fit=found.fit,
         photons=found.photons,
         unmodelled_regions=found.unmodelled_regions,
+        set_aside=found.set_aside,
         overlap=found.overlap,
         identifiability=found.identifiability,
         budget=found.budget,
