@@ -264,7 +264,9 @@ def beside(result: Result, simulated: SimulatedMap) -> pd.DataFrame:
     found: list[tuple[object, ...]] = []
     for row in result.tables.partition().itertuples():
         above, below = names[row.numerator], names[row.denominator]
-        if truth.phases.index(above) < truth.phases.index(below) or row.kind == "undetermined":
+        # What is declared absent has no ratio.
+        told = not np.isnan([row.lower_counting, row.upper_counting]).all()
+        if truth.phases.index(above) < truth.phases.index(below) or row.kind == "undetermined" or not told:
             continue
         amounts = truth.composition[:, result.elements.index(row.element)]
         top, bottom = (float(amounts[truth.phases.index(name)]) for name in (above, below))
