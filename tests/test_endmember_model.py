@@ -73,10 +73,10 @@ class KnownSpectra:
     def draw(
         self, fitted: FittedPosterior, method: Method, seed: int, progress: Callable[[float], None]
     ) -> Drawn:
-        """Draw the tilt from a normal."""
-        assert isinstance(method, Laplace)
-        shape = (method.chains, method.draws)
-        tilt = 1e-3 * np.random.default_rng(seed).standard_normal((*shape, 1, 1))
+        """Draw the tilt from a normal; the mode alone has none."""
+        shape = (method.chains, method.draws) if isinstance(method, Laplace) else (1, 1)
+        sd = 1e-3 if isinstance(method, Laplace) else 0.0
+        tilt = sd * np.random.default_rng(seed).standard_normal((*shape, 1, 1))
         spectra = self.spectra * np.exp(tilt * np.linspace(-1.0, 1.0, self.spectra.shape[1]))
         progress(1.0)
         return Drawn(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bayesunmix.checks.misfit import Misfit
 from bayesunmix.checks.outcomes import Goodness, Heterogeneity, Identifiability, Overlap, UnmodelledRegions
 from bayesunmix.checks.robust import Robust
 from bayesunmix.config.run_config import RunConfig
@@ -174,6 +175,16 @@ def finished(setup: Setup, draws: Draws, pixels: PixelPosterior) -> Finished:
     robust = Robust(
         Drawn(draws=draws, statistics={}, stretched=1), None, Heterogeneity(reason="Nothing varies.")
     )
+    shape = setup.image.shape[:2]
+    nothing = Misfit(
+        sigma=np.zeros(shape),
+        threshold=5.0,
+        false_alarm=0.01,
+        spread=1.0,
+        regions=(),
+        places=np.full(shape, -1, np.int16),
+        n_pixels=0,
+    )
     return Finished(
         setup=setup,
         config=CONFIG,
@@ -181,6 +192,7 @@ def finished(setup: Setup, draws: Draws, pixels: PixelPosterior) -> Finished:
         fitted=fit(setup),
         robust=robust,
         pixels=pixels,
+        misfit=nothing,
         seed=4,
         depends_on={"counts": "abc", "seed": 4},
         timings={"mode": 1.5},
@@ -192,6 +204,7 @@ FOUND = recording.Found(
     fit=Goodness(deviance_per_dof_total=1.1, deviance_per_dof_segments=1.0),
     photons={"A": 100.0, "B": 50.0},
     unmodelled_regions=UnmodelledRegions(threshold=5.0, regions=()),
+    set_aside=None,
     overlap=Overlap(nats_per_block=0.0, share=0.0),
     identifiability=Identifiability(),
 )

@@ -1,6 +1,6 @@
 """Misfit in the interval: draws moved by a discrepancy whose size the residuals show, region by region.
 
-Where the spectrum is not what the model makes of it, the numbers that lean on those energies are less certain than
+Where the spectrum is not what the model makes of it, the numbers that rest on those energies are less certain than
 counting says. `bayesunmix.inference.discrepancy` learns a smooth relative error of all endmembers from the residuals of
 the map's blocks, and moves the draws as the joint posterior of model and error has it. With m_a the spectra at the
 support points, r_ba the responsibilities and n_b the counts y_b of a block, the log-likelihood of a relative error

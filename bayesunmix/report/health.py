@@ -354,7 +354,7 @@ def _discrepancy_check(found: SpectralDiscrepancy | None) -> list[Check]:
             )
     meaning = (
         "How far line shapes and continuum are off is learned from the residuals, region by region, and every number "
-        "that leans on these energies is moved and widened by it; the budget has the share, and run.json every number. "
+        "that rests on these energies is moved and widened by it; the budget has the share, and run.json every number. "
         "The error is taken to be common to all phases."
     )
     return [Check("Misfit of the spectra", said, "note", meaning, "")]
