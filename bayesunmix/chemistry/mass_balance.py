@@ -41,7 +41,7 @@ _STEPS = 30
 # A phase never gets less than this share of the counts in the reweighting: a variance must stay positive.
 _LEAST_SHARE = 1e-9
 # Added to the information, as a share of all of it, so that it has an inverse.
-RIDGE = 1e-10
+RIDGE = 2e-11
 _OXIDE = re.compile(r"([A-Z][a-z]?)(\d*)O(\d*)")
 _FIELD = "sample.bulk_wt_pct"
 
