@@ -161,7 +161,8 @@ def test_intervals_hold_both_modes(runs: tuple[Result, Result, float]) -> None:
     far = np.abs(found - own) > 0.5 * apart
     assert far.mean() == SHARE
     np.testing.assert_array_equal(found[~far], own[~far])
-    assert np.median(found[far]) - np.median(own) == pytest.approx(apart, rel=0.1)
+    # It was put where it does not fit, and its draws are moved by that misfit, too.
+    assert np.median(found[far]) - np.median(own) > 0.9 * apart
     low, high = (
         [result.summary().set_index(["phase", "element"]).loc[("B", "Fe"), bound] for result in (alone, both)]
         for bound in ("lower", "upper")
