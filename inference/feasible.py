@@ -138,8 +138,7 @@ class OccupiedSimplex:
         rotated = self.points @ np.linalg.inv(rotation)
         outside = rotated.min(axis=1) < -ON_EDGE
         inside = shares_of(np.maximum(rotated, 0.0))
-        # Where the simplex has grown, it has points that no place could have before.
-        wider = self.points[(self.points @ rotation).min(axis=1) < -ON_EDGE]
+        wider = self._beyond(rotation)
         likelihood, weights = self.likelihood, self.weights
         if change is None and not outside.any() and not len(wider):
             return 0.0
@@ -165,8 +164,11 @@ class OccupiedSimplex:
             return self.answers(mixtures @ rotation, more)
 
         rotated = shares_of(np.maximum(self.points @ np.linalg.inv(rotation), 0.0))
-        wider = self.points[(self.points @ rotation).min(axis=1) < -ON_EDGE]
-        return OccupiedSimplex.of(self.counts, np.concatenate([rotated, wider]), answers)
+        return OccupiedSimplex.of(self.counts, np.concatenate([rotated, self._beyond(rotation)]), answers)
+
+    def _beyond(self, rotation: FloatArray) -> FloatArray:
+        """Points (point, phase) of a rotated simplex that no place could have before it grew."""
+        return np.asarray(self.points[(self.points @ rotation).min(axis=1) < -ON_EDGE])
 
 
 def _log_evidence(likelihood: Float32Array, weights: FloatArray) -> float:

@@ -34,6 +34,8 @@ from bayesunmix.core.shares import ratio_of
 
 FloatArray = npt.NDArray[np.float64]
 
+# Standard deviations between the points that fill a face: its pixels are few.
+FACE_STEP = 2.0
 # Log-odds of support points that only fill up an array.
 NOWHERE = -1e9
 
@@ -174,6 +176,21 @@ def face_positions(spectra: FloatArray, counts: float) -> FloatArray:
         for across in edge_positions(left, right, counts)[1:-1]:
             found.append([(1.0 - up) * (1.0 - across), (1.0 - up) * across, up])
     return np.array(found).reshape(-1, 3)
+
+
+def filled_faces(
+    spectra: FloatArray, counts: float, matrix: npt.NDArray[np.bool_] | None = None
+) -> FloatArray:
+    """Interior points of every face of three phases, `FACE_STEP` standard deviations apart, (point, phase).
+
+    For the parameters see `simplex_support_points`; the spectra are strictly positive.
+    """
+    corners = np.eye(len(spectra))
+    faces = [
+        face_positions(spectra[list(members)], counts / FACE_STEP**2) @ corners[list(members)]
+        for members in overlapping(len(spectra), 3, matrix)
+    ]
+    return np.concatenate([np.zeros((0, len(spectra))), *faces])
 
 
 def abundance_prior(

@@ -16,12 +16,11 @@ import numpy.typing as npt
 
 from bayesunmix.checks.outcomes import Overlap
 from bayesunmix.inference.mixture import support_point_weights
-from bayesunmix.models.abundance import face_positions, overlapping, simplex_support_points
+from bayesunmix.models.abundance import filled_faces, simplex_support_points
 
 FloatArray = npt.NDArray[np.float64]
 
-# Support points of the faces stand this many standard deviations apart, and so many blocks decide, evenly spread.
-STEP = 2.0
+# So many blocks decide, evenly spread.
 MOST_BLOCKS = 2000
 ITERATIONS = 300
 SMALLEST = 1e-12
@@ -51,11 +50,7 @@ def find_overlap(
     spectra = (spectra + SMALLEST) / (spectra + SMALLEST).sum(axis=1, keepdims=True)
     typical = float(part.sum(dtype=np.float64) / len(part))
     model = simplex_support_points(spectra, typical, max_overlap=max_overlap, matrix=matrix)
-    faces = [
-        face_positions(spectra[list(members)], typical / STEP**2) @ np.eye(len(spectra))[list(members)]
-        for members in overlapping(len(spectra), 3, matrix)
-    ]
-    points = np.concatenate([model, *faces])
+    points = np.concatenate([model, filled_faces(spectra, typical, matrix)])
     log_mixed = np.log(points @ spectra)
     joint = part @ (log_mixed - log_mixed.mean(axis=0)).T.astype(np.float32)
     fewer, _ = _log_evidence(joint[:, : len(model)])

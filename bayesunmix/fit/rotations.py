@@ -8,7 +8,6 @@ calibration factors from theirs. Where declarations and counts pin the phases no
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +24,7 @@ from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.starts import component_templates
 from bayesunmix.inference.feasible import OccupiedSimplex, PhaseWeights, open_directions
 from bayesunmix.inference.rotation_draws import RotationPrior, draw_rotations
-from bayesunmix.models.abundance import face_positions, simplex_support_points
+from bayesunmix.models.abundance import filled_faces, simplex_support_points
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.thickness import answered, counted
 from bayesunmix.models.unmixing import SiteBalance, UnmixingData, thickness_parameters
@@ -36,8 +35,6 @@ FloatArray = npt.NDArray[np.float64]
 LEAST_SDS = 0.01
 # Rotations that the draws are rotated by, picked by their weights.
 CANDIDATES = 256
-# Support points of faces stand this many standard deviations apart.
-STEP = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,12 +163,8 @@ def _occupied(blocks: Blocks, fitted: FittedPosterior) -> OccupiedSimplex:
 
     counts = counted(blocks.counts, blocks.thickness.blocks, effect)
     points = simplex_support_points(endmembers, blocks.typical_counts, max_overlap=2)
-    corners = np.eye(len(endmembers))
-    faces = [
-        face_positions(endmembers[list(members)], blocks.typical_counts / STEP**2) @ corners[list(members)]
-        for members in itertools.combinations(range(len(endmembers)), 3)
-    ]
-    return OccupiedSimplex.of(counts, np.concatenate([points, *faces]), answers)
+    faces = filled_faces(endmembers, blocks.typical_counts)
+    return OccupiedSimplex.of(counts, np.concatenate([points, faces]), answers)
 
 
 def _phase_weights(blocks: Blocks, data: UnmixingData, draws: Draws) -> PhaseWeights:
