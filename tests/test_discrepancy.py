@@ -177,6 +177,7 @@ def unmixed(*, right: bool) -> Result:
     return run_image(simulated.image, RunConfig.from_dict(configuration()), None, progress=False)
 
 
+@pytest.mark.calibration
 @pytest.mark.filterwarnings("ignore::bayesunmix.core.errors.BayesUnmixWarning")
 def test_a_run_whose_line_shapes_are_wrong_says_so_and_is_wider() -> None:
     right, wrong = unmixed(right=True), unmixed(right=False)

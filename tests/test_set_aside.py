@@ -335,6 +335,7 @@ def test_the_sum_spectrum_is_judged_without_it(result: Result) -> None:
     assert observed == totals[~result.tree["maps"]["set_aside"].values].sum()
 
 
+@pytest.mark.calibration
 def test_nothing_is_set_aside_where_nothing_is_found_or_nobody_wants_it(spoilt: SimulatedMap) -> None:
     unwanted = run_image(spoilt.image, told(set_aside=False), None, seed=1, progress=False)
     assert unwanted.record.set_aside is None
