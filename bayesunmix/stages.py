@@ -180,7 +180,9 @@ def rotate(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job) -> R
     prior = RotationPrior(pure=inference.rotation_pure, absent=inference.rotation_absent)
     with job.reporter.stage("rotations"):
         found = job.kept.run(
-            "rotations", lambda: find_rotations(blocks, fitted, draws, prior, job.seed), Rotations | None
+            "rotations",
+            lambda: find_rotations(blocks, fitted, draws, robust.own, prior, job.seed),
+            Rotations | None,
         )
     if found is None:
         return robust

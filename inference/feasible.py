@@ -191,6 +191,9 @@ class PhaseWeights:
         Spectrum of each component, unit sum.
     implausible : callable
         Nats against the weights (component,) of a phase, by what was declared of it.
+    excess : (phase, component)
+        By how much the variance exceeds the model's, where areas of the map differ or spectra do not fit: the
+        likelihood is that much too sure.
     """
 
     mean: FloatArray
@@ -199,6 +202,7 @@ class PhaseWeights:
     judged: BoolArray
     templates: FloatArray
     implausible: Callable[[int, FloatArray], float]
+    excess: FloatArray
 
     def rotated(self, row: FloatArray, phase: int) -> FloatArray:
         """Weights of a phase by its row of a rotation."""
@@ -213,6 +217,12 @@ class PhaseWeights:
         """How far a row moves the reported amount that it moves most, in its standard deviations."""
         change = np.abs(self.rotated(row, phase) - self.mean[phase])
         return float(ratio_of(change, self.sd[phase])[self.judged].max(initial=0.0))
+
+    def too_sure(self, row: FloatArray, phase: int) -> float:
+        """How many times too many nats the likelihood asks for a row, by the reported amount that it moves most."""
+        change = np.abs(self.rotated(row, phase) - self.mean[phase])
+        moved = ratio_of(change, self.sd[phase])[self.judged]
+        return float(self.excess[phase, self.judged][np.argmax(moved)])
 
     def disbelief(self, row: FloatArray, phase: int) -> float:
         """Nats that a row adds against a phase by what was declared of it."""
@@ -429,17 +439,22 @@ def _losses(
     n_phases = len(weights.mean)
     gained = np.zeros(len(AMOUNTS))
     absent = weights.forbids(phase, other)
-    for way in (range(HERE + 1, len(AMOUNTS)), range(HERE - 1, -1, -1) if outwards or absent else range(0)):
+    outwards = outwards or absent
+    # A spectrum cannot be less than nothing, whatever would fit.
+    expected = np.zeros(weights.mean.shape[1])
+    most = weights.amount_out(phase, np.eye(n_phases)[other], expected, MOST_LOST) if outwards else 0.0
+    for way in (range(HERE + 1, len(AMOUNTS)), range(HERE - 1, -1, -1) if outwards else range(0)):
         hopeless = False
         for number in way:
-            if not hopeless:
+            if not hopeless and AMOUNTS[number] >= -most:
                 rotation = _one_turned(n_phases, phase, other, AMOUNTS[number])
                 gained[number] = simplex.gained(rotation, weights.left_out(rotation))
+                gained[number] /= weights.too_sure(rotation[phase], phase)
                 gained[number] -= max(weights.disbelief(rotation[phase], phase), 0.0)
                 hopeless = gained[number] < gained.max() - MOST_LOST
             else:
                 gained[number] = -np.inf
-    if not outwards and not absent:
+    if not outwards:
         # What a wider simplex gains is the freedom of its points.
         gained = np.minimum(gained, 0.0)
     return np.asarray(gained.max() - gained)

@@ -58,17 +58,19 @@ def draw_rotations(
         Adding up to 1.
     """
     n_phases, shared = len(found.free), found.simplex.shared
+    free: list[int] = np.flatnonzero(found.free).tolist()
     rotations, gains, allowed = [], [], []
     for _ in range(number):
         rotation, allowed_for = np.eye(n_phases), 0.0
-        for phase in np.flatnonzero(found.free).tolist():
+        for phase in free:
             lost = float(generator.exponential(TYPICALLY_LOST))
             own = DECLARED_PURE if found.pure[phase] else prior
             rotation[phase] = _drawn_row(phase, found, own, shared[phase], lost, generator)
             allowed_for += lost
         if abs(np.linalg.det(rotation)) > SMALLEST_DETERMINANT:
             rotations.append(rotation @ found.centre)
-            gains.append(found.simplex.gained(rotation, found.weights.left_out(rotation)))
+            gained = found.simplex.gained(rotation, found.weights.left_out(rotation))
+            gains.append(gained / max(found.weights.too_sure(rotation[phase], phase) for phase in free))
             allowed.append(allowed_for)
     if not rotations:
         return found.centre[None], np.ones(1)

@@ -22,8 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 
 # Two phases of three components on as many channels each; the second holds 0.2 of the first's first component.
 COMPONENTS = np.array([[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
-ERRORS = np.full((2, 3), 1e-3)
-ALL = np.ones((2, 3), bool)
+ERROR = 1e-3
 NONE = np.zeros(2, bool)
 MATRIX = np.array([True, False])
 NO_NOISE = np.zeros(3)
@@ -53,16 +52,23 @@ def simplex(
 
 
 def weights(
-    allowed: npt.NDArray[np.bool_] = ALL, implausible: float = 0.0, sd: FloatArray = ERRORS
+    allowed: npt.NDArray[np.bool_] | None = None,
+    implausible: float = 0.0,
+    sd: FloatArray | None = None,
+    mean: FloatArray = COMPONENTS,
+    excess: float = 1.0,
 ) -> PhaseWeights:
     """Weights of the two phases; `implausible` nats for each unit by which the second's last component grows."""
+    own = np.ones(mean.shape, bool) if allowed is None else allowed
+    n_components = mean.shape[1]
     return PhaseWeights(
-        mean=COMPONENTS * allowed,
-        sd=sd,
-        allowed=allowed,
-        judged=np.ones(3, bool),
-        templates=np.stack([np.eye(3)] * 2),
-        implausible=lambda phase, values: implausible * max(values[2] - COMPONENTS[phase, 2], 0.0),
+        mean=mean * own,
+        sd=np.full(mean.shape, ERROR) * own if sd is None else sd,
+        allowed=own,
+        judged=np.ones(n_components, bool),
+        templates=np.stack([np.eye(n_components)] * 2),
+        implausible=lambda phase, values: implausible * max(values[2] - mean[phase, 2], 0.0),
+        excess=np.full(mean.shape, excess),
     )
 
 
@@ -92,14 +98,7 @@ def test_several_elements_that_are_none_end_a_phase_together() -> None:
     own = end * others + sd * generator.standard_normal(n)
     mean = np.stack([np.append(others, 0.5), np.append(own, 0.5)])
     errors = np.stack([np.full(n + 1, 1e-6), np.full(n + 1, sd)])
-    many = PhaseWeights(
-        mean=mean,
-        sd=errors,
-        allowed=np.ones((2, n + 1), bool),
-        judged=np.ones(n + 1, bool),
-        templates=np.stack([np.eye(n + 1)] * 2),
-        implausible=lambda *_: 0.0,
-    )
+    many = weights(mean=mean, sd=errors)
     ends = [many.amount_out(1, FIRST, generator.standard_normal(n + 1), 1.0) for _ in range(400)]
     first = float((own / others).min())
     assert first < end - 0.01
@@ -107,7 +106,7 @@ def test_several_elements_that_are_none_end_a_phase_together() -> None:
 
 
 def test_a_component_that_may_be_none_ends_nothing() -> None:
-    unsure = ERRORS.copy()
+    unsure = np.full((2, 3), ERROR)
     unsure[0, 0] = 0.3
     # The first phase's first component is within its error of zero: the next one decides.
     assert weights(sd=unsure).amount_out(1, FIRST, NO_NOISE, 1.0) > 0.9
@@ -150,14 +149,7 @@ def test_an_absent_element_that_costs_little_is_left_out() -> None:
     found[1, 0] = 0.0
     found[1] /= found[1].sum()
     allowed = np.array([[True, True, True], [False, True, True]])
-    held = PhaseWeights(
-        mean=found,
-        sd=ERRORS * allowed,
-        allowed=allowed,
-        judged=np.ones(3, bool),
-        templates=np.stack([np.eye(3)] * 2),
-        implausible=lambda *_: 0.0,
-    )
+    held = weights(allowed, mean=found)
     occupied = simplex(most=0.6, counts=3e4, truth=truth, found=found)
     opened = open_directions(occupied, held, pure=MATRIX, closed=NONE)
     np.testing.assert_allclose(opened.centre[1], turned(1, -0.3 * FIRST), atol=0.05)
@@ -194,12 +186,26 @@ def test_nothing_is_open_where_pure_places_and_absences_pin_the_phases() -> None
         return np.asarray(np.log(mixed / mixed.sum(axis=1, keepdims=True)))
 
     occupied = OccupiedSimplex.of(drawn, points, answers)
-    pinned = PhaseWeights(
-        mean=mean,
-        sd=ERRORS * allowed,
-        allowed=allowed,
-        judged=np.ones(3, bool),
-        templates=np.stack([np.eye(3)] * 2),
-        implausible=lambda *_: 0.0,
+    assert not open_directions(occupied, weights(allowed, mean=mean), pure=NONE, closed=NONE).any
+
+
+def test_the_likelihood_is_as_sure_as_the_draws() -> None:
+    # Draws five times as wide as the model's: 25 times as many nats.
+    occupied = simplex(most=0.5)
+    sure, unsure = (
+        open_directions(occupied, weights(excess=excess), pure=MATRIX, closed=NONE) for excess in (1.0, 25.0)
     )
-    assert not open_directions(occupied, pinned, pure=NONE, closed=NONE).any
+    finite = np.isfinite(sure.losses[1, 0]) & np.isfinite(unsure.losses[1, 0])
+    np.testing.assert_allclose(unsure.losses[1, 0][finite], sure.losses[1, 0][finite] / 25.0)
+    assert unsure.inwards[1, 0] > sure.inwards[1, 0] + 0.02
+
+
+def test_a_pure_phase_loses_no_more_of_another_than_it_holds() -> None:
+    # The first phase goes far beyond where it was found, but holds next to nothing of the last component, which the
+    # second has: no rotation makes less of it than none.
+    truth = np.array([[0.8, 0.199, 0.001], [0.1, 0.3, 0.6]])
+    found = np.array([[0.6, 0.399, 0.001], truth[1]])
+    occupied = simplex(counts=3e4, truth=truth, found=found)
+    opened = open_directions(occupied, weights(mean=found), pure=MATRIX, closed=NONE)
+    assert opened.inwards[0, 1] > -0.01
+    assert np.isinf(opened.losses[0, 1, : HERE - 1]).all()

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -410,15 +411,22 @@ def test_a_kill_in_or_after_any_stage_loses_nothing(whole: Undisturbed, tmp_path
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         return subprocess.run([sys.executable, "-P", *command], check=False, **quiet).returncode  # type: ignore[call-overload,no-any-return]
 
-    undisturbed = tmp_path / "whole"
+    undisturbed, folder, kept = (tmp_path / name for name in ("whole", "killed", "kept"))
     assert program("-m", "bayesunmix", *arguments, str(undisturbed)) in (0, 3)
-    for stage in (*STAGES, "files"):
+
+    def killed(stage: str, moment: str) -> bool:
+        return program("-c", KILLED, stage, moment, *arguments, str(folder), "--resume") == -signal.SIGKILL
+
+    # One run is killed again and again: what it is in the end has gone through every stage's file.
+    for number, stage in enumerate(STAGES):
         for moment in ("in", "after"):
-            folder = tmp_path / f"{stage}_{moment}"
-            assert program("-c", KILLED, stage, moment, *arguments, str(folder)) == -signal.SIGKILL
-            done = STAGES if stage == "files" else STAGES[: STAGES.index(stage) + (moment == "after")]
-            assert program("-m", "bayesunmix", *arguments, str(folder), "--resume") in (0, 3)
-            assert_the_same(folder, undisturbed)
-            assert open_result(folder).record.resumed == (
-                () if stage == "files" and moment == "after" else tuple(done)
-            )
+            assert killed(stage, moment)
+            files = {path.stem for path in (folder / FOLDER).glob("*.npz")}
+            assert files == set(STAGES[: number + (moment == "after")])
+    assert killed("files", "in")
+    shutil.copytree(folder, kept)
+    assert killed("files", "after")
+    for stopped in (kept, folder):
+        assert program("-m", "bayesunmix", *arguments, str(stopped), "--resume") in (0, 3)
+        assert_the_same(stopped, undisturbed)
+        assert open_result(stopped).record.resumed == STAGES

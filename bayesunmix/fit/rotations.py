@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.config.inference import InferenceConfig
-from bayesunmix.core.shares import NOTHING, shares_of
+from bayesunmix.core.shares import NOTHING, ratio_of, shares_of
 from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.endmember_model import EndmemberModel
@@ -81,7 +81,7 @@ def rotates(model: EndmemberModel[Any], inference: InferenceConfig) -> bool:
 
 
 def find_rotations(
-    blocks: Blocks, fitted: FittedPosterior, draws: Draws, prior: RotationPrior, seed: int
+    blocks: Blocks, fitted: FittedPosterior, draws: Draws, own: Draws, prior: RotationPrior, seed: int
 ) -> Rotations | None:
     """Draw the rotations that a map leaves open; None where it leaves none.
 
@@ -91,7 +91,9 @@ def find_rotations(
         With the phases that turned out to be supports declared so.
     fitted : FittedPosterior
     draws : Draws
-        Of the posterior at the mode that was found.
+        Of the posterior at the mode that was found, as they are reported.
+    own : Draws
+        The model's own: where those reported are wider, the likelihood is too sure.
     prior : RotationPrior
     seed : int
     """
@@ -99,7 +101,7 @@ def find_rotations(
     if (~supports).sum() < 2:
         return None
     with single_thread():
-        simplex, weights = _occupied(blocks, fitted), _phase_weights(blocks, fitted.data, draws)
+        simplex, weights = _occupied(blocks, fitted), _phase_weights(blocks, fitted.data, draws, own)
         found = open_directions(simplex, weights, pure=blocks.matrix, closed=supports)
         if not found.any:
             return None
@@ -167,7 +169,7 @@ def _occupied(blocks: Blocks, fitted: FittedPosterior) -> OccupiedSimplex:
     return OccupiedSimplex.of(counts, np.concatenate([points, faces]), answers)
 
 
-def _phase_weights(blocks: Blocks, data: UnmixingData, draws: Draws) -> PhaseWeights:
+def _phase_weights(blocks: Blocks, data: UnmixingData, draws: Draws, own: Draws) -> PhaseWeights:
     """Collect what the phases are made of by the draws."""
     shares = draws.component_shares
     yields, balance = np.asarray(data.yields), blocks.balance()
@@ -177,11 +179,13 @@ def _phase_weights(blocks: Blocks, data: UnmixingData, draws: Draws) -> PhaseWei
         return float(site_imbalance(own, (weights[: yields.shape[1]] / yields[phase])[None])[0])
 
     n_components, n_elements = shares.shape[-1], yields.shape[1]
+    sd, model_sd = shares.std(axis=(0, 1)), own.component_shares.std(axis=(0, 1))
     return PhaseWeights(
         mean=shares.mean(axis=(0, 1)),
-        sd=shares.std(axis=(0, 1)),
+        sd=sd,
         allowed=np.asarray(data.basis.allowed),
         judged=np.arange(n_components) < n_elements,
         templates=shares_of(component_templates(data.basis)),
         implausible=implausible,
+        excess=np.maximum(ratio_of(sd, model_sd), 1.0) ** 2,
     )

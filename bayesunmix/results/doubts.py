@@ -30,6 +30,7 @@ from bayesunmix.core.severity import (
     Reservation,
     join,
 )
+from bayesunmix.core.shares import ratio_of
 from bayesunmix.data.image import WHOLE_MAP
 from bayesunmix.inference.importance import PARETO_K_LIMIT
 from bayesunmix.results.tables import ABSENT, DETECTED, STATED, UNTESTED
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from bayesunmix.checks.misfit import Misfit
-    from bayesunmix.checks.outcomes import Goodness, SpectralDiscrepancy
+    from bayesunmix.checks.outcomes import Goodness, NonIdentifiable, SpectralDiscrepancy
     from bayesunmix.checks.robust import Robust
     from bayesunmix.config.phase import Phase
     from bayesunmix.config.run_config import RunConfig
@@ -69,6 +70,8 @@ TELLS_NOTHING = 0.5
 # A fraction of one half among so many photons has a 95 % interval of plus or minus ten per cent.
 FEWEST_PHOTONS = 100.0
 MAIN_ELEMENT = 0.05
+# An interval wider than this, in atom fractions, and so many times as wide as the model's: what is declared decides.
+LEFT_OPEN, FAR_WIDER = 0.15, 2.0
 # Atom fraction up to which a mode alone, without a test of detection, does not say that an element is there.
 LITTLE = 0.01
 
@@ -116,11 +119,8 @@ def everything_said(outcome: RunOutcome) -> list[str]:
         *chain_doubts(record.diagnostics, config),
         *engine_doubts(config, setup, drawn),
         *outcome.misfit.warnings(record.set_aside),
-        *(
-            non_identifiable_sentences(record.identifiability.non_identifiable)
-            if record.identifiability
-            else ()
-        ),
+        *non_identifiable_sentences(_non_identifiable(record)),
+        *left_open(setup.phases, outcome.summary, outcome.robust, _non_identifiable(record)),
         *exchangeable(setup.phases, outcome.summary),
         *(record.overlap.warnings() if record.overlap else ()),
         *variation(outcome.robust),
@@ -192,6 +192,54 @@ def too_few_photons(photons: Mapping[str, float], summary: pd.DataFrame) -> list
             f"{'; '.join(wide)}. Measure longer, or declare what is known of the phase."
         )
         said.append(Reservation(text, PHOTONS))
+    return said
+
+
+def _non_identifiable(record: RunRecord) -> Sequence[NonIdentifiable]:
+    return record.identifiability.non_identifiable if record.identifiability else ()
+
+
+def left_open(
+    phases: Sequence[Phase], summary: pd.DataFrame, robust: Robust, told: Sequence[NonIdentifiable]
+) -> list[str]:
+    """Sentences on phases whose draws were rotated and are far wider for it, or were too wide before: what decides.
+
+    Parameters
+    ----------
+    phases : sequence of Phase
+    summary : DataFrame
+        Compositions, as in ``composition.csv``.
+    robust : Robust
+    told : sequence of NonIdentifiable
+        Pairs whose first phase has a sentence already.
+    """
+    if robust.rotations is None:
+        return []
+    turned = ~robust.rotations.identical.all(axis=(0, 1))
+    own, reported = (draws.component_shares.std(axis=(0, 1)) for draws in (robust.own, robust.drawn.draws))
+    wider = ratio_of(reported, own)
+    said: list[str] = []
+    for k in np.flatnonzero(turned).tolist():
+        phase = phases[k]
+        rows = summary[(summary["phase"] == phase.name) & np.isfinite(summary["upper"])]
+        if phase.is_support or rows.empty or any(pair.phase == phase.name for pair in told):
+            continue
+        widths = (rows["upper"] - rows["lower"]).to_numpy()
+        row = rows.iloc[int(widths.argmax())]
+        if widths.max() < LEFT_OPEN or wider[k].max() < FAR_WIDER:
+            continue
+        remedies = [
+            *(["its formula (`stoichiometry`)"] if phase.stoichiometry is None else []),
+            "an element that it lacks (`absent`)",
+            *(["that some pixels hold it alone (`matrix = true`)"] if not phase.matrix else []),
+        ]
+        text = (
+            f"The counts leave open how much of the other phases' spectra belongs to {phase.name}: it may hold "
+            f"{100.0 * row['lower']:.0f} to {100.0 * row['upper']:.0f} at% of {row['element']}, and its intervals "
+            f"include that. What you know of it decides, if you declare it: "
+            f"{', '.join(remedies[:-1])} or {remedies[-1]}."
+        )
+        said.append(Reservation(text, IDENTIFIABILITY))
     return said
 
 
