@@ -191,9 +191,11 @@ def rotate(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job) -> R
 
 
 def mix_second_maximum(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job) -> Robust:
-    """Mix the draws of a second maximum in that holds a share of the posterior."""
+    """Mix the draws of a second maximum in that holds a share of the posterior, unless rotations hold it."""
     rival = fitted.rival
     if rival is None or job.config.inference.method == "map":
+        return robust
+    if robust.holds(fitted.data.yields, rival.fitted.atom_fractions[rival.order]):
         return robust
     with job.reporter.stage("draws at the second maximum", "second_maximum"):
         other = job.kept.run("second_maximum", lambda: _drawn_there(setup, rival.fitted, job), Drawn)
@@ -202,7 +204,7 @@ def mix_second_maximum(setup: Setup, fitted: FittedPosterior, robust: Robust, jo
     if rotations is not None:
         # Its draws are as they are: often it is a rotation of the best one.
         rotations = rotations.without(places(both.draws.weights.shape[:2], rival.share, job.seed))
-    return robust.opened(both, rotations)
+    return replace(robust.opened(both, rotations), second_share=rival.share)
 
 
 def read_pixels(

@@ -31,6 +31,7 @@ from bayesunmix.results.doubts import (
     BROKEN_SDS,
     broken_stoichiometry,
     exchangeable,
+    left_open,
     misfit_of_spectra,
     other_modes,
     too_few_photons,
@@ -150,9 +151,10 @@ def modes(*nats: float) -> Any:  # noqa: ANN401 - a fit
         )
         for number, value in enumerate((0.0, *nats))
     ]
-    return SimpleNamespace(modes=found, rival=None)
+    return SimpleNamespace(modes=found, data=SimpleNamespace(yields=np.ones((1, 2))))
 
 
+MISSED: Any = SimpleNamespace(holds=lambda _, fractions: False, second_share=0.0)
 SETUP: Any = SimpleNamespace(phases=(Phase("Brg"),), forward=SimpleNamespace(elements=("Mg", "Si")))
 
 
@@ -169,17 +171,55 @@ SETUP: Any = SimpleNamespace(phases=(Phase("Brg"),), forward=SimpleNamespace(ele
     ],
 )
 def test_the_nearest_other_mode_is_told_once(nats: tuple[float, ...], kind: type[Doubt], said: str) -> None:
-    (doubt,) = other_modes(SETUP, modes(*nats), "laplace")
+    (doubt,) = other_modes(SETUP, modes(*nats), MISSED)
     assert isinstance(doubt, kind)
     assert said in doubt
     assert ("1 more maximum is nearly as probable" in doubt) == (len(nats) > 1)
-    assert other_modes(SETUP, modes(150.0), "laplace") == []
+    assert other_modes(SETUP, modes(150.0), MISSED) == []
+
+
+def test_a_mode_that_the_intervals_hold_is_no_reason_for_distrust() -> None:
+    """One that they miss is told in its place, however far it lies."""
+    held: Any = SimpleNamespace(holds=lambda _, fractions: fractions[0, 0] > 0.35, second_share=0.0)
+    (said,) = other_modes(SETUP, modes(3.0), held)
+    assert isinstance(said, Reservation)
+    assert "The intervals include it" in said
+    (said,) = other_modes(SETUP, modes(3.0, 4.0), held)
+    assert isinstance(said, Distrust)
+    assert "It has 30 at% Mg" in said
+
+
+def left_open_of(upper: float, wider: float, **declared: Any) -> list[str]:  # noqa: ANN401
+    """Return what is said of a phase that was rotated, by the end of its interval and how wide it has become."""
+
+    def drawn(sd: float) -> Any:  # noqa: ANN401
+        return SimpleNamespace(
+            component_shares=np.array([[[[0.5 - sd, 0.5 + sd]]], [[[0.5 + sd, 0.5 - sd]]]])
+        )
+
+    rotations = SimpleNamespace(identical=np.zeros((2, 1, 1), bool))
+    robust: Any = SimpleNamespace(
+        rotations=rotations, own=drawn(0.01), drawn=SimpleNamespace(draws=drawn(0.01 * wider))
+    )
+    table = compositions(("CaPv", "Si", 0.2, upper, "true"), ("CaPv", "Ca", 0.3, 0.31, "true"))
+    return left_open([Phase("CaPv", **declared)], table, robust, [])
+
+
+def test_what_decides_is_told_of_a_phase_that_is_left_open() -> None:
+    (said,) = left_open_of(0.47, 5.0)
+    assert isinstance(said, Reservation)
+    assert "it may hold 20 to 47 at% of Si" in said
+    assert "its formula (`stoichiometry`)" in said
+    (said,) = left_open_of(0.47, 5.0, stoichiometry="ABO3")
+    assert "formula" not in said
+    assert left_open_of(0.3, 5.0) == []
+    assert left_open_of(0.47, 1.5) == []
 
 
 def test_starts_that_end_in_one_place_are_one_mode() -> None:
     fit = modes(3.0, 4.0, 20.0)
     fit.modes[2].atom_fractions = fit.modes[1].atom_fractions + np.array([0.004, -0.004])
-    (doubt,) = other_modes(SETUP, fit, "laplace")
+    (doubt,) = other_modes(SETUP, fit, MISSED)
     assert "1 more maximum is nearly as probable" in doubt
 
 

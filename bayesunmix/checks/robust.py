@@ -23,6 +23,7 @@ from scipy.special import softmax
 from bayesunmix.checks.local_posterior import composition_slopes
 from bayesunmix.checks.outcomes import Heterogeneity, SdRatio, SpectralDiscrepancy
 from bayesunmix.config.phase import supports_of
+from bayesunmix.core.shares import shares_of
 from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws, read_draws
 from bayesunmix.fit.model_data import MOST_PROGRAMS, spectra_at
@@ -51,6 +52,8 @@ MAP_BLOCKS = 2.0
 WEIGHT_ITERATIONS = 40
 # Homogeneous maps that are drawn for comparison.
 N_NULL = 24
+# Draws within which another maximum is one of theirs, within its own error.
+INNER = (0.025, 0.975)
 # A weight nearer to zero, in standard deviations, has no normal score.
 CLEAR = 3.0
 
@@ -71,6 +74,8 @@ class Robust:
         The draws as they were before they were rotated, or mixed with another mode's, where they were.
     rotations : Rotations or None
         What the draws that are reported were rotated by, where the map leaves something open.
+    second_share : float
+        Share of the draws that are of a second maximum.
     without_misfit : Draws or None
         The draws as they were before they were moved for spectra that do not fit, where they were.
     discrepancy : SpectralDiscrepancy or None
@@ -85,6 +90,7 @@ class Robust:
     as_fitted: Draws | None = None
     one_solution: Draws | None = None
     rotations: Rotations | None = None
+    second_share: float = 0.0
     without_misfit: Draws | None = None
     discrepancy: SpectralDiscrepancy | None = None
 
@@ -106,10 +112,29 @@ class Robust:
             return reported
         return np.where(self.rotations.identical[..., None], reported, self.one_solution.spectra)
 
+    def holds(self, yields: npt.ArrayLike, atom_fractions: FloatArray) -> bool:
+        """Whether rotations put compositions (phase, element) with nominal calibration factors in the intervals.
+
+        Another maximum that is a rotation of the best one is there because the priors of weights and abundances have
+        it so: the prior of rotations stands in their place.
+        """
+        if self.rotations is None:
+            return False
+        reported, own = (_fractions(draws, yields) for draws in (self.drawn.draws, self.own))
+        lower, upper = np.quantile(reported, INNER, axis=(0, 1))
+        sd = own.std(axis=(0, 1))
+        return bool(((atom_fractions >= lower - sd) & (atom_fractions <= upper + sd)).all())
+
     def opened(self, drawn: Drawn, rotations: Rotations | None) -> Robust:
         """Return the same with draws of several solutions in place of one."""
         one = self.drawn.draws if self.one_solution is None else self.one_solution
         return replace(self, drawn=drawn, as_fitted=self.own, one_solution=one, rotations=rotations)
+
+
+def _fractions(draws: Draws, yields: npt.ArrayLike) -> FloatArray:
+    """Compositions with nominal calibration factors, (chain, draw, phase, element)."""
+    by_element = np.asarray(yields)
+    return shares_of(draws.weights[..., : by_element.shape[-1]] / by_element)
 
 
 def robust_draws(

@@ -115,7 +115,7 @@ def everything_said(outcome: RunOutcome) -> list[str]:
         *(Reservation(POINT_ESTIMATE) for _ in range(config.inference.method == "map")),
         *too_few_photons(record.photons or {}, outcome.summary),
         *search_doubts(record.diagnostics),
-        *other_modes(setup, fitted, config.inference.method),
+        *other_modes(setup, fitted, outcome.robust),
         *chain_doubts(record.diagnostics, config),
         *engine_doubts(config, setup, drawn),
         *outcome.misfit.warnings(record.set_aside),
@@ -310,8 +310,11 @@ def unknown_absorption(config: RunConfig, setup: Setup, budget: xr.Dataset | Non
     ]
 
 
-def other_modes(setup: Setup, fitted: FittedPosterior, method: str) -> list[str]:
-    """Sentence on the second maximum: its odds, the composition that differs most, and how many more there are."""
+def other_modes(setup: Setup, fitted: FittedPosterior, robust: Robust) -> list[str]:
+    """Sentence on the second maximum: its odds, the composition that differs most, and how many more there are.
+
+    One that is a rotation which the intervals hold comes last: nothing is missing.
+    """
     best = fitted.modes[0]
     near: list[Mode] = []
     for found in sorted(fitted.modes[1:], key=lambda other: other.objective):
@@ -321,7 +324,8 @@ def other_modes(setup: Setup, fitted: FittedPosterior, method: str) -> list[str]
             near.append(found)
     if not near:
         return []
-    mode = near[0]
+    missed = [other for other in near if not robust.holds(fitted.data.yields, other.atom_fractions)]
+    mode = missed[0] if missed else near[0]
     change = np.abs(mode.atom_fractions - best.atom_fractions)
     k, i = np.unravel_index(int(change.argmax()), change.shape)
     phase, element = setup.phases[k].name, setup.forward.elements[i]
@@ -335,6 +339,12 @@ def other_modes(setup: Setup, fitted: FittedPosterior, method: str) -> list[str]
         else ""
     )
     remedy = f"Check which is plausible, and declare what excludes the other: an absent element of {phase}, a matrix."
+    if not missed:
+        text = (
+            f"The posterior has a second maximum, with odds of {odds} by the counts. {differs}{more} The "
+            f"intervals include it: the map leaves open which is true. {remedy}"
+        )
+        return [Reservation(text, MODES)]
     if mode.objective >= RIVAL_NATS:
         text = (
             f"The posterior has a second maximum, with odds of {odds} by the counts. {differs}{more} Errors of line "
@@ -342,10 +352,8 @@ def other_modes(setup: Setup, fitted: FittedPosterior, method: str) -> list[str]
         )
         return [Reservation(text, MODES)]
     held = ""
-    if fitted.rival is not None and method != "map":
-        held = (
-            f" {100 * fitted.rival.share:.0f} % of the draws are from it, so that the intervals include both."
-        )
+    if robust.second_share:
+        held = f" {100 * robust.second_share:.0f} % of the draws are from it, so that the intervals include both."
     opening = f"The counts do not exclude a second maximum of the posterior: its odds are {odds}."
     text = f"{opening} {differs}{held}{more} {remedy}"
     return [Distrust(text, MODES)]

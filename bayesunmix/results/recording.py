@@ -80,7 +80,7 @@ def record(run: Finished, found: Found) -> RunRecord:
         components=tuple(setup.forward.components),
         supports=tuple(phase.name for phase in setup.phases if phase.is_support),
         starts=starting_points(run.fitted),
-        second_maximum_share=_rival_share(run.fitted, config.inference.method),
+        second_maximum_share=run.robust.second_share,
         diagnostics=diagnostics(setup, run.fitted, run.robust.drawn),
         heterogeneity=run.robust.heterogeneity,
         discrepancy=run.robust.discrepancy,
@@ -212,11 +212,6 @@ def with_convergence(
         "ess_tail_min": float(table["ess_tail"].min()),
     }
     return record.model_copy(update={"diagnostics": record.diagnostics.model_copy(update=worst)})
-
-
-def _rival_share(fitted: FittedPosterior, method: str) -> float:
-    """Return the share of the draws that are another mode's."""
-    return 0.0 if fitted.rival is None or method == "map" else fitted.rival.share
 
 
 def _trust(setup: Setup, drawn: Drawn) -> dict[str, Any]:
