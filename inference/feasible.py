@@ -387,6 +387,8 @@ def open_directions(
         out = outwards[phase, other] = min(held, told)
         least = MOVED_ANYWAY if weights.forbids(phase, other) else OPEN_SDS
         opens_out[phase, other] = weights.moved(turned(phase, -out * direction), phase) > least
+        # Of draws that go either way few are left about where the phase was found: they no longer hold the inward end.
+        opens_in[phase, other] |= opens_out[phase, other]
     return OpenDirections(
         centre=centre,
         simplex=simplex,
