@@ -1,7 +1,7 @@
 """Draws of rotations from a stated prior over what is feasible (`bayesunmix.inference.feasible`).
 
-Which of the rotations is the true one, no count says. Each phase is drawn by itself, and away from each other one by
-itself: at its inward end (some pixel holds nothing of the other), at its outward end (an element of the other is
+Which of the rotations is the true one, no count says. Each phase is drawn away from each other one, by itself or all
+alike: at its inward end (some pixel holds nothing of the other), at its outward end (an element of the other is
 exactly absent), or evenly between the two; one that is declared pure somewhere at its inward end alone. An end is where
 the likelihood has lost x nats, x exponential: a density that falls with it. All phases together are weighted by what
 the likelihood loses beyond the sum of what each was allowed to.
@@ -23,6 +23,10 @@ FloatArray = npt.NDArray[np.float64]
 TYPICALLY_LOST = 3.0
 # Of the directions towards several phases at a time, for each of them; and the least, where they share no place.
 CONCENTRATION, LEAST_CONCENTRATION = 0.5, 0.02
+# Share of the draws in which all phases are at the same end.
+ALIKE = 0.5
+# How many times as much phases gain, where others go outwards, as each by itself.
+SCALES = (1.5, 2.25, 3.5, 5.0)
 # Phases nearer than this are one.
 SMALLEST_DETERMINANT = 1e-3
 
@@ -43,9 +47,6 @@ class RotationPrior:
     absent: float = 1 / 3
 
 
-DECLARED_PURE = RotationPrior(pure=1.0, absent=0.0)
-
-
 def draw_rotations(
     found: OpenDirections, prior: RotationPrior, number: int, generator: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
@@ -61,17 +62,20 @@ def draw_rotations(
     free: list[int] = np.flatnonzero(found.free).tolist()
     rotations, gains, allowed = [], [], []
     for _ in range(number):
-        rotation, allowed_for = np.eye(n_phases), 0.0
+        gained, taken = np.zeros((2, n_phases, n_phases))
+        lost = generator.exponential(TYPICALLY_LOST, n_phases)
+        parts = _parts(prior, n_phases, generator)
         for phase in free:
-            lost = float(generator.exponential(TYPICALLY_LOST))
-            own = DECLARED_PURE if found.pure[phase] else prior
-            rotation[phase] = _drawn_row(phase, found, own, shared[phase], lost, generator)
-            allowed_for += lost
+            own = np.zeros(n_phases) if found.pure[phase] else parts[phase]
+            gained[phase], taken[phase] = _drawn_row(
+                phase, found, own, shared[phase], float(lost[phase]), generator
+            )
+        scale, gain = _inward_scale(found, free, gained, taken, lost)
+        rotation = _rotation(free, gained, taken, scale)
         if abs(np.linalg.det(rotation)) > SMALLEST_DETERMINANT:
             rotations.append(rotation @ found.centre)
-            gained = found.simplex.gained(rotation, found.weights.left_out(rotation))
-            gains.append(gained / max(found.weights.too_sure(rotation[phase], phase) for phase in free))
-            allowed.append(allowed_for)
+            gains.append(gain)
+            allowed.append(lost[free].sum())
     if not rotations:
         return found.centre[None], np.ones(1)
     # What a wider simplex gains is the freedom of its points.
@@ -82,15 +86,14 @@ def draw_rotations(
 def _drawn_row(
     phase: int,
     found: OpenDirections,
-    prior: RotationPrior,
+    parts: FloatArray,
     shared: FloatArray,
     lost: float,
     generator: np.random.Generator,
-) -> FloatArray:
-    """Draw what becomes of one phase: its row of a rotation."""
+) -> tuple[FloatArray, FloatArray]:
+    """Draw what one phase gains of each other one, and what is taken out of it, (phase,) each."""
     weights, losses, n_phases = found.weights, found.losses[phase], len(shared)
     out, into = (np.flatnonzero(opens[phase]) for opens in (found.opens_out, found.opens_in))
-    parts = _parts(prior, n_phases, generator)
     gained, taken = np.zeros(n_phases), np.zeros(n_phases)
     if len(into):
         limits = np.array([amount_in(losses[other], lost) for other in into])
@@ -107,12 +110,53 @@ def _drawn_row(
         limits = np.array([max(amount_lost(losses[other], lost), 0.0) for other in out])
         most = 1.0 / max(float(ratio_of(direction[out], limits).sum()), 1e-9)
         taken = parts * min(weights.amount_out(phase, direction, noise, lost, gained), most) * direction
-    return turned(phase, gained - taken)
+    return gained, taken
+
+
+def _inward_scale(
+    found: OpenDirections, free: list[int], gained: FloatArray, taken: FloatArray, lost: FloatArray
+) -> tuple[FloatArray, float]:
+    """How many times as much each phase (phase,) can gain before nats `lost` (phase,) are, and the nats gained there.
+
+    By itself each can gain so much; where others have gone outwards, the simplex is wider, and its ends lie further.
+    """
+    out = (taken > 0.0).any(axis=1)
+    further = (gained > 0.0).any(axis=1) & (out.sum() - out > 0)
+
+    def nats(scale: FloatArray) -> float:
+        rotation = _rotation(free, gained, taken, scale)
+        won = found.simplex.gained(rotation, found.weights.left_out(rotation))
+        return won / max(found.weights.too_sure(rotation[phase], phase) for phase in free)
+
+    scale = np.ones(len(gained))
+    won = nats(scale)
+    for number in SCALES if further.any() else ():
+        wider = np.where(further, number, 1.0)
+        more = nats(wider)
+        if more < -lost[further].sum():
+            break
+        scale, won = wider, more
+    return scale, won
+
+
+def _rotation(free: list[int], gained: FloatArray, taken: FloatArray, scale: FloatArray) -> FloatArray:
+    """Rotation (phase, phase) in which the free phases gain `scale` times `gained` and lose `taken`."""
+    rotation = np.eye(len(gained))
+    for phase in free:
+        others = np.where(gained[phase] > 0.0, scale[phase], 1.0) * gained[phase] - taken[phase]
+        rotation[phase] = turned(phase, others)
+    return rotation
 
 
 def _parts(prior: RotationPrior, n_phases: int, generator: np.random.Generator) -> FloatArray:
-    """How far out a phase is away from each other one, (phase,), from 0, pure, to 1, an element absent."""
-    where, between = generator.random((2, n_phases))
+    """How far out each phase is away from each other one, (phase, phase), from 0, pure, to 1, an element absent.
+
+    What makes pixels pure, how thin the film is and how large the grains, is common to phases: in a part of the draws
+    all are alike.
+    """
+    where, between = generator.random((2, n_phases, n_phases))
+    if generator.random() < ALIKE:
+        where = np.full_like(where, generator.random())
     return np.where(where < prior.pure, 0.0, np.where(where < prior.pure + prior.absent, 1.0, between))
 
 
