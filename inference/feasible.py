@@ -17,7 +17,9 @@ declared absent stays so: its weight is left out of s_k', which is no longer a m
 
 Both cost likelihood, which is computed: with the support points rotated, those outside moved to the edge of the
 simplex, and the points' weights learned anew. The support points fill edges and faces alike, whatever the model had:
-where it had two phases overlap, a rotated solution may need three.
+where it had two phases overlap, a rotated solution may need three. Where areas of the map differ or spectra do not fit,
+the likelihood is too sure: what a rotation costs is divided by how much larger variances are than the model's (Ribatet,
+M., Cooley, D., Davison, A. C., Stat. Sinica 22 (2012) 813, arXiv:0911.5357, for composite likelihoods).
 """
 
 from __future__ import annotations

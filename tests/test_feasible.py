@@ -174,6 +174,19 @@ def test_pure_phases_stay_and_open_ones_reach_both_ends() -> None:
     assert (tight[:, 1, 0] > 0.0).all()
 
 
+def test_phases_are_alike_in_half_of_the_draws() -> None:
+    # Both may hold another one's elements, and no place holds more than 0.8 of the second.
+    found = open_directions(simplex(most=0.8), weights(), pure=NONE, closed=NONE)
+    # What goes outwards goes inwards, too, though the model's draws hold that end themselves.
+    assert (found.opens_in | ~found.opens_out).all()
+    ends = RotationPrior(pure=0.5, absent=0.5)
+    rotations, _ = draw_rotations(found, ends, 1000, np.random.default_rng(0))
+    first, second = (rotations[:, [0, 1], [1, 0]] < -1e-6).T
+    # Of those that are drawn one by one, half are alike by chance.
+    assert (first == second).mean() == pytest.approx(0.75, abs=0.06)
+    assert first.mean() == pytest.approx(0.5, abs=0.06)
+
+
 def test_nothing_is_open_where_pure_places_and_absences_pin_the_phases() -> None:
     # All elements of either phase but one are absent from the other, and each is pure somewhere.
     allowed = np.array([[True, True, False], [False, True, True]])

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from bayesunmix import pipeline, stages
+from bayesunmix.checks.outcomes import Heterogeneity
+from bayesunmix.checks.robust import Robust
 from bayesunmix.config.methods import Laplace
 from bayesunmix.config.phase import Phase
 from bayesunmix.config.run_config import RunConfig
@@ -77,6 +79,40 @@ def test_draws_are_one_modes_or_the_others(small_fit: FittedPosterior) -> None:
         np.testing.assert_array_equal(found[at], getattr(theirs.draws, name)[at])
         np.testing.assert_array_equal(found[~at], getattr(own.draws, name)[~at])
     assert both.z is None
+
+
+def test_a_mode_that_rotations_hold_is_not_mixed_in(small_fit: FittedPosterior) -> None:
+    """Within the reported draws and an error of the model's own; without rotations nothing is held."""
+    drawn = draw(small_fit)
+    yields = np.asarray(small_fit.data.yields)
+    wide = dataclasses.replace(drawn.draws, weights=drawn.draws.weights.copy())
+    # The first phase gains of the second in half of the draws.
+    wide.weights[:, ::2, 0] = 0.6 * wide.weights[:, ::2, 0] + 0.4 * wide.weights[:, ::2, 1]
+    rotations: Any = SimpleNamespace()
+    robust = Robust(
+        dataclasses.replace(drawn, draws=wide),
+        None,
+        Heterogeneity(reason=""),
+        as_fitted=drawn.draws,
+        rotations=rotations,
+    )
+    own = nominal_fractions(drawn.draws.weights, yields).mean(axis=(0, 1))
+    turned = nominal_fractions(wide.weights[:, ::2], yields).mean(axis=(0, 1))
+    assert robust.holds(yields, own)
+    assert robust.holds(yields, turned)
+    assert not robust.holds(yields, turned + 2.0 * (turned - own))
+    assert not dataclasses.replace(robust, rotations=None).holds(yields, own)
+
+    def never(*_: object) -> None:
+        raise AssertionError("the other mode was drawn from")
+
+    rival = Rival(dataclasses.replace(small_fit, atom_fractions=own), SHARE, np.arange(3))
+    both = dataclasses.replace(small_fit, rival=rival)
+    job: Any = SimpleNamespace(
+        config=SimpleNamespace(inference=SimpleNamespace(method="laplace")), kept=never
+    )
+    setup: Any = None
+    assert stages.mix_second_maximum(setup, both, robust, job) is robust
 
 
 def test_a_mode_shares_by_its_mass_or_not_at_all(small_fit: FittedPosterior) -> None:

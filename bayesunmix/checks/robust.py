@@ -23,10 +23,9 @@ from scipy.special import softmax
 from bayesunmix.checks.local_posterior import composition_slopes
 from bayesunmix.checks.outcomes import Heterogeneity, SdRatio, SpectralDiscrepancy
 from bayesunmix.config.phase import supports_of
-from bayesunmix.core.shares import shares_of
 from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws, read_draws
-from bayesunmix.fit.model_data import MOST_PROGRAMS, spectra_at
+from bayesunmix.fit.model_data import MOST_PROGRAMS, nominal_fractions, spectra_at
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup, block_positions
 from bayesunmix.fit.rotations import Rotations
@@ -120,7 +119,10 @@ class Robust:
         """
         if self.rotations is None:
             return False
-        reported, own = (_fractions(draws, yields) for draws in (self.drawn.draws, self.own))
+        by_element = np.asarray(yields)
+        reported, own = (
+            nominal_fractions(draws.weights, by_element) for draws in (self.drawn.draws, self.own)
+        )
         lower, upper = np.quantile(reported, INNER, axis=(0, 1))
         sd = own.std(axis=(0, 1))
         return bool(((atom_fractions >= lower - sd) & (atom_fractions <= upper + sd)).all())
@@ -129,12 +131,6 @@ class Robust:
         """Return the same with draws of several solutions in place of one."""
         one = self.drawn.draws if self.one_solution is None else self.one_solution
         return replace(self, drawn=drawn, as_fitted=self.own, one_solution=one, rotations=rotations)
-
-
-def _fractions(draws: Draws, yields: npt.ArrayLike) -> FloatArray:
-    """Compositions with nominal calibration factors, (chain, draw, phase, element)."""
-    by_element = np.asarray(yields)
-    return shares_of(draws.weights[..., : by_element.shape[-1]] / by_element)
 
 
 def robust_draws(
