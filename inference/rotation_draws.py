@@ -72,7 +72,7 @@ def draw_rotations(
             )
         scale, gain = _inward_scale(found, free, gained, taken, lost)
         rotation = _rotation(free, gained, taken, scale)
-        if abs(np.linalg.det(rotation)) > SMALLEST_DETERMINANT:
+        if np.isfinite(gain):
             rotations.append(rotation @ found.centre)
             gains.append(gain)
             allowed.append(lost[free].sum())
@@ -125,8 +125,10 @@ def _inward_scale(
 
     def nats(scale: FloatArray) -> float:
         rotation = _rotation(free, gained, taken, scale)
+        if abs(np.linalg.det(rotation)) < SMALLEST_DETERMINANT:
+            return -np.inf
         won = found.simplex.gained(rotation, found.weights.left_out(rotation))
-        return won / max(found.weights.too_sure(rotation[phase], phase) for phase in free)
+        return won / max((found.weights.too_sure(rotation[phase], phase) for phase in free), default=1.0)
 
     scale = np.ones(len(gained))
     won = nats(scale)

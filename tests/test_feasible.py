@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -154,6 +156,11 @@ def test_an_absent_element_that_costs_little_is_left_out() -> None:
     opened = open_directions(occupied, held, pure=MATRIX, closed=NONE)
     np.testing.assert_allclose(opened.centre[1], turned(1, -0.3 * FIRST), atol=0.05)
     np.testing.assert_array_equal(opened.centre[0], FIRST)
+    # Where nothing is open around it, it is what all draws are rotated by.
+    closed = replace(opened, opens_out=np.zeros((2, 2), bool), opens_in=np.zeros((2, 2), bool))
+    rotations, odds = draw_rotations(closed, RotationPrior(), 5, np.random.default_rng(0))
+    np.testing.assert_array_equal(rotations, np.broadcast_to(opened.centre, (5, 2, 2)))
+    np.testing.assert_allclose(odds, 0.2)
 
 
 def test_pure_phases_stay_and_open_ones_reach_both_ends() -> None:
