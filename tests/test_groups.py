@@ -108,7 +108,6 @@ def fit(setup: Setup) -> Any:  # noqa: ANN401 - what the groups and the record u
         ),
         estimate=SimpleNamespace(hessian=np.diag([1.0, 4.0]), gradient_norm=0.01, converged=True),
         modes=modes,
-        rival=SimpleNamespace(share=0.3),
     )
 
 
@@ -173,7 +172,10 @@ def test_constants_name_the_family_that_a_factor_is_of(setup: Setup) -> None:
 @pytest.fixture
 def finished(setup: Setup, draws: Draws, pixels: PixelPosterior) -> Finished:
     robust = Robust(
-        Drawn(draws=draws, statistics={}, stretched=1), None, Heterogeneity(reason="Nothing varies.")
+        Drawn(draws=draws, statistics={}, stretched=1),
+        None,
+        Heterogeneity(reason="Nothing varies."),
+        second_share=0.3,
     )
     shape = setup.image.shape[:2]
     nothing = Misfit(
