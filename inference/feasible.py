@@ -303,6 +303,8 @@ class OpenDirections:
         Nats lost against the best of its direction where the first gains or loses `AMOUNTS` of the second.
     pure : (phase,) bool
         Phases declared to be pure somewhere.
+    closed : (phase,) bool
+        Phases without a composition, that exchange nothing.
     opens_out, opens_in : (phase, phase) bool
         Where this moves reported amounts by more than is in the draws already.
     """
@@ -313,6 +315,7 @@ class OpenDirections:
     outwards: FloatArray
     losses: FloatArray
     pure: BoolArray
+    closed: BoolArray
     opens_out: BoolArray
     opens_in: BoolArray
 
@@ -325,6 +328,11 @@ class OpenDirections:
     def free(self) -> BoolArray:
         """Phases that can move, (phase,)."""
         return np.asarray((self.opens_out | self.opens_in).any(axis=1))
+
+    def there(self, rotation: FloatArray) -> OpenDirections:
+        """Return how far phases can go from a rotation."""
+        simplex = self.simplex.turned(rotation, self.weights.left_out(rotation))
+        return open_directions(simplex, self.weights.turned(rotation), self.pure, self.closed)
 
     @property
     def any(self) -> bool:
@@ -398,6 +406,7 @@ def open_directions(
         outwards=outwards,
         losses=losses,
         pure=pure,
+        closed=closed,
         opens_out=opens_out,
         opens_in=opens_in,
     )

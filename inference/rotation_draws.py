@@ -9,6 +9,7 @@ the likelihood loses beyond the sum of what each was allowed to.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from bayesunmix.core.shares import ratio_of, shares_of
 from bayesunmix.inference.feasible import OpenDirections, amount_in, amount_lost, turned
+from bayesunmix.inference.sharding import n_threads
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -27,6 +29,8 @@ CONCENTRATION, LEAST_CONCENTRATION = 0.5, 0.02
 ALIKE = 0.5
 # How many times as much phases gain, where others go outwards, as each by itself.
 SCALES = (1.5, 2.25, 3.5, 5.0)
+# Walks of three phases and more, their steps, and rotations that one is chosen from.
+WALKS, STEPS, FEW = 24, 3, 4
 # Phases nearer than this are one.
 SMALLEST_DETERMINANT = 1e-3
 
@@ -52,12 +56,51 @@ def draw_rotations(
 ) -> tuple[FloatArray, FloatArray]:
     """Draw rotations from the prior over what is feasible, and weigh them by the likelihood.
 
+    Of two phases each has its ends whatever the other does. Of three the ends of one hang on where the others are: half
+    of the draws then come from walks, each of which draws all phases anew about the last rotation, as a Gibbs sampler
+    does.
+
     Returns
     -------
     rotations : (rotation, phase, phase)
     weights : (rotation,)
         Adding up to 1.
     """
+    rotations, weights = _drawn_about(found, prior, number, generator)
+    if found.free.sum() <= 2:
+        return rotations, weights
+    starts = rotations[generator.choice(len(rotations), WALKS, p=weights)]
+    own = [np.random.default_rng(seed) for seed in generator.integers(2**63, size=WALKS)]
+    with ThreadPoolExecutor(n_threads()) as pool:
+        ends = list(
+            pool.map(lambda start, by: _walked(found, start, prior, number // WALKS, by), starts, own)
+        )
+    return (
+        np.concatenate([rotations, *(there for there, _ in ends)]),
+        0.5 * np.concatenate([weights, *(odds / WALKS for _, odds in ends)]),
+    )
+
+
+def _walked(
+    found: OpenDirections,
+    start: FloatArray,
+    prior: RotationPrior,
+    number: int,
+    generator: np.random.Generator,
+) -> tuple[FloatArray, FloatArray]:
+    """Walk from a rotation to others, and draw about the last one."""
+    rotation = start @ np.linalg.inv(found.centre)
+    for _ in range(STEPS - 1):
+        there, odds = _drawn_about(found.there(rotation), prior, FEW, generator)
+        rotation = there[generator.choice(len(there), p=odds)] @ rotation
+    there, odds = _drawn_about(found.there(rotation), prior, number, generator)
+    return there @ rotation @ found.centre, odds
+
+
+def _drawn_about(
+    found: OpenDirections, prior: RotationPrior, number: int, generator: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """Draw rotations about the solution that was found, and their weights."""
     n_phases, shared = len(found.free), found.simplex.shared
     free: list[int] = np.flatnonzero(found.free).tolist()
     rotations, gains, allowed = [], [], []

@@ -68,7 +68,7 @@ def weights(
         sd=np.full(mean.shape, ERROR) * own if sd is None else sd,
         allowed=own,
         judged=np.ones(n_components, bool),
-        templates=np.stack([np.eye(n_components)] * 2),
+        templates=np.stack([np.eye(n_components)] * len(mean)),
         implausible=lambda phase, values: implausible * max(values[2] - mean[phase, 2], 0.0),
         excess=np.full(mean.shape, excess),
     )
@@ -192,6 +192,36 @@ def test_phases_are_alike_in_half_of_the_draws() -> None:
     # Of those that are drawn one by one, half are alike by chance.
     assert (first == second).mean() == pytest.approx(0.75, abs=0.06)
     assert first.mean() == pytest.approx(0.5, abs=0.06)
+
+
+def test_three_phases_walk() -> None:
+    # Half of the draws go on from others, and so reach rotations of all phases at a time that no one step does.
+    generator = np.random.default_rng(2)
+    truth = np.array([[0.6, 0.2, 0.15, 0.05], [0.15, 0.55, 0.1, 0.2], [0.1, 0.2, 0.6, 0.1]])
+    shares = np.concatenate([generator.dirichlet([0.5, 0.5, 0.5], 300), np.repeat(np.eye(3), 20, axis=0)])
+    drawn = generator.poisson(2000.0 * shares @ truth).astype(np.float32)
+    found = np.array([[0.9, 0.1, 0.0], [-0.06, 1.0, 0.06], [0.1, -0.05, 0.95]]) @ truth
+    steps = np.linspace(0.0, 1.0, 13)
+    points = np.array([[a, b, 1.0 - a - b] for a in steps for b in steps if a + b <= 1.0 + 1e-9])
+
+    def answers(mixtures: FloatArray, added: FloatArray | None) -> FloatArray:
+        mixed = np.maximum(mixtures @ found + (0.0 if added is None else added), 1e-12)
+        return np.asarray(np.log(mixed / mixed.sum(axis=1, keepdims=True)))
+
+    occupied = OccupiedSimplex.of(drawn, np.maximum(points, 0.0), answers)
+    closed = np.zeros(3, bool)
+    opened = open_directions(occupied, weights(mean=found), pure=closed, closed=closed)
+    assert opened.free.all()
+    ends = RotationPrior()
+    rotations, odds = draw_rotations(opened, ends, 240, np.random.default_rng(5))
+    assert odds.sum() == pytest.approx(1.0)
+    np.testing.assert_allclose(rotations.sum(axis=2), 1.0)
+    assert odds[:240].sum() == pytest.approx(0.5)
+    moved = np.abs(rotations - np.eye(3)).min(axis=2).max(axis=1)
+    assert np.quantile(moved[240:], 0.9) > 1.2 * np.quantile(moved[:240], 0.9)
+    # Threads do not change what is drawn.
+    again, _ = draw_rotations(opened, ends, 240, np.random.default_rng(5))
+    np.testing.assert_array_equal(rotations, again)
 
 
 def test_nothing_is_open_where_pure_places_and_absences_pin_the_phases() -> None:
