@@ -217,14 +217,16 @@ class PhaseWeights:
 
     def moved(self, row: FloatArray, phase: int) -> float:
         """How far a row moves the reported amount that it moves most, in its standard deviations."""
-        change = np.abs(self.rotated(row, phase) - self.mean[phase])
-        return float(ratio_of(change, self.sd[phase])[self.judged].max(initial=0.0))
+        return float(self._moves(row, phase).max(initial=0.0))
 
     def too_sure(self, row: FloatArray, phase: int) -> float:
         """How many times too many nats the likelihood asks for a row, by the reported amount that it moves most."""
+        return float(self.excess[phase, self.judged][np.argmax(self._moves(row, phase))])
+
+    def _moves(self, row: FloatArray, phase: int) -> FloatArray:
+        """How far a row moves each reported amount, in its standard deviations."""
         change = np.abs(self.rotated(row, phase) - self.mean[phase])
-        moved = ratio_of(change, self.sd[phase])[self.judged]
-        return float(self.excess[phase, self.judged][np.argmax(moved)])
+        return ratio_of(change, self.sd[phase])[self.judged]
 
     def disbelief(self, row: FloatArray, phase: int) -> float:
         """Nats that a row adds against a phase by what was declared of it."""

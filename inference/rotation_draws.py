@@ -113,8 +113,7 @@ def _drawn_about(
             gained[phase], taken[phase] = _drawn_row(
                 phase, found, own, shared[phase], float(lost[phase]), generator
             )
-        scale, gain = _inward_scale(found, free, gained, taken, lost)
-        rotation = _rotation(free, gained, taken, scale)
+        rotation, gain = _as_far_inwards(found, free, gained, taken, lost)
         if np.isfinite(gain):
             rotations.append(rotation @ found.centre)
             gains.append(gain)
@@ -156,32 +155,31 @@ def _drawn_row(
     return gained, taken
 
 
-def _inward_scale(
+def _as_far_inwards(
     found: OpenDirections, free: list[int], gained: FloatArray, taken: FloatArray, lost: FloatArray
 ) -> tuple[FloatArray, float]:
-    """How many times as much each phase (phase,) can gain before nats `lost` (phase,) are, and the nats gained there.
+    """Return the rotation in which phases gain as much as `lost` (phase,) lets them, and the nats that it gains.
 
     By itself each can gain so much; where others have gone outwards, the simplex is wider, and its ends lie further.
     """
     out = (taken > 0.0).any(axis=1)
     further = (gained > 0.0).any(axis=1) & (out.sum() - out > 0)
 
-    def nats(scale: FloatArray) -> float:
-        rotation = _rotation(free, gained, taken, scale)
+    def nats(rotation: FloatArray) -> float:
         if abs(np.linalg.det(rotation)) < SMALLEST_DETERMINANT:
             return -np.inf
         won = found.simplex.gained(rotation, found.weights.left_out(rotation))
         return won / max((found.weights.too_sure(rotation[phase], phase) for phase in free), default=1.0)
 
-    scale = np.ones(len(gained))
-    won = nats(scale)
-    for number in SCALES if further.any() else ():
-        wider = np.where(further, number, 1.0)
+    rotation = _rotation(free, gained, taken, np.ones(len(gained)))
+    won = nats(rotation)
+    for scale in SCALES if further.any() else ():
+        wider = _rotation(free, gained, taken, np.where(further, scale, 1.0))
         more = nats(wider)
         if more < -lost[further].sum():
             break
-        scale, won = wider, more
-    return scale, won
+        rotation, won = wider, more
+    return rotation, won
 
 
 def _rotation(free: list[int], gained: FloatArray, taken: FloatArray, scale: FloatArray) -> FloatArray:

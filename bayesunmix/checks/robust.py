@@ -51,7 +51,7 @@ MAP_BLOCKS = 2.0
 WEIGHT_ITERATIONS = 40
 # Homogeneous maps that are drawn for comparison.
 N_NULL = 24
-# Draws within which another maximum is one of theirs, within its own error.
+# Quantiles of rotated draws between which they hold another maximum, but for an error of the model's.
 INNER = (0.025, 0.975)
 # A weight nearer to zero, in standard deviations, has no normal score.
 CLEAR = 3.0

@@ -175,8 +175,8 @@ def _phase_weights(blocks: Blocks, data: UnmixingData, draws: Draws, own: Draws)
     yields, balance = np.asarray(data.yields), blocks.balance()
 
     def implausible(phase: int, weights: FloatArray) -> float:
-        own = SiteBalance(*(values[phase : phase + 1] for values in balance))
-        return float(site_imbalance(own, (weights[: yields.shape[1]] / yields[phase])[None])[0])
+        sites = SiteBalance(*(values[phase : phase + 1] for values in balance))
+        return float(site_imbalance(sites, (weights[: yields.shape[1]] / yields[phase])[None])[0])
 
     n_components, n_elements = shares.shape[-1], yields.shape[1]
     sd, model_sd = shares.std(axis=(0, 1)), own.component_shares.std(axis=(0, 1))
