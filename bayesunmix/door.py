@@ -83,4 +83,4 @@ def prepare(
     method = inference.get("method", "nuts") if isinstance(inference, Mapping) else "nuts"
     config = configuration(elements, phases, stray, method, tables)
     with limited(config.compute.memory_limit_GB):
-        return Prepared.of(set_up(image_of(image, config), config), config.inference.max_overlap)
+        return Prepared.of(set_up(image_of(image, config), config))

@@ -311,7 +311,7 @@ def _computed(setup: Setup, job: Job) -> Result:
     )
 
     setup, job, number = count_phases(setup, job)
-    fitted = find_mode(setup, job)
+    setup, fitted = find_mode(setup, job)
     setup, fitted, misfit, aside = set_aside(setup, fitted, job)
     drawn = draw(fitted, job)
     setup, fitted, drawn = tell_supports(setup, fitted, drawn, job)

@@ -5,7 +5,7 @@ Nothing is computed twice where nothing is found: the search is the one that the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,13 +26,12 @@ from bayesunmix.checks.undeclared_places import (
 )
 from bayesunmix.config.methods import Laplace, Map
 from bayesunmix.fit.draws import Draws
-from bayesunmix.fit.model_data import Blocks, Task, spectra_at, weights_at
-from bayesunmix.fit.posterior import FittedPosterior, matched
+from bayesunmix.fit.model_data import Blocks, Task
+from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import unchecked_draws
-from bayesunmix.fit.search import alike_declared
+from bayesunmix.fit.search import alike_declared, matched, start_from
 from bayesunmix.fit.set_aside import without_pixels
-from bayesunmix.fit.starts import Start
 from bayesunmix.stages import SEARCH_SEED, Job
 
 # Draws that say what the whole map gave.
@@ -125,17 +124,16 @@ class _Pass:
 def _of_a_phase(first: _Pass, job: Job) -> Places | None:
     """Pixels of a phase that something undeclared may have taken the place of."""
     point = _point(first.fitted, job)
-    shares = shares_at(first.setup, first.fitted, point, job.config.inference.max_overlap)
+    shares = shares_at(first.setup, first.fitted, point)
     return usurped(first.places, shares, first.setup.image.used)
 
 
 def _searched(setup: Setup, fitted: FittedPosterior, job: Job, number: int) -> Misfit:
     """Search the whole map at a mode."""
-    overlap = job.config.inference.max_overlap
     with job.reporter.stage(f"regions of residual{_th(number)}", _name("misfit", number)):
         return job.kept.run(
             _name("misfit", number),
-            lambda: searched(setup, fitted, _point(fitted, job), overlap, job.seed),
+            lambda: searched(setup, fitted, _point(fitted, job), job.seed),
             Misfit,
         )
 
@@ -146,17 +144,15 @@ def _found_again(setup: Setup, first: FittedPosterior, job: Job, number: int) ->
     That alone would not do: a grain on 0.4 % of a map was seen to hold the search in another valley.
     """
     inference, model = job.config.inference, job.model
-    blocks = Blocks.of(setup, inference.max_overlap)
+    blocks = Blocks.of(setup)
     task = Task(setup=setup, blocks=blocks, n_starts=inference.starts, seed=SEARCH_SEED)
 
     def found() -> FittedPosterior:
         starts = model.starts(task)
         if model.line_density:
-            latents = first.model.constrain(first.estimate.z)
-            here = Start(weights_at(first.data, latents), spectra_at(first.data, latents), np.inf)
-            starts = [here, *starts]
+            starts = [start_from(first.data, first.model.constrain(first.estimate.z)), *starts]
         fitted: FittedPosterior = model.fit(task, starts, job.reporter.say)
-        return fitted
+        return replace(fitted, overlap=first.overlap)
 
     with job.reporter.stage(f"mode{_th(number)}", _name("mode", number)):
         fitted: FittedPosterior = job.kept.run(_name("mode", number), found, model.fitted_type)

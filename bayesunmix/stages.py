@@ -20,7 +20,7 @@ from bayesunmix.checks.misfit import Misfit
 from bayesunmix.checks.robust import Robust, robust_draws
 from bayesunmix.checks.supports import find_supports, without_supports
 from bayesunmix.checks.undeclared_places import Aside
-from bayesunmix.config.phase import hosts, supports_of
+from bayesunmix.config.phase import supports_of
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core import processes
 from bayesunmix.core.checkpoint import Stages
@@ -121,19 +121,17 @@ def count_phases(setup: Setup, job: Job) -> tuple[Setup, Job, PhaseNumber | None
     """Count the phases where the configuration leaves that to the map."""
     if job.config.phases != "auto":
         return setup, job, None
-    overlap, reporter = job.config.inference.max_overlap, job.reporter
+    reporter = job.reporter
     with reporter.stage("number of phases", "phase_number"):
-        number = job.kept.run(
-            "phase_number", lambda: infer_phase_number(setup, overlap, reporter.say), PhaseNumber
-        )
+        number = job.kept.run("phase_number", lambda: infer_phase_number(setup, reporter.say), PhaseNumber)
     phases = number.phases()
     return replace(setup, phases=phases), replace(job, config=replace(job.config, phases=phases)), number
 
 
-def find_mode(setup: Setup, job: Job) -> FittedPosterior:
-    """Find starting points, and from them the best mode."""
+def find_mode(setup: Setup, job: Job) -> tuple[Setup, FittedPosterior]:
+    """Find starting points, and from them the best mode; which phases share a pixel is settled on the way."""
     inference, model, reporter = job.config.inference, job.model, job.reporter
-    blocks = Blocks.of(setup, inference.max_overlap)
+    blocks = Blocks.of(setup)
     task = Task(setup=setup, blocks=blocks, n_starts=inference.starts, seed=SEARCH_SEED)
     with reporter.stage("starting points", "starts"):
         starts = job.kept.run("starts", lambda: model.starts(task), list[Start])
@@ -141,7 +139,8 @@ def find_mode(setup: Setup, job: Job) -> FittedPosterior:
         fitted: FittedPosterior = job.kept.run(
             "mode", lambda: model.fit(task, starts, reporter.say), model.fitted_type
         )
-    return fitted
+    chosen = setup.overlap if fitted.overlap is None else fitted.overlap.taken
+    return replace(setup, chosen_overlap=chosen), fitted
 
 
 def draw(fitted: FittedPosterior, job: Job) -> Drawn:
@@ -176,7 +175,7 @@ def rotate(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job) -> R
     inference, draws = job.config.inference, robust.drawn.draws
     if not rotates(job.model, inference):
         return robust
-    blocks = Blocks.of(setup, inference.max_overlap)
+    blocks = Blocks.of(setup)
     prior = RotationPrior(pure=inference.rotation_pure, absent=inference.rotation_absent)
     with job.reporter.stage("rotations"):
         found = job.kept.run(
@@ -313,8 +312,8 @@ def _pixels(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job, asi
     )
     settings: dict[str, Any] = {
         "level": inference.level,
-        "max_overlap": inference.max_overlap,
-        "matrix": hosts(setup.phases),
+        "max_overlap": setup.overlap.most,
+        "matrix": setup.hosts,
         "supports": supports_of(setup.phases),
         "count_value": None
         if electrons is None

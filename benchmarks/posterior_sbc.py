@@ -86,7 +86,7 @@ def pilot(config: RunConfig, replicates: int, seed: int = 0) -> Pilot:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BayesUnmixWarning)
         setup = prepare(simulate_map(config, seed).image, config)
-    blocks = Blocks.of(setup, config.inference.max_overlap)
+    blocks = Blocks.of(setup)
     basis, yields = setup.forward.basis(blocks.absorbing, blocks.allowed)
     counts = blocks.counts
     starts = find_starts(

@@ -8,8 +8,8 @@ The support points stand at equal steps of the Fisher information metric of a pi
 deviation apart, so that no pixel can tell neighbouring support points from a continuum: the grid is fine where counts
 decide (near a corner, when a phase brings a line of its own) and coarse where they do not. L L^T is an exponential
 covariance in the same metric: neighbouring support points share their fortune. Corners are exempt (they have a variance
-of their own), because a phase's pure region is a point mass; the corner of a declared matrix phase also has a higher
-mean.
+of their own), because a phase's pure region is a point mass. Of a declared matrix phase the corner has a higher mean,
+and points of several phases of which it is none have a lower one.
 
 References
 ----------
@@ -199,6 +199,7 @@ def abundance_prior(
     counts: float,
     matrix: npt.NDArray[np.bool_],
     widths: Priors = DEFAULT_PRIORS,
+    hosts: npt.NDArray[np.bool_] | None = None,
 ) -> AbundancePrior:
     """Gaussian prior of the log-odds of given support points.
 
@@ -210,9 +211,11 @@ def abundance_prior(
     counts : float
         Counts of a pixel, n.
     matrix : (phase,) bool
-        Phases declared to have pure regions.
+        Phases declared to be a matrix: they have pure regions, and others meet each other in them.
     widths : Priors
         Of the log-odds.
+    hosts : (phase,) bool, optional
+        Phases that the others are embedded in: by default those of `matrix`.
     """
     root = np.sqrt(points @ spectra)
     cosine = np.clip(
@@ -225,9 +228,21 @@ def abundance_prior(
     covariance = widths.abundance_log_odds_sd**2 * alike + np.diag(
         widths.abundance_corner_sd**2 * corner + 1e-4
     )
-    pure_matrix = corner & (points @ matrix.astype(float) == 1.0)
-    mean = np.where(pure_matrix, widths.abundance_matrix_log_odds, 0.0)
+    mean = log_odds_mean(points, matrix, matrix if hosts is None else hosts, widths)
     return AbundancePrior(points, mean, np.linalg.cholesky(covariance))
+
+
+def log_odds_mean(
+    points: FloatArray, matrix: npt.NDArray[np.bool_], hosts: npt.NDArray[np.bool_], widths: Priors
+) -> FloatArray:
+    """Prior mean of the log-odds of support points, (support_point,); for the parameters see `abundance_prior`."""
+    corner = points.max(axis=1) == 1.0
+    pure_matrix = corner & (points @ matrix.astype(float) == 1.0)
+    # Where nothing else is known of them, it is what lies around the others that is the matrix.
+    apart = ~corner & (points @ hosts.astype(float) == 0.0) & hosts.any()
+    return np.asarray(
+        widths.abundance_matrix_log_odds * pure_matrix - widths.abundance_apart_log_odds * apart, np.float64
+    )
 
 
 def padded_prior(prior: AbundancePrior, n_points: int) -> AbundancePrior:

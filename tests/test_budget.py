@@ -252,7 +252,7 @@ def test_a_formula_is_offered_where_it_holds() -> None:
 
 def test_a_matrix_taken_back_moves_by_the_push_of_its_corner() -> None:
     local = posterior()
-    change = declarations._without_matrix(local, 0, phases()[0])
+    change = declarations._without_matrix(local, 0, phases())
     gradient = np.zeros(DIM)
     gradient[0] = 2.0 / 2.0  # two log-odds over the factor of that support point
     np.testing.assert_allclose(change.shift, -local.slopes() @ (local.covariance @ gradient)[7:])

@@ -57,7 +57,7 @@ class KnownSpectra:
         """Read the spectra without a tilt."""
         blocks = task.blocks
         points = simplex_support_points(
-            self.spectra, blocks.typical_counts, max_overlap=blocks.max_overlap, matrix=blocks.matrix
+            self.spectra, blocks.typical_counts, max_overlap=blocks.overlap.most, matrix=blocks.matrix
         )
         prior = abundance_prior(points, self.spectra, blocks.typical_counts, blocks.matrix, blocks.widths)
         mode = MapEstimate(

@@ -86,7 +86,7 @@ class Known:
 
     def segments(self, spectra: FloatArray | None = None) -> Segments:
         channels = self.spectra if spectra is None else spectra
-        return held_out_segments(self.setup, self.draws(channels), channels, self.thickness(), 2)
+        return held_out_segments(self.setup, self.draws(channels), channels, self.thickness())
 
     def pixels(self, spectra: FloatArray | None = None) -> PixelPosterior:
         binned = self.draws(spectra).spectra[0]
@@ -257,7 +257,7 @@ def test_a_phase_without_pixels_counts_nothing(right: Known) -> None:
     nowhere[-50:] = 1 / 50
     three = np.vstack([right.spectra, 0.999 * nowhere + 0.001 * right.spectra[0]])
     setup = dataclasses.replace(right.setup, phases=(*right.setup.phases, Phase("C")))
-    segments = held_out_segments(setup, right.draws(three), three, right.thickness(3), 2)
+    segments = held_out_segments(setup, right.draws(three), three, right.thickness(3))
     assert not segments.observed[2].any()
     assert not segments.expected[2].any()
     found = deviances(right.setup, right.spectra, right.pixels(), right.thickness(), segments, 0).segments

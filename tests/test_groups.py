@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from bayesunmix.checks.misfit import Misfit
-from bayesunmix.checks.outcomes import Goodness, Heterogeneity, Identifiability, Overlap, UnmodelledRegions
+from bayesunmix.checks.outcomes import Goodness, Heterogeneity, Identifiability, UnmodelledRegions
 from bayesunmix.checks.robust import Robust
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit.draws import Draws
@@ -108,6 +108,7 @@ def fit(setup: Setup) -> Any:  # noqa: ANN401 - what the groups and the record u
         ),
         estimate=SimpleNamespace(hessian=np.diag([1.0, 4.0]), gradient_norm=0.01, converged=True),
         modes=modes,
+        overlap=None,
     )
 
 
@@ -207,7 +208,6 @@ FOUND = recording.Found(
     photons={"A": 100.0, "B": 50.0},
     unmodelled_regions=UnmodelledRegions(threshold=5.0, regions=()),
     set_aside=None,
-    overlap=Overlap(nats_per_block=0.0, share=0.0),
     identifiability=Identifiability(),
 )
 
@@ -229,7 +229,7 @@ def test_a_record_says_what_was_run(finished: Finished) -> None:
     assert found.resumed == ("starts",)
     assert found.line_shapes is not None
     assert found.line_shapes.directions == 0
-    assert (found.fit, found.overlap) == (FOUND.fit, FOUND.overlap)
+    assert (found.fit, found.shared_pixels) == (FOUND.fit, None)
 
 
 def test_a_record_is_read_as_it_was_written(finished: Finished) -> None:

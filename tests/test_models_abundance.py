@@ -116,6 +116,20 @@ def test_covariance_is_exponential_in_the_fisher_distance(spectra: FloatArray) -
     assert not prior.mean[1:].any()
 
 
+def test_phases_that_meet_without_their_matrix_are_the_rarer_ones(spectra: FloatArray) -> None:
+    points, matrix = simplex_support_points(spectra, COUNTS), np.array([True, False, False])
+    prior = abundance_prior(points, spectra, COUNTS, matrix)
+    without = (points[:, 0] == 0.0) & (points.max(axis=1) < 1.0)
+    assert without.any()
+    np.testing.assert_array_equal(prior.mean[without], -DEFAULT_PRIORS.abundance_apart_log_odds)
+    assert prior.mean[0] == DEFAULT_PRIORS.abundance_matrix_log_odds
+    assert not prior.mean[1:][~without[1:]].any()
+    # A film meets every phase; without a matrix, every phase does.
+    film = abundance_prior(points, spectra, COUNTS, matrix, hosts=np.array([True, False, True]))
+    assert not film.mean[(points[:, 2] > 0.0) & (points[:, 1] > 0.0)].any()
+    assert not abundance_prior(points, spectra, COUNTS, np.zeros(3, bool)).mean.any()
+
+
 def test_even_log_odds_are_even_weights(spectra: FloatArray) -> None:
     points = simplex_support_points(spectra, COUNTS)
     prior = abundance_prior(points, spectra, COUNTS, np.zeros(3, bool))

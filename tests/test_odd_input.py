@@ -274,7 +274,7 @@ def test_files_that_are_none(tmp_path: Path, content: bytes) -> None:
 
 
 CHANGES: list[dict[str, Any]] = [
-    {"overlap": {"share": 0.2, "nats_per_block": 0.0}},
+    {"second_maximum_share": 0.2},
     {"supports": ["A"]},
     {"verdict": "reservations"},
     {"fit": {"deviance_per_dof_total": 9.0}},
@@ -288,7 +288,7 @@ def test_a_record_that_was_changed_is_told_as_such(tmp_path: Path, change: dict[
     tree, run = saved()
     tree.to_netcdf(tmp_path / "posterior.nc", engine="h5netcdf")
     parts = {
-        "overlap": {"share": 0.1, "nats_per_block": 0.0},
+        "second_maximum_share": 0.1,
         "fit": {"deviance_per_dof_total": 1.0},
         "supports": [],
     }

@@ -1,88 +1,172 @@
-"""Places where three phases meet: told where the map holds them, and not where it does not."""
+"""Which phases share a pixel: the alternatives, and what the counts choose where grains lie apart or meet."""
 
 from __future__ import annotations
+
+import dataclasses
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.optimize import linear_sum_assignment
 
-from bayesunmix.checks.outcomes import NOTICED_OVERLAP, Overlap
-from bayesunmix.checks.overlap import find_overlap
-from bayesunmix.models.abundance import edge_positions, face_positions
+from bayesunmix.config.overlap import Overlap, declared_overlap, freer_overlaps
+from bayesunmix.config.phase import Phase, unnamed
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.fit.model_data import Blocks
+from bayesunmix.fit.overlap import OverlapChoice, choose_overlap
+from bayesunmix.fit.posterior import fit_posterior
+from bayesunmix.fit.preparation import prepare
+from bayesunmix.fit.search import CoarseModel, begun, followed_down
+from bayesunmix.fit.starts import Start, component_templates, start_at
+from bayesunmix.results.doubts import shared_pixels_against
+from bayesunmix.results.recording import shared_pixels
+from bayesunmix.simulation.simulate import simulate_map
 
 FloatArray = npt.NDArray[np.float64]
 
-COUNTS = 900.0
-MATRIX = np.array([True, False, False])
+EMBEDDED = Overlap(2, embedded=True)
+SIDE = 30
+CONFIG: dict[str, Any] = {
+    "map": {"energy_range": [1.0, 8.5]},
+    "sample": {
+        "elements": ["Mg", "Si", "Ca", "Fe"],
+        "oxygen": "none",
+        "thickness_nm": [100.0, 30.0],
+        "density_g_cm3": [4.5, 0.3],
+    },
+    "instrument": {"beam_energy_keV": 200.0, "takeoff_angle_deg": 22.0, "resolution_eV": 130.0},
+    "phases": [
+        {
+            "name": "A",
+            "matrix": True,
+            "composition": {"Mg": 0.45, "Si": 0.45, "Ca": 0.05, "Fe": 0.05},
+            "fraction": 0.6,
+        },
+        {"name": "B", "composition": {"Mg": 0.7, "Fe": 0.3}, "fraction": 0.2},
+        {"name": "C", "composition": {"Si": 0.4, "Ca": 0.5, "Fe": 0.1}, "fraction": 0.2},
+    ],
+    "simulate": {"shape": [SIDE, SIDE], "counts_per_pixel": 300.0, "channels": 900},
+}
+ELEMENTS: list[str] = CONFIG["sample"]["elements"]
+TRUTH = np.array([[phase["composition"].get(e, 0.0) for e in ELEMENTS] for phase in CONFIG["phases"]])
+TOLD = [Phase("A", matrix=True), Phase("B"), Phase("C")]
 
 
-@pytest.fixture(scope="module")
-def spectra() -> FloatArray:
-    rng = np.random.default_rng(0)
-    drawn = rng.gamma(0.5, size=(3, 60)) + 0.02
-    return np.asarray(drawn / drawn.sum(axis=1, keepdims=True))
-
-
-def blocks(spectra: FloatArray, triple: float, seed: int) -> FloatArray:
-    """Draw blocks of grains in a matrix, a share of which lie where two grains meet."""
+def layout(kind: str, seed: int) -> FloatArray:
+    """Abundances (y, x, phase): grains in the matrix, grains that touch each other, or all three in one place."""
     rng = np.random.default_rng(seed)
-    number = 800
-    share = np.zeros((number, 3))
-    grain = rng.integers(1, 3, number)
-    share[np.arange(number), grain] = rng.choice([0.0, 0.77], number, p=[0.6, 0.4]) * rng.uniform(
-        0.3, 1.0, number
-    )
-    both = rng.random(number) < triple
-    share[both, 1:] = 0.77 * rng.dirichlet([3.0, 3.0], int(both.sum()))
-    share[:, 0] = 1.0 - share.sum(axis=1)
-    return rng.poisson(COUNTS * share @ spectra).astype(float)
+    share = np.zeros((SIDE, SIDE, 3))
+    share[..., 0] = 1.0
+    grains = rng.random((SIDE, SIDE)) < 0.5
+    first = rng.random((SIDE, SIDE)) < 0.5
+    amount = rng.uniform(0.2, 0.9, (SIDE, SIDE))
+    for phase, own in ((1, grains & first), (2, grains & ~first)):
+        share[own, phase] = amount[own]
+    if kind == "touching":
+        both = grains & (rng.random((SIDE, SIDE)) < 0.4)
+        share[both, 1], share[both, 2] = amount[both], 1.0 - amount[both]
+    if kind == "three":
+        share[grains, 1:] = 0.9 * rng.dirichlet([2.0, 2.0, 2.0], int(grains.sum()))[:, :2]
+    share[..., 0] = 1.0 - share[..., 1:].sum(axis=2)
+    return share
 
 
-def test_grains_apart_are_no_cause_for_warning(spectra: FloatArray) -> None:
-    for seed in range(3):
-        found = find_overlap(blocks(spectra, 0.0, seed), spectra, 2, MATRIX)
-        assert -0.005 < found.nats_per_block < 0.5 * NOTICED_OVERLAP
-        assert found.warnings() == []
+def prepared(kind: str, seed: int, begin: Overlap = EMBEDDED) -> tuple[Blocks, CoarseModel]:
+    """Draw a map with that layout, and make it ready."""
+    image = simulate_map(CONFIG, seed, abundances=layout(kind, seed)).image
+    blocks = Blocks.of(prepare(image, RunConfig.from_dict(CONFIG)))
+    blocks = dataclasses.replace(blocks, overlap=begin, alternatives=freer_overlaps(begin, TOLD))
+    return blocks, CoarseModel.of(blocks, *blocks.forward.basis(blocks.absorbing, blocks.allowed))
 
 
-def test_grains_that_meet_are_told(spectra: FloatArray) -> None:
-    found = find_overlap(blocks(spectra, 0.2, 1), spectra, 2, MATRIX)
-    assert found.nats_per_block > NOTICED_OVERLAP
-    assert found.share == pytest.approx(0.2, abs=0.06)
-    (said,) = found.warnings()
-    assert f"overlap on {100 * found.share:.0f} % of the map" in said
-    assert "max_overlap = 3" in said
+def chosen(kind: str, seed: int, begin: Overlap = EMBEDDED) -> OverlapChoice:
+    """Let the counts choose where a search from the true endmembers ends."""
+    blocks, coarse = prepared(kind, seed, begin)
+    descent = followed_down(coarse, begun(coarse, true_start(TRUTH, coarse)))
+    return choose_overlap(blocks, descent.data, descent.latents(coarse))
 
 
-def test_nothing_is_compared_where_three_are_resolved_or_two_are_all(spectra: FloatArray) -> None:
-    counts = blocks(spectra, 0.2, 1)
-    for unmixed in (
-        find_overlap(counts, spectra, 3, MATRIX),
-        find_overlap(counts, spectra, 1, MATRIX),
-        find_overlap(counts, spectra[:2], 2, MATRIX[:2]),
-    ):
-        assert unmixed == Overlap(nats_per_block=0.0, share=0.0)
+def farthest_off(fractions: FloatArray) -> float:
+    """Largest difference of an atom fraction from the truth, whichever names the phases have."""
+    apart = np.abs(fractions[:, None] - TRUTH).max(axis=2)
+    rows, columns = linear_sum_assignment(apart)
+    return float(apart[rows, columns].max())
 
 
-def test_a_phase_that_is_nowhere_adds_nothing(spectra: FloatArray) -> None:
-    counts = blocks(spectra, 0.2, 2)
-    more = np.concatenate([spectra, spectra[:1, ::-1]])
-    three, four = (
-        find_overlap(counts, found, 2, np.arange(len(found)) == 0).nats_per_block for found in (spectra, more)
-    )
-    assert four == pytest.approx(three, abs=0.01)
+def true_start(composition: FloatArray, coarse: CoarseModel) -> Start:
+    lines = composition * coarse.yields
+    weights = np.zeros(coarse.basis.allowed.shape)
+    weights[:, : lines.shape[1]] = lines / lines.sum(axis=1, keepdims=True)
+    # Stray lines there are none; continuum there is some.
+    weights[:, -1] = 0.3
+    return start_at(weights, coarse.basis, component_templates(coarse.basis))
 
 
-def test_points_of_a_face_are_equal_steps_apart(spectra: FloatArray) -> None:
-    points = face_positions(spectra, COUNTS)
-    np.testing.assert_allclose(points.sum(axis=1), 1.0, rtol=1e-12)
-    assert points.min() > 0.0
-    # Neighbours within a layer are at most one standard deviation apart, by the distance of the Fisher metric.
-    layers = np.unique(points[:, 2])
-    assert len(layers) == len(edge_positions(0.5 * (spectra[0] + spectra[1]), spectra[2], COUNTS)) - 2
-    for layer in layers:
-        row = points[points[:, 2] == layer] @ spectra
-        cosine = (np.sqrt(row[1:]) * np.sqrt(row[:-1])).sum(axis=1)
-        steps = 2.0 * np.sqrt(COUNTS) * np.arccos(np.clip(cosine, -1.0, 1.0))
-        assert steps.max(initial=0.5) < 1.01
-        assert steps.min(initial=0.5) > 0.4
+@pytest.mark.parametrize(
+    ("told", "phases", "begins", "freer"),
+    [
+        ("auto", TOLD, EMBEDDED, (Overlap(2), Overlap(3))),
+        ("auto", unnamed(3), Overlap(2), (Overlap(3),)),
+        ("auto", TOLD[:2], Overlap(2), ()),
+        ("auto", unnamed(1), Overlap(2), ()),
+        (2, TOLD, EMBEDDED, (Overlap(2), Overlap(3))),
+        (3, TOLD, Overlap(3), ()),
+        (1, unnamed(4), Overlap(1), (Overlap(2), Overlap(3))),
+    ],
+)
+def test_what_a_map_may_hold(told: Any, phases: Any, begins: Overlap, freer: Any) -> None:  # noqa: ANN401
+    assert declared_overlap(told, phases) == begins
+    assert freer_overlaps(begins, phases) == freer
+    assert all(not overlap.hosts(phases).any() for overlap in freer)
+
+
+def test_grains_that_lie_apart_stay_in_their_matrix() -> None:
+    found = [chosen("apart", seed) for seed in (1, 2)]
+    for one in found:
+        assert one.taken == one.shown == EMBEDDED
+        assert [row.overlap for row in one.scores] == [EMBEDDED, Overlap(2), Overlap(3)]
+        # What no pixel needs gains next to nothing.
+        assert max(row.gain for row in one.scores) < 10.0
+
+
+def test_grains_that_touch_are_seen_to_and_so_is_what_they_are() -> None:
+    found = chosen("touching", 1)
+    assert found.taken == EMBEDDED
+    assert found.shown != EMBEDDED
+    assert all(row.gain > 3.0 * row.error for row in found.scores[1:])
+    # With endmembers that are not bent to hold them, two are enough.
+    assert chosen("touching", 1, begin=Overlap(2)).shown == Overlap(2)
+
+
+def test_three_in_a_pixel_are_seen_to() -> None:
+    assert chosen("three", 1).shown == Overlap(3)
+
+
+def test_an_explicit_number_is_kept_and_what_speaks_against_it_is_told() -> None:
+    found = chosen("touching", 2)
+    gain = next(row for row in found.scores if row.overlap == found.shown)
+    (said,) = shared_pixels_against(shared_pixels(found))
+    assert "`inference.max_overlap = 2` lets a grain and the matrix share a pixel" in said
+    assert f"show that {found.shown.words} do" in said
+    assert f"{gain.gain:.0f} ± {gain.error:.0f})" in said
+    assert shared_pixels_against(shared_pixels(dataclasses.replace(found, taken=found.shown))) == []
+
+
+@pytest.mark.calibration
+def test_the_search_goes_on_under_what_the_counts_show() -> None:
+    """Freed step by step, and with a number it stays."""
+    blocks, coarse = prepared("touching", 1)
+    starts = [true_start(TRUTH, coarse)]
+    found = fit_posterior(blocks, starts, blocks.absorbing, lambda _: None, coarse)
+    assert found.overlap is not None
+    assert found.overlap.taken == found.overlap.shown == Overlap(2)
+    assert found.overlap.scores[0].overlap == EMBEDDED
+    held = dataclasses.replace(blocks, open_overlap=False)
+    kept = fit_posterior(held, starts, blocks.absorbing, lambda _: None, coarse)
+    assert kept.overlap is not None
+    assert kept.overlap.taken == EMBEDDED
+    assert kept.overlap.shown != EMBEDDED
+    # Endmembers bend to hold what may not be.
+    off, bent = (farthest_off(one.atom_fractions) for one in (found, kept))
+    assert off < 0.02 < bent

@@ -51,7 +51,7 @@ def test_names_and_units(prepared: Prepared) -> None:
 
 def test_spectra_are_those_of_the_built_in_model(prepared: Prepared) -> None:
     setup, data = prepared.setup, prepared.data
-    blocks = Blocks.of(setup, 2)
+    blocks = Blocks.of(setup)
     basis, yields = setup.forward.basis(blocks.absorbing, blocks.allowed)
     atoms = np.array([[0.4, 0.05, 0.4, 0.05, 0.1], [0.8, 0.05, 0.0, 0.0, 0.15]])
     n_other = data.sizes["component"]

@@ -54,7 +54,7 @@ CONFIG = RunConfig.from_dict(
 
 @pytest.fixture(scope="module")
 def blocks() -> Blocks:
-    return Blocks.of(prepare(simulate_map(CONFIG, 1).image, CONFIG), CONFIG.inference.max_overlap)
+    return Blocks.of(prepare(simulate_map(CONFIG, 1).image, CONFIG))
 
 
 @pytest.fixture(scope="module")

@@ -226,7 +226,7 @@ def looked_at(setup: Setup, endmembers: npt.NDArray[np.float64]) -> tuple[PixelP
         level=0.9,
         thickness=thickness._replace(relative=thickness.relative[used]),
     )
-    return pixels, held_out_segments(setup, draws, channels, thickness, 2)
+    return pixels, held_out_segments(setup, draws, channels, thickness)
 
 
 @pytest.mark.usefixtures("small_pieces")

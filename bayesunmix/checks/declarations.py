@@ -16,9 +16,9 @@ A declaration taken back:
 * ``stoichiometry``: the site balance, with residual r, slope b and width s, is taken out of precision and gradient:
   V' = V + V b b^T V / (s^2 - b^T V b), and the mean moves by V' b r / s^2. Where b^T V b reaches s^2 the balance is all
   that is known in this direction.
-* ``matrix``: the prior mean of the log-odds of the pure phase falls back to that of any other support point: the mean
-  moves by -V a, a = L^-1 e d, e the corner, d the difference, L the factor of the covariance. The variance stays, and
-  so do the support points: what the declaration says about which phases overlap is not taken back.
+* ``matrix``: the prior means of the log-odds of the pure phase, and of mixtures without it, fall back to those of any
+  other support point: the mean moves by -V a, a = L^-1 d, d the differences, L the factor of the covariance. The
+  variance stays, and so do the support points: those that the declaration takes away are not given back.
 
 A declaration more, about something that does not contradict the counts:
 
@@ -30,18 +30,19 @@ A declaration more, about something that does not contradict the counts:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.checks.local_posterior import LocalPosterior, balance_slopes, composition_slopes, quadratic
 from bayesunmix.chemistry.stoichiometry import site_weights
-from bayesunmix.config.phase import Phase
+from bayesunmix.config.phase import Phase, hosts
 from bayesunmix.core.errors import InputError
 from bayesunmix.core.shares import NOTHING
 from bayesunmix.fit.model_data import flat_model
 from bayesunmix.inference.laplace import softplus_slope, truncated_normal_draws
+from bayesunmix.models.abundance import log_odds_mean
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -116,7 +117,7 @@ def taken_back(
             found.append(_without_balance(local, k, phase))
     for k, phase in enumerate(phases):
         if phase.matrix:
-            found.append(_without_matrix(local, k, phase))
+            found.append(_without_matrix(local, k, phases))
     return found
 
 
@@ -276,18 +277,22 @@ def _without_balance(local: LocalPosterior, k: int, phase: Phase) -> Change:
     )
 
 
-def _without_matrix(local: LocalPosterior, k: int, phase: Phase) -> Change:
-    """Take back that a phase has pure regions: to first order, on the same support points."""
+def _without_matrix(local: LocalPosterior, k: int, phases: Sequence[Phase]) -> Change:
+    """Take back that a phase is a matrix: to first order, on the same support points."""
     prior = local.data.prior
-    corner = np.flatnonzero(np.asarray(prior.support_points)[:, k] == 1.0)[0]
-    push = np.zeros(len(prior.mean))
-    push[corner] = local.data.widths.abundance_matrix_log_odds
+    points, told = np.asarray(prior.support_points), list(phases)
+    told[k] = replace(told[k], matrix=False)
+    mean, without = (
+        log_odds_mean(points, np.array([phase.matrix for phase in some]), hosts(some), local.data.widths)
+        for some in (phases, told)
+    )
+    push = mean - without
     gradient = np.zeros(len(local.z))
     gradient[local.places["abundance_xi"]] = np.linalg.solve(np.asarray(prior.factor), push)
     slopes = local.slopes()
     shift = -slopes @ (local.covariance @ gradient)[local.lines]
     return Change(
-        phase=phase.name,
+        phase=phases[k].name,
         declaration="matrix = true",
         elements=(),
         shift=shift,

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from bayesunmix.config.phase import hosts
 from bayesunmix.core.disk_array import Rows
 from bayesunmix.core.memory import held_in_memory
 from bayesunmix.core.shares import shares_of
@@ -119,7 +118,7 @@ def expected_spectrum(
 
 
 def held_out_segments(
-    setup: Setup, draws: Draws, channel_spectra: FloatArray, thickness: ThicknessDraws, max_overlap: int
+    setup: Setup, draws: Draws, channel_spectra: FloatArray, thickness: ThicknessDraws
 ) -> Segments:
     """Label pixels on one half of their counts and pool the other half by label.
 
@@ -132,11 +131,9 @@ def held_out_segments(
         The same endmembers on the map's channels, unit sum.
     thickness : ThicknessDraws
         From `mean_thickness`.
-    max_overlap : int
-        As in the inference.
     """
     boundaries = setup.blocks.boundaries
-    held = _shares(setup, _labelling(setup), draws, thickness, max_overlap)
+    held = _shares(setup, _labelling(setup), draws, thickness)
     label = held.argmax(axis=1)
     n_phases, n_channels = channel_spectra.shape
     if setup.aside is not None:
@@ -157,23 +154,19 @@ def held_out_segments(
     return Segments(observed.reshape(n_phases + 1, n_channels)[:n_phases].astype(float), expected)
 
 
-def count_shares_at_mean(
-    setup: Setup, draws: Draws, thickness: ThicknessDraws, max_overlap: int
-) -> npt.NDArray[np.float32]:
+def count_shares_at_mean(setup: Setup, draws: Draws, thickness: ThicknessDraws) -> npt.NDArray[np.float32]:
     """Mean abundances of every pixel in shares of counts at the mean endmembers of some draws, (pixel, phase)."""
-    return _shares(setup, setup.pixel_counts, draws, thickness, max_overlap)
+    return _shares(setup, setup.pixel_counts, draws, thickness)
 
 
-def _shares(
-    setup: Setup, counts: Rows, draws: Draws, thickness: ThicknessDraws, max_overlap: int
-) -> npt.NDArray[np.float32]:
+def _shares(setup: Setup, counts: Rows, draws: Draws, thickness: ThicknessDraws) -> npt.NDArray[np.float32]:
     mean, used = draws.spectra.mean(axis=(0, 1)), setup.image.used
     relative = thickness.relative[used.ravel()]
     found = count_shares(
         used_rows(counts, used),
         mean,
-        max_overlap=max_overlap,
-        matrix=hosts(setup.phases),
+        max_overlap=setup.overlap.most,
+        matrix=setup.hosts,
         thickness=thickness._replace(relative=relative),
     )
     placed = np.zeros((used.size, len(mean)), np.float32)

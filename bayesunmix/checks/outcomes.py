@@ -5,10 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bayesunmix.checks.regions import MapRegion
-from bayesunmix.core.severity import OVERLAP, Reservation
-
-# Nats a block from which on the overlap is told.
-NOTICED_OVERLAP = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,33 +174,6 @@ class SetAside:
     settled: bool
     places: tuple[PlaceAside, ...]
     before: tuple[FirstComposition, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Overlap:
-    """What resolving a third phase would gain.
-
-    Attributes
-    ----------
-    nats_per_block
-        Gain in log-likelihood.
-    share
-        Share of the blocks that then hold three phases.
-    """
-
-    nats_per_block: float
-    share: float
-
-    def warnings(self) -> list[str]:
-        """Return one sentence, where it matters."""
-        if self.nats_per_block < NOTICED_OVERLAP:
-            return []
-        text = (
-            f"Three phases overlap on {100.0 * self.share:.0f} % of the map, and the model resolves two in a pixel. "
-            "Compositions of phases without pure pixels may be off by more than their intervals. Run again with "
-            "`inference.max_overlap = 3`, and trust what both runs agree on."
-        )
-        return [Reservation(text, OVERLAP)]
 
 
 @dataclass(frozen=True, kw_only=True)

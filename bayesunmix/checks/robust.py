@@ -27,21 +27,20 @@ from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws, read_draws
 from bayesunmix.fit.model_data import MOST_PROGRAMS, nominal_fractions, spectra_at
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.fit.preparation import Setup, block_positions
+from bayesunmix.fit.preparation import N_TILES, Setup, block_tiles
 from bayesunmix.fit.rotations import Rotations
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.density import Placed, Programs
 from bayesunmix.inference.laplace import SMALLEST, TruncatedGaussian, softplus_slope, truncated_gaussian
 from bayesunmix.inference.mixture import relative_likelihood, responsibilities, support_point_weights
-from bayesunmix.inference.sandwich import Stretch, stretch_of, tile_labels
+from bayesunmix.inference.sandwich import Stretch, stretch_of
 from bayesunmix.inference.sharding import n_threads
 from bayesunmix.models.thickness import N_COLUMNS, THINNEST, Array, answered, counted
 from bayesunmix.models.unmixing import spectra, thickness_parameters
 
 FloatArray = npt.NDArray[np.float64]
 
-N_TILES = 36
 # Tiles whose slopes are taken back to the parameters together: one program for any number of them.
 TILES_TOGETHER = 12
 # Ratio of the standard deviations from which on the robust ones are used.
@@ -201,7 +200,7 @@ def compare_tiles(
     positive = fitted.model.places["line_units"]
     slope[positive] = softplus_slope(fitted.estimate.z[positive])
     quantities = _quantities(fitted, target, supports_of(setup.phases))
-    labels = _tiles_of_blocks(setup, n_tiles)
+    labels = block_tiles(setup, n_tiles)
     if len(quantities.places) == 0:
         return None, quantities
     tiles = Tiles.of(fitted, setup.blocks.counts.astype(np.float32), setup.thickness.blocks, labels)
@@ -217,15 +216,6 @@ def compare_tiles(
     phase = np.array([k for k, _ in quantities.places])
     by_phase = [quantities.gradients[phase == k] for k in np.unique(phase)]
     return stretch_of(own, null, root, by_phase, level=level), quantities
-
-
-def _tiles_of_blocks(setup: Setup, n_tiles: int) -> npt.NDArray[np.int64]:
-    """Tile of each block; tiles cover what blocks with counts cover, not rows and columns that are left out."""
-    position, (_, across) = block_positions(setup)
-    down, along = np.divmod(position, across)
-    down, along = down - down.min(), along - along.min()
-    labels = tile_labels((int(down.max()) + 1, int(along.max()) + 1), n_tiles)[down, along]
-    return np.asarray(np.unique(labels, return_inverse=True)[1], np.int64)
 
 
 def stretched(z: FloatArray, target: TruncatedGaussian, stretch: Stretch, positive: slice) -> FloatArray:

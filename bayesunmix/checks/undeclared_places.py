@@ -112,12 +112,12 @@ class Aside:
         )
 
 
-def shares_at(setup: Setup, fitted: FittedPosterior, point: Draws, max_overlap: int) -> Shares:
+def shares_at(setup: Setup, fitted: FittedPosterior, point: Draws) -> Shares:
     """Abundances of every pixel in shares of counts at a mode, which is given as one draw, (pixel, phase)."""
-    return count_shares_at_mean(setup, point, mean_thickness(setup, fitted, point), max_overlap)
+    return count_shares_at_mean(setup, point, mean_thickness(setup, fitted, point))
 
 
-def searched(setup: Setup, fitted: FittedPosterior, point: Draws, max_overlap: int, seed: int) -> Misfit:
+def searched(setup: Setup, fitted: FittedPosterior, point: Draws, seed: int) -> Misfit:
     """Look for regions of significant residual at a mode, in the whole map.
 
     Parameters
@@ -126,12 +126,10 @@ def searched(setup: Setup, fitted: FittedPosterior, point: Draws, max_overlap: i
         Of the run.
     point : Draws
         The mode, as one draw.
-    max_overlap : int
-        As in the inference.
     seed : int
         Of the maps that give the threshold.
     """
-    shares = shares_at(setup, fitted, point, max_overlap)
+    shares = shares_at(setup, fitted, point)
     return find_misfit(setup, fitted.data.basis, point, shares, seed)
 
 

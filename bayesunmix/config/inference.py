@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Annotated
+from typing import Annotated, Literal
 
 from bayesunmix.config.endmembers import ENDMEMBERS, EndmemberName
 from bayesunmix.config.methods import METHOD_TYPES, Chains, Draws, Method, Warmup
 from bayesunmix.config.names import GuideName, MethodName
 from bayesunmix.config.validated import validated
-from bayesunmix.config.values import Flag, Whole
-from bayesunmix.core.errors import InputError, warn
+from bayesunmix.config.values import Flag, Whole, checked_by
+from bayesunmix.core.errors import InputError, check_integer, warn
 from bayesunmix.core.limits import Between
+
+Overlaps = Annotated[int, Whole(1, 20)] | Literal["auto"]
+
+
+def _check_overlap(name: str, value: object) -> object:
+    return value if value == "auto" else check_integer(name, value, low=1, high=20)
 
 
 @validated("inference")
@@ -35,7 +41,8 @@ class InferenceConfig:
         Starting points of the search for the best mode, at least; two for each phase beyond the second if that is more.
         At most 1000.
     max_overlap
-        Most phases that overlap in one pixel.
+        Most phases that share a pixel, finely resolved; ``auto`` lets held-out counts choose between a grain and the
+        declared matrix, any two, and any three.
     endmembers
         ``physics``: made of lines; ``free``: channel by channel, compositions read off them by the line model.
     set_aside
@@ -61,7 +68,7 @@ class InferenceConfig:
     warmup: Warmup = 500
     level: Annotated[float, Between(0, 1, open=True, remedy="Give 0.95 for a 95 % interval.")] = 0.95
     starts: Annotated[int, Whole(1, 1000)] = 4
-    max_overlap: Annotated[int, Whole(1, 20)] = 2
+    max_overlap: Annotated[int | Literal["auto"], checked_by(_check_overlap, Overlaps)] = "auto"
     endmembers: EndmemberName = "physics"
     set_aside: Flag = True
     rotations: Flag = True

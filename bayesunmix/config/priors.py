@@ -28,6 +28,8 @@ class Priors(XrayPriors):
         matter of its own.
     abundance_matrix_log_odds
         Mean log-odds of the corner of a phase declared ``matrix = true``, from 0 to 20.
+    abundance_apart_log_odds
+        By how much lower they are, on average, where phases share a pixel without the declared matrix, from 0 to 20.
     abundance_correlation_length
         Distance over which neighbouring points share their fortune, in standard deviations of a block's abundance.
     continuum_shared_sd
@@ -65,6 +67,7 @@ class Priors(XrayPriors):
     abundance_log_odds_sd: Width = 1.5
     abundance_corner_sd: Width = 2.0
     abundance_matrix_log_odds: Annotated[float, Between(0.0, 20.0)] = 2.0
+    abundance_apart_log_odds: Annotated[float, Between(0.0, 20.0)] = 4.0
     abundance_correlation_length: Width = 3.0
     continuum_shared_sd: Width = 0.5
     continuum_phase_sd: Width = 0.15

@@ -74,7 +74,7 @@ class FreeForm:
             position,
             blocks.widths.contrast_length_fwhm,
             widths=blocks.widths,
-            max_overlap=blocks.max_overlap,
+            max_overlap=blocks.overlap.most,
             n_starts=task.n_starts,
             seed=task.seed,
             progress=progress,

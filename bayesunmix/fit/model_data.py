@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.chemistry.stoichiometry import site_weights
+from bayesunmix.config.overlap import Overlap
 from bayesunmix.config.phase import Phase, hosts, supports_of
 from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.core.shares import ratio_of, shares_of
+from bayesunmix.fit.preparation import Setup, block_tiles
 from bayesunmix.forward.pixel_thickness import PixelThickness
 from bayesunmix.forward.spectra import ForwardModel
 from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.density import FlatModel, Programs
-from bayesunmix.models.abundance import AbundancePrior
+from bayesunmix.models.abundance import AbundancePrior, abundance_prior
 from bayesunmix.models.padding import (
     PARAMETERS,
     held_potential,
@@ -37,9 +38,6 @@ from bayesunmix.models.unmixing import (
     spectra,
     unmixing_model,
 )
-
-if TYPE_CHECKING:
-    from bayesunmix.fit.preparation import Setup
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -62,11 +60,17 @@ class Blocks:
     counts : (block, energy) float32
     forward : ForwardModel
     phases : tuple of Phase
-    max_overlap : int
+    overlap : Overlap
+        Which phases may share a block.
     mean_composition : (element,)
         Atom fractions of the whole map.
     thickness : PixelThickness
         Of the same blocks.
+    tile : (block,) int
+        Part of the map that each block lies in.
+    alternatives : tuple of Overlap
+        Freer ones than `overlap` that held-out counts judge, and with `open_overlap` may choose.
+    open_overlap : bool
     widths : Priors
         Of the model's priors.
     """
@@ -74,19 +78,25 @@ class Blocks:
     counts: Float32Array
     forward: ForwardModel
     phases: tuple[Phase, ...]
-    max_overlap: int
+    overlap: Overlap
     mean_composition: FloatArray
     thickness: PixelThickness
+    tile: npt.NDArray[np.int64]
+    alternatives: tuple[Overlap, ...] = ()
+    open_overlap: bool = False
     widths: Priors = DEFAULT_PRIORS
 
     @classmethod
-    def of(cls, setup: Setup, max_overlap: int) -> Blocks:
+    def of(cls, setup: Setup) -> Blocks:
         """Collect what the model needs of a prepared run."""
         return cls(
             counts=setup.blocks.counts.astype(np.float32),
             forward=setup.forward,
             phases=setup.phases,
-            max_overlap=max_overlap,
+            overlap=setup.overlap,
+            tile=block_tiles(setup),
+            alternatives=setup.alternatives,
+            open_overlap=setup.max_overlap == "auto",
             mean_composition=setup.mean_composition,
             thickness=setup.thickness,
             widths=setup.widths,
@@ -100,7 +110,12 @@ class Blocks:
     def every(self, step: int) -> Blocks:
         """Every so many-th block, evenly spread over the map."""
         part = replace(self.thickness, blocks=self.thickness.blocks[::step])
-        return replace(self, counts=np.ascontiguousarray(self.counts[::step]), thickness=part)
+        counts = np.ascontiguousarray(self.counts[::step])
+        return replace(self, counts=counts, thickness=part, tile=self.tile[::step])
+
+    def freer(self) -> Blocks:
+        """Return the same where the next alternative is what may share a block."""
+        return replace(self, overlap=self.alternatives[0], alternatives=self.alternatives[1:])
 
     def effect(
         self, mass_per_count: FloatArray | None = None, shares: FloatArray | None = None
@@ -145,8 +160,8 @@ class Blocks:
 
     @property
     def hosts(self) -> npt.NDArray[np.bool_]:
-        """Phases in which the others are embedded, shape (phase,): see `bayesunmix.config.phase.hosts`."""
-        return hosts(self.phases)
+        """Phases one of which every block of several phases holds, shape (phase,); none where any may meet."""
+        return self.overlap.hosts(self.phases)
 
     @property
     def allowed(self) -> npt.NDArray[np.bool_]:
@@ -154,6 +169,11 @@ class Blocks:
         elements = self.forward.elements
         present = [[element not in phase.absent for element in elements] for phase in self.phases]
         return np.array(present) & ~self.supports[:, None]
+
+    def abundance_prior(self, points: FloatArray, endmembers: FloatArray) -> AbundancePrior:
+        """Prior of the weights of some support points (point, phase) with endmembers (phase, energy) there."""
+        counts, embedding = self.typical_counts, hosts(self.phases)
+        return abundance_prior(points, endmembers, counts, self.matrix, self.widths, embedding)
 
     def balance(self) -> SiteBalance:
         """Soft site balances of the phases with a declared stoichiometry.

@@ -1,6 +1,7 @@
 """The posterior of a run: from starting points to the best mode, its curvature, and the mode beside it.
 
 starts -> coarse support points, a part of the blocks, all points for each -> L-BFGS from each   (objectives are kept)
+       -> which phases share a block, by held-out counts; where that is not what the search began with, once more
 best, and its nearest rival where there is one
        -> support points one sd apart where the posterior sits, all blocks, grouped, absorption and units renewed
        -> mode and Hessian of each; the one that holds more of the posterior's mass comes first, and the other is kept
@@ -15,10 +16,8 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from bayesunmix.config.phase import Phase
-from bayesunmix.core.shares import hellinger
 from bayesunmix.fit.model_data import (
     Blocks,
     flat_model,
@@ -27,6 +26,7 @@ from bayesunmix.fit.model_data import (
     mass_per_count,
     spectra_at,
 )
+from bayesunmix.fit.overlap import OverlapChoice, choose_overlap
 from bayesunmix.fit.search import (
     LEAST_UNITS,
     SAME_BASIN,
@@ -36,7 +36,9 @@ from bayesunmix.fit.search import (
     compare_starts,
     distance,
     held_against,
+    matched,
     regular_information,
+    start_from,
 )
 from bayesunmix.fit.starts import Start
 from bayesunmix.fit.whitening import whitening_at
@@ -48,7 +50,7 @@ from bayesunmix.inference.mixture import (
     responsibilities,
     support_point_weights,
 )
-from bayesunmix.models.abundance import abundance_prior, simplex_support_points
+from bayesunmix.models.abundance import simplex_support_points
 from bayesunmix.models.thickness import ThicknessEffect, answered, counted
 from bayesunmix.models.unmixing import Latents, UnmixingData, thickness_parameters
 
@@ -106,6 +108,8 @@ class FittedPosterior:
         Composition at the mode, with nominal calibration factors.
     rival : Rival, optional
         The mode that holds the rest of the posterior's mass, where there is one.
+    overlap : OverlapChoice, optional
+        Which phases may share a block, where the search has asked the counts.
     """
 
     data: UnmixingData
@@ -114,6 +118,7 @@ class FittedPosterior:
     absorbing: FloatArray
     atom_fractions: FloatArray
     rival: Rival | None = field(default=None, kw_only=True)
+    overlap: OverlapChoice | None = None
 
     @cached_property
     def model(self) -> FlatModel:
@@ -163,6 +168,7 @@ def fit_posterior(
     if coarse is None:
         coarse = CoarseModel.of(blocks, *blocks.forward.basis(absorbing, blocks.allowed))
     candidates = compare_starts(blocks, coarse, starts, progress)
+    blocks, candidates, overlap = _settled_overlap(blocks, candidates, starts, progress)
     rivals = _rivals(candidates)
     fractions = [fractions_at(rival.data, rival.latents) for rival in rivals]
     refined = [_refined(blocks, *pair) for pair in zip(rivals, fractions, strict=True)]
@@ -191,12 +197,29 @@ def fit_posterior(
             modes=modes,
             absorbing=absorbed,
             atom_fractions=fractions_at(around.data, candidate.latents),
+            overlap=overlap,
         )
         for around, mode, absorbed, candidate in zip(refined, found, fractions, settled, strict=True)
     ]
     if len(settled) < MOST_REFINED:
         return whole[best]
     return replace(whole[best], rival=_sharing(settled, whole, best, blocks.phases))
+
+
+def _settled_overlap(
+    blocks: Blocks, candidates: list[ModeCandidate], starts: list[Start], progress: Progress
+) -> tuple[Blocks, list[ModeCandidate], OverlapChoice]:
+    """Ask which phases share a block, and search again under freer alternatives while the counts show one."""
+    first = asked = choose_overlap(blocks, candidates[0].data, candidates[0].latents)
+    while blocks.open_overlap and asked.shown != blocks.overlap:
+        blocks = blocks.freer()
+        progress(f"more phases share a pixel, by held-out counts: {blocks.overlap.words}")
+        coarse = CoarseModel.of(blocks, *blocks.forward.basis(blocks.absorbing, blocks.allowed))
+        here = start_from(candidates[0].data, candidates[0].latents)
+        candidates = compare_starts(blocks, coarse, [here, *starts], progress)
+        asked = choose_overlap(blocks, candidates[0].data, candidates[0].latents)
+    shown = blocks.overlap if blocks.open_overlap else first.shown
+    return blocks, candidates, replace(first, taken=blocks.overlap, shown=shown)
 
 
 def _sharing(
@@ -279,7 +302,7 @@ def _refined(blocks: Blocks, best: ModeCandidate, fractions: FloatArray) -> _Ref
     log_mixed = np.asarray(answered(points @ endmembers, points, effect, *parameters))
     likelihood = relative_likelihood(counts, log_mixed)
     weights = support_point_weights(likelihood, n_iterations=40)
-    prior = abundance_prior(points, endmembers, blocks.typical_counts, blocks.matrix, blocks.widths)
+    prior = blocks.abundance_prior(points, endmembers)
     share = responsibilities(likelihood, 0.99 * weights + 0.01 / len(weights))
     old = best.data
     total = blocks.counts.sum(dtype=float)
@@ -297,7 +320,7 @@ def _settled_points(
 ) -> tuple[FloatArray, ThicknessEffect]:
     """Support points one standard deviation apart that hold blocks, and how thickness acts on what the blocks hold."""
     points = simplex_support_points(
-        endmembers, blocks.typical_counts, max_overlap=blocks.max_overlap, matrix=blocks.hosts
+        endmembers, blocks.typical_counts, max_overlap=blocks.overlap.most, matrix=blocks.hosts
     )
     likelihood = relative_likelihood(blocks.counts, np.log(points @ endmembers))
     weights = support_point_weights(likelihood)
@@ -342,12 +365,3 @@ def _modes(
         else:
             modes.append(Mode(other.potential, False, other.followed, beside_best(other, own)[1]))
     return (modes[0], *sorted(modes[1:], key=lambda mode: mode.objective))
-
-
-def matched(
-    first: FloatArray, second: FloatArray, alike: npt.NDArray[np.bool_]
-) -> tuple[float, npt.NDArray[np.int64]]:
-    """Match two sets of spectra among phases declared alike: largest Hellinger distance, and the second's order."""
-    distance = hellinger(first[:, None], second[None])
-    rows, columns = linear_sum_assignment(np.where(alike, distance, 10.0))
-    return float(distance[rows, columns].max()), np.asarray(columns, dtype=np.int64)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.config.overlap import Overlap, declared_overlap, freer_overlaps
 from bayesunmix.config.phase import Phase
 from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.config.run_config import RunConfig
@@ -30,6 +32,7 @@ from bayesunmix.forward.line_shapes import line_shapes
 from bayesunmix.forward.line_table import line_table, with_factors
 from bayesunmix.forward.pixel_thickness import PixelThickness, pixel_thickness
 from bayesunmix.forward.spectra import Film, ForwardModel, forward_model, main_family
+from bayesunmix.inference.sandwich import tile_labels
 from bayesunmix.xray import Detector, LineTable, Refinement, fit_axis, refine, thin_film_factor
 from bayesunmix.xray.atomic import FAMILIES
 from bayesunmix.xray.refinement import merge_channels
@@ -46,6 +49,8 @@ LOWEST_ENERGY_KEV = 0.2
 NOMINAL_RESOLUTION_EV = 130.0
 # A beam that excites whatever has lines at all.
 HIGH_BEAM_KEV = 300.0
+# Tiles of the map whose differences say how certain a sum over it is.
+N_TILES = 36
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +99,10 @@ class Setup:
     aside : (y, x) bool, optional
         Pixels that the endmembers are not fitted to, since no mixture of the phases explains them: see
         `bayesunmix.fit.set_aside`. Their abundances are asked for all the same.
+    max_overlap : int or ``auto``
+        As in the configuration.
+    chosen_overlap : Overlap, optional
+        Which phases may share a pixel, once the mode's search has settled that.
     """
 
     image: SpectrumImage
@@ -110,6 +119,23 @@ class Setup:
     left_out: tuple[LeftOut, ...] = ()
     widths: Priors = DEFAULT_PRIORS
     aside: npt.NDArray[np.bool_] | None = None
+    max_overlap: int | Literal["auto"] = "auto"
+    chosen_overlap: Overlap | None = None
+
+    @property
+    def overlap(self) -> Overlap:
+        """Which phases may share a pixel: what was settled, or what the search begins with."""
+        return self.chosen_overlap or declared_overlap(self.max_overlap, self.phases)
+
+    @property
+    def alternatives(self) -> tuple[Overlap, ...]:
+        """Freer ones that the counts are asked of; none once it is settled."""
+        return () if self.chosen_overlap else freer_overlaps(self.overlap, self.phases)
+
+    @property
+    def hosts(self) -> npt.NDArray[np.bool_]:
+        """Phases one of which every pixel of several phases holds, shape (phase,); none where any may meet."""
+        return self.overlap.hosts(self.phases)
 
     @property
     def pixel_counts(self) -> Rows:
@@ -250,6 +276,7 @@ def _prepared(image: SpectrumImage, config: RunConfig, progress: Callable[[float
         warnings=said,
         left_out=left_out,
         widths=config.priors,
+        max_overlap=config.inference.max_overlap,
     )
 
 
@@ -510,3 +537,12 @@ def block_positions(setup: Setup) -> tuple[npt.NDArray[np.int64], tuple[int, int
     counts = np.bincount(index.ravel(), weights=setup.fitted_totals.ravel())
     across = int(index[0, -1]) + 1
     return np.flatnonzero(counts > 0), (len(counts) // across, across)
+
+
+def block_tiles(setup: Setup, n_tiles: int = N_TILES) -> npt.NDArray[np.int64]:
+    """Tile of each block, (block,); tiles cover what blocks with counts cover, not rows and columns left out."""
+    position, (_, across) = block_positions(setup)
+    down, along = np.divmod(position, across)
+    down, along = down - down.min(), along - along.min()
+    labels = tile_labels((int(down.max()) + 1, int(along.max()) + 1), n_tiles)[down, along]
+    return np.asarray(np.unique(labels, return_inverse=True)[1], np.int64)

@@ -50,15 +50,13 @@ class Prepared:
     setup: Setup
 
     @classmethod
-    def of(cls, setup: Setup, max_overlap: int) -> Prepared:
+    def of(cls, setup: Setup) -> Prepared:
         """Collect the arrays of a map that is ready to be unmixed.
 
         Parameters
         ----------
         setup
             With at least one phase.
-        max_overlap
-            Phases that overlap in a pixel at most.
 
         Raises
         ------
@@ -67,7 +65,7 @@ class Prepared:
         """
         if not setup.phases:
             raise InputError("phases", "be declared, by names or by their number", 'is "auto"')
-        blocks, forward = Blocks.of(setup, max_overlap), setup.forward
+        blocks, forward = Blocks.of(setup), setup.forward
         basis, yields = forward.basis(blocks.absorbing, blocks.allowed)
         # Spectrum of each component per count in its main family.
         lines = np.zeros((len(setup.phases), len(forward.components), setup.blocks.n_bins))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
 
 from bayesunmix.config.phase import Phase
 from bayesunmix.core.shares import hellinger, ratio_of, shares_of
@@ -30,7 +31,7 @@ from bayesunmix.inference.map_estimate import descend
 from bayesunmix.inference.mixture import relative_likelihood, support_point_weights, with_all_points
 from bayesunmix.inference.pooling import Pooled, alike, pooled
 from bayesunmix.inference.sharding import n_threads
-from bayesunmix.models.abundance import abundance_prior, simplex_support_points
+from bayesunmix.models.abundance import simplex_support_points
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.thickness import N_COLUMNS, counted
 from bayesunmix.models.unmixing import Latents, UnmixingData
@@ -151,15 +152,21 @@ def compare_starts(
             lowest = min(lowest, end.potential)
             candidate = end.candidate(coarse, followed=True)
         candidates.append(candidate)
-    candidates += better_named(coarse, min(candidates, key=lambda candidate: candidate.potential), progress)
-    return sorted(candidates, key=lambda candidate: candidate.potential)
+    named = min(candidates, key=lambda candidate: candidate.potential)
+    for _ in blocks.phases:
+        better = better_named(coarse, named, progress)
+        if not better:
+            break
+        candidates += better
+        named = min(better, key=lambda candidate: candidate.potential)
+    # A solution that is worse for having its names exchanged is no rival.
+    alike = alike_declared(blocks.phases)
+    kept = [candidate for candidate in candidates if not renamed(candidate, named, alike)]
+    return sorted(kept, key=lambda candidate: candidate.potential)
 
 
 def better_named(coarse: CoarseModel, best: ModeCandidate, progress: Progress) -> list[ModeCandidate]:
-    """Exchange phases of which different things are declared, and return where that ends if it is better.
-
-    A solution that is worse for having its names exchanged is no rival.
-    """
+    """Exchange phases of which different things are declared, and return where that ends if it is better."""
     weights = weights_at(best.data, best.latents)
     exchanged = exchanged_starts(weights, coarse.basis, ~alike_declared(coarse.blocks.phases))
     found = []
@@ -217,6 +224,11 @@ def followed_down(coarse: CoarseModel, descent: Descent) -> Descent:
     return descent
 
 
+def start_from(data: UnmixingData, latents: Latents) -> Start:
+    """Return what a search has come to as a starting point of another one."""
+    return Start(weights_at(data, latents), spectra_at(data, latents), np.inf)
+
+
 def begun(coarse: CoarseModel, start: Start) -> Descent:
     """Put a start on its way: the model around it, and the flat parameters there."""
     data, latents = _coarse(coarse.blocks, coarse.pooled, coarse.basis, coarse.yields, start, coarse.baseline)
@@ -226,7 +238,7 @@ def begun(coarse: CoarseModel, start: Start) -> Descent:
 def resettled(coarse: CoarseModel, descent: Descent) -> Descent:
     """Choose the support points anew where a descent has come to: which of them hold blocks has changed on the way."""
     latents = descent.latents(coarse)
-    here = Start(weights_at(descent.data, latents), spectra_at(descent.data, latents), np.inf)
+    here = start_from(descent.data, latents)
     data, anew = _coarse(coarse.blocks, coarse.pooled, coarse.basis, coarse.yields, here, coarse.baseline)
     units = np.maximum(latents["line_units"] * descent.data.scale / data.scale, LEAST_UNITS)
     latents = {**latents, "line_units": units, "abundance_xi": anew["abundance_xi"]}
@@ -264,7 +276,7 @@ def _coarse(
     steps = int(np.clip(round(3 * COARSE_STEPS / n_edges), 5, COARSE_STEPS))
     count = blocks.typical_counts
     points = simplex_support_points(
-        start.spectra, count, max_overlap=blocks.max_overlap, steps_per_edge=steps, matrix=blocks.hosts
+        start.spectra, count, max_overlap=blocks.overlap.most, steps_per_edge=steps, matrix=blocks.hosts
     )
     # Phases are not known yet: a count stands for the same mass in each.
     effect = blocks.effect()
@@ -273,7 +285,7 @@ def _coarse(
     weights = support_point_weights(likelihood, n_iterations=40, number=groups.number)
     kept = _most_held(points, weights)
     points, weights = points[kept], shares_of(weights[kept])
-    prior = abundance_prior(points, start.spectra, count, blocks.matrix, blocks.widths)
+    prior = blocks.abundance_prior(points, start.spectra)
     free = np.argwhere(basis.allowed)
     total = blocks.counts.sum(dtype=float)
     regular = regular_information(basis, free, points, weights * total, start.spectra)
@@ -345,6 +357,22 @@ def hardly_a_phase(phases: Sequence[Phase], weights: FloatArray, n_elements: int
     return np.asarray(told & (lines < TRACES * lines.max()))
 
 
+def renamed(candidate: ModeCandidate, best: ModeCandidate, alike: npt.NDArray[np.bool_]) -> bool:
+    """Say whether a candidate is the best one with names exchanged that are declared to be different phases'."""
+    own, theirs = (spectra_at(one.data, one.latents) for one in (candidate, best))
+    by_any_name, _ = matched(own, theirs, np.ones_like(alike))
+    return by_any_name < SAME_BASIN <= matched(own, theirs, alike)[0]
+
+
 def distance(first: ModeCandidate, second: ModeCandidate) -> float:
     """Largest Hellinger distance between two candidates' spectra of a phase."""
     return float(hellinger(*(spectra_at(c.data, c.latents) for c in (first, second))).max())
+
+
+def matched(
+    first: FloatArray, second: FloatArray, alike: npt.NDArray[np.bool_]
+) -> tuple[float, npt.NDArray[np.int64]]:
+    """Match two sets of spectra among phases declared alike: largest Hellinger distance, and the second's order."""
+    distance = hellinger(first[:, None], second[None])
+    rows, columns = linear_sum_assignment(np.where(alike, distance, 10.0))
+    return float(distance[rows, columns].max()), np.asarray(columns, dtype=np.int64)

@@ -38,13 +38,12 @@ if TYPE_CHECKING:
         Goodness,
         Heterogeneity,
         Identifiability,
-        Overlap,
         SetAside,
         SpectralDiscrepancy,
         UnmodelledRegions,
     )
     from bayesunmix.results.record import RunRecord
-    from bayesunmix.results.record_parts import Binning, Diagnostics, Response, StartingPoint
+    from bayesunmix.results.record_parts import Binning, Diagnostics, Response, SharedPixels, StartingPoint
     from bayesunmix.results.result import Result
 
 # Vehtari et al., Bayesian Anal. 16 (2021) 667, doi:10.1214/20-BA1221.
@@ -104,7 +103,7 @@ def _of_the_mode(result: Result) -> list[Check]:
         *_regions_check(record.fit),
         *_undeclared_check(record),
         *_places_check(record.unmodelled_regions, record.set_aside),
-        *_overlap_check(record.overlap),
+        *_shared_pixels_check(record.shared_pixels),
         *_heterogeneity_check(record.heterogeneity),
         *_discrepancy_check(record.discrepancy),
     ]
@@ -304,20 +303,24 @@ def _places_check(search: UnmodelledRegions | None, aside: SetAside | None) -> l
     return [Check(PLACES, found, "reservation" if regions else "good", meaning, remedy)]
 
 
-def _overlap_check(overlap: Overlap | None) -> list[Check]:
-    if overlap is None:
+def _shared_pixels_check(shared: SharedPixels | None) -> list[Check]:
+    if shared is None or not shared.scores:
         return []
-    found = (
-        f"{100.0 * overlap.share:.0f}\u00a0% of the map would hold three phases; resolving them raises the "
-        f"log-likelihood by {overlap.nats_per_block:.2g} a block"
-    )
+    found = f"{shared.shown.words}: {_gain_words(shared)}"
     meaning = (
-        "The model resolves two phases in a pixel, and a third coarsely. From a gain of 0.05 a block on, pixels hold "
-        "more than two."
+        "Which phases share a pixel is read off counts that the fit has not seen. The fewer may, the more pins the "
+        "phases; where more do, endmembers bend to hold them."
     )
     return [
-        Check(OVERLAP, found, "good", meaning, "Run with `max_overlap = 3`, and trust what both runs say.")
+        Check(OVERLAP, found, "good", meaning, "Leave `inference.max_overlap` out, and the counts choose.")
     ]
+
+
+def _gain_words(shared: SharedPixels) -> str:
+    first, gain = shared.scores[0].overlap, shared.gain()
+    if shared.shown == first:
+        return "held-out counts show no more"
+    return f"{gain.gain:.0f} ± {gain.se:.0f} more in held-out log score than {first.words}"
 
 
 def _counts(number: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +19,8 @@ from bayesunmix.checks.goodness import (
     total_expected,
 )
 from bayesunmix.checks.identifiability import identifiability, non_identifiable
-from bayesunmix.checks.outcomes import Goodness, Identifiability, Overlap
-from bayesunmix.checks.overlap import find_overlap
+from bayesunmix.checks.outcomes import Goodness, Identifiability
 from bayesunmix.checks.residual_regions import residual_regions
-from bayesunmix.config.phase import hosts
 from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.preparation import Setup
@@ -77,15 +74,13 @@ class _Fit:
 
 def assemble(run: Finished) -> Result:
     """Make the result of a run."""
-    # Products of all checks are too small to be shared; two checks at a time are not.
-    with single_thread(), ThreadPoolExecutor(1) as pool:
-        return _assembled(run, _judged(run), pool)
+    # Products of all checks are too small to be shared.
+    with single_thread():
+        return _assembled(run, _judged(run))
 
 
-def _assembled(run: Finished, fit: _Fit, pool: ThreadPoolExecutor) -> Result:
-    """Make the result, with what takes longest on the side."""
+def _assembled(run: Finished, fit: _Fit) -> Result:
     setup, config, drawn = run.setup, run.config, run.robust.drawn
-    overlapping = pool.submit(_overlap, run, fit)
     groups = _groups(run, fit)
     goodness, misfit = _goodness(run, fit), run.misfit
     sigma = np.where(setup.image.kept, misfit.sigma, np.nan).astype(np.float32)
@@ -101,7 +96,6 @@ def _assembled(run: Finished, fit: _Fit, pool: ThreadPoolExecutor) -> Result:
         photons=_photons(setup, run.pixels),
         unmodelled_regions=misfit.outcome(),
         set_aside=None if run.aside is None else run.aside.outcome(setup),
-        overlap=overlapping.result(),
         identifiability=identifiability,
         budget=None if budget is None else parts.Budget(sources=tuple(SOURCES), order=ORDER),
         mass_thickness=None if thickness is None else _mass_thickness_part(run, thickness),
@@ -127,7 +121,7 @@ def _assembled(run: Finished, fit: _Fit, pool: ThreadPoolExecutor) -> Result:
 
 def _judged(run: Finished) -> _Fit:
     """Collect what the fit is judged by."""
-    setup, robust, max_overlap = run.setup, run.robust, run.config.inference.max_overlap
+    setup, robust = run.setup, run.robust
     on_channels = run.model.channel_spectra(setup, run.fitted)
     endmembers = on_channels(robust.drawn.draws)
     own, spectra, held = robust.drawn.draws, endmembers.mean(axis=0), run.pixels
@@ -135,8 +129,8 @@ def _judged(run: Finished) -> _Fit:
         own, spectra = robust.judged, on_channels(robust.judged).mean(axis=0)
     tilt = mean_thickness(setup, run.fitted, own)
     if robust.judged is not None:
-        held = dataclasses.replace(held, count_share=count_shares_at_mean(setup, own, tilt, max_overlap))
-    segments = held_out_segments(setup, own, spectra, tilt, max_overlap)
+        held = dataclasses.replace(held, count_share=count_shares_at_mean(setup, own, tilt))
+    segments = held_out_segments(setup, own, spectra, tilt)
     return _Fit(own=own, endmembers=endmembers, spectra=spectra, held=held, tilt=tilt, segments=segments)
 
 
@@ -172,13 +166,6 @@ def _goodness(run: Finished, fit: _Fit) -> Goodness:
         deviance_per_dof_segments=found.segments,
         residuals=residual_regions(setup, expected, fit.segments),
     )
-
-
-def _overlap(run: Finished, fit: _Fit) -> Overlap:
-    """Ask whether more phases share a place than the model resolves."""
-    endmembers = fit.own.spectra.mean(axis=(0, 1))
-    matrix = hosts(run.setup.phases)
-    return find_overlap(run.setup.blocks.counts, endmembers, run.config.inference.max_overlap, matrix)
 
 
 def _pure(maps: xr.Dataset) -> FloatArray:

@@ -21,6 +21,7 @@ from bayesunmix.core.severity import (
     ESS,
     IDENTIFIABILITY,
     MODES,
+    OVERLAP,
     PHOTONS,
     RESIDUALS,
     RHAT,
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from bayesunmix.fit.preparation import Setup
     from bayesunmix.fit.sampling import Drawn
     from bayesunmix.results.record import RunRecord
-    from bayesunmix.results.record_parts import Diagnostics
+    from bayesunmix.results.record_parts import Diagnostics, SharedPixels
 
 WHITENED_GRADIENT_LIMIT = 0.1
 # Sites this many standard deviations off a declared formula: the counts and the declaration disagree.
@@ -122,7 +123,7 @@ def everything_said(outcome: RunOutcome) -> list[str]:
         *non_identifiable_sentences(_non_identifiable(record)),
         *left_open(setup.phases, outcome.summary, outcome.robust, _non_identifiable(record)),
         *exchangeable(setup.phases, outcome.summary),
-        *(record.overlap.warnings() if record.overlap else ()),
+        *(shared_pixels_against(record.shared_pixels) if record.shared_pixels else ()),
         *variation(outcome.robust),
         *broken_stoichiometry(setup, fitted),
         *(misfit_of_spectra(record.fit, record.discrepancy) if record.fit else ()),
@@ -131,6 +132,20 @@ def everything_said(outcome: RunOutcome) -> list[str]:
         *not_resampled(config, drawn),
         *setup.warnings,
     ]
+
+
+def shared_pixels_against(found: SharedPixels) -> list[str]:
+    """Return one sentence where the counts show that more phases share a pixel than an explicit setting lets."""
+    if found.taken == found.shown:
+        return []
+    gain = found.gain()
+    text = (
+        f"`inference.max_overlap = {found.taken.most}` lets {found.taken.words} share a pixel, but held-out counts "
+        f"show that {found.shown.words} do (their log score is higher by {gain.gain:.0f} ± {gain.se:.0f}). "
+        "Compositions of phases without pure pixels may be off by more than their intervals. Leave it out, and the "
+        "counts choose."
+    )
+    return [Reservation(text, OVERLAP)]
 
 
 def search_doubts(diagnostics: Diagnostics) -> list[str]:

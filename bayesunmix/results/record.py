@@ -18,7 +18,6 @@ from bayesunmix.checks.outcomes import (
     Goodness,
     Heterogeneity,
     Identifiability,
-    Overlap,
     SetAside,
     SpectralDiscrepancy,
     UnmodelledRegions,
@@ -42,6 +41,7 @@ from bayesunmix.results.record_parts import (
     ProgramUse,
     Response,
     Rotations,
+    SharedPixels,
     StartingPoint,
 )
 from bayesunmix.results.verdict import Finding, Level, Verdict
@@ -111,7 +111,8 @@ class RunRecord(Part):
     unmodelled_regions: UnmodelledRegions | None = None
     set_aside: SetAside | None = None
     """What the endmembers were not fitted to, where something was found that no mixture of the phases explains."""
-    overlap: Overlap | None = None
+    shared_pixels: SharedPixels | None = None
+    """Which phases may share a pixel, where the search has asked the counts."""
     pixel_thickness: PixelThickness | None = None
     line_shapes: LineShapes | None = None
     mass_thickness: MassThickness | None = None

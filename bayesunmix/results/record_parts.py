@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bayesunmix.config.overlap import Overlap
+
 Pair = tuple[float, float]
 
 
@@ -346,6 +348,27 @@ class NextPhase(Part):
     gain: float
     gain_se: float
     """Change of the held-out score in nats, and its standard error."""
+
+
+class OverlapScore(Part):
+    """An alternative, what its held-out score is above the first one's, in nats, and the standard error of that."""
+
+    overlap: Overlap
+    gain: float
+    se: float
+
+
+class SharedPixels(Part):
+    """Which phases may share a pixel: what the run took, and what held-out counts choose of the alternatives."""
+
+    taken: Overlap
+    shown: Overlap
+    scores: tuple[OverlapScore, ...]
+    """The most restricted first, at the endmembers that it leads to; none where there was nothing to compare."""
+
+    def gain(self) -> OverlapScore:
+        """Return the score of what the counts choose."""
+        return next(row for row in self.scores if row.overlap == self.shown)
 
 
 class PhaseNumber(Part):

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesunmix.checks.outcomes import Goodness, Identifiability, Overlap, SetAside, UnmodelledRegions
+from bayesunmix.checks.outcomes import Goodness, Identifiability, SetAside, UnmodelledRegions
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.credible import health
 from bayesunmix.fit.draws import Draws
+from bayesunmix.fit.overlap import OverlapChoice
 from bayesunmix.fit.phase_number import PhaseNumber
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
@@ -37,7 +38,6 @@ class Found:
     photons: dict[str, float]
     unmodelled_regions: UnmodelledRegions
     set_aside: SetAside | None
-    overlap: Overlap
     identifiability: Identifiability
     budget: parts.Budget | None = None
     mass_thickness: parts.MassThickness | None = None
@@ -94,7 +94,7 @@ def record(run: Finished, found: Found) -> RunRecord:
         photons=found.photons,
         unmodelled_regions=found.unmodelled_regions,
         set_aside=found.set_aside,
-        overlap=found.overlap,
+        shared_pixels=None if run.fitted.overlap is None else shared_pixels(run.fitted.overlap),
         identifiability=found.identifiability,
         budget=found.budget,
         mass_thickness=found.mass_thickness,
@@ -161,6 +161,17 @@ def phase_number(found: PhaseNumber) -> parts.PhaseNumber:
             parts.PhaseScore(k=int(row["k"]), score=row["score"], se=row["se"]) for row in found.curve
         ),
         next_phase=None if after is None else parts.NextPhase(**after),
+    )
+
+
+def shared_pixels(found: OverlapChoice) -> parts.SharedPixels:
+    """Describe which phases may share a pixel, and what the counts say of it."""
+    return parts.SharedPixels(
+        taken=found.taken,
+        shown=found.shown,
+        scores=tuple(
+            parts.OverlapScore(overlap=one.overlap, gain=one.gain, se=one.error) for one in found.scores
+        ),
     )
 
 

@@ -1,0 +1,56 @@
+"""Which phases may share a pixel: what a configuration asks for, and what a map chooses from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.config.phase import Phase, hosts
+
+SMALL_NUMBERS = {2: "two", 3: "three", 4: "four"}
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Which phases may share a pixel.
+
+    Attributes
+    ----------
+    most : int
+        How many at most, finely resolved; one more coarsely.
+    embedded : bool
+        Grains share a pixel with a matrix, or with each other and a matrix, but not with each other alone.
+    """
+
+    most: int
+    embedded: bool = False
+
+    @property
+    def words(self) -> str:
+        """Who may share a pixel, in words."""
+        if self.embedded:
+            return "a grain and the matrix"
+        return (
+            f"any {SMALL_NUMBERS.get(self.most, str(self.most))} phases" if self.most > 1 else "no two phases"
+        )
+
+    def hosts(self, phases: Sequence[Phase]) -> npt.NDArray[np.bool_]:
+        """Phases one of which every pixel of several phases holds, shape (phase,); none where any may meet."""
+        return hosts(phases) if self.embedded else np.zeros(len(phases), bool)
+
+
+def declared_overlap(max_overlap: int | Literal["auto"], phases: Sequence[Phase]) -> Overlap:
+    """Return what is declared, or to begin with where that is left to the map: grains in a matrix, if there is one."""
+    most = 2 if max_overlap == "auto" else max_overlap
+    return Overlap(most, embedded=most == 2 and len(phases) > 2 and bool(hosts(phases).any()))
+
+
+def freer_overlaps(than: Overlap, phases: Sequence[Phase]) -> tuple[Overlap, ...]:
+    """Return what a map may show beyond that, the most restricted first."""
+    most = min(3, len(phases))
+    freer = [Overlap(number) for number in range(2, most + 1) if number > than.most]
+    return (Overlap(2), *freer) if than.embedded else tuple(freer)

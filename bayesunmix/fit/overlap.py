@@ -1,0 +1,102 @@
+"""Which phases share a pixel, by held-out counts.
+
+    embedded    grains meet the matrix, and each other only with it      where a matrix is declared
+    two         any two phases, and a third one coarsely
+    three       any three
+
+The fewer may meet, the more pins the solution; but where grains meet that may not, endmembers bend to hold them. With
+those that the search has come to under the first alternative, each one's support points get their weights by one half
+of the counts and are scored by the other (`bayesunmix.fit.held_out`), and once more the other way round. Endmembers
+were found to suit the first alternative: one that scores higher all the same would score higher still with its own, and
+the search goes on under the next one, with endmembers of its own, which is then asked again.
+
+The most restricted one is kept that is within two standard errors of the best: on the 71 GPa map of `docs/real_map.md`
+one place, which nobody declared, speaks for three, and the solution that three lead to is one that chemistry excludes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.config.overlap import Overlap
+from bayesunmix.core.shares import NOTHING, shares_of
+from bayesunmix.fit.held_out import by_tile, first_as_good, gain_over, halves, mixture_score
+from bayesunmix.fit.model_data import Blocks, spectra_at
+from bayesunmix.models.abundance import simplex_support_points
+from bayesunmix.models.thickness import N_COLUMNS, answered, counted
+from bayesunmix.models.unmixing import Latents, UnmixingData, thickness_parameters
+
+FloatArray = npt.NDArray[np.float64]
+
+# So many blocks decide, evenly spread over the map.
+MOST_BLOCKS = 6000
+# Standard errors by which counts must speak against what may meet: freedom that a map hardly needs soaks up how its
+# phases vary, and endmembers rotate to make room for that.
+DOUBTS = 2.0
+
+
+@dataclass(frozen=True)
+class OverlapScore:
+    """An alternative, what its held-out score is above the first one's, in nats, and the standard error of that."""
+
+    overlap: Overlap
+    gain: float
+    error: float
+
+
+@dataclass(frozen=True)
+class OverlapChoice:
+    """Which phases may share a pixel, and what the counts say of it.
+
+    Attributes
+    ----------
+    taken : Overlap
+        What the run goes on with.
+    shown : Overlap
+        What held-out counts choose.
+    scores : tuple of OverlapScore
+        The alternatives, the most restricted first; none where there was nothing to compare.
+    """
+
+    taken: Overlap
+    shown: Overlap
+    scores: tuple[OverlapScore, ...]
+
+
+def choose_overlap(blocks: Blocks, data: UnmixingData, latents: Latents) -> OverlapChoice:
+    """Compare what a map may hold at endmembers that were found.
+
+    Parameters
+    ----------
+    blocks : Blocks
+        With the alternatives, which are judged even where none of them may be taken.
+    data, latents
+        The model where the search has come to.
+    """
+    compared = (blocks.overlap, *blocks.alternatives)
+    if len(compared) < 2:
+        return OverlapChoice(blocks.overlap, blocks.overlap, ())
+    part = blocks.every(-(-len(blocks.counts) // MOST_BLOCKS))
+    endmembers, effect = spectra_at(data, latents), data.effect
+    parameters = thickness_parameters(data, latents)
+    first, second = (counted(half, part.thickness.blocks, effect) for half in halves(part.counts))
+    common = part.counts.sum(axis=0, dtype=np.float64) + 1.0
+    log_common = np.concatenate([np.log(shares_of(common)), np.zeros(N_COLUMNS)])
+    scores = []
+    for overlap in compared:
+        points = simplex_support_points(
+            endmembers, part.typical_counts, max_overlap=overlap.most, matrix=overlap.hosts(blocks.phases)
+        )
+        mixed = shares_of(np.maximum(points @ endmembers, NOTHING))
+        log_spectra = np.asarray(answered(mixed, points, effect, *parameters))
+        scores.append(by_tile(mixture_score(first, second, log_spectra, log_common), part.tile))
+    index, _ = first_as_good(scores, DOUBTS)
+    gains = [gain_over(score, scores[0]) for score in scores]
+    return OverlapChoice(
+        taken=blocks.overlap,
+        shown=compared[index],
+        scores=tuple(OverlapScore(one, *gain) for one, gain in zip(compared, gains, strict=True)),
+    )
