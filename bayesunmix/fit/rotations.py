@@ -64,6 +64,11 @@ class Rotations:
         """Which rows leave a phase as it is, (chain, draw, phase)."""
         return np.asarray((self.matrices == np.eye(len(self.outwards))).all(axis=-1))
 
+    @property
+    def rotated(self) -> npt.NDArray[np.bool_]:
+        """Which phases some draw rotates, (phase,)."""
+        return np.asarray(~self.identical.all(axis=(0, 1)))
+
     def without(self, draws: npt.NDArray[np.bool_]) -> Rotations:
         """Return the same where some draws (chain, draw) are not rotated."""
         return replace(

@@ -230,7 +230,7 @@ def left_open(
     """
     if robust.rotations is None:
         return []
-    turned = ~robust.rotations.identical.all(axis=(0, 1))
+    turned = robust.rotations.rotated
     own, reported = (draws.component_shares.std(axis=(0, 1)) for draws in (robust.own, robust.drawn.draws))
     wider = ratio_of(reported, own)
     said: list[str] = []

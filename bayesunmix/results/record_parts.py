@@ -318,6 +318,9 @@ class Rotations(Part):
     absent: float
     """Prior probability that an element of another phase is exactly absent from it."""
     open: tuple[OpenRotation, ...]
+    """From the best of them on; what is only worse than that is not listed, and may be what the draws reach back to."""
+    rotated: tuple[str, ...] = ()
+    """Phases that draws have other spectra of than the solution that was found."""
     effective_candidates: float
     """What all candidates are worth, by their weights."""
 

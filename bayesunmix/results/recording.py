@@ -270,6 +270,7 @@ def rotations(setup: Setup, found: Rotations | None) -> parts.Rotations | None:
     return parts.Rotations(
         pure=found.prior.pure,
         absent=found.prior.absent,
+        rotated=tuple(names[k] for k in np.flatnonzero(found.rotated)),
         open=tuple(
             parts.OpenRotation(
                 phase=names[k],
