@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xraylib
 
+from bayesunmix.xray import LineTable
 from bayesunmix.xray.atomic import SHELLS, atomic_symbol
 from bayesunmix.xray.ionisation import edge_energy_keV
 from bayesunmix.xray.relaxation import (
@@ -140,3 +141,32 @@ def test_m_coster_kronig_has_no_holes_in_the_lanthanides() -> None:
 
 def test_unknown_line_has_no_energy() -> None:
     assert line_energy_keV("Mg", "L3M5") == 0.0
+
+
+@pytest.mark.parametrize("shell", ["L2", "L3"])
+def test_yields_of_l_shells_are_in_line_with_their_neighbours(shell: str) -> None:
+    """One that is off by a tenth, as single experiments are, stands out from the two before and the two behind."""
+    numbers = np.arange(30, 93)
+    log_yield = np.log([fluorescence_yield(atomic_symbol(z), shell) for z in numbers.tolist()])
+    beside = np.array([-2, -1, 1, 2])
+    for i in range(2, len(numbers) - 2):
+        expected = np.polyfit(beside, log_yield[i + beside], 2)[-1]
+        assert abs(log_yield[i] - expected) < 0.05, atomic_symbol(int(numbers[i]))
+
+
+@pytest.mark.parametrize("element", ["Sn", "Sb", "W", "Re"])
+@pytest.mark.parametrize("shell", ["L1", "L2", "L3"])
+def test_a_hole_ends_somewhere(element: str, shell: str) -> None:
+    """A photon, a Coster-Kronig transition or an Auger process fills it; in L an Auger process leaves two beyond L."""
+    photon, moved = fluorescence_yield(element, shell), sum(coster_kronig(element, shell).values())
+    beyond = {outer: holes for outer, holes in transfer(element, shell).items() if outer[0] == "M"}
+    assert 0.0 < photon + moved < 1.0
+    assert sum(beyond.values()) < photon + 2.0 * (1.0 - photon - moved)
+
+
+def test_rhenium_stands_between_tungsten_and_osmium() -> None:
+    table = LineTable.built_in(200.0)
+    low, middle, high = (
+        sum(line.strength for line in table.lines(element, "L")) for element in ("W", "Re", "Os")
+    )
+    assert low < middle < high

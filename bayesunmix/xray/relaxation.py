@@ -21,6 +21,11 @@ doi:10.1016/j.sab.2011.09.011). What it lacks is supplied here:
   doi:10.1103/PhysRevA.27.2989) can judge, EADL is within 25 % of them (U: M4 0.0499 against 0.050, M5 0.0465
   against 0.045) and xraylib is not (0.0704, 0.0565). EADL has none for M4 below silver and M5 below cadmium: the
   last value is held, since all that fills these holes there is 4p.
+* L yields of Sn, Sb, W and Re, and what of their Coster-Kronig probabilities departs from the neighbours': Krause's
+  evaluation (J. Phys. Chem. Ref. Data 8 (1979) 307, doi:10.1063/1.555594). From version 4.1 on xraylib has two single
+  experiments in their place, which leave what is smooth in Z: with the elements two before and two behind, Re is low by
+  a third in every sub-shell, L2 and L3 of Sb are high by 15 %, and L2 of W stands level with that of Os. Krause's
+  are in line, to 3 %. Elam, Ravel and Sieber (2002) have the same, and so had xraylib.
 * M rates of Rb to Ag: cadmium's, those of 4d and 5s electrons scaled by the number of these electrons.
 * M Coster-Kronig probabilities below holmium (and M4-M5 below ytterbium): Elam, Ravel, Sieber (2002),
   doi:10.1016/S0969-806X(01)00227-4, in `coster_kronig_m.json`.
@@ -56,6 +61,18 @@ CERIUM = 58
 THALLIUM = 81
 # Z: energy in keV of K-beta that valence electrons emit, and its share of all K photons.
 VALENCE_K_BETA = {11: (1.0711, 0.01), 12: (1.3022, 0.01)}
+# Z: yields of L1, L2 and L3, and Coster-Kronig probabilities, by Krause (1979).
+L_YIELDS = {
+    50: (0.037, 0.065, 0.064),
+    51: (0.039, 0.069, 0.069),
+    74: (0.147, 0.270, 0.255),
+    75: (0.144, 0.283, 0.268),
+}
+L_COSTER_KRONIG = {
+    50: {"FL12": 0.17, "FL13": 0.27, "FL23": 0.157},
+    51: {"FL12": 0.17, "FL13": 0.28, "FL23": 0.157},
+    75: {"FL23": 0.133},
+}
 # The first elements for which EADL has yields of M4 and M5.
 FIRST_YIELD = {"M4": 47, "M5": 48}
 # Z: (4d, 5s electrons of the free atom), Rb to Cd (Kramida et al., NIST Atomic Spectra Database, doi:10.18434/T4W30F).
@@ -90,6 +107,8 @@ GADOLINIUM_4F_ELECTRONS = 7
 def fluorescence_yield(element: str, shell: str) -> float:
     """Return the probability that a hole in the sub-shell is filled under emission of a photon."""
     number = atomic_number(element)
+    if shell[0] == "L" and number in L_YIELDS:
+        return L_YIELDS[number][int(shell[1]) - 1]
     if shell[0] != "M":
         return lookup(xraylib.FluorYield, number, _shell(shell))
     if number == LANTHANUM and shell in ("M4", "M5"):
@@ -211,6 +230,8 @@ def transfer(element: str, shell: str) -> dict[str, float]:
         if donor in holes:
             holes[donor] += fluorescence_yield(element, shell) * share
     auger_yield = lookup(xraylib.AugerYield, number, _shell(shell))
+    if shell[0] == "L" and number in L_YIELDS:
+        auger_yield = 1.0 - fluorescence_yield(element, shell) - sum(coster_kronig(element, shell).values())
     for pair, constant in _auger()[shell].items():
         rate = auger_yield * lookup(xraylib.AugerRate, number, constant)
         for donor in pair:
@@ -227,7 +248,8 @@ def coster_kronig(element: str, shell: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for target, (name, constant) in _coster_kronig()[shell].items():
         probability = lookup(xraylib.CosKronTransProb, number, constant)
-        found[target] = probability or _elam_coster_kronig(number).get(name, 0.0)
+        evaluated = L_COSTER_KRONIG.get(number, {}).get(name, probability)
+        found[target] = evaluated or _elam_coster_kronig(number).get(name, 0.0)
     return found
 
 
