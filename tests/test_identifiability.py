@@ -16,10 +16,10 @@ def pairs(
     phases: list[Phase],
     shares: list[list[float]],
     pure: npt.NDArray[np.float64] | None = None,
-    **options: bool,
+    rotated: npt.NDArray[np.float64] | None = None,
 ) -> list[NonIdentifiable]:
     """Pairs that are not identifiable at some component shares (phase, component)."""
-    return non_identifiable(phases, np.array(shares), NAMES, pure=pure, **options)
+    return non_identifiable(phases, np.array(shares), NAMES, pure=pure, rotated=rotated)
 
 
 def test_a_phase_that_holds_another_is_loose_by_its_scarcest_component() -> None:
@@ -64,11 +64,19 @@ def test_a_phase_is_told_of_once() -> None:
     assert len(said) == 3
     assert all(isinstance(sentence, Distrust) for sentence in said)
     # An interval that holds it is an answer.
-    held = non_identifiable_sentences(pairs(phases, shares, in_intervals=True))
+    held = non_identifiable_sentences(pairs(phases, shares, rotated=np.ones((3, 3))))
     assert len(held) == 3
     assert all(
         isinstance(sentence, Reservation) and "Its intervals include that" in sentence for sentence in held
     )
+
+
+def test_what_draws_do_not_take_out_could_not_be_taken_out() -> None:
+    shares = [[0.5, 0.5], [0.2, 0.8]]
+    rotated = np.array([[0.0, 0.3], [0.04, 0.0]])
+    (found,) = pairs([Phase("A"), Phase("B")], shares, rotated=rotated)
+    assert (found.phase, found.other, found.share, found.in_intervals) == ("A", "B", 0.3, True)
+    assert pairs([Phase("A"), Phase("B")], shares, rotated=np.zeros((2, 2))) == []
 
 
 def test_without_a_matrix_both_directions_are_looked_at_the_largest_first() -> None:

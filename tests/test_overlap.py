@@ -14,12 +14,12 @@ from bayesunmix.config.overlap import Overlap, declared_overlap, freer_overlaps
 from bayesunmix.config.phase import Phase, unnamed
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit.model_data import Blocks
-from bayesunmix.fit.overlap import OverlapChoice, choose_overlap
+from bayesunmix.fit.overlap import OverlapChoice, OverlapScore, choose_overlap
 from bayesunmix.fit.posterior import fit_posterior
 from bayesunmix.fit.preparation import prepare
 from bayesunmix.fit.search import CoarseModel, begun, followed_down
 from bayesunmix.fit.starts import Start, component_templates, start_at
-from bayesunmix.results.doubts import shared_pixels_against
+from bayesunmix.results.doubts import UNSETTLED_NATS, shared_pixels_against
 from bayesunmix.results.recording import shared_pixels
 from bayesunmix.simulation.simulate import simulate_map
 
@@ -125,16 +125,18 @@ def test_grains_that_lie_apart_stay_in_their_matrix() -> None:
     found = [chosen("apart", seed) for seed in (1, 2)]
     for one in found:
         assert one.taken == one.shown == EMBEDDED
-        assert [row.overlap for row in one.scores] == [EMBEDDED, Overlap(2), Overlap(3)]
+        (scores,) = one.comparisons
+        assert [row.overlap for row in scores] == [EMBEDDED, Overlap(2), Overlap(3)]
         # What no pixel needs gains next to nothing.
-        assert max(row.gain for row in one.scores) < 10.0
+        assert max(row.gain for row in scores) < UNSETTLED_NATS
+        assert shared_pixels_against(shared_pixels(one)) == []
 
 
 def test_grains_that_touch_are_seen_to_and_so_is_what_they_are() -> None:
     found = chosen("touching", 1)
     assert found.taken == EMBEDDED
     assert found.shown != EMBEDDED
-    assert all(row.gain > 3.0 * row.error for row in found.scores[1:])
+    assert all(row.gain > 3.0 * row.error for row in found.comparisons[0][1:])
     # With endmembers that are not bent to hold them, two are enough.
     assert chosen("touching", 1, begin=Overlap(2)).shown == Overlap(2)
 
@@ -143,14 +145,25 @@ def test_three_in_a_pixel_are_seen_to() -> None:
     assert chosen("three", 1).shown == Overlap(3)
 
 
-def test_an_explicit_number_is_kept_and_what_speaks_against_it_is_told() -> None:
-    found = chosen("touching", 2)
-    gain = next(row for row in found.scores if row.overlap == found.shown)
-    (said,) = shared_pixels_against(shared_pixels(found))
+def told(gain: float, error: float, shown: Overlap) -> list[str]:
+    """Return what is said of a run that lets grains share a pixel with the matrix alone."""
+    scores = (OverlapScore(EMBEDDED, 0.0, 0.0), OverlapScore(Overlap(3), gain, error))
+    return shared_pixels_against(shared_pixels(OverlapChoice(EMBEDDED, shown, (scores,))))
+
+
+def test_what_speaks_against_an_explicit_number_is_told() -> None:
+    (said,) = told(50.0, 10.0, Overlap(3))
     assert "`inference.max_overlap = 2` lets a grain and the matrix share a pixel" in said
-    assert f"show that {found.shown.words} do" in said
-    assert f"{gain.gain:.0f} ± {gain.error:.0f})" in said
-    assert shared_pixels_against(shared_pixels(dataclasses.replace(found, taken=found.shown))) == []
+    assert "of any three phases, their held-out log score is higher by 50 ± 10" in said
+
+
+def test_what_the_counts_leave_open_is_told() -> None:
+    (said,) = told(24.0, 19.0, EMBEDDED)
+    assert "The counts do not settle which phases share a pixel" in said
+    assert "24 ± 19, which is no proof" in said
+    assert "`inference.max_overlap = 3`" in said
+    assert told(24.0, 30.0, EMBEDDED) == told(UNSETTLED_NATS, 2.0, EMBEDDED) == []
+    assert shared_pixels_against(shared_pixels(OverlapChoice(Overlap(3), Overlap(3), ()))) == []
 
 
 @pytest.mark.calibration
@@ -161,7 +174,7 @@ def test_the_search_goes_on_under_what_the_counts_show() -> None:
     found = fit_posterior(blocks, starts, blocks.absorbing, lambda _: None, coarse)
     assert found.overlap is not None
     assert found.overlap.taken == found.overlap.shown == Overlap(2)
-    assert found.overlap.scores[0].overlap == EMBEDDED
+    assert [scores[0].overlap for scores in found.overlap.comparisons] == [EMBEDDED, Overlap(2)]
     held = dataclasses.replace(blocks, open_overlap=False)
     kept = fit_posterior(held, starts, blocks.absorbing, lambda _: None, coarse)
     assert kept.overlap is not None

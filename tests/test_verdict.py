@@ -197,7 +197,7 @@ def left_open_of(upper: float, wider: float, **declared: Any) -> list[str]:  # n
             component_shares=np.array([[[[0.5 - sd, 0.5 + sd]]], [[[0.5 + sd, 0.5 - sd]]]])
         )
 
-    rotations = SimpleNamespace(identical=np.zeros((2, 1, 1), bool))
+    rotations = SimpleNamespace(rotated=np.ones(1, bool))
     robust: Any = SimpleNamespace(
         rotations=rotations, own=drawn(0.01), drawn=SimpleNamespace(draws=drawn(0.01 * wider))
     )

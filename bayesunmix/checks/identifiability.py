@@ -68,7 +68,7 @@ def non_identifiable(
     names: Sequence[str],
     *,
     pure: FloatArray | None = None,
-    in_intervals: bool = False,
+    rotated: FloatArray | None = None,
 ) -> list[NonIdentifiable]:
     """Pairs of phases of which the first could hold some of the second, or lose it, at no cost or hardly any.
 
@@ -82,8 +82,9 @@ def non_identifiable(
         Of the components.
     pure : (phase,), optional
         Share of each phase that lies in pixels of it alone: where there are enough, they show its spectrum.
-    in_intervals
-        Whether the intervals hold what could be taken out or put in.
+    rotated : (phase, phase), optional
+        Share of the second phase that draws take out of the counts of the first one, at the most. Where draws are
+        rotated, the intervals hold what could be taken out, and no more than this could.
 
     Returns
     -------
@@ -113,13 +114,17 @@ def non_identifiable(
             elif not (scarce and without_scarce > NOTICED_OF_MAIN):
                 continue
             t = without_scarce if scarce else share
+            if rotated is not None:
+                t = min(t, float(rotated[k, j]))
+                if t <= (NOTICED_OF_MAIN if scarce else NOTICED):
+                    continue
             found.append(
                 NonIdentifiable(
                     phase=phase.name,
                     other=other.name,
                     share=min(t, 1.0),
                     weakly_pinned_by=tuple(scarce),
-                    in_intervals=in_intervals,
+                    in_intervals=rotated is not None,
                 )
             )
     return sorted(found, key=lambda pair: (bool(pair.weakly_pinned_by), -pair.share))
@@ -143,8 +148,8 @@ def sentence_of(pair: NonIdentifiable) -> Doubt:
         scarce = join(pair.weakly_pinned_by)
         shows = "shows" if len(pair.weakly_pinned_by) == 1 else "show"
         text = (
-            f"{phase} is weakly identifiable: no pixel holds it alone, and only {scarce}, of which {other} has little, "
-            f"{shows} that it is not partly {other}. Up to {share:.0f} % of its counts could be, and its intervals "
+            f"{phase} is weakly identifiable: only {scarce}, of which {other} has little, {shows} that it is not "
+            f"partly {other}. Up to {share:.0f} % of its counts could be, and its intervals "
             f"{'include' if pair.in_intervals else 'may not include'} that. {remedy}"
         )
         return Reservation(text, IDENTIFIABILITY)

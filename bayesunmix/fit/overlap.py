@@ -57,13 +57,13 @@ class OverlapChoice:
         What the run goes on with.
     shown : Overlap
         What held-out counts choose.
-    scores : tuple of OverlapScore
-        The alternatives, the most restricted first; none where there was nothing to compare.
+    comparisons : tuple of tuple of OverlapScore
+        Every comparison, at the endmembers that its first alternative led to; none where there was nothing to compare.
     """
 
     taken: Overlap
     shown: Overlap
-    scores: tuple[OverlapScore, ...]
+    comparisons: tuple[tuple[OverlapScore, ...], ...]
 
 
 def choose_overlap(blocks: Blocks, data: UnmixingData, latents: Latents) -> OverlapChoice:
@@ -98,5 +98,5 @@ def choose_overlap(blocks: Blocks, data: UnmixingData, latents: Latents) -> Over
     return OverlapChoice(
         taken=blocks.overlap,
         shown=compared[index],
-        scores=tuple(OverlapScore(one, *gain) for one, gain in zip(compared, gains, strict=True)),
+        comparisons=(tuple(OverlapScore(one, *gain) for one, gain in zip(compared, gains, strict=True)),),
     )

@@ -210,7 +210,8 @@ def _settled_overlap(
     blocks: Blocks, candidates: list[ModeCandidate], starts: list[Start], progress: Progress
 ) -> tuple[Blocks, list[ModeCandidate], OverlapChoice]:
     """Ask which phases share a block, and search again under freer alternatives while the counts show one."""
-    first = asked = choose_overlap(blocks, candidates[0].data, candidates[0].latents)
+    asked = choose_overlap(blocks, candidates[0].data, candidates[0].latents)
+    comparisons = asked.comparisons
     while blocks.open_overlap and asked.shown != blocks.overlap:
         blocks = blocks.freer()
         progress(f"more phases share a pixel, by held-out counts: {blocks.overlap.words}")
@@ -218,8 +219,8 @@ def _settled_overlap(
         here = start_from(candidates[0].data, candidates[0].latents)
         candidates = compare_starts(blocks, coarse, [here, *starts], progress)
         asked = choose_overlap(blocks, candidates[0].data, candidates[0].latents)
-    shown = blocks.overlap if blocks.open_overlap else first.shown
-    return blocks, candidates, replace(first, taken=blocks.overlap, shown=shown)
+        comparisons += asked.comparisons
+    return blocks, candidates, replace(asked, comparisons=comparisons)
 
 
 def _sharing(

@@ -168,6 +168,14 @@ def _goodness(run: Finished, fit: _Fit) -> Goodness:
     )
 
 
+def _taken_out(run: Finished) -> FloatArray | None:
+    """Share of the second phase that draws take out of the first one, (phase, phase); None where none is rotated."""
+    if not rotates(run.model, run.config.inference):
+        return None
+    n_phases, rotations = len(run.setup.phases), run.robust.rotations
+    return np.zeros((n_phases, n_phases)) if rotations is None else rotations.outwards
+
+
 def _pure(maps: xr.Dataset) -> FloatArray:
     """Share of each phase that lies in pixels of it alone, (phase,)."""
     alone, amount = (maps[name].sum(["y", "x"]).values for name in ("pure_probability", "abundance_mean"))
@@ -189,7 +197,7 @@ def _what_pins(run: Finished, groups: dict[str, xr.Dataset]) -> tuple[Identifiab
             robust.own.component_shares.mean(axis=(0, 1)),
             setup.forward.components,
             pure=None if robust.rotations else _pure(groups["maps"]),
-            in_intervals=rotates(run.model, run.config.inference),
+            rotated=_taken_out(run),
         )
     )
     if known is None:

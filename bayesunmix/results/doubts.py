@@ -64,6 +64,8 @@ WHITENED_GRADIENT_LIMIT = 0.1
 BROKEN_SDS = 2.5
 # A deviance per degree of freedom above this is more than counting noise and small change.
 MISFIT = 1.5
+# A held-out log score that is higher by less moves no composition by more than its interval.
+UNSETTLED_NATS = 10.0
 # Modes whose compositions differ by less, in atom fractions, are told as one.
 SAME_FRACTIONS = 0.01
 # An interval wider than this, in atom fractions, says nothing of an element.
@@ -135,16 +137,25 @@ def everything_said(outcome: RunOutcome) -> list[str]:
 
 
 def shared_pixels_against(found: SharedPixels) -> list[str]:
-    """Return one sentence where the counts show that more phases share a pixel than an explicit setting lets."""
-    if found.taken == found.shown:
+    """Return one sentence where counts show that more phases share a pixel than a setting lets, or leave it open."""
+    if not found.comparisons or len(found.comparisons[-1]) < 2:
         return []
-    gain = found.gain()
-    text = (
-        f"`inference.max_overlap = {found.taken.most}` lets {found.taken.words} share a pixel, but held-out counts "
-        f"show that {found.shown.words} do (their log score is higher by {gain.gain:.0f} ± {gain.se:.0f}). "
-        "Compositions of phases without pure pixels may be off by more than their intervals. Leave it out, and the "
-        "counts choose."
-    )
+    freer = max(found.comparisons[-1][1:], key=lambda row: row.gain)
+    more = f"their held-out log score is higher by {freer.gain:.0f} ± {freer.se:.0f}"
+    bent = "Compositions of phases without pure pixels may be off by more than their intervals."
+    if found.taken != found.shown:
+        text = (
+            f"`inference.max_overlap = {found.taken.most}` lets {found.taken.words} share a pixel, but counts show "
+            f"that more do: of {freer.overlap.words}, {more}. {bent} Leave the setting out, and the counts choose."
+        )
+    elif freer.gain > max(freer.se, UNSETTLED_NATS):
+        text = (
+            f"The counts do not settle which phases share a pixel. The fit lets {found.taken.words}; of "
+            f"{freer.overlap.words}, {more}, which is no proof. {bent} Run again with `inference.max_overlap = "
+            f"{freer.overlap.most}`, and trust what both runs agree on."
+        )
+    else:
+        return []
     return [Reservation(text, OVERLAP)]
 
 
@@ -290,7 +301,7 @@ def exchangeable(phases: Sequence[Phase], summary: pd.DataFrame) -> list[str]:
             f"The same is declared of {names}, so that their names are in an arbitrary order. Tell them apart by their "
             "compositions, or declare an element absent from one."
             if alike
-            else f"The names of {names} may be exchanged: what is declared of each is true of the other as well. Tell "
+            else f"The names of {names} may be exchanged: what is declared of one is true of another as well. Tell "
             "them apart by their compositions, or declare an element absent from one."
         )
         said.append(Reservation(text, IDENTIFIABILITY))

@@ -366,12 +366,8 @@ class SharedPixels(Part):
 
     taken: Overlap
     shown: Overlap
-    scores: tuple[OverlapScore, ...]
-    """The most restricted first, at the endmembers that it leads to; none where there was nothing to compare."""
-
-    def gain(self) -> OverlapScore:
-        """Return the score of what the counts choose."""
-        return next(row for row in self.scores if row.overlap == self.shown)
+    comparisons: tuple[tuple[OverlapScore, ...], ...]
+    """Each at the endmembers that its first alternative led to; none where there was nothing to compare."""
 
 
 class PhaseNumber(Part):

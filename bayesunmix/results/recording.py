@@ -169,8 +169,9 @@ def shared_pixels(found: OverlapChoice) -> parts.SharedPixels:
     return parts.SharedPixels(
         taken=found.taken,
         shown=found.shown,
-        scores=tuple(
-            parts.OverlapScore(overlap=one.overlap, gain=one.gain, se=one.error) for one in found.scores
+        comparisons=tuple(
+            tuple(parts.OverlapScore(overlap=one.overlap, gain=one.gain, se=one.error) for one in scores)
+            for scores in found.comparisons
         ),
     )
 
