@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from bayesunmix.config.overlap import Overlap, declared_overlap, freer_overlaps
+from bayesunmix.config.overlap import LEAST_GAINED, Overlap, declared_overlap, freer_overlaps
 from bayesunmix.config.phase import Phase, unnamed
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit.model_data import Blocks
@@ -19,7 +19,7 @@ from bayesunmix.fit.posterior import fit_posterior
 from bayesunmix.fit.preparation import prepare
 from bayesunmix.fit.search import CoarseModel, begun, followed_down
 from bayesunmix.fit.starts import Start, component_templates, start_at
-from bayesunmix.results.doubts import UNSETTLED_NATS, shared_pixels_against
+from bayesunmix.results.doubts import shared_pixels_against
 from bayesunmix.results.recording import shared_pixels
 from bayesunmix.simulation.simulate import simulate_map
 
@@ -128,7 +128,7 @@ def test_grains_that_lie_apart_stay_in_their_matrix() -> None:
         (scores,) = one.comparisons
         assert [row.overlap for row in scores] == [EMBEDDED, Overlap(2), Overlap(3)]
         # What no pixel needs gains next to nothing.
-        assert max(row.gain for row in scores) < UNSETTLED_NATS
+        assert max(row.gain for row in scores) < LEAST_GAINED
         assert shared_pixels_against(shared_pixels(one)) == []
 
 
@@ -162,7 +162,7 @@ def test_what_the_counts_leave_open_is_told() -> None:
     assert "The counts do not settle which phases share a pixel" in said
     assert "24 ± 19, which is no proof" in said
     assert "`inference.max_overlap = 3`" in said
-    assert told(24.0, 30.0, EMBEDDED) == told(UNSETTLED_NATS, 2.0, EMBEDDED) == []
+    assert told(24.0, 30.0, EMBEDDED) == told(LEAST_GAINED, 2.0, EMBEDDED) == []
     assert shared_pixels_against(shared_pixels(OverlapChoice(Overlap(3), Overlap(3), ()))) == []
 
 

@@ -16,6 +16,7 @@ from bayesunmix.fit.model_data import Blocks, spectra_at, weights_at
 from bayesunmix.fit.preparation import prepare
 from bayesunmix.fit.search import (
     CLOSE_NATS,
+    EMPTY_NATS,
     SAME_BASIN,
     CoarseModel,
     Descent,
@@ -26,6 +27,8 @@ from bayesunmix.fit.search import (
     followed_down,
     gone_on,
     hardly_a_phase,
+    held_against,
+    nowhere_pure,
     regular_information,
     resettled,
 )
@@ -265,3 +268,25 @@ def test_of_which_phase_elements_are_declared_that_it_does_not_hold() -> None:
     weights = np.array([[0.4, 0.3, 0.3], [0.001, 0.001, 0.998], [0.001, 0.001, 0.998], [0.1, 0.0, 0.9]])
     told = [Phase("grain"), Phase("film"), Phase("rim", absent=["Al"]), Phase("dim", absent=["Al"])]
     assert hardly_a_phase(told, weights, 2).tolist() == [False, False, True, False]
+
+
+def test_a_matrix_that_is_pure_nowhere_contradicts_what_is_declared(
+    coarse: CoarseModel, start: Start
+) -> None:
+    descent = begun(coarse, start)
+    latents = descent.latents(coarse)
+    points = np.asarray(descent.data.prior.support_points)
+    for told, expected in (([True, False], [False, False]), ([False, False], [False, False])):
+        phases = [Phase(name, matrix=matrix) for name, matrix in zip("AB", told, strict=True)]
+        assert nowhere_pure(phases, descent.data, latents).tolist() == expected
+    log_odds = np.where(points[:, 0] > 0.9, -9.0, 0.0)
+    xi = np.linalg.solve(
+        np.asarray(descent.data.prior.factor), log_odds - np.asarray(descent.data.prior.mean)
+    )
+    emptied = {**latents, "abundance_xi": xi}
+    phases = [Phase("A", matrix=True), Phase("B")]
+    assert nowhere_pure(phases, descent.data, emptied).tolist() == [True, False]
+    assert (
+        held_against(phases, descent.data, emptied)
+        == held_against(phases, descent.data, latents) + EMPTY_NATS
+    )

@@ -11,14 +11,19 @@ from bayesunmix.config.methods import METHOD_TYPES, Chains, Draws, Method, Warmu
 from bayesunmix.config.names import GuideName, MethodName
 from bayesunmix.config.validated import validated
 from bayesunmix.config.values import Flag, Whole, checked_by
-from bayesunmix.core.errors import InputError, check_integer, warn
+from bayesunmix.core.errors import InputError, check_integer, shown, warn
 from bayesunmix.core.limits import Between
 
 Overlaps = Annotated[int, Whole(1, 20)] | Literal["auto"]
 
 
 def _check_overlap(name: str, value: object) -> object:
-    return value if value == "auto" else check_integer(name, value, low=1, high=20)
+    if isinstance(value, str) and value == "auto":
+        return value
+    try:
+        return check_integer(name, value, low=1, high=20)
+    except InputError:
+        raise InputError(name, 'be "auto" or a whole number from 1 to 20', f"is {shown(value)}") from None
 
 
 @validated("inference")

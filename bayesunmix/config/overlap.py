@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from bayesunmix.config.phase import Phase, hosts
 
+# A held-out log score that is higher by less, in nats, moves no composition by more than its interval.
+LEAST_GAINED = 10.0
 SMALL_NUMBERS = {2: "two", 3: "three", 4: "four"}
 
 
@@ -46,7 +48,9 @@ class Overlap:
 def declared_overlap(max_overlap: int | Literal["auto"], phases: Sequence[Phase]) -> Overlap:
     """Return what is declared, or to begin with where that is left to the map: grains in a matrix, if there is one."""
     most = 2 if max_overlap == "auto" else max_overlap
-    return Overlap(most, embedded=most == 2 and len(phases) > 2 and bool(hosts(phases).any()))
+    embedding = hosts(phases)
+    # Grains are kept apart where there are two of them at least.
+    return Overlap(most, embedded=bool(most == 2 and embedding.any() and (~embedding).sum() > 1))
 
 
 def freer_overlaps(than: Overlap, phases: Sequence[Phase]) -> tuple[Overlap, ...]:

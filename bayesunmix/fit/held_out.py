@@ -92,14 +92,16 @@ def gain_over(tiles: FloatArray, other: FloatArray) -> Gain:
     return Gain(float(apart.sum()), error)
 
 
-def first_as_good(scores: Sequence[FloatArray], errors: float = 1.0) -> tuple[int, list[Gain]]:
-    """Choose the first of alternatives that is within so many standard errors of the best.
+def first_as_good(
+    scores: Sequence[FloatArray], errors: float = 1.0, nats: float = 0.0
+) -> tuple[int, list[Gain]]:
+    """Choose the first of alternatives that is within so many standard errors, or so many nats, of the best.
 
     Parameters
     ----------
     scores : sequence of (tile,)
         Of each alternative, in the order of their freedom.
-    errors : float
+    errors, nats : float
 
     Returns
     -------
@@ -107,4 +109,6 @@ def first_as_good(scores: Sequence[FloatArray], errors: float = 1.0) -> tuple[in
     """
     best = max(scores, key=lambda tiles: float(tiles.sum()))
     gains = [gain_over(tiles, best) for tiles in scores]
-    return next(index for index, gain in enumerate(gains) if gain.nats >= -errors * gain.error), gains
+    return next(
+        index for index, gain in enumerate(gains) if gain.nats >= -max(errors * gain.error, nats)
+    ), gains

@@ -81,7 +81,7 @@ class LineModel:
         slopes = line_shapes(forward, setup.spectrum, setup.mean_composition, edges).slopes
 
         def some(counts: FloatArray, continuum: FloatArray, x: FloatArray) -> FloatArray:
-            change = (x @ slopes.reshape(len(slopes), -1)).reshape(len(x), *slopes.shape[1:])
+            change = np.tensordot(x, slopes, axes=1)
             by_phase = counts.swapaxes(0, 1) @ families + continuum.swapaxes(0, 1) @ pieces
             return shares_of(np.maximum(by_phase.swapaxes(0, 1) + counts @ change, 0.0))
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.config.overlap import Overlap
+from bayesunmix.config.overlap import LEAST_GAINED, Overlap
 from bayesunmix.core.shares import NOTHING, shares_of
 from bayesunmix.fit.held_out import by_tile, first_as_good, gain_over, halves, mixture_score
 from bayesunmix.fit.model_data import Blocks, spectra_at
@@ -31,8 +31,8 @@ from bayesunmix.models.unmixing import Latents, UnmixingData, thickness_paramete
 
 FloatArray = npt.NDArray[np.float64]
 
-# So many blocks decide, evenly spread over the map.
-MOST_BLOCKS = 6000
+# So many blocks decide, evenly spread over the map, fewer where they meet so many support points.
+MOST_BLOCKS, MOST_ENTRIES = 6000, 20_000_000
 # Standard errors by which counts must speak against what may meet: freedom that a map hardly needs soaks up how its
 # phases vary, and endmembers rotate to make room for that.
 DOUBTS = 2.0
@@ -79,21 +79,25 @@ def choose_overlap(blocks: Blocks, data: UnmixingData, latents: Latents) -> Over
     compared = (blocks.overlap, *blocks.alternatives)
     if len(compared) < 2:
         return OverlapChoice(blocks.overlap, blocks.overlap, ())
-    part = blocks.every(-(-len(blocks.counts) // MOST_BLOCKS))
     endmembers, effect = spectra_at(data, latents), data.effect
+    points = [
+        simplex_support_points(
+            endmembers, blocks.typical_counts, max_overlap=overlap.most, matrix=overlap.hosts(blocks.phases)
+        )
+        for overlap in compared
+    ]
+    most = min(MOST_BLOCKS, MOST_ENTRIES // max(map(len, points)))
+    part = blocks.every(-(-len(blocks.counts) // most))
     parameters = thickness_parameters(data, latents)
     first, second = (counted(half, part.thickness.blocks, effect) for half in halves(part.counts))
     common = part.counts.sum(axis=0, dtype=np.float64) + 1.0
     log_common = np.concatenate([np.log(shares_of(common)), np.zeros(N_COLUMNS)])
     scores = []
-    for overlap in compared:
-        points = simplex_support_points(
-            endmembers, part.typical_counts, max_overlap=overlap.most, matrix=overlap.hosts(blocks.phases)
-        )
-        mixed = shares_of(np.maximum(points @ endmembers, NOTHING))
-        log_spectra = np.asarray(answered(mixed, points, effect, *parameters))
+    for some in points:
+        mixed = shares_of(np.maximum(some @ endmembers, NOTHING))
+        log_spectra = np.asarray(answered(mixed, some, effect, *parameters))
         scores.append(by_tile(mixture_score(first, second, log_spectra, log_common), part.tile))
-    index, _ = first_as_good(scores, DOUBTS)
+    index, _ = first_as_good(scores, DOUBTS, LEAST_GAINED)
     gains = [gain_over(score, scores[0]) for score in scores]
     return OverlapChoice(
         taken=blocks.overlap,

@@ -31,7 +31,7 @@ from bayesunmix.inference.map_estimate import descend
 from bayesunmix.inference.mixture import relative_likelihood, support_point_weights, with_all_points
 from bayesunmix.inference.pooling import Pooled, alike, pooled
 from bayesunmix.inference.sharding import n_threads
-from bayesunmix.models.abundance import simplex_support_points
+from bayesunmix.models.abundance import log_weights, simplex_support_points
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.thickness import N_COLUMNS, counted
 from bayesunmix.models.unmixing import Latents, UnmixingData
@@ -62,6 +62,10 @@ LEAST_UNITS = 0.02
 # that in one of which elements are declared, in nats: a spectrum that does not fit moves a hundred.
 TRACES = 0.1
 EMPTY_NATS = 1000.0
+# A matrix is pure where it holds more than this share of a block, and is so in this share of all blocks at least.
+NEARLY_ALONE, LEAST_PURE = 0.9, 0.01
+# Spectra under other names, so much nearer than under their own, are the same ones.
+SAME_NAMES = 0.25
 # A descent this close to one that went on will end with it.
 SAME_BASIN = 0.04
 
@@ -341,9 +345,19 @@ def alike_declared(phases: Sequence[Phase]) -> npt.NDArray[np.bool_]:
 
 
 def held_against(phases: Sequence[Phase], data: UnmixingData, latents: Latents) -> float:
-    """Nats against a mode in which phases of which elements are declared hold none: its prior odds."""
+    """Nats against a mode that contradicts what is declared: its prior odds.
+
+    A phase of which elements are declared holds none, or a matrix is pure nowhere.
+    """
     empty = hardly_a_phase(phases, weights_at(data, latents), data.yields.shape[1])
-    return EMPTY_NATS * int(empty.sum())
+    return EMPTY_NATS * int(empty.sum() + nowhere_pure(phases, data, latents).sum())
+
+
+def nowhere_pure(phases: Sequence[Phase], data: UnmixingData, latents: Latents) -> npt.NDArray[np.bool_]:
+    """Tell the declared matrices that hardly any block holds alone, (phase,)."""
+    points, matrix = np.asarray(data.prior.support_points), np.array([phase.matrix for phase in phases])
+    pure = np.exp(np.asarray(log_weights(data.prior, latents["abundance_xi"]))) @ (points > NEARLY_ALONE)
+    return np.asarray(matrix & (pure < LEAST_PURE))
 
 
 def hardly_a_phase(phases: Sequence[Phase], weights: FloatArray, n_elements: int) -> npt.NDArray[np.bool_]:
@@ -358,10 +372,13 @@ def hardly_a_phase(phases: Sequence[Phase], weights: FloatArray, n_elements: int
 
 
 def renamed(candidate: ModeCandidate, best: ModeCandidate, alike: npt.NDArray[np.bool_]) -> bool:
-    """Say whether a candidate is the best one with names exchanged that are declared to be different phases'."""
+    """Say whether a candidate is the best one with names exchanged that are declared to be different phases'.
+
+    What is declared of each bends their spectra a little.
+    """
     own, theirs = (spectra_at(one.data, one.latents) for one in (candidate, best))
     by_any_name, _ = matched(own, theirs, np.ones_like(alike))
-    return by_any_name < SAME_BASIN <= matched(own, theirs, alike)[0]
+    return by_any_name < SAME_NAMES * matched(own, theirs, alike)[0]
 
 
 def distance(first: ModeCandidate, second: ModeCandidate) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 from bayesunmix.checks.identifiability import non_identifiable_sentences
+from bayesunmix.config.overlap import LEAST_GAINED
 from bayesunmix.config.phase import UNNAMED
 from bayesunmix.core.rounding import odds_text
 from bayesunmix.core.severity import (
@@ -64,8 +65,6 @@ WHITENED_GRADIENT_LIMIT = 0.1
 BROKEN_SDS = 2.5
 # A deviance per degree of freedom above this is more than counting noise and small change.
 MISFIT = 1.5
-# A held-out log score that is higher by less moves no composition by more than its interval.
-UNSETTLED_NATS = 10.0
 # Modes whose compositions differ by less, in atom fractions, are told as one.
 SAME_FRACTIONS = 0.01
 # An interval wider than this, in atom fractions, says nothing of an element.
@@ -148,7 +147,7 @@ def shared_pixels_against(found: SharedPixels) -> list[str]:
             f"`inference.max_overlap = {found.taken.most}` lets {found.taken.words} share a pixel, but counts show "
             f"that more do: of {freer.overlap.words}, {more}. {bent} Leave the setting out, and the counts choose."
         )
-    elif freer.gain > max(freer.se, UNSETTLED_NATS):
+    elif freer.gain > max(freer.se, LEAST_GAINED):
         text = (
             f"The counts do not settle which phases share a pixel. The fit lets {found.taken.words}; of "
             f"{freer.overlap.words}, {more}, which is no proof. {bent} Run again with `inference.max_overlap = "
