@@ -232,8 +232,9 @@ def keep_modes(modes: list[Any]) -> None:
     find_mode = stages.find_mode
 
     def kept(*arguments: Any) -> Any:  # noqa: ANN401
-        modes.append(find_mode(*arguments))
-        return modes[-1]
+        setup, fitted = find_mode(*arguments)
+        modes.append(fitted)
+        return setup, fitted
 
     stages.find_mode = kept
 

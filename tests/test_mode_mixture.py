@@ -20,6 +20,7 @@ from bayesunmix.fit.draws import read_draws
 from bayesunmix.fit.mode_mixture import BY_PHASE, in_units_of, mixed, places
 from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.fit.posterior import SHARED_NATS, FittedPosterior, Rival
+from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn, posterior_draws
 from bayesunmix.report.methods import methods_paragraph
 from bayesunmix.results.result import Result
@@ -164,8 +165,8 @@ def runs() -> tuple[Result, Result, float]:
     whole = stages.find_mode
     apart = []
 
-    def with_another(*args: Any, **settings: Any) -> FittedPosterior:  # noqa: ANN401
-        fitted = whole(*args, **settings)
+    def with_another(*args: Any, **settings: Any) -> tuple[Setup, FittedPosterior]:  # noqa: ANN401
+        setup, fitted = whole(*args, **settings)
         # Iron of the second phase.
         free = np.asarray(fitted.data.free).tolist()
         other = moved(fitted, free.index([1, 2]), 0.5)
@@ -174,7 +175,7 @@ def runs() -> tuple[Result, Result, float]:
         apart.append(float(fractions[1] - fractions[0]))
         rival = Rival(other, SHARE, np.arange(2))
         modes = (fitted.modes[0], dataclasses.replace(fitted.modes[0], objective=0.8, same_mode=False))
-        return dataclasses.replace(fitted, rival=rival, modes=modes)
+        return setup, dataclasses.replace(fitted, rival=rival, modes=modes)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "find_mode", with_another)
