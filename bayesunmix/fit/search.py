@@ -64,8 +64,6 @@ TRACES = 0.1
 EMPTY_NATS = 1000.0
 # A matrix is pure where it holds more than this share of a block, and is so in this share of all blocks at least.
 NEARLY_ALONE, LEAST_PURE = 0.9, 0.01
-# Spectra under other names, so much nearer than under their own, are the same ones.
-SAME_NAMES = 0.25
 # A descent this close to one that went on will end with it.
 SAME_BASIN = 0.04
 
@@ -378,7 +376,7 @@ def renamed(candidate: ModeCandidate, best: ModeCandidate, alike: npt.NDArray[np
     """
     own, theirs = (spectra_at(one.data, one.latents) for one in (candidate, best))
     by_any_name, _ = matched(own, theirs, np.ones_like(alike))
-    return by_any_name < SAME_NAMES * matched(own, theirs, alike)[0]
+    return by_any_name < SAME_BASIN <= matched(own, theirs, alike)[0]
 
 
 def distance(first: ModeCandidate, second: ModeCandidate) -> float:
