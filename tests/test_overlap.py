@@ -10,17 +10,23 @@ import numpy.typing as npt
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from bayesunmix.config.overlap import LEAST_GAINED, Overlap, declared_overlap, freer_overlaps
+from bayesunmix.config.overlap import (
+    LEAST_GAINED,
+    Overlap,
+    OverlapChoice,
+    OverlapScore,
+    declared_overlap,
+    freer_overlaps,
+)
 from bayesunmix.config.phase import Phase, unnamed
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit.model_data import Blocks
-from bayesunmix.fit.overlap import OverlapChoice, OverlapScore, choose_overlap
+from bayesunmix.fit.overlap import choose_overlap
 from bayesunmix.fit.posterior import fit_posterior
 from bayesunmix.fit.preparation import prepare
 from bayesunmix.fit.search import CoarseModel, begun, followed_down
 from bayesunmix.fit.starts import Start, component_templates, start_at
 from bayesunmix.results.doubts import shared_pixels_against
-from bayesunmix.results.recording import shared_pixels
 from bayesunmix.simulation.simulate import simulate_map
 
 FloatArray = npt.NDArray[np.float64]
@@ -129,14 +135,14 @@ def test_grains_that_lie_apart_stay_in_their_matrix() -> None:
         assert [row.overlap for row in scores] == [EMBEDDED, Overlap(2), Overlap(3)]
         # What no pixel needs gains next to nothing.
         assert max(row.gain for row in scores) < LEAST_GAINED
-        assert shared_pixels_against(shared_pixels(one)) == []
+        assert shared_pixels_against(one) == []
 
 
 def test_grains_that_touch_are_seen_to_and_so_is_what_they_are() -> None:
     found = chosen("touching", 1)
     assert found.taken == EMBEDDED
     assert found.shown != EMBEDDED
-    assert all(row.gain > 3.0 * row.error for row in found.comparisons[0][1:])
+    assert all(row.gain > 3.0 * row.se for row in found.comparisons[0][1:])
     # With endmembers that are not bent to hold them, two are enough.
     assert chosen("touching", 1, begin=Overlap(2)).shown == Overlap(2)
 
@@ -148,7 +154,7 @@ def test_three_in_a_pixel_are_seen_to() -> None:
 def told(gain: float, error: float, shown: Overlap) -> list[str]:
     """Return what is said of a run that lets grains share a pixel with the matrix alone."""
     scores = (OverlapScore(EMBEDDED, 0.0, 0.0), OverlapScore(Overlap(3), gain, error))
-    return shared_pixels_against(shared_pixels(OverlapChoice(EMBEDDED, shown, (scores,))))
+    return shared_pixels_against(OverlapChoice(EMBEDDED, shown, (scores,)))
 
 
 def test_what_speaks_against_an_explicit_number_is_told() -> None:
@@ -163,7 +169,7 @@ def test_what_the_counts_leave_open_is_told() -> None:
     assert "24 ± 19, which is no proof" in said
     assert "`inference.max_overlap = 3`" in said
     assert told(24.0, 30.0, EMBEDDED) == told(LEAST_GAINED, 2.0, EMBEDDED) == []
-    assert shared_pixels_against(shared_pixels(OverlapChoice(Overlap(3), Overlap(3), ()))) == []
+    assert shared_pixels_against(OverlapChoice(Overlap(3), Overlap(3), ())) == []
 
 
 @pytest.mark.calibration

@@ -1,4 +1,4 @@
-"""Which phases may share a pixel: what a configuration asks for, and what a map chooses from."""
+"""Which phases may share a pixel: what a configuration asks for, what a map chooses from, and what it chose."""
 
 from __future__ import annotations
 
@@ -43,6 +43,34 @@ class Overlap:
     def hosts(self, phases: Sequence[Phase]) -> npt.NDArray[np.bool_]:
         """Phases one of which every pixel of several phases holds, shape (phase,); none where any may meet."""
         return hosts(phases) if self.embedded else np.zeros(len(phases), bool)
+
+
+@dataclass(frozen=True)
+class OverlapScore:
+    """An alternative, what its held-out score is above the first one's, in nats, and the standard error of that."""
+
+    overlap: Overlap
+    gain: float
+    se: float
+
+
+@dataclass(frozen=True)
+class OverlapChoice:
+    """Which phases may share a pixel, and what the counts say of it.
+
+    Attributes
+    ----------
+    taken : Overlap
+        What the run goes on with.
+    shown : Overlap
+        What held-out counts choose.
+    comparisons : tuple of tuple of OverlapScore
+        Every comparison, at the endmembers that its first alternative led to; none where there was nothing to compare.
+    """
+
+    taken: Overlap
+    shown: Overlap
+    comparisons: tuple[tuple[OverlapScore, ...], ...]
 
 
 def declared_overlap(max_overlap: int | Literal["auto"], phases: Sequence[Phase]) -> Overlap:

@@ -16,12 +16,10 @@ one place, which nobody declared, speaks for three, and the solution that three 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.config.overlap import LEAST_GAINED, Overlap
+from bayesunmix.config.overlap import LEAST_GAINED, OverlapChoice, OverlapScore
 from bayesunmix.core.shares import NOTHING, shares_of
 from bayesunmix.fit.held_out import by_tile, first_as_good, gain_over, halves, mixture_score
 from bayesunmix.fit.model_data import Blocks, spectra_at
@@ -36,34 +34,6 @@ MOST_BLOCKS, MOST_ENTRIES = 6000, 20_000_000
 # Standard errors by which counts must speak against what may meet: freedom that a map hardly needs soaks up how its
 # phases vary, and endmembers rotate to make room for that.
 DOUBTS = 2.0
-
-
-@dataclass(frozen=True)
-class OverlapScore:
-    """An alternative, what its held-out score is above the first one's, in nats, and the standard error of that."""
-
-    overlap: Overlap
-    gain: float
-    error: float
-
-
-@dataclass(frozen=True)
-class OverlapChoice:
-    """Which phases may share a pixel, and what the counts say of it.
-
-    Attributes
-    ----------
-    taken : Overlap
-        What the run goes on with.
-    shown : Overlap
-        What held-out counts choose.
-    comparisons : tuple of tuple of OverlapScore
-        Every comparison, at the endmembers that its first alternative led to; none where there was nothing to compare.
-    """
-
-    taken: Overlap
-    shown: Overlap
-    comparisons: tuple[tuple[OverlapScore, ...], ...]
 
 
 def choose_overlap(blocks: Blocks, data: UnmixingData, latents: Latents) -> OverlapChoice:

@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.config.overlap import OverlapChoice
 from bayesunmix.config.phase import Phase
 from bayesunmix.fit.model_data import (
     Blocks,
@@ -26,7 +27,7 @@ from bayesunmix.fit.model_data import (
     mass_per_count,
     spectra_at,
 )
-from bayesunmix.fit.overlap import OverlapChoice, choose_overlap
+from bayesunmix.fit.overlap import choose_overlap
 from bayesunmix.fit.search import (
     LEAST_UNITS,
     SAME_BASIN,

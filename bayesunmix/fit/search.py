@@ -370,10 +370,7 @@ def hardly_a_phase(phases: Sequence[Phase], weights: FloatArray, n_elements: int
 
 
 def renamed(candidate: ModeCandidate, best: ModeCandidate, alike: npt.NDArray[np.bool_]) -> bool:
-    """Say whether a candidate is the best one with names exchanged that are declared to be different phases'.
-
-    What is declared of each bends their spectra a little.
-    """
+    """Say whether a candidate is the best one with names exchanged that are declared to be different phases'."""
     own, theirs = (spectra_at(one.data, one.latents) for one in (candidate, best))
     by_any_name, _ = matched(own, theirs, np.ones_like(alike))
     return by_any_name < SAME_BASIN <= matched(own, theirs, alike)[0]

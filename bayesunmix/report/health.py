@@ -40,13 +40,12 @@ if TYPE_CHECKING:
         SpectralDiscrepancy,
         UnmodelledRegions,
     )
+    from bayesunmix.config.overlap import OverlapChoice, OverlapScore
     from bayesunmix.results.record import RunRecord
     from bayesunmix.results.record_parts import (
         Binning,
         Diagnostics,
-        OverlapScore,
         Response,
-        SharedPixels,
         StartingPoint,
     )
     from bayesunmix.results.result import Result
@@ -306,7 +305,7 @@ def _places_check(search: UnmodelledRegions | None, aside: SetAside | None) -> l
     return [Check(PLACES, found, "reservation" if regions else "good", meaning, remedy)]
 
 
-def _shared_pixels_check(shared: SharedPixels | None) -> list[Check]:
+def _shared_pixels_check(shared: OverlapChoice | None) -> list[Check]:
     if shared is None:
         return []
     found = "; ".join([shared.taken.words, *map(_compared, shared.comparisons)])

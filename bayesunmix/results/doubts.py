@@ -13,7 +13,7 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 from bayesunmix.checks.identifiability import non_identifiable_sentences
-from bayesunmix.config.overlap import LEAST_GAINED
+from bayesunmix.config.overlap import LEAST_GAINED, OverlapChoice
 from bayesunmix.config.phase import UNNAMED
 from bayesunmix.core.rounding import odds_text
 from bayesunmix.core.severity import (
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from bayesunmix.fit.preparation import Setup
     from bayesunmix.fit.sampling import Drawn
     from bayesunmix.results.record import RunRecord
-    from bayesunmix.results.record_parts import Diagnostics, SharedPixels
+    from bayesunmix.results.record_parts import Diagnostics
 
 WHITENED_GRADIENT_LIMIT = 0.1
 # Sites this many standard deviations off a declared formula: the counts and the declaration disagree.
@@ -135,9 +135,9 @@ def everything_said(outcome: RunOutcome) -> list[str]:
     ]
 
 
-def shared_pixels_against(found: SharedPixels) -> list[str]:
+def shared_pixels_against(found: OverlapChoice) -> list[str]:
     """Return one sentence where counts show that more phases share a pixel than a setting lets, or leave it open."""
-    if not found.comparisons or len(found.comparisons[-1]) < 2:
+    if not found.comparisons:
         return []
     freer = max(found.comparisons[-1][1:], key=lambda row: row.gain)
     more = f"their held-out log score is higher by {freer.gain:.0f} ± {freer.se:.0f}"

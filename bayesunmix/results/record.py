@@ -23,6 +23,7 @@ from bayesunmix.checks.outcomes import (
     UnmodelledRegions,
 )
 from bayesunmix.config.names import MethodName
+from bayesunmix.config.overlap import OverlapChoice
 from bayesunmix.core.costs import Cost
 from bayesunmix.results.earlier_layouts import FORMAT, upgraded
 from bayesunmix.results.record_parts import (
@@ -41,7 +42,6 @@ from bayesunmix.results.record_parts import (
     ProgramUse,
     Response,
     Rotations,
-    SharedPixels,
     StartingPoint,
 )
 from bayesunmix.results.verdict import Finding, Level, Verdict
@@ -111,7 +111,7 @@ class RunRecord(Part):
     unmodelled_regions: UnmodelledRegions | None = None
     set_aside: SetAside | None = None
     """What the endmembers were not fitted to, where something was found that no mixture of the phases explains."""
-    shared_pixels: SharedPixels | None = None
+    shared_pixels: OverlapChoice | None = None
     """Which phases may share a pixel, where the search has asked the counts."""
     pixel_thickness: PixelThickness | None = None
     line_shapes: LineShapes | None = None

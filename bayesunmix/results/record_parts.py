@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bayesunmix.config.overlap import Overlap
-
 Pair = tuple[float, float]
 
 
@@ -351,23 +349,6 @@ class NextPhase(Part):
     gain: float
     gain_se: float
     """Change of the held-out score in nats, and its standard error."""
-
-
-class OverlapScore(Part):
-    """An alternative, what its held-out score is above the first one's, in nats, and the standard error of that."""
-
-    overlap: Overlap
-    gain: float
-    se: float
-
-
-class SharedPixels(Part):
-    """Which phases may share a pixel: what the run took, and what held-out counts choose of the alternatives."""
-
-    taken: Overlap
-    shown: Overlap
-    comparisons: tuple[tuple[OverlapScore, ...], ...]
-    """Each at the endmembers that its first alternative led to; none where there was nothing to compare."""
 
 
 class PhaseNumber(Part):

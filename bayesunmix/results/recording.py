@@ -15,7 +15,6 @@ from bayesunmix.checks.outcomes import Goodness, Identifiability, SetAside, Unmo
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.credible import health
 from bayesunmix.fit.draws import Draws
-from bayesunmix.fit.overlap import OverlapChoice
 from bayesunmix.fit.phase_number import PhaseNumber
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
@@ -94,7 +93,7 @@ def record(run: Finished, found: Found) -> RunRecord:
         photons=found.photons,
         unmodelled_regions=found.unmodelled_regions,
         set_aside=found.set_aside,
-        shared_pixels=None if run.fitted.overlap is None else shared_pixels(run.fitted.overlap),
+        shared_pixels=run.fitted.overlap,
         identifiability=found.identifiability,
         budget=found.budget,
         mass_thickness=found.mass_thickness,
@@ -161,18 +160,6 @@ def phase_number(found: PhaseNumber) -> parts.PhaseNumber:
             parts.PhaseScore(k=int(row["k"]), score=row["score"], se=row["se"]) for row in found.curve
         ),
         next_phase=None if after is None else parts.NextPhase(**after),
-    )
-
-
-def shared_pixels(found: OverlapChoice) -> parts.SharedPixels:
-    """Describe which phases may share a pixel, and what the counts say of it."""
-    return parts.SharedPixels(
-        taken=found.taken,
-        shown=found.shown,
-        comparisons=tuple(
-            tuple(parts.OverlapScore(overlap=one.overlap, gain=one.gain, se=one.error) for one in scores)
-            for scores in found.comparisons
-        ),
     )
 
 
