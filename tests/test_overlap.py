@@ -172,6 +172,12 @@ def test_what_the_counts_leave_open_is_told() -> None:
     assert shared_pixels_against(OverlapChoice(Overlap(3), Overlap(3), ())) == []
 
 
+def test_nothing_is_open_once_the_freest_is_taken() -> None:
+    """What led to it is no doubt about it."""
+    two = OverlapScore(Overlap(2), 0.0, 0.0), OverlapScore(Overlap(3), 50.0, 10.0)
+    assert shared_pixels_against(OverlapChoice(Overlap(3), Overlap(3), (two,))) == []
+
+
 @pytest.mark.calibration
 def test_the_search_goes_on_under_what_the_counts_show() -> None:
     """Freed step by step, and with a number it stays."""

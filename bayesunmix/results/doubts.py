@@ -137,7 +137,8 @@ def everything_said(outcome: RunOutcome) -> list[str]:
 
 def shared_pixels_against(found: OverlapChoice) -> list[str]:
     """Return one sentence where counts show that more phases share a pixel than a setting lets, or leave it open."""
-    if not found.comparisons:
+    # Beyond the freest one that was gone over to, nothing has been compared.
+    if not found.comparisons or found.comparisons[-1][0].overlap != found.taken:
         return []
     freer = max(found.comparisons[-1][1:], key=lambda row: row.gain)
     more = f"their held-out log score is higher by {freer.gain:.0f} ± {freer.se:.0f}"
