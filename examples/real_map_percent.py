@@ -143,8 +143,9 @@ print(first)
 # ## 3. May it be trusted?
 # The verdict stands below the numbers, and is the same on the command line, in the report and in `run.json`. The
 # computation is in order. The reservations say that the *model* is not: no mixture of the three phases explains the
-# counts of three regions, which were set aside; what CaPv is made of is left open; the phases vary over the map by more
-# than counting allows, so the intervals were widened; and the sum spectrum shows undeclared elements.
+# counts of three regions, which were set aside; what CaPv is made of is left open; the counts do not settle whether
+# three phases share a pixel; the phases vary over the map by more than counting allows, so the intervals were widened;
+# and the sum spectrum shows undeclared elements.
 
 # %%
 print(first.verdict.words)
