@@ -78,6 +78,8 @@ class Job:
         Electrons per pixel, where zeta-factors give a mass thickness.
     programs
         What has been made ready for the run so far.
+    begin
+        Where a search for endmembers of lines may begin, besides its own starting points.
     """
 
     config: RunConfig
@@ -89,6 +91,7 @@ class Job:
     reporter: Reporter
     electrons: float | None
     programs: Sequence[ReadyProgram]
+    begin: tuple[Start, ...] = ()
 
     @classmethod
     def of(
@@ -125,7 +128,8 @@ def count_phases(setup: Setup, job: Job) -> tuple[Setup, Job, PhaseNumber | None
     with reporter.stage("number of phases", "phase_number"):
         number = job.kept.run("phase_number", lambda: infer_phase_number(setup, reporter.say), PhaseNumber)
     phases = number.phases()
-    return replace(setup, phases=phases), replace(job, config=replace(job.config, phases=phases)), number
+    job = replace(job, config=replace(job.config, phases=phases), begin=(number.start,))
+    return replace(setup, phases=phases), job, number
 
 
 def find_mode(setup: Setup, job: Job) -> tuple[Setup, FittedPosterior]:
@@ -135,6 +139,8 @@ def find_mode(setup: Setup, job: Job) -> tuple[Setup, FittedPosterior]:
     task = Task(setup=setup, blocks=blocks, n_starts=inference.starts, seed=SEARCH_SEED)
     with reporter.stage("starting points", "starts"):
         starts = job.kept.run("starts", lambda: model.starts(task), list[Start])
+        if model.line_density:
+            starts = [*job.begin, *starts]
     with reporter.stage("mode"):
         fitted: FittedPosterior = job.kept.run(
             "mode", lambda: model.fit(task, starts, reporter.say), model.fitted_type

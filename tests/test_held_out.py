@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bayesunmix.fit.held_out import by_tile, first_as_good, gain_over, halves, log_predictive, mixture_score
+from bayesunmix.fit.held_out import Mixture, by_tile, first_as_good, gain_over, halves, mixture_score
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -23,7 +23,8 @@ def test_the_density_of_a_mixture_is_relative_to_what_all_share() -> None:
     spectra = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]])
     counts = np.array([[3.0, 1.0, 0.0], [0.0, 2.0, 5.0]], np.float32)
     weights, common = np.array([0.25, 0.75]), np.full(3, 1 / 3)
-    found = log_predictive(counts, np.log(spectra), weights, np.log(common))
+    joint = counts @ np.log(spectra / common).T.astype(np.float32)
+    found = Mixture(joint, joint, weights).by_block()
     by_hand = [
         np.log(sum(w * np.prod((s / common) ** row) for w, s in zip(weights, spectra, strict=True)))
         for row in counts.astype(float)
@@ -45,6 +46,18 @@ def test_points_where_blocks_are_predict_them_better_than_points_beside_them() -
     assert there > beside + 100.0
     # Points where no block is cost next to nothing, and gain nothing.
     assert there - 5.0 < both < there + 1.0
+
+
+def test_a_mixture_held_to_some_points_is_one_of_these_alone() -> None:
+    rng = np.random.default_rng(2)
+    spectra = rng.dirichlet(np.ones(30), 4)
+    first, second = halves(rng.poisson(400.0 * spectra[rng.integers(0, 4, 500)]))
+    common = np.log(np.full(30, 1 / 30))
+    kept = np.array([True, True, False, True])
+    held = Mixture.of(first, second, np.log(spectra), common).held_to(kept)
+    alone = Mixture.of(first, second, np.log(spectra[kept]), common)
+    np.testing.assert_allclose(held.weights, alone.weights, atol=1e-3)
+    assert held.by_block().sum() == pytest.approx(alone.by_block().sum(), abs=0.5)
 
 
 def test_the_first_within_one_error_of_the_best_is_chosen() -> None:

@@ -55,6 +55,8 @@ class SimulateConfig:
         Share of the map's counts of each element of `sample.stray`; one that is not named has `DEFAULT_STRAY_SHARE`.
     thickness_variation
         Relative sd of the film thickness over the map.
+    wedge
+        Difference of the film's thickness between the map's right and left edge, relative to its mean.
 
     Notes
     -----
@@ -76,6 +78,7 @@ class SimulateConfig:
         default_factory=dict
     )
     thickness_variation: Annotated[float, Between(0.0, 0.9)] = 0.08
+    wedge: Annotated[float, Between(-1.8, 1.8)] = 0.0
 
     def __post_init__(self) -> None:
         left = 1.0 - self.continuum - sum(self.stray.values())

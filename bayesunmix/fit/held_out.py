@@ -13,20 +13,22 @@ some standard errors of the best, usually one (Breiman, L., et al., Classificati
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import logsumexp
 
-from bayesunmix.inference.mixture import relative_likelihood, support_point_weights
+from bayesunmix.core.shares import shares_of
+from bayesunmix.inference.mixture import support_point_weights
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 
 SEED = 0
-# Of the expectation maximisation that learns weights.
-ITERATIONS = 200
+# Of the expectation maximisation that learns weights, and where it begins with those of more support points.
+ITERATIONS, FEWER_ITERATIONS = 200, 60
 
 
 class Gain(NamedTuple):
@@ -43,22 +45,49 @@ def halves(counts: npt.NDArray[Any]) -> tuple[Float32Array, Float32Array]:
     return first.astype(np.float32), (whole - first).astype(np.float32)
 
 
-def log_predictive(
-    counts: Float32Array, log_spectra: FloatArray, weights: FloatArray, log_common: FloatArray
-) -> FloatArray:
-    """Log density of each block under a mixture, relative to a spectrum that all alternatives share, (block,).
+@dataclass(frozen=True)
+class Mixture:
+    """A mixture whose weights one half of the counts gives, and the density of the other half under it.
 
-    Parameters
+    Attributes
     ----------
-    counts : (block, energy)
-        Columns beyond the energies may carry what else the log-likelihood is linear in.
-    log_spectra : (support_point, energy)
+    learned, judged : (block, support_point)
+        Log density of the first and of the second half, relative to a spectrum that all alternatives share.
     weights : (support_point,)
-    log_common : (energy,)
     """
-    contrast = (log_spectra - log_common).T.astype(np.float32)
-    joint = (counts @ contrast).astype(float) + np.log(np.maximum(weights, 1e-300))
-    return np.asarray(logsumexp(joint, axis=1))
+
+    learned: Float32Array
+    judged: Float32Array
+    weights: FloatArray
+
+    @classmethod
+    def of(
+        cls, first: Float32Array, second: Float32Array, log_spectra: FloatArray, log_common: FloatArray
+    ) -> Mixture:
+        """Learn the weights from the first half.
+
+        Parameters
+        ----------
+        first, second : (block, energy)
+            Halves of the counts. Columns beyond the energies may carry what else the log-likelihood is linear in.
+        log_spectra : (support_point, energy)
+        log_common : (energy,)
+        """
+        contrast = (log_spectra - log_common).T.astype(np.float32)
+        learned = first @ contrast
+        weights = support_point_weights(_relative(learned), n_iterations=ITERATIONS)
+        return cls(learned, second @ contrast, weights)
+
+    def held_to(self, kept: npt.NDArray[np.bool_]) -> Mixture:
+        """Return the mixture of some of its support points (support_point,), whose weights are learned anew."""
+        begin = 0.9 * shares_of(self.weights[kept]) + 0.1 / kept.sum()
+        learned = self.learned[:, kept]
+        weights = support_point_weights(_relative(learned), n_iterations=FEWER_ITERATIONS, start=begin)
+        return Mixture(learned, self.judged[:, kept], weights)
+
+    def by_block(self) -> FloatArray:
+        """Log density of each block of the second half, (block,)."""
+        return np.asarray(logsumexp(self.judged + np.log(np.maximum(self.weights, 1e-300)), axis=1))
 
 
 def mixture_score(
@@ -66,18 +95,16 @@ def mixture_score(
 ) -> FloatArray:
     """Log density of each half of the blocks under the mixture whose weights the other one gives, (block,).
 
-    Parameters
-    ----------
-    first, second : (block, energy)
-        Halves of the counts.
-    log_spectra : (support_point, energy)
-    log_common : (energy,)
+    For parameters see `Mixture.of`.
     """
-    score = np.zeros(len(first))
-    for learned, judged in ((first, second), (second, first)):
-        weights = support_point_weights(relative_likelihood(learned, log_spectra), n_iterations=ITERATIONS)
-        score += log_predictive(judged, log_spectra, weights, log_common)
-    return score
+    both = ((first, second), (second, first))
+    scores = [Mixture.of(*pair, log_spectra, log_common).by_block() for pair in both]
+    return np.asarray(np.sum(scores, axis=0))
+
+
+def _relative(log_density: Float32Array) -> Float32Array:
+    """Density at each support point relative to each block's best one, (block, support_point)."""
+    return np.asarray(np.exp(log_density - log_density.max(axis=1, keepdims=True)), np.float32)
 
 
 def by_tile(by_block: FloatArray, tiles: npt.NDArray[np.int64]) -> FloatArray:

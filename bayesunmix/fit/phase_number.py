@@ -1,90 +1,197 @@
-"""How many phases: the held-out predictive score of unmixings with one to eight unnamed phases.
+"""How many phases: what held-out counts ask for, and of that what is a phase of its own.
 
-Spectra and weights are fitted to one half of the counts and scored by the other, relative to one common spectrum
-(`bayesunmix.fit.held_out`). A phase too many fits the first half's noise and gains nothing. The smallest number within
-one standard error of the best is taken.
+    grow     one, two, three unnamed phases and so on are fitted to one half of the counts and scored by the other
+    shrink   from the largest number that the counts ask for: is the phase that they miss least none, it is left out,
+             and the search goes on from what remains
+    chosen   where every phase is one
+
+A phase too many fits the noise of the first half and gains nothing on the second (`bayesunmix.fit.held_out`). But films
+are wedges, minerals are zoned and interfaces hold mixtures: where counts are many, they gain from every such detail. A
+phase is therefore also asked to differ from all mixtures of the others by more than a phase varies
+(`bayesunmix.fit.phase_distance`). What was left out says why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from bayesunmix.config.overlap import declared_overlap
+from bayesunmix.config.overlap import LEAST_GAINED, declared_overlap
 from bayesunmix.config.phase import Phase, unnamed
-from bayesunmix.core.shares import hellinger
+from bayesunmix.core.shares import NOTHING, hellinger, ratio_of, shares_of
 from bayesunmix.core.threads import single_thread
-from bayesunmix.fit.held_out import by_tile, first_as_good, gain_over, halves, log_predictive
-from bayesunmix.fit.model_data import Blocks, spectra_at, weights_at
-from bayesunmix.fit.preparation import Setup, block_tiles
-from bayesunmix.fit.search import CoarseModel, followed_down, race
-from bayesunmix.fit.starts import Start, find_starts
-from bayesunmix.inference.mixture import relative_likelihood, support_point_weights
+from bayesunmix.fit.held_out import Gain, Mixture, gain_over, halves
+from bayesunmix.fit.model_data import Blocks, nominal_fractions, spectra_at, weights_at
+from bayesunmix.fit.phase_distance import (
+    LEAST_APART,
+    LEAST_PURE,
+    NEARLY_PURE,
+    SAME_PHASE,
+    NearestMixture,
+    nearest_mixture,
+)
+from bayesunmix.fit.preparation import Setup
+from bayesunmix.fit.search import CoarseModel, Descent, followed_down, race
+from bayesunmix.fit.starts import Start, component_templates, find_starts
 from bayesunmix.models.abundance import simplex_support_points
+from bayesunmix.models.thickness import N_COLUMNS, answered, counted
+from bayesunmix.models.unmixing import thickness_parameters
 
 FloatArray = npt.NDArray[np.float64]
-Float32Array = npt.NDArray[np.float32]
 
 MOST_PHASES = 8
+# Blocks that are fitted and judged, evenly spread over the map.
+MOST_BLOCKS = 6000
 N_STARTS = 3
 SEED = 0
+# Standard errors by which held-out counts must ask for a phase, and numbers in a row that they do not ask for after
+# which no larger one is tried.
+DOUBTS = 2.0
+IN_VAIN = 2
+
+Reason = Literal["unsupported", "variation", "mixture"]
 
 
 @dataclass(frozen=True)
-class Trial:
-    """An unmixing with so many phases.
+class Uncounted:
+    """A phase that is none.
 
     Attributes
     ----------
-    weights : (phase, component)
-    spectra : (phase, energy)
-    share : (phase,)
-        Share of the map's counts.
-    by_tile : (tile,)
-        Held-out score.
+    composition : (element,)
+        Atom fractions, with nominal calibration factors.
+    share : float
+        Of the map's counts.
+    gain : Gain
+        What it adds to the held-out score, in nats.
+    reason : str
+        ``unsupported``: held-out counts do not ask for it; ``variation`` of another phase; ``mixture`` of others.
+    apart : float
+        Difference from the mixture of the others that is most like it (`bayesunmix.fit.phase_distance`).
+    of : (phase,)
+        Shares of the other phases in that mixture.
+    others : (phase, element)
+        Their atom fractions.
     """
 
-    weights: FloatArray
-    spectra: FloatArray
-    share: FloatArray
-    by_tile: FloatArray
-
-    @property
-    def score(self) -> float:
-        """Held-out log predictive density."""
-        return float(self.by_tile.sum())
+    composition: FloatArray
+    share: float
+    gain: Gain
+    reason: Reason
+    apart: float
+    of: FloatArray
+    others: FloatArray
 
 
 @dataclass(frozen=True)
 class PhaseNumber:
-    """The chosen number of phases and the curve it was read off.
+    """The chosen number of phases, how it came about, and where a search with that number may begin.
 
     Attributes
     ----------
-    chosen : int
-    curve : list of dict
-        ``k``, ``score`` relative to the best, ``se`` of that difference.
-    next_phase : dict or None
-        What one phase more would be: ``composition`` (atom fractions), ``share`` of the counts, ``gain`` in nats and
-        its standard error ``gain_se``.
+    elements : tuple of str
+        Of the compositions.
+    scores : (number,)
+        Held-out score of one, two and more phases relative to the best, in nats.
+    errors : (number,)
+        Standard errors of these differences.
+    composition : (phase, element)
+        Atom fractions of the chosen phases, with nominal calibration factors.
+    share : (phase,)
+        Of the map's counts.
+    gains : list of Gain
+        What each of them adds to the held-out score.
+    apart : (phase,)
+        How much each of them differs from all mixtures of the others.
+    left_out : list of Uncounted
+        What the next phase would have been, and those beyond, from the last one left out to the first.
+    start : Start
     """
 
-    chosen: int
-    curve: list[dict[str, float]]
-    next_phase: dict[str, Any] | None
+    elements: tuple[str, ...]
+    scores: FloatArray
+    errors: FloatArray
+    composition: FloatArray
+    share: FloatArray
+    gains: list[Gain]
+    apart: FloatArray
+    left_out: list[Uncounted]
+    start: Start
+
+    @property
+    def chosen(self) -> int:
+        """Number of phases."""
+        return len(self.share)
 
     def phases(self) -> tuple[Phase, ...]:
         """Return the unnamed phases that the run goes on with."""
         return unnamed(self.chosen)
 
 
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Phases as fitted to the first half, and how well they predict the second.
+
+    Attributes
+    ----------
+    weights : (phase, component)
+    spectra : (phase, energy)
+    points : (support_point, phase)
+        Of the mixture.
+    mixture : Mixture
+    """
+
+    weights: FloatArray
+    spectra: FloatArray
+    points: FloatArray
+    mixture: Mixture
+
+    @cached_property
+    def by_block(self) -> FloatArray:
+        """Held-out log predictive density, (block,)."""
+        return self.mixture.by_block()
+
+    @property
+    def score(self) -> float:
+        """Its sum."""
+        return float(self.by_block.sum())
+
+    @property
+    def share(self) -> FloatArray:
+        """Share of each phase in the map's counts, (phase,)."""
+        return self.mixture.weights @ self.points
+
+    @property
+    def pure(self) -> FloatArray:
+        """Part of each phase's counts that lies in blocks which hold hardly anything else, (phase,)."""
+        nearly = np.where(self.points > NEARLY_PURE, self.points, 0.0)
+        return ratio_of(self.mixture.weights @ nearly, self.share)
+
+    @cached_property
+    def less_one(self) -> list[Solution]:
+        """What remains without each of the phases, the others as they are; nothing of a phase alone."""
+        return [self._without(phase) for phase in range(len(self.weights))] if len(self.weights) > 1 else []
+
+    def _without(self, phase: int) -> Solution:
+        kept = self.points[:, phase] == 0.0
+        weights, spectra = (np.delete(each, phase, axis=0) for each in (self.weights, self.spectra))
+        points = np.delete(self.points[kept], phase, axis=1)
+        return Solution(weights, spectra, points, self.mixture.held_to(kept))
+
+    @property
+    def start(self) -> Start:
+        """The same as a starting point."""
+        return Start(self.weights, self.spectra, np.inf)
+
+
 def infer_phase_number(setup: Setup, progress: Callable[[str], None], most: int = MOST_PHASES) -> PhaseNumber:
-    """Fit one to `most` phases to half of the counts and judge each on the other half.
+    """Fit one to `most` phases to half of the counts, judge each by the other half, and leave out what is no phase.
 
     Parameters
     ----------
@@ -93,74 +200,170 @@ def infer_phase_number(setup: Setup, progress: Callable[[str], None], most: int 
         Told each score.
     most : int
     """
-    both, tiles = halves(setup.blocks.counts), block_tiles(setup)
-    found: list[Trial] = []
-    for count in range(1, min(most, setup.blocks.n_blocks) + 1):
-        with single_thread():
-            found.append(_trial(setup, both, tiles, count, found[-1] if found else None))
-        progress(f"{count} phases: held-out score {found[-1].score - found[0].score:.1f} above one phase")
-    index, gains = first_as_good([trial.by_tile for trial in found])
-    chosen = index + 1
-    curve = [{"k": count, "score": gain.nats, "se": gain.error} for count, gain in enumerate(gains, 1)]
-    after = None
-    if chosen < len(found):
-        after = _next_phase(setup, found[chosen - 1], found[chosen])
-    return PhaseNumber(chosen, curve, after)
+    with single_thread():
+        return _Search(setup).run(min(most, setup.blocks.n_blocks), progress)
 
 
-def _trial(
-    setup: Setup,
-    both: tuple[Float32Array, Float32Array],
-    tiles: npt.NDArray[np.int64],
-    count: int,
-    before: Trial | None,
-) -> Trial:
-    """Fit so many phases to the first half, from several starts, and score the second."""
-    blocks = Blocks(
-        counts=both[0],
-        forward=setup.forward,
-        phases=unnamed(count),
-        overlap=declared_overlap(setup.max_overlap, unnamed(count)),
-        mean_composition=setup.mean_composition,
-        thickness=setup.thickness,
-        tile=tiles,
-    )
-    basis, yields = setup.forward.basis(blocks.absorbing, blocks.allowed)
-    coarse = CoarseModel.of(blocks, basis, yields)
-    starts = find_starts(
-        coarse.pooled.sums[:, : len(coarse.baseline)],
-        basis,
-        yields,
-        blocks.balance(),
-        blocks.matrix,
-        n_starts=N_STARTS if count > 1 else 1,
-        seed=SEED,
-    )
-    if before is not None:
-        starts.append(_grown(before, starts[0]))
-    weights, spectra = _best(coarse, starts)
-    points = simplex_support_points(spectra, blocks.typical_counts, max_overlap=blocks.overlap.most)
-    log_spectra = np.log(points @ spectra)
-    pi = support_point_weights(relative_likelihood(both[0], log_spectra))
-    common = both[0].sum(axis=0, dtype=float) + 1.0
-    by_block = log_predictive(both[1], log_spectra, pi, np.log(common / common.sum()))
-    return Trial(weights, spectra, pi @ points, by_tile(by_block, tiles))
+class _Search:
+    """Fits and judges any number of phases on the same halves of the counts."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        whole = Blocks.of(replace(setup, phases=unnamed(1)))
+        whole = whole.every(-(-len(whole.counts) // MOST_BLOCKS))
+        first, second = halves(whole.counts)
+        self._fitted = replace(whole, counts=first, alternatives=())
+        effect = whole.effect()
+        self._first, self._second = (
+            counted(half, whole.thickness.blocks, effect) for half in (first, second)
+        )
+        common = shares_of(first.sum(axis=0, dtype=np.float64) + 1.0)
+        self._log_common = np.concatenate([np.log(common), np.zeros(N_COLUMNS)])
+        self._coarse: dict[int, CoarseModel] = {}
+
+    def run(self, most: int, progress: Callable[[str], None]) -> PhaseNumber:
+        """Grow, shrink, and say what was found."""
+        grown: list[Solution] = []
+        in_vain = 0
+        for count in range(1, most + 1):
+            grown.append(self._grown(count, grown[-1] if grown else None))
+            progress(f"{count} phases: held-out score {grown[-1].score - grown[0].score:.1f} above one phase")
+            best = max(grown[:-1], key=lambda one: one.score, default=None)
+            in_vain = in_vain + 1 if best is not None and not asked_for(grown[-1], best) else 0
+            if in_vain == IN_VAIN:
+                break
+        known, here = list(grown), grown[-1]
+        left_out: list[Uncounted] = []
+        while len(here.share) > 1:
+            less = self._less(here, grown[len(here.share) - 2])
+            if less is None:
+                break
+            left, after = less
+            progress(f"{len(here.share)} phases: one is none ({left.reason}), {len(after.share)} are left")
+            left_out.append(left)
+            here = after
+            known[len(here.share) - 1] = max(known[len(here.share) - 1], here, key=lambda one: one.score)
+        return self._found(here, known, left_out[::-1])
+
+    def _grown(self, count: int, before: Solution | None) -> Solution:
+        """Fit so many phases from several starts, one of them the solution with a phase less and another one."""
+        coarse = self._coarse_model(count)
+        starts = find_starts(
+            coarse.pooled.sums[:, : len(coarse.baseline)],
+            coarse.basis,
+            coarse.yields,
+            coarse.blocks.balance(),
+            coarse.blocks.matrix,
+            n_starts=N_STARTS if count > 1 else 1,
+            seed=SEED,
+        )
+        if before is not None:
+            starts.append(_with_another(before, starts[0]))
+        raced = race(coarse, starts)
+        lowest = min(descent.potential for descent in raced)
+        ends = [followed_down(coarse, one) for one in raced if not one.beaten(lowest)]
+        return self._judged(coarse, min(ends, key=lambda end: end.potential))
+
+    def _less(self, here: Solution, grown: Solution) -> tuple[Uncounted, Solution] | None:
+        """Leave out what is no phase: return it, and what remains; or None where every phase is one.
+
+        Parameters
+        ----------
+        here : Solution
+        grown : Solution
+            The one with a phase less that was found on the way up.
+        """
+        after = max((*here.less_one, grown), key=lambda one: one.score)
+        if not asked_for(here, after):
+            gone = _unmatched(grown, here) if after is grown else here.less_one.index(after)
+            return self._described(here, gone, after, "unsupported"), after
+        mixtures, pure = self._mixtures(here), here.pure
+        varied = np.array([one.of.max() > SAME_PHASE for one in mixtures])
+        none = (np.array([one.apart for one in mixtures]) < LEAST_APART) & (varied | (pure < LEAST_PURE))
+        if not none.any():
+            return None
+        scores = np.array([less.score for less in here.less_one])
+        gone = int(np.where(none, scores, -np.inf).argmax())
+        after = here.less_one[gone]
+        return self._described(here, gone, after, "variation" if varied[gone] else "mixture"), after
+
+    def _coarse_model(self, count: int) -> CoarseModel:
+        """Compile the model of so many phases, once."""
+        if count not in self._coarse:
+            phases = unnamed(count)
+            overlap = declared_overlap(self._setup.max_overlap, phases)
+            blocks = replace(self._fitted, phases=phases, overlap=overlap)
+            self._coarse[count] = CoarseModel.of(
+                blocks, *blocks.forward.basis(blocks.absorbing, blocks.allowed)
+            )
+        return self._coarse[count]
+
+    def _judged(self, coarse: CoarseModel, end: Descent) -> Solution:
+        """Score the second half of the counts."""
+        latents = end.latents(coarse)
+        spectra = spectra_at(end.data, latents)
+        blocks = coarse.blocks
+        points = simplex_support_points(spectra, blocks.typical_counts, max_overlap=blocks.overlap.most)
+        mixed = shares_of(np.maximum(points @ spectra, NOTHING))
+        log_spectra = np.asarray(
+            answered(mixed, points, end.data.effect, *thickness_parameters(end.data, latents))
+        )
+        mixture = Mixture.of(self._first, self._second, log_spectra, self._log_common)
+        return Solution(weights_at(end.data, latents), spectra, points, mixture)
+
+    def _mixtures(self, solution: Solution) -> list[NearestMixture]:
+        """Of each phase the mixture of the others that is most like it, by shares of its counts."""
+        coarse = self._coarse_model(len(solution.weights))
+        counts = solution.weights * component_templates(coarse.basis).sum(axis=2)
+        n_elements = coarse.yields.shape[1]
+        shares = shares_of(np.column_stack([counts[:, :n_elements], counts[:, n_elements:].sum(axis=1)]))
+        return [nearest_mixture(shares, phase) for phase in range(len(shares))]
+
+    def _composition(self, solution: Solution) -> FloatArray:
+        """Atom fractions of the phases, with nominal calibration factors, (phase, element)."""
+        return nominal_fractions(solution.weights, self._coarse_model(len(solution.weights)).yields)
+
+    def _described(self, here: Solution, phase: int, after: Solution, reason: Reason) -> Uncounted:
+        """Describe a phase that is none, and what held-out counts lose without it."""
+        composition, mixture = self._composition(here), self._mixtures(here)[phase]
+        return Uncounted(
+            composition=composition[phase],
+            share=float(here.share[phase]),
+            gain=gain_over(here.by_block, after.by_block),
+            reason=reason,
+            apart=mixture.apart,
+            of=np.delete(mixture.of, phase),
+            others=np.delete(composition, phase, axis=0),
+        )
+
+    def _found(self, here: Solution, known: list[Solution], left_out: list[Uncounted]) -> PhaseNumber:
+        """Put together what was found."""
+        best = max(known, key=lambda one: one.score)
+        curve = np.array([gain_over(one.by_block, best.by_block) for one in known])
+        return PhaseNumber(
+            elements=self._setup.forward.elements,
+            scores=curve[:, 0],
+            errors=curve[:, 1],
+            composition=self._composition(here),
+            share=here.share,
+            gains=[gain_over(here.by_block, less.by_block) for less in here.less_one],
+            apart=np.array([one.apart for one in self._mixtures(here)])
+            if len(here.share) > 1
+            else np.zeros(0),
+            left_out=left_out,
+            start=here.start,
+        )
 
 
-def _best(coarse: CoarseModel, starts: list[Start]) -> tuple[FloatArray, FloatArray]:
-    """Weights and spectra of the lowest mode that the starts lead to."""
-    raced = race(coarse, starts)
-    lowest = min(descent.potential for descent in raced)
-    ends = [followed_down(coarse, one) for one in raced if not one.beaten(lowest)]
-    best = min(ends, key=lambda end: end.potential)
-    latents = best.latents(coarse)
-    return weights_at(best.data, latents), spectra_at(best.data, latents)
+def asked_for(more: Solution, less: Solution) -> bool:
+    """Say whether held-out counts ask for what one solution has beyond another one."""
+    gain = gain_over(more.by_block, less.by_block)
+    return gain.nats > max(DOUBTS * gain.error, LEAST_GAINED)
 
 
-def _grown(before: Trial, start: Start) -> Start:
+def _with_another(before: Solution, start: Start) -> Start:
     """Solution with one phase less, and the phase of a start that is farthest from all of its."""
-    apart = hellinger(start.spectra[:, None], before.spectra[None]).min(axis=1)
-    new = int(apart.argmax())
+    new = int(hellinger(start.spectra[:, None], before.spectra[None]).min(axis=1).argmax())
     return Start(
         np.concatenate([before.weights, start.weights[new : new + 1]]),
         np.concatenate([before.spectra, start.spectra[new : new + 1]]),
@@ -168,19 +371,7 @@ def _grown(before: Trial, start: Start) -> Start:
     )
 
 
-def _next_phase(setup: Setup, here: Trial, more: Trial) -> dict[str, Any]:
-    """Describe the phase of the larger solution that the smaller one does not have."""
-    _, matched = linear_sum_assignment(hellinger(here.spectra[:, None], more.spectra[None]))
-    new = int(next(iter(set(range(len(more.spectra))) - set(matched.tolist()))))
-    absorbing = np.tile(setup.mean_composition, (len(more.spectra), 1))
-    elements = setup.forward.elements
-    _, yields = setup.forward.basis(absorbing, np.ones((len(absorbing), len(elements)), bool))
-    atoms = more.weights[new, : len(elements)] / yields[new]
-    atoms = atoms / max(atoms.sum(), 1e-300)
-    gain, error = gain_over(more.by_tile, here.by_tile)
-    return {
-        "composition": dict(zip(elements, atoms.tolist(), strict=True)),
-        "share": float(more.share[new]),
-        "gain": gain,
-        "gain_se": error,
-    }
+def _unmatched(less: Solution, more: Solution) -> int:
+    """Return the phase of the larger solution that the smaller one does not have."""
+    _, matched = linear_sum_assignment(hellinger(less.spectra[:, None], more.spectra[None]))
+    return int(next(iter(set(range(len(more.spectra))) - set(matched.tolist()))))

@@ -22,7 +22,7 @@ from bayesunmix.results.verdict import POINT_ESTIMATE, judge
 
 Plain = dict[str, Any]
 
-FORMAT = 3
+FORMAT = 4
 """Number of the layout of today. The first two had none in the file."""
 
 
@@ -79,7 +79,22 @@ def _words_of_the_field(record: Plain) -> Plain:
     return {**record, "format": 3}
 
 
-_STEPS: tuple[Callable[[Plain], Plain], ...] = (_identifiability_is_a_table, _words_of_the_field)
+def _next_phase_is_left_out(record: Plain) -> Plain:
+    """Layout 3 to 4: what one phase more would be is the first of those that are not counted."""
+    number = record.get("phase_number")
+    if isinstance(number, dict) and "next_phase" in number:
+        rest = {key: value for key, value in number.items() if key != "next_phase"}
+        after = number["next_phase"]
+        left_out = [{**after, "reason": "unsupported"}] if isinstance(after, dict) else []
+        record = {**record, "phase_number": {**rest, "left_out": left_out}}
+    return {**record, "format": 4}
+
+
+_STEPS: tuple[Callable[[Plain], Plain], ...] = (
+    _identifiability_is_a_table,
+    _words_of_the_field,
+    _next_phase_is_left_out,
+)
 
 
 def _about_rows_of_today(findings: Any) -> Any:  # noqa: ANN401

@@ -340,20 +340,49 @@ class PhaseScore(Part):
     """Of that difference."""
 
 
-class NextPhase(Part):
-    """What one phase more would be."""
+class CountedPhase(Part):
+    """One of the phases that were counted, as it was found on half of the counts."""
+
+    composition: dict[str, float]
+    share: float
+    """Of the counts."""
+    gain: float | None
+    gain_se: float | None
+    """What the held-out score would lose without it, in nats, and its standard error; none where it is alone."""
+    apart: float | None
+    """Relative difference of its counts by element from the mixture of the others that is most like it, root mean
+    square."""
+
+
+class MixturePart(Part):
+    """A phase in a mixture."""
+
+    composition: dict[str, float]
+    share: float
+
+
+class UncountedPhase(Part):
+    """A phase that was tried, and is none."""
 
     composition: dict[str, float]
     share: float
     """Of the counts."""
     gain: float
     gain_se: float
-    """Change of the held-out score in nats, and its standard error."""
+    """What it adds to the held-out score, in nats, and the standard error of that."""
+    reason: Literal["unsupported", "variation", "mixture"]
+    """Held-out counts do not ask for it; it is another phase that varies, or where others meet."""
+    apart: float | None = None
+    """As for a phase that is counted."""
+    like: tuple[MixturePart, ...] = ()
+    """The mixture of the others that is most like it."""
 
 
 class PhaseNumber(Part):
-    """The number of phases that was inferred, and the curve that it was read off."""
+    """The number of phases that was inferred, how it came about, and what was not counted."""
 
     chosen: int
     curve: tuple[PhaseScore, ...]
-    next_phase: NextPhase | None = None
+    phases: tuple[CountedPhase, ...] = ()
+    left_out: tuple[UncountedPhase, ...] = ()
+    """The first is what the next phase would have been."""

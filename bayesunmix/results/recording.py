@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
@@ -27,6 +29,9 @@ from bayesunmix.results.record import RunRecord
 from bayesunmix.results.run_facts import now, versions
 from bayesunmix.results.verdict import judge
 from bayesunmix.xray.spectrometer import RESPONSE_NAMES
+
+# What a mixture holds less of is not named.
+LEAST_SHARE = 0.05
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,14 +158,45 @@ def starting_points(fitted: FittedPosterior) -> tuple[parts.StartingPoint, ...]:
 
 def phase_number(found: PhaseNumber) -> parts.PhaseNumber:
     """Describe the choice of the number of phases."""
-    after = found.next_phase
+    named = partial(_by_element, found.elements)
+    errors = zip(found.scores.tolist(), found.errors.tolist(), strict=True)
+    beside = zip(found.gains, found.apart.tolist(), strict=True) if found.gains else [(None, None)]
     return parts.PhaseNumber(
         chosen=found.chosen,
-        curve=tuple(
-            parts.PhaseScore(k=int(row["k"]), score=row["score"], se=row["se"]) for row in found.curve
+        curve=tuple(parts.PhaseScore(k=k, score=score, se=se) for k, (score, se) in enumerate(errors, 1)),
+        phases=tuple(
+            parts.CountedPhase(
+                composition=named(composition),
+                share=share,
+                gain=None if gain is None else gain.nats,
+                gain_se=None if gain is None else gain.error,
+                apart=apart,
+            )
+            for composition, share, (gain, apart) in zip(
+                found.composition, found.share.tolist(), beside, strict=True
+            )
         ),
-        next_phase=None if after is None else parts.NextPhase(**after),
+        left_out=tuple(
+            parts.UncountedPhase(
+                composition=named(left.composition),
+                share=left.share,
+                gain=left.gain.nats,
+                gain_se=left.gain.error,
+                reason=left.reason,
+                apart=left.apart,
+                like=tuple(
+                    parts.MixturePart(composition=named(composition), share=share)
+                    for composition, share in zip(left.others, left.of.tolist(), strict=True)
+                    if share >= LEAST_SHARE
+                ),
+            )
+            for left in found.left_out
+        ),
     )
+
+
+def _by_element(elements: Sequence[str], fractions: npt.NDArray[np.float64]) -> dict[str, float]:
+    return dict(zip(elements, fractions.tolist(), strict=True))
 
 
 def diagnostics(setup: Setup, fitted: FittedPosterior, drawn: Drawn) -> parts.Diagnostics:

@@ -496,8 +496,10 @@ def _check_lines(name: str, elements: Sequence[str], table: LineTable, edges: Fl
 
 
 def _thickness(plan: SimulateConfig, rng: np.random.Generator) -> FloatArray:
-    """Relative thickness (y, x) of mean 1, varying smoothly."""
-    raw = 1.0 + plan.thickness_variation * smooth_field(plan.shape, rng, THICKNESS_WIDTH)
+    """Relative thickness (y, x) of mean 1, varying smoothly, on a wedge along x where there is one."""
+    columns = plan.shape[1]
+    slope = plan.wedge * (np.arange(columns) - 0.5 * (columns - 1)) / columns
+    raw = 1.0 + slope + plan.thickness_variation * smooth_field(plan.shape, rng, THICKNESS_WIDTH)
     positive = np.maximum(raw, LEAST_THICKNESS)
     return np.asarray(positive / positive.mean())
 

@@ -1,0 +1,181 @@
+"""How many phases there are, on maps on which it is known: two to five, on a wedge, zoned, with soft interfaces.
+
+Of six chemistries maps of 64 x 64 pixels and 120 counts are drawn. The film is half as thick again at one side as at
+the other, two elements of the matrix vary by 15 % around their means, one up where the other goes down, and grains that
+hold half to all of a pixel end in flanks of several pixels.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from bench import Options, Row
+from open_maps import CHEMISTRIES, Chemistry
+
+from bayesunmix.laboratory.maps import Findings, kept_maps
+
+if TYPE_CHECKING:
+    from bayesunmix.simulation.simulate import SimulatedMap
+
+FloatArray = npt.NDArray[np.float64]
+
+SIDE, COUNTS = 64, 120.0
+WEDGE, ZONING = 0.5, 0.15
+# Width of the zones relative to the side of the map.
+ZONE_WIDTH = 0.12
+# Most of a pixel that a grain holds; a third of the phases is pure somewhere.
+MOST, PURE_SHARE = (0.5, 0.97), 1 / 3
+# Phases beyond those of `open_maps`, for maps of five.
+FIFTH = {
+    "basalt": {"pyroxene": dict(Si=0.49, Ca=0.19, Mg=0.21, Fe=0.1, Ti=0.01)},
+    "oxides": {"manganite": dict(La=0.33, Sr=0.17, Mn=0.5)},
+}
+# Elements of the matrix that vary.
+ZONED = {
+    "superalloy": ("Cr", "Al"),
+    "sulfides": ("Ni", "Fe"),
+    "basalt": ("Mg", "Ca"),
+    "garnet peridotite": ("Ca", "Fe"),
+    "solder": ("Bi", "Ag"),
+    "oxides": ("Sr", "Fe"),
+}
+
+
+class Kind(NamedTuple):
+    """A chemistry, and how many of its phases a map has."""
+
+    name: str
+    count: int
+
+
+KINDS = tuple(
+    Kind(name, count)
+    for count in (2, 3, 4, 5)
+    for name, chemistry in CHEMISTRIES.items()
+    if count <= len(chemistry.phases) + len(FIFTH.get(name, ()))
+)
+MANY, FEW = 20, 4
+LEAST_RIGHT = 0.9
+
+
+def rows(options: Options) -> list[Row]:
+    """Rows of how often the number is right, and how far off it is at most."""
+    seeds = range(FEW if options.quick else MANY)
+    maps = kept_maps(Look(), seeds, options.work / "phase_number", {"kinds": str(KINDS)}, options.processes)
+    found = [dict(kept.findings.facts or {}) for kept in maps if kept.findings is not None]
+    for seed, one in zip(seeds, found, strict=False):
+        print(f"  seed {seed}: {one['map']}, {one['true']} phases there, {one['found']} found", flush=True)
+    right = sum(one["found"] == one["true"] for one in found)
+    above = max((one["found"] - one["true"] for one in found), default=0)
+    what = "number of phases, two to five on a wedge, zoned by 15 %, soft interfaces"
+    return [
+        Row(what, f"right in {LEAST_RIGHT:.0%}", f"{right} of {len(maps)}", right >= LEAST_RIGHT * len(maps)),
+        Row(f"{what}: most above the truth", "1", str(above), above <= 1),
+    ]
+
+
+@dataclass(frozen=True)
+class Look:
+    """Draws the map of a seed and counts its phases."""
+
+    def __call__(self, seed: int) -> Findings:
+        """Return how many phases there are and how many are found."""
+        import pandas as pd
+
+        from bayesunmix.config.run_config import RunConfig
+        from bayesunmix.core.errors import BayesUnmixWarning
+        from bayesunmix.fit.phase_number import infer_phase_number
+        from bayesunmix.fit.preparation import prepare
+
+        kind = KINDS[seed % len(KINDS)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BayesUnmixWarning)
+            simulated = drawn(kind, seed)
+            setup = prepare(simulated.image, RunConfig.from_dict(told(kind) | {"phases": "auto"}))
+            number = infer_phase_number(setup, lambda _: None)
+        facts = {"map": kind.name, "true": kind.count, "found": number.chosen}
+        return Findings(pd.DataFrame({"inside": [number.chosen == kind.count]}), (), facts)
+
+
+def drawn(kind: Kind, seed: int) -> SimulatedMap:
+    """Draw a map: the matrix as two zones, one at either end of its variation, and the grains."""
+    from bayesunmix.simulation.phantom import grain_layout, smooth_field
+    from bayesunmix.simulation.simulate import simulate_map
+
+    rng = np.random.default_rng([seed, kind.count, *kind.name.encode()])
+    chemistry, phases = CHEMISTRIES[kind.name], _phases(kind)
+    fractions = np.array(_fractions(chemistry, kind.count))
+    matrix = [number == 0 for number in range(kind.count)]
+    abundances = grain_layout((SIDE, SIDE), fractions, matrix, rng).copy()
+    for grain in np.moveaxis(abundances, 2, 0)[1:]:
+        most = 1.0 if rng.random() < PURE_SHARE else rng.uniform(*MOST)
+        np.minimum(grain * most / grain.max(), 1.0, out=grain)
+    grains = abundances[..., 1:] / np.maximum(abundances[..., 1:].sum(axis=2, keepdims=True), 1.0)
+    host = 1.0 - grains.sum(axis=2)
+    raw = smooth_field((SIDE, SIDE), rng, ZONE_WIDTH)
+    # Even between the ends.
+    zone = np.argsort(np.argsort(raw.ravel())).reshape(raw.shape) / (raw.size - 1)
+    shares = np.concatenate([(host * zone)[..., None], (host * (1.0 - zone))[..., None], grains], axis=2)
+    name, *others = phases
+    ends = {
+        f"{name} {end}": varied(phases[name], ZONED[kind.name], sign * ZONING)
+        for end, sign in (("up", 1), ("down", -1))
+    }
+    tables: list[dict[str, Any]] = [
+        {"name": phase, "composition": composition, "fraction": 1.0 / (len(others) + 2)}
+        for phase, composition in {**ends, **{other: phases[other] for other in others}}.items()
+    ]
+    plan = {
+        "shape": [SIDE, SIDE],
+        "counts_per_pixel": COUNTS,
+        "stray": dict.fromkeys(chemistry.stray, 0.03),
+        "wedge": WEDGE,
+        "calibration_error": True,
+    }
+    return simulate_map(
+        {**told(kind), "phases": tables, "simulate": plan}, seed, abundances=np.clip(shares, 0.0, 1.0)
+    )
+
+
+def varied(composition: dict[str, float], elements: tuple[str, str], by: float) -> dict[str, float]:
+    """Raise the first element by a part, lower the second one as much, and let the others make room."""
+    first, second = elements
+    raised = {**composition, first: composition[first] * (1.0 + by), second: composition[second] * (1.0 - by)}
+    total = sum(raised.values())
+    return {element: amount / total for element, amount in raised.items()}
+
+
+def told(kind: Kind) -> dict[str, Any]:
+    """Return what is declared: the elements, the film and the instrument."""
+    chemistry = CHEMISTRIES[kind.name]
+    elements = sorted({element for composition in _phases(kind).values() for element in composition})
+    return {
+        "sample": {
+            "elements": elements,
+            "stray": list(chemistry.stray),
+            "oxygen": chemistry.oxygen,
+            "thickness_nm": [80.0, 20.0],
+            "density_g_cm3": [chemistry.density_g_cm3, 0.3],
+        },
+        "map": {"energy_range": list(chemistry.energy_range)},
+        "instrument": {
+            "beam_energy_keV": chemistry.beam_keV,
+            "takeoff_angle_deg": 22.0,
+            "resolution_eV": 132.0,
+        },
+    }
+
+
+def _phases(kind: Kind) -> dict[str, dict[str, float]]:
+    every = CHEMISTRIES[kind.name].phases | FIFTH.get(kind.name, {})
+    return dict(list(every.items())[: kind.count])
+
+
+def _fractions(chemistry: Chemistry, count: int) -> list[float]:
+    """How much there is of each phase; a fifth one as much as the last."""
+    taken = [*chemistry.fractions, chemistry.fractions[-1]][:count]
+    return [fraction / sum(taken) for fraction in taken]
