@@ -66,7 +66,7 @@ def set_aside(
         if too_much(last.places, setup.image.used):
             break
         number += 1
-        last = first.without(last.places, job, number)
+        last = last.without(last.places, job, number)
     if last.aside is None:
         return setup, fitted, first.misfit, None
     places, spectra = spectra_of(setup, last.aside, last.misfit)
@@ -118,7 +118,8 @@ class _Pass:
     def without(self, aside: Places, job: Job, number: int) -> _Pass:
         """Find the mode without some places, and search the whole map again."""
         own = without_pixels(self.setup, aside >= 0)
-        return _Pass.of(self.setup, _found_again(own, self.fitted, job, number), job, number, aside)
+        again = _found_again(own, self.fitted, job, number, anew=self.aside is None)
+        return _Pass.of(self.setup, again, job, number, aside)
 
 
 def _of_a_phase(first: _Pass, job: Job) -> Places | None:
@@ -138,21 +139,26 @@ def _searched(setup: Setup, fitted: FittedPosterior, job: Job, number: int) -> M
         )
 
 
-def _found_again(setup: Setup, first: FittedPosterior, job: Job, number: int) -> FittedPosterior:
-    """Find the mode without what is set aside, from starting points of what is left and from the mode of before.
+def _found_again(
+    setup: Setup, before: FittedPosterior, job: Job, number: int, *, anew: bool
+) -> FittedPosterior:
+    """Find the mode without what is set aside, from the mode of before and, `anew`, from starting points of what is left.
 
-    That alone would not do: a grain on 0.4 % of a map was seen to hold the search in another valley.
+    That mode alone would not do: a grain on 0.4 % of a map was seen to hold the search in another valley. What later
+    passes set aside besides is little.
     """
     inference, model = job.config.inference, job.model
     blocks = Blocks.of(setup)
     task = Task(setup=setup, blocks=blocks, n_starts=inference.starts, seed=SEARCH_SEED)
 
     def found() -> FittedPosterior:
-        starts = model.starts(task)
-        if model.line_density:
-            starts = [start_from(first.data, first.model.constrain(first.estimate.z)), *starts]
+        if not model.line_density:
+            starts = model.starts(task)
+        else:
+            here = start_from(before.data, before.model.constrain(before.estimate.z))
+            starts = [here, *(model.starts(task) if anew else ())]
         fitted: FittedPosterior = model.fit(task, starts, job.reporter.say)
-        return replace(fitted, overlap=first.overlap)
+        return replace(fitted, overlap=before.overlap)
 
     with job.reporter.stage(f"mode{_th(number)}", _name("mode", number)):
         fitted: FittedPosterior = job.kept.run(_name("mode", number), found, model.fitted_type)
