@@ -142,7 +142,7 @@ def _searched(setup: Setup, fitted: FittedPosterior, job: Job, number: int) -> M
 def _found_again(
     setup: Setup, before: FittedPosterior, job: Job, number: int, *, anew: bool
 ) -> FittedPosterior:
-    """Find the mode without what is set aside, from the mode of before and, `anew`, from starting points of what is left.
+    """Find the mode without what is set aside, from the mode of before and, `anew`, from starts of what is left.
 
     That mode alone would not do: a grain on 0.4 % of a map was seen to hold the search in another valley. What later
     passes set aside besides is little.
