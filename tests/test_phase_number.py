@@ -13,7 +13,7 @@ from bayesunmix.config.phase import unnamed
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit.held_out import Gain
 from bayesunmix.fit.phase_distance import LEAST_APART, apart, nearest_mixture
-from bayesunmix.fit.phase_number import Uncounted, PhaseNumber, infer_phase_number
+from bayesunmix.fit.phase_number import PhaseNumber, Uncounted, infer_phase_number
 from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.fit.starts import Start
 from bayesunmix.report.words import phase_number_words
