@@ -11,6 +11,13 @@ What is less than 15 % apart is another one that varies (a mineral is zoned by a
 others meet. Chemistry alone cannot tell the latter from a phase that lies between two others (enstatite between
 periclase and silica): but such a phase is pure in many pixels, while where grains meet along the beam or at interfaces
 everything between them occurs.
+
+An endmember may also be extreme where no pixel is. If pixels hold a share f of a phase, they differ by f times as much,
+and the likelihood loses half the square of that a count without it: what the map shows is
+
+    shown^2 = 2 loss / counts of the phase = f apart^2
+
+Where that is less than 8 % it is a detail of a spectrum, however far its endmember went.
 """
 
 from __future__ import annotations
@@ -27,6 +34,7 @@ FloatArray = npt.NDArray[np.float64]
 
 # Counts of a phase differ by so much from those of all mixtures of the others.
 LEAST_APART = 0.15
+LEAST_SHOWN = 0.08
 # What a mixture holds more than this of, is that phase.
 SAME_PHASE = 0.9
 # A phase that lies between others holds this part of its counts in pixels that are nearly pure.
@@ -77,3 +85,16 @@ def apart(first: FloatArray, second: FloatArray) -> float:
     2.0
     """
     return float(np.sqrt(2.0 * ratio_of((first - second) ** 2, first + second).sum()))
+
+
+def shown_apart(lost: FloatArray, counts: FloatArray) -> FloatArray:
+    """How far apart from all mixtures of the others a map shows phases to be, (phase,).
+
+    Parameters
+    ----------
+    lost : (phase,)
+        Log-likelihood that the map loses without each of them, in nats.
+    counts : (phase,)
+        Counts that each holds.
+    """
+    return np.sqrt(2.0 * ratio_of(np.maximum(lost, 0.0), counts))

@@ -31,10 +31,12 @@ from bayesunmix.fit.model_data import Blocks, nominal_fractions, spectra_at, wei
 from bayesunmix.fit.phase_distance import (
     LEAST_APART,
     LEAST_PURE,
+    LEAST_SHOWN,
     NEARLY_PURE,
     SAME_PHASE,
     NearestMixture,
     nearest_mixture,
+    shown_apart,
 )
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.search import CoarseModel, Descent, followed_down, race
@@ -48,6 +50,9 @@ FloatArray = npt.NDArray[np.float64]
 MOST_PHASES = 8
 # Blocks that are fitted and judged, evenly spread over the map.
 MOST_BLOCKS = 6000
+# Phases that share a block where solutions are judged, whatever they were fitted with: where three meet, a fourth one
+# would be asked for.
+JUDGED_OVERLAP = 3
 N_STARTS = 3
 SEED = 0
 # Standard errors by which held-out counts must ask for a phase, and numbers in a row that they do not ask for after
@@ -279,7 +284,8 @@ class _Search:
             return self._described(here, gone, after, "unsupported"), after
         mixtures, pure = self._mixtures(here), here.pure
         varied = np.array([one.of.max() > SAME_PHASE for one in mixtures])
-        none = (np.array([one.apart for one in mixtures]) < LEAST_APART) & (varied | (pure < LEAST_PURE))
+        alike = (np.array([one.apart for one in mixtures]) < LEAST_APART) & (varied | (pure < LEAST_PURE))
+        none = alike | (self._shown(here) < LEAST_SHOWN)
         if not none.any():
             return None
         scores = np.array([less.score for less in here.less_one])
@@ -303,7 +309,9 @@ class _Search:
         latents = end.latents(coarse)
         spectra = spectra_at(end.data, latents)
         blocks = coarse.blocks
-        points = simplex_support_points(spectra, blocks.typical_counts, max_overlap=blocks.overlap.most)
+        points = simplex_support_points(
+            spectra, blocks.typical_counts, max_overlap=max(blocks.overlap.most, JUDGED_OVERLAP)
+        )
         mixed = shares_of(np.maximum(points @ spectra, NOTHING))
         log_spectra = np.asarray(
             answered(mixed, points, end.data.effect, *thickness_parameters(end.data, latents))
@@ -318,6 +326,12 @@ class _Search:
         n_elements = coarse.yields.shape[1]
         shares = shares_of(np.column_stack([counts[:, :n_elements], counts[:, n_elements:].sum(axis=1)]))
         return [nearest_mixture(shares, phase) for phase in range(len(shares))]
+
+    def _shown(self, solution: Solution) -> FloatArray:
+        """How far apart from all mixtures of the others its blocks show each phase to be, (phase,)."""
+        gained = solution.score - np.array([less.score for less in solution.less_one])
+        counts = solution.share * self._second[:, : len(self._log_common) - N_COLUMNS].sum(dtype=np.float64)
+        return shown_apart(gained, counts)
 
     def _composition(self, solution: Solution) -> FloatArray:
         """Atom fractions of the phases, with nominal calibration factors, (phase, element)."""
