@@ -179,11 +179,14 @@ class Solution:
         return ratio_of(self.mixture.weights @ nearly, self.share)
 
     @cached_property
-    def less_one(self) -> list[Solution]:
-        """What remains without each of the phases, the others as they are; nothing of a phase alone."""
-        return [self._without(phase) for phase in range(len(self.weights))] if len(self.weights) > 1 else []
+    def without(self) -> FloatArray:
+        """Held-out score without each of the phases, the others as they are, (phase, block); none of a phase alone."""
+        number = len(self.weights) if len(self.weights) > 1 else 0
+        scores = [self.less(phase).by_block for phase in range(number)]
+        return np.reshape(scores, (number, len(self.by_block)))
 
-    def _without(self, phase: int) -> Solution:
+    def less(self, phase: int) -> Solution:
+        """Return what remains without a phase, the others as they are."""
         kept = self.points[:, phase] == 0.0
         weights, spectra = (np.delete(each, phase, axis=0) for each in (self.weights, self.spectra))
         points = np.delete(self.points[kept], phase, axis=1)
@@ -278,9 +281,11 @@ class _Search:
         grown : Solution
             The one with a phase less that was found on the way up.
         """
-        after = max((*here.less_one, grown), key=lambda one: one.score)
+        scores = here.without.sum(axis=1)
+        least = int(scores.argmax())
+        after = grown if grown.score > scores[least] else here.less(least)
         if not asked_for(here, after):
-            gone = _unmatched(grown, here) if after is grown else here.less_one.index(after)
+            gone = _unmatched(grown, here) if after is grown else least
             return self._described(here, gone, after, "unsupported"), after
         mixtures, pure = self._mixtures(here), here.pure
         varied = np.array([one.of.max() > SAME_PHASE for one in mixtures])
@@ -288,9 +293,8 @@ class _Search:
         none = alike | (self._shown(here) < LEAST_SHOWN)
         if not none.any():
             return None
-        scores = np.array([less.score for less in here.less_one])
         gone = int(np.where(none, scores, -np.inf).argmax())
-        after = here.less_one[gone]
+        after = here.less(gone)
         return self._described(here, gone, after, "variation" if varied[gone] else "mixture"), after
 
     def _coarse_model(self, count: int) -> CoarseModel:
@@ -329,7 +333,7 @@ class _Search:
 
     def _shown(self, solution: Solution) -> FloatArray:
         """How far apart from all mixtures of the others its blocks show each phase to be, (phase,)."""
-        gained = solution.score - np.array([less.score for less in solution.less_one])
+        gained = solution.score - solution.without.sum(axis=1)
         counts = solution.share * self._second[:, : len(self._log_common) - N_COLUMNS].sum(dtype=np.float64)
         return shown_apart(gained, counts)
 
@@ -360,7 +364,7 @@ class _Search:
             errors=curve[:, 1],
             composition=self._composition(here),
             share=here.share,
-            gains=[gain_over(here.by_block, less.by_block) for less in here.less_one],
+            gains=[gain_over(here.by_block, without) for without in here.without],
             apart=np.array([one.apart for one in self._mixtures(here)])
             if len(here.share) > 1
             else np.zeros(0),
