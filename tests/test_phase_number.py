@@ -13,6 +13,7 @@ from bayesunmix.config.phase import unnamed
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit.held_out import Gain
 from bayesunmix.fit.phase_distance import LEAST_APART, apart, nearest_mixture
+from bayesunmix.fit.phase_evidence import PhaseEvidence
 from bayesunmix.fit.phase_number import PhaseNumber, Uncounted, infer_phase_number
 from bayesunmix.fit.preparation import Setup, prepare
 from bayesunmix.fit.starts import Start
@@ -111,8 +112,10 @@ def counted(left_out: list[Uncounted]) -> PhaseNumber:
         errors=np.array([5.0, 2.0, 0.0]),
         composition=np.array([[0.9, 0.1], [0.1, 0.9]]),
         share=np.array([0.25, 0.75]),
-        gains=[Gain(40.0, 4.0), Gain(60.0, 6.0)],
-        apart=np.array([1.1, 1.2]),
+        evidence=[
+            PhaseEvidence(40.0, 4.0, 1.1, 0.5, 0.1, (0.0, 1.0)),
+            PhaseEvidence(60.0, 6.0, 1.2, 0.5, 0.1, (1.0, 0.0)),
+        ],
         left_out=left_out,
         start=Start(np.ones((2, 3)), np.ones((2, 4)), np.inf),
     )

@@ -8,7 +8,7 @@
 A phase too many fits the noise of the first half and gains nothing on the second (`bayesunmix.fit.held_out`). But films
 are wedges, minerals are zoned and interfaces hold mixtures: where counts are many, they gain from every such detail. A
 phase is therefore also asked to differ from all mixtures of the others by more than a phase varies
-(`bayesunmix.fit.phase_distance`). What was left out says why.
+(`bayesunmix.fit.phase_evidence`). What was left out says why.
 """
 
 from __future__ import annotations
@@ -22,21 +22,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from bayesunmix.config.overlap import LEAST_GAINED, declared_overlap
+from bayesunmix.config.overlap import declared_overlap
 from bayesunmix.config.phase import Phase, unnamed
-from bayesunmix.core.shares import NOTHING, hellinger, ratio_of, shares_of
+from bayesunmix.core.shares import NOTHING, hellinger, shares_of
 from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.held_out import Gain, Mixture, gain_over, halves
 from bayesunmix.fit.model_data import Blocks, nominal_fractions, spectra_at, weights_at
-from bayesunmix.fit.phase_distance import (
-    LEAST_APART,
-    LEAST_PURE,
-    LEAST_SHOWN,
-    NEARLY_PURE,
-    SAME_PHASE,
-    NearestMixture,
-    nearest_mixture,
-    shown_apart,
+from bayesunmix.fit.phase_evidence import (
+    JUDGED_OVERLAP,
+    PhaseEvidence,
+    asked_for,
+    counts_by_part,
+    evidence,
+    scores_without,
 )
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.search import CoarseModel, Descent, followed_down, race
@@ -50,14 +48,9 @@ FloatArray = npt.NDArray[np.float64]
 MOST_PHASES = 8
 # Blocks that are fitted and judged, evenly spread over the map.
 MOST_BLOCKS = 6000
-# Phases that share a block where solutions are judged, whatever they were fitted with: where three meet, a fourth one
-# would be asked for.
-JUDGED_OVERLAP = 3
 N_STARTS = 3
 SEED = 0
-# Standard errors by which held-out counts must ask for a phase, and numbers in a row that they do not ask for after
-# which no larger one is tried.
-DOUBTS = 2.0
+# Numbers in a row that held-out counts do not ask for, after which no larger one is tried.
 IN_VAIN = 2
 
 Reason = Literal["unsupported", "variation", "mixture"]
@@ -110,10 +103,8 @@ class PhaseNumber:
         Atom fractions of the chosen phases, with nominal calibration factors.
     share : (phase,)
         Of the map's counts.
-    gains : list of Gain
-        What each of them adds to the held-out score.
-    apart : (phase,)
-        How much each of them differs from all mixtures of the others.
+    evidence : list of PhaseEvidence
+        What speaks for each of them.
     left_out : list of Uncounted
         What the next phase would have been, and those beyond, from the last one left out to the first.
     start : Start
@@ -124,8 +115,7 @@ class PhaseNumber:
     errors: FloatArray
     composition: FloatArray
     share: FloatArray
-    gains: list[Gain]
-    apart: FloatArray
+    evidence: list[PhaseEvidence]
     left_out: list[Uncounted]
     start: Start
 
@@ -172,18 +162,10 @@ class Solution:
         """Share of each phase in the map's counts, (phase,)."""
         return self.mixture.weights @ self.points
 
-    @property
-    def pure(self) -> FloatArray:
-        """Part of each phase's counts that lies in blocks which hold hardly anything else, (phase,)."""
-        nearly = np.where(self.points > NEARLY_PURE, self.points, 0.0)
-        return ratio_of(self.mixture.weights @ nearly, self.share)
-
     @cached_property
     def without(self) -> FloatArray:
         """Held-out score without each of the phases, the others as they are, (phase, block); none of a phase alone."""
-        number = len(self.weights) if len(self.weights) > 1 else 0
-        scores = [self.less(phase).by_block for phase in range(number)]
-        return np.reshape(scores, (number, len(self.by_block)))
+        return scores_without([self.mixture], self.points)
 
     def less(self, phase: int) -> Solution:
         """Return what remains without a phase, the others as they are."""
@@ -237,7 +219,7 @@ class _Search:
             grown.append(self._grown(count, grown[-1] if grown else None))
             progress(f"{count} phases: held-out score {grown[-1].score - grown[0].score:.1f} above one phase")
             best = max(grown[:-1], key=lambda one: one.score, default=None)
-            in_vain = in_vain + 1 if best is not None and not asked_for(grown[-1], best) else 0
+            in_vain = 0 if best is None or _asked_for(grown[-1], best) else in_vain + 1
             if in_vain == IN_VAIN:
                 break
         known, here = list(grown), grown[-1]
@@ -284,18 +266,15 @@ class _Search:
         scores = here.without.sum(axis=1)
         least = int(scores.argmax())
         after = grown if grown.score > scores[least] else here.less(least)
-        if not asked_for(here, after):
+        if not _asked_for(here, after):
             gone = _unmatched(grown, here) if after is grown else least
             return self._described(here, gone, after, "unsupported"), after
-        mixtures, pure = self._mixtures(here), here.pure
-        varied = np.array([one.of.max() > SAME_PHASE for one in mixtures])
-        alike = (np.array([one.apart for one in mixtures]) < LEAST_APART) & (varied | (pure < LEAST_PURE))
-        none = alike | (self._shown(here) < LEAST_SHOWN)
+        alike = [one.alike for one in self._evidence(here)]
+        none = np.array([one is not None for one in alike])
         if not none.any():
             return None
         gone = int(np.where(none, scores, -np.inf).argmax())
-        after = here.less(gone)
-        return self._described(here, gone, after, "variation" if varied[gone] else "mixture"), after
+        return self._described(here, gone, here.less(gone), alike[gone] or "mixture"), here.less(gone)
 
     def _coarse_model(self, count: int) -> CoarseModel:
         """Compile the model of so many phases, once."""
@@ -323,19 +302,12 @@ class _Search:
         mixture = Mixture.of(self._first, self._second, log_spectra, self._log_common)
         return Solution(weights_at(end.data, latents), spectra, points, mixture)
 
-    def _mixtures(self, solution: Solution) -> list[NearestMixture]:
-        """Of each phase the mixture of the others that is most like it, by shares of its counts."""
+    def _evidence(self, solution: Solution) -> list[PhaseEvidence]:
+        """Say what speaks for each phase."""
         coarse = self._coarse_model(len(solution.weights))
-        counts = solution.weights * component_templates(coarse.basis).sum(axis=2)
-        n_elements = coarse.yields.shape[1]
-        shares = shares_of(np.column_stack([counts[:, :n_elements], counts[:, n_elements:].sum(axis=1)]))
-        return [nearest_mixture(shares, phase) for phase in range(len(shares))]
-
-    def _shown(self, solution: Solution) -> FloatArray:
-        """How far apart from all mixtures of the others its blocks show each phase to be, (phase,)."""
-        gained = solution.score - solution.without.sum(axis=1)
-        counts = solution.share * self._second[:, : len(self._log_common) - N_COLUMNS].sum(dtype=np.float64)
-        return shown_apart(gained, counts)
+        parts = counts_by_part(solution.weights, component_templates(coarse.basis), coarse.yields.shape[1])
+        judged = self._second[:, : len(self._log_common) - N_COLUMNS].sum(dtype=np.float64)
+        return evidence([solution.mixture], solution.points, parts, solution.without, float(judged))
 
     def _composition(self, solution: Solution) -> FloatArray:
         """Atom fractions of the phases, with nominal calibration factors, (phase, element)."""
@@ -343,14 +315,14 @@ class _Search:
 
     def _described(self, here: Solution, phase: int, after: Solution, reason: Reason) -> Uncounted:
         """Describe a phase that is none, and what held-out counts lose without it."""
-        composition, mixture = self._composition(here), self._mixtures(here)[phase]
+        composition, found = self._composition(here), self._evidence(here)[phase]
         return Uncounted(
             composition=composition[phase],
             share=float(here.share[phase]),
             gain=gain_over(here.by_block, after.by_block),
             reason=reason,
-            apart=mixture.apart,
-            of=np.delete(mixture.of, phase),
+            apart=found.apart,
+            of=np.delete(found.like, phase),
             others=np.delete(composition, phase, axis=0),
         )
 
@@ -364,19 +336,15 @@ class _Search:
             errors=curve[:, 1],
             composition=self._composition(here),
             share=here.share,
-            gains=[gain_over(here.by_block, without) for without in here.without],
-            apart=np.array([one.apart for one in self._mixtures(here)])
-            if len(here.share) > 1
-            else np.zeros(0),
+            evidence=self._evidence(here),
             left_out=left_out,
             start=here.start,
         )
 
 
-def asked_for(more: Solution, less: Solution) -> bool:
+def _asked_for(more: Solution, less: Solution) -> bool:
     """Say whether held-out counts ask for what one solution has beyond another one."""
-    gain = gain_over(more.by_block, less.by_block)
-    return gain.nats > max(DOUBTS * gain.error, LEAST_GAINED)
+    return asked_for(gain_over(more.by_block, less.by_block))
 
 
 def _with_another(before: Solution, start: Start) -> Start:

@@ -160,7 +160,7 @@ def phase_number(found: PhaseNumber) -> parts.PhaseNumber:
     """Describe the choice of the number of phases."""
     named = partial(_by_element, found.elements)
     errors = zip(found.scores.tolist(), found.errors.tolist(), strict=True)
-    beside = zip(found.gains, found.apart.tolist(), strict=True) if found.gains else [(None, None)]
+    alone = found.chosen == 1
     return parts.PhaseNumber(
         chosen=found.chosen,
         curve=tuple(parts.PhaseScore(k=k, score=score, se=se) for k, (score, se) in enumerate(errors, 1)),
@@ -168,12 +168,12 @@ def phase_number(found: PhaseNumber) -> parts.PhaseNumber:
             parts.CountedPhase(
                 composition=named(composition),
                 share=share,
-                gain=None if gain is None else gain.nats,
-                gain_se=None if gain is None else gain.error,
-                apart=apart,
+                gain=None if alone else one.gain,
+                gain_se=None if alone else one.gain_se,
+                apart=None if alone else one.apart,
             )
-            for composition, share, (gain, apart) in zip(
-                found.composition, found.share.tolist(), beside, strict=True
+            for composition, share, one in zip(
+                found.composition, found.share.tolist(), found.evidence, strict=True
             )
         ),
         left_out=tuple(
