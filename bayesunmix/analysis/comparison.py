@@ -187,10 +187,11 @@ def compare(
         own.append(nominal[:, rows])
         posterior, absent = result.tree["posterior"].to_dataset(), result.absent
         counting = posterior["composition_counting"]
-        states = detection_states(counting, absent)
-        words = amounts(posterior["composition"], counting, absent, probability).words
+        unsupported = result.unsupported
+        states = detection_states(counting, absent, unsupported)
+        found = amounts(posterior["composition"], counting, absent, probability, unsupported=unsupported)
         detected.append(np.vectorize(amount_kind)(states[rows][:, place]))
-        kinds.append(np.vectorize(resolved_kind)(words[rows][:, place]))
+        kinds.append(np.vectorize(resolved_kind)(found.words[rows][:, place]))
     keys = []
     for result in results:
         by_element = dict(zip(result.elements, factor_keys(result), strict=True))

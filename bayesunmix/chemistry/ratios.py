@@ -32,7 +32,7 @@ parameters selected after viewing the data).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,6 +110,7 @@ def amounts(
     absent: dict[str, list[str]],
     level: float,
     seen: xr.DataArray | None = None,
+    unsupported: Collection[str] = (),
 ) -> Amounts:
     """Judge every amount of a result.
 
@@ -123,6 +124,8 @@ def amounts(
         Probability of the intervals.
     seen : DataArray (chain, draw, phase, element), optional
         Amounts that decide on detection, atom fractions with nominal calibration; by default `counting`.
+    unsupported : collection of str
+        Phases that counts do not support: nothing is detected in them.
     """
     dims = ("chain", "draw", "phase", "element")
     judged = (counting if seen is None else seen).transpose(*dims).values
@@ -140,6 +143,8 @@ def amounts(
         scaled = judged / np.where(found.uncertainty > 0, found.uncertainty, 1.0)
         log_weight = np.where(clear, -log_ndtr(scaled - FALSE_DECISIONS_K), 0.0)
     for k, phase in enumerate(composition["phase"].values):
+        if phase in unsupported:
+            words[k] = UNSEEN
         words[k, np.isin(composition["element"].values, absent.get(str(phase), []))] = NOTHING
     return Amounts(
         draws=composition.transpose(*dims).values,

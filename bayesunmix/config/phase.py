@@ -16,6 +16,8 @@ from bayesunmix.config.values import Flag, checked_by
 from bayesunmix.core.errors import InputError, shown, suggest
 
 MOST_PHASES = 20
+# So many are counted at most where their number is left to the map.
+MOST_COUNTED = 8
 # Names stand in figures and at the head of columns.
 LONGEST_NAME = 80
 # Names that the program gives where only the number of phases is declared; they say nothing of the phases.

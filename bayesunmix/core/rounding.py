@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 # The last digit written stands for at most this share of the distance from the value to the nearer end.
 _LAST_DIGIT = 0.5
 # Beyond this many decimals a power of ten reads better.
 _MAX_DECIMALS = 6
+# Elements from this atom fraction on say what a phase is, so many at most.
+_MAIN, _MOST_NAMED = 0.02, 4
 
 
 def round_to_uncertainty(value: float, lower: float, upper: float) -> tuple[str, str, str]:
@@ -141,3 +144,27 @@ def _plain(number: float) -> str:
 
 def _with_space(unit: str) -> str:
     return f" {unit}" if unit else ""
+
+
+def percent_text(share: float) -> str:
+    """Write a share in per cent with two digits.
+
+    Examples
+    --------
+    >>> percent_text(0.0123), percent_text(0.996)
+    ('1.2', '100')
+    """
+    return f"{100 * share:.2g}" if share < 0.995 else "100"
+
+
+def main_elements_text(composition: Mapping[str, float]) -> str:
+    """Name the main elements of a composition in atom fractions; they stay together at the end of a line.
+
+    Examples
+    --------
+    >>> main_elements_text({"Mg": 0.104, "Si": 0.892, "U": 0.004}).replace(chr(160), " ")
+    'Si 89 Mg 10 at%'
+    """
+    main = sorted(composition.items(), key=lambda pair: -pair[1])
+    named = [f"{element}\u00a0{percent_text(value)}" for element, value in main if value >= _MAIN]
+    return "\u00a0".join(named[:_MOST_NAMED]) + "\u00a0at%" if named else "no declared element"

@@ -26,6 +26,7 @@ UNDECLARED = "Undeclared elements"
 PLACES = "Regions of significant residual"
 OVERLAP = "Overlap of the phases"
 VARIATION = "Spatial heterogeneity"
+PRESENCE = "Presence of the phases"
 
 
 class Doubt(str):

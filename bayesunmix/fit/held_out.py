@@ -85,6 +85,13 @@ class Mixture:
         weights = support_point_weights(_relative(learned), n_iterations=FEWER_ITERATIONS, start=begin)
         return Mixture(learned, self.judged[:, kept], weights)
 
+    def amounts(self, counts: npt.NDArray[Any]) -> FloatArray:
+        """Share of each support point in the counts (block,), by the first half and the weights, (support_point,)."""
+        shares = _relative(self.learned) * self.weights.astype(np.float32)
+        total = shares.sum(axis=1)
+        held = np.divide(counts, total, out=np.zeros_like(total), where=total > 0.0)
+        return shares_of((held @ shares).astype(np.float64))
+
     def by_block(self) -> FloatArray:
         """Log density of each block of the second half, (block,)."""
         return np.asarray(logsumexp(self.judged + np.log(np.maximum(self.weights, 1e-300)), axis=1))

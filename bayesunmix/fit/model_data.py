@@ -108,10 +108,16 @@ class Blocks:
         return np.where(self.supports[:, None], 0.0, self.mean_composition)
 
     def every(self, step: int) -> Blocks:
-        """Every so many-th block, evenly spread over the map."""
-        part = replace(self.thickness, blocks=self.thickness.blocks[::step])
-        counts = np.ascontiguousarray(self.counts[::step])
-        return replace(self, counts=counts, thickness=part, tile=self.tile[::step])
+        """One block of so many in a row, evenly spread over the map.
+
+        Which one is drawn: every so many-th block may lie in one column of the map.
+        """
+        first = np.arange(0, len(self.counts), step)
+        drawn = first + np.random.default_rng(0).integers(0, step, len(first))
+        chosen = np.minimum(drawn, len(self.counts) - 1)
+        part = replace(self.thickness, blocks=self.thickness.blocks[chosen])
+        counts = np.ascontiguousarray(self.counts[chosen])
+        return replace(self, counts=counts, thickness=part, tile=self.tile[chosen])
 
     def freer(self) -> Blocks:
         """Return the same where the next alternative is what may share a block."""

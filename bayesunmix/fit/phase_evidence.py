@@ -105,7 +105,11 @@ def counts_by_part(weights: FloatArray, templates: FloatArray, n_elements: int) 
 
 
 def evidence(
-    mixtures: Sequence[Mixture], points: FloatArray, parts: FloatArray, without: FloatArray, counts: float
+    mixtures: Sequence[Mixture],
+    points: FloatArray,
+    parts: FloatArray,
+    without: FloatArray,
+    counts: FloatArray,
 ) -> list[PhaseEvidence]:
     """Say what speaks for each phase.
 
@@ -118,17 +122,17 @@ def evidence(
         Counts of each phase by element, and all else.
     without : (phase, block)
         From `scores_without`.
-    counts : float
+    counts : (block,)
         Counts that judge.
     """
     whole = np.sum([mixture.by_block() for mixture in mixtures], axis=0)
-    weights = np.mean([mixture.weights for mixture in mixtures], axis=0)
-    share = weights @ points
-    pure = ratio_of(weights @ np.where(points > NEARLY_PURE, points, 0.0), share)
+    amounts = np.mean([mixture.amounts(counts) for mixture in mixtures], axis=0)
+    share = amounts @ points
+    pure = ratio_of(amounts @ np.where(points > NEARLY_PURE, points, 0.0), share)
     if len(share) == 1:
         return [PhaseEvidence(np.inf, 0.0, np.inf, np.inf, float(pure[0]), (0.0,))]
     gains = [gain_over(whole, scores) for scores in without]
-    shown = shown_apart(np.array([gain.nats for gain in gains]), share * counts)
+    shown = shown_apart(np.array([gain.nats for gain in gains]), share * counts.sum())
     nearest = [nearest_mixture(shares_of(parts), phase) for phase in range(len(share))]
     return [
         PhaseEvidence(

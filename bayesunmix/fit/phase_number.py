@@ -23,7 +23,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from bayesunmix.config.overlap import declared_overlap
-from bayesunmix.config.phase import Phase, unnamed
+from bayesunmix.config.phase import MOST_COUNTED, Phase, unnamed
 from bayesunmix.core.shares import NOTHING, hellinger, shares_of
 from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.held_out import Gain, Mixture, gain_over, halves
@@ -45,9 +45,9 @@ from bayesunmix.models.unmixing import thickness_parameters
 
 FloatArray = npt.NDArray[np.float64]
 
-MOST_PHASES = 8
-# Blocks that are fitted and judged, evenly spread over the map.
-MOST_BLOCKS = 6000
+# Blocks that are fitted and judged, evenly spread over the map: fewer where they meet many support points, which are a
+# standard deviation apart.
+MOST_BLOCKS, MOST_ENTRIES = 6000, 15_000_000
 N_STARTS = 3
 SEED = 0
 # Numbers in a row that held-out counts do not ask for, after which no larger one is tried.
@@ -157,10 +157,9 @@ class Solution:
         """Its sum."""
         return float(self.by_block.sum())
 
-    @property
-    def share(self) -> FloatArray:
-        """Share of each phase in the map's counts, (phase,)."""
-        return self.mixture.weights @ self.points
+    def share(self, counts: FloatArray) -> FloatArray:
+        """Share of each phase (phase,) in the counts (block,)."""
+        return self.mixture.amounts(counts) @ self.points
 
     @cached_property
     def without(self) -> FloatArray:
@@ -180,7 +179,9 @@ class Solution:
         return Start(self.weights, self.spectra, np.inf)
 
 
-def infer_phase_number(setup: Setup, progress: Callable[[str], None], most: int = MOST_PHASES) -> PhaseNumber:
+def infer_phase_number(
+    setup: Setup, progress: Callable[[str], None], most: int = MOST_COUNTED
+) -> PhaseNumber:
     """Fit one to `most` phases to half of the counts, judge each by the other half, and leave out what is no phase.
 
     Parameters
@@ -200,7 +201,7 @@ class _Search:
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         whole = Blocks.of(replace(setup, phases=unnamed(1)))
-        whole = whole.every(-(-len(whole.counts) // MOST_BLOCKS))
+        whole = whole.every(-(-len(whole.counts) // _most_blocks(whole.typical_counts)))
         first, second = halves(whole.counts)
         self._fitted = replace(whole, counts=first, alternatives=())
         effect = whole.effect()
@@ -208,6 +209,7 @@ class _Search:
             counted(half, whole.thickness.blocks, effect) for half in (first, second)
         )
         common = shares_of(first.sum(axis=0, dtype=np.float64) + 1.0)
+        self._counts = second.sum(axis=1, dtype=np.float64)
         self._log_common = np.concatenate([np.log(common), np.zeros(N_COLUMNS)])
         self._coarse: dict[int, CoarseModel] = {}
 
@@ -217,22 +219,25 @@ class _Search:
         in_vain = 0
         for count in range(1, most + 1):
             grown.append(self._grown(count, grown[-1] if grown else None))
-            progress(f"{count} phases: held-out score {grown[-1].score - grown[0].score:.1f} above one phase")
+            said = "1 phase" if count == 1 else f"{count} phases"
+            progress(f"{said}: held-out score {grown[-1].score - grown[0].score:.1f} above one phase")
             best = max(grown[:-1], key=lambda one: one.score, default=None)
             in_vain = 0 if best is None or _asked_for(grown[-1], best) else in_vain + 1
             if in_vain == IN_VAIN:
                 break
         known, here = list(grown), grown[-1]
         left_out: list[Uncounted] = []
-        while len(here.share) > 1:
-            less = self._less(here, grown[len(here.share) - 2])
+        while len(here.weights) > 1:
+            less = self._less(here, grown[len(here.weights) - 2])
             if less is None:
                 break
             left, after = less
-            progress(f"{len(here.share)} phases: one is none ({left.reason}), {len(after.share)} are left")
+            progress(
+                f"{len(here.weights)} phases: one is none ({left.reason}), {len(after.weights)} are left"
+            )
             left_out.append(left)
             here = after
-            known[len(here.share) - 1] = max(known[len(here.share) - 1], here, key=lambda one: one.score)
+            known[len(here.weights) - 1] = max(known[len(here.weights) - 1], here, key=lambda one: one.score)
         return self._found(here, known, left_out[::-1])
 
     def _grown(self, count: int, before: Solution | None) -> Solution:
@@ -269,12 +274,13 @@ class _Search:
         if not _asked_for(here, after):
             gone = _unmatched(grown, here) if after is grown else least
             return self._described(here, gone, after, "unsupported"), after
-        alike = [one.alike for one in self._evidence(here)]
-        none = np.array([one is not None for one in alike])
+        standing = [one.standing for one in self._evidence(here)]
+        none = np.array([one != "supported" for one in standing])
         if not none.any():
             return None
         gone = int(np.where(none, scores, -np.inf).argmax())
-        return self._described(here, gone, here.less(gone), alike[gone] or "mixture"), here.less(gone)
+        reason, after = standing[gone], here.less(gone)
+        return None if reason == "supported" else (self._described(here, gone, after, reason), after)
 
     def _coarse_model(self, count: int) -> CoarseModel:
         """Compile the model of so many phases, once."""
@@ -306,8 +312,7 @@ class _Search:
         """Say what speaks for each phase."""
         coarse = self._coarse_model(len(solution.weights))
         parts = counts_by_part(solution.weights, component_templates(coarse.basis), coarse.yields.shape[1])
-        judged = self._second[:, : len(self._log_common) - N_COLUMNS].sum(dtype=np.float64)
-        return evidence([solution.mixture], solution.points, parts, solution.without, float(judged))
+        return evidence([solution.mixture], solution.points, parts, solution.without, self._counts)
 
     def _composition(self, solution: Solution) -> FloatArray:
         """Atom fractions of the phases, with nominal calibration factors, (phase, element)."""
@@ -318,7 +323,7 @@ class _Search:
         composition, found = self._composition(here), self._evidence(here)[phase]
         return Uncounted(
             composition=composition[phase],
-            share=float(here.share[phase]),
+            share=float(here.share(self._counts)[phase]),
             gain=gain_over(here.by_block, after.by_block),
             reason=reason,
             apart=found.apart,
@@ -335,11 +340,17 @@ class _Search:
             scores=curve[:, 0],
             errors=curve[:, 1],
             composition=self._composition(here),
-            share=here.share,
+            share=here.share(self._counts),
             evidence=self._evidence(here),
             left_out=left_out,
             start=here.start,
         )
+
+
+def _most_blocks(typical_counts: float) -> int:
+    """Blocks that memory bears with the edges of the largest number of phases, which have about this many points."""
+    points = 2.0 * np.sqrt(typical_counts) * MOST_COUNTED * (MOST_COUNTED - 1) / 2
+    return int(np.clip(MOST_ENTRIES / max(points, 1.0), 100, MOST_BLOCKS))
 
 
 def _asked_for(more: Solution, less: Solution) -> bool:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bayesunmix.core.rounding import composition_text
+from bayesunmix.config.phase import MOST_COUNTED
+from bayesunmix.core.rounding import composition_text, main_elements_text, percent_text
 from bayesunmix.core.severity import join
-from bayesunmix.fit.phase_distance import LEAST_APART
+from bayesunmix.fit.phase_distance import LEAST_APART, LEAST_SHOWN
 from bayesunmix.plot.style import element_order
 from bayesunmix.report.supports import supports_note
 from bayesunmix.results.tables import STATED, UNTESTED
 
 if TYPE_CHECKING:
     from bayesunmix.checks.outcomes import SetAside, UnmodelledRegions
-    from bayesunmix.results.record_parts import PhaseConfig, PhaseNumber, UncountedPhase
+    from bayesunmix.results.record_parts import CountedPhase, PhaseConfig, PhaseNumber, UncountedPhase
     from bayesunmix.results.result import Result
 
 _METHODS = {
@@ -28,9 +28,6 @@ _METHODS = {
 }
 # Elements below this atom fraction count as traces in the summary.
 _TRACE = 0.01
-# Elements from this atom fraction on say what a phase is, so many at most.
-_MAIN = 0.02
-MOST_NAMED = 4
 # Windows of a map without fault scatter up to this much more than counting explains.
 _WIDE_SPREAD = 1.5
 
@@ -170,20 +167,22 @@ def phase_number_words(found: PhaseNumber) -> list[str]:
     """Return the sentences on how many phases were chosen, why, what was not counted, and what would be next."""
     tried = len(found.curve)
     said = [
-        f"The number of phases was inferred: {found.chosen}. One to {tried} were fitted to half of the counts of each "
-        "block and judged by the other half. A phase is counted where these ask for it by more than two standard "
-        f"errors, and where its counts by element are more than {100 * LEAST_APART:.0f} % apart from all mixtures of "
-        "the others, or in between them but pure in many pixels."
+        f"The number of phases was inferred: {found.chosen}. From one to {tried} were fitted to half of the counts of "
+        "each block and scored by the other half, by the logarithm of its probability in nats. A phase counts where "
+        "that score gains more than 10 nats and two standard errors from it, and where its counts by element differ "
+        f"from every mixture of the others, by more than {100 * LEAST_APART:.0f} % in its spectrum, unless it is pure "
+        f"in many pixels, and by more than {100 * LEAST_SHOWN:.0f} % as the map shows it."
         if tried > 1
         else "The number of phases was inferred: 1. The map is too small for more."
     ]
     if len(found.phases) > 1:
         listed = "; ".join(
-            f"{_main_elements(one.composition)} ({100 * one.share:.2g} % of the counts, {one.gain:+.0f} ± "
-            f"{one.gain_se:.0f})"
-            for one in found.phases
+            f"{main_elements_text(one.composition)} ({_share_and_gain(one)})" for one in found.phases
         )
-        said.append(f"Counted, with what the held-out log score gains from each: {listed}.")
+        said.append(
+            "Counted, with the gain in that score, and with preliminary compositions, from half of the counts: "
+            f"{listed}."
+        )
     alike = [one for one in found.left_out if one.reason != "unsupported"]
     if alike:
         listed = "; ".join(map(_uncounted, alike))
@@ -191,31 +190,31 @@ def phase_number_words(found: PhaseNumber) -> list[str]:
     after = next((one for one in found.left_out if one.reason == "unsupported"), None)
     if after is not None:
         said.append(
-            f"One phase more would hold {100 * after.share:.2g} % of the counts ({_main_elements(after.composition)}) "
-            f"and change the held-out log score by {after.gain:+.1f} ± {after.gain_se:.1f}."
+            f"{'A further phase' if alike else 'One phase more'} would hold {percent_text(after.share)} % of the "
+            f"counts ({main_elements_text(after.composition)}) and change the score by {after.gain:+.1f} ± "
+            f"{after.gain_se:.1f}, which is not significant."
         )
+    elif found.chosen == MOST_COUNTED:
+        said.append(f"More than {MOST_COUNTED} phases are not tried: there may be more.")
     return said
+
+
+def _share_and_gain(one: CountedPhase | UncountedPhase) -> str:
+    """Say what a phase holds of the counts, and what the score gains from it."""
+    share = f"{percent_text(one.share)} % of the counts"
+    return share if one.gain is None else f"{share}, {one.gain:+.0f} ± {one.gain_se:.0f}"
 
 
 def _uncounted(left: UncountedPhase) -> str:
     """Say what one that was not counted is, and why."""
-    said = (
-        f"{_main_elements(left.composition)} ({100 * left.share:.2g} % of the counts, {left.gain:+.0f} ± "
-        f"{left.gain_se:.0f})"
-    )
+    said = f"{main_elements_text(left.composition)} ({_share_and_gain(left)})"
+    nearest = max(left.like, key=lambda part: part.share, default=None)
+    if nearest is None:
+        return said
     if left.reason == "variation":
-        return (
-            f"{said} is how {_main_elements(max(left.like, key=lambda part: part.share).composition)} varies"
-        )
-    parts = [f"{_main_elements(part.composition)} ({100 * part.share:.2g} %)" for part in left.like]
-    return f"{said} is a mixture of {join(parts)}"
-
-
-def _main_elements(composition: Mapping[str, float]) -> str:
-    """Name the main elements of a composition, which stay together at the end of a line."""
-    main = sorted(composition.items(), key=lambda pair: -pair[1])
-    named = [f"{element}\u00a0{100 * value:.2g}" for element, value in main if value >= _MAIN]
-    return "\u00a0".join(named[:MOST_NAMED]) + "\u00a0at%" if named else "no declared element"
+        return f"{said}, a variation of {main_elements_text(nearest.composition)}"
+    parts = [f"{main_elements_text(part.composition)} ({percent_text(part.share)} %)" for part in left.like]
+    return f"{said}, which fits as a mixture of {join(parts)}"
 
 
 def _declared(phase: PhaseConfig) -> list[str]:

@@ -20,9 +20,11 @@ from bayesunmix.checks.goodness import (
 )
 from bayesunmix.checks.identifiability import identifiability, non_identifiable
 from bayesunmix.checks.outcomes import Goodness, Identifiability
+from bayesunmix.checks.presence import presence
 from bayesunmix.checks.residual_regions import residual_regions
 from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws
+from bayesunmix.fit.model_data import Blocks
 from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.rotations import rotates
 from bayesunmix.forward.quantify import draw_calibration
@@ -50,6 +52,7 @@ from bayesunmix.results.mass_thickness import (
     nominal_mass_per_count,
 )
 from bayesunmix.results.recording import Found, record, with_convergence
+from bayesunmix.results.recording import presence as presence_parts
 from bayesunmix.results.result import Result
 from bayesunmix.results.tables import STATED, detection_states
 from bayesunmix.results.verdict import judge
@@ -99,6 +102,7 @@ def _assembled(run: Finished, fit: _Fit) -> Result:
         identifiability=identifiability,
         budget=None if budget is None else parts.Budget(sources=tuple(SOURCES), order=ORDER),
         mass_thickness=None if thickness is None else _mass_thickness_part(run, thickness),
+        presence=_presence(run),
     )
     # The result is judged by its tables, too: they are made before anything is said of it.
     unjudged = Result(xr.DataTree.from_dict(groups), record(run, found))
@@ -151,6 +155,13 @@ def _groups(run: Finished, fit: _Fit) -> dict[str, xr.Dataset]:
         "fit": fit_dataset(setup, fit.own, fit.held, fit.tilt, fit.segments),
         "lines": lines_group(setup),
     }
+
+
+def _presence(run: Finished) -> tuple[parts.Presence, ...] | None:
+    """Say what speaks for each phase, where the line model made the mode."""
+    if not run.model.line_density:
+        return None
+    return presence_parts(run.setup.phases, presence(Blocks.of(run.setup), run.fitted))
 
 
 def _goodness(run: Finished, fit: _Fit) -> Goodness:

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from bayesunmix.checks.identifiability import non_identifiable_sentences
 from bayesunmix.config.overlap import LEAST_GAINED, OverlapChoice
 from bayesunmix.config.phase import UNNAMED
-from bayesunmix.core.rounding import odds_text
+from bayesunmix.core.rounding import main_elements_text, odds_text
 from bayesunmix.core.severity import (
     DEVIANCE,
     DIVERGENCES,
@@ -24,6 +24,7 @@ from bayesunmix.core.severity import (
     MODES,
     OVERLAP,
     PHOTONS,
+    PRESENCE,
     RESIDUALS,
     RHAT,
     STEPS,
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from bayesunmix.fit.preparation import Setup
     from bayesunmix.fit.sampling import Drawn
     from bayesunmix.results.record import RunRecord
-    from bayesunmix.results.record_parts import Diagnostics
+    from bayesunmix.results.record_parts import Diagnostics, PhaseNumber, Presence
 
 WHITENED_GRADIENT_LIMIT = 0.1
 # Sites this many standard deviations off a declared formula: the counts and the declaration disagree.
@@ -76,6 +77,8 @@ MAIN_ELEMENT = 0.05
 LEFT_OPEN, FAR_WIDER = 0.15, 2.0
 # Atom fraction up to which a mode alone, without a test of detection, does not say that an element is there.
 LITTLE = 0.01
+# Share of the counts from which a phase that was not counted, as it fits as a mixture, is worth a doubt.
+LARGE_SHARE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +128,8 @@ def everything_said(outcome: RunOutcome) -> list[str]:
         *left_open(setup.phases, outcome.summary, outcome.robust, _non_identifiable(record)),
         *exchangeable(setup.phases, outcome.summary),
         *(shared_pixels_against(record.shared_pixels) if record.shared_pixels else ()),
+        *(left_out_mixtures(record.phase_number) if record.phase_number else ()),
+        *not_supported(record.presence or ()),
         *variation(outcome.robust),
         *broken_stoichiometry(setup, fitted),
         *(misfit_of_spectra(record.fit, record.discrepancy) if record.fit else ()),
@@ -157,6 +162,61 @@ def shared_pixels_against(found: OverlapChoice) -> list[str]:
     else:
         return []
     return [Reservation(text, OVERLAP)]
+
+
+def left_out_mixtures(number: PhaseNumber) -> list[str]:
+    """Return a sentence where a phase was not counted that held-out counts ask for: it may lie between others."""
+    doubtful = [one for one in number.left_out if one.reason == "mixture" and one.share > LARGE_SHARE]
+    if not doubtful:
+        return []
+    listed = join(
+        [
+            f"{main_elements_text(one.composition)} ({one.gain:+.0f} ± {one.gain_se:.0f} nats)"
+            for one in doubtful
+        ]
+    )
+    text = (
+        f"`phases` counts {number.chosen}, but held-out counts gain from more: {listed}. By composition these fit as "
+        f"mixtures of the others, yet a phase may lie between others. Run again with `phases = "
+        f"{number.chosen + len(doubtful)}` and trust what both runs agree on."
+    )
+    return [Reservation(text, PRESENCE)]
+
+
+def not_supported(found: Sequence[Presence]) -> list[str]:
+    """Return a sentence on each phase that may be none; of two that may be one phase, one."""
+    standing = {one.phase: one.standing for one in found}
+    said: list[str] = []
+    told: set[str] = set()
+    for one in found:
+        gain = f"held-out counts gain {one.gain:.0f} ± {one.gain_se:.0f} nats from it"
+        apart = f"{100.0 * min(one.apart, one.shown):.2g} %"
+        nearest = max(one.like, key=lambda name: one.like[name], default="")
+        if one.standing == "unsupported":
+            said.append(
+                f"{one.phase} is not supported by the counts: {gain}, which noise can do. Nothing counts as detected "
+                "in it. Leave it out of `phases`, or measure longer if you know it to be there."
+            )
+        elif one.standing == "variation" and nearest not in told:
+            alike = (
+                "the two may be one phase that varies"
+                if standing.get(nearest) == "variation"
+                else "it may be that"
+            )
+            said.append(
+                f"{one.phase} may be no phase of its own: {gain}, but its counts by element differ from those of "
+                f"{nearest} by {apart} only where the map shows it, and {alike}. Try without it, or declare what tells "
+                "them apart."
+            )
+        elif one.standing == "mixture":
+            parts = join([f"{name} ({100.0 * share:.0f} %)" for name, share in one.like.items()])
+            said.append(
+                f"{one.phase} may be no phase of its own: {gain}, but its counts by element differ from those of a "
+                f"mixture of {parts} by {apart} only where the map shows it, and it is hardly ever pure: it may be "
+                "where these meet. Try without it, or declare what tells them apart."
+            )
+        told |= {one.phase} if one.standing == "variation" else set()
+    return [Reservation(text, PRESENCE) for text in said]
 
 
 def search_doubts(diagnostics: Diagnostics) -> list[str]:

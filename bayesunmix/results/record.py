@@ -39,6 +39,7 @@ from bayesunmix.results.record_parts import (
     Part,
     PhaseNumber,
     PixelThickness,
+    Presence,
     ProgramUse,
     Response,
     Rotations,
@@ -113,6 +114,8 @@ class RunRecord(Part):
     """What the endmembers were not fitted to, where something was found that no mixture of the phases explains."""
     shared_pixels: OverlapChoice | None = None
     """Which phases may share a pixel, where the search has asked the counts."""
+    presence: tuple[Presence, ...] | None = None
+    """What speaks for each phase that has a composition, where there are several."""
     pixel_thickness: PixelThickness | None = None
     line_shapes: LineShapes | None = None
     mass_thickness: MassThickness | None = None

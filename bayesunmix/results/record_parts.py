@@ -340,6 +340,26 @@ class PhaseScore(Part):
     """Of that difference."""
 
 
+class Presence(Part):
+    """What speaks for a phase."""
+
+    phase: str
+    standing: Literal["supported", "unsupported", "variation", "mixture"]
+    """Held-out counts ask for it, or not; or it may be another phase that varies, or where others meet."""
+    gain: float
+    gain_se: float
+    """What the held-out score gains from it, in nats, and the standard error of that."""
+    apart: float
+    """Relative difference of its counts by element from the mixture of the others that is most like it, root mean
+    square."""
+    shown: float
+    """The part of it that the map shows."""
+    pure: float
+    """Part of its counts in blocks that hold hardly anything else."""
+    like: dict[str, float]
+    """Shares of the others in that mixture."""
+
+
 class CountedPhase(Part):
     """One of the phases that were counted, as it was found on half of the counts."""
 

@@ -14,9 +14,11 @@ import pandas as pd
 import xarray as xr
 
 from bayesunmix.checks.outcomes import Goodness, Identifiability, SetAside, UnmodelledRegions
+from bayesunmix.config.phase import Phase
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.credible import health
 from bayesunmix.fit.draws import Draws
+from bayesunmix.fit.phase_evidence import PhaseEvidence
 from bayesunmix.fit.phase_number import PhaseNumber
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
@@ -45,6 +47,7 @@ class Found:
     identifiability: Identifiability
     budget: parts.Budget | None = None
     mass_thickness: parts.MassThickness | None = None
+    presence: tuple[parts.Presence, ...] | None = None
 
 
 def record(run: Finished, found: Found) -> RunRecord:
@@ -99,6 +102,7 @@ def record(run: Finished, found: Found) -> RunRecord:
         unmodelled_regions=found.unmodelled_regions,
         set_aside=found.set_aside,
         shared_pixels=run.fitted.overlap,
+        presence=found.presence,
         identifiability=found.identifiability,
         budget=found.budget,
         mass_thickness=found.mass_thickness,
@@ -153,6 +157,30 @@ def starting_points(fitted: FittedPosterior) -> tuple[parts.StartingPoint, ...]:
             composition=tuple(tuple(row) for row in mode.atom_fractions.tolist()),
         )
         for mode in fitted.modes
+    )
+
+
+def presence(phases: Sequence[Phase], found: Sequence[PhaseEvidence]) -> tuple[parts.Presence, ...] | None:
+    """Describe what speaks for each phase; None for one alone."""
+    if len(found) < 2:
+        return None
+    return tuple(
+        parts.Presence(
+            phase=phase.name,
+            standing=one.standing,
+            gain=one.gain,
+            gain_se=one.gain_se,
+            apart=one.apart,
+            shown=one.shown,
+            pure=one.pure,
+            like={
+                other.name: share
+                for other, share in zip(phases, one.like, strict=True)
+                if share >= LEAST_SHARE
+            },
+        )
+        for phase, one in zip(phases, found, strict=True)
+        if not phase.is_support
     )
 
 

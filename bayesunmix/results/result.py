@@ -122,6 +122,12 @@ class Result:
         """Elements that each phase was declared not to hold."""
         return {phase.name: list(phase.absent) for phase in self.record.config.phases}
 
+    @property
+    def unsupported(self) -> tuple[str, ...]:
+        """Phases that held-out counts do not ask for: nothing is detected in them."""
+        found = self.record.presence or ()
+        return tuple(one.phase for one in found if one.standing == "unsupported")
+
     @cached_property
     def chemistry(self) -> Chemistry:
         """What formulas and units take for granted: oxygen, valences, formula units; from the configuration."""

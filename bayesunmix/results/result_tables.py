@@ -57,14 +57,15 @@ class ResultTables:
     def _composition(self, unit: str) -> pd.DataFrame:
         result = self._result
         converted, counting = result.composition(unit), result.draws["composition_counting"]
-        table = composition_table(converted, counting, result.absent, result.level)
+        told = result.absent, result.level, result.unsupported
+        table = composition_table(converted, counting, *told)
         if "oxide" in converted.coords:
             names = dict(zip(converted["element"].values, converted["oxide"].values, strict=True))
             table["oxide"] = table["element"].map(names)
         if "composition_model" not in result.draws:
             return table
         model = result.converted(result.draws["composition_model"], unit, result.chemistry, oxygen=False)
-        own = composition_table(model, counting, result.absent, result.level)
+        own = composition_table(model, counting, *told)
         return table.assign(**{f"{name}_model": own[name] for name in ("sd", "lower", "upper")})
 
     def partition(self, by: str = BY_ATOMS) -> pd.DataFrame:
@@ -88,7 +89,8 @@ class ResultTables:
     def _amounts(self, by: str) -> Amounts:
         result = self._result
         draws, counting = (result.fractions(name, by) for name in ("composition", "composition_counting"))
-        return amounts(draws, counting, result.absent, result.level, result.draws["composition_counting"])
+        seen = result.draws["composition_counting"]
+        return amounts(draws, counting, result.absent, result.level, seen, result.unsupported)
 
     def exchange(self, first: str = FIRST, second: str = SECOND) -> pd.DataFrame:
         """Exchange coefficients of every ordered pair of phases, with the columns of the partition table.

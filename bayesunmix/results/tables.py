@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -26,19 +28,30 @@ def _pooled(draws: xr.DataArray) -> FloatArray:
     return values.reshape(-1, *values.shape[2:])
 
 
-def detection_states(counting: xr.DataArray, absent: dict[str, list[str]]) -> npt.NDArray[np.str_]:
-    """State of every phase and element: true, false, declared_absent, or empty without draws, (phase, element)."""
+def detection_states(
+    counting: xr.DataArray, absent: dict[str, list[str]], unsupported: Collection[str] = ()
+) -> npt.NDArray[np.str_]:
+    """State of every phase and element: true, false, declared_absent, or empty without draws, (phase, element).
+
+    Nothing is detected in a phase that counts do not support.
+    """
     draws = _pooled(counting)
     states = np.full(draws.shape[1:], UNTESTED, dtype="<U15")
     if len(draws) > 1:
         states[...] = np.where(detect(draws).detected, DETECTED, NOT_DETECTED)
     for k, phase in enumerate(counting["phase"].values):
+        if phase in unsupported:
+            states[k] = NOT_DETECTED
         states[k, np.isin(counting["element"].values, absent.get(str(phase), []))] = ABSENT
     return states
 
 
 def composition_table(
-    converted: xr.DataArray, counting: xr.DataArray, absent: dict[str, list[str]], level: float
+    converted: xr.DataArray,
+    counting: xr.DataArray,
+    absent: dict[str, list[str]],
+    level: float,
+    unsupported: Collection[str] = (),
 ) -> pd.DataFrame:
     """Composition of every phase, the columns of ``composition.csv``.
 
@@ -52,11 +65,13 @@ def composition_table(
         Elements declared absent, by phase.
     level : float
         Probability of the intervals.
+    unsupported : collection of str
+        Phases that counts do not support.
     """
     draws = _pooled(converted)
     elements = list(converted["element"].values)
     selected = counting.sel(element=elements)
-    states = detection_states(selected, absent)
+    states = detection_states(selected, absent, unsupported)
     point = len(draws) == 1
     lower, upper = interval(draws, level)
     bound = np.quantile(draws, level, axis=0)
