@@ -2,7 +2,8 @@
 
 Of six chemistries maps of 64 x 64 pixels and 120 counts are drawn. The film is half as thick again at one side as at
 the other, two elements of the matrix vary by 15 % around their means, one up where the other goes down, and grains that
-hold half to all of a pixel end in flanks of several pixels.
+hold half to all of a pixel end in flanks of several pixels. The same maps are unmixed with all phases declared by name,
+with one more, and with one phase on a hundredth of the map: is what is there supported, and what is not there told?
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ KINDS = tuple(
     if count <= len(chemistry.phases) + len(FIFTH.get(name, ()))
 )
 MANY, FEW = 20, 4
-LEAST_RIGHT = 0.9
+LEAST_RIGHT, LEAST_TOLD = 0.9, 0.95
+# Share of the atoms of a phase of which there is little.
+LITTLE = 0.01
 
 
 def rows(options: Options) -> list[Row]:
@@ -75,7 +78,81 @@ def rows(options: Options) -> list[Row]:
     return [
         Row(what, f"right in {LEAST_RIGHT:.0%}", f"{right} of {len(maps)}", right >= LEAST_RIGHT * len(maps)),
         Row(f"{what}: most above the truth", "1", str(above), above <= 1),
+        *(row for declared in DECLARED for row in presence_rows(declared, seeds, options)),
     ]
+
+
+class Declared(NamedTuple):
+    """What is declared of a map.
+
+    Attributes
+    ----------
+    what
+        The same in words.
+    extra
+        Phases that are not there.
+    little
+        Whether there is little of the last one.
+    """
+
+    what: str
+    extra: int = 0
+    little: bool = False
+
+    def right(self, standing: list[str]) -> bool:
+        """Whether what is told of the phases, in the order of the declaration, is true."""
+        if self.little:
+            return standing[-1] == "supported"
+        return all(one == "supported" for one in standing) == (self.extra == 0)
+
+
+DECLARED = (
+    Declared("all phases declared: all supported"),
+    Declared("one more declared than there is: one is told to be none", extra=1),
+    Declared("one phase on 1 % of the map: supported", little=True),
+)
+
+
+def presence_rows(declared: Declared, seeds: range, options: Options) -> list[Row]:
+    """Row of the maps in which what is told of the phases is true."""
+    folder = options.work / f"presence {declared.what}"
+    maps = kept_maps(Presence(declared), seeds, folder, {"kinds": str(KINDS)}, options.processes)
+    right = sum(bool((kept.findings.facts or {})["right"]) for kept in maps if kept.findings is not None)
+    asked = f"in {LEAST_TOLD:.0%}"
+    return [Row(declared.what, asked, f"{right} of {len(maps)}", right >= LEAST_TOLD * len(maps))]
+
+
+@dataclass(frozen=True)
+class Presence:
+    """Draws the map of a seed, finds the mode with what is declared, and keeps what is told of each phase."""
+
+    declared: Declared
+
+    def __call__(self, seed: int) -> Findings:
+        """Return whether what is told is true."""
+        import pandas as pd
+
+        from bayesunmix.config.run_config import RunConfig
+        from bayesunmix.core.errors import BayesUnmixWarning
+        from bayesunmix.pipeline import run_image
+
+        kind = KINDS[seed % len(KINDS)]
+        names = [*_phases(kind), *(f"extra {number}" for number in range(self.declared.extra))]
+        phases = [{"name": name, "matrix": number == 0} for number, name in enumerate(names)]
+        config = RunConfig.from_dict(told(kind) | {"phases": phases, "inference": {"method": "map"}})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BayesUnmixWarning)
+            simulated = drawn(kind, seed, little=self.declared.little)
+            result = run_image(simulated.image, config, None, seed=0, progress=False)
+        standing = [one.standing for one in result.record.presence or ()]
+        if self.declared.little:
+            # Nothing declared tells the names apart: it is the one that holds least.
+            photons = result.record.photons or {}
+            standing = [standing[int(np.argmin([photons[name] for name in names]))]]
+        right = self.declared.right(standing)
+        return Findings(
+            pd.DataFrame({"inside": [right]}), (), {"right": right, "standing": ", ".join(standing)}
+        )
 
 
 @dataclass(frozen=True)
@@ -101,14 +178,24 @@ class Look:
         return Findings(pd.DataFrame({"inside": [number.chosen == kind.count]}), (), facts)
 
 
-def drawn(kind: Kind, seed: int) -> SimulatedMap:
-    """Draw a map: the matrix as two zones, one at either end of its variation, and the grains."""
+def drawn(kind: Kind, seed: int, *, little: bool = False) -> SimulatedMap:
+    """Draw a map: the matrix as two zones, one at either end of its variation, and the grains.
+
+    Parameters
+    ----------
+    kind, seed
+    little
+        Whether the last phase is a hundredth of the map, as pure somewhere as the others.
+    """
     from bayesunmix.simulation.phantom import grain_layout, smooth_field
     from bayesunmix.simulation.simulate import simulate_map
 
     rng = np.random.default_rng([seed, kind.count, *kind.name.encode()])
     chemistry, phases = CHEMISTRIES[kind.name], _phases(kind)
     fractions = np.array(_fractions(chemistry, kind.count))
+    if little:
+        fractions[-1] = LITTLE
+        fractions[0] += 1.0 - fractions.sum()
     matrix = [number == 0 for number in range(kind.count)]
     abundances = grain_layout((SIDE, SIDE), fractions, matrix, rng).copy()
     for grain in np.moveaxis(abundances, 2, 0)[1:]:
