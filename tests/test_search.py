@@ -148,7 +148,7 @@ def test_potentials_are_those_of_all_blocks(
     assert half.pooled.number.sum() == len(blocks.counts) // 2
     assert half.scale == pytest.approx(2.0)
     monkeypatch.setattr(search, "rotated_starts", lambda *_: [])
-    candidates = compare_starts(blocks, half, [start, mixed(start, 0.02)], lambda _: None)
+    candidates = compare_starts(blocks, half, [start, mixed(start, 0.01)], lambda _: None)
     assert [candidate.followed for candidate in candidates] == [True, False]
     for candidate in candidates:
         z = half.model.flatten(candidate.latents)
