@@ -104,9 +104,11 @@ class Stages:
 
     def _kept(self, name: str, kind: object) -> tuple[float, Any] | None:
         """Return seconds and result of a stage on disk, or None where there is none that can be used."""
+        # A process that is lost damages no file: what that raises is for the run to tell.
+        sent = processes.from_first(lambda: self._held(name)) if processes.number() > 1 else None
         try:
-            stored = self._opened(name)
-            if stored is None:
+            stored = self._opened(name) if sent is None else io.BytesIO(sent)
+            if stored is None or sent == b"":
                 return None
             with stored as stream:
                 about, arrays = _read(stream)
@@ -123,15 +125,18 @@ class Stages:
             return None
 
     def _opened(self, name: str) -> IO[bytes] | None:
-        """Open a stage on disk, of several processes the first one's; None where there is none."""
+        """Open a stage on disk; None where there is none."""
         path = None if self._folder is None else self._folder / f"{name}.npz"
-        if processes.number() == 1:
-            return path.open("rb") if path is not None and path.exists() else None
-        held = b""
+        return path.open("rb") if path is not None and path.exists() else None
+
+    def _held(self, name: str) -> bytes:
+        """Read what the disk holds of a stage; nothing where it holds none, or does not give it."""
         with suppress(OSError):
-            held = path.read_bytes() if path is not None else b""
-        sent = processes.from_first(lambda: held)
-        return io.BytesIO(sent) if sent else None
+            stored = self._opened(name)
+            if stored is not None:
+                with stored:
+                    return stored.read()
+        return b""
 
     def _keep(self, name: str, write: Callable[[Path], None]) -> None:
         """Write a file of the hidden folder, and go on without where the disk does not take it."""
