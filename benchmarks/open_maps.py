@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -197,19 +198,11 @@ class Look:
 
 def drawn(name: str, seed: int) -> SimulatedMap:
     """Draw a map whose grains hold at most a part of a pixel."""
-    from bayesunmix.simulation.phantom import grain_layout
     from bayesunmix.simulation.simulate import simulate_map
 
     chemistry = CHEMISTRIES[name]
     rng = np.random.default_rng([seed, *name.encode()])
-    matrix = [number == 0 for number in range(len(chemistry.phases))]
-    abundances = grain_layout((SIDE, SIDE), chemistry.fractions, matrix, rng).copy()
-    for grain in np.moveaxis(abundances, 2, 0)[1:]:
-        most = 1.0 if rng.random() < PURE_SHARE else rng.uniform(*MOST)
-        np.minimum(grain * most / grain.max(), 1.0, out=grain)
-    grains = abundances[..., 1:]
-    grains /= np.maximum(grains.sum(axis=2, keepdims=True), 1.0)
-    abundances[..., 0] = 1.0 - grains.sum(axis=2)
+    abundances = embedded(chemistry.fractions, rng)
     told = declaration(name, "matrix")
     for phase, composition, fraction in zip(
         told["phases"], chemistry.phases.values(), chemistry.fractions, strict=True
@@ -217,6 +210,21 @@ def drawn(name: str, seed: int) -> SimulatedMap:
         phase |= {"composition": composition, "fraction": fraction}
     plan = {"shape": [SIDE, SIDE], "counts_per_pixel": COUNTS, "stray": dict.fromkeys(chemistry.stray, 0.03)}
     return simulate_map({**told, "simulate": plan}, seed, abundances=np.clip(abundances, 0.0, 1.0))
+
+
+def embedded(fractions: Sequence[float], rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Lay grains that hold a part of a pixel at most into a matrix, the first phase, (y, x, phase)."""
+    from bayesunmix.simulation.phantom import grain_layout
+
+    matrix = [number == 0 for number in range(len(fractions))]
+    abundances = grain_layout((SIDE, SIDE), fractions, matrix, rng).copy()
+    for grain in np.moveaxis(abundances, 2, 0)[1:]:
+        most = 1.0 if rng.random() < PURE_SHARE else rng.uniform(*MOST)
+        np.minimum(grain * most / grain.max(), 1.0, out=grain)
+    grains = abundances[..., 1:]
+    grains /= np.maximum(grains.sum(axis=2, keepdims=True), 1.0)
+    abundances[..., 0] = 1.0 - grains.sum(axis=2)
+    return abundances
 
 
 def declaration(name: str, declared: str) -> dict[str, Any]:
@@ -231,9 +239,14 @@ def declaration(name: str, declared: str) -> dict[str, Any]:
             others = chemistry.phases.values()
             told["absent"] = [max(absent, key=lambda element: max(one.get(element, 0.0) for one in others))]
         phases.append(told)
+    return conditions(chemistry, elements) | {"phases": len(phases) if declared == "nothing" else phases}
+
+
+def conditions(chemistry: Chemistry, elements: Sequence[str]) -> dict[str, Any]:
+    """Return what is declared of the sample, the map and the instrument."""
     return {
         "sample": {
-            "elements": elements,
+            "elements": list(elements),
             "stray": list(chemistry.stray),
             "oxygen": chemistry.oxygen,
             "thickness_nm": [80.0, 20.0],
@@ -245,7 +258,6 @@ def declaration(name: str, declared: str) -> dict[str, Any]:
             "takeoff_angle_deg": 22.0,
             "resolution_eV": 132.0,
         },
-        "phases": len(phases) if declared == "nothing" else phases,
     }
 
 

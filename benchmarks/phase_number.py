@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from bench import Options, Row
-from open_maps import CHEMISTRIES, Chemistry
+from open_maps import CHEMISTRIES, COUNTS, SIDE, Chemistry, conditions, embedded
 
 from bayesunmix.laboratory.maps import Findings, kept_maps
 
@@ -24,12 +24,9 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-SIDE, COUNTS = 64, 120.0
 WEDGE, ZONING = 0.5, 0.15
 # Width of the zones relative to the side of the map.
 ZONE_WIDTH = 0.12
-# Most of a pixel that a grain holds; a third of the phases is pure somewhere.
-MOST, PURE_SHARE = (0.5, 0.97), 1 / 3
 # Phases beyond those of `open_maps`, for maps of five.
 FIFTH = {
     "basalt": {"pyroxene": dict(Si=0.49, Ca=0.19, Mg=0.21, Fe=0.1, Ti=0.01)},
@@ -187,7 +184,7 @@ def drawn(kind: Kind, seed: int, *, little: bool = False) -> SimulatedMap:
     little
         Whether the last phase is a hundredth of the map, as pure somewhere as the others.
     """
-    from bayesunmix.simulation.phantom import grain_layout, smooth_field
+    from bayesunmix.simulation.phantom import smooth_field
     from bayesunmix.simulation.simulate import simulate_map
 
     rng = np.random.default_rng([seed, kind.count, *kind.name.encode()])
@@ -196,13 +193,8 @@ def drawn(kind: Kind, seed: int, *, little: bool = False) -> SimulatedMap:
     if little:
         fractions[-1] = LITTLE
         fractions[0] += 1.0 - fractions.sum()
-    matrix = [number == 0 for number in range(kind.count)]
-    abundances = grain_layout((SIDE, SIDE), fractions, matrix, rng).copy()
-    for grain in np.moveaxis(abundances, 2, 0)[1:]:
-        most = 1.0 if rng.random() < PURE_SHARE else rng.uniform(*MOST)
-        np.minimum(grain * most / grain.max(), 1.0, out=grain)
-    grains = abundances[..., 1:] / np.maximum(abundances[..., 1:].sum(axis=2, keepdims=True), 1.0)
-    host = 1.0 - grains.sum(axis=2)
+    abundances = embedded(fractions.tolist(), rng)
+    host, grains = abundances[..., 0], abundances[..., 1:]
     raw = smooth_field((SIDE, SIDE), rng, ZONE_WIDTH)
     # Even between the ends.
     zone = np.argsort(np.argsort(raw.ravel())).reshape(raw.shape) / (raw.size - 1)
@@ -238,23 +230,8 @@ def varied(composition: dict[str, float], elements: tuple[str, str], by: float) 
 
 def told(kind: Kind) -> dict[str, Any]:
     """Return what is declared: the elements, the film and the instrument."""
-    chemistry = CHEMISTRIES[kind.name]
     elements = sorted({element for composition in _phases(kind).values() for element in composition})
-    return {
-        "sample": {
-            "elements": elements,
-            "stray": list(chemistry.stray),
-            "oxygen": chemistry.oxygen,
-            "thickness_nm": [80.0, 20.0],
-            "density_g_cm3": [chemistry.density_g_cm3, 0.3],
-        },
-        "map": {"energy_range": list(chemistry.energy_range)},
-        "instrument": {
-            "beam_energy_keV": chemistry.beam_keV,
-            "takeoff_angle_deg": 22.0,
-            "resolution_eV": 132.0,
-        },
-    }
+    return conditions(CHEMISTRIES[kind.name], elements)
 
 
 def _phases(kind: Kind) -> dict[str, dict[str, float]]:

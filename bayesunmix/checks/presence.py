@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayesunmix.core.shares import NOTHING, shares_of
-from bayesunmix.fit.held_out import Mixture, halves
+from bayesunmix.fit.held_out import Mixture, Split, log_spectra_at
 from bayesunmix.fit.model_data import Blocks, spectra_at, weights_at
 from bayesunmix.fit.phase_evidence import (
     JUDGED_OVERLAP,
@@ -23,7 +22,6 @@ from bayesunmix.fit.phase_evidence import (
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.starts import component_templates
 from bayesunmix.models.abundance import simplex_support_points
-from bayesunmix.models.thickness import N_COLUMNS, answered, counted
 from bayesunmix.models.unmixing import thickness_parameters
 
 # So many blocks decide, evenly spread over the map, fewer where they meet so many support points.
@@ -43,12 +41,8 @@ def presence(blocks: Blocks, fitted: FittedPosterior) -> list[PhaseEvidence]:
     most = max(blocks.overlap.most, JUDGED_OVERLAP)
     points = simplex_support_points(endmembers, blocks.typical_counts, max_overlap=most)
     part = blocks.every(-(-len(blocks.counts) // min(MOST_BLOCKS, MOST_ENTRIES // len(points))))
-    effect, parameters = data.effect, thickness_parameters(data, latents)
-    first, second = (counted(half, part.thickness.blocks, effect) for half in halves(part.counts))
-    mixed = shares_of(np.maximum(points @ endmembers, NOTHING))
-    log_spectra = np.asarray(answered(mixed, points, effect, *map(float, parameters)))
-    common = part.counts.sum(axis=0, dtype=np.float64) + 1.0
-    log_common = np.concatenate([np.log(shares_of(common)), np.zeros(N_COLUMNS)])
+    log_spectra = log_spectra_at(points, endmembers, data.effect, thickness_parameters(data, latents))
+    first, second, log_common = Split.of(part, data.effect)
     mixtures = [Mixture.of(*pair, log_spectra, log_common) for pair in ((first, second), (second, first))]
     parts = counts_by_part(weights_at(data, latents), component_templates(data.basis), data.yields.shape[1])
     counts = part.counts.sum(axis=1, dtype=np.float64)

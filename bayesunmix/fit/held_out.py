@@ -20,8 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import logsumexp
 
-from bayesunmix.core.shares import shares_of
+from bayesunmix.core.shares import NOTHING, shares_of
+from bayesunmix.fit.model_data import Blocks
 from bayesunmix.inference.mixture import support_point_weights
+from bayesunmix.models.thickness import N_COLUMNS, Array, ThicknessEffect, answered, counted
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -31,11 +33,53 @@ SEED = 0
 ITERATIONS, FEWER_ITERATIONS = 200, 60
 
 
+class Split(NamedTuple):
+    """Blocks in two halves, with the columns that thickness needs.
+
+    Attributes
+    ----------
+    first, second : (block, energy + columns)
+    log_common : (energy + columns,)
+        Log spectrum of all of them, which scores are relative to.
+    """
+
+    first: Float32Array
+    second: Float32Array
+    log_common: FloatArray
+
+    @classmethod
+    def of(cls, blocks: Blocks, effect: ThicknessEffect) -> Split:
+        """Split the counts of some blocks."""
+        first, second = (counted(half, blocks.thickness.blocks, effect) for half in halves(blocks.counts))
+        common = shares_of(blocks.counts.sum(axis=0, dtype=np.float64) + 1.0)
+        return cls(first, second, np.concatenate([np.log(common), np.zeros(N_COLUMNS)]))
+
+
 class Gain(NamedTuple):
     """What an alternative's held-out score is above another one's, in nats, and the standard error of that."""
 
     nats: float
     error: float
+
+
+def log_spectra_at(
+    points: FloatArray,
+    endmembers: FloatArray,
+    effect: ThicknessEffect,
+    parameters: tuple[Array | float, Array | float],
+) -> FloatArray:
+    """Log spectra of support points, and what meets the columns of `Split`, (support_point, energy + columns).
+
+    Parameters
+    ----------
+    points : (support_point, phase)
+    endmembers : (phase, energy)
+    effect : ThicknessEffect
+    parameters
+        From `bayesunmix.models.unmixing.thickness_parameters`.
+    """
+    mixed = shares_of(np.maximum(points @ endmembers, NOTHING))
+    return np.asarray(answered(mixed, points, effect, *parameters))
 
 
 def halves(counts: npt.NDArray[Any]) -> tuple[Float32Array, Float32Array]:

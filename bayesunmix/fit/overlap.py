@@ -20,11 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.config.overlap import LEAST_GAINED, OverlapChoice, OverlapScore
-from bayesunmix.core.shares import NOTHING, shares_of
-from bayesunmix.fit.held_out import by_tile, first_as_good, gain_over, halves, mixture_score
+from bayesunmix.fit.held_out import Split, by_tile, first_as_good, gain_over, log_spectra_at, mixture_score
 from bayesunmix.fit.model_data import Blocks, spectra_at
 from bayesunmix.models.abundance import simplex_support_points
-from bayesunmix.models.thickness import N_COLUMNS, answered, counted
 from bayesunmix.models.unmixing import Latents, UnmixingData, thickness_parameters
 
 FloatArray = npt.NDArray[np.float64]
@@ -59,14 +57,12 @@ def choose_overlap(blocks: Blocks, data: UnmixingData, latents: Latents) -> Over
     most = min(MOST_BLOCKS, MOST_ENTRIES // max(map(len, points)))
     part = blocks.every(-(-len(blocks.counts) // most))
     parameters = thickness_parameters(data, latents)
-    first, second = (counted(half, part.thickness.blocks, effect) for half in halves(part.counts))
-    common = part.counts.sum(axis=0, dtype=np.float64) + 1.0
-    log_common = np.concatenate([np.log(shares_of(common)), np.zeros(N_COLUMNS)])
+    split = Split.of(part, effect)
     scores = []
     for some in points:
-        mixed = shares_of(np.maximum(some @ endmembers, NOTHING))
-        log_spectra = np.asarray(answered(mixed, some, effect, *parameters))
-        scores.append(by_tile(mixture_score(first, second, log_spectra, log_common), part.tile))
+        log_spectra = log_spectra_at(some, endmembers, effect, parameters)
+        by_block = mixture_score(split.first, split.second, log_spectra, split.log_common)
+        scores.append(by_tile(by_block, part.tile))
     index, _ = first_as_good(scores, DOUBTS, LEAST_GAINED)
     gains = [gain_over(score, scores[0]) for score in scores]
     return OverlapChoice(

@@ -32,7 +32,8 @@ from bayesunmix.fit.phase_distance import (
 
 FloatArray = npt.NDArray[np.float64]
 
-Standing = Literal["supported", "unsupported", "variation", "mixture"]
+Reason = Literal["unsupported", "variation", "mixture"]
+Standing = Literal["supported"] | Reason
 
 # Standard errors by which held-out counts must ask for a phase.
 DOUBTS = 2.0
@@ -81,9 +82,14 @@ class PhaseEvidence:
         return "variation" if varied else "mixture"
 
     @property
+    def against(self) -> Reason | None:
+        """Why it is no phase, if it is none."""
+        return self.alike if self.asked_for else "unsupported"
+
+    @property
     def standing(self) -> Standing:
         """Whether it is a phase, and if not, why."""
-        return "unsupported" if not self.asked_for else self.alike or "supported"
+        return self.against or "supported"
 
 
 def asked_for(gain: Gain) -> bool:

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +23,14 @@ from scipy.optimize import linear_sum_assignment
 
 from bayesunmix.config.overlap import declared_overlap
 from bayesunmix.config.phase import MOST_COUNTED, Phase, unnamed
-from bayesunmix.core.shares import NOTHING, hellinger, shares_of
+from bayesunmix.core.shares import hellinger
 from bayesunmix.core.threads import single_thread
-from bayesunmix.fit.held_out import Gain, Mixture, gain_over, halves
+from bayesunmix.fit.held_out import Gain, Mixture, Split, gain_over, halves, log_spectra_at
 from bayesunmix.fit.model_data import Blocks, nominal_fractions, spectra_at, weights_at
 from bayesunmix.fit.phase_evidence import (
     JUDGED_OVERLAP,
     PhaseEvidence,
+    Reason,
     asked_for,
     counts_by_part,
     evidence,
@@ -40,7 +40,6 @@ from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.search import CoarseModel, Descent, followed_down, race
 from bayesunmix.fit.starts import Start, component_templates, find_starts
 from bayesunmix.models.abundance import simplex_support_points
-from bayesunmix.models.thickness import N_COLUMNS, answered, counted
 from bayesunmix.models.unmixing import thickness_parameters
 
 FloatArray = npt.NDArray[np.float64]
@@ -52,8 +51,6 @@ N_STARTS = 3
 SEED = 0
 # Numbers in a row that held-out counts do not ask for, after which no larger one is tried.
 IN_VAIN = 2
-
-Reason = Literal["unsupported", "variation", "mixture"]
 
 
 @dataclass(frozen=True)
@@ -204,13 +201,8 @@ class _Search:
         whole = whole.every(-(-len(whole.counts) // _most_blocks(whole.typical_counts)))
         first, second = halves(whole.counts)
         self._fitted = replace(whole, counts=first, alternatives=())
-        effect = whole.effect()
-        self._first, self._second = (
-            counted(half, whole.thickness.blocks, effect) for half in (first, second)
-        )
-        common = shares_of(first.sum(axis=0, dtype=np.float64) + 1.0)
+        self._split = Split.of(whole, whole.effect())
         self._counts = second.sum(axis=1, dtype=np.float64)
-        self._log_common = np.concatenate([np.log(common), np.zeros(N_COLUMNS)])
         self._coarse: dict[int, CoarseModel] = {}
 
     def run(self, most: int, progress: Callable[[str], None]) -> PhaseNumber:
@@ -268,19 +260,19 @@ class _Search:
         grown : Solution
             The one with a phase less that was found on the way up.
         """
-        scores = here.without.sum(axis=1)
+        found, scores = self._evidence(here), here.without.sum(axis=1)
         least = int(scores.argmax())
         after = grown if grown.score > scores[least] else here.less(least)
         if not _asked_for(here, after):
             gone = _unmatched(grown, here) if after is grown else least
-            return self._described(here, gone, after, "unsupported"), after
-        standing = [one.standing for one in self._evidence(here)]
-        none = np.array([one != "supported" for one in standing])
-        if not none.any():
-            return None
+            return self._described(here, gone, found[gone], after, "unsupported"), after
+        none = np.array([one.against is not None for one in found])
         gone = int(np.where(none, scores, -np.inf).argmax())
-        reason, after = standing[gone], here.less(gone)
-        return None if reason == "supported" else (self._described(here, gone, after, reason), after)
+        reason = found[gone].against
+        if reason is None:
+            return None
+        after = here.less(gone)
+        return self._described(here, gone, found[gone], after, reason), after
 
     def _coarse_model(self, count: int) -> CoarseModel:
         """Compile the model of so many phases, once."""
@@ -301,11 +293,13 @@ class _Search:
         points = simplex_support_points(
             spectra, blocks.typical_counts, max_overlap=max(blocks.overlap.most, JUDGED_OVERLAP)
         )
-        mixed = shares_of(np.maximum(points @ spectra, NOTHING))
-        log_spectra = np.asarray(
-            answered(mixed, points, end.data.effect, *thickness_parameters(end.data, latents))
+        parameters = thickness_parameters(end.data, latents)
+        mixture = Mixture.of(
+            self._split.first,
+            self._split.second,
+            log_spectra_at(points, spectra, end.data.effect, parameters),
+            self._split.log_common,
         )
-        mixture = Mixture.of(self._first, self._second, log_spectra, self._log_common)
         return Solution(weights_at(end.data, latents), spectra, points, mixture)
 
     def _evidence(self, solution: Solution) -> list[PhaseEvidence]:
@@ -318,9 +312,11 @@ class _Search:
         """Atom fractions of the phases, with nominal calibration factors, (phase, element)."""
         return nominal_fractions(solution.weights, self._coarse_model(len(solution.weights)).yields)
 
-    def _described(self, here: Solution, phase: int, after: Solution, reason: Reason) -> Uncounted:
+    def _described(
+        self, here: Solution, phase: int, found: PhaseEvidence, after: Solution, reason: Reason
+    ) -> Uncounted:
         """Describe a phase that is none, and what held-out counts lose without it."""
-        composition, found = self._composition(here), self._evidence(here)[phase]
+        composition = self._composition(here)
         return Uncounted(
             composition=composition[phase],
             share=float(here.share(self._counts)[phase]),
