@@ -93,7 +93,7 @@ def pilot(config: RunConfig, replicates: int, seed: int = 0) -> Pilot:
         counts,
         basis,
         yields,
-        blocks.balance(),
+        blocks.statements(),
         blocks.matrix,
         n_starts=config.inference.starts,
         seed=SEARCH_SEED,

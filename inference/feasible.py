@@ -192,7 +192,7 @@ class PhaseWeights:
     templates : (phase, component, energy)
         Spectrum of each component, unit sum.
     implausible : callable
-        Nats against the weights (component,) of a phase, by what was declared of it.
+        Nats against weights (phase, component), by what was declared of the phases.
     excess : (phase, component)
         By how much the variance exceeds the model's, where areas of the map differ or spectra do not fit: the
         likelihood is that much too sure.
@@ -203,7 +203,7 @@ class PhaseWeights:
     allowed: BoolArray
     judged: BoolArray
     templates: FloatArray
-    implausible: Callable[[int, FloatArray], float]
+    implausible: Callable[[FloatArray], float]
     excess: FloatArray
 
     def rotated(self, row: FloatArray, phase: int) -> FloatArray:
@@ -229,8 +229,10 @@ class PhaseWeights:
         return ratio_of(change, self.sd[phase])[self.judged]
 
     def disbelief(self, row: FloatArray, phase: int) -> float:
-        """Nats that a row adds against a phase by what was declared of it."""
-        return self.implausible(phase, self.rotated(row, phase)) - self.implausible(phase, self.mean[phase])
+        """Nats that a row adds against a phase by what was declared, all others staying as they are."""
+        turned_ = self.mean.copy()
+        turned_[phase] = self.rotated(row, phase)
+        return self.implausible(turned_) - self.implausible(self.mean)
 
     def clear(self, direction: FloatArray) -> BoolArray:
         """Tell the components that phases mixed as `direction` (phase,) hold beyond doubt, (component,)."""

@@ -17,8 +17,9 @@ from bayesunmix.models.abundance import padded_prior
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.models.pixels import CHUNK_PIXELS, PixelChunks, no_pixels, widths
 from bayesunmix.models.response import ResponseUncertainty
+from bayesunmix.models.statements import Statements
 from bayesunmix.models.thickness import N_COLUMNS
-from bayesunmix.models.unmixing import Latents, SiteBalance, UnmixingData
+from bayesunmix.models.unmixing import Latents, UnmixingData
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -29,6 +30,7 @@ FAMILIES = (32, 48, 64, 96, 128, 192)
 KNOTS = (8, 12, 16, 24, 32)
 WEIGHTS = (64, 96, 128, 192, 256, 384, 512, 768, 1024)
 RATIOS = (16, 32, 64, 128)
+STATEMENTS = (16, 64, 256, 1024)
 # None stays none: while starts are compared, line shapes are held.
 DIRECTIONS = (0, 40, 64, 96, 128, 192)
 SUPPORT_POINTS = (64, 128, 256, 512, 768, 1024)
@@ -67,12 +69,7 @@ def padded(data: UnmixingData) -> UnmixingData:
         # Ratios beyond the last family are set nowhere.
         ratio_family=_filled(data.ratio_family, ratios, with_=families),
         yields=_filled(data.yields, n_phases, components, with_=np.inf),
-        balance=SiteBalance(
-            a_site=_filled(data.balance.a_site, n_phases, components),
-            b_site=_filled(data.balance.b_site, n_phases, components),
-            log_target=np.asarray(data.balance.log_target),
-            inverse_sd=np.asarray(data.balance.inverse_sd),
-        ),
+        statements=_padded_statements(data.statements, n_phases, components),
         effect=data.effect._replace(
             absorption_slope=_filled(data.effect.absorption_slope, channels),
             stray_share=_filled(data.effect.stray_share, channels),
@@ -103,6 +100,20 @@ def _padded_basis(
         continuum_templates=_filled(basis.continuum_templates, n_phases, knots, channels),
         continuum_area=_filled(basis.continuum_area, n_phases, knots),
         floor=_filled(basis.floor, channels, with_=NO_SHARE),
+    )
+
+
+def _padded_statements(statements: Statements, n_phases: int, components: int) -> Statements:
+    """Pad statements and elements; what only fills up has no weight."""
+    number = size_for(len(statements.key), STATEMENTS)
+    return Statements(
+        phase=_filled(statements.phase, number),
+        key=_filled(statements.key, number),
+        above=_filled(statements.above, number, n_phases, components),
+        below=_filled(statements.below, number, n_phases, components),
+        low=_filled(statements.low, number),
+        high=_filled(statements.high, number),
+        inverse_sd=_filled(statements.inverse_sd, number),
     )
 
 

@@ -10,10 +10,9 @@ the support points alpha_j of the abundance prior::
     log p(y_p | s, pi) = logsumexp_j [ log pi_j + sum_c y_pc log m_pjc ]                          pixels are independent
 
 Declared knowledge enters as structure (a component that is absent from a phase has no weight there) and as one soft
-factor a phase: the log ratio of its cation sites is Normal around the formula's, computed with nominal calibration
-factors. Calibration factors are not in this model: the map must not learn them (a cut posterior; Lee, H., et al.,
-Astrophys. J. 731 (2011) 126, doi:10.1088/0004-637X/731/2/126). They are drawn from their priors when compositions are
-read off.
+factor: statements on compositions (`bayesunmix.models.statements`), computed with nominal calibration factors.
+Calibration factors are not in this model: the map must not learn them (a cut posterior; Lee, H., et al., Astrophys. J.
+731 (2011) 126, doi:10.1088/0004-637X/731/2/126). They are drawn from their priors when compositions are read off.
 
 Latents (all real or positive, K phases, see `UnmixingData` for the index sets):
 
@@ -40,7 +39,6 @@ import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
 from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
-from bayesunmix.core.shares import NOTHING
 from bayesunmix.models.abundance import AbundancePrior, log_weights
 from bayesunmix.models.endmember import (
     EndmemberBasis,
@@ -49,6 +47,7 @@ from bayesunmix.models.endmember import (
 )
 from bayesunmix.models.pixels import PixelChunks, pixel_log_likelihood
 from bayesunmix.models.response import KNOWN_RESPONSE, ResponseUncertainty, template_change
+from bayesunmix.models.statements import Statements, statements_log_density
 from bayesunmix.models.thickness import ThicknessEffect, absorption_scale, answered, stray_exponent
 
 FloatArray = npt.NDArray[np.float64]
@@ -59,15 +58,6 @@ jax.tree_util.register_static(Priors)
 
 # s_k does not change when all its weights grow together; this holds their sum near 1 without a constraint.
 GAUGE_SD = 1e-3
-
-
-class SiteBalance(NamedTuple):
-    """Soft site balance of each phase: log(A . x / B . x) ~ Normal(log_target, 1 / inverse_sd); 0 means none."""
-
-    a_site: FloatArray  # (phase, element) share of each element on site A
-    b_site: FloatArray  # (phase, element)
-    log_target: FloatArray  # (phase,)
-    inverse_sd: FloatArray  # (phase,)
 
 
 class UnmixingData(NamedTuple):
@@ -85,7 +75,7 @@ class UnmixingData(NamedTuple):
         Families whose log ratio is a parameter.
     yields : (phase, element)
         Detected counts per atom in each element's main family.
-    balance : SiteBalance
+    statements : Statements
     effect : ThicknessEffect
     response : ResponseUncertainty
     widths : Priors
@@ -99,7 +89,7 @@ class UnmixingData(NamedTuple):
     scale: FloatArray
     ratio_family: npt.NDArray[np.int64]
     yields: FloatArray
-    balance: SiteBalance
+    statements: Statements
     effect: ThicknessEffect
     response: ResponseUncertainty = KNOWN_RESPONSE
     widths: Priors = DEFAULT_PRIORS
@@ -151,17 +141,6 @@ def spectra(data: UnmixingData, latents: Latents) -> jax.Array:
     )
 
 
-def site_balance_log_density(balance: SiteBalance, atom_fractions: jax.Array) -> jax.Array:
-    """Log density of the soft site balances, summed over phases."""
-    a_sum = (balance.a_site * atom_fractions).sum(axis=1)
-    b_sum = (balance.b_site * atom_fractions).sum(axis=1)
-    declared = balance.inverse_sd > 0
-    # A site that has lost its last atom ends the descent at a finite, if enormous, price.
-    a_sum, b_sum = (jnp.maximum(jnp.where(declared, site, 1.0), NOTHING) for site in (a_sum, b_sum))
-    ratio = a_sum / b_sum
-    return -0.5 * (((jnp.log(ratio) - balance.log_target) * balance.inverse_sd) ** 2).sum()
-
-
 def thickness_parameters(data: UnmixingData, latents: Latents) -> tuple[Array, Array]:
     """Scale lambda of the counts as a thickness, and exponent kappa of the stray signal."""
     scale = absorption_scale(data.effect, latents["absorption_scale"])
@@ -208,7 +187,7 @@ def unmixing_model(data: UnmixingData) -> None:
     weights = component_weights(data, latents)
     numpyro.factor("gauge", -0.5 * (jnp.log(weights.sum(axis=1)) ** 2).sum() / GAUGE_SD**2)
     fractions = composition(weights[:, : data.yields.shape[1]], jnp.asarray(data.yields))
-    numpyro.factor("site_balance", site_balance_log_density(data.balance, fractions))
+    numpyro.factor("statements", statements_log_density(data.statements, fractions))
     log_pi = log_weights(data.prior, latents["abundance_xi"])
     pixels = log_likelihood(data, spectra(data, latents), log_pi, *thickness_parameters(data, latents))
     numpyro.factor("pixels", pixels)

@@ -96,7 +96,7 @@ def small_fit() -> FittedPosterior:
     config = dataclasses.replace(config, simulate=dataclasses.replace(config.simulate, shape=(36, 36)))
     blocks = Blocks.of(prepare(simulate_map(config, 1).image, config))
     basis, yields = blocks.forward.basis(blocks.absorbing, blocks.allowed)
-    starts = find_starts(blocks.counts, basis, yields, blocks.balance(), blocks.matrix, n_starts=1, seed=0)
+    starts = find_starts(blocks.counts, basis, yields, blocks.statements(), blocks.matrix, n_starts=1, seed=0)
     return fit_posterior(blocks, starts, blocks.absorbing, lambda _: None)
 
 

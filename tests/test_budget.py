@@ -14,11 +14,12 @@ from bayesunmix.checks import budget, declarations
 from bayesunmix.checks.budget import SOURCES
 from bayesunmix.checks.declarations import given_more, taken_back
 from bayesunmix.checks.identifiability import flat_directions, rotated_range
-from bayesunmix.checks.local_posterior import LocalPosterior, balance_slopes, composition_slopes, quadratic
+from bayesunmix.checks.local_posterior import LocalPosterior, composition_slopes, quadratic
 from bayesunmix.config.phase import Phase
 from bayesunmix.config.priors import DEFAULT_PRIORS
-from bayesunmix.models.unmixing import SiteBalance
+from bayesunmix.models.statements import statement_slopes
 from bayesunmix.results.budget_table import budget_table
+from tests.stated import ratio_of_first
 
 ELEMENTS = ("Mg", "Si", "Fe")
 # Two phases, three elements and the continuum; Si is absent from the second phase.
@@ -41,14 +42,13 @@ def posterior(*, seed: int = 0, balance: float = 20.0) -> LocalPosterior:
     fractions = WEIGHTS[:, :3] / YIELDS
     fractions = fractions / fractions.sum(axis=1, keepdims=True)
     scale = np.full(len(FREE), 0.01)
-    a_site, b_site = np.array([[1.0, 0.0, 1.0], [0.0] * 3]), np.array([[0.0, 1.0, 0.0], [0.0] * 3])
-    site = SiteBalance(a_site, b_site, np.array([0.1, 0.0]), np.array([balance, 0.0]))
+    stated = ratio_of_first([1.0, 0.0, 1.0], [0.0, 1.0, 0.0], 0.1, 1.0 / balance)
     points = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.4]])
     data: Any = SimpleNamespace(
         free=FREE,
         scale=scale,
         yields=YIELDS,
-        balance=site,
+        statements=stated,
         prior=SimpleNamespace(
             support_points=points, mean=np.array([2.0, 0.0, 0.0]), factor=np.diag([2.0, 2.0, 1.0])
         ),
@@ -60,8 +60,8 @@ def posterior(*, seed: int = 0, balance: float = 20.0) -> LocalPosterior:
     precision = root @ root.T
     slopes = composition_slopes(data, fractions, WEIGHTS, FREE) * scale
     b = np.zeros(DIM)
-    b[PLACES["line_units"]] = balance_slopes(a_site[0], b_site[0], fractions[0]) @ slopes[0]
-    precision += balance**2 * np.outer(b, b)
+    b[PLACES["line_units"]] = np.einsum("ke,kef->f", statement_slopes(stated, fractions)[0], slopes)
+    precision += np.outer(b, b)
     units = WEIGHTS[FREE[:, 0], FREE[:, 1]] / scale
     z = np.concatenate([[3.0, 0.0, 1.0], np.zeros(4), units + np.log(-np.expm1(-units))])
     # With abundances known the weights are held at least as well.
@@ -197,24 +197,19 @@ def test_a_balance_taken_back_is_the_posterior_without_it() -> None:
     # The mean moves to where the gradient of the balance was.
     x = local.atom_fractions[0]
     residual = np.log((x[0] + x[2]) / x[1]) - 0.1
-    b = np.zeros(DIM)
-    b[7:] = balance_slopes(np.array([1.0, 0, 1]), np.array([0, 1.0, 0]), x) @ local.slopes()[0]
-    moved = without.covariance @ b * residual * 400.0
+    (b,) = local.along(local.data.statements)
+    moved = without.covariance @ b * residual * 20.0
     np.testing.assert_allclose(change.shift, local.slopes() @ moved[7:], rtol=1e-6)
 
 
 def test_a_balance_that_alone_holds_a_direction_leaves_it_unknown() -> None:
     local = posterior()
-    b = np.zeros(DIM)
-    b[7:] = (
-        balance_slopes(np.array([1.0, 0, 1]), np.array([0, 1.0, 0]), local.atom_fractions[0])
-        @ local.slopes()[0]
-    )
+    (b,) = local.along(local.data.statements)
     # A covariance in which the balance is known from its declaration alone.
     unit = b / np.linalg.norm(b)
-    covariance = 1e-6 * np.eye(DIM) + np.outer(unit, unit) * (1.0 / 400.0) / (b @ unit) ** 2
+    covariance = 1e-6 * np.eye(DIM) + np.outer(unit, unit) / (b @ unit) ** 2
     changed = LocalPosterior(**{**vars(local), "covariance": covariance})
-    found = declarations._without_balance(changed, 0, phases()[0])
+    found = declarations._without_statements(changed, phases()[0], "stoichiometry", local.data.statements)
     assert np.isinf(found.variance[0]).all()
     assert np.isfinite(found.variance[1]).all()
 
@@ -229,7 +224,7 @@ def test_an_element_declared_absent_is_the_conditional_posterior() -> None:
         detected,
         np.full(3, 0.05),
     )
-    (change,) = [c for c in found if c.elements == ("Fe",)]
+    (change,) = [c for c in found if c.declaration == 'absent = ["Fe"]']
     kept = [i for i in range(DIM) if i != 9]  # the weight of Fe in A is the third of the line units
     fixed = np.linalg.inv(local.precision[np.ix_(kept, kept)])
     slopes = np.delete(local.slopes(), 2, axis=-1)
@@ -245,7 +240,24 @@ def test_a_formula_is_offered_where_it_holds() -> None:
     # A has (0.3 + 0.05) / 0.2 cations on A for one on B: none of the formulas but A2BO4, within its width.
     assert ("A", 'stoichiometry = "A2BO4"') in offered
     assert ("A", 'stoichiometry = "ABO3"') not in offered
-    assert all(phase == "A" for phase, _ in offered)  # B has nothing on its small site
+    formulas = {phase for phase, declaration in offered if "stoichiometry" in declaration}
+    assert formulas == {"A"}  # B has nothing on its small site
+
+
+def test_knowing_an_amount_is_offered_and_is_the_conditional_posterior() -> None:
+    local = posterior()
+    more = given_more(local, [Phase("A"), Phase("B")], ELEMENTS, np.ones((2, 3), bool), np.zeros(3))
+    known = {(change.phase, *change.elements): change for change in more if change.elements}
+    k, i = 0, int(np.argmax(local.atom_fractions[0]))
+    change, x = known["A", ELEMENTS[i]], local.atom_fractions[k, i]
+    slopes = local.slopes()
+    before = quadratic(slopes, local.covariance[7:, 7:])
+    along = np.einsum("kef,fg,g->ke", slopes, local.covariance[7:, 7:], slopes[k, i])
+    sd = declarations.KNOWN_SD * x
+    np.testing.assert_allclose(change.variance, before - along**2 / (sd**2 + before[k, i]), rtol=1e-6)
+    assert change.declaration == f"composition = {{{ELEMENTS[i]} = [{x:.2g}, {sd:.1g}]}}"
+    # It says most of the amount itself, which is not counted for a gain.
+    assert change.elements == (ELEMENTS[i],)
     before = quadratic(local.slopes(), local.covariance[7:, 7:])
     assert all(np.all(change.variance <= before + 1e-18) for change in more)
 

@@ -69,7 +69,7 @@ def weights(
         allowed=own,
         judged=np.ones(n_components, bool),
         templates=np.stack([np.eye(n_components)] * len(mean)),
-        implausible=lambda phase, values: implausible * max(values[2] - mean[phase, 2], 0.0),
+        implausible=lambda values: implausible * max(values[1, 2] - mean[1, 2], 0.0),
         excess=np.full(mean.shape, excess),
     )
 

@@ -17,8 +17,9 @@ from bayesunmix.inference.map_estimate import find_map
 from bayesunmix.inference.mixture import with_all_points
 from bayesunmix.models.abundance import abundance_prior, simplex_support_points
 from bayesunmix.models.endmember import EndmemberBasis
+from bayesunmix.models.statements import no_statements
 from bayesunmix.models.thickness import N_COLUMNS, counted, no_effect
-from bayesunmix.models.unmixing import SiteBalance, UnmixingData, spectra, unmixing_model
+from bayesunmix.models.unmixing import UnmixingData, spectra, unmixing_model
 
 N_PIXELS, N_COUNTS, N_CHANNELS = 400, 300, 14
 ELEMENTS = ("Mg", "Si", "Ca")
@@ -43,10 +44,9 @@ def fitted() -> FittedPosterior:
     weights = np.array([[0.3, 0.2, 0.2, 0.3], [0.6, 0.1, 0.0, 0.3]])
     free = np.argwhere(allowed)
     scale = np.full(len(free), 0.01)
-    balance = SiteBalance(np.zeros((2, 3)), np.zeros((2, 3)), np.zeros(2), np.zeros(2))
     yields = np.array([[1.0, 0.8, 1.3], [0.9, 0.7, 1.4]])
     empty = UnmixingData(
-        None, basis, None, free, scale, np.array([3]), yields, balance, no_effect(2, N_CHANNELS)
+        None, basis, None, free, scale, np.array([3]), yields, no_statements(2, 3), no_effect(2, N_CHANNELS)
     )  # type: ignore[arg-type]
     zeros = {
         "family_log_ratio": jnp.zeros(1),

@@ -31,17 +31,16 @@ from bayesunmix.models.thickness import N_COLUMNS, ThicknessEffect, answered, co
 from bayesunmix.models.unmixing import (
     GAUGE_SD,
     Latents,
-    SiteBalance,
     UnmixingData,
     component_weights,
     continuum_corrections,
     log_likelihood,
     log_ratios,
-    site_balance_log_density,
     spectra,
     thickness_parameters,
     unmixing_model,
 )
+from tests.stated import ratio_of_first
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -100,12 +99,7 @@ def toy() -> Toy:
     free = np.argwhere(basis.allowed)
     scale = np.full(len(free), 0.02)
     units = jnp.asarray([25.0, 8.0, 4.0, 11.0, 3.0, 30.0, 15.0])
-    balance = SiteBalance(
-        np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]),
-        np.array([[0.0, 1.0, 0.5], [0.0, 0.0, 0.0]]),
-        np.array([0.3, 0.0]),
-        np.array([1 / SITE_SD, 0.0]),
-    )
+    statements = ratio_of_first([1.0, 0.0, 0.0], [0.0, 1.0, 0.5], 0.3, SITE_SD)
     yields = np.array([[1.0, 0.8, 1.3], [0.9, 0.7, 1.4]])
     weights = np.zeros((2, 4))
     weights[free[:, 0], free[:, 1]] = scale * np.asarray(units)
@@ -127,7 +121,7 @@ def toy() -> Toy:
         scale,
         np.array([3]),
         yields,
-        balance,
+        statements,
         effect,  # type: ignore[arg-type]
     )
     latents: Latents = {
@@ -345,7 +339,9 @@ def test_numbering_of_the_phases_is_free(toy: Toy, flat: FlatModel) -> None:
         prior=prior._replace(support_points=prior.support_points[:, ::-1]),
         free=np.stack([1 - data.free[:, 0], data.free[:, 1]], axis=1),
         yields=data.yields[::-1],
-        balance=SiteBalance(*(field[::-1] for field in data.balance)),
+        statements=data.statements._replace(
+            above=data.statements.above[:, ::-1], below=data.statements.below[:, ::-1]
+        ),
         effect=data.effect._replace(mass_per_count=data.effect.mass_per_count[::-1]),
     )
     latents = {**toy.latents, "continuum_by_phase": toy.latents["continuum_by_phase"][::-1]}
@@ -386,19 +382,3 @@ def test_a_compiled_program_follows_the_widths_of_its_data(toy: Toy) -> None:
     np.testing.assert_allclose(found, program(toy.data, scaled)[0], rtol=1e-12)
     assert np.abs(np.asarray(found) - np.asarray(usual)).max() > 1e-4
     assert float(exponent) == pytest.approx(0.5 * float(usual_exponent))
-
-
-@pytest.mark.parametrize("ratio", [0.8, 1.35, 2.0])
-def test_site_balance_is_a_normal_of_the_log_ratio(toy: Toy, ratio: float) -> None:
-    b = 1.0 / (1.0 + ratio)
-    fractions = jnp.asarray([[1 - b, 0.6 * b, 0.8 * b], [0.0, 0.0, 0.0]])  # B: 0.6 + half of 0.8 is 1
-    found = float(site_balance_log_density(toy.data.balance, fractions))
-    expected = norm.logpdf(np.log(ratio), 0.3, SITE_SD) - norm.logpdf(0.3, 0.3, SITE_SD)
-    assert found == pytest.approx(expected, rel=1e-9)
-
-
-def test_without_declared_sites_there_is_no_balance(toy: Toy) -> None:
-    none = SiteBalance(np.zeros((2, 3)), np.zeros((2, 3)), np.zeros(2), np.zeros(2))
-    value, slope = jax.value_and_grad(lambda x: site_balance_log_density(none, x))(jnp.zeros((2, 3)))
-    assert float(value) == 0.0
-    assert not np.asarray(slope).any()

@@ -39,7 +39,6 @@ from bayesunmix.models.response import ResponseUncertainty
 from bayesunmix.models.thickness import N_COLUMNS, ThicknessEffect, answered, counted
 from bayesunmix.models.unmixing import (
     Latents,
-    SiteBalance,
     UnmixingData,
     component_weights,
     continuum_corrections,
@@ -49,6 +48,7 @@ from bayesunmix.models.unmixing import (
     thickness_parameters,
     unmixing_model,
 )
+from tests.stated import ratio_of_first
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -97,8 +97,8 @@ def small(*, n_pixels: int, n_channels: int, n_elements: int, n_points: int) -> 
         0.5,
     )
     free = np.argwhere(allowed)
-    sites = np.zeros((2, 2, n_elements))
-    sites[0, 0, 0], sites[1, 0, 1:] = 1.0, 0.5
+    on_a, on_b = np.zeros((2, n_elements))
+    on_a[0], on_b[1:] = 1.0, 0.5
     slopes = 0.02 * rng.normal(size=(DIRECTIONS, families, n_channels)) * basis.family_templates[0]
     scale = np.full(len(free), 0.02)
     empty = UnmixingData(
@@ -109,7 +109,7 @@ def small(*, n_pixels: int, n_channels: int, n_elements: int, n_points: int) -> 
         scale=scale,
         ratio_family=np.array([families - 1]),
         yields=rng.uniform(0.7, 1.4, (2, n_elements)),
-        balance=SiteBalance(*sites, np.array([0.3, 0.0]), np.array([20.0, 0.0])),
+        statements=ratio_of_first(on_a, on_b, 0.3, 0.05),
         effect=effect,
         response=ResponseUncertainty(slopes, np.array([0.1, -0.3]), np.array([0.8, 1.3])),
     )

@@ -68,7 +68,7 @@ def coarse(blocks: Blocks) -> CoarseModel:
 @pytest.fixture(scope="module")
 def start(blocks: Blocks, coarse: CoarseModel) -> Start:
     """Return the best start."""
-    given = (blocks.counts, coarse.basis, coarse.yields, blocks.balance(), blocks.matrix)
+    given = (blocks.counts, coarse.basis, coarse.yields, blocks.statements(), blocks.matrix)
     return find_starts(*given, n_starts=1, seed=0)[0]
 
 

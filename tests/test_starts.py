@@ -16,7 +16,8 @@ from bayesunmix.fit.starts import (
     rotated_starts,
 )
 from bayesunmix.models.endmember import EndmemberBasis
-from bayesunmix.models.unmixing import SiteBalance
+from bayesunmix.models.statements import no_statements
+from tests.stated import ratio_of_first
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -24,7 +25,7 @@ WEIGHTS = np.array([[0.45, 0.35, 0.00, 0.20], [0.10, 0.00, 0.70, 0.20]])
 ALLOWED = np.array([[True, True, True, True], [True, False, True, True]])
 YIELDS = np.array([[1.0, 0.8, 1.5], [1.1, 0.7, 1.4]])
 MATRIX = np.array([True, False])
-NO_BALANCE = SiteBalance(np.zeros((2, 3)), np.zeros((2, 3)), np.zeros(2), np.zeros(2))
+NOTHING_STATED = no_statements(2, 3)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def hellinger(first: FloatArray, second: FloatArray) -> FloatArray:
 
 @pytest.fixture(scope="module")
 def starts(counts: npt.NDArray[np.float32], basis: EndmemberBasis) -> list[Start]:
-    return find_starts(counts, basis, YIELDS, NO_BALANCE, MATRIX, n_starts=3, seed=0)
+    return find_starts(counts, basis, YIELDS, NOTHING_STATED, MATRIX, n_starts=3, seed=0)
 
 
 def test_templates_of_components_hold_all_their_families(basis: EndmemberBasis) -> None:
@@ -109,7 +110,7 @@ def test_starts_begin_with_the_best_and_are_distinct(starts: list[Start]) -> Non
 def test_the_seed_decides(
     counts: npt.NDArray[np.float32], basis: EndmemberBasis, starts: list[Start]
 ) -> None:
-    again = find_starts(counts, basis, YIELDS, NO_BALANCE, MATRIX, n_starts=3, seed=0)
+    again = find_starts(counts, basis, YIELDS, NOTHING_STATED, MATRIX, n_starts=3, seed=0)
     assert [start.score for start in again] == [start.score for start in starts]
 
 
@@ -117,12 +118,10 @@ def test_a_missed_stoichiometry_costs(
     counts: npt.NDArray[np.float32], basis: EndmemberBasis, starts: list[Start]
 ) -> None:
     """The penalty is that of a normal of the log ratio of sites, at the start's own composition."""
-    a_site, b_site = np.zeros((2, 3)), np.zeros((2, 3))
-    a_site[0, 0] = b_site[0, 1] = 1.0
     target, sd = 0.1, 0.5
-    balance = SiteBalance(a_site, b_site, np.array([target, 0.0]), np.array([1 / sd, 0.0]))
-    judged = find_starts(counts, basis, YIELDS, balance, MATRIX, n_starts=18, seed=0)
-    plain = find_starts(counts, basis, YIELDS, NO_BALANCE, MATRIX, n_starts=18, seed=0)
+    stated = ratio_of_first([1.0, 0.0, 0.0], [0.0, 1.0, 0.0], target, sd)
+    judged = find_starts(counts, basis, YIELDS, stated, MATRIX, n_starts=18, seed=0)
+    plain = find_starts(counts, basis, YIELDS, NOTHING_STATED, MATRIX, n_starts=18, seed=0)
     checked = 0
     for start in judged:
         twin = next((p for p in plain if np.array_equal(p.weights, start.weights)), None)
@@ -135,7 +134,7 @@ def test_a_missed_stoichiometry_costs(
 
 
 def test_without_a_matrix_phase(counts: npt.NDArray[np.float32], basis: EndmemberBasis) -> None:
-    found = find_starts(counts, basis, YIELDS, NO_BALANCE, np.zeros(2, bool), n_starts=2, seed=0)
+    found = find_starts(counts, basis, YIELDS, NOTHING_STATED, np.zeros(2, bool), n_starts=2, seed=0)
     assert found
     assert np.isfinite([start.score for start in found]).all()
 

@@ -25,12 +25,13 @@ from bayesunmix.checks.outcomes import (
     SpectralDiscrepancy,
 )
 from bayesunmix.config.phase import Phase
+from bayesunmix.config.priors import Priors
 from bayesunmix.core.errors import BayesUnmixWarning
 from bayesunmix.core.severity import MODES, PLACES, Distrust, Doubt, Reservation
+from bayesunmix.fit.statements import statements_on
+from bayesunmix.models.statements import no_statements
+from bayesunmix.results.declared import BROKEN_SDS, broken_statements, exchangeable
 from bayesunmix.results.doubts import (
-    BROKEN_SDS,
-    broken_stoichiometry,
-    exchangeable,
     left_open,
     misfit_of_spectra,
     other_modes,
@@ -46,15 +47,11 @@ SD = 0.07
 def sentences(mg: float, declared: str | None = "ABO3") -> list[str]:
     """Return what is said of MgSiO3 with so many Mg to one Si, its site ratio known beforehand to 7 %."""
     fractions = np.array([[mg / (1.0 + mg), 1.0 / (1.0 + mg)]])
-    balance = SimpleNamespace(
-        a_site=np.array([[1.0, 0.0]]),
-        b_site=np.array([[0.0, 1.0]]),
-        log_target=np.array([0.0]),
-        inverse_sd=np.array([1.0 / SD if declared else 0.0]),
-    )
-    fitted: Any = SimpleNamespace(data=SimpleNamespace(balance=balance), atom_fractions=fractions)
-    setup: Any = SimpleNamespace(phases=(Phase("Brg", stoichiometry=declared),))
-    return broken_stoichiometry(setup, fitted)
+    phases, elements = (Phase("Brg", stoichiometry=declared),), ("Mg", "Si")
+    statements = statements_on(phases, elements, fractions[0], np.zeros(2), Priors(site_balance_sd=SD))
+    fitted: Any = SimpleNamespace(data=SimpleNamespace(statements=statements), atom_fractions=fractions)
+    setup: Any = SimpleNamespace(phases=phases, forward=SimpleNamespace(elements=elements))
+    return broken_statements(setup, fitted)
 
 
 @pytest.mark.parametrize("side", [1.0, -1.0])
@@ -62,7 +59,7 @@ def test_sites_that_contradict_the_declaration_are_told(side: float) -> None:
     assert sentences(np.exp(side * (BROKEN_SDS - 0.1) * SD)) == []
     (said,) = sentences(np.exp(side * 4.0 * SD))
     assert said.startswith("Brg contradicts its declared formula ABO3")
-    assert f"has {np.exp(side * 4.0 * SD):.2f} cations" in said
+    assert f"the ratio of Mg to Si is {np.exp(side * 4.0 * SD):.2f}, and that of the formula 1 " in said
     assert "4.0 standard deviations" in said
 
 
@@ -310,7 +307,10 @@ def named_apart(held: dict[str, str], **phases: Phase) -> list[str]:
     """Return what is said of phases in which so many elements are detected, as ``name: "Fe S"``."""
     rows = [(name, element, 0.3, 0.2, 0.4) for name, elements in held.items() for element in elements.split()]
     table = pd.DataFrame(rows, columns=["phase", "element", "mean", "lower", "upper"]).assign(detected="true")
-    return exchangeable([dataclasses.replace(phase, name=name) for name, phase in phases.items()], table)
+    named = [dataclasses.replace(phase, name=name) for name, phase in phases.items()]
+    elements = list(table["element"].unique())
+    unknown = np.full(len(elements), 1.0 / len(elements))
+    return exchangeable(named, table, statements_on(named, elements, unknown, 0.0 * unknown, Priors()))
 
 
 def test_names_that_no_declaration_tells_apart_are_told() -> None:
@@ -320,7 +320,7 @@ def test_names_that_no_declaration_tells_apart_are_told() -> None:
     assert isinstance(said, Reservation)
     assert "The same is declared of olivine and pyroxene" in said
     assert named_apart(held, olivine=matrix, pyroxene=other) == []
-    assert exchangeable([Phase("phase 1"), Phase("phase 2")], pd.DataFrame()) == []
+    assert exchangeable([Phase("phase 1"), Phase("phase 2")], pd.DataFrame(), no_statements(2, 1)) == []
 
 
 def test_names_that_fit_as_well_exchanged_are_told() -> None:

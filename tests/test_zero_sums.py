@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from bayesunmix.checks.goodness import expected_spectrum
-from bayesunmix.checks.local_posterior import balance_slopes
 from bayesunmix.chemistry.mass_balance import count_shares
 from bayesunmix.core.shares import ratio_of, shares_of
 from bayesunmix.fit.model_data import log_odds_at, nominal_fractions
@@ -31,9 +30,10 @@ from bayesunmix.inference.mixture import relative_likelihood, responsibilities, 
 from bayesunmix.inference.pixel_posterior import atom_shares, pixel_posterior
 from bayesunmix.models.abundance import abundance_prior, edge_positions, simplex_support_points
 from bayesunmix.models.endmember import composition, continuum_shape
-from bayesunmix.models.unmixing import SiteBalance, site_balance_log_density
+from bayesunmix.models.statements import statement_slopes, statements_log_density
 from bayesunmix.xray import Detector, LineTable
 from bayesunmix.xray.continuum import continuum_basis, hat_functions
+from tests.stated import ratio_of_first
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -109,11 +109,10 @@ def test_compositions_of_weights_that_may_all_be_zero(weights: FloatArray, yield
 
 @given(amounts(2, 3))
 def test_a_site_balance_without_atoms_has_a_finite_gradient(weights: FloatArray) -> None:
-    on_a, on_b = np.array([[1.0, 0.0, 0.0], [0.0] * 3]), np.array([[0.0, 1.0, 0.0], [0.0] * 3])
-    balance = SiteBalance(on_a, on_b, np.zeros(2), np.array([20.0, 0.0]))
+    stated = ratio_of_first([1.0, 0.0, 0.0], [0.0, 1.0, 0.0], 0.0, 0.05)
 
     def density(w: jax.Array) -> jax.Array:
-        return site_balance_log_density(balance, composition(w, jnp.ones((2, 3))))
+        return statements_log_density(stated, composition(w, jnp.ones((2, 3))))
 
     value, slope = jax.value_and_grad(density)(jnp.asarray(weights))
     assert finite(value, slope[1])
@@ -291,8 +290,9 @@ def test_shares_of_phases_with_the_same_spectrum() -> None:
     )
 
 
-def test_balance_slopes_of_a_phase_without_atoms() -> None:
-    np.testing.assert_array_equal(balance_slopes(np.eye(3)[0], np.eye(3)[1], np.zeros(3)), 0.0)
+def test_slopes_of_statements_on_a_phase_without_atoms() -> None:
+    stated = ratio_of_first([1.0, 0.0, 0.0], [0.0, 1.0, 0.0], 0.0, 0.05)
+    np.testing.assert_array_equal(statement_slopes(stated, np.zeros((2, 3))), 0.0)
 
 
 @given(amounts(2), amounts(2, 4))

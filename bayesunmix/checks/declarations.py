@@ -13,9 +13,10 @@ A declaration taken back:
   (g_0 is the gradient of the others in these coordinates, the 1 a normal prior as wide as the phase's whole counts,
   without which a weight that nothing holds would have no end). The elements of a phase are taken back together: one
   alone is often held by the others.
-* ``stoichiometry``: the site balance, with residual r, slope b and width s, is taken out of precision and gradient:
-  V' = V + V b b^T V / (s^2 - b^T V b), and the mean moves by V' b r / s^2. Where b^T V b reaches s^2 the balance is all
-  that is known in this direction.
+* ``stoichiometry``, ``composition``, ``rich``, ``poor``: statements that are missed by r of their sd, with slopes b in
+  the same unit, are taken out of precision and gradient. Of one, V' = V + V b b^T V / (1 - b^T V b), and the mean moves
+  by V' b r. Where b^T V b reaches 1 the statement is all that is known in this direction. Several of one declaration
+  are turned to directions in which B^T V B is diagonal, and taken out one by one.
 * ``matrix``: the prior means of the log-odds of the pure phase, and of mixtures without it, fall back to those of any
   other support point: the mean moves by -V a, a = L^-1 d, d the differences, L the factor of the covariance. The
   variance stays, and so do the support points: those that the declaration takes away are not given back.
@@ -23,8 +24,8 @@ A declaration taken back:
 A declaration more, about something that does not contradict the counts:
 
 * ``absent`` of an element that is not detected: its weight becomes zero, V' = V - V e e^T V / e^T V e;
-* ``stoichiometry`` of a phase without one, where its site ratio is within two standard deviations of the formula's:
-  V' = V - V b b^T V / (s^2 + b^T V b).
+* ``stoichiometry`` of a phase without one, where its site ratio is within two standard deviations of the formula's, or
+  ``composition`` of its main elements, if they were known: V' = V - V b b^T V / (1 + b^T V b).
 """
 
 from __future__ import annotations
@@ -35,20 +36,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.checks.local_posterior import LocalPosterior, balance_slopes, composition_slopes, quadratic
-from bayesunmix.chemistry.stoichiometry import site_weights
+from bayesunmix.checks.local_posterior import LocalPosterior, composition_slopes, quadratic
 from bayesunmix.config.phase import Phase, hosts
 from bayesunmix.core.errors import InputError
-from bayesunmix.core.shares import NOTHING
 from bayesunmix.fit.model_data import flat_model
+from bayesunmix.fit.statements import statements_on
 from bayesunmix.inference.laplace import softplus_slope, truncated_normal_draws
 from bayesunmix.models.abundance import log_odds_mean
+from bayesunmix.models.statements import KEYS, Statements, chosen, missed
 
 FloatArray = npt.NDArray[np.float64]
 
 # Where the curvature of a freed weight is taken, in its own standard deviations with all else known: near zero.
 STEP = 0.1
 DRAWS = 2000
+# Elements of a phase that it is asked what knowing would do: its few main ones, to so many per cent of their amounts.
+MOST_MAIN, MAIN = 3, 0.05
+KNOWN_SD, LEAST_KNOWN_SD = 0.05, 0.005
 # Formulas that are tried on phases without one.
 FORMULAS = ("ABO3", "A2BO4", "AB2O4", "A3B2O7")
 CONSISTENT_SD = 2.0
@@ -112,9 +116,10 @@ def taken_back(
                         phase=phases[k].name, declaration=text, elements=names, shift=shift, variance=variance
                     )
                 )
-    for k, phase in enumerate(phases):
-        if local.data.balance.inverse_sd[k] > 0 and not phase.is_support:
-            found.append(_without_balance(local, k, phase))
+    statements = local.data.statements
+    for k, key in dict.fromkeys(zip(statements.phase.tolist(), statements.key.tolist(), strict=True)):
+        own = (statements.phase == k) & (statements.key == key)
+        found.append(_without_statements(local, phases[k], KEYS[key], chosen(statements, own)))
     for k, phase in enumerate(phases):
         if phase.matrix:
             found.append(_without_matrix(local, k, phases))
@@ -138,7 +143,7 @@ def given_more(
     detected : (phase, element)
         Elements whose absence would contradict the counts.
     calibration_sd : (element,)
-        Relative errors of the line strengths, which widen a site balance.
+        Relative errors of the line strengths, which widen a statement.
     """
     found = []
     slopes = local.slopes()
@@ -156,10 +161,17 @@ def given_more(
                 )
             )
     for k, phase in enumerate(phases):
-        if phase.stoichiometry is None and not phase.is_support:
-            found += _with_formulas(
-                local=local, slopes=slopes, k=k, phase=phase, elements=elements, calibration_sd=calibration_sd
-            )
+        if phase.is_support:
+            continue
+        x = local.atom_fractions[k]
+        formulas = FORMULAS if phase.stoichiometry is None else ()
+        told = [Phase(phase.name, stoichiometry=formula) for formula in formulas]
+        main = [i for i in np.argsort(-x)[:MOST_MAIN] if x[i] > MAIN and elements[i] not in phase.composition]
+        # Of a known amount nothing but its width is known before: that of the posterior is as good as any.
+        known = {elements[i]: (float(x[i]), max(KNOWN_SD * float(x[i]), LEAST_KNOWN_SD)) for i in main}
+        told += [Phase(phase.name, composition={element: pair}) for element, pair in known.items()]
+        for one in told:
+            found += _with_statement(local, k, one, phases, elements, calibration_sd)
     return found
 
 
@@ -241,40 +253,41 @@ def _mode(local: LocalPosterior) -> FloatArray:
     return y
 
 
-def _balance_vector(local: LocalPosterior, k: int, a_site: FloatArray, b_site: FloatArray) -> FloatArray:
-    """Return the derivative of a phase's log site ratio with respect to y, shape (dim,)."""
-    vector = np.zeros(len(local.z))
-    vector[local.lines] = balance_slopes(a_site, b_site, local.atom_fractions[k]) @ local.slopes()[k]
-    return vector
-
-
-def _without_balance(local: LocalPosterior, k: int, phase: Phase) -> Change:
-    """Take a phase's site balance back."""
-    balance, x = local.data.balance, local.atom_fractions[k]
-    width = 1.0 / float(balance.inverse_sd[k])
-    b = _balance_vector(local, k, balance.a_site[k], balance.b_site[k])
-    on_a, on_b = (max(float(site[k] @ x), NOTHING) for site in (balance.a_site, balance.b_site))
-    residual = float(np.log(on_a / on_b) - balance.log_target[k])
-    response = local.covariance @ b
-    left = width**2 - float(b @ response)
+def _without_statements(local: LocalPosterior, phase: Phase, key: str, statements: Statements) -> Change:
+    """Take back the statements that follow from one declaration on a phase."""
+    b, r = local.along(statements), missed(statements, local.atom_fractions)
     slopes = local.slopes()
-    along = slopes @ response[local.lines]
-    variance = quadratic(slopes, local.covariance[local.lines, local.lines])
-    # What else holds this direction is less than a hundredth of what the balance does: nothing can be said.
-    known = left > 0.01 * width**2
-    more = (
-        along**2 / left
-        if known
-        else np.where(np.abs(along) > 1e-3 * np.sqrt(variance * (b @ response)), np.inf, 0.0)
-    )
-    shift = along * residual / left if known else np.zeros_like(along)
+    covariance = local.covariance
+    variance = quadratic(slopes, covariance[local.lines, local.lines])
+    held, turn = np.linalg.eigh(b @ covariance @ b.T)
+    shift, more = np.zeros_like(variance), np.zeros_like(variance)
+    for direction, residual, known in zip(turn.T @ b, turn.T @ r, held, strict=True):
+        along = slopes @ (covariance @ direction)[local.lines]
+        # What else holds this direction is less than a hundredth of what the statement does: nothing can be said.
+        if 1.0 - known > 0.01:
+            more += along**2 / (1.0 - known)
+            shift += along * residual / (1.0 - known)
+        else:
+            more[np.abs(along) > 1e-3 * np.sqrt(variance * known)] = np.inf
     return Change(
         phase=phase.name,
-        declaration=f'stoichiometry = "{phase.stoichiometry}"',
+        declaration=declaration_text(phase, key),
         elements=(),
         shift=shift,
         variance=variance + more,
     )
+
+
+def declaration_text(phase: Phase, key: str) -> str:
+    """Return what is declared of a phase by a key, as in a configuration."""
+    value = getattr(phase, key)
+    if isinstance(value, str):
+        return f'{key} = "{value}"'
+    if isinstance(value, dict):
+        pairs = (f"{element} = [{mean:.2g}, {sd:.1g}]" for element, (mean, sd) in value.items())
+        return f"{key} = {{{', '.join(pairs)}}}"
+    listed = ", ".join(f'"{element}"' for element in value)
+    return f"{key} = [{listed}]"
 
 
 def _without_matrix(local: LocalPosterior, k: int, phases: Sequence[Phase]) -> Change:
@@ -300,45 +313,44 @@ def _without_matrix(local: LocalPosterior, k: int, phases: Sequence[Phase]) -> C
     )
 
 
-def _with_formulas(
+def _with_statement(
     local: LocalPosterior,
-    slopes: FloatArray,
     k: int,
-    phase: Phase,
+    told: Phase,
+    phases: Sequence[Phase],
     elements: Sequence[str],
     calibration_sd: FloatArray,
 ) -> list[Change]:
-    """Stoichiometries that a phase without one is consistent with."""
-    found = []
-    x = local.atom_fractions[k]
-    for formula in FORMULAS:
-        try:
-            sites = site_weights(formula, elements)
-        except InputError:
-            # A site that none of the elements sits on: not a formula of this sample.
-            continue
-        if sites is None or not (sites.a @ x > 0 and sites.b @ x > 0):
-            continue
-        b = _balance_vector(local, k, sites.a, sites.b)
-        slope = balance_slopes(sites.a, sites.b, x) * x
-        width = float(np.hypot(local.data.widths.site_balance_sd, np.linalg.norm(slope * calibration_sd)))
-        response = local.covariance @ b
-        residual = float(np.log((sites.a @ x) / (sites.b @ x) / sites.ratio))
-        total = width**2 + float(b @ response)
-        if residual**2 <= CONSISTENT_SD**2 * total:
-            along = slopes @ response[local.lines]
-            variance = quadratic(slopes, local.covariance[local.lines, local.lines])
-            text = f'stoichiometry = "{formula}"'
-            found.append(
-                Change(
-                    phase=phase.name,
-                    declaration=text,
-                    elements=(),
-                    shift=-along * residual / total,
-                    variance=variance - along**2 / total,
-                )
-            )
-    return found
+    """Declare one thing alone of the phase at place `k`, unless it contradicts the counts."""
+    stated = [
+        told if place == k else Phase(phase.name, kind=phase.kind) for place, phase in enumerate(phases)
+    ]
+    try:
+        statements = statements_on(
+            stated, elements, local.atom_fractions.mean(axis=0), calibration_sd, local.data.widths
+        )
+    except InputError:
+        # A site that none of the elements sits on: not a formula of this sample.
+        return []
+    if len(statements.key) != 1:
+        return []
+    b, residual = local.along(statements)[0], float(missed(statements, local.atom_fractions)[0])
+    response = local.covariance @ b
+    total = 1.0 + float(b @ response)
+    if residual**2 > CONSISTENT_SD**2 * total:
+        return []
+    slopes = local.slopes()
+    along = slopes @ response[local.lines]
+    variance = quadratic(slopes, local.covariance[local.lines, local.lines])
+    return [
+        Change(
+            phase=told.name,
+            declaration=declaration_text(told, KEYS[int(statements.key[0])]),
+            elements=tuple(told.composition) if statements.key[0] else (),
+            shift=-along * residual / total,
+            variance=variance - along**2 / total,
+        )
+    ]
 
 
 def _emptied(local: LocalPosterior, slopes: FloatArray, place: int) -> tuple[FloatArray, FloatArray]:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-from bayesunmix.core.shares import NOTHING, ratio_of
+from bayesunmix.core.shares import NOTHING
 from bayesunmix.fit.model_data import (
     fisher_information,
     log_ratios_at,
@@ -30,6 +30,7 @@ from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.starts import component_templates
 from bayesunmix.inference.laplace import truncated_gaussian
 from bayesunmix.models.endmember import EndmemberBasis
+from bayesunmix.models.statements import Statements, statement_slopes
 from bayesunmix.models.unmixing import (
     GAUGE_SD,
     Latents,
@@ -121,6 +122,13 @@ class LocalPosterior:
             composition_slopes(self.data, self.atom_fractions, self.weights, self.data.free) * self.data.scale
         )
 
+    def along(self, statements: Statements) -> FloatArray:
+        """Return the derivative of the number of each statement, in its sd, with respect to y, (statement, dim)."""
+        vectors = np.zeros((len(statements.key), len(self.z)))
+        of_fractions = statement_slopes(statements, self.atom_fractions)
+        vectors[:, self.lines] = np.einsum("rke,kef->rf", of_fractions, self.slopes())
+        return vectors
+
     def variance_given(self, slopes: FloatArray, *fixed: str) -> FloatArray:
         """Variance of linear functions of the line units when some latents are held at the mode, shape (...).
 
@@ -169,11 +177,6 @@ def composition_slopes(
     return slopes
 
 
-def balance_slopes(a_site: FloatArray, b_site: FloatArray, atom_fractions: FloatArray) -> FloatArray:
-    """Return the derivative of log(A . x / B . x) with respect to atom fractions, shape (element,)."""
-    return ratio_of(a_site, a_site @ atom_fractions) - ratio_of(b_site, b_site @ atom_fractions)
-
-
 def basis_at(data: UnmixingData, latents: Latents) -> EndmemberBasis:
     """Take ratios of families, shape of the continuum and templates at some latents for the nominal ones."""
     basis = data.basis
@@ -203,7 +206,7 @@ def _complete(
     weights: FloatArray,
     fractions: FloatArray,
 ) -> FloatArray:
-    """Precision of the line units with everything else known: information of the counts, site balances and gauge."""
+    """Precision of the line units with everything else known: information of the counts, statements and gauge."""
     prior, free = data.prior, np.asarray(data.free)
     n_energy = mixed.shape[1]
     counts = float(data.pixels.counts[..., :n_energy].sum(dtype=np.float64))
@@ -216,10 +219,8 @@ def _complete(
     gauge = (free[:, 0] == np.arange(len(weights))[:, None]) / weights.sum(axis=1, keepdims=True)
     information += gauge.T @ gauge / GAUGE_SD**2
     slopes = composition_slopes(data, fractions, weights, free)
-    balance = data.balance
-    for k in np.flatnonzero(balance.inverse_sd > 0):
-        slope = balance_slopes(balance.a_site[k], balance.b_site[k], fractions[k]) @ slopes[k]
-        information += balance.inverse_sd[k] ** 2 * np.outer(slope, slope)
+    stated = np.einsum("rke,kef->rf", statement_slopes(data.statements, fractions), slopes)
+    information += stated.T @ stated
     return np.asarray(information * np.outer(data.scale, data.scale))
 
 

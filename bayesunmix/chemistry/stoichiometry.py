@@ -31,7 +31,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -50,11 +50,13 @@ SMALL = frozenset("B Si P Ti Ge As Zr Nb Mo Sn Sb Hf Ta W".split())
 AMPHOTERIC = frozenset("Al V Cr Ga".split())
 NEITHER = frozenset("H He C N O F Ne S Cl Ar Br Kr I Xe Rn".split())
 # The formula unit of the largest minerals has some hundred atoms.
-_LONGEST_FORMULA, _MOST_ATOMS = 200, 1000.0
+LONGEST_FORMULA, MOST_ATOMS = 200, 1000.0
 _ANIONS = frozenset("H F Cl Br I He Ne Ar Kr Xe Rn".split())
 
-_TOKEN = re.compile(r"([A-Z][a-z]?)(\d+(?:\.\d+)?)?")
-_REMEDY = 'Give sites such as "ABO3", "AO" or "A2BO4", or a mineral such as "MgSiO3".'
+_TOKEN = re.compile(r"([A-Z][a-z]?|\([A-Z][a-z]?(?:, ?[A-Z][a-z]?)+\))(\d+(?:\.\d+)?)?")
+_REMEDY = (
+    'Give sites such as "ABO3", "AO" or "A2BO4", or elements such as "MgSiO3", "(Ni,Co)3Al" or "Fe1-xS".'
+)
 # Charges of the ideal end members: divalent cations on the large site, tetravalent ones on the small site.
 _LARGE_CHARGE, _SMALL_CHARGE = 2.0, 4.0
 
@@ -134,7 +136,7 @@ def check_elements(field: str, value: object) -> tuple[str, ...]:
 
 
 def parse_formula(formula: str, field: str = "stoichiometry") -> Formula:
-    """Read a formula of cation sites (``ABO3``) or of elements (``MgSiO3``).
+    """Read a formula of cation sites (``ABO3``) or of elements (``MgSiO3``, ``(Mg,Fe)2SiO4``).
 
     In a formula of sites the first letter is the large site and the last one before O the small site. A site between
     them belongs to both, by the charge that the oxygens leave to it: half and half for the trivalent site of a garnet
@@ -152,10 +154,12 @@ def parse_formula(formula: str, field: str = "stoichiometry") -> Formula:
     >>> parse_formula("Mg3Al2Si3O12").ratio
     1.0
     """
-    cations, oxygen = _tokens(formula, field)
+    cations, oxygen, beside = _tokens(formula, field)
     letters = [name for name in cations if name not in SYMBOLS]
     if not letters:
-        return _mineral(formula, cations, field)
+        mineral = _mineral(formula, cations, field)
+        shared = {name: mineral.placed[first] for name, first in beside.items() if first in mineral.placed}
+        return replace(mineral, placed=mineral.placed | shared)
     if any(len(name) > 1 for name in cations):
         raise InputError(field, "hold either site letters or elements", f'is "{formula}"', _REMEDY)
     return _sites(formula, list(cations.values()), oxygen, field)
@@ -208,27 +212,44 @@ def formula_content(formula: str, field: str = "stoichiometry") -> tuple[float, 
     >>> formula_content("ABO3"), formula_content("Mg3Al2Si3O12"), formula_content("AO")
     ((2.0, 3.0), (8.0, 12.0), (1.0, 1.0))
     """
-    cations, oxygen = _tokens(formula, field)
+    cations, oxygen, _ = _tokens(formula, field)
     return sum(cations.values()), oxygen
 
 
-def _tokens(formula: str, field: str) -> tuple[dict[str, float], float]:
-    """Split a formula into its cations with their counts, and the count of its oxygens."""
-    must = "be a formula of cations followed by oxygen"
-    if isinstance(formula, str) and len(formula) > _LONGEST_FORMULA:
-        raise InputError(field, f"have at most {_LONGEST_FORMULA} letters", f"has {len(formula)}", _REMEDY)
+def places_cations(formula: str) -> bool:
+    """Whether a formula is one of cations and oxygen, whose sites every cation can be placed on.
+
+    Examples
+    --------
+    >>> places_cations("ABO3"), places_cations("(Mg,Fe)2SiO4"), places_cations("Ni3Al")
+    (True, True, False)
+    """
+    try:
+        parse_formula(formula)
+    except InputError:
+        return False
+    return True
+
+
+def _tokens(formula: str, field: str) -> tuple[dict[str, float], float, dict[str, str]]:
+    """Split a formula into cations with their counts, the count of oxygens, and what sits beside which cation."""
+    must = "be a chemical formula, or one of cation sites and oxygen"
+    if isinstance(formula, str) and len(formula) > LONGEST_FORMULA:
+        raise InputError(field, f"have at most {LONGEST_FORMULA} letters", f"has {len(formula)}", _REMEDY)
     if not isinstance(formula, str) or not re.fullmatch(f"(?:{_TOKEN.pattern})+", formula):
         raise InputError(field, must, f"is {shown(formula)}", _REMEDY)
-    pairs = [(name, float(count or 1)) for name, count in _TOKEN.findall(formula)]
-    names = [name for name, _ in pairs]
+    sites = [(re.findall(r"[A-Z][a-z]?", name), float(count or 1)) for name, count in _TOKEN.findall(formula)]
+    names = [name for site, _ in sites for name in site]
     unknown = [name for name in names if name not in SYMBOLS and len(name) > 1]
     if unknown:
         raise InputError(field, must, f'is "{formula}" with the unknown element {unknown[0]}', _REMEDY)
     if len(set(names)) < len(names):
         raise InputError(field, "name each site or element once", f'is "{formula}"', _REMEDY)
-    if len(names) < 2 or names[-1] != "O" or not all(0 < count <= _MOST_ATOMS for _, count in pairs):
+    counts = [count for _, count in sites]
+    if len(sites) < 2 or sites[-1][0] != ["O"] or not all(0 < count <= MOST_ATOMS for count in counts):
         raise InputError(field, must, f'is "{formula}"', _REMEDY)
-    return dict(pairs[:-1]), pairs[-1][1]
+    cations = {site[0]: count for site, count in sites[:-1]}
+    return cations, counts[-1], {name: site[0] for site, _ in sites for name in site[1:]}
 
 
 def _sites(formula: str, counts: list[float], oxygen: float, field: str) -> Formula:

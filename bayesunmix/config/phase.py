@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import AfterValidator
 
-from bayesunmix.chemistry.stoichiometry import check_elements, parse_formula, site_weights
+from bayesunmix.chemistry.formula_sites import formula_sites
+from bayesunmix.chemistry.stoichiometry import check_elements, parse_formula, places_cations, site_weights
 from bayesunmix.config.validated import validated
-from bayesunmix.config.values import Flag, checked_by
+from bayesunmix.config.values import Flag, Pair, by_element, checked_by, mean_and_sd
 from bayesunmix.core.errors import InputError, shown, suggest
+from bayesunmix.core.limits import Between
 
 MOST_PHASES = 20
 # So many are counted at most where their number is left to the map.
 MOST_COUNTED = 8
+# An atom fraction is never known better than this.
+LEAST_SD = 1e-5
 # Names stand in figures and at the head of columns.
 LONGEST_NAME = 80
+# What may be declared of the elements of a phase.
+ABOUT_ELEMENTS = ("absent", "stoichiometry", "tolerance", "composition", "rich", "poor")
 # Names that the program gives where only the number of phases is declared; they say nothing of the phases.
 UNNAMED = re.compile(r"phase \d+")
 
@@ -34,11 +41,31 @@ def _check_name(field: str, value: object) -> str:
 
 
 def _check_formula(field: str, value: Any) -> object:  # noqa: ANN401 - it refuses what is no text
-    parse_formula(value, field)
+    try:
+        formula_sites(value, field)
+    except InputError:
+        # Letters that are sites are no elements.
+        parse_formula(value, field)
+    return value
+
+
+def _check_fractions(value: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    for element, (_, sd) in value.items():
+        if sd < LEAST_SD:
+            raise InputError(f"{element}.(sd)", f"be at least {LEAST_SD:g}", f"is {sd:g}")
+    total, error = (sum(pair[index] for pair in value.values()) for index in (0, 1))
+    if total > 1.0 + error:
+        raise InputError("", "add up to at most 1", f"adds up to {total:g}")
     return value
 
 
 Name = Annotated[str, checked_by(_check_name)]
+Symbols = Annotated[Sequence[str], checked_by(check_elements)]
+Fractions = Annotated[
+    dict[str, Annotated[Pair, mean_and_sd(0.0, 1.0)]],
+    by_element("{Al = [0.15, 0.03]}"),
+    AfterValidator(_check_fractions),
+]
 
 
 @validated("phases", named=True)
@@ -58,7 +85,15 @@ class Phase:
     absent
         Elements that the phase does not contain; their composition is zero, not merely small.
     stoichiometry
-        Formula used as a soft prior on the cation sites, e.g. ``ABO3`` (see `bayesunmix.chemistry.stoichiometry`).
+        Formula used as a soft prior on the ratio of its sites: of cation sites, e.g. ``ABO3`` (see
+        `bayesunmix.chemistry.stoichiometry`), or any other, e.g. ``(Ni,Co)3Al`` or ``Fe1-xS`` (see
+        `bayesunmix.chemistry.formula_sites`).
+    tolerance
+        Relative error of these ratios, from 0.001 to 1; left out, `priors.site_balance_sd`.
+    composition
+        Atom fractions among the declared elements as soft priors, mean and sd: ``{"Al": [0.15, 0.03]}``.
+    rich, poor
+        Elements of which the phase has more, or less, than every other phase; soft as well.
     kind
         ``support`` for a carbon film, a hole, or whatever else holds no element of `sample.elements`: it emits stray
         lines and continuum alone, and is in no composition and no partition coefficient. ``phase`` for all others.
@@ -67,26 +102,52 @@ class Phase:
     ------
     InputError
         If the name is empty, an absent element is no element or is given twice, the formula cannot be read, the kind
-        is unknown, or a support is given absent elements or a formula.
+        is unknown, a fraction is none, or a support is given absent elements, a formula or a composition.
 
     Examples
     --------
     >>> Phase("Brg", matrix=True, stoichiometry="ABO3")
-    Phase(name='Brg', matrix=True, absent=(), stoichiometry='ABO3', kind='phase')
+    Phase(name='Brg', matrix=True, stoichiometry='ABO3')
     """
 
     name: Name
     _: KW_ONLY
     matrix: Flag = False
-    absent: Annotated[Sequence[str], checked_by(check_elements)] = ()
+    absent: Symbols = ()
     stoichiometry: Annotated[str, checked_by(_check_formula)] | None = None
+    tolerance: Annotated[float, Between(1e-3, 1.0)] | None = None
+    composition: Fractions = field(default_factory=dict)
+    rich: Symbols = ()
+    poor: Symbols = ()
     kind: Literal["phase", "support"] = "phase"
 
     def __post_init__(self) -> None:
-        for key in ("absent", "stoichiometry"):
-            if self.is_support and getattr(self, key):
-                remedy = 'Leave it out, or leave `kind = "support"` out.'
-                raise InputError(key, "be left out for a support", "is given", remedy)
+        for key in self.told if self.is_support else ():
+            remedy = 'Leave it out, or leave `kind = "support"` out.'
+            raise InputError(key, "be left out for a support", "is given", remedy)
+        if self.tolerance is not None and self.stoichiometry is None:
+            raise InputError("tolerance", "belong to a `stoichiometry`", "stands without one")
+        both = [element for element in self.rich if element in self.poor]
+        if both:
+            raise InputError("poor", "name elements that `rich` does not", f"holds {both[0]}, too")
+
+    def __repr__(self) -> str:
+        """Show what is declared, and nothing else."""
+        given = [
+            f"{one.name}={getattr(self, one.name)!r}"
+            for one in fields(self)
+            if one.name in ("name", *self.told) or getattr(self, one.name) in (True, "support")
+        ]
+        return f"Phase({', '.join(given)})"
+
+    @property
+    def told(self) -> list[str]:
+        """Keys by which something is declared of the elements of the phase."""
+        return [key for key in ABOUT_ELEMENTS if getattr(self, key)]
+
+    def declared_as(self, other: Phase) -> bool:
+        """Whether the same is declared of another phase, but for its name."""
+        return replace(other, name=self.name) == self
 
     @property
     def is_support(self) -> bool:
@@ -145,8 +206,7 @@ def check_phases(phases: Sequence[Phase], elements: Sequence[str]) -> None:
 def check_nothing_declared(phases: Sequence[Phase], words: str) -> None:
     """Refuse phases of which more is declared than endmembers that know no elements, called `words`, can use."""
     for phase in phases:
-        declared = {"absent": phase.absent, "stoichiometry": phase.stoichiometry, "kind": phase.is_support}
-        for key in filter(declared.get, declared):
+        for key in [*phase.told, *(["kind"] if phase.is_support else [])]:
             must = f"be left out with {words}, which know no elements"
             raise InputError(f"phases.{phase.name}.{key}", must, "is given")
 
@@ -154,17 +214,28 @@ def check_nothing_declared(phases: Sequence[Phase], words: str) -> None:
 def _check_declared(phase: Phase, elements: Sequence[str]) -> None:
     """Refuse a phase whose absent elements or stoichiometry do not fit the declared elements."""
     path = f"phases.{phase.name}"
-    for element in phase.absent:
-        if element not in elements:
-            must = "name elements of `sample.elements`"
-            raise InputError(f"{path}.absent", must, f"holds {element}", suggest(element, elements))
+    for key in ("absent", "composition", "rich", "poor"):
+        for element in getattr(phase, key):
+            if element not in elements:
+                must = "name elements of `sample.elements`"
+                raise InputError(f"{path}.{key}", must, f"holds {element}", suggest(element, elements))
+            if key in ("composition", "rich") and element in phase.absent:
+                raise InputError(f"{path}.{key}", "leave out what is `absent`", f"holds {element}")
     present = [element for element in elements if element not in phase.absent]
     if not present:
         remedy = 'A phase without any of them is declared by `kind = "support"`.'
         must = "leave at least one element in the phase"
         raise InputError(f"{path}.absent", must, "names all of them", remedy)
-    if phase.stoichiometry is not None:
+    if phase.stoichiometry is None:
+        return
+    if places_cations(phase.stoichiometry):
         site_weights(phase.stoichiometry, present, f"{path}.stoichiometry")
+    elif not any(site.elements & set(present) for site in formula_sites(phase.stoichiometry)):
+        raise InputError(
+            f"{path}.stoichiometry",
+            f"name an element of the phase: {', '.join(present)}",
+            f'is "{phase.stoichiometry}"',
+        )
 
 
 def _check_together(phases: Sequence[Phase], elements: Sequence[str]) -> None:
@@ -180,6 +251,15 @@ def _check_together(phases: Sequence[Phase], elements: Sequence[str]) -> None:
             f"{', '.join(nowhere)} {'is' if len(nowhere) == 1 else 'are'} absent from all of them",
             "Remove what no phase holds from `sample.elements`; name it in `sample.stray` if the map shows its lines.",
         )
+    for key in ("rich", "poor"):
+        everywhere = [element for element in elements if all(element in getattr(one, key) for one in phases)]
+        if everywhere:
+            must = "leave a phase to compare with"
+            raise InputError(
+                f"phases.{key}",
+                must,
+                f"names {everywhere[0]} in {'every phase' if len(phases) > 1 else 'the only phase'}",
+            )
     pure: dict[str, Phase] = {}
     for phase in phases if len(elements) > 1 else ():
         present = [element for element in elements if element not in phase.absent]

@@ -43,8 +43,11 @@ class Priors(XrayPriors):
         Relative, of the counts as a measure of mass thickness (dose, diffraction, shadows of the holder); joined in
         quadrature by that of the film's absorption.
     site_balance_sd
-        Of the log ratio of the cation sites of a declared stoichiometry: crystal-chemical scatter, which the errors of
-        the line strengths join in quadrature.
+        Of the log ratio of the sites of a declared stoichiometry, where the phase has no `tolerance` of its own:
+        crystal-chemical scatter, which the errors of the line strengths join in quadrature.
+    richer_sd
+        Of the contrast (difference over sum) of an element between a phase declared rich or poor in it and each other
+        one, below zero: by how much such a statement may be wrong.
     contrast_sd
         Of the log contrast of free-form endmembers with the map's spectrum: phases differ by a factor of exp(1.5).
     contrast_scale_sd
@@ -74,6 +77,7 @@ class Priors(XrayPriors):
     stray_exponent_sd: Width = 1.0
     counts_as_thickness_sd: Width = 0.4
     site_balance_sd: Width = 0.03
+    richer_sd: Width = 0.1
     contrast_sd: Width = 1.5
     contrast_scale_sd: Width = 0.5
     contrast_length_fwhm: Width = 1.0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
 from bayesunmix.config.phase import MOST_PHASES, Name, Phase, unnamed
 from bayesunmix.config.validated import validated
-from bayesunmix.config.values import Flag, Whole, by_element, checked_by
+from bayesunmix.config.values import Flag, Pair, Whole, by_element, check_table, checked_by
 from bayesunmix.core.errors import InputError, check_integer, check_positive, shown
 from bayesunmix.core.limits import Between
 
@@ -134,6 +134,14 @@ class SimulatedPhase:
                 raise InputError(f"{field}.{element}", must, f"is {amount:g}")
 
 
+def _check_stated(field: str, value: object) -> dict[str, Any]:
+    """Take amounts as they are: `PhaseTable.parted` knows what they must be."""
+    return dict(check_table(field, value, _EXAMPLE))
+
+
+_Stated = Annotated[dict[str, Any], checked_by(_check_stated, dict[str, _Fraction | Pair])]
+
+
 @validated("phases", named=True)
 @dataclass(frozen=True, kw_only=True)
 class PhaseTable(Phase):
@@ -142,25 +150,29 @@ class PhaseTable(Phase):
     Parameters
     ----------
     composition
-        Atom fraction of each element in a simulated map, e.g. ``{Mg = 0.5, Si = 0.5}``.
+        Atom fraction of each element: mean and sd of a soft prior, e.g. ``{Al = [0.15, 0.03]}``, or, where a map is
+        simulated, what the phase is made of, e.g. ``{Mg = 0.5, Si = 0.5}``.
     fraction
         Abundance of the phase in a simulated map, in atoms.
     """
 
-    composition: _Amounts | None = None
+    composition: _Stated = field(default_factory=dict)
     fraction: _Fraction | None = None
 
     def parted(self) -> tuple[Phase, SimulatedPhase | None]:
         """Return what is declared, and what is simulated where the file says it."""
-        phase = Phase(**{entry.name: getattr(self, entry.name) for entry in fields(Phase)})
-        if self.fraction is None and self.composition is None:
+        declared = {entry.name: getattr(self, entry.name) for entry in fields(Phase)}
+        soft = any(isinstance(amount, list) for amount in self.composition.values())
+        made_of = {} if soft else declared.pop("composition")
+        phase = Phase(**declared)
+        if self.fraction is None and not made_of:
             return phase, None
-        composition = {} if self.is_support and self.composition is None else self.composition
-        if self.fraction is None or composition is None:
+        if self.fraction is None or not (made_of or self.is_support):
             lacking = "fraction" if self.fraction is None else "composition"
             must = "be given with the other simulation key"
-            raise InputError(f"phases.{self.name}.{lacking}", must, "is missing")
-        return phase, SimulatedPhase(name=self.name, composition=composition, fraction=self.fraction)
+            remedy = "What is known of a phase has an error: [0.15, 0.03]." if self.fraction is None else ""
+            raise InputError(f"phases.{self.name}.{lacking}", must, "is missing", remedy)
+        return phase, SimulatedPhase(name=self.name, composition=made_of, fraction=self.fraction)
 
 
 PhasesInFile = Annotated[int, Whole(1, MOST_PHASES)] | Literal["auto"] | list[str | PhaseTable]

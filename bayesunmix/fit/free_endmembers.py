@@ -137,7 +137,7 @@ def read_mode(
         scale=np.ones(len(index)),
         ratio_family=np.flatnonzero(basis.ratio_sd > 0),
         yields=yields,
-        balance=blocks.balance(),
+        statements=blocks.statements(),
         effect=blocks.effect(),
         widths=blocks.widths,
     )

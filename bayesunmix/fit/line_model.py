@@ -48,7 +48,7 @@ class LineModel:
                 blocks.counts,
                 basis,
                 yields,
-                blocks.balance(),
+                blocks.statements(),
                 blocks.matrix,
                 n_starts=max(task.n_starts, STARTS_PER_PHASE * (len(blocks.phases) - 2)),
                 seed=task.seed,

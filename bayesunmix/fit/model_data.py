@@ -9,12 +9,12 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.chemistry.stoichiometry import site_weights
 from bayesunmix.config.overlap import Overlap
 from bayesunmix.config.phase import Phase, hosts, supports_of
 from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.core.shares import ratio_of, shares_of
 from bayesunmix.fit.preparation import Setup, block_tiles
+from bayesunmix.fit.statements import statements_on
 from bayesunmix.forward.pixel_thickness import PixelThickness
 from bayesunmix.forward.spectra import ForwardModel
 from bayesunmix.inference.compilation import Program
@@ -29,10 +29,10 @@ from bayesunmix.models.padding import (
     size_for,
     without_pixels,
 )
+from bayesunmix.models.statements import Statements
 from bayesunmix.models.thickness import VALID, ThicknessEffect
 from bayesunmix.models.unmixing import (
     Latents,
-    SiteBalance,
     UnmixingData,
     latent_shapes,
     spectra,
@@ -181,28 +181,12 @@ class Blocks:
         counts, embedding = self.typical_counts, hosts(self.phases)
         return abundance_prior(points, endmembers, counts, self.matrix, self.widths, embedding)
 
-    def balance(self) -> SiteBalance:
-        """Soft site balances of the phases with a declared stoichiometry.
-
-        The model reads compositions with nominal calibration factors, which the map must not learn: their errors are
-        part of the width of the balance.
-        """
-        shape = (len(self.phases), len(self.forward.elements))
-        a_site, b_site, target, inverse_sd = (
-            np.zeros(shape),
-            np.zeros(shape),
-            np.zeros(shape[0]),
-            np.zeros(shape[0]),
+    def statements(self) -> Statements:
+        """Soft statements on the compositions of the phases."""
+        forward = self.forward
+        return statements_on(
+            self.phases, forward.elements, self.mean_composition, forward.calibration_sd, self.widths
         )
-        for k, phase in enumerate(self.phases):
-            sites = site_weights(phase.stoichiometry, self.forward.elements) if phase.stoichiometry else None
-            if sites is not None:
-                a_site[k], b_site[k], target[k] = sites.a, sites.b, np.log(sites.ratio)
-                on_a, on_b = sites.a * self.mean_composition, sites.b * self.mean_composition
-                slope = shares_of(on_a) - shares_of(on_b)
-                calibration = np.linalg.norm(slope * self.forward.calibration_sd)
-                inverse_sd[k] = 1.0 / np.hypot(self.widths.site_balance_sd, calibration)
-        return SiteBalance(a_site, b_site, target, inverse_sd)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,13 +315,6 @@ def nominal_fractions(weights: FloatArray, yields: FloatArray) -> FloatArray:
     Zeros for a phase without atoms.
     """
     return shares_of(weights[..., : yields.shape[1]] / yields)
-
-
-def site_imbalance(balance: SiteBalance, atoms: FloatArray) -> FloatArray:
-    """Negative log density of the declared site balances, (phase,), at some amounts of atoms (phase, element)."""
-    a_sum, b_sum = (balance.a_site * atoms).sum(axis=1), (balance.b_site * atoms).sum(axis=1)
-    ratio = np.log(np.maximum(a_sum, 1e-12) / np.maximum(b_sum, 1e-12)) - balance.log_target
-    return np.asarray(0.5 * (ratio * balance.inverse_sd) ** 2)
 
 
 def mass_per_count(data: UnmixingData, latents: Latents, forward: ForwardModel) -> FloatArray:

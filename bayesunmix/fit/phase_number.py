@@ -239,7 +239,7 @@ class _Search:
             coarse.pooled.sums[:, : len(coarse.baseline)],
             coarse.basis,
             coarse.yields,
-            coarse.blocks.balance(),
+            coarse.blocks.statements(),
             coarse.blocks.matrix,
             n_starts=N_STARTS if count > 1 else 1,
             seed=SEED,

@@ -19,15 +19,16 @@ from bayesunmix.core.shares import NOTHING, ratio_of, shares_of
 from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.endmember_model import EndmemberModel
-from bayesunmix.fit.model_data import Blocks, site_imbalance, spectra_at
+from bayesunmix.fit.model_data import Blocks, nominal_fractions, spectra_at
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.starts import component_templates
 from bayesunmix.inference.feasible import OccupiedSimplex, PhaseWeights, open_directions
 from bayesunmix.inference.rotation_draws import RotationPrior, draw_rotations
 from bayesunmix.models.abundance import filled_faces, simplex_support_points
 from bayesunmix.models.endmember import EndmemberBasis
+from bayesunmix.models.statements import statements_log_density
 from bayesunmix.models.thickness import answered, counted
-from bayesunmix.models.unmixing import SiteBalance, UnmixingData, thickness_parameters
+from bayesunmix.models.unmixing import UnmixingData, thickness_parameters
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -177,11 +178,10 @@ def _occupied(blocks: Blocks, fitted: FittedPosterior) -> OccupiedSimplex:
 def _phase_weights(blocks: Blocks, data: UnmixingData, draws: Draws, own: Draws) -> PhaseWeights:
     """Collect what the phases are made of by the draws."""
     shares = draws.component_shares
-    yields, balance = np.asarray(data.yields), blocks.balance()
+    yields, statements = np.asarray(data.yields), blocks.statements()
 
-    def implausible(phase: int, weights: FloatArray) -> float:
-        sites = SiteBalance(*(values[phase : phase + 1] for values in balance))
-        return float(site_imbalance(sites, (weights[: yields.shape[1]] / yields[phase])[None])[0])
+    def implausible(weights: FloatArray) -> float:
+        return -float(statements_log_density(statements, nominal_fractions(weights, yields)))
 
     n_components, n_elements = shares.shape[-1], yields.shape[1]
     sd, model_sd = shares.std(axis=(0, 1)), own.component_shares.std(axis=(0, 1))

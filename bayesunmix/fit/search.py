@@ -305,7 +305,7 @@ def _coarse(
         scale=scale,
         ratio_family=np.flatnonzero(basis.ratio_sd > 0),
         yields=yields,
-        balance=blocks.balance(),
+        statements=blocks.statements(),
         effect=effect,
         widths=blocks.widths,
     )
@@ -338,8 +338,7 @@ def regular_information(
 
 def alike_declared(phases: Sequence[Phase]) -> npt.NDArray[np.bool_]:
     """Say which phases were declared alike, (phase, phase)."""
-    declared = [(phase.matrix, tuple(phase.absent), phase.stoichiometry, phase.kind) for phase in phases]
-    return np.array([[first == second for second in declared] for first in declared])
+    return np.array([[first.declared_as(second) for second in phases] for first in phases])
 
 
 def held_against(phases: Sequence[Phase], data: UnmixingData, latents: Latents) -> float:
@@ -364,7 +363,7 @@ def hardly_a_phase(phases: Sequence[Phase], weights: FloatArray, n_elements: int
     Who says that Al is absent from a phase, or what its formula is, does not mean the film under it, of which that is
     true as well. Where the counts leave open which phase is the film, it is one of which nothing is said.
     """
-    told = np.array([bool(phase.absent or phase.stoichiometry) for phase in phases])
+    told = np.array([bool(phase.told) for phase in phases])
     lines = ratio_of(weights[:, :n_elements].sum(axis=1), weights.sum(axis=1))
     return np.asarray(told & (lines < TRACES * lines.max()))
 

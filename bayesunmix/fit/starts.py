@@ -3,7 +3,7 @@
     blocks -> penalised clustering -> guided NMF of the cluster spectra from many random starts -> the best distinct
     ones
 
-A start is scored by how well it explains the clusters and by how far its compositions miss the declared stoichiometry.
+A start is scored by how well it explains the clusters and by how far its compositions miss what is declared of them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.core.shares import hellinger
-from bayesunmix.fit.model_data import site_imbalance
+from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.inference.clustering import cluster
 from bayesunmix.inference.guided_nmf import GuidedFactorisation, guided_nmf
 from bayesunmix.models.endmember import EndmemberBasis
-from bayesunmix.models.unmixing import SiteBalance
+from bayesunmix.models.statements import Statements, statements_log_density
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -49,7 +49,7 @@ class Start:
         Counts in each component's main family, as in `bayesunmix.models.endmember`.
     spectra : (phase, energy)
     score : float
-        Misfit of the clusters in nats plus the penalty of declared stoichiometry; lower is better.
+        Misfit of the clusters in nats, and what is declared of the compositions against them; lower is better.
     """
 
     weights: FloatArray
@@ -71,7 +71,7 @@ def find_starts(
     counts: npt.NDArray[np.float32],
     basis: EndmemberBasis,
     yields: FloatArray,
-    balance: SiteBalance,
+    statements: Statements,
     matrix: npt.NDArray[np.bool_],
     *,
     n_starts: int,
@@ -82,7 +82,7 @@ def find_starts(
     Parameters
     ----------
     counts : (block, energy)
-    basis, yields, balance
+    basis, yields, statements
         The model's arrays.
     matrix : (phase,) bool
         Phases with pure regions: each is held to one of the large clusters.
@@ -101,7 +101,7 @@ def find_starts(
         for trial, rows in enumerate(_pure_rows(pooled, matrix, n_starts * TRIALS_PER_START)):
             key = 1000 * (seed + clustering) + trial
             result = guided_nmf(pooled, templates, basis.allowed, seed=key, pure_rows=rows)
-            score = result.divergence + _imbalance(result, yields, balance)
+            score = result.divergence + _implausible(result, yields, statements)
             trials.append(Start(result.weights, result.spectra, score))
     return _distinct(sorted(trials, key=lambda start: start.score), n_starts)
 
@@ -200,9 +200,9 @@ def _pure_rows(pooled: FloatArray, matrix: npt.NDArray[np.bool_], n_trials: int)
     return [choices[trial % len(choices)] for trial in range(n_trials)]
 
 
-def _imbalance(result: GuidedFactorisation, yields: FloatArray, balance: SiteBalance) -> float:
-    """Negative log density of the declared site balances at a start's compositions."""
-    return float(site_imbalance(balance, result.weights[:, : yields.shape[1]] / yields).sum())
+def _implausible(result: GuidedFactorisation, yields: FloatArray, statements: Statements) -> float:
+    """Nats against a start's compositions by what is declared of them."""
+    return -float(statements_log_density(statements, nominal_fractions(result.weights, yields)))
 
 
 def _distinct(starts: list[Start], most: int) -> list[Start]:

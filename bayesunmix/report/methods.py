@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bayesunmix.core.severity import join
+from bayesunmix.report.words import fractions_text
 
 if TYPE_CHECKING:
     from bayesunmix.results.record import RunRecord
@@ -95,6 +96,13 @@ def _declared(record: RunRecord) -> list[str]:
             facts.append(f"free of {join(phase.absent)}")
         if phase.stoichiometry:
             facts.append(f"close to {phase.stoichiometry} (soft prior on the site ratio)")
+        if phase.composition:
+            facts.append(f"{fractions_text(phase.composition)} (soft prior)")
+        facts += [
+            f"{key} in {join(getattr(phase, key))} (soft prior)"
+            for key in ("rich", "poor")
+            if getattr(phase, key)
+        ]
         said.append(f"{phase.name} ({'; '.join(facts)})" if facts else phase.name)
     return [f"Declared phases: {join(said)}."]
 

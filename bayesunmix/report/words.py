@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -225,7 +226,26 @@ def _declared(phase: PhaseConfig) -> list[str]:
         sentences.append(f"{name} contains no {join(phase.absent)} (declared).")
     if phase.stoichiometry:
         sentences.append(f"{name} is close to {phase.stoichiometry} (declared, a soft prior).")
+    if phase.composition:
+        sentences.append(f"{name} has {fractions_text(phase.composition)} (declared, a soft prior).")
+    for key in ("rich", "poor"):
+        if getattr(phase, key):
+            more = {"rich": "more", "poor": "less"}[key]
+            sentences.append(f"{name} has {more} {join(getattr(phase, key))} than other phases (declared).")
     return sentences
+
+
+def fractions_text(composition: Mapping[str, tuple[float, float]]) -> str:
+    """Say atom fractions and their errors.
+
+    Examples
+    --------
+    >>> fractions_text({"Al": (0.15, 0.03), "Ti": (0.02, 0.01)})
+    '15 ± 3 at% Al and 2 ± 1 at% Ti'
+    """
+    return join(
+        f"{100.0 * mean:.3g} ± {100.0 * sd:.2g} at% {name}" for name, (mean, sd) in composition.items()
+    )
 
 
 def _listed(opening: str, rows: list[Any]) -> str:

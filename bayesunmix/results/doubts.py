@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
 
 from bayesunmix.checks.identifiability import non_identifiable_sentences
 from bayesunmix.config.overlap import LEAST_GAINED, OverlapChoice
-from bayesunmix.config.phase import UNNAMED
 from bayesunmix.core.rounding import main_elements_text, odds_text
 from bayesunmix.core.severity import (
     DEVIANCE,
@@ -36,7 +34,8 @@ from bayesunmix.core.severity import (
 from bayesunmix.core.shares import ratio_of
 from bayesunmix.data.image import WHOLE_MAP
 from bayesunmix.inference.importance import PARETO_K_LIMIT
-from bayesunmix.results.tables import ABSENT, DETECTED, STATED, UNTESTED
+from bayesunmix.results.declared import broken_statements, exchangeable
+from bayesunmix.results.tables import ABSENT, STATED
 from bayesunmix.results.verdict import (
     ESS_PER_CHAIN,
     NEAR_NATS,
@@ -62,8 +61,6 @@ if TYPE_CHECKING:
     from bayesunmix.results.record_parts import Diagnostics, PhaseNumber, Presence
 
 WHITENED_GRADIENT_LIMIT = 0.1
-# Sites this many standard deviations off a declared formula: the counts and the declaration disagree.
-BROKEN_SDS = 2.5
 # A deviance per degree of freedom above this is more than counting noise and small change.
 MISFIT = 1.5
 # Modes whose compositions differ by less, in atom fractions, are told as one.
@@ -75,8 +72,6 @@ FEWEST_PHOTONS = 100.0
 MAIN_ELEMENT = 0.05
 # An interval wider than this, in atom fractions, and so many times as wide as the model's: what is declared decides.
 LEFT_OPEN, FAR_WIDER = 0.15, 2.0
-# Atom fraction up to which a mode alone, without a test of detection, does not say that an element is there.
-LITTLE = 0.01
 # Share of the counts from which a phase that was not counted, as it fits as a mixture, is worth a doubt.
 LARGE_SHARE = 0.05
 
@@ -126,12 +121,12 @@ def everything_said(outcome: RunOutcome) -> list[str]:
         *outcome.misfit.warnings(record.set_aside),
         *non_identifiable_sentences(_non_identifiable(record)),
         *left_open(setup.phases, outcome.summary, outcome.robust, _non_identifiable(record)),
-        *exchangeable(setup.phases, outcome.summary),
+        *exchangeable(setup.phases, outcome.summary, fitted.data.statements),
         *(shared_pixels_against(record.shared_pixels) if record.shared_pixels else ()),
         *(left_out_mixtures(record.phase_number) if record.phase_number else ()),
         *not_supported(record.presence or ()),
         *variation(outcome.robust),
-        *broken_stoichiometry(setup, fitted),
+        *broken_statements(setup, fitted),
         *(misfit_of_spectra(record.fit, record.discrepancy) if record.fit else ()),
         *([Reservation(outcome.mass_thickness)] if outcome.mass_thickness else []),
         *unknown_absorption(config, setup, outcome.budget),
@@ -329,51 +324,6 @@ def left_open(
     return said
 
 
-def exchangeable(phases: Sequence[Phase], summary: pd.DataFrame) -> list[str]:
-    """Sentences on phases whose names say more than what was declared of them: the fit may have exchanged them.
-
-    Parameters
-    ----------
-    phases : sequence of Phase
-    summary : DataFrame
-        Compositions, as in ``composition.csv``.
-    """
-    named = [phase for phase in phases if not UNNAMED.fullmatch(phase.name)]
-    if not named:
-        return []
-    holds = (summary["detected"] == DETECTED) | (
-        (summary["detected"] == UNTESTED) & (summary["mean"] > LITTLE)
-    )
-    held = {
-        phase.name: set(summary.loc[holds & (summary["phase"] == phase.name), "element"]) for phase in named
-    }
-    # Which phase could bear which name: those that can be exchanged round about are one group.
-    could = np.array([[_could_be(held[phase.name], phase, other) for other in named] for phase in named])
-    count, group = connected_components(could, connection="strong")
-    said: list[str] = []
-    for number in range(count):
-        members = [phase for phase, own in zip(named, group.tolist(), strict=True) if own == number]
-        if len(members) < 2:
-            continue
-        names = join(phase.name for phase in members)
-        alike = all(replace(phase, name=members[0].name) == members[0] for phase in members)
-        text = (
-            f"The same is declared of {names}, so that their names are in an arbitrary order. Tell them apart by their "
-            "compositions, or declare an element absent from one."
-            if alike
-            else f"The names of {names} may be exchanged: what is declared of one is true of another as well. Tell "
-            "them apart by their compositions, or declare an element absent from one."
-        )
-        said.append(Reservation(text, IDENTIFIABILITY))
-    return said
-
-
-def _could_be(held: set[str], phase: Phase, other: Phase) -> bool:
-    """Whether a phase that holds some elements is all that was declared of another one."""
-    same = phase.kind == other.kind and phase.stoichiometry == other.stoichiometry
-    return same and held.isdisjoint(other.absent)
-
-
 def unknown_absorption(config: RunConfig, setup: Setup, budget: xr.Dataset | None) -> list[str]:
     """Sentence on a film that was assumed where absorption is the largest part of a main element's uncertainty."""
     sample = config.sample
@@ -495,25 +445,6 @@ def variation(robust: Robust) -> list[str]:
     """Sentence on spatial heterogeneity, where intervals were widened for it."""
     found = robust.heterogeneity
     return [Reservation(found.reason, VARIATION)] if found.widened else []
-
-
-def broken_stoichiometry(setup: Setup, fitted: FittedPosterior) -> list[str]:
-    """Sentences on phases whose sites, at the mode, are far off the formula that was declared for them."""
-    balance, sentences = fitted.data.balance, list[str]()
-    for k, phase in enumerate(setup.phases):
-        if phase.stoichiometry is None or balance.inverse_sd[k] == 0:
-            continue
-        on_a, on_b = (float(site[k] @ fitted.atom_fractions[k]) for site in (balance.a_site, balance.b_site))
-        ratio, wanted = on_a / max(on_b, 1e-300), float(np.exp(balance.log_target[k]))
-        off = (np.log(max(ratio, 1e-300)) - balance.log_target[k]) * balance.inverse_sd[k]
-        if abs(off) > BROKEN_SDS:
-            text = (
-                f"{phase.name} contradicts its declared formula {phase.stoichiometry}: it has {ratio:.2f} cations on "
-                f"the first site to one on the second, and the formula {wanted:.2g} ({abs(off):.1f} standard "
-                "deviations off). Check the formula; else a phase is missing, or one phase stands for a mixture of two."
-            )
-            sentences.append(Reservation(text))
-    return sentences
 
 
 def misfit_of_spectra(fit: Goodness, discrepancy: SpectralDiscrepancy | None = None) -> list[str]:

@@ -100,6 +100,9 @@ class PhaseConfig(ConfigPart):
     absent: tuple[str, ...] = ()
     matrix: bool = False
     stoichiometry: str | None = None
+    composition: dict[str, Pair] = {}
+    rich: tuple[str, ...] = ()
+    poor: tuple[str, ...] = ()
 
 
 class InferenceConfig(ConfigPart):

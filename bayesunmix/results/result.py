@@ -16,7 +16,7 @@ import xarray as xr
 
 from bayesunmix.chemistry.assumptions import Chemistry
 from bayesunmix.chemistry.oxides import FerricShare, draw_ferric
-from bayesunmix.chemistry.stoichiometry import site_weights
+from bayesunmix.chemistry.stoichiometry import places_cations, site_weights
 from bayesunmix.chemistry.unit_names import UNITS, check_oxygen_unit
 from bayesunmix.chemistry.units import convert, mg_number, with_oxygen
 from bayesunmix.core.attached import Attached
@@ -132,7 +132,8 @@ class Result:
     def chemistry(self) -> Chemistry:
         """What formulas and units take for granted: oxygen, valences, formula units; from the configuration."""
         config = self.record.config
-        formulas = {phase.name: phase.stoichiometry for phase in config.phases if phase.stoichiometry}
+        declared = {phase.name: phase.stoichiometry for phase in config.phases if phase.stoichiometry}
+        formulas = {name: formula for name, formula in declared.items() if places_cations(formula)}
         plain = Chemistry(phases=tuple(self.sample_phases), oxygen=config.sample.oxygen, formulas=formulas)
         return plain.changed(config.output.oxygens, config.output.ferric, config.output.valences)
 

@@ -1,0 +1,182 @@
+"""What is declared of compositions softly, as the arrays of the model: formulas, fractions, what is rich in what.
+
+    stoichiometry    the ratio of two sites after the other; of a formula of cations, that of its two sites
+    composition      atom fractions
+    rich, poor       contrasts with every other phase
+
+The model reads compositions with nominal calibration factors, which the map must not learn: their errors are part of
+the width of a statement. Between phases they cancel.
+
+Elements that a formula does not name may sit on any of its sites, and are softly held to a fifth of the atoms together:
+with A and B the atoms of two sites, U those that are on neither, and r the ratio of the formula,
+
+    log((A + U) / B) >= log r >= log(A / (B + U))
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesunmix.chemistry.formula_sites import Site, formula_sites
+from bayesunmix.chemistry.stoichiometry import places_cations, site_weights
+from bayesunmix.config.phase import Phase
+from bayesunmix.config.priors import Priors
+from bayesunmix.core.shares import shares_of
+from bayesunmix.models.statements import Statements, no_statements
+
+FloatArray = npt.NDArray[np.float64]
+
+# Share of the atoms that elements which a formula does not name make up at most, and the relative error of that.
+LEAST_NAMED, NAMED_SD = 0.8, 0.06
+
+
+class _Row(NamedTuple):
+    """One statement."""
+
+    above: FloatArray
+    below: FloatArray
+    low: float
+    high: float
+    sd: float
+
+
+def statements_on(
+    phases: Sequence[Phase],
+    elements: Sequence[str],
+    mean_composition: FloatArray,
+    calibration_sd: FloatArray,
+    widths: Priors,
+) -> Statements:
+    """Collect the soft statements on phases.
+
+    Parameters
+    ----------
+    phases
+    elements
+        Declared elements.
+    mean_composition : (element,)
+        Atom fractions of the whole map, at which the errors of line strengths act.
+    calibration_sd : (element,)
+        Relative errors of the line strengths.
+    widths : Priors
+    """
+    sources, rows = [], []
+    for k, phase in enumerate(phases):
+        by_key = (
+            _formula_rows(k, phase, phases, elements, mean_composition, calibration_sd, widths),
+            _fraction_rows(k, phase, phases, elements, mean_composition, calibration_sd),
+            _contrast_rows(k, phases, elements, "rich", widths),
+            _contrast_rows(k, phases, elements, "poor", widths),
+        )
+        for key, found in enumerate(by_key):
+            for row in found:
+                sources.append((k, key))
+                rows.append(row)
+    if not rows:
+        return no_statements(len(phases), len(elements))
+    places, keys = np.array(sources).T
+    above, below, low, high, sd = (np.array(column) for column in zip(*rows, strict=True))
+    return Statements(places, keys, above, below, low, high, 1.0 / sd)
+
+
+def _formula_rows(
+    k: int,
+    phase: Phase,
+    phases: Sequence[Phase],
+    elements: Sequence[str],
+    mean: FloatArray,
+    calibration_sd: FloatArray,
+    widths: Priors,
+) -> Iterator[_Row]:
+    """Statements on the sites of a phase's formula."""
+    formula = phase.stoichiometry
+    if formula is None:
+        return
+    tolerance = widths.site_balance_sd if phase.tolerance is None else phase.tolerance
+
+    def ratio(above: FloatArray, below: FloatArray, least: float, most: float) -> _Row:
+        slope = shares_of(above * mean) - shares_of(below * mean)
+        sd = float(np.hypot(tolerance, np.linalg.norm(slope * calibration_sd)))
+        low, high = (float(np.log(number)) if number > 0.0 else -np.inf for number in (least, most))
+        return _Row(_of(k, above, len(phases)), _of(k, below, len(phases)), low, high, sd)
+
+    if places_cations(formula):
+        sites = site_weights(formula, elements)
+        if sites is not None:
+            yield ratio(sites.a, sites.b, sites.ratio, sites.ratio)
+        return
+    present = [element for element in elements if element not in phase.absent]
+    measured = _measured(formula_sites(formula), present)
+    named = np.array([any(element in site.elements for site in measured) for element in elements], float)
+    unnamed = np.array([element in present for element in elements], float) * (1.0 - named)
+    for first, second in itertools.pairwise(measured):
+        above, below = (_on(site, elements) for site in (first, second))
+        least = first.least / second.most
+        most = first.most / second.least if second.least > 0.0 else np.inf
+        if unnamed.any():
+            yield ratio(above + unnamed, below, least, np.inf)
+            yield ratio(above, below + unnamed, 0.0, most)
+        else:
+            yield ratio(above, below, least, most)
+    if unnamed.any():
+        ends = _of(k, named, len(phases)), _of(k, named + unnamed, len(phases))
+        yield _Row(*ends, float(np.log(LEAST_NAMED)), np.inf, NAMED_SD)
+
+
+def _measured(sites: Sequence[Site], present: Sequence[str]) -> list[Site]:
+    """Sites that measured elements sit on: some may be empty where others are not measured."""
+    found = []
+    for site in sites:
+        seen = site.elements & set(present)
+        if seen:
+            found.append(Site(seen, site.least if seen == site.elements else 0.0, site.most))
+    return found
+
+
+def _fraction_rows(
+    k: int,
+    phase: Phase,
+    phases: Sequence[Phase],
+    elements: Sequence[str],
+    mean: FloatArray,
+    calibration_sd: FloatArray,
+) -> Iterator[_Row]:
+    """Statements on the atom fractions of a phase."""
+    for element, (fraction, sd) in phase.composition.items():
+        own = np.array([one == element for one in elements], float)
+        others = shares_of((1.0 - own) * mean) * (1.0 - fraction)
+        # d ln x_e = (1 - x_e) dc_e - sum_j x_j dc_j, c being the logarithms of the line strengths.
+        calibration = fraction * np.linalg.norm(((1.0 - fraction) * own + others) * calibration_sd)
+        width = float(np.hypot(sd, calibration))
+        yield _Row(_of(k, own, len(phases)), _of(k, 0.0 * own, len(phases)), fraction, fraction, width)
+
+
+def _contrast_rows(
+    k: int, phases: Sequence[Phase], elements: Sequence[str], key: str, widths: Priors
+) -> Iterator[_Row]:
+    """Statements on which phase is the richer one, for every other one of which the same is not said."""
+    for element in getattr(phases[k], key):
+        own = np.array([one == element for one in elements], float)
+        for j, other in enumerate(phases):
+            if j == k or other.is_support or element in getattr(other, key):
+                continue
+            richer, poorer = (k, j) if key == "rich" else (j, k)
+            above, below = (_of(phase, own, len(phases)) for phase in (richer, poorer))
+            yield _Row(above, below, 0.0, np.inf, widths.richer_sd)
+
+
+def _of(phase: int, amounts: FloatArray, n_phases: int) -> FloatArray:
+    """Amounts (element,) of one phase among all, (phase, element)."""
+    among = np.zeros((n_phases, len(amounts)))
+    among[phase] = amounts
+    return among
+
+
+def _on(site: Site, elements: Sequence[str]) -> FloatArray:
+    """Which elements sit on a site, (element,)."""
+    return np.array([element in site.elements for element in elements], float)
