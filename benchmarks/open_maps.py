@@ -1,8 +1,9 @@
 """Coverage where little pins the phases: six chemistries whose grains are hardly ever pure.
 
 Of every chemistry a few maps of 64 x 64 pixels and 120 counts are drawn whose grains hold at most half to all of a
-pixel, and each is unmixed with nothing declared but the number of phases, with the matrix, and with the matrix and a
-true absence for every phase; with rotations and without. Line strengths are nominal, and the intervals are those of
+pixel, and each is unmixed with nothing declared but the number of phases, with the matrix, with the matrix and a true
+absence for every phase, and with soft statements alone: formulas, or which element a phase is rich in; with rotations
+and without. Line strengths are nominal, and the intervals are those of
 counting and unmixing alone: errors of line strengths would hide how well rotations are held.
 """
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 LEAST = 0.93
 # Maps of each chemistry, with rotations and without, and where it has to be quick.
 MAPS = {True: (6, 1), False: (2, 1)}
-DECLARED = ("nothing", "matrix", "hints")
+DECLARED = ("nothing", "matrix", "hints", "rich", "formulas")
 SIDE, COUNTS = 64, 120.0
 # Most of a pixel that a grain holds; a third of the phases is pure somewhere.
 MOST = (0.5, 0.97)
@@ -132,6 +133,22 @@ CHEMISTRIES = {
 }
 
 
+# As a person who knows the sample would write them.
+FORMULAS = {
+    "gamma prime": "(Ni,Co)3(Al,Ta,W)",
+    "pyrrhotite": "Fe1-xS",
+    "pentlandite": "(Fe,Ni)9S8",
+    "chalcopyrite": "CuFeS2",
+    "olivine": "(Mg,Fe)2SiO4",
+    "garnet": "A3B2C3O12",
+    "pyroxene": "ABO3",
+    "Ag3Sn": "Ag3Sn",
+    "Cu6Sn5": "(Cu,Ni)6Sn5",
+    "perovskite": "ABO3",
+    "zirconate": "A2B2O7",
+}
+
+
 def rows(options: Options) -> list[Row]:
     """Rows of the share that holds the truth, by what was declared, with rotations and without."""
     found = []
@@ -228,18 +245,36 @@ def embedded(fractions: Sequence[float], rng: np.random.Generator) -> npt.NDArra
 
 
 def declaration(name: str, declared: str) -> dict[str, Any]:
-    """Return the configuration in which nothing, the matrix, or a true absence for every phase is declared, too."""
+    """Return the configuration in which nothing is declared, or one of `DECLARED`."""
     chemistry = CHEMISTRIES[name]
     elements = sorted({element for composition in chemistry.phases.values() for element in composition})
     phases: list[dict[str, Any]] = []
     for number, (phase, composition) in enumerate(chemistry.phases.items()):
-        told: dict[str, Any] = {"name": phase, "matrix": number == 0}
+        told: dict[str, Any] = {"name": phase}
+        if declared in ("matrix", "hints"):
+            told["matrix"] = number == 0
+        if declared == "rich":
+            told["rich"] = _rich(phase, chemistry.phases)
+        if declared == "formulas" and phase in FORMULAS:
+            told["stoichiometry"] = FORMULAS[phase]
         absent = [element for element in elements if element not in composition]
         if declared == "hints" and absent:
             others = chemistry.phases.values()
             told["absent"] = [max(absent, key=lambda element: max(one.get(element, 0.0) for one in others))]
         phases.append(told)
     return conditions(chemistry, elements) | {"phases": len(phases) if declared == "nothing" else phases}
+
+
+def _rich(phase: str, phases: dict[str, dict[str, float]]) -> list[str]:
+    """Return the main element of which a phase has most, against the one that has next; none where it has nowhere."""
+    own = phases[phase]
+    next_ = {
+        element: max(other.get(element, 0.0) for name, other in phases.items() if name != phase)
+        for element in own
+        if own[element] > 0.02
+    }
+    best = max(next_, key=lambda element: own[element] / max(next_[element], 1e-3))
+    return [best] if own[best] > next_[best] else []
 
 
 def conditions(chemistry: Chemistry, elements: Sequence[str]) -> dict[str, Any]:
@@ -296,9 +331,12 @@ def matched(result: Result, simulated: SimulatedMap) -> dict[str, str]:
 
     truth = simulated.truth
     apart = _apart(result, simulated)
-    told = {phase.name: (phase.matrix, phase.absent) for phase in result.record.config.phases}
+    told = {
+        phase.name: (phase.matrix, phase.absent, phase.stoichiometry, phase.rich)
+        for phase in result.record.config.phases
+    }
     for number, name in enumerate(result.phases):
-        if told[name] != (False, ()):
+        if any(told[name]):
             apart[number] += 10.0 * np.array([told.get(other) != told[name] for other in truth.phases])
     _, order = linear_sum_assignment(apart)
     return {name: truth.phases[number] for name, number in zip(result.phases, order, strict=True)}

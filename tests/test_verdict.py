@@ -191,7 +191,8 @@ def left_open_of(upper: float, wider: float, **declared: Any) -> list[str]:  # n
 
     def drawn(sd: float) -> Any:  # noqa: ANN401
         return SimpleNamespace(
-            component_shares=np.array([[[[0.5 - sd, 0.5 + sd]]], [[[0.5 + sd, 0.5 - sd]]]])
+            component_shares=np.array([[[[0.5 - sd, 0.5 + sd]]], [[[0.5 + sd, 0.5 - sd]]]]),
+            weights=np.array([[[[0.3 - sd, 0.3, 0.4 + sd]]], [[[0.3 + sd, 0.3, 0.4 - sd]]]]),
         )
 
     rotations = SimpleNamespace(rotated=np.ones(1, bool))
@@ -199,7 +200,10 @@ def left_open_of(upper: float, wider: float, **declared: Any) -> list[str]:  # n
         rotations=rotations, own=drawn(0.01), drawn=SimpleNamespace(draws=drawn(0.01 * wider))
     )
     table = compositions(("CaPv", "Si", 0.2, upper, "true"), ("CaPv", "Ca", 0.3, 0.31, "true"))
-    return left_open([Phase("CaPv", **declared)], table, robust, [])
+    forward = SimpleNamespace(elements=("Si", "Ca", "Mg"))
+    setup: Any = SimpleNamespace(phases=[Phase("CaPv", **declared)], forward=forward)
+    fitted: Any = SimpleNamespace(data=SimpleNamespace(yields=np.ones((1, 3))))
+    return left_open(setup, fitted, table, robust, [])
 
 
 def test_what_decides_is_told_of_a_phase_that_is_left_open() -> None:
@@ -207,6 +211,8 @@ def test_what_decides_is_told_of_a_phase_that_is_left_open() -> None:
     assert isinstance(said, Reservation)
     assert "it may hold 20 to 47 at% of Si" in said
     assert "its formula (`stoichiometry`)" in said
+    # Silicon goes with magnesium, and calcium with neither.
+    assert "how much Mg it has (`composition`)" in said
     (said,) = left_open_of(0.47, 5.0, stoichiometry="ABO3")
     assert "formula" not in said
     assert left_open_of(0.3, 5.0) == []

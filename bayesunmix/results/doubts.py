@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from bayesunmix.checks.identifiability import non_identifiable_sentences
 from bayesunmix.config.overlap import LEAST_GAINED, OverlapChoice
@@ -31,8 +32,9 @@ from bayesunmix.core.severity import (
     Reservation,
     join,
 )
-from bayesunmix.core.shares import ratio_of
+from bayesunmix.core.shares import NOTHING, ratio_of
 from bayesunmix.data.image import WHOLE_MAP
+from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.inference.importance import PARETO_K_LIMIT
 from bayesunmix.results.declared import broken_statements, exchangeable
 from bayesunmix.results.tables import ABSENT, STATED
@@ -45,6 +47,8 @@ from bayesunmix.results.verdict import (
     RIVAL_NATS,
 )
 
+FloatArray = npt.NDArray[np.float64]
+
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
@@ -52,7 +56,6 @@ if TYPE_CHECKING:
     from bayesunmix.checks.misfit import Misfit
     from bayesunmix.checks.outcomes import Goodness, NonIdentifiable, SpectralDiscrepancy
     from bayesunmix.checks.robust import Robust
-    from bayesunmix.config.phase import Phase
     from bayesunmix.config.run_config import RunConfig
     from bayesunmix.fit.posterior import FittedPosterior, Mode
     from bayesunmix.fit.preparation import Setup
@@ -72,6 +75,9 @@ FEWEST_PHOTONS = 100.0
 MAIN_ELEMENT = 0.05
 # An interval wider than this, in atom fractions, and so many times as wide as the model's: what is declared decides.
 LEFT_OPEN, FAR_WIDER = 0.15, 2.0
+# Amounts that one may know, from this atom fraction on and to this relative error, and the share of another one's
+# variance that is worth it.
+KNOWN_FROM, KNOWN_SD, TELLS_MUCH = 0.05, 0.05, 0.5
 # Share of the counts from which a phase that was not counted, as it fits as a mixture, is worth a doubt.
 LARGE_SHARE = 0.05
 
@@ -120,7 +126,7 @@ def everything_said(outcome: RunOutcome) -> list[str]:
         *engine_doubts(config, setup, drawn),
         *outcome.misfit.warnings(record.set_aside),
         *non_identifiable_sentences(_non_identifiable(record)),
-        *left_open(setup.phases, outcome.summary, outcome.robust, _non_identifiable(record)),
+        *left_open(setup, fitted, outcome.summary, outcome.robust, _non_identifiable(record)),
         *exchangeable(setup.phases, outcome.summary, fitted.data.statements),
         *(shared_pixels_against(record.shared_pixels) if record.shared_pixels else ()),
         *(left_out_mixtures(record.phase_number) if record.phase_number else ()),
@@ -281,13 +287,18 @@ def _non_identifiable(record: RunRecord) -> Sequence[NonIdentifiable]:
 
 
 def left_open(
-    phases: Sequence[Phase], summary: pd.DataFrame, robust: Robust, told: Sequence[NonIdentifiable]
+    setup: Setup,
+    fitted: FittedPosterior,
+    summary: pd.DataFrame,
+    robust: Robust,
+    told: Sequence[NonIdentifiable],
 ) -> list[str]:
     """Sentences on phases whose draws were rotated and are far wider for it, or were too wide before: what decides.
 
     Parameters
     ----------
-    phases : sequence of Phase
+    setup : Setup
+    fitted : FittedPosterior
     summary : DataFrame
         Compositions, as in ``composition.csv``.
     robust : Robust
@@ -297,11 +308,13 @@ def left_open(
     if robust.rotations is None:
         return []
     turned = robust.rotations.rotated
-    own, reported = (draws.component_shares.std(axis=(0, 1)) for draws in (robust.own, robust.drawn.draws))
+    drawn, elements = robust.drawn.draws, setup.forward.elements
+    own, reported = (draws.component_shares.std(axis=(0, 1)) for draws in (robust.own, drawn))
     wider = ratio_of(reported, own)
+    fractions = nominal_fractions(drawn.weights, np.asarray(fitted.data.yields))
     said: list[str] = []
     for k in np.flatnonzero(turned).tolist():
-        phase = phases[k]
+        phase = setup.phases[k]
         rows = summary[(summary["phase"] == phase.name) & np.isfinite(summary["upper"])]
         if phase.is_support or rows.empty or any(pair.phase == phase.name for pair in told):
             continue
@@ -309,8 +322,10 @@ def left_open(
         row = rows.iloc[int(widths.argmax())]
         if widths.max() < LEFT_OPEN or wider[k].max() < FAR_WIDER:
             continue
+        telling = telling_element(fractions[..., k, :], elements, str(row["element"]))
         remedies = [
             *(["its formula (`stoichiometry`)"] if phase.stoichiometry is None else []),
+            *([f"how much {telling} it has (`composition`)"] if telling else []),
             "an element that it lacks (`absent`)",
             *(["that some pixels hold it alone (`matrix = true`)"] if not phase.matrix else []),
         ]
@@ -322,6 +337,28 @@ def left_open(
         )
         said.append(Reservation(text, IDENTIFIABILITY))
     return said
+
+
+def telling_element(fractions: FloatArray, elements: Sequence[str], open_: str) -> str:
+    """Return the main element whose amount would tell most of another one's, if it were known; none if none does much.
+
+    Of draws that scatter along a line, as rotated ones do, each amount tells the others: knowing x_i to the sd s leaves
+    var(x_j) - cov(x_i, x_j)^2 / (var(x_i) + s^2).
+
+    Parameters
+    ----------
+    fractions : (chain, draw, element)
+        Draws of a phase's composition.
+    elements
+    open_
+        The element that is asked about.
+    """
+    flat = fractions.reshape(-1, len(elements))
+    covariance, mean, j = np.atleast_2d(np.cov(flat.T)), flat.mean(axis=0), elements.index(open_)
+    told = covariance[j] ** 2 / (np.diag(covariance) + (KNOWN_SD * mean) ** 2 + NOTHING)
+    told[(mean < KNOWN_FROM) | (np.arange(len(elements)) == j)] = 0.0
+    best = int(told.argmax())
+    return elements[best] if told[best] > TELLS_MUCH * covariance[j, j] else ""
 
 
 def unknown_absorption(config: RunConfig, setup: Setup, budget: xr.Dataset | None) -> list[str]:
