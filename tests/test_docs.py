@@ -22,7 +22,8 @@ from bayesunmix.analysis.onuma import Onuma
 from bayesunmix.arguments import TABLES
 from bayesunmix.cli import main
 from bayesunmix.config.cluster import ClusterConfig
-from bayesunmix.config.run_config import RunConfig, SimulateConfig, PhaseTable
+from bayesunmix.config.run_config import RunConfig, SimulateConfig
+from bayesunmix.config.simulation import PhaseTable
 from bayesunmix.plot import ResultPlots
 from bayesunmix.results.record import RunRecord
 from bayesunmix.results.result_tables import ResultTables
