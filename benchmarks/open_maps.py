@@ -140,12 +140,12 @@ FORMULAS = {
     "pentlandite": "(Fe,Ni)9S8",
     "chalcopyrite": "CuFeS2",
     "olivine": "(Mg,Fe)2SiO4",
-    "garnet": "A3B2C3O12",
-    "pyroxene": "ABO3",
+    "garnet": "(Mg,Fe,Ca)3(Al,Cr)2Si3O12",
+    "pyroxene": "(Ca,Na,Mg,Fe)(Mg,Fe,Al)Si2O6",
     "Ag3Sn": "Ag3Sn",
     "Cu6Sn5": "(Cu,Ni)6Sn5",
-    "perovskite": "ABO3",
-    "zirconate": "A2B2O7",
+    "perovskite": "(La,Sr)(Fe,Co,Mn)O3",
+    "zirconate": "(La,Sr)2(Zr,Ce)2O7",
 }
 
 

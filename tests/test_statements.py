@@ -121,6 +121,29 @@ def test_elements_that_a_formula_does_not_name_may_sit_on_any_site() -> None:
     assert named == pytest.approx((np.log(0.65) - np.log(LEAST_NAMED)) / NAMED_SD)
 
 
+def test_a_formula_of_elements_says_more_than_one_of_sites() -> None:
+    """CaSiO3 and MgSiO3 have the same ratio of sites, and are told apart."""
+    elements = ("Mg", "Ca", "Si", "Al")
+    bridgmanite, davemaoite = np.array([[0.45, 0.02, 0.47, 0.06], [0.02, 0.48, 0.48, 0.02]])
+    for formula, told in (("ABO3", False), ("MgSiO3", True)):
+        statements = stated(Phase("Brg", stoichiometry=formula), elements=elements)
+        right, wrong = (
+            float(statements_log_density(statements, one[None])) for one in (bridgmanite, davemaoite)
+        )
+        assert (right - wrong > 3.0) == told
+        assert right > -3.0
+
+
+def test_three_sites_of_a_mineral_are_each_compared() -> None:
+    """Garnet and pyroxene have as many large cations as small ones, by half of their aluminium."""
+    elements = ("Mg", "Fe", "Ca", "Al", "Si", "O")
+    garnet, pyroxene = np.array([[0.25, 0.08, 0.045, 0.25, 0.375], [0.22, 0.06, 0.17, 0.06, 0.49]])
+    garnet, pyroxene = (np.append(0.4 * one, 0.6)[None] for one in (garnet, pyroxene))
+    statements = stated(Phase("garnet", stoichiometry="(Mg,Fe,Ca)3Al2Si3O12"), elements=elements)
+    assert float(statements_log_density(statements, garnet)) == pytest.approx(0.0, abs=0.1)
+    assert float(statements_log_density(statements, pyroxene)) < -100.0
+
+
 def test_a_formula_with_vacancies_is_a_range() -> None:
     statements = stated(Phase("po", stoichiometry="Fe1-xS"), elements=("Fe", "S"))
     for ratio, off in ((0.8, 0.0), (0.9, 0.0), (1.0, 0.0), (1.1, np.log(1.1)), (0.7, np.log(0.7 / 0.8))):

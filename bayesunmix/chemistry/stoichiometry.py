@@ -216,6 +216,17 @@ def formula_content(formula: str, field: str = "stoichiometry") -> tuple[float, 
     return sum(cations.values()), oxygen
 
 
+def is_of_sites(formula: str) -> bool:
+    """Whether a formula names sites, as ``ABO3`` does, and no elements.
+
+    Examples
+    --------
+    >>> is_of_sites("ABO3"), is_of_sites("MgSiO3"), is_of_sites("Ni3Al")
+    (True, False, False)
+    """
+    return any(name not in SYMBOLS for name in re.findall(r"[A-Z][a-z]?", formula))
+
+
 def places_cations(formula: str) -> bool:
     """Whether a formula is one of cations and oxygen, whose sites every cation can be placed on.
 

@@ -1,14 +1,15 @@
 """What is declared of compositions softly, as the arrays of the model: formulas, fractions, what is rich in what.
 
-    stoichiometry    the ratio of two sites after the other; of a formula of cations, that of its two sites
+    stoichiometry    the ratio of each site to the next; of a formula of oxides, that of large to small cations
     composition      atom fractions
     rich, poor       contrasts with every other phase
 
 The model reads compositions with nominal calibration factors, which the map must not learn: their errors are part of
 the width of a statement. Between phases they cancel.
 
-Elements that a formula does not name may sit on any of its sites, and are softly held to a fifth of the atoms together:
-with A and B the atoms of two sites, U those that are on neither, and r the ratio of the formula,
+Elements that a formula does not name are softly held to a fifth of the atoms together. In oxides of up to two sites of
+cations crystal chemistry places them; else they may sit on any site. With A and B the atoms of two sites, U those that
+are on neither, and r the ratio of the formula,
 
     log((A + U) / B) >= log r >= log(A / (B + U))
 """
@@ -23,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.chemistry.formula_sites import Site, formula_sites
-from bayesunmix.chemistry.stoichiometry import places_cations, site_weights
+from bayesunmix.chemistry.stoichiometry import is_of_sites, places_cations, site_weights
 from bayesunmix.config.phase import Phase
 from bayesunmix.config.priors import Priors
 from bayesunmix.core.shares import shares_of
@@ -33,6 +34,8 @@ FloatArray = npt.NDArray[np.float64]
 
 # Share of the atoms that elements which a formula does not name make up at most, and the relative error of that.
 LEAST_NAMED, NAMED_SD = 0.8, 0.06
+# Sites of cations that crystal chemistry tells apart: large and small.
+MOST_PLACED = 2
 
 
 class _Row(NamedTuple):
@@ -105,16 +108,22 @@ def _formula_rows(
         low, high = (float(np.log(number)) if number > 0.0 else -np.inf for number in (least, most))
         return _Row(_of(k, above, len(phases)), _of(k, below, len(phases)), low, high, sd)
 
-    if places_cations(formula):
-        sites = site_weights(formula, elements)
-        if sites is not None:
-            yield ratio(sites.a, sites.b, sites.ratio, sites.ratio)
+    placed = places_cations(formula)
+    sites = () if is_of_sites(formula) else formula_sites(formula)
+    # Amounts of oxygen are those of the cations.
+    sites = tuple(site for site in sites if not placed or site.elements != {"O"})
+    if placed and len(sites) <= MOST_PLACED:
+        balance = site_weights(formula, elements)
+        if balance is not None:
+            yield ratio(balance.a, balance.b, balance.ratio, balance.ratio)
+    if not sites:
         return
     present = [element for element in elements if element not in phase.absent]
-    measured = _measured(formula_sites(formula), present)
-    named = np.array([any(element in site.elements for site in measured) for element in elements], float)
+    measured = _measured(sites, present)
+    own = {element for site in measured for element in site.elements} | ({"O"} if placed else set())
+    named = np.array([element in own for element in elements], float)
     unnamed = np.array([element in present for element in elements], float) * (1.0 - named)
-    for first, second in itertools.pairwise(measured):
+    for first, second in () if placed and len(sites) <= MOST_PLACED else itertools.pairwise(measured):
         above, below = (_on(site, elements) for site in (first, second))
         least = first.least / second.most
         most = first.most / second.least if second.least > 0.0 else np.inf
