@@ -65,7 +65,7 @@ autodoc_type_aliases = {name: name.split(".")[-1] for name in ("AnyImage", "AnyP
 python_maximum_signature_line_length = 80
 numpydoc_show_class_members = False
 # Types in signatures: other projects' have no page here, nor have those of layers that users do not meet.
-_INTERNAL = "chemistry|config|core|data|fit|forward|xray"
+_INTERNAL = r"chemistry|config|core|data|fit|forward|results\.record|xray"
 nitpick_ignore_regex = [("py:obj", ".*"), ("py:.*", rf"(?!bayesunmix\.).*|bayesunmix\.({_INTERNAL})\..*")]
 
 html_theme = "furo"
@@ -103,6 +103,16 @@ def _plain_types(app: Sphinx, made: Any, bound: bool) -> None:
             made.__annotations__ = get_type_hints(made)
 
 
+def _plain_signature(app: Sphinx, *about: Any) -> tuple[str | None, str | None]:
+    """Call arrays arrays, whatever they hold, and write defaults that are made anew so that they can be read."""
+    array = r"ndarray\[tuple\[~?typing\.Any, \.\.\.\], ~?numpy\.dtype\[(?:[^\[\]]|\[[^\[\]]*\])*\]\]"
+    plain = {array: "ndarray", r"TypeAliasForwardRef\('(\w+)'\)": r"\1", "<factory>": "..."}
+    signature, returned = about[-2:]
+    for long, short in plain.items():
+        signature, returned = (text and re.sub(long, short, text) for text in (signature, returned))
+    return signature, returned
+
+
 def _read(app: Sphinx, name: str, source: list[str]) -> None:
     for there, here in MOVED.items():
         source[0] = source[0].replace(f"]({there}", f"]({here}")
@@ -114,5 +124,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Connect what this file adds."""
     app.connect("builder-inited", _bring_in)
     app.connect("source-read", _read)
+    app.connect("autodoc-process-signature", _plain_signature)
     app.connect("autodoc-before-process-signature", _plain_types)
     return {"parallel_read_safe": True}
