@@ -54,6 +54,7 @@ nb_execution_cache_path = str(ROOT / "build" / "notebooks")
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
+nb_output_stderr = "remove"
 
 # Names: a docstring's backticks are links where they name something public, and code elsewhere.
 default_role = "py:obj"
@@ -71,6 +72,8 @@ nitpick_ignore_regex = [("py:obj", ".*"), ("py:.*", rf"(?!bayesunmix\.).*|bayesu
 html_theme = "furo"
 html_title = f"bayesunmix {release}"
 html_copy_source = False
+html_static_path = ["site"]
+html_css_files = ["site.css"]
 html_extra_path = ["run.schema.json"]
 
 
