@@ -40,7 +40,7 @@ extensions = [
     "sphinx_copybutton",
 ]
 root_doc = "index"
-exclude_patterns = ["_templates"]
+exclude_patterns = ["_templates", "paper"]
 templates_path = ["_templates"]
 
 # Pages: anchors as a Git host makes them; what is indented is a command or a formula, and in no language.
@@ -74,7 +74,12 @@ html_title = f"bayesunmix {release}"
 html_copy_source = False
 html_static_path = ["site"]
 html_css_files = ["site.css"]
-html_extra_path = ["run.schema.json"]
+# The schemas lie beside the start page, for editors.
+html_extra_path = ["../bayesunmix/config/bayesunmix.schema.json", "../bayesunmix/results/run.schema.json"]
+
+
+# Asked by a separate command, `-b linkcheck`; publishers turn programs away, which says nothing of a DOI.
+linkcheck_ignore = [r"https://doi\.org/.*"]
 
 
 def start_page(contents: str) -> str:
