@@ -22,8 +22,8 @@ ROOT = HERE.parent
 # Pages outside this folder, and what they are on the site.
 MOVED = {
     "../README.md": "index.md",
-    "../CHANGELOG.md": "generated/changelog.md",
-    "../CONTRIBUTING.md": "generated/contributing.md",
+    "../CHANGELOG.md": "generated/changelog.copy",
+    "../CONTRIBUTING.md": "generated/contributing.copy",
 }
 
 project = "bayesunmix"
@@ -40,6 +40,7 @@ extensions = [
     "sphinx_copybutton",
 ]
 root_doc = "index"
+source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".copy": "myst-nb"}
 exclude_patterns = ["_templates", "paper"]
 templates_path = ["_templates"]
 
@@ -72,7 +73,7 @@ nitpick_ignore_regex = [("py:obj", ".*"), ("py:.*", rf"(?!bayesunmix\.).*|bayesu
 html_theme = "furo"
 html_title = f"bayesunmix {release}"
 html_copy_source = False
-html_static_path = ["site"]
+html_static_path = ["_static"]
 html_css_files = ["site.css"]
 # The schemas lie beside the start page, for editors.
 html_extra_path = ["../bayesunmix/config/bayesunmix.schema.json", "../bayesunmix/results/run.schema.json"]
@@ -92,7 +93,7 @@ def start_page(contents: str) -> str:
 def _with_toctree(section: str) -> str:
     """Add a hidden toctree of the pages that a section lists, so that a page is declared by its line alone."""
     caption = section.splitlines()[0].removeprefix("## ")
-    pages = re.findall(r"^\* \[[^\]]+\]\(([\w/]+)\.md\)", section, flags=re.MULTILINE)
+    pages = re.findall(r"^\* \[[^\]]+\]\(([\w/]+)\.(?:md|copy)\)", section, flags=re.MULTILINE)
     return f"{section}\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(pages) + "\n```\n\n"
 
 
@@ -100,22 +101,30 @@ def _bring_in(app: Sphinx) -> None:
     """Copy the pages that lie at the top of the repository to where the site can have them."""
     (HERE / "generated").mkdir(exist_ok=True)
     for name in ("CHANGELOG", "CONTRIBUTING"):
-        text = (ROOT / f"{name}.md").read_text(encoding="utf-8").replace("](docs/", "](../")
-        (HERE / MOVED[f"../{name}.md"]).write_text(text, encoding="utf-8")
+        text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
+        found = re.sub(r"\]\((?!https?:|#)", "](../../", text).replace("](../../docs/", "](../")
+        (HERE / MOVED[f"../{name}.md"]).write_text(found, encoding="utf-8")
 
 
-def _plain_types(app: Sphinx, made: Any, bound: bool) -> None:
+def _plain_types(app: Sphinx, made: object, bound: bool) -> None:
     """Leave out of the signatures of dataclasses by what their values are checked."""
     if getattr(made, "__name__", "") == "__init__":
         with contextlib.suppress(NameError, AttributeError):
             made.__annotations__ = get_type_hints(made)
 
 
-def _plain_signature(app: Sphinx, *about: Any) -> tuple[str | None, str | None]:
+def _plain_signature(
+    app: Sphinx,
+    what: str,
+    name: str,
+    made: object,
+    options: object,
+    signature: str | None,
+    returned: str | None,
+) -> tuple[str | None, str | None]:
     """Call arrays arrays, whatever they hold, and write defaults that are made anew so that they can be read."""
     array = r"ndarray\[tuple\[~?typing\.Any, \.\.\.\], ~?numpy\.dtype\[(?:[^\[\]]|\[[^\[\]]*\])*\]\]"
     plain = {array: "ndarray", r"TypeAliasForwardRef\('(\w+)'\)": r"\1", "<factory>": "..."}
-    signature, returned = about[-2:]
     for long, short in plain.items():
         signature, returned = (text and re.sub(long, short, text) for text in (signature, returned))
     return signature, returned

@@ -48,7 +48,6 @@ from bayesunmix.results.record_parts import (
 )
 from bayesunmix.results.verdict import Finding, Level, Verdict
 
-
 # The layout as a JSON Schema; `write_schema` writes it anew, and a test holds file and types equal.
 SCHEMA = Path(__file__).with_name("run.schema.json")
 
