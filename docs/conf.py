@@ -47,7 +47,7 @@ templates_path = ["_templates"]
 # Pages: anchors as a Git host makes them; what is indented is a command or a formula, and in no language.
 myst_heading_anchors = 4
 highlight_language = "none"
-suppress_warnings = ["myst.strikethrough"]
+suppress_warnings = ["myst-nb.lexer"]  # of notebooks that are not run, for the check of links
 
 # Notebooks run once, and anew when their code changes.
 nb_execution_mode = "cache"
