@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
+import itertools
 import re
 import tomllib
 from collections.abc import Iterator
@@ -63,7 +64,9 @@ def text_of(page: Path) -> str:
 
 def blocks(page: Path, language: str) -> list[str]:
     """Return the code blocks of a page in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", text_of(page), flags=re.DOTALL | re.MULTILINE)
+    return re.findall(
+        rf"^```(?:\{{code-cell\}} )?{language}\n(.*?)^```", text_of(page), flags=re.DOTALL | re.MULTILINE
+    )
 
 
 def inline(page: Path) -> list[str]:
@@ -113,6 +116,46 @@ def found(name: str) -> bool:
 def test_the_contents_list_every_page() -> None:
     listed = set(re.findall(r"\]\(([\w.]+)\)", text_of(DOCS / "index.md")))
     assert listed == {path.name for path in DOCS.iterdir() if path.suffix in (".md", ".json")} - {"index.md"}
+
+
+def test_every_page_is_found_on_the_site() -> None:
+    """`docs/conf.py` makes the toctrees of the lines that begin with a link."""
+    sections = re.split(r"^## ", text_of(DOCS / "index.md"), flags=re.MULTILINE)[1:]
+    found = [
+        name for part in sections for name in re.findall(r"^\* \[[^\]]+\]\((\w+)\.md\)", part, re.MULTILINE)
+    ]
+    assert sorted(found) == sorted(page.stem for page in DOCS.glob("*.md") if page.stem != "index")
+
+
+@each(*sorted(DOCS.glob("*.md")))
+def test_a_page_has_one_title_and_no_step_is_left_out(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```", "", text_of(page), flags=re.DOTALL | re.MULTILINE)
+    levels = [len(marks) for marks in re.findall(r"^(#+) ", prose, flags=re.MULTILINE)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(below <= above + 1 for above, below in itertools.pairwise(levels))
+
+
+@each(*sorted(DOCS.glob("*.md")))
+def test_a_page_begins_with_a_sentence(page: Path) -> None:
+    after = re.split(r"^# .+$", text_of(page), maxsplit=1, flags=re.MULTILINE)[1].strip()
+    assert re.match(r"[\w*`\[]", after), after.splitlines()[0]
+    assert not after.startswith(("    ", "```"))
+
+
+def test_every_public_name_is_in_the_python_reference() -> None:
+    parts = re.findall(
+        r"^```\{eval-rst\}\n(.*?)^```", text_of(DOCS / "api.md"), flags=re.DOTALL | re.MULTILINE
+    )
+    listed = []
+    for part in parts:
+        module = re.findall(r"^\.\. currentmodule:: (\S+)$", part, flags=re.MULTILINE)[0]
+        listed += [f"{module}.{name}" for name in re.findall(r"^   (\w[\w.]*)$", part, flags=re.MULTILINE)]
+    assert len(listed) == len(set(listed))
+    assert all(found(name) for name in listed)
+    module = "bayesunmix.simulation.simulate"
+    public = {f"bayesunmix.{name}" for name in bu.__all__ if name not in ("__version__", "simulate")}
+    assert public | {f"{module}.{name}" for name in bu.simulate.__all__} <= set(listed)
 
 
 def test_the_readme_is_one_page() -> None:

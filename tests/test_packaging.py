@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.resources
 import importlib.util
 import json
 import re
@@ -109,3 +110,40 @@ def test_recorded_versions_are_those_of_dependencies() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = {re.split(r"[\[<>=; ]", line)[0] for line in project["dependencies"]} | {"bayesunmix", "jaxlib"}
     assert set(PACKAGES) <= wanted
+
+
+def test_the_recipe_asks_for_what_the_package_does() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    recipe = (ROOT / ".github" / "recipe" / "recipe.yaml").read_text(encoding="utf-8")
+    assert f'\n  version: "{bayesunmix.__version__}"\n' in recipe
+    wanted = set(re.findall(r"^    - (\S+(?: \S+)?)$", recipe.split("  run:\n")[1].split("tests:")[0], re.M))
+    # What conda-forge calls otherwise.
+    names = {"hyperspy": "hyperspy-base", "matplotlib": "matplotlib-base"}
+    for line in project["dependencies"]:
+        name, limits = re.fullmatch(r"([\w-]+)(?:\[.*\])?([^;]*)(?:;.*)?", line).groups()  # type: ignore[union-attr]
+        assert f"{names.get(name, name)} {limits.strip()}" in wanted, line
+
+
+def test_the_release_names_the_repository_that_publishes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pyproject.toml", "README.md"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    script = [sys.executable, str(ROOT / ".github" / "name_home.py"), "https://github.com/Some/where", "v1.2"]
+    subprocess.run(script, check=True)
+    urls = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+    assert urls["Source"] == "https://github.com/Some/where"
+    assert urls["Documentation"] == "https://some.github.io/where/"
+    readme = Path("README.md").read_text(encoding="utf-8")
+    assert re.findall(r"\]\((?!https:)[^)]*\)", readme) == []
+    assert "](https://github.com/Some/where/raw/v1.2/docs/pictures/demo.png)" in readme
+    assert "](https://github.com/Some/where/blob/v1.2/docs/tutorial.md)" in readme
+
+
+def test_the_schemas_ship() -> None:
+    for module in ("bayesunmix.config.schema", "bayesunmix.results.record"):
+        found = importlib.import_module(module)
+        path = Path(found.FILE if hasattr(found, "FILE") else found.SCHEMA)
+        assert path.name in {file.name for file in importlib.resources.files(found.__package__).iterdir()}
+        assert json.loads(path.read_text(encoding="utf-8"))["$schema"]

@@ -19,7 +19,9 @@ PUBLIC = re.compile(r"bayesunmix(\.laboratory(\.\w+)?)?")
 def blocks(page: Path) -> Iterator[ast.Module]:
     """Yield the Python of a page, block by block; those of a session are no such."""
     for code in re.findall(
-        r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+        r"^```(?:\{code-cell\} )?python\n(.*?)^```",
+        page.read_text(encoding="utf-8"),
+        re.DOTALL | re.MULTILINE,
     ):
         yield ast.parse(code)
 

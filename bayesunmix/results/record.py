@@ -1,7 +1,8 @@
 """The record of a run: everything that a result says besides its arrays. ``run.json`` is its JSON.
 
 The layout has a number, `FORMAT`; folders that earlier versions wrote are read through
-`bayesunmix.results.earlier_layouts`. ``docs/run.schema.json`` is the layout as a JSON Schema.
+`bayesunmix.results.earlier_layouts`. ``run.schema.json`` beside this file is the layout as a JSON
+Schema.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ from bayesunmix.results.record_parts import (
     StartingPoint,
 )
 from bayesunmix.results.verdict import Finding, Level, Verdict
+
+# The layout as a JSON Schema; `write_schema` writes it anew, and a test holds file and types equal.
+SCHEMA = Path(__file__).with_name("run.schema.json")
 
 
 class DamagedError(ValueError):
@@ -185,8 +189,8 @@ def schema() -> dict[str, Any]:
     return about | RunRecord.model_json_schema(mode="serialization")
 
 
-def write_schema(path: Path) -> None:
-    """Write the layout of ``run.json``, as ``docs/run.schema.json`` holds it."""
+def write_schema(path: Path = SCHEMA) -> None:
+    """Write the layout of ``run.json``, as the package ships it."""
     path.write_text(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
