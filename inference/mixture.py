@@ -20,6 +20,7 @@ from bayesunmix.models.pixels import CHUNK_PIXELS, PixelChunks, widths
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
 
 # A pixel drops support points that hold less than this share of its posterior when chunks are formed: the sum over all
 # pixels of what is dropped moves the log-likelihood by far less than one nat, and hardly at all between parameter
@@ -94,7 +95,43 @@ def support_point_weights(
     return weights
 
 
-def chunked(counts: Float32Array, share: Float32Array, log_mixed: FloatArray) -> PixelChunks:
+def corners(points: FloatArray, known: IntArray | None) -> IntArray | None:
+    """Return the support point at which a pixel holds a phase alone, -1 where nothing is known of it, (pixel,).
+
+    Parameters
+    ----------
+    points : (support_point, phase)
+        Every corner is among them.
+    known : (pixel,) int, optional
+        The phase; -1 where nothing is known.
+    """
+    if known is None:
+        return None
+    return np.where(known < 0, -1, points.argmax(axis=0)[known])
+
+
+def confined(likelihood: Float32Array, known: IntArray | None) -> Float32Array:
+    """Likelihoods (pixel, support_point) in which pixels that are known to be at one support point are there alone.
+
+    Parameters
+    ----------
+    likelihood : (pixel, support_point)
+        From `relative_likelihood`.
+    known : (pixel,) int, optional
+        That support point; -1 where any may be.
+    """
+    if known is None:
+        return likelihood
+    where = np.flatnonzero(known >= 0)
+    result = likelihood.copy()
+    result[where] = 0.0
+    result[where, known[where]] = 1.0
+    return result
+
+
+def chunked(
+    counts: Float32Array, share: Float32Array, log_mixed: FloatArray, known: IntArray | None = None
+) -> PixelChunks:
     """Pixels sorted by the support points they need and cut into chunks, each with only its support points.
 
     Parameters
@@ -104,11 +141,13 @@ def chunked(counts: Float32Array, share: Float32Array, log_mixed: FloatArray) ->
         Responsibilities at a good parameter value.
     log_mixed : (support_point, energy + columns)
         Log spectra there; they set each chunk's baseline.
+    known : (pixel,) int, optional
+        Support point that a pixel is known to be at, -1 where any may be; `share` is `confined` to it.
     """
     needed = share > DROPPED_SHARE
     # Sorted like words over the alphabet of support points: neighbours need nearly the same ones.
     order = np.lexsort(needed.T[::-1])
-    chunks = [order[first : first + CHUNK_PIXELS] for first in range(0, len(order), CHUNK_PIXELS)]
+    chunks = _cut(order, known)
     subsets = [np.flatnonzero(needed[chunk].any(axis=0)) for chunk in chunks]
     narrow = np.argsort([len(subset) for subset in subsets], kind="stable")
     return _chunks(
@@ -121,7 +160,11 @@ def chunked(counts: Float32Array, share: Float32Array, log_mixed: FloatArray) ->
 
 
 def with_all_points(
-    counts: Float32Array, n_points: int, log_baseline: FloatArray, number: FloatArray | None = None
+    counts: Float32Array,
+    n_points: int,
+    log_baseline: FloatArray,
+    number: FloatArray | None = None,
+    known: IntArray | None = None,
 ) -> PixelChunks:
     """All pixels with all support points, when nothing is known yet about where they live.
 
@@ -132,15 +175,30 @@ def with_all_points(
     log_baseline : (energy + columns,)
     number : (pixel,), optional
         Pixels that each row stands for; one by default.
+    known : (pixel,) int, optional
+        Support point that a pixel is known to be at, -1 where any may be.
     """
-    rows = np.arange(len(counts))
-    chunks = [rows[first : first + CHUNK_PIXELS] for first in range(0, len(rows), CHUNK_PIXELS)]
-    result = _chunks(
-        counts, chunks, [np.arange(n_points)] * len(chunks), np.tile(log_baseline, (len(chunks), 1)), n_points
-    )
+    chunks = _cut(np.arange(len(counts)), known)
+    at = [-1 if known is None else int(known[chunk[0]]) for chunk in chunks]
+    subsets = [np.arange(n_points) if point < 0 else np.array([point]) for point in at]
+    narrow = np.argsort([len(subset) for subset in subsets], kind="stable")
+    chunks, subsets = [chunks[place] for place in narrow], [subsets[place] for place in narrow]
+    result = _chunks(counts, chunks, subsets, np.tile(log_baseline, (len(chunks), 1)), n_points)
     if number is not None:
-        result.present.ravel()[: len(counts)] = number
+        for row, chunk in zip(result.present, chunks, strict=True):
+            row[: len(chunk)] = number[chunk]
     return result
+
+
+def _cut(order: IntArray, known: IntArray | None) -> list[IntArray]:
+    """Cut pixels into chunks, those that are known to be at one support point apart from others."""
+    places = np.zeros(len(order), np.int64) if known is None else known[order]
+    groups = [order[places == place] for place in np.unique(places)]
+    return [
+        group[first : first + CHUNK_PIXELS]
+        for group in groups
+        for first in range(0, len(group), CHUNK_PIXELS)
+    ]
 
 
 def _chunks(

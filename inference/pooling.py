@@ -24,6 +24,7 @@ from bayesunmix.inference.arrays import leading_singular
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
 
 # Single-precision counts of a pixel without any may be divided by this.
 TINY = np.float32(1e-9)
@@ -40,15 +41,40 @@ class Pooled(NamedTuple):
         Mean of the group's pixels.
     number : (group,)
         Pixels in the group.
+    known : (group,) int, optional
+        Phase that its pixels are known to hold alone, -1 where nothing is known of them.
     """
 
     counts: Float32Array
     number: FloatArray
+    known: IntArray | None = None
 
     @property
     def sums(self) -> Float32Array:
         """Sums of the groups, (group, column)."""
         return self.counts * self.number[:, None].astype(np.float32)
+
+
+def grouped(values: Float32Array, counts: Float32Array, most: int, known: IntArray | None) -> Pooled:
+    """Pool pixels of like spectra; those that are known to hold a phase alone are one group for each phase.
+
+    Parameters
+    ----------
+    values : (pixel, column)
+    counts : (pixel, energy)
+    most : int
+        Groups at most, of pixels of which nothing is known.
+    known : (pixel,) int, optional
+        Phase that a pixel is known to hold alone, -1 where nothing is known.
+    """
+    if known is None:
+        return pooled(values, alike(counts, most))
+    labels, open_ = np.zeros(len(counts), np.intp), known < 0
+    labels[open_] = alike(counts[open_], most)
+    first = int(labels[open_].max(initial=-1)) + 1
+    phases = np.unique(known[~open_])
+    labels[~open_] = first + np.searchsorted(phases, known[~open_])
+    return pooled(values, labels)._replace(known=np.concatenate([np.full(first, -1), phases]))
 
 
 def pooled(values: Float32Array, labels: npt.NDArray[np.intp]) -> Pooled:

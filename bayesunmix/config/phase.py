@@ -13,6 +13,7 @@ from pydantic import AfterValidator
 
 from bayesunmix.chemistry.formula_sites import formula_sites
 from bayesunmix.chemistry.stoichiometry import check_elements, parse_formula, places_cations, site_weights
+from bayesunmix.config.region import AnyRegion
 from bayesunmix.config.validated import validated
 from bayesunmix.config.values import Flag, Pair, by_element, checked_by, mean_and_sd
 from bayesunmix.core.errors import InputError, shown, suggest
@@ -25,6 +26,7 @@ MOST_COUNTED = 8
 LEAST_SD = 1e-5
 # Names stand in figures and at the head of columns.
 LONGEST_NAME = 80
+UNSAID: tuple[object, ...] = (None, False, "phase", {}, ())
 # What may be declared of the elements of a phase.
 ABOUT_ELEMENTS = ("absent", "stoichiometry", "tolerance", "composition", "rich", "poor")
 # Names that the program gives where only the number of phases is declared; they say nothing of the phases.
@@ -94,6 +96,9 @@ class Phase:
         Atom fractions among the declared elements as soft priors, mean and sd: ``{"Al": [0.15, 0.03]}``.
     rich, poor
         Elements of which the phase has more, or less, than every other phase; soft as well.
+    region
+        Pixels that are known to hold the phase alone: ``{"rows": [10, 20], "columns": [30, 45]}`` or the name of a
+        file, an array or a picture on the map's grid.
     kind
         ``support`` for a carbon film, a hole, or whatever else holds no element of `sample.elements`: it emits stray
         lines and continuum alone, and is in no composition and no partition coefficient. ``phase`` for all others.
@@ -119,6 +124,7 @@ class Phase:
     composition: Fractions = field(default_factory=dict)
     rich: Symbols = ()
     poor: Symbols = ()
+    region: AnyRegion | None = None
     kind: Literal["phase", "support"] = "phase"
 
     def __post_init__(self) -> None:
@@ -133,12 +139,9 @@ class Phase:
 
     def __repr__(self) -> str:
         """Show what is declared, and nothing else."""
-        given = [
-            f"{one.name}={getattr(self, one.name)!r}"
-            for one in fields(self)
-            if one.name in ("name", *self.told) or getattr(self, one.name) in (True, "support")
-        ]
-        return f"Phase({', '.join(given)})"
+        given = [(one.name, getattr(self, one.name)) for one in fields(self)]
+        shown_ = [f"{name}={value!r}" for name, value in given if name == "name" or value not in UNSAID]
+        return f"Phase({', '.join(shown_)})"
 
     @property
     def told(self) -> list[str]:
@@ -156,7 +159,7 @@ class Phase:
 
     def as_support(self) -> Phase:
         """Return the phase as a support: what was declared of its elements falls away."""
-        return Phase(self.name, matrix=self.matrix, kind="support")
+        return Phase(self.name, matrix=self.matrix, region=self.region, kind="support")
 
 
 def unnamed(count: int) -> tuple[Phase, ...]:
@@ -206,7 +209,8 @@ def check_phases(phases: Sequence[Phase], elements: Sequence[str]) -> None:
 def check_nothing_declared(phases: Sequence[Phase], words: str) -> None:
     """Refuse phases of which more is declared than endmembers that know no elements, called `words`, can use."""
     for phase in phases:
-        for key in [*phase.told, *(["kind"] if phase.is_support else [])]:
+        more = {"kind": phase.is_support, "region": phase.region is not None}
+        for key in [*phase.told, *filter(more.get, more)]:
             must = f"be left out with {words}, which know no elements"
             raise InputError(f"phases.{phase.name}.{key}", must, "is given")
 

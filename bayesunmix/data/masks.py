@@ -22,6 +22,32 @@ def bounding_box(mask: Mask) -> tuple[slice, slice]:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
+def span_mask(span: tuple[int, int | None], size: int, field: str, name: str) -> Mask:
+    """Return which of `size` rows or columns, called `name`, lie in a range of them, (size,).
+
+    Parameters
+    ----------
+    span
+        First and one after the last; negative ones from the end, None for the end itself.
+    size, field, name
+        How many there are, and what the user knows the range and them as.
+
+    Raises
+    ------
+    InputError
+        If the range reaches beyond them.
+    """
+    first, last = (None if end is None else end + size * (end < 0) for end in span)
+    last = size if last is None else last
+    if first is None or not 0 <= first < last <= size:
+        ends = f"{span[0]}:{'' if span[1] is None else span[1]}"
+        raise InputError(
+            field, f"lie within the map's {size} {name}", f"is {ends}", f"Give two of 0 to {size}."
+        )
+    places = np.arange(size)
+    return np.asarray((places >= first) & (places < last))
+
+
 def read_mask(path: str | Path, shape: tuple[int, int], field: str = "mask") -> Mask:
     """Read a mask of a map's grid: what is not zero is left out.
 

@@ -13,7 +13,7 @@ from bayesunmix.config.overlap import Overlap
 from bayesunmix.config.phase import Phase, hosts, supports_of
 from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.core.shares import ratio_of, shares_of
-from bayesunmix.fit.preparation import Setup, block_tiles
+from bayesunmix.fit.preparation import Setup, block_tiles, known_blocks
 from bayesunmix.fit.statements import statements_on
 from bayesunmix.forward.pixel_thickness import PixelThickness
 from bayesunmix.forward.spectra import ForwardModel
@@ -68,6 +68,8 @@ class Blocks:
         Of the same blocks.
     tile : (block,) int
         Part of the map that each block lies in.
+    known : (block,) int, optional
+        Phase that a block is declared to hold alone, -1 where none is.
     alternatives : tuple of Overlap
         Freer ones than `overlap` that held-out counts judge, and with `open_overlap` may choose.
     open_overlap : bool
@@ -82,6 +84,7 @@ class Blocks:
     mean_composition: FloatArray
     thickness: PixelThickness
     tile: npt.NDArray[np.int64]
+    known: npt.NDArray[np.int64] | None = None
     alternatives: tuple[Overlap, ...] = ()
     open_overlap: bool = False
     widths: Priors = DEFAULT_PRIORS
@@ -95,6 +98,7 @@ class Blocks:
             phases=setup.phases,
             overlap=setup.overlap,
             tile=block_tiles(setup),
+            known=known_blocks(setup),
             alternatives=setup.alternatives,
             open_overlap=setup.max_overlap == "auto",
             mean_composition=setup.mean_composition,
@@ -117,7 +121,8 @@ class Blocks:
         chosen = np.minimum(drawn, len(self.counts) - 1)
         part = replace(self.thickness, blocks=self.thickness.blocks[chosen])
         counts = np.ascontiguousarray(self.counts[chosen])
-        return replace(self, counts=counts, thickness=part, tile=self.tile[chosen])
+        known = None if self.known is None else self.known[chosen]
+        return replace(self, counts=counts, thickness=part, tile=self.tile[chosen], known=known)
 
     def freer(self) -> Blocks:
         """Return the same where the next alternative is what may share a block."""
@@ -158,6 +163,11 @@ class Blocks:
     def matrix(self) -> npt.NDArray[np.bool_]:
         """Phases declared to have pure regions, shape (phase,)."""
         return np.array([phase.matrix for phase in self.phases])
+
+    @property
+    def pure(self) -> npt.NDArray[np.bool_]:
+        """Phases declared to be pure somewhere, a matrix or those with a region, shape (phase,)."""
+        return np.array([phase.matrix or phase.region is not None for phase in self.phases])
 
     @property
     def supports(self) -> npt.NDArray[np.bool_]:

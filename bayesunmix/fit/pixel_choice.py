@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.config.map import MapConfig
-from bayesunmix.config.pixels import MaskRule, Span, span_text
+from bayesunmix.config.pixels import MaskRule, span_text
 from bayesunmix.core.errors import InputError, suggest
 from bayesunmix.data.counts import shape_text
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.data.masks import flagged_pixels, read_mask
+from bayesunmix.data.masks import flagged_pixels, read_mask, span_mask
 
 Mask = npt.NDArray[np.bool_]
 
@@ -65,7 +65,7 @@ def _masks(image: SpectrumImage, wanted: MapConfig) -> Iterator[tuple[str, str, 
     for axis, name in enumerate(("rows", "columns")):
         span = getattr(wanted, name)
         if span is not None:
-            inside = _inside(span, shape[axis], name)
+            inside = span_mask(span, shape[axis], f"map.{name}", name)
             outside = ~inside[:, None] if axis == 0 else ~inside[None, :]
             yield f"map.{name}", f"outside {name} {span_text(span)}", np.broadcast_to(outside, shape)
     for rule in wanted.mask:
@@ -73,17 +73,6 @@ def _masks(image: SpectrumImage, wanted: MapConfig) -> Iterator[tuple[str, str, 
     if wanted.exclude_flagged is not None:
         flagged = flagged_pixels(wanted.exclude_flagged, shape, "map.exclude_flagged")
         yield "map.exclude_flagged", f'flagged by the run in "{wanted.exclude_flagged}"', flagged
-
-
-def _inside(span: Span, size: int, name: str) -> Mask:
-    """Rows or columns of a range, (size,)."""
-    first, last = (None if end is None else end + size * (end < 0) for end in span)
-    last = size if last is None else last
-    if first is None or not 0 <= first < last <= size:
-        must = f"lie within the map's {size} {name}"
-        raise InputError(f"map.{name}", must, f"is {span_text(span)}", f"Give two of 0 to {size}.")
-    places = np.arange(size)
-    return np.asarray((places >= first) & (places < last))
 
 
 def _ruled_out(image: SpectrumImage, rule: MaskRule) -> Mask:

@@ -47,6 +47,8 @@ from bayesunmix.inference.density import FlatModel, compiling
 from bayesunmix.inference.map_estimate import MapEstimate, descend, find_map
 from bayesunmix.inference.mixture import (
     chunked,
+    confined,
+    corners,
     relative_likelihood,
     responsibilities,
     support_point_weights,
@@ -302,7 +304,8 @@ def _refined(blocks: Blocks, best: ModeCandidate, fractions: FloatArray) -> _Ref
     counts = counted(blocks.counts, blocks.thickness.blocks, effect)
     parameters = thickness_parameters(renewed._replace(effect=effect), known)
     log_mixed = np.asarray(answered(points @ endmembers, points, effect, *parameters))
-    likelihood = relative_likelihood(counts, log_mixed)
+    at = corners(points, blocks.known)
+    likelihood = confined(relative_likelihood(counts, log_mixed), at)
     weights = support_point_weights(likelihood, n_iterations=40)
     prior = blocks.abundance_prior(points, endmembers)
     share = responsibilities(likelihood, 0.99 * weights + 0.01 / len(weights))
@@ -310,7 +313,8 @@ def _refined(blocks: Blocks, best: ModeCandidate, fractions: FloatArray) -> _Ref
     total = blocks.counts.sum(dtype=float)
     regular = regular_information(basis, old.free, points, weights * total, endmembers)
     scale = np.sqrt(np.diag(np.linalg.inv(regular)))
-    data = renewed._replace(pixels=chunked(counts, share, log_mixed), prior=prior, scale=scale, effect=effect)
+    pixels = chunked(counts, share, log_mixed, at)
+    data = renewed._replace(pixels=pixels, prior=prior, scale=scale, effect=effect)
     latents = dict(known)
     latents["line_units"] = np.maximum(latents["line_units"] * old.scale / scale, LEAST_UNITS)
     latents["abundance_xi"] = log_odds_at(prior, weights)
@@ -325,6 +329,7 @@ def _settled_points(
         endmembers, blocks.typical_counts, max_overlap=blocks.overlap.most, matrix=blocks.hosts
     )
     likelihood = relative_likelihood(blocks.counts, np.log(points @ endmembers))
+    likelihood = confined(likelihood, corners(points, blocks.known))
     weights = support_point_weights(likelihood)
     kept = (weights * len(blocks.counts) > FEWEST_BLOCKS) | (points.max(axis=1) == 1.0)
     shares = responsibilities(likelihood, weights) @ points

@@ -26,6 +26,7 @@ from bayesunmix.core.threads import single_thread
 from bayesunmix.data.binning import BinnedCounts, bin_channels, bin_image, channel_bins, pixel_bins
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.fit.energy_axis import EnergyAxis, fitted_axis, given_axis, searched_axis
+from bayesunmix.fit.known_pixels import known_pixels
 from bayesunmix.fit.pixel_choice import LeftOut, choose_pixels
 from bayesunmix.forward.flanks import shown_flanks
 from bayesunmix.forward.line_shapes import line_shapes
@@ -96,6 +97,8 @@ class Setup:
         Pixels that take no part, and why.
     widths : Priors
         Of the model's priors.
+    known : (y, x) int, optional
+        Phase that a pixel is declared to hold alone, -1 where none is.
     aside : (y, x) bool, optional
         Pixels that the endmembers are not fitted to, since no mixture of the phases explains them: see
         `bayesunmix.fit.set_aside`. Their abundances are asked for all the same.
@@ -118,6 +121,7 @@ class Setup:
     warnings: tuple[str, ...]
     left_out: tuple[LeftOut, ...] = ()
     widths: Priors = DEFAULT_PRIORS
+    known: npt.NDArray[np.int64] | None = None
     aside: npt.NDArray[np.bool_] | None = None
     max_overlap: int | Literal["auto"] = "auto"
     chosen_overlap: Overlap | None = None
@@ -276,6 +280,7 @@ def _prepared(image: SpectrumImage, config: RunConfig, progress: Callable[[float
         warnings=said,
         left_out=left_out,
         widths=config.priors,
+        known=known_pixels(cropped, phases),
         max_overlap=config.inference.max_overlap,
     )
 
@@ -537,6 +542,19 @@ def block_positions(setup: Setup) -> tuple[npt.NDArray[np.int64], tuple[int, int
     counts = np.bincount(index.ravel(), weights=setup.fitted_totals.ravel())
     across = int(index[0, -1]) + 1
     return np.flatnonzero(counts > 0), (len(counts) // across, across)
+
+
+def known_blocks(setup: Setup) -> npt.NDArray[np.int64] | None:
+    """Phase that each block is declared to hold alone, (block,): where all of its pixels are; -1 for the others."""
+    if setup.known is None:
+        return None
+    index, held = setup.blocks.block_index, setup.fitted_totals > 0
+    least, most = np.full((2, int(index.max()) + 1), -1)
+    least[:] = np.iinfo(np.int64).max
+    np.minimum.at(least, index[held], setup.known[held])
+    np.maximum.at(most, index[held], setup.known[held])
+    positions, _ = block_positions(setup)
+    return np.where(least == most, most, -1)[positions]
 
 
 def block_tiles(setup: Setup, n_tiles: int = N_TILES) -> npt.NDArray[np.int64]:

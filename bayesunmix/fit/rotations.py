@@ -108,7 +108,7 @@ def find_rotations(
         return None
     with single_thread():
         simplex, weights = _occupied(blocks, fitted), _phase_weights(blocks, fitted.data, draws, own)
-        found = open_directions(simplex, weights, pure=blocks.matrix, closed=supports)
+        found = open_directions(simplex, weights, pure=blocks.pure, closed=supports)
         if not found.any:
             return None
         generator = np.random.default_rng([seed, 61])

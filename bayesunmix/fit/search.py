@@ -28,8 +28,14 @@ from bayesunmix.fit.starts import Start, component_templates, exchanged_starts, 
 from bayesunmix.fit.whitening import whitening_at
 from bayesunmix.inference.density import FlatModel
 from bayesunmix.inference.map_estimate import descend
-from bayesunmix.inference.mixture import relative_likelihood, support_point_weights, with_all_points
-from bayesunmix.inference.pooling import Pooled, alike, pooled
+from bayesunmix.inference.mixture import (
+    confined,
+    corners,
+    relative_likelihood,
+    support_point_weights,
+    with_all_points,
+)
+from bayesunmix.inference.pooling import Pooled, grouped
 from bayesunmix.inference.sharding import n_threads
 from bayesunmix.models.abundance import log_weights, simplex_support_points
 from bayesunmix.models.endmember import EndmemberBasis
@@ -108,9 +114,8 @@ class CoarseModel:
     def of(cls, blocks: Blocks, basis: EndmemberBasis, yields: FloatArray) -> CoarseModel:
         """Build and compile it; that takes seconds, and needs no start."""
         part = blocks.every(-(-len(blocks.counts) // MOST_COMPARED))
-        groups = pooled(
-            counted(part.counts, part.thickness.blocks, blocks.effect()), alike(part.counts, MOST_GROUPS)
-        )
+        columns = counted(part.counts, part.thickness.blocks, blocks.effect())
+        groups = grouped(columns, part.counts, MOST_GROUPS, part.known)
         scale = len(blocks.counts) / len(part.counts)
         baseline = blocks.counts.sum(axis=0, dtype=np.float64) + 1.0
         baseline /= baseline.sum()
@@ -284,6 +289,7 @@ def _coarse(
     effect = blocks.effect()
     plain = np.ascontiguousarray(groups.counts[:, : start.spectra.shape[1]])
     likelihood = relative_likelihood(plain, np.log(points @ start.spectra))
+    likelihood = confined(likelihood, corners(points, groups.known))
     weights = support_point_weights(likelihood, n_iterations=40, number=groups.number)
     kept = _most_held(points, weights)
     points, weights = points[kept], shares_of(weights[kept])
@@ -298,6 +304,7 @@ def _coarse(
             len(points),
             np.concatenate([np.log(baseline), np.zeros(N_COLUMNS)]),
             groups.number,
+            corners(points, groups.known),
         ),
         basis=basis,
         prior=prior,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bayesunmix.core.severity import join
-from bayesunmix.report.words import fractions_text
+from bayesunmix.report.words import fractions_text, region_text
 
 if TYPE_CHECKING:
     from bayesunmix.results.record import RunRecord
@@ -92,6 +92,8 @@ def _declared(record: RunRecord) -> list[str]:
     said = []
     for phase in record.config.phases:
         facts = ["the matrix, with pure pixels"] if phase.matrix else []
+        if phase.region:
+            facts.append(f"alone in {region_text(phase.region)[0].lower()}{region_text(phase.region)[1:]}")
         if phase.absent:
             facts.append(f"free of {join(phase.absent)}")
         if phase.stoichiometry:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from bayesunmix.config.phase import MOST_COUNTED
+from bayesunmix.config.pixels import span_text
 from bayesunmix.core.rounding import composition_text, main_elements_text, percent_text
 from bayesunmix.core.severity import join
 from bayesunmix.fit.phase_distance import LEAST_APART, LEAST_SHOWN
@@ -222,6 +224,8 @@ def _declared(phase: PhaseConfig) -> list[str]:
     name, sentences = phase.name, []
     if phase.matrix:
         sentences.append(f"{name} is the matrix: some pixels hold nothing else (declared).")
+    if phase.region:
+        sentences.append(f"{region_text(phase.region)} hold {name} alone (declared).")
     if phase.absent:
         sentences.append(f"{name} contains no {join(phase.absent)} (declared).")
     if phase.stoichiometry:
@@ -233,6 +237,20 @@ def _declared(phase: PhaseConfig) -> list[str]:
             more = {"rich": "more", "poor": "less"}[key]
             sentences.append(f"{name} has {more} {join(getattr(phase, key))} than other phases (declared).")
     return sentences
+
+
+def region_text(region: Mapping[str, Any]) -> str:
+    """Say where a declared region is.
+
+    Examples
+    --------
+    >>> region_text({"rows": (10, 20), "columns": (30, None)}), region_text({"file": "grain.npy"})
+    ('Pixels of rows 10:20 and columns 30:', 'Pixels of grain.npy')
+    """
+    if region.get("file"):
+        return f"Pixels of {Path(str(region['file'])).name}"
+    spans = [(name, region[name]) for name in ("rows", "columns") if region.get(name)]
+    return f"Pixels of {join(f'{name} {span_text(span)}' for name, span in spans)}"
 
 
 def fractions_text(composition: Mapping[str, tuple[float, float]]) -> str:

@@ -115,6 +115,7 @@ def _assembled(run: Finished, fit: _Fit) -> Result:
             robust=run.robust,
             record=computed,
             misfit=misfit,
+            maps=groups["maps"],
             summary=unjudged.summary(),
             budget=budget,
             mass_thickness=None if thickness is None else contradiction(thickness, setup.forward),

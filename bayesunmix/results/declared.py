@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import xarray as xr
 from scipy.sparse.csgraph import connected_components
 
 from bayesunmix.config.phase import UNNAMED, Phase
@@ -26,6 +27,8 @@ FloatArray = npt.NDArray[np.float64]
 LITTLE = 0.01
 # Statements missed by so many standard deviations: the counts and the declaration disagree.
 BROKEN_SDS = 2.5
+# Mean abundance in a region that is declared to hold a phase alone: counting alone takes a few per cent off.
+NEARLY_PURE = 0.85
 # Nats by which what is declared softly tells two names apart.
 TELLS_APART = 3.0
 TELLING = "what one has and the other has not (`absent`, `rich`, `composition` or `stoichiometry`)"
@@ -119,6 +122,30 @@ def broken_statements(setup: Setup, fitted: FittedPosterior) -> list[str]:
                 "Check what was declared; else a phase is missing, or one phase stands for a mixture of two."
             )
             said.append(Reservation(text))
+    return said
+
+
+def impure_regions(setup: Setup, abundances: xr.Dataset) -> list[str]:
+    """Sentences on regions that are declared to hold a phase alone, and do not.
+
+    Parameters
+    ----------
+    setup : Setup
+    abundances : Dataset (phase, y, x)
+        ``abundance_mean`` of each pixel, for which any mixture was possible.
+    """
+    said: list[str] = []
+    for k, phase in enumerate(setup.phases):
+        inside = np.asarray(setup.known == k)
+        if phase.region is None or not inside.any():
+            continue
+        mean = abundances["abundance_mean"].isel(phase=k).values[inside].mean()
+        if mean < NEARLY_PURE:
+            text = (
+                f"The pixels that were declared to hold {phase.name} alone hold {100.0 * mean:.0f} % of it: its "
+                "spectrum is that of a mixture. Declare a smaller region, or none."
+            )
+            said.append(Reservation(text, IDENTIFIABILITY))
     return said
 
 

@@ -36,7 +36,7 @@ from bayesunmix.core.shares import NOTHING, ratio_of
 from bayesunmix.data.image import WHOLE_MAP
 from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.inference.importance import PARETO_K_LIMIT
-from bayesunmix.results.declared import broken_statements, exchangeable
+from bayesunmix.results.declared import broken_statements, exchangeable, impure_regions
 from bayesunmix.results.tables import ABSENT, STATED
 from bayesunmix.results.verdict import (
     ESS_PER_CHAIN,
@@ -94,6 +94,8 @@ class RunOutcome:
         Diagnostics and what the checks found included.
     misfit : Misfit
         Regions of significant residual.
+    maps : Dataset
+        Abundances of the pixels.
     summary : DataFrame
         Compositions, as in ``composition.csv``.
     budget : Dataset or None
@@ -108,6 +110,7 @@ class RunOutcome:
     robust: Robust
     record: RunRecord
     misfit: Misfit
+    maps: xr.Dataset
     summary: pd.DataFrame
     budget: xr.Dataset | None
     mass_thickness: str | None = None
@@ -133,6 +136,7 @@ def everything_said(outcome: RunOutcome) -> list[str]:
         *not_supported(record.presence or ()),
         *variation(outcome.robust),
         *broken_statements(setup, fitted),
+        *impure_regions(setup, outcome.maps),
         *(misfit_of_spectra(record.fit, record.discrepancy) if record.fit else ()),
         *([Reservation(outcome.mass_thickness)] if outcome.mass_thickness else []),
         *unknown_absorption(config, setup, outcome.budget),

@@ -101,6 +101,7 @@ class PhaseConfig(ConfigPart):
     matrix: bool = False
     stoichiometry: str | None = None
     composition: dict[str, Pair] = {}
+    region: dict[str, Any] | None = None
     rich: tuple[str, ...] = ()
     poor: tuple[str, ...] = ()
 
