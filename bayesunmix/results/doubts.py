@@ -78,6 +78,8 @@ LEFT_OPEN, FAR_WIDER = 0.15, 2.0
 # Amounts that one may know, from this atom fraction on and to this relative error, and the share of another one's
 # variance that is worth it.
 KNOWN_FROM, KNOWN_SD, TELLS_MUCH = 0.05, 0.05, 0.5
+# So many times as uncertain is all that is said.
+MOST_TIMES = 100
 # Share of the counts from which a phase that was not counted, as it fits as a mixture, is worth a doubt.
 LARGE_SHARE = 0.05
 
@@ -525,9 +527,11 @@ def _included(discrepancy: SpectralDiscrepancy | None) -> tuple[str, str]:
     if discrepancy is None or not discrepancy.quantities:
         return "do not include this", ""
     widest = max(discrepancy.quantities, key=lambda one: one.sd_ratio)
+    # An amount that the model was sure of, such as none, has no width to compare with.
+    times = f"{widest.sd_ratio:.2g}" if widest.sd_ratio < MOST_TIMES else f"more than {MOST_TIMES}"
     much = (
         ", as far as an error that all phases have in common makes it: counting and unmixing leave "
-        f"{widest.element} of {widest.phase} {widest.sd_ratio:.2g} times as uncertain, and all others less"
+        f"{widest.element} of {widest.phase} {times} times as uncertain, and all others less"
     )
     return "include this", much
 
