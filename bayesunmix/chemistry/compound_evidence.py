@@ -1,0 +1,110 @@
+"""How likely the draws of a composition are if the phase is an entry of the library, or none of them.
+
+For an entry with end-member shares w, relative to the flat prior of the draws (`smoothed_composition`),
+
+    m(entry) = prod_(j foreign) T_j  *  E_w[ q(z(w)) / prior(z(w)) ].
+
+The mean over w is an integral over uniform numbers. Draws of a tight posterior hardly ever meet a broad entry by
+chance, so that it is found by importance sampling (`bayesunmix.chemistry.unit_cube`).
+
+None of the entries: each number k of main elements is equally probable, so is each choice of k of them, their atom
+fractions are flat over their simplex, and the others are foreign,
+
+    m(none) = sum_k (k - 1)! / (d C(d, k)) sum_(M of k elements, with r) prod_(j not in M) T_j.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import gammaln, logsumexp
+
+from bayesunmix.chemistry.endmember_mixing import Mixing
+from bayesunmix.chemistry.smoothed_composition import SmoothedComposition
+from bayesunmix.chemistry.unit_cube import weighted_points
+
+FloatArray = npt.NDArray[np.float64]
+
+# Compositions of an entry that are tried first.
+_FIRST = 1024
+# An entry is passed over whose elements are all this many standard deviations off, or that is this much less likely.
+_FAR_SDS, _FAR_LOG = 9.0, 15.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for an entry.
+
+    Attributes
+    ----------
+    log_likelihood
+        log m(entry); minus infinity where it has no chance.
+    shares
+        Mean shares of its end members if it is this entry, (endmember,).
+    """
+
+    log_likelihood: float
+    shares: FloatArray
+
+
+def none_log_likelihood(drawn: SmoothedComposition) -> float:
+    """Return log m(none)."""
+    others = np.delete(drawn.log_trace, drawn.reference)
+    d = len(others) + 1
+    # Sums over all choices of main elements, by how many there are: coefficients of prod_j (v + T_j).
+    by_number = np.full(d, -np.inf)
+    by_number[0] = 0.0
+    for log_t in others:
+        by_number = np.logaddexp(by_number + log_t, np.concatenate([[-np.inf], by_number[:-1]]))
+    k = np.arange(1, d + 1)
+    chosen = gammaln(d + 1) - gammaln(k + 1) - gammaln(d - k + 1)
+    return float(logsumexp(by_number + gammaln(k) - np.log(d) - chosen))
+
+
+def evidence(entry: Mixing, drawn: SmoothedComposition, least: float, seed: int = 0) -> Evidence:
+    """Return the likelihood of an entry.
+
+    Parameters
+    ----------
+    entry
+        In the declared elements.
+    drawn
+        Composition of the phase.
+    least
+        Log likelihood of the alternative: an entry far below it is not followed.
+    seed
+        Of the integral.
+    """
+    held, nothing = entry.holds, Evidence(-np.inf, np.zeros(len(entry.endmembers)))
+    if not held[drawn.reference]:
+        return nothing
+    traces = float(drawn.log_trace[~held].sum())
+    tolerance = entry.compound.tolerance
+
+    def rough(uniform: FloatArray) -> FloatArray:
+        x = entry.composition(entry.shares(uniform))
+        return drawn.log_normal(drawn.log_ratios(x), held, tolerance) - drawn.log_prior(x, held)
+
+    rng = np.random.default_rng(seed)
+    uniform = rng.random((_FIRST if entry.n_free else 1, entry.n_free))
+    first = entry.composition(entry.shares(uniform))
+    if _out_of_reach(drawn.log_ratios(first), drawn, held, tolerance):
+        return nothing
+    found = weighted_points(rough, uniform, rng, least - _FAR_LOG - traces)
+    if found is None:
+        return nothing
+    points, log_weight = found
+    x = entry.composition(entry.shares(points))
+    log_weight = log_weight + drawn.log_density(drawn.log_ratios(x), held, tolerance) - drawn.log_prior(x, held)
+    total = float(logsumexp(log_weight))
+    return Evidence(traces + total, np.exp(log_weight - total) @ entry.shares(points))
+
+
+def _out_of_reach(z: FloatArray, drawn: SmoothedComposition, held: npt.NDArray[np.bool_], t: float) -> bool:
+    """Whether no mixture comes near in one of the elements."""
+    sd = np.sqrt(np.diag(drawn.covariance) + 2.0 * t**2) + 0.02
+    above = (drawn.mean - z.max(axis=0)) / sd
+    below = (z.min(axis=0) - drawn.mean) / sd
+    return bool((np.maximum(above, below)[held] > _FAR_SDS).any())

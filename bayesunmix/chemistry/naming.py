@@ -1,0 +1,202 @@
+"""What the phases of a map may be, by their compositions: probabilities of the entries of a library, and of none.
+
+    P(e | counts) is proportional to  sum_g P(g) P(e | g) m_k(e) prod_(other phases l) [ ... ],
+
+m the likelihoods of `compound_evidence`, of phase k. g is the kind of sample, deep mantle or superalloy, which the
+phases of a map share and which is not known. Before anything is seen, a phase is none of the entries with probability
+`NONE`; else, with probability 1 - `ELSEWHERE`, one that occurs in g, and one of all otherwise. An entry that is rare
+has a `RARE` part of another's probability. A kind of sample is as probable as it has entries that the declared elements
+allow, so that for a single phase all entries are alike before its composition is seen, but for those that occur in
+several kinds. What the phases share besides (calibration) is left out.
+
+Entries of one composition in the declared elements (polymorphs, or oxide and metal where oxygen is not measured) get
+the same likelihood: they share the probability by what is known beforehand, and `Candidate.alike` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import logsumexp
+
+from bayesunmix.chemistry.compound_evidence import Evidence, evidence, none_log_likelihood
+from bayesunmix.chemistry.compounds import Compound
+from bayesunmix.chemistry.endmember_mixing import Mixing, mixing
+from bayesunmix.chemistry.smoothed_composition import SmoothedComposition
+
+FloatArray = npt.NDArray[np.float64]
+
+NONE = 0.1
+ELSEWHERE = 0.1
+RARE = 0.2
+NONE_OF_THESE = "none of these"
+# Entries whose likelihoods differ by less than this factor: the composition does not tell them apart.
+ALIKE = 2.0
+# A main end member gives its name to the phase from this share on.
+_NAMES = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """What a phase may be.
+
+    Attributes
+    ----------
+    compound
+        The entry.
+    probability
+        Given the draws.
+    member
+        Main end member that it lies nearest to, with its share; empty where there is one only.
+    unmeasured
+        Elements of it that the map does not measure.
+    alike
+        Names of other entries that its composition does not tell from it.
+    """
+
+    compound: Compound
+    probability: float
+    member: str
+    unmeasured: tuple[str, ...]
+    alike: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """What one phase may be.
+
+    Attributes
+    ----------
+    phase
+        Its name.
+    candidates
+        Entries, the most probable first.
+    none
+        Probability that it is none of the library's.
+    """
+
+    phase: str
+    candidates: tuple[Candidate, ...]
+    none: float
+
+
+def names_of_phases(
+    draws: Mapping[str, FloatArray],
+    elements: Sequence[str],
+    compounds: Sequence[Compound],
+    *,
+    hidden: Collection[str] = (),
+    oxygen: bool = True,
+    least: float = 0.005,
+) -> tuple[Names, ...]:
+    """Return what each phase may be.
+
+    Parameters
+    ----------
+    draws
+        Atom fractions (draw, element) by phase; a single one is a point without errors, for which usual ones are taken.
+    elements
+        The declared elements.
+    compounds
+        The library.
+    hidden
+        Elements that a phase may hold unseen, as they are fitted as stray signal.
+    oxygen
+        Whether the sample may hold any.
+    least
+        Candidates below this probability are left out.
+
+    Examples
+    --------
+    >>> from bayesunmix.chemistry.compounds import library
+    >>> x = np.random.default_rng(0).normal([0.666, 0.334], 0.02, (200, 2))
+    >>> names_of_phases({"A": x}, ["Ti", "Al"], library())[0].candidates[0].compound.name
+    'Ti2AlC'
+    """
+    entries = [
+        one for one in (mixing(c, elements, hidden, oxygen) for c in compounds) if one is not None
+    ]
+    smoothed = [SmoothedComposition.of(np.asarray(x, dtype=np.float64)) for x in draws.values()]
+    none = np.array([none_log_likelihood(one) for one in smoothed])
+    found = [[evidence(entry, one, log_none) for entry in entries] for one, log_none in zip(smoothed, none, strict=True)]
+    likelihood = np.array([[one.log_likelihood for one in row] for row in found]).reshape(len(found), -1)
+    joint, by_none = posterior(likelihood, none, [one.compound for one in entries])
+    return tuple(
+        Names(
+            phase=phase,
+            candidates=_candidates(entries, row, weight, log_m, least),
+            none=float(rest),
+        )
+        for phase, row, weight, log_m, rest in zip(draws, found, joint, likelihood, by_none, strict=True)
+    )
+
+
+def posterior(
+    likelihood: FloatArray, none: FloatArray, compounds: Sequence[Compound]
+) -> tuple[FloatArray, FloatArray]:
+    """Return the probabilities of the entries, (phase, entry), and of none of them, (phase,).
+
+    Parameters
+    ----------
+    likelihood, none
+        Log likelihoods, (phase, entry) and (phase,).
+    compounds
+        The entries.
+    """
+    if not compounds:
+        return np.zeros((len(none), 0)), np.ones(len(none))
+    prior, kinds = _priors(compounds)
+    with np.errstate(divide="ignore"):
+        log_prior = np.log(prior)
+    # (kind, phase, entry), and none of them as one entry more.
+    each = np.log1p(-NONE) + log_prior[:, None, :] + likelihood
+    rest = np.broadcast_to((np.log(NONE) + none)[None, :, None], (len(kinds), len(none), 1))
+    both = np.concatenate([each, rest], axis=2)
+    by_phase = logsumexp(both, axis=2, keepdims=True)
+    of_kind = np.log(kinds) + by_phase.sum(axis=(1, 2))
+    weight = np.exp(of_kind - logsumexp(of_kind))
+    joint = np.tensordot(weight, np.exp(both - by_phase), axes=1)
+    return joint[:, :-1], joint[:, -1]
+
+
+def _priors(compounds: Sequence[Compound]) -> tuple[FloatArray, FloatArray]:
+    """Return the prior of the entries by kind of sample, (kind, entry), and that of the kinds, (kind,)."""
+    usual = np.array([RARE if one.rare else 1.0 for one in compounds])
+    names = list(dict.fromkeys(kind for one in compounds for kind in one.occurs_in)) or [""]
+    occurs = np.array([[not one.occurs_in or kind in one.occurs_in for one in compounds] for kind in names])
+    inside = occurs * usual
+    sums = inside.sum(axis=1)
+    prior = (1.0 - ELSEWHERE) * inside / sums[:, None] + ELSEWHERE * usual / usual.sum()
+    return prior, sums / sums.sum()
+
+
+def _candidates(
+    entries: Sequence[Mixing], found: Sequence[Evidence], probability: FloatArray, log_m: FloatArray, least: float
+) -> tuple[Candidate, ...]:
+    ranked = [int(place) for place in np.argsort(-probability, kind="stable") if probability[place] >= least]
+    return tuple(
+        Candidate(
+            compound=entries[place].compound,
+            probability=float(probability[place]),
+            member=_member(entries[place], found[place].shares),
+            unmeasured=entries[place].unmeasured,
+            alike=tuple(
+                entries[other].compound.name
+                for other in ranked
+                if other != place and abs(log_m[other] - log_m[place]) < np.log(ALIKE)
+            ),
+        )
+        for place in ranked
+    )
+
+
+def _member(entry: Mixing, shares: FloatArray) -> str:
+    """Name the end member that makes up most of a solid solution with several, and its share of the main ones."""
+    main = shares[: entry.n_main]
+    if len(entry.compound.main) < 2 or main.sum() <= 0.0:
+        return ""
+    share, place = float(main.max() / main.sum()), int(np.argmax(main))
+    return f"{entry.endmembers[place].name} {share:.2f}" if share >= _NAMES else ""
