@@ -26,12 +26,12 @@ from typing import Any
 
 import xraylib
 
-from bayesunmix.core.errors import InputError, check_between, check_flag, check_text, shown, suggest
+from bayesunmix.core.errors import InputError, check_between, check_text, shown, suggest
 from bayesunmix.xray.atomic import atomic_symbol
 
 TOLERANCE = 0.03
 """Relative standard deviation of an element's amount from the formula, where an entry gives none."""
-_KEYS = ("name", "also", "group", "formula", "endmembers", "minor", "tolerance", "rare", "occurs_in", "source")
+_KEYS = ("name", "also", "group", "formula", "endmembers", "minor", "tolerance", "weight", "occurs_in", "source")
 _MOST_ENTRIES, _MOST_ENDMEMBERS = 2000, 30
 _EXAMPLE = '{Forsterite = "Mg2SiO4"}'
 # Names of up to so many letters are abbreviations or symbols, whose capitals count.
@@ -74,8 +74,8 @@ class Compound:
         Abbreviations, other names, and names of varieties.
     tolerance
         Relative standard deviation of each element's amount from that of the mixture of end members.
-    rare
-        Whether it is met less often than others of its composition.
+    weight
+        How often it is met, relative to others of its composition that have 1.
     occurs_in
         Kinds of samples; empty for all.
     source
@@ -88,7 +88,7 @@ class Compound:
     group: str = ""
     also: tuple[str, ...] = ()
     tolerance: float = TOLERANCE
-    rare: bool = False
+    weight: float = 1.0
     occurs_in: tuple[str, ...] = ()
     source: str = ""
 
@@ -211,7 +211,7 @@ def _compound(entry: object, sources: Mapping[str, Any], field: str, number: int
         group=check_text(f"{where}.group", entry.get("group", "")),
         also=_texts(f"{where}.also", entry.get("also", [])),
         tolerance=check_between(f"{where}.tolerance", entry.get("tolerance", TOLERANCE), 0.001, 0.5),
-        rare=check_flag(f"{where}.rare", entry.get("rare", False)),
+        weight=check_between(f"{where}.weight", entry.get("weight", 1.0), 0.001, 100.0),
         occurs_in=_texts(f"{where}.occurs_in", entry.get("occurs_in", [])),
         source=str(sources.get(given, given)),
     )

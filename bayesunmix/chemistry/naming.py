@@ -4,10 +4,9 @@
 
 m the likelihoods of `compound_evidence`, of phase k. g is the kind of sample, deep mantle or superalloy, which the
 phases of a map share and which is not known. Before anything is seen, a phase is none of the entries with probability
-`NONE`; else, with probability 1 - `ELSEWHERE`, one that occurs in g, and one of all otherwise. An entry that is rare
-has a `RARE` part of another's probability. A kind of sample is as probable as it has entries that the declared elements
-allow, so that for a single phase all entries are alike before its composition is seen, but for those that occur in
-several kinds. What the phases share besides (calibration) is left out.
+`NONE`; else, with probability 1 - `ELSEWHERE`, one that occurs in g, and one of all otherwise, by their weights. A kind
+of sample is as probable as the weights of its entries that the declared elements allow, so that for a single phase
+weights alone count before its composition is seen, and in how many kinds an entry occurs. What the phases share besides (calibration) is left out.
 
 Entries of one composition in the declared elements (polymorphs, or oxide and metal where oxygen is not measured) get
 the same likelihood: they share the probability by what is known beforehand, and `Candidate.alike` says so.
@@ -29,9 +28,8 @@ from bayesunmix.chemistry.smoothed_composition import SmoothedComposition
 
 FloatArray = npt.NDArray[np.float64]
 
-NONE = 0.1
+NONE = 0.2
 ELSEWHERE = 0.1
-RARE = 0.2
 NONE_OF_THESE = "none of these"
 # Entries whose likelihoods differ by less than this factor: the composition does not tell them apart.
 ALIKE = 2.0
@@ -164,7 +162,7 @@ def posterior(
 
 def _priors(compounds: Sequence[Compound]) -> tuple[FloatArray, FloatArray]:
     """Return the prior of the entries by kind of sample, (kind, entry), and that of the kinds, (kind,)."""
-    usual = np.array([RARE if one.rare else 1.0 for one in compounds])
+    usual = np.array([one.weight for one in compounds])
     names = list(dict.fromkeys(kind for one in compounds for kind in one.occurs_in)) or [""]
     occurs = np.array([[not one.occurs_in or kind in one.occurs_in for one in compounds] for kind in names])
     inside = occurs * usual
@@ -176,6 +174,7 @@ def _priors(compounds: Sequence[Compound]) -> tuple[FloatArray, FloatArray]:
 def _candidates(
     entries: Sequence[Mixing], found: Sequence[Evidence], probability: FloatArray, log_m: FloatArray, least: float
 ) -> tuple[Candidate, ...]:
+    finite = np.where(np.isfinite(log_m), log_m, -1e300)
     ranked = [int(place) for place in np.argsort(-probability, kind="stable") if probability[place] >= least]
     return tuple(
         Candidate(
@@ -186,7 +185,7 @@ def _candidates(
             alike=tuple(
                 entries[other].compound.name
                 for other in ranked
-                if other != place and abs(log_m[other] - log_m[place]) < np.log(ALIKE)
+                if other != place and abs(finite[other] - finite[place]) < np.log(ALIKE)
             ),
         )
         for place in ranked
