@@ -3,10 +3,11 @@
     python benchmarks/naming.py [--cases 400] [--seed 0]
 
 Entries of the library are drawn with a composition of their own, and measured among their elements and a few others:
-counting errors of a spectrum of 10^4 to 10^6 counts, and calibration errors of 5, 10 and 20 % for K, L and M lines, which
-the draws hold and which their mean is off by. Natural variation is not that of the library's own densities: minor end
-members are scarcer, and foreign elements come and go. Then the right entry and all that it cannot be told from are taken
-out of the library. Maps of three phases of one kind of sample, and compositions from the literature, follow.
+counting errors of a spectrum of 10^4 to 10^6 counts, and calibration errors of 5, 10 and 20 % for K, L and M lines,
+which the draws hold and which their mean is off by. Natural variation is not that of the library's own densities: minor
+end members are scarcer, and foreign elements come and go. Then the right entry is taken out of the library, alone or
+with all that is nearly as likely. Maps of three phases of one kind of sample, and compositions from the literature,
+follow.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.chemistry.compounds import Compound, formula_atoms, library
+from bayesunmix.chemistry.compounds import Compound, library
 from bayesunmix.chemistry.endmember_mixing import LIGHT, mixing
 from bayesunmix.chemistry.naming import Names, names_of_phases
 from bayesunmix.core.threads import single_thread
@@ -73,7 +75,9 @@ def simulated(truth: Compound, elements: Sequence[str], rng: np.random.Generator
         return None
     uniform = rng.random(entry.n_free)
     uniform[entry.n_main - 1 :] *= rng.random()
-    x = entry.composition(entry.shares(uniform)) * np.exp(0.7 * truth.tolerance * rng.standard_normal(len(elements)))
+    x = entry.composition(entry.shares(uniform)) * np.exp(
+        0.7 * truth.tolerance * rng.standard_normal(len(elements))
+    )
     foreign = 10.0 ** rng.uniform(-5.0, -2.0, len(elements)) * (rng.random(len(elements)) < 0.5)
     x = x + np.where(entry.holds, 0.0, foreign)
     return measured(x / x.sum(), elements, rng)
@@ -135,15 +139,19 @@ def told_names(cases: Sequence[Case]) -> list[tuple[Case, Names]]:
 
 def reliability(found: Sequence[tuple[Case, Names]]) -> None:
     """Print how often candidates are right by the probability that they were given."""
-    said = np.array([(one.probability, one.compound.name == c.truth.name) for c, n in found for one in n.candidates])
+    said = np.array(
+        [(one.probability, one.compound.name == c.truth.name) for c, n in found for one in n.candidates]
+    )
     said = np.concatenate([said, [(names.none, 0.0) for _, names in found]])
     print("probability said   candidates   mean said   right")
-    for low, high in zip(EDGES[:-1], EDGES[1:], strict=True):
+    for low, high in pairwise(EDGES):
         inside = said[(said[:, 0] >= low) & (said[:, 0] < high)]
         if len(inside):
             share, right = inside.mean(axis=0)
             error = np.sqrt(max(share * (1.0 - share), 0.0) / len(inside))
-            print(f"  {low:4.2f} to {min(high, 1):4.2f}   {len(inside):10d}   {share:9.3f}   {right:5.3f} ± {error:.3f}")
+            print(
+                f"  {low:4.2f} to {min(high, 1):4.2f}   {len(inside):10d}   {share:9.3f}   {right:5.3f} ± {error:.3f}"
+            )
 
 
 def without_truth(found: Sequence[tuple[Case, Names]]) -> None:
@@ -162,7 +170,9 @@ def without_truth(found: Sequence[tuple[Case, Names]]) -> None:
         if not first[-1]:
             best = again.candidates[0]
             print(f"    {case.truth.name} is taken for {best.compound.name} ({best.probability:.2f})")
-    print(f"right entry taken out, {len(first)} phases of two elements or more: none of these first {np.mean(first):.3f}")
+    print(
+        f"right entry taken out, {len(first)} phases of two elements or more: none of these first {np.mean(first):.3f}"
+    )
 
 
 def maps(number: int, rng: np.random.Generator) -> None:
@@ -181,14 +191,20 @@ def maps(number: int, rng: np.random.Generator) -> None:
         if any(one is None for one in draws.values()):
             continue
         kept += 1
-        found = names_of_phases({k: v for k, v in draws.items() if v is not None}, elements, library(), least=0.0)
+        found = names_of_phases(
+            {k: v for k, v in draws.items() if v is not None}, elements, library(), least=0.0
+        )
         for truth, names in zip(chosen, found, strict=True):
             joint.append(rank(names, truth))
             alone.append(rank(named(Case(truth, elements, draws[truth.name]), library()), truth))
     together, single = np.array(joint), np.array(alone)
     print(f"{number} maps of three phases of one kind of sample")
-    print(f"  right name first: {together[:, 0].mean():.3f}, and asked for one by one: {single[:, 0].mean():.3f}")
-    print(f"  right name first, or alike with the first: {together[:, 1].mean():.3f}, {single[:, 1].mean():.3f}")
+    print(
+        f"  right name first: {together[:, 0].mean():.3f}, and asked for one by one: {single[:, 0].mean():.3f}"
+    )
+    print(
+        f"  right name first, or alike with the first: {together[:, 1].mean():.3f}, {single[:, 1].mean():.3f}"
+    )
 
 
 # Atoms of the declared elements, of compositions that are published or usual; the second column names what is right.
@@ -242,7 +258,13 @@ def literature(rng: np.random.Generator) -> None:
     """Print the names of published compositions, each measured once."""
     right = 0
     for what, truth, amounts in LITERATURE:
-        atoms = [(part.rstrip("0123456789."), float(part.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"))) for part in amounts.split()]
+        atoms = [
+            (
+                part.rstrip("0123456789."),
+                float(part.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")),
+            )
+            for part in amounts.split()
+        ]
         elements = [element for element, _ in atoms]
         x = np.array([amount for _, amount in atoms])
         found = names_of_phases({"phase": measured(x / x.sum(), elements, rng)}, elements, library())[0]
@@ -258,7 +280,9 @@ def literature(rng: np.random.Generator) -> None:
 
 def main() -> None:
     """Run all parts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cases", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

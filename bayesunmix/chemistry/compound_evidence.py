@@ -97,7 +97,9 @@ def evidence(entry: Mixing, drawn: SmoothedComposition, least: float, seed: int 
         return nothing
     points, log_weight = found
     x = entry.composition(entry.shares(points))
-    log_weight = log_weight + drawn.log_density(drawn.log_ratios(x), held, tolerance) - drawn.log_prior(x, held)
+    log_weight = (
+        log_weight + drawn.log_density(drawn.log_ratios(x), held, tolerance) - drawn.log_prior(x, held)
+    )
     total = float(logsumexp(log_weight))
     return Evidence(traces + total, np.exp(log_weight - total) @ entry.shares(points))
 

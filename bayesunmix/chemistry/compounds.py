@@ -31,7 +31,18 @@ from bayesunmix.xray.atomic import atomic_symbol
 
 TOLERANCE = 0.03
 """Relative standard deviation of an element's amount from the formula, where an entry gives none."""
-_KEYS = ("name", "also", "group", "formula", "endmembers", "minor", "tolerance", "weight", "occurs_in", "source")
+_KEYS = (
+    "name",
+    "also",
+    "group",
+    "formula",
+    "endmembers",
+    "minor",
+    "tolerance",
+    "weight",
+    "occurs_in",
+    "source",
+)
 _MOST_ENTRIES, _MOST_ENDMEMBERS = 2000, 30
 _EXAMPLE = '{Forsterite = "Mg2SiO4"}'
 # Names of up to so many letters are abbreviations or symbols, whose capitals count.
@@ -135,6 +146,11 @@ def with_own(own: Iterable[Compound]) -> tuple[Compound, ...]:
     return (*(one for one in library() if one.name not in given), *given.values())
 
 
+def kinds_of(compounds: Iterable[Compound]) -> tuple[str, ...]:
+    """Return the kinds of samples that entries occur in."""
+    return tuple(dict.fromkeys(kind for one in compounds for kind in one.occurs_in))
+
+
 def called(name: str, compounds: Sequence[Compound]) -> tuple[Compound, ...]:
     """Return the entries that a name or abbreviation stands for; several where it has several meanings.
 
@@ -199,7 +215,9 @@ def _compound(entry: object, sources: Mapping[str, Any], field: str, number: int
     where = f"{field}.{name}" if isinstance(name, str) and name else f"{field}.compound[{number}]"
     for key in entry:
         if key not in _KEYS:
-            raise InputError(f"{where}.{key}", f"be one of {', '.join(_KEYS)}", "is unknown", suggest(key, _KEYS))
+            raise InputError(
+                f"{where}.{key}", f"be one of {', '.join(_KEYS)}", "is unknown", suggest(key, _KEYS)
+            )
     for key in ("name", "formula"):
         if not isinstance(entry.get(key), str) or not entry[key].strip():
             raise InputError(f"{where}.{key}", "be a text", f"is {shown(entry.get(key, 'missing'))}")
@@ -222,7 +240,11 @@ def _endmembers(entry: Mapping[str, Any], where: str) -> tuple[Endmember, ...]:
     main = entry.get("endmembers", {entry["name"]: entry["formula"]})
     minor = entry.get("minor", {})
     for key, table, example in (("endmembers", main, _EXAMPLE), ("minor", minor, "{Ca2SiO4 = 0.03}")):
-        if not isinstance(table, Mapping) or len(table) > _MOST_ENDMEMBERS or (key == "endmembers" and not table):
+        if (
+            not isinstance(table, Mapping)
+            or len(table) > _MOST_ENDMEMBERS
+            or (key == "endmembers" and not table)
+        ):
             raise InputError(f"{where}.{key}", f"be a table such as {example}", f"is {shown(table)}")
     field = "formula" if "endmembers" not in entry else "endmembers"
     found = [

@@ -61,7 +61,8 @@ class Mixing:
         """Shares of the end members in formula units, (..., endmember), from uniform numbers, (..., free).
 
         Main end members are flat over their simplex by breaking a stick: of m pieces that are left, the next takes
-        1 - (1 - u)^(1 / (m - 1)), a Beta(1, m - 1) (Devroye, L., Non-Uniform Random Variate Generation (1986), ch. XI.4).
+        1 - (1 - u)^(1 / (m - 1)), a Beta(1, m - 1) (Devroye, L., Non-Uniform Random Variate Generation (1986),
+        doi:10.1007/978-1-4613-8643-8, ch. XI.4).
         """
         count = self.n_main
         minor = self.limits * uniform[..., count - 1 :] ** 2

@@ -4,9 +4,10 @@
 
 m the likelihoods of `compound_evidence`, of phase k. g is the kind of sample, deep mantle or superalloy, which the
 phases of a map share and which is not known. Before anything is seen, a phase is none of the entries with probability
-`NONE`; else, with probability 1 - `ELSEWHERE`, one that occurs in g, and one of all otherwise, by their weights. A kind
-of sample is as probable as the weights of its entries that the declared elements allow, so that for a single phase
-weights alone count before its composition is seen, and in how many kinds an entry occurs. What the phases share besides (calibration) is left out.
+`NONE`; else, with probability 1 - `ELSEWHERE`, one that occurs in g, and one of all otherwise, by their weights. A
+kind of sample is as probable as the weights of its entries that the declared elements allow, so that for a single
+phase weights alone count before its composition is seen, and in how many kinds an entry occurs. What the phases share
+besides (calibration) is left out.
 
 Entries of one composition in the declared elements (polymorphs, or oxide and metal where oxygen is not measured) get
 the same likelihood: they share the probability by what is known beforehand, and `Candidate.alike` says so.
@@ -22,7 +23,7 @@ import numpy.typing as npt
 from scipy.special import logsumexp
 
 from bayesunmix.chemistry.compound_evidence import Evidence, evidence, none_log_likelihood
-from bayesunmix.chemistry.compounds import Compound
+from bayesunmix.chemistry.compounds import Compound, kinds_of
 from bayesunmix.chemistry.endmember_mixing import Mixing, mixing
 from bayesunmix.chemistry.smoothed_composition import SmoothedComposition
 
@@ -30,9 +31,11 @@ FloatArray = npt.NDArray[np.float64]
 
 NONE = 0.2
 ELSEWHERE = 0.1
-NONE_OF_THESE = "none of these"
-# Entries whose likelihoods differ by less than this factor: the composition does not tell them apart.
-ALIKE = 2.0
+ALIKE = 3.0
+"""Entries whose likelihoods differ by less than this factor are alike: less is "not worth more than a bare mention".
+
+Kass, R. E., Raftery, A. E., J. Am. Stat. Assoc. 90 (1995) 773, doi:10.1080/01621459.1995.10476572.
+"""
 # A main end member gives its name to the phase from this share on.
 _NAMES = 0.5
 
@@ -88,6 +91,7 @@ def names_of_phases(
     *,
     hidden: Collection[str] = (),
     oxygen: bool = True,
+    kind: str | None = None,
     least: float = 0.005,
 ) -> tuple[Names, ...]:
     """Return what each phase may be.
@@ -104,6 +108,8 @@ def names_of_phases(
         Elements that a phase may hold unseen, as they are fitted as stray signal.
     oxygen
         Whether the sample may hold any.
+    kind
+        Kind of sample, where it is known.
     least
         Candidates below this probability are left out.
 
@@ -114,14 +120,15 @@ def names_of_phases(
     >>> names_of_phases({"A": x}, ["Ti", "Al"], library())[0].candidates[0].compound.name
     'Ti2AlC'
     """
-    entries = [
-        one for one in (mixing(c, elements, hidden, oxygen) for c in compounds) if one is not None
-    ]
+    entries = [one for one in (mixing(c, elements, hidden, oxygen) for c in compounds) if one is not None]
     smoothed = [SmoothedComposition.of(np.asarray(x, dtype=np.float64)) for x in draws.values()]
     none = np.array([none_log_likelihood(one) for one in smoothed])
-    found = [[evidence(entry, one, log_none) for entry in entries] for one, log_none in zip(smoothed, none, strict=True)]
+    found = [
+        [evidence(entry, one, log_none) for entry in entries]
+        for one, log_none in zip(smoothed, none, strict=True)
+    ]
     likelihood = np.array([[one.log_likelihood for one in row] for row in found]).reshape(len(found), -1)
-    joint, by_none = posterior(likelihood, none, [one.compound for one in entries])
+    joint, by_none = posterior(likelihood, none, [one.compound for one in entries], kind)
     return tuple(
         Names(
             phase=phase,
@@ -133,7 +140,7 @@ def names_of_phases(
 
 
 def posterior(
-    likelihood: FloatArray, none: FloatArray, compounds: Sequence[Compound]
+    likelihood: FloatArray, none: FloatArray, compounds: Sequence[Compound], kind: str | None = None
 ) -> tuple[FloatArray, FloatArray]:
     """Return the probabilities of the entries, (phase, entry), and of none of them, (phase,).
 
@@ -143,10 +150,12 @@ def posterior(
         Log likelihoods, (phase, entry) and (phase,).
     compounds
         The entries.
+    kind
+        Kind of sample, where it is known.
     """
     if not compounds:
         return np.zeros((len(none), 0)), np.ones(len(none))
-    prior, kinds = _priors(compounds)
+    prior, kinds = _priors(compounds, kind)
     with np.errstate(divide="ignore"):
         log_prior = np.log(prior)
     # (kind, phase, entry), and none of them as one entry more.
@@ -160,19 +169,25 @@ def posterior(
     return joint[:, :-1], joint[:, -1]
 
 
-def _priors(compounds: Sequence[Compound]) -> tuple[FloatArray, FloatArray]:
+def _priors(compounds: Sequence[Compound], kind: str | None) -> tuple[FloatArray, FloatArray]:
     """Return the prior of the entries by kind of sample, (kind, entry), and that of the kinds, (kind,)."""
     usual = np.array([one.weight for one in compounds])
-    names = list(dict.fromkeys(kind for one in compounds for kind in one.occurs_in)) or [""]
-    occurs = np.array([[not one.occurs_in or kind in one.occurs_in for one in compounds] for kind in names])
+    names = (kind,) if kind is not None else kinds_of(compounds) or ("",)
+    occurs = np.array([[not one.occurs_in or name in one.occurs_in for one in compounds] for name in names])
     inside = occurs * usual
     sums = inside.sum(axis=1)
-    prior = (1.0 - ELSEWHERE) * inside / sums[:, None] + ELSEWHERE * usual / usual.sum()
-    return prior, sums / sums.sum()
+    # Of a kind that none of them occurs in, nothing is known.
+    inside = np.where(sums[:, None] > 0.0, inside, usual)
+    prior = (1.0 - ELSEWHERE) * inside / inside.sum(axis=1, keepdims=True) + ELSEWHERE * usual / usual.sum()
+    return prior, inside.sum(axis=1) / inside.sum()
 
 
 def _candidates(
-    entries: Sequence[Mixing], found: Sequence[Evidence], probability: FloatArray, log_m: FloatArray, least: float
+    entries: Sequence[Mixing],
+    found: Sequence[Evidence],
+    probability: FloatArray,
+    log_m: FloatArray,
+    least: float,
 ) -> tuple[Candidate, ...]:
     finite = np.where(np.isfinite(log_m), log_m, -1e300)
     ranked = [int(place) for place in np.argsort(-probability, kind="stable") if probability[place] >= least]

@@ -96,7 +96,9 @@ def _at_maximum(log_function: Function, start: FloatArray) -> tuple[FloatArray, 
 
     begin = logit(np.clip(start, 1e-6, 1.0 - 1e-6))
     bounds = [(-_MOST_LOGIT, _MOST_LOGIT)] * n
-    best = minimize(objective, begin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 40, "ftol": 1e-6}).x
+    best = minimize(
+        objective, begin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 40, "ftol": 1e-6}
+    ).x
     wide = 1e-2
     _, ahead = slopes(best + wide * np.eye(n))
     _, behind = slopes(best - wide * np.eye(n))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
+
+from pydantic import BeforeValidator
 
 from bayesunmix.chemistry.unit_names import OXYGEN_UNITS, UNITS, check_oxygen_unit
 from bayesunmix.config.validated import validated
-from bayesunmix.config.values import checked_by
+from bayesunmix.config.values import Text, beside, checked_by
 from bayesunmix.core.errors import InputError, check_between, check_choice, shown, suggest
 
 # Zeolites and framework structures have up to a few hundred.
@@ -42,6 +45,12 @@ def _check_valences(field: str, value: object) -> dict[str, float]:
     return check_valences(field, value)
 
 
+def _check_compounds(field: str, value: object) -> Path:
+    from bayesunmix.config.compounds import check_compounds
+
+    return check_compounds(field, value)
+
+
 _Share = float | tuple[float, float]
 
 
@@ -61,12 +70,18 @@ class OutputConfig:
         Fe3+ / all Fe: a number, [mean, sd], or a table of either by phase; 0 where nothing is said.
     valences
         Valences in place of the usual ones, e.g. ``{U = 6}``.
+    compounds
+        File of compounds that phases may be, beside those of the library; it is looked for beside the configuration.
+    occurs_in
+        Kind of sample, where it is known: ``deep mantle``, ``superalloy`` ...; names of phases follow it.
     """
 
     units: Annotated[tuple[str, ...], checked_by(_check_units)] = ()
     oxygens: Annotated[float | dict[str, float], checked_by(_check_oxygens)] | None = None
     ferric: Annotated[_Share | dict[str, _Share], checked_by(_check_ferric)] = 0.0
     valences: Annotated[dict[str, float], checked_by(_check_valences)] | None = None
+    compounds: Annotated[Path, checked_by(_check_compounds), BeforeValidator(beside)] | None = None
+    occurs_in: Text | None = None
 
     def check(self, elements: Sequence[str], oxygen: str, phases: Sequence[str] | None) -> None:
         """Refuse what does not go with the sample, before anything is computed.
@@ -81,8 +96,13 @@ class OutputConfig:
         Raises
         ------
         InputError
-            If a unit needs oxygen that the sample has none of, an element of it has no oxide, or a phase is unknown.
+            If a unit needs oxygen that the sample has none of, an element of it has no oxide, or a phase or the kind of
+            sample is unknown.
         """
+        if self.occurs_in is not None:
+            from bayesunmix.config.compounds import all_compounds, check_kind
+
+            check_kind("output.occurs_in", self.occurs_in, all_compounds(self.compounds))
         for unit in self.units:
             if unit in OXYGEN_UNITS:
                 from bayesunmix.chemistry.oxides import oxygen_atoms

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
+from bayesunmix.config.phase import UNNAMED
 from bayesunmix.core.rounding import interval_text
 from bayesunmix.plot.style import (
     GREY,
@@ -47,6 +48,8 @@ _RIGHT_MM = 15.0
 _BAR_MM = 2.2
 _UNDER_BAR_MM = 7.0
 _INSET_MM = 4.0
+# A proposed name stands in a title from this probability on.
+_LIKELY = 0.8
 
 
 class Grid(NamedTuple):
@@ -151,8 +154,18 @@ def name_phase(axes: Axes, name: str, index: int, letters: int) -> None:
         spine.set(color=phase_colour(index), linewidth=1.6)
 
 
+def titles_of(result: Result) -> dict[str, str]:
+    """Titles of the phases: where the user gave no name, and one is likely by composition, it stands behind."""
+    unnamed = [phase for phase in result.sample_phases if UNNAMED.fullmatch(phase)]
+    titles = {phase: phase for phase in result.phases}
+    for one in result.tables.proposed() if unnamed else ():
+        if one.phase in unnamed and one.proposed and one.proposed[0].probability >= _LIKELY:
+            titles[one.phase] = f"{one.phase}: {one.proposed[0].name}?"
+    return titles
+
+
 def _draw_maps(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
-    count = len(result.phases)
+    count, titles = len(result.phases), titles_of(result)
     bands = math.ceil(count / _MOST_COLUMNS)
     columns = math.ceil(count / bands)
     room = (WIDTH_MM - _LEFT_MM - _RIGHT_MM - _GAP_MM * (columns - 1)) / max(columns, 2)
@@ -164,7 +177,7 @@ def _draw_maps(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
         left, top = _LEFT_MM + column * (width + _GAP_MM), row * band + _TITLE_MM
         upper = place_axes(figure, left, top, width, height)
         mean = show_map(upper, data["abundance_mean"].values[index], grid, "viridis", 1.0)
-        name_phase(upper, phase, index, int(width / 1.9))
+        name_phase(upper, titles[phase], index, int(width / 1.9))
         lower = place_axes(figure, left, top + height + _GAP_MM, width, height)
         sd = data["abundance_sd"].values[index]
         shown = show_map(lower, sd, grid, "magma", _scale_top(sd))

@@ -113,6 +113,7 @@ def _numbers(result: Result) -> list[Step]:
     tables: dict[str, Callable[[], pd.DataFrame]] = {
         "composition.csv": result.summary,
         "partition.csv": result.tables.partition,
+        "names.csv": result.names,
         **{f"composition_{unit}.csv": partial(result.summary, unit) for unit in units},
     }
     if "budget" in result.tree:

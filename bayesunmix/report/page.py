@@ -31,12 +31,14 @@ from bayesunmix.report.words import (
     misfit_words,
     phase_number_words,
 )
+from bayesunmix.results.names import what_decides
 from bayesunmix.results.tables import STATED
 from bayesunmix.results.verdict import Verdict
 
 if TYPE_CHECKING:
     from bayesunmix.checks.outcomes import ResidualRegion, SetAside
     from bayesunmix.results.record import RunRecord
+    from bayesunmix.results.record_parts import PhaseNames
     from bayesunmix.results.result import Result
 
 DPI = 200
@@ -175,6 +177,7 @@ def _page(result: Result, drawn: dict[str, bytes]) -> str:
         aside=aside_words(record.set_aside) if record.set_aside else [],
         both=_with_and_without(result, record.set_aside) if record.set_aside else None,
         compositions=_compositions(result),
+        names=_names(result),
         partition=_partition(result),
         mass_thickness=_mass_thickness(result) if "mass_thickness" in shown else None,
         mass_balance=_mass_balance(result),
@@ -223,13 +226,51 @@ def _compositions(result: Result) -> Compositions:
     return Compositions(
         head=result.sample_phases,
         rows=[
-            Row(element, [_cell(composition_text(row), row.detected in STATED) for row in line])
-            for element in element_order(result.elements)
-            for line in [[rows[phase, element] for phase in result.sample_phases]]
+            *_likely_names(result),
+            *(
+                Row(element, [_cell(composition_text(row), row.detected in STATED) for row in line])
+                for element in element_order(result.elements)
+                for line in [[rows[phase, element] for phase in result.sample_phases]]
+            ),
         ],
         stated=stated,
         note=supports_note(result),
     )
+
+
+def _likely_names(result: Result) -> list[Row]:
+    """Return one row with the name that is more probable than not, of the phases that have one."""
+    first = {one.phase: next(iter(one.proposed), None) for one in result.tables.proposed()}
+    likely = {
+        phase: f"{top.name} ({top.probability:.2f})"
+        for phase, top in first.items()
+        if top and top.probability > 0.5
+    }
+    if not likely:
+        return []
+    return [
+        Row(
+            "may be",
+            [
+                Cell(likely.get(phase, "–"), "" if phase in likely else "none")
+                for phase in result.sample_phases
+            ],
+        )
+    ]
+
+
+def _names(result: Result) -> Table:
+    """Return what each phase may be, and what would tell."""
+    rows = [
+        Row(one.phase, [Cell(one.text(), ""), Cell(_nearest(one), ""), Cell(what_decides(one) or "–", "")])
+        for one in result.tables.proposed()
+    ]
+    return Table(["May be (probability)", "Formula and end member", "Would tell it from what is alike"], rows)
+
+
+def _nearest(one: PhaseNames) -> str:
+    top = next(iter(one.proposed), None)
+    return ", ".join(filter(None, [top.formula, top.member])) if top else "–"
 
 
 def _with_and_without(result: Result, aside: SetAside) -> Table:

@@ -51,6 +51,7 @@ from bayesunmix.results.mass_thickness import (
     mass_thickness,
     nominal_mass_per_count,
 )
+from bayesunmix.results.names import proposed_names
 from bayesunmix.results.recording import Found, record, with_convergence
 from bayesunmix.results.recording import presence as presence_parts
 from bayesunmix.results.result import Result
@@ -107,6 +108,7 @@ def _assembled(run: Finished, fit: _Fit) -> Result:
     # The result is judged by its tables, too: they are made before anything is said of it.
     unjudged = Result(xr.DataTree.from_dict(groups), record(run, found))
     computed = with_convergence(unjudged.record, unjudged.diagnostics(), _one_solution(run))
+    computed = computed.model_copy(update={"names": proposed_names(unjudged)})
     said = everything_said(
         RunOutcome(
             setup=setup,

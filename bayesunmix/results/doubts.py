@@ -37,6 +37,7 @@ from bayesunmix.data.image import WHOLE_MAP
 from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.inference.importance import PARETO_K_LIMIT
 from bayesunmix.results.declared import broken_statements, exchangeable, impure_regions
+from bayesunmix.results.names import against_given
 from bayesunmix.results.tables import ABSENT, STATED
 from bayesunmix.results.verdict import (
     ESS_PER_CHAIN,
@@ -136,6 +137,7 @@ def everything_said(outcome: RunOutcome) -> list[str]:
         *(shared_pixels_against(record.shared_pixels) if record.shared_pixels else ()),
         *(left_out_mixtures(record.phase_number) if record.phase_number else ()),
         *not_supported(record.presence or ()),
+        *(against_given(record, setup.forward.elements) if record.names else ()),
         *variation(outcome.robust),
         *broken_statements(setup, fitted),
         *impure_regions(setup, outcome.maps),

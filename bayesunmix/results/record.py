@@ -38,6 +38,7 @@ from bayesunmix.results.record_parts import (
     Map,
     MassThickness,
     Part,
+    PhaseNames,
     PhaseNumber,
     PixelThickness,
     Presence,
@@ -120,6 +121,8 @@ class RunRecord(Part):
     """Which phases may share a pixel, where the search has asked the counts."""
     presence: tuple[Presence, ...] | None = None
     """What speaks for each phase that has a composition, where there are several."""
+    names: tuple[PhaseNames, ...] | None = None
+    """What each phase may be, where it has a composition that counts support."""
     pixel_thickness: PixelThickness | None = None
     line_shapes: LineShapes | None = None
     mass_thickness: MassThickness | None = None

@@ -11,6 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Pair = tuple[float, float]
+# Names that a line of text has room for, and the probability from which one is worth it.
+_MOST_NAMES, _WORTH = 4, 0.02
+NONE_OF_THESE = "none of these"
 
 
 class Part(BaseModel):
@@ -122,6 +125,8 @@ class OutputConfig(ConfigPart):
     oxygens: float | dict[str, float] | None = None
     ferric: float | Pair | dict[str, float | Pair] | None = None
     valences: dict[str, float] | None = None
+    compounds: str | None = None
+    occurs_in: str | None = None
 
 
 class Config(ConfigPart):
@@ -362,6 +367,37 @@ class Presence(Part):
     """Part of its counts in blocks that hold hardly anything else."""
     like: dict[str, float]
     """Shares of the others in that mixture."""
+
+
+class ProposedName(Part):
+    """What a phase may be, by its composition."""
+
+    name: str
+    formula: str
+    group: str = ""
+    probability: float
+    member: str = ""
+    """Main end member of a solid solution that it lies nearest to, with its share."""
+    unmeasured: tuple[str, ...] = ()
+    """Elements of it that the map does not measure."""
+    alike: tuple[str, ...] = ()
+    """Others that the composition does not tell from it."""
+    source: str = ""
+
+
+class PhaseNames(Part):
+    """What one phase may be, the most probable first."""
+
+    phase: str
+    none: float
+    """Probability that it is none of the library's."""
+    proposed: tuple[ProposedName, ...] = ()
+
+    def text(self) -> str:
+        """Name those that are worth it, as ``Bridgmanite (0.71), Akimotoite (0.11); none of these (0.02)``."""
+        worth = [one for one in self.proposed[:_MOST_NAMES] if one.probability >= _WORTH]
+        named = ", ".join(f"{one.name} ({one.probability:.2f})" for one in worth)
+        return "; ".join(filter(None, [named, f"{NONE_OF_THESE} ({self.none:.2f})"]))
 
 
 class CountedPhase(Part):

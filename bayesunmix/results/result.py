@@ -283,6 +283,31 @@ class Result:
         table: pd.DataFrame = self.tables.composition(unit)
         return table
 
+    def names(self, compounds: object = None, occurs_in: str | None = None) -> pd.DataFrame:
+        """Names that each phase may have by its composition, with probabilities: proposals (docs/names.md).
+
+        Parameters
+        ----------
+        compounds
+            File of further compounds (TOML); left out, `output.compounds`.
+        occurs_in
+            Kind of sample, where it is known, e.g. ``superalloy``; left out, `output.occurs_in`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per phase and name, the most probable first, and ``none of these``: phase, rank, name, member,
+            formula, group, probability, unmeasured (elements that are not compared), alike (names that the composition
+            does not tell apart), source. Supports, and phases that counts do not support, have none.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be used, or the kind of sample is unknown.
+        """
+        table: pd.DataFrame = self.tables.names(compounds, occurs_in)
+        return table
+
     def diagnostics(self) -> pd.DataFrame:
         """Convergence of every reported quantity: R-hat, bulk and tail effective sample size."""
         table: pd.DataFrame = self.tables.diagnostics()
@@ -337,6 +362,7 @@ class Result:
         shares = self.abundances()["mean"].mean(["y", "x"]).values
         lines = [f"Result: {len(self.phases)} phases, {len(self.elements)} elements, {self.record.method}"]
         table = self.summary()
+        proposed = {one.phase: one.text() for one in self.tables.proposed()}
         for name, share in zip(self.phases, shares, strict=True):
             if name in self.supports:
                 lines.append(
@@ -346,6 +372,8 @@ class Result:
             lines.append(f"  {name}: {100 * share:.3g} % of the atoms; at% [{100 * self.level:g} % interval]")
             for row in table[(table.phase == name) & (table.detected != "declared_absent")].itertuples():
                 lines.append(f"    {row.element:<2} {composition_text(row)}")
+            if name in proposed:
+                lines.append(f"    may be {proposed[name]}")
         return "\n".join([*lines, *(f"  {line}" for line in self.verdict.lines())])
 
     _repr_html_ = Attached()

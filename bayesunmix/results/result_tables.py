@@ -16,10 +16,12 @@ from bayesunmix.chemistry.sites import site_table, vacancy_notes
 from bayesunmix.chemistry.unit_names import UNITS, check_oxygen_unit
 from bayesunmix.core.errors import InputError, check_choice, check_mapping, shown
 from bayesunmix.results.budget_table import budget_table
+from bayesunmix.results.names import name_table, proposed_names
 from bayesunmix.results.result import FIRST, SECOND
 from bayesunmix.results.tables import BY_ATOMS, BY_WEIGHT, STATED, composition_table
 
 if TYPE_CHECKING:
+    from bayesunmix.results.record_parts import PhaseNames
     from bayesunmix.results.result import Result
 
 
@@ -35,6 +37,7 @@ class ResultTables:
     def __init__(self, result: Result) -> None:
         self._result = result
         self._made: dict[tuple[str, str], pd.DataFrame] = {}
+        self._names: tuple[PhaseNames, ...] | None = None
 
     def composition(self, unit: str = "at_frac") -> pd.DataFrame:
         """Composition of every phase and element, the columns of ``composition.csv``.
@@ -178,6 +181,19 @@ class ResultTables:
             ferric=draw_ferric(chemistry.ferric, draws, self._result.record.seed),
             valences=chemistry.valences,
         )
+
+    def names(self, compounds: object = None, occurs_in: str | None = None) -> pd.DataFrame:
+        """Names that each phase may have by its composition; see `Result.names`."""
+        return name_table(self.proposed(compounds, occurs_in))
+
+    def proposed(self, compounds: object = None, occurs_in: str | None = None) -> tuple[PhaseNames, ...]:
+        """Return the names as the record of a run holds them: those of the run where nothing else is asked for."""
+        if compounds is None and occurs_in is None:
+            if self._names is None:
+                kept = self._result.record.names
+                self._names = proposed_names(self._result) if kept is None else kept
+            return self._names
+        return proposed_names(self._result, compounds, occurs_in)
 
     def element_budget(self) -> pd.DataFrame:
         """Share of every element's atoms in the map that each phase holds."""
