@@ -197,7 +197,8 @@ def read_compounds(data: Mapping[str, Any], field: str) -> tuple[Compound, ...]:
             raise InputError(field, "hold tables [[compound]] and [sources]", got, suggest(key, ["compound"]))
     entries, sources = data.get("compound"), data.get("sources", {})
     if not isinstance(entries, list) or not 0 < len(entries) <= _MOST_ENTRIES:
-        raise InputError(field, f"hold 1 to {_MOST_ENTRIES} tables [[compound]]", "holds none or more")
+        got = f"holds {len(entries)}" if isinstance(entries, list) else "holds none"
+        raise InputError(field, f"hold 1 to {_MOST_ENTRIES} tables [[compound]]", got)
     if not isinstance(sources, Mapping):
         raise InputError(f"{field}.sources", "be a table", f"is {shown(sources)}")
     read = tuple(_compound(entry, sources, field, number) for number, entry in enumerate(entries, 1))

@@ -118,7 +118,7 @@ def names_of_phases(
     >>> from bayesunmix.chemistry.compounds import library
     >>> x = np.random.default_rng(0).normal([0.666, 0.334], 0.02, (200, 2))
     >>> names_of_phases({"A": x}, ["Ti", "Al"], library())[0].candidates[0].compound.name
-    'Ti2AlC'
+    'MAX phase Ti2AlC'
     """
     entries = [one for one in (mixing(c, elements, hidden, oxygen) for c in compounds) if one is not None]
     smoothed = [SmoothedComposition.of(np.asarray(x, dtype=np.float64)) for x in draws.values()]

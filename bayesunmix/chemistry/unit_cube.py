@@ -28,7 +28,7 @@ _ENOUGH = 0.1
 _STEP = 1e-4
 _LEAST_CURVATURE, _WIDER = 0.08, 1.3
 # The best of a thousand points is this much below the maximum, for each dimension, at most.
-_FROM_MAXIMUM = 10.0
+_FROM_MAXIMUM = 40.0
 # Logits beyond this are the ends of the cube.
 _MOST_LOGIT = 16.0
 

@@ -27,7 +27,7 @@ def all_compounds(path: object = None, field: str = FIELD) -> tuple[Compound, ..
 def check_compounds(field: str, value: object) -> Path:
     """Return the path of a file of compounds, or raise `InputError` unless it can be used."""
     path = check_path(field, value)
-    all_compounds(path, field or FIELD)
+    all_compounds(path, field)
     return path
 
 
