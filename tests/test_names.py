@@ -121,8 +121,8 @@ def test_integrals_over_the_cube_hold_for_a_narrow_peak() -> None:
     assert integral == pytest.approx(np.prod(sd) * (2.0 * np.pi) ** 1.5, rel=0.1)
 
 
-def test_the_likelihood_of_a_stoichiometric_compound_is_that_of_a_normal() -> None:
-    # One log ratio, draws that are normal in it: q is the normal itself, widened by the tolerance of the entry.
+def test_the_likelihood_of_a_stoichiometric_compound_is_the_density_of_the_draws() -> None:
+    # Draws of one log ratio: the likelihood is their smoothed density, widened by the tolerance of the entry.
     rng = np.random.default_rng(2)
     draws = np.exp(0.2 * rng.standard_normal((4000, 1))) * np.array([[1.0, 0.0]]) + np.array([[0.0, 1.0]])
     smoothed = SmoothedComposition.of(draws / draws.sum(axis=1, keepdims=True))
@@ -136,7 +136,7 @@ def test_the_likelihood_of_a_stoichiometric_compound_is_that_of_a_normal() -> No
     other = 1 - smoothed.reference
     prior = np.log(0.5) + np.log(0.5 + smoothed.start[other])
     z = smoothed.log_ratios(np.array([[0.5, 0.5]]))
-    assert log_m == pytest.approx(float(smoothed.log_normal(z, held, 0.05)[0]) - prior, abs=0.1)
+    assert log_m == pytest.approx(float(smoothed.log_density(z, held, 0.05)[0]) - prior, abs=0.1)
 
 
 def test_none_of_these_adds_up_over_all_choices_of_main_elements() -> None:

@@ -83,23 +83,20 @@ def evidence(entry: Mixing, drawn: SmoothedComposition, least: float, seed: int 
     traces = float(drawn.log_trace[~held].sum())
     tolerance = entry.compound.tolerance
 
-    def rough(uniform: FloatArray) -> FloatArray:
+    def log_ratio(uniform: FloatArray) -> FloatArray:
         x = entry.composition(entry.shares(uniform))
-        return drawn.log_normal(drawn.log_ratios(x), held, tolerance) - drawn.log_prior(x, held)
+        return drawn.log_density(drawn.log_ratios(x), held, tolerance) - drawn.log_prior(x, held)
 
     rng = np.random.default_rng(seed)
     uniform = rng.random((_FIRST if entry.n_free else 1, entry.n_free))
     first = entry.composition(entry.shares(uniform))
     if _out_of_reach(drawn.log_ratios(first), drawn, held, tolerance):
         return nothing
-    found = weighted_points(rough, uniform, rng, least - _FAR_LOG - traces)
+    found = weighted_points(log_ratio, uniform, rng, least - _FAR_LOG - traces)
     if found is None:
         return nothing
     points, log_weight = found
-    x = entry.composition(entry.shares(points))
-    log_weight = (
-        log_weight + drawn.log_density(drawn.log_ratios(x), held, tolerance) - drawn.log_prior(x, held)
-    )
+    log_weight = log_weight + log_ratio(points)
     total = float(logsumexp(log_weight))
     return Evidence(traces + total, np.exp(log_weight - total) @ entry.shares(points))
 

@@ -16,7 +16,7 @@ the same likelihood: they share the probability by what is known beforehand, and
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +24,15 @@ from scipy.special import logsumexp
 
 from bayesunmix.chemistry.compound_evidence import Evidence, evidence, none_log_likelihood
 from bayesunmix.chemistry.compounds import Compound, kinds_of
-from bayesunmix.chemistry.endmember_mixing import Mixing, mixing
+from bayesunmix.chemistry.endmember_mixing import LIGHT, Mixing, mixing
 from bayesunmix.chemistry.smoothed_composition import SmoothedComposition
 
 FloatArray = npt.NDArray[np.float64]
 
 NONE = 0.2
 ELSEWHERE = 0.1
+STRAY = 0.1
+"""Part of its weight that an entry keeps which needs an element that was declared stray: it is taken for no phase's."""
 ALIKE = 3.0
 """Entries whose likelihoods differ by less than this factor are alike: less is "not worth more than a bare mention".
 
@@ -128,7 +130,7 @@ def names_of_phases(
         for one, log_none in zip(smoothed, none, strict=True)
     ]
     likelihood = np.array([[one.log_likelihood for one in row] for row in found]).reshape(len(found), -1)
-    joint, by_none = posterior(likelihood, none, [one.compound for one in entries], kind)
+    joint, by_none = posterior(likelihood, none, [_weighted(one) for one in entries], kind)
     return tuple(
         Names(
             phase=phase,
@@ -137,6 +139,12 @@ def names_of_phases(
         )
         for phase, row, weight, log_m, rest in zip(draws, found, joint, likelihood, by_none, strict=True)
     )
+
+
+def _weighted(entry: Mixing) -> Compound:
+    """Return the entry with the weight that it has where its elements are stray."""
+    usual = set(entry.unmeasured) <= set(LIGHT)
+    return entry.compound if usual else replace(entry.compound, weight=STRAY * entry.compound.weight)
 
 
 def posterior(

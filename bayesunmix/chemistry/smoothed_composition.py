@@ -5,14 +5,13 @@ Draws are taken in log ratios to the most abundant element r,
     z_j = log((x_j + s_j) / x_r),
 
 with s_j the standard deviation of x_j, so that an element that is not there piles up at log s_j and not at minus
-infinity (a started logarithm: Tukey, J. W., Exploratory Data Analysis (1977), ch. 3). They are smoothed by normal
-kernels that keep mean and covariance m, V (West, M., J. R. Stat. Soc. B 55 (1993) 409,
-doi:10.1111/j.2517-6161.1993.tb01911.x),
+infinity (a started logarithm: Tukey, J. W., Exploratory Data Analysis (1977), ch. 3). They are cut into up to `SLICES`
+slices of equal number along their first principal component, so that draws along a curve, as where a phase can be
+rotated into another, stay on it, and each slice is a normal of its own mean m_g and covariance V_g,
 
-    q(z) = mean_i N(z; m + (1 - h^2)^0.5 (z_i - m), h^2 V + t^2 (I + 1 1')),
+    q(z) = mean_g N(z; m_g, V_g + t^2 (I + 1 1')).
 
-h that of Silverman for the dimension (Silverman, B. W., Density Estimation (1986), eq. 4.14). The last term is the
-tolerance t of an entry: each amount strays by a relative t, x_r in all ratios together.
+The last term is the tolerance t of an entry: each amount strays by a relative t, x_r in all ratios together.
 
 The draws were made under a prior that is flat in the simplex, nearly, so that the likelihood is q / prior, with
 prior(z) = x_r prod_j (x_j + s_j) up to a factor that is common to all entries.
@@ -38,13 +37,15 @@ FEWEST = 1e-5
 """Atom fraction below which nothing is seen."""
 IMPURITY = 0.02
 """Atom fraction around which amounts of foreign elements end: 1 at% is usual, 5 at% is rare."""
+SLICES = 8
+"""Normals that draws are smoothed to, at most: with fewer than `_FEWEST_DRAWS` in each there are fewer."""
 POINT_SD = 0.10
 """Relative standard deviation of an amount where the method gives none: that of an L line's strength."""
-_MOST_DRAWS = 250
 # An element that no draw moves (declared absent) is known to be less than about this atom fraction.
 _ABSENT = 3e-4
+_FEWEST_DRAWS = 50
 _POINT_START = 2e-3
-# Rounding of kernels: draws that do not move have no covariance.
+# Draws that do not move have no covariance.
 _FLOOR = 1e-3
 
 
@@ -58,19 +59,20 @@ class SmoothedComposition:
         Place r of the most abundant element.
     start
         s_j, (element,).
-    z
-        Draws, (draw, element); zero at r.
     mean, covariance
-        Of the log ratios, (element,) and (element, element).
+        Of the log ratios, (element,) and (element, element); zero at r.
+    means, covariances
+        The same of each slice, (slice, ...).
     log_trace
         log T_j, (element,).
     """
 
     reference: int
     start: FloatArray
-    z: FloatArray
     mean: FloatArray
     covariance: FloatArray
+    means: FloatArray
+    covariances: FloatArray
     log_trace: FloatArray
 
     @classmethod
@@ -81,14 +83,21 @@ class SmoothedComposition:
         r = int(np.argmax(x.mean(axis=0)))
         start = np.full(x.shape[1], _POINT_START) if point else np.maximum(x.std(axis=0), 1e-6)
         z = _log_ratios(x, r, start)
-        covariance = np.zeros((x.shape[1],) * 2) if point else np.atleast_2d(np.cov(z, rowvar=False))
-        if point:
-            covariance = POINT_SD**2 * (np.eye(x.shape[1]) + 1.0)
-        chosen = np.unique(np.linspace(0, len(z) - 1, _MOST_DRAWS).astype(int))
+        slices = [z] if point else _slices(z)
+        usual = POINT_SD**2 * (np.eye(x.shape[1]) + 1.0)
+        covariances = np.stack([usual if point else _covariance(one) for one in slices])
         amounts = np.maximum(x, FEWEST)
         log_p = -amounts / IMPURITY - np.log(amounts * exp1(FEWEST / IMPURITY))
         trace = logsumexp(log_p, axis=0) - np.log(len(x))
-        return cls(r, start, z[chosen], z.mean(axis=0), covariance, np.asarray(trace))
+        return cls(
+            reference=r,
+            start=start,
+            mean=z.mean(axis=0),
+            covariance=usual if point else _covariance(z),
+            means=np.stack([one.mean(axis=0) for one in slices]),
+            covariances=covariances,
+            log_trace=np.asarray(trace),
+        )
 
     def log_ratios(self, fractions: FloatArray) -> FloatArray:
         """Log ratios of atom fractions, (..., element)."""
@@ -100,34 +109,30 @@ class SmoothedComposition:
         logs = np.log(fractions[..., others] + self.start[others]).sum(axis=-1)
         return np.asarray(logs + np.log(np.maximum(fractions[..., self.reference], 1e-300)))
 
-    def log_normal(self, z: FloatArray, held: BoolArray, tolerance: float) -> FloatArray:
-        """Log density of one normal in the log ratios of the elements that are held, (n,) from (n, element)."""
-        columns, root = self._root(held, tolerance, 1.0)
-        return _log_density(z[:, columns], self.mean[columns], root)
-
     def log_density(self, z: FloatArray, held: BoolArray, tolerance: float) -> FloatArray:
-        """Log density of the smoothed draws, as `log_normal`."""
-        count = len(self.z)
-        n = np.count_nonzero(held) - 1
-        if n == 0 or count == 1:
-            return self.log_normal(z, held, tolerance)
-        h = min((4.0 / ((n + 2.0) * count)) ** (1.0 / (n + 4.0)), 1.0)
-        columns, root = self._root(held, tolerance, h)
-        mean = self.mean[columns]
-        centres = mean + np.sqrt(1.0 - h**2) * (self.z[:, columns] - mean)
-        # In units of the kernel distances are Euclidean.
-        scaled = solve_triangular(root, z[:, columns].T, lower=True).T
-        middles = solve_triangular(root, centres.T, lower=True).T
-        squared = (scaled**2).sum(1)[:, None] + (middles**2).sum(1) - 2.0 * scaled @ middles.T
-        norm = np.log(np.diag(root)).sum() + 0.5 * n * np.log(2.0 * np.pi) + np.log(count)
-        return np.asarray(logsumexp(-0.5 * squared, axis=1) - norm)
-
-    def _root(self, held: BoolArray, tolerance: float, h: float) -> tuple[npt.NDArray[np.intp], FloatArray]:
-        """Return the places of the log ratios that are held, and the Cholesky factor of the kernel's covariance."""
+        """Log density q in the log ratios of the elements that are held, (n,) from (n, element)."""
         columns = np.flatnonzero(held & (np.arange(len(held)) != self.reference))
         n = len(columns)
-        kernel = h**2 * self.covariance[np.ix_(columns, columns)] + tolerance**2 * (np.eye(n) + 1.0)
-        return columns, np.linalg.cholesky(kernel + _FLOOR**2 * np.eye(n)) if n else np.zeros((0, 0))
+        if n == 0:
+            return np.zeros(len(z))
+        wide = tolerance**2 * (np.eye(n) + 1.0) + _FLOOR**2 * np.eye(n)
+        logs = []
+        for mean, covariance in zip(self.means, self.covariances, strict=True):
+            root = np.linalg.cholesky(covariance[np.ix_(columns, columns)] + wide)
+            scaled = solve_triangular(root, (z[:, columns] - mean[columns]).T, lower=True, check_finite=False)
+            logs.append(-0.5 * (scaled**2).sum(axis=0) - np.log(np.diag(root)).sum())
+        return np.asarray(logsumexp(logs, axis=0) - np.log(len(logs)) - 0.5 * n * np.log(2.0 * np.pi))
+
+
+def _slices(z: FloatArray) -> list[FloatArray]:
+    """Cut draws into slices of equal number along their first principal component."""
+    count = max(1, min(SLICES, len(z) // max(_FEWEST_DRAWS, 4 * z.shape[1])))
+    _, axes = np.linalg.eigh(_covariance(z))
+    return np.array_split(z[np.argsort(z @ axes[:, -1], kind="stable")], count)
+
+
+def _covariance(z: FloatArray) -> FloatArray:
+    return np.atleast_2d(np.cov(z, rowvar=False))
 
 
 def _blurred(x: FloatArray) -> FloatArray:
@@ -143,13 +148,3 @@ def _log_ratios(x: FloatArray, r: int, start: FloatArray) -> FloatArray:
     z = np.log(x + start) - np.log(np.maximum(x[..., [r]], 1e-300))
     z[..., r] = 0.0
     return np.asarray(z)
-
-
-def _log_density(z: FloatArray, mean: FloatArray, root: FloatArray) -> FloatArray:
-    n = len(mean)
-    if n == 0:
-        return np.zeros(len(z))
-    scaled = solve_triangular(root, (z - mean).T, lower=True)
-    return np.asarray(
-        -0.5 * (scaled**2).sum(axis=0) - np.log(np.diag(root)).sum() - 0.5 * n * np.log(2.0 * np.pi)
-    )
