@@ -21,6 +21,7 @@ from bayesunmix.analysis.comparison_tables import ComparisonTables
 from bayesunmix.analysis.free_unmixing import FreeUnmixing
 from bayesunmix.analysis.onuma import Onuma
 from bayesunmix.arguments import TABLES
+from bayesunmix.chemistry.compounds import read_compounds
 from bayesunmix.cli import main
 from bayesunmix.config.cluster import ClusterConfig
 from bayesunmix.config.run_config import RunConfig, SimulateConfig
@@ -197,6 +198,8 @@ def test_configurations_can_be_read(page: Path) -> None:
         data = tomllib.loads(text)
         if "cluster" in data:
             ClusterConfig.of(data["cluster"])
+        elif "compound" in data:
+            assert read_compounds(data, page.name)
         else:
             RunConfig.from_dict(completed(data), folder=ROOT / "docs")
 
@@ -209,7 +212,8 @@ def completed(data: dict[str, Any]) -> dict[str, Any]:
     phases = data.get("phases", [{"name": name} for name in ("Brg", "Fp", "CaPv")])
     if isinstance(phases, list) and len(phases) == 1:
         phases = [*phases, {"name": "another"}]
-    return {**data, "sample": sample, "phases": phases, "xray": xray}
+    output = {key: value for key, value in data.get("output", {}).items() if key != "compounds"}
+    return {**data, "sample": sample, "phases": phases, "xray": xray, "output": output}
 
 
 def shell_lines(page: Path) -> list[str]:

@@ -38,6 +38,7 @@ from bayesunmix.plot.style import (
     phase_colour,
 )
 from bayesunmix.results.record import RunRecord
+from bayesunmix.results.record_parts import PhaseNames, ProposedName
 from bayesunmix.results.verdict import Verdict, judge
 
 FloatArray = npt.NDArray[np.float64]
@@ -91,12 +92,16 @@ class Tables:
     """Tables that figures and report ask of a result."""
 
     made: dict[str, pd.DataFrame]
+    names: tuple[PhaseNames, ...] = ()
 
     def composition(self) -> pd.DataFrame:
         return self.made["composition"]
 
     def partition(self) -> pd.DataFrame:
         return self.made["partition"]
+
+    def proposed(self) -> tuple[PhaseNames, ...]:
+        return self.names
 
 
 @dataclass
@@ -478,6 +483,19 @@ def test_figures_fit_a_page_and_leave_settings_alone(result: StandIn) -> None:
         assert figure.get_size_inches()[0] * MM_PER_INCH <= WIDTH_MM + 0.1
         assert figure.canvas.manager is None
     assert dict(mpl.rcParams) == before
+
+
+def test_a_likely_name_stands_in_the_title_of_a_phase_without_one() -> None:
+    result = synthetic_result(phases=5)
+    row = ProposedName(name="Rutile", formula="TiO2", probability=0.9)
+    doubtful = row.model_copy(update={"probability": 0.6})
+    result.tables.names = tuple(
+        PhaseNames(phase=phase, none=0.1, proposed=(one,))
+        for phase, one in (("Fp", row), ("phase 4", row), ("phase 5", doubtful))
+    )
+    titles = {axes.get_title(loc="left") for axes in FIGURES["maps"](result).axes}
+    assert {"Fp", "phase 5"} <= titles
+    assert any(title.startswith("phase 4: Ru") for title in titles)
 
 
 def test_a_figure_shows_itself_in_a_notebook(result: StandIn) -> None:

@@ -23,6 +23,7 @@ from bayesunmix.report.health import checks
 from bayesunmix.report.page import report_html, save_report
 from bayesunmix.report.words import findings, headline
 from bayesunmix.results.record import RunRecord
+from bayesunmix.results.record_parts import PhaseNames, ProposedName
 
 _PLOTS = runpy.run_path(str(Path(__file__).with_name("test_plot.py")))
 synthetic_result: Callable[..., Any] = _PLOTS["synthetic_result"]
@@ -293,3 +294,22 @@ def test_bounds_of_two_digits_are_kept() -> None:
     assert bound_text(0.013) == "< 0.013"
     assert bound_text(170.0, ">") == "> 170"
     assert bound_text(0.0, unit="at%") == "< 0 at%"
+
+
+def test_proposed_names_stand_beside_the_compositions() -> None:
+    result = synthetic_result()
+    rows = (
+        ProposedName(
+            name="Bridgmanite", formula="MgSiO3", probability=0.7, unmeasured=("O",), alike=("Akimotoite",)
+        ),
+        ProposedName(
+            name="Akimotoite", formula="MgSiO3", probability=0.2, unmeasured=("O",), alike=("Bridgmanite",)
+        ),
+    )
+    result.tables.names = (PhaseNames(phase="Brg", none=0.1, proposed=rows),)
+    page = report_html(result)
+    assert "Bridgmanite (0.70), Akimotoite (0.20); none of these (0.10)" in page
+    assert "the structure (diffraction)" in page
+    assert re.search(r'scope="row">may be</th><td>Bridgmanite \(0.70\)</td>', page)
+    result.tables.names = ()
+    assert 'id="names"' not in report_html(result)
