@@ -98,6 +98,22 @@ def test_what_is_written_is_read_back() -> None:
     assert read.to_dict()["unmodelled_regions"]["regions"][0]["excess"] == {"Si": 1.8, "Ti": None}
 
 
+def test_the_truth_of_a_simulated_map_is_no_declared_composition() -> None:
+    phases = [{"name": "A", "composition": {"Mg": 0.4, "Si": [0.5, 0.01]}}]
+    record = RunRecord.of({"method": "laplace", "problems": [], "config": {**CONFIG, "phases": phases}})
+    assert record.config.phases[0].composition == {"Mg": 0.4, "Si": (0.5, 0.01)}
+    assert record.config.phases[0].soft_composition == {"Si": (0.5, 0.01)}
+
+
+def test_names_of_phases_are_read_back() -> None:
+    row = {"name": "Quartz", "formula": "SiO2", "probability": 0.7, "unmeasured": ["O"]}
+    names = [{"phase": "A", "none": 0.1, "proposed": [row]}]
+    record = RunRecord.of({"method": "laplace", "config": CONFIG, "problems": [], "names": names})
+    assert record.names is not None
+    assert record.names[0].text() == "Quartz (0.70); none of these (0.10)"
+    assert RunRecord.of(record.to_dict()) == record
+
+
 def test_a_record_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         record().seed = 1  # type: ignore[misc]

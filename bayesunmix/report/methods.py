@@ -98,8 +98,8 @@ def _declared(record: RunRecord) -> list[str]:
             facts.append(f"free of {join(phase.absent)}")
         if phase.stoichiometry:
             facts.append(f"close to {phase.stoichiometry} (soft prior on the site ratio)")
-        if phase.composition:
-            facts.append(f"{fractions_text(phase.composition)} (soft prior)")
+        if phase.soft_composition:
+            facts.append(f"{fractions_text(phase.soft_composition)} (soft prior)")
         facts += [
             f"{key} in {join(getattr(phase, key))} (soft prior)"
             for key in ("rich", "poor")

@@ -230,8 +230,8 @@ def _declared(phase: PhaseConfig) -> list[str]:
         sentences.append(f"{name} contains no {join(phase.absent)} (declared).")
     if phase.stoichiometry:
         sentences.append(f"{name} is close to {phase.stoichiometry} (declared, a soft prior).")
-    if phase.composition:
-        sentences.append(f"{name} has {fractions_text(phase.composition)} (declared, a soft prior).")
+    if phase.soft_composition:
+        sentences.append(f"{name} has {fractions_text(phase.soft_composition)} (declared, a soft prior).")
     for key in ("rich", "poor"):
         if getattr(phase, key):
             more = {"rich": "more", "poor": "less"}[key]

@@ -103,10 +103,16 @@ class PhaseConfig(ConfigPart):
     absent: tuple[str, ...] = ()
     matrix: bool = False
     stoichiometry: str | None = None
-    composition: dict[str, Pair] = {}
+    composition: dict[str, Pair | float] = {}
+    """Mean and standard deviation of what is declared; a number is the truth of a map that `simulate` draws."""
     region: dict[str, Any] | None = None
     rich: tuple[str, ...] = ()
     poor: tuple[str, ...] = ()
+
+    @property
+    def soft_composition(self) -> dict[str, Pair]:
+        """Mean and standard deviation of the atom fractions that are declared."""
+        return {name: value for name, value in self.composition.items() if isinstance(value, tuple)}
 
 
 class InferenceConfig(ConfigPart):
