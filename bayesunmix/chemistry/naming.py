@@ -122,6 +122,8 @@ def names_of_phases(
     >>> names_of_phases({"A": x}, ["Ti", "Al"], library())[0].candidates[0].compound.name
     'MAX phase Ti2AlC'
     """
+    if not draws:
+        return ()
     entries = [one for one in (mixing(c, elements, hidden, oxygen) for c in compounds) if one is not None]
     smoothed = [SmoothedComposition.of(np.asarray(x, dtype=np.float64)) for x in draws.values()]
     none = np.array([none_log_likelihood(one) for one in smoothed])
@@ -129,7 +131,7 @@ def names_of_phases(
         [evidence(entry, one, log_none) for entry in entries]
         for one, log_none in zip(smoothed, none, strict=True)
     ]
-    likelihood = np.array([[one.log_likelihood for one in row] for row in found]).reshape(len(found), -1)
+    likelihood = np.array([[one.log_likelihood for one in row] for row in found]).reshape(len(found), len(entries))
     joint, by_none = posterior(likelihood, none, [_weighted(one) for one in entries], kind)
     return tuple(
         Names(
