@@ -75,10 +75,12 @@ def simulated(truth: Compound, elements: Sequence[str], rng: np.random.Generator
     if entry is None:
         return None
     uniform = rng.random(entry.n_free)
-    uniform[entry.n_main - 1 :] *= rng.random()
-    x = entry.composition(entry.shares(uniform)) * np.exp(
-        0.7 * truth.tolerance * rng.standard_normal(len(elements))
-    )
+    uniform[entry.n_free - len(entry.limits) :] *= rng.random()
+    # Main end members in any proportion, flat.
+    main = rng.dirichlet(np.ones(entry.n_main))
+    shares = entry.shares(uniform)
+    shares[: entry.n_main] = main * shares[: entry.n_main].sum()
+    x = entry.composition(shares) * np.exp(0.7 * truth.tolerance * rng.standard_normal(len(elements)))
     foreign = 10.0 ** rng.uniform(-5.0, -2.0, len(elements)) * (rng.random(len(elements)) < 0.5)
     x = x + np.where(entry.holds, 0.0, foreign)
     return measured(x / x.sum(), elements, rng)

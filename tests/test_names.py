@@ -93,7 +93,7 @@ def test_an_entry_stands_in_the_declared_elements() -> None:
     assert stray.unmeasured == ("Cu",)
 
 
-def test_main_end_members_are_flat_over_their_simplex_and_minor_ones_within_their_limits() -> None:
+def test_main_end_members_are_a_dirichlet_and_minor_ones_within_their_limits() -> None:
     garnet = mixing(
         next(one for one in library() if one.name == "Garnet"), ["Mg", "Fe", "Ca", "Mn", "Al", "Si", "Cr"]
     )
@@ -102,9 +102,9 @@ def test_main_end_members_are_flat_over_their_simplex_and_minor_ones_within_thei
     assert np.allclose(shares.sum(axis=1), 1.0)
     assert (shares[:, garnet.n_main :] <= garnet.limits + 1e-12).all()
     main = shares[:, : garnet.n_main] / shares[:, : garnet.n_main].sum(axis=1, keepdims=True)
-    # Moments of a flat Dirichlet of three: mean 1/3, variance 1/18.
+    # Moments of a Dirichlet of three halves: mean 1/3, variance (1/3) (2/3) / (3/2 + 1).
     assert np.allclose(main.mean(axis=0), 1.0 / 3.0, atol=0.01)
-    assert np.allclose(main.var(axis=0), 1.0 / 18.0, atol=0.003)
+    assert np.allclose(main.var(axis=0), 4.0 / 45.0, atol=0.003)
 
 
 def test_integrals_over_the_cube_hold_for_a_narrow_peak() -> None:

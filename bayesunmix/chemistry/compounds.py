@@ -4,11 +4,11 @@ An entry is a mixture of end members, each a formula that balances for itself, s
 (Na + Si = Ca + Al) come out right. Its density over composition, a judgement and no measurement, is
 
     n = sum_m w_m n_m,      w_minor = limit u^2,  u uniform in (0, 1);      main end members share the rest,
-                                                                            flat over their simplex
+                                                                            by a Dirichlet(1/2, ..., 1/2)
 
-with n_m the atoms of one formula unit. An amount that is the square of a uniform number (a Beta(1/2, 1)) lies between
-flat and scale-free: minor end members are mostly small, and reach their limit. Every element then strays from the
-formula by a relative standard deviation, the tolerance.
+with n_m the atoms of one formula unit. Both laws (that of u^2 is a Beta(1/2, 1)) lie between flat and scale-free:
+compositions near an end member are more frequent than others, minor ones are mostly small, and reach their limit.
+Every element then strays from the formula by a relative standard deviation, the tolerance.
 
 ``compounds.toml`` has some four hundred entries with their sources; `docs/names.md` tells its keys. Abbreviations of
 minerals are those of Whitney, D. L., Evans, B. W., Am. Mineral. 95 (2010) 185, doi:10.2138/am.2010.3371, as far as that

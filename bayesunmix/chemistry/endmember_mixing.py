@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri
 
 from bayesunmix.chemistry.compounds import Compound, Endmember
 
@@ -55,26 +56,23 @@ class Mixing:
     @property
     def n_free(self) -> int:
         """Number of uniform numbers that one composition takes."""
-        return self.n_main - 1 + len(self.limits)
+        return (self.n_main if self.n_main > 1 else 0) + len(self.limits)
 
     def shares(self, uniform: FloatArray) -> FloatArray:
         """Shares of the end members in formula units, (..., endmember), from uniform numbers, (..., free).
 
-        Main end members are flat over their simplex by breaking a stick: of m pieces that are left, the next takes
-        1 - (1 - u)^(1 / (m - 1)), a Beta(1, m - 1) (Devroye, L., Non-Uniform Random Variate Generation (1986),
-        doi:10.1007/978-1-4613-8643-8, ch. XI.4).
+        Those of m main end members are a Dirichlet(1/2, ..., 1/2): squares of normals over their sum (Devroye, L.,
+        Non-Uniform Random Variate Generation (1986), doi:10.1007/978-1-4613-8643-8, ch. XI.4).
         """
-        count = self.n_main
-        minor = self.limits * uniform[..., count - 1 :] ** 2
+        count = self.n_free - len(self.limits)
+        minor = self.limits * uniform[..., count:] ** 2
         taken = minor.sum(axis=-1, keepdims=True)
         minor = minor * np.minimum(1.0, (1.0 - _LEAST_MAIN) / np.maximum(taken, 1e-12))
-        left = 1.0 - minor.sum(axis=-1)
-        main = []
-        for place in range(count - 1):
-            piece = -np.expm1(np.log1p(-uniform[..., place]) / (count - 1 - place))
-            main.append(left * piece)
-            left = left * (1.0 - piece)
-        return np.concatenate([np.stack([*main, left], axis=-1), minor], axis=-1)
+        main = np.ones((*uniform.shape[:-1], 1))
+        if count:
+            main = ndtri(0.5 + 0.5 * np.clip(uniform[..., :count], 1e-12, 1.0 - 1e-12)) ** 2
+        main = main / main.sum(axis=-1, keepdims=True) * (1.0 - minor.sum(axis=-1, keepdims=True))
+        return np.concatenate([main, minor], axis=-1)
 
     def composition(self, shares: FloatArray) -> FloatArray:
         """Atom fractions among the declared elements, (..., element), from shares of the end members."""

@@ -131,7 +131,9 @@ def names_of_phases(
         [evidence(entry, one, log_none) for entry in entries]
         for one, log_none in zip(smoothed, none, strict=True)
     ]
-    likelihood = np.array([[one.log_likelihood for one in row] for row in found]).reshape(len(found), len(entries))
+    likelihood = np.array([[one.log_likelihood for one in row] for row in found]).reshape(
+        len(found), len(entries)
+    )
     joint, by_none = posterior(likelihood, none, [_weighted(one) for one in entries], kind)
     return tuple(
         Names(
