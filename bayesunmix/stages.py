@@ -38,6 +38,7 @@ from bayesunmix.fit.sampling import Drawn
 from bayesunmix.fit.starts import Start
 from bayesunmix.inference.compilation import ReadyProgram
 from bayesunmix.inference.foreign_pixels import Mixed, with_foreign
+from bayesunmix.inference.pixel_model import PixelModel
 from bayesunmix.inference.pixel_posterior import pixel_posterior
 from bayesunmix.inference.rotation_draws import RotationPrior
 from bayesunmix.models.thickness import ThicknessDraws
@@ -318,34 +319,40 @@ def _pixels(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job, asi
     )
     settings: dict[str, Any] = {
         "level": inference.level,
-        "max_overlap": setup.overlap.most,
-        "matrix": setup.hosts,
         "supports": supports_of(setup.phases),
         "count_value": None
         if electrons is None
         else nominal_mass_per_count(robust.own, fitted, setup, electrons),
         "rotations": None if rotations is None else rotations.chosen(chosen),
     }
+    overlap = {"max_overlap": setup.overlap.most, "matrix": setup.hosts}
+    own = {
+        "thickness": thickness._replace(relative=thickness.relative[taken.ravel()]),
+        "neighbours": taken if inference.spatial else None,
+    }
+    model = PixelModel.learned(setup.fitted_counts, spectra.mean(axis=0), **overlap, **own)
     found = pixel_posterior(
         setup.fitted_counts,
         spectra,
         per_count,
-        thickness=thickness._replace(relative=thickness.relative[taken.ravel()]),
-        neighbours=taken if inference.spatial else None,
+        model=model,
         progress=job.reporter.advance,
         together=True,
+        **own,
         **settings,
     ).placed(taken)
     if aside is None:
-        return Mixed(found, np.zeros(taken.size, np.float32))
+        return Mixed(found, np.zeros(taken.size, np.float32), (model,))
     places = np.where(setup.image.used, aside.places, np.int16(-1)).ravel()
     return with_foreign(
         found,
+        model,
         setup.pixel_counts,
         places,
         aside.spectra,
         spectra,
         per_count,
         thickness=thickness,
+        **overlap,
         **settings,
     )

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy.linalg import block_diag
 
 from bayesunmix.core.disk_array import Picked, Rows
+from bayesunmix.inference.pixel_model import PixelModel
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
 from bayesunmix.models.thickness import ThicknessDraws
 
@@ -31,14 +32,19 @@ class Mixed(NamedTuple):
         Of all pixels; abundances and the share below add up to 1.
     foreign : (pixel,) float32
         Share of the counts that is of none of the phases.
+    models : tuple of PixelModel
+        What the pixels were inferred with: those of the phases alone, and those of each place, whose spectrum is its
+        last phase.
     """
 
     pixels: PixelPosterior
     foreign: Float32Array
+    models: tuple[PixelModel, ...]
 
 
 def with_foreign(
     pixels: PixelPosterior,
+    model: PixelModel,
     counts: Rows,
     places: npt.NDArray[np.int16],
     own: FloatArray,
@@ -58,6 +64,8 @@ def with_foreign(
     ----------
     pixels : PixelPosterior
         Of all pixels, in which those of the places hold nothing yet.
+    model : PixelModel
+        What the others were inferred with.
     counts : (pixel, energy)
         Of all pixels.
     places : (pixel,) int
@@ -75,20 +83,27 @@ def with_foreign(
     none = np.zeros((n_draws, 1))
     # Something of which nothing is known absorbs like the mean of the map.
     effect = thickness.effect._replace(mass_per_count=np.append(thickness.effect.mass_per_count, 1.0))
+    beside = {"max_overlap": settings.pop("max_overlap", 2), "matrix": np.append(matrix, False)}
     more: Mapping[str, Any] = {
-        "matrix": np.append(matrix, False),
         "supports": np.append(supports, True),
         "count_value": None if count_value is None else np.append(count_value, 0.0),
         "rotations": None if rotations is None else np.stack([block_diag(m, 1.0) for m in rotations]),
     }
+    models = [model]
     for place, spectrum in enumerate(own):
         there = np.flatnonzero(places == place)
-        beside = np.broadcast_to(spectrum, (n_draws, 1, len(spectrum)))
+        picked = Picked(counts, there)
+        tilt = thickness._replace(relative=thickness.relative[there], effect=effect)
+        with_own = np.concatenate(
+            [spectra, np.broadcast_to(spectrum, (n_draws, 1, len(spectrum)))], axis=1
+        )
+        models.append(PixelModel.learned(picked, with_own.mean(axis=0), thickness=tilt, **beside))
         found = pixel_posterior(
-            Picked(counts, there),
-            np.concatenate([spectra, beside], axis=1),
+            picked,
+            with_own,
             np.concatenate([atoms_per_count, none], axis=1),
-            thickness=thickness._replace(relative=thickness.relative[there], effect=effect),
+            thickness=tilt,
+            model=models[-1],
             **more,
             **settings,
         )
@@ -96,4 +111,4 @@ def with_foreign(
         for name, values in filled.items():
             own_values = getattr(found, name)
             values[there] = own_values[:, :n_phases] if own_values.ndim == 2 else own_values
-    return Mixed(replace(pixels, **filled), foreign)
+    return Mixed(replace(pixels, **filled), foreign, tuple(models))

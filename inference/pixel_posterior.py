@@ -2,8 +2,7 @@
 
 For each posterior draw of the endmembers, a pixel's posterior over the support points is exact
 (`bayesunmix.inference.mixture`); the draws are averaged, so that what is uncertain about the endmembers widens the
-abundances too. Pixels at full resolution are purer than the blocks that inferred the endmembers, so the support points'
-weights are learned anew from the pixels, at the mean of the draws.
+abundances too. The support points and their weights are those of `bayesunmix.inference.pixel_model`.
 
 Abundances come in shares of counts and go out in shares of atoms, b_k = g_k a_k / sum_l g_l a_l, g_k being atoms per
 count. A support has no atoms: its abundance stays a share of counts, and the other phases share the rest by their
@@ -22,11 +21,9 @@ import numpy.typing as npt
 from bayesunmix.core import processes
 from bayesunmix.core.disk_array import Rows
 from bayesunmix.core.shares import NOTHING, shares_of
-from bayesunmix.core.threads import single_thread
-from bayesunmix.inference.mixture import relative_likelihood, responsibilities, support_point_weights
-from bayesunmix.inference.spatial import Neighbourhood
-from bayesunmix.models.abundance import simplex_support_points
-from bayesunmix.models.thickness import ThicknessDraws, answered, counted
+from bayesunmix.inference.mixture import relative_likelihood, responsibilities
+from bayesunmix.inference.pixel_model import PixelModel, PixelReader, batches, rotated_points
+from bayesunmix.models.thickness import ThicknessDraws
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -36,9 +33,6 @@ N_BINS = 62
 _INNER = np.linspace(0.0, 1.0, N_BINS - 1)
 BIN_LOW = np.concatenate(([0.0], _INNER[:-1], [1.0]))
 BIN_HIGH = np.concatenate(([0.0], _INNER[1:], [1.0]))
-# Support points at half the step of the prior's grid: intervals of single pixels are read off them.
-FINER = 4.0
-BATCH_PIXELS = 16384
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +95,7 @@ def pixel_posterior(
     thickness: ThicknessDraws | None = None,
     rotations: FloatArray | None = None,
     neighbours: npt.NDArray[np.bool_] | None = None,
+    model: PixelModel | None = None,
     progress: Callable[[float], None] | None = None,
     together: bool = False,
 ) -> PixelPosterior:
@@ -132,6 +127,8 @@ def pixel_posterior(
     neighbours : (y, x) bool, optional
         Where on the map the pixels lie: the support points' weights in a pixel then depend on its neighbours
         (`bayesunmix.inference.spatial`).
+    model : PixelModel, optional
+        Support points and weights, where they are known; learned from these pixels by default.
     progress : callable, optional
         Told the share of the work that is done.
     together : bool
@@ -140,13 +137,22 @@ def pixel_posterior(
     """
     n_draws, n_phases, _ = spectra.shape
     bare = np.zeros(n_phases, bool) if supports is None else supports
-    reader = _Reader(counts, thickness)
-    points, at_mean, weights = _at_mean(reader, spectra.mean(axis=0), max_overlap, matrix)
+    reader = PixelReader(counts, thickness)
+    if model is None:
+        model = PixelModel.learned(
+            counts,
+            spectra.mean(axis=0),
+            max_overlap=max_overlap,
+            matrix=matrix,
+            thickness=thickness,
+            neighbours=neighbours,
+        )
+    points = model.support_points
     value = None if count_value is None else points @ count_value
     found = PixelPosterior.empty(len(counts), n_phases)
     sharing = processes.number() if together else 1
     own: list[slice] = []
-    for batch, prior in _priors(reader, at_mean, weights, neighbours, together=together):
+    for batch, prior in _priors(reader, model, neighbours, together=together):
         own.append(batch)
         read = reader.counts(batch)
         sums = np.zeros((len(read), n_phases * (3 + N_BINS)), np.float32)
@@ -156,7 +162,7 @@ def pixel_posterior(
         for draw in range(n_draws):
             likelihood = relative_likelihood(read, reader.log_mixed(points, spectra[draw], draw))
             share = responsibilities(likelihood, prior)
-            held = points if rotations is None else _rotated_points(points, rotations[draw])
+            held = points if rotations is None else rotated_points(points, rotations[draw])
             sums += np.matmul(share, _asked(held, atoms_per_count[draw], bare), out=product)
             pure += share @ (held == 1.0).astype(np.float32)
             if value is not None:
@@ -194,13 +200,13 @@ def count_shares(
     max_overlap, matrix, thickness
         As in `pixel_posterior`; the thickness at one draw.
     """
-    reader = _Reader(counts, thickness)
-    points, at_mean, weights = _at_mean(reader, spectra, max_overlap, matrix)
-    short = points.astype(np.float32)
+    reader = PixelReader(counts, thickness)
+    model = PixelModel.learned(counts, spectra, max_overlap=max_overlap, matrix=matrix, thickness=thickness)
+    at_mean, short = model.at_mean(reader), model.support_points.astype(np.float32)
     found = np.empty((len(counts), len(spectra)), np.float32)
-    for batch in _batches(slice(0, len(counts))):
+    for batch in batches(slice(0, len(counts))):
         likelihood = relative_likelihood(reader.counts(batch), at_mean)
-        np.matmul(responsibilities(likelihood, weights), short, out=found[batch])
+        np.matmul(responsibilities(likelihood, model.weights), short, out=found[batch])
     return found
 
 
@@ -227,66 +233,8 @@ def atom_shares(
     return np.where(supports, count_shares, shares_of(amount) * rest.sum(axis=-1, keepdims=True))
 
 
-def _rotated_points(points: FloatArray, rotation: FloatArray) -> FloatArray:
-    """Support points in a rotated simplex; those that would be outside are on its edge."""
-    return shares_of(np.maximum(points @ np.linalg.inv(rotation), 0.0))
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Counts and log spectra, with what thickness adds to both."""
-
-    source: Rows
-    thickness: ThicknessDraws | None
-
-    def counts(self, chosen: slice) -> Float32Array:
-        """Return the counts of some pixels, (pixel, energy), with the columns that thickness needs."""
-        if self.thickness is None:
-            return self.source[chosen].astype(np.float32)
-        return counted(self.source[chosen], self.thickness.relative[chosen], self.thickness.effect)
-
-    def log_mixed(self, points: FloatArray, spectra: FloatArray, draw: int | None = None) -> FloatArray:
-        """Log spectra of the support points at one draw, or at the mean draw."""
-        if self.thickness is None:
-            return np.log(points @ spectra)
-        _, effect, *parameters = self.thickness
-        scale, exponent = (values.mean() if draw is None else values[draw] for values in parameters)
-        return np.asarray(answered(points @ spectra, points, effect, scale, exponent))
-
-
-def _at_mean(
-    reader: _Reader, spectra: FloatArray, max_overlap: int, matrix: npt.NDArray[np.bool_] | None
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Support points (support_point, phase), their log spectra at the mean endmembers, and their weights."""
-    counts = reader.source
-    total = sum(int(counts[batch].sum(dtype=np.int64)) for batch in _batches(slice(0, len(counts))))
-    typical = max(total / len(counts), 1.0)
-    points = simplex_support_points(spectra, FINER * typical, max_overlap=max_overlap, matrix=matrix)
-    log_mixed = reader.log_mixed(points, spectra)
-    return points, log_mixed, _map_weights(reader, log_mixed)
-
-
-def _map_weights(reader: _Reader, log_mixed: FloatArray, most: int = 20000) -> FloatArray:
-    """Weights of the support points over the map, learned from at most `most` evenly spaced pixels."""
-    step = -(-len(reader.source) // most)
-    likelihood = relative_likelihood(reader.counts(slice(None, None, step)), log_mixed)
-    with single_thread():
-        return support_point_weights(likelihood, n_iterations=60)
-
-
-def _batches(pixels: slice) -> Iterator[slice]:
-    """Yield batches that go through some pixels."""
-    for first in range(pixels.start, pixels.stop, BATCH_PIXELS):
-        yield slice(first, min(first + BATCH_PIXELS, pixels.stop))
-
-
 def _priors(
-    reader: _Reader,
-    log_mixed: FloatArray,
-    weights: FloatArray,
-    neighbours: npt.NDArray[np.bool_] | None,
-    *,
-    together: bool,
+    reader: PixelReader, model: PixelModel, neighbours: npt.NDArray[np.bool_] | None, *, together: bool
 ) -> Iterator[tuple[slice, FloatArray | Float32Array]]:
     """Yield batches of pixels with the weights of the support points there: over the map, or in each pixel.
 
@@ -294,26 +242,17 @@ def _priors(
     """
     length = len(reader.source) if neighbours is None else len(neighbours)
     own = processes.share(length) if together else slice(0, length)
-    if neighbours is None:
-        for batch in _batches(own):
-            yield batch, weights
+    near = None if neighbours is None else model.neighbourhood(reader, neighbours)
+    if near is None:
+        for batch in batches(own):
+            yield batch, model.weights
         return
-    near = Neighbourhood.learned(
-        lambda pixels: _log_likelihood(reader, log_mixed, pixels), weights, neighbours
-    )
     for band in near.bands():
         rows = slice(max(band.start, own.start), min(band.stop, own.stop))
         if rows.start < rows.stop:
             pixels, by_pixel = near.pixels(rows), near.weights(rows)
-            for batch in _batches(pixels):
+            for batch in batches(pixels):
                 yield batch, by_pixel[batch.start - pixels.start : batch.stop - pixels.start]
-
-
-def _log_likelihood(reader: _Reader, log_mixed: FloatArray, pixels: slice) -> Float32Array:
-    """Log-likelihood of some pixels at each support point, up to a constant per pixel, (pixel, support_point)."""
-    contrast = (log_mixed - log_mixed.mean(axis=0)).T.astype(np.float32)
-    parts = [np.zeros((0, contrast.shape[1]), np.float32)]
-    return np.concatenate([*parts, *(reader.counts(batch) @ contrast for batch in _batches(pixels))])
 
 
 def _asked(points: FloatArray, atoms_per_count: FloatArray, supports: npt.NDArray[np.bool_]) -> Float32Array:

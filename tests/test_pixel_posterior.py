@@ -8,10 +8,10 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import multinomial
 
-from bayesunmix.inference import pixel_posterior as module
+from bayesunmix.inference import pixel_model
 from bayesunmix.inference.mixture import support_point_weights
+from bayesunmix.inference.pixel_model import FINER
 from bayesunmix.inference.pixel_posterior import (
-    FINER,
     N_BINS,
     PixelPosterior,
     count_shares,
@@ -190,7 +190,7 @@ def test_uncertain_endmembers_widen_abundances(counts: npt.NDArray[np.uint16]) -
 def test_draws_are_averaged_and_batches_joined(
     counts: npt.NDArray[np.uint16], found: PixelPosterior, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BATCH_PIXELS", 700)
+    monkeypatch.setattr(pixel_model, "BATCH_PIXELS", 700)
     told: list[float] = []
     spectra, per_count = np.tile(SPECTRA, (3, 1, 1)), np.tile(PER_COUNT, (3, 1))
     again = pixel_posterior(counts, spectra, per_count, level=0.9, max_overlap=2, progress=told.append)

@@ -56,7 +56,7 @@ from bayesunmix.core import processes
 from bayesunmix.core.errors import InputError
 from bayesunmix.data.binning import bin_image
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.inference import pixel_posterior
+from bayesunmix.inference import pixel_model, pixel_posterior
 
 
 class Image(SpectrumImage):
@@ -77,7 +77,7 @@ image = Image.from_array(rng.poisson(3, (23, 17, 40)), np.arange(40) * 0.1 + 0.1
 blocks = bin_image(image, [0, 10, 20, 40], 3)
 summed = np.zeros(blocks.counts.shape, int)
 np.add.at(summed, blocks.block_index.ravel(), np.add.reduceat(image.counts.reshape(-1, 40), [0, 10, 20], axis=1))
-pixel_posterior.BATCH_PIXELS = 50
+pixel_model.BATCH_PIXELS = 50
 spectra = rng.dirichlet(np.ones(3), (2, 2))
 counts = image.counts.reshape(-1, 40)[:, :3]
 common = dict(level=0.9, neighbours=image.used)

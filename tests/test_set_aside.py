@@ -21,6 +21,7 @@ from bayesunmix.core.severity import Distrust, Reservation
 from bayesunmix.fit.preparation import block_positions, prepare
 from bayesunmix.fit.set_aside import without_pixels
 from bayesunmix.inference.foreign_pixels import with_foreign
+from bayesunmix.inference.pixel_model import PixelModel
 from bayesunmix.inference.pixel_posterior import pixel_posterior
 from bayesunmix.inference.surroundings import MARGIN, own_spectrum, reach
 from bayesunmix.models.thickness import ThicknessDraws, no_effect
@@ -88,8 +89,10 @@ def test_pixels_of_a_place_are_mixed_of_the_phases_and_what_it_holds() -> None:
     thickness = ThicknessDraws(np.ones(len(grid)), no_effect(2, 5), one, one)
     settings: dict[str, Any] = {"level": 0.95, "max_overlap": 2}
     outside = pixel_posterior(grid[~inside], phases, per_count, **settings).placed(~inside)
+    model = PixelModel.learned(grid[~inside], SPECTRA, max_overlap=2)
     found = with_foreign(
         outside,
+        model,
         grid,
         places,
         own_spectrum(1e6 * OTHER)[None],
