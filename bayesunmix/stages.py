@@ -250,6 +250,7 @@ def put_together(
                 fitted=fitted,
                 robust=robust,
                 pixels=pixels.pixels,
+                models=pixels.models,
                 misfit=misfit,
                 aside=aside,
                 foreign=None if aside is None else pixels.foreign,

@@ -127,6 +127,16 @@ class Neighbourhood:
         found[:, used] = combined / combined.sum(axis=1, keepdims=True)
         return found
 
+    def trust(self, rows: slice) -> FloatArray:
+        """How much each pixel of some rows trusts the counts of its neighbours, by radius, (pixel, radius).
+
+        A neighbour at the distance d counts t exp(-d^2 / 2 sigma^2) times as much as the pixel's own counts in a
+        window; windows are weighted by how well they predict the pixel.
+        """
+        joint = self._evidence(rows).astype(np.float64) * self.shares
+        odds = joint / joint.sum(axis=1, keepdims=True)
+        return np.asarray(odds[:, 1:].reshape(len(odds), len(RADII), -1) @ np.array(TRUSTS))
+
     def _evidence(self, rows: slice) -> Float32Array:
         """Find the evidence of the pixels of some rows under the whole map and each window, (pixel, window + 1)."""
         _, pi = self._used()
@@ -168,7 +178,7 @@ def _pooled(own: Float32Array, place: npt.NDArray[np.bool_], radius: float) -> F
     field[place] = own
     # Outside the map, and where a pixel is left out, there is nothing: a pixel there learns less from its neighbours.
     pooled = gaussian_filter(field, (radius, radius, 0.0), mode="constant", truncate=REACH)[place]
-    return np.asarray(pooled / np.float32(_centre_weight(radius)) - own)
+    return np.asarray(pooled / np.float32(centre_weight(radius)) - own)
 
 
 def _window(pooled: Float32Array, pi: Float32Array, trust: float) -> Float32Array:
@@ -180,7 +190,7 @@ def _window(pooled: Float32Array, pi: Float32Array, trust: float) -> Float32Arra
     return np.asarray(joint, np.float32)
 
 
-def _centre_weight(radius: float) -> float:
+def centre_weight(radius: float) -> float:
     """Weight of the centre in the normalised window."""
     reach = int(REACH * radius + 0.5)
     profile = np.exp(-0.5 * (np.arange(-reach, reach + 1) / radius) ** 2)

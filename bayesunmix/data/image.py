@@ -83,6 +83,8 @@ class SpectrumImage:
         Title of the map.
     warnings
         What was odd about the map, as told to the user on the way in.
+    file, signal
+        File that holds just this map, and which of its signals it is; empty and None where there is none.
 
     Raises
     ------
@@ -100,6 +102,8 @@ class SpectrumImage:
     images: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     name: str = ""
     warnings: tuple[str, ...] = ()
+    file: str = ""
+    signal: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.acquisition, Acquisition):

@@ -72,6 +72,7 @@ def crop(image: SpectrumImage, index: object) -> SpectrumImage:
         origin=_moved(image, (rows[0], columns[0])),
         images=_pictures(image, lambda picture: picture[place]),
         acquisition=_scaled(image.acquisition, kept),
+        file="",
     )
 
 
@@ -115,6 +116,7 @@ def rebin(image: SpectrumImage, factor: int | tuple[int, int]) -> SpectrumImage:
         pixel_size=(down * image.pixel_size[0], across * image.pixel_size[1]),
         images=_pictures(image, lambda picture: blocks(picture).mean(axis=(1, 3))),
         acquisition=_scaled(image.acquisition, kept),
+        file="",
     )
     return merged.with_warnings(_cut_off(image, (down, across), whole))
 
@@ -166,6 +168,7 @@ def total(image: SpectrumImage) -> SpectrumImage:
         pixel_size=(rows * image.pixel_size[0], columns * image.pixel_size[1]),
         images=_pictures(image, lambda picture: _mean_of(picture, image.mask)),
         acquisition=_scaled(image.acquisition, kept),
+        file="",
     )
 
 

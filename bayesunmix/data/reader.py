@@ -170,6 +170,7 @@ def read_apart(
     with _lock, tempfile.TemporaryDirectory(prefix="bayesunmix-", ignore_cleanup_errors=True) as folder:
         wanted = {"signal": signal, "given": dataclasses.asdict(given), "folder": folder}
         answer = _asked(file, wanted, progress)
+        answer["image"] |= {"file": str(file.absolute()), "signal": signal}
         return _unpacked(answer["image"], Path(folder), lazy)
 
 
@@ -354,6 +355,8 @@ def _unpacked(answer: dict[str, Any], folder: Path, lazy: bool | None) -> Spectr
         images=pictures,
         name=answer["name"],
         warnings=tuple(from_plain(parts) for parts in answer["warnings"]),
+        file=answer["file"],
+        signal=answer["signal"],
     )
 
 

@@ -52,6 +52,7 @@ from bayesunmix.results.mass_thickness import (
     nominal_mass_per_count,
 )
 from bayesunmix.results.names import proposed_names
+from bayesunmix.results.pixel_group import pixels_group
 from bayesunmix.results.recording import Found, record, with_convergence
 from bayesunmix.results.recording import presence as presence_parts
 from bayesunmix.results.result import Result
@@ -106,7 +107,9 @@ def _assembled(run: Finished, fit: _Fit) -> Result:
         presence=_presence(run),
     )
     # The result is judged by its tables, too: they are made before anything is said of it.
-    unjudged = Result(xr.DataTree.from_dict(groups), record(run, found))
+    # A map of no file is nowhere else.
+    image = None if setup.image.file else setup.image
+    unjudged = Result(xr.DataTree.from_dict(groups), record(run, found), image)
     computed = with_convergence(unjudged.record, unjudged.diagnostics(), _one_solution(run))
     computed = computed.model_copy(update={"names": proposed_names(unjudged)})
     said = everything_said(
@@ -157,6 +160,7 @@ def _groups(run: Finished, fit: _Fit) -> dict[str, xr.Dataset]:
         "endmembers": endmembers_group(setup, fit.endmembers, config.inference.level),
         "fit": fit_dataset(setup, fit.own, fit.held, fit.tilt, fit.segments),
         "lines": lines_group(setup),
+        "pixels": pixels_group(run),
     }
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bayesunmix.fit.phase_number import PhaseNumber
     from bayesunmix.fit.posterior import FittedPosterior
     from bayesunmix.fit.preparation import Setup
+    from bayesunmix.inference.pixel_model import PixelModel
     from bayesunmix.inference.pixel_posterior import PixelPosterior
 
 
@@ -42,6 +43,8 @@ class Finished:
         Regions of significant residual.
     aside, foreign
         What was set aside, and each pixel's share of counts that is of no phase, where anything was.
+    models
+        What the pixels were inferred with: those of the phases alone, and those of each place that was set aside.
     seed
         Of the draws.
     depends_on
@@ -63,6 +66,7 @@ class Finished:
     robust: Robust
     pixels: PixelPosterior
     misfit: Misfit
+    models: tuple[PixelModel, ...]
     seed: int
     depends_on: Mapping[str, Any]
     timings: Mapping[str, float]

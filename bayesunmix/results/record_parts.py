@@ -63,6 +63,10 @@ class Map(Part):
     """Where each fact comes from: file, configuration, library default, assumption."""
     missing: tuple[str, ...] = ()
     """Facts that nobody gave."""
+    file: str | None = None
+    """File that the map was read from; None for one of no file, or of which a part was unmixed."""
+    signal: int | None = None
+    """Which of the file's signals it is, where one was named."""
 
 
 class MapConfig(ConfigPart):

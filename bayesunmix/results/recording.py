@@ -122,6 +122,8 @@ def map_part(setup: Setup) -> parts.Map:
         acquisition=parts.Facts(**known),
         sources={name: str(source) for name, source in acquisition.sources.items()},
         missing=tuple(acquisition.missing),
+        file=image.file or None,
+        signal=image.signal,
     )
 
 

@@ -28,6 +28,7 @@ from bayesunmix.core.errors import (
     shown,
 )
 from bayesunmix.core.output_folder import check_unchanged, settle
+from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.masks import flagged_of
 from bayesunmix.results.record import DamagedError, RunRecord
 from bayesunmix.results.saved import check_tree
@@ -49,10 +50,13 @@ class Result:
         ``endmembers``, ``fit`` and ``lines``; what ``posterior.nc`` holds.
     record
         Of the run; what ``run.json`` holds.
+    image
+        The map, where it was of no file: what is asked of single pixels looks at their counts again.
     """
 
     tree: xr.DataTree
     record: RunRecord
+    image: SpectrumImage | None = None
 
     def with_record(self, record: RunRecord) -> Result:
         """Return the same draws with another record of the same run.
@@ -340,6 +344,18 @@ class Result:
         """Places (y, x) that the run flagged, as a mask that leaves them out of the next: ``image.masked(...)``."""
         found = self.record.unmodelled_regions
         return flagged_of(self.tree["maps"].to_dataset(), found.threshold if found else None)
+
+    region = Attached()
+    """Abundances and composition of a region: `bayesunmix.analysis.regions.region`."""
+
+    profile = Attached()
+    """Abundances and composition along a line: `bayesunmix.analysis.profiles.profile`."""
+
+    element_maps = Attached()
+    """Unmixed composition of every pixel: `bayesunmix.analysis.element_maps.element_maps`."""
+
+    phase_fractions = Attached()
+    """Share of each phase, and of each of its grains: `bayesunmix.analysis.grains.phase_fractions`."""
 
     tables = Attached()
     """Tables: partition(), sites(), mass_balance() ...; `bayesunmix.results.result_tables.ResultTables`."""
