@@ -129,7 +129,9 @@ class JointDraws:
         """Context in which so many pixels are drawn: products of few are too small to be shared by cores."""
         return single_thread() if n_pixels < LEAST_SHARED else nullcontext()
 
-    def draws(self, pixels: IntArray, prior: Prior = "region") -> Iterator[PixelDraw]:
+    def draws(
+        self, pixels: IntArray, prior: Prior = "region", *, joint: bool = True
+    ) -> Iterator[PixelDraw]:
         """Yield each draw of some pixels, chain after chain.
 
         Parameters
@@ -138,10 +140,12 @@ class JointDraws:
             Their numbers on the map, ascending; all of them take part.
         prior
             ``region``: the pixels have weights of their own; ``map``: each is drawn by itself.
+        joint
+            Whether neighbours that learn from each other share errors; without, each pixel stands for itself.
         """
         place = self.places.ravel()[pixels]
         parts = [(number, np.flatnonzero(place == number)) for number in np.unique(place)]
-        streams = [self._of_place(int(number), pixels[at], prior) for number, at in parts]
+        streams = [self._of_place(int(number), pixels[at], prior, joint) for number, at in parts]
         normals = own_normals(pixels, self.seed + _STREAM)
         totals = self.image.total_counts.ravel()[pixels].astype(float)
         n_phases = self.stored.sizes["phase"]
@@ -164,14 +168,16 @@ class JointDraws:
         values = self.stored[name].values
         return np.asarray(values.reshape(-1, *values.shape[2:]), np.float64)
 
-    def _of_place(self, place: int, pixels: IntArray, prior: Prior) -> Iterator[DrawnPixels]:
+    def _of_place(
+        self, place: int, pixels: IntArray, prior: Prior, joint: bool
+    ) -> Iterator[DrawnPixels]:
         """Yield the draws of the pixels of one place, or of none (-1)."""
         if place >= 0:
             chosen = self._set(place, pixels)
             return draw_pixels(chosen, own_uniforms(pixels, self.seed + _STREAM), self.seed)
         if prior == "region" and len(pixels) > 1:
             return draw_region(self._set(place, pixels), self.seed + _STREAM)
-        weights, uniforms = self._by_neighbours(pixels)
+        weights, uniforms = self._by_neighbours(pixels, joint)
         return draw_pixels(self._set(place, pixels, weights), uniforms, self.seed)
 
     def _set(
@@ -228,7 +234,9 @@ class JointDraws:
             window_shares=stored["window_share"].values if place < 0 and "window_share" in stored else None,
         )
 
-    def _by_neighbours(self, pixels: IntArray) -> tuple[npt.NDArray[np.floating] | None, Uniforms]:
+    def _by_neighbours(
+        self, pixels: IntArray, joint: bool
+    ) -> tuple[npt.NDArray[np.floating] | None, Uniforms]:
         """Weights and uniform numbers of some pixels, from their neighbours where these are heard."""
         seed, model = self.seed + _STREAM, self._model(-1)
         if model.window_shares is None:
@@ -248,7 +256,10 @@ class JointDraws:
                 part = slice(first, last)
                 at = np.searchsorted(inside[near.pixels(part)], pixels[(rows >= first) & (rows < last)])
                 weights.append(near.weights(part)[at])
-                trust.append(near.trust(part)[at])
+                if joint:
+                    trust.append(near.trust(part)[at])
+        if not joint:
+            return np.concatenate(weights), own_uniforms(pixels, seed)
         heard = np.concatenate(trust)
         return np.concatenate(weights), shared_uniforms(pixels, heard, fitted.shape, fitted, seed)
 
