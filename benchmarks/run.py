@@ -49,6 +49,7 @@ GROUPS = {
     "espm_maps": "coverage on maps of espm's own simulator, with five traces",
     "verdict": "levels of the verdict beside the coverage of the intervals, case by case",
     "segmentation": "abundance maps with and without neighbours",
+    "regions": "coverage of means of regions, profiles and element maps",
     "freeform": "free-form endmembers beside physics-guided ones on the phantom",
     "undeclared_grain": "coverage of what was declared around a grain that nobody declared",
     "phase_number": "number of phases on wedges, zoned, with soft interfaces",
