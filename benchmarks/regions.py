@@ -135,7 +135,9 @@ def _rows(table: pd.DataFrame, spatial: bool) -> Iterator[Row]:
     for quantity, group in table.groupby("quantity", sort=False):
         inside, width = group["inside"].astype(bool), group["upper"] - group["lower"]
         by_phase = [
-            f"{phase} {part.mean():.3f}" for phase, part in inside.groupby(group["phase"], sort=False) if phase
+            f"{phase} {part.mean():.3f}"
+            for phase, part in inside.groupby(group["phase"], sort=False)
+            if phase
         ]
         asked = quantity != "region, map"
         share = float(inside.mean())

@@ -94,9 +94,7 @@ def with_foreign(
         there = np.flatnonzero(places == place)
         picked = Picked(counts, there)
         tilt = thickness._replace(relative=thickness.relative[there], effect=effect)
-        with_own = np.concatenate(
-            [spectra, np.broadcast_to(spectrum, (n_draws, 1, len(spectrum)))], axis=1
-        )
+        with_own = np.concatenate([spectra, np.broadcast_to(spectrum, (n_draws, 1, len(spectrum)))], axis=1)
         models.append(PixelModel.learned(picked, with_own.mean(axis=0), thickness=tilt, **beside))
         found = pixel_posterior(
             picked,

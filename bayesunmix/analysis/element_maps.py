@@ -68,7 +68,10 @@ def element_maps(
     composition, weight = phase_compositions(result, unit, source.stored)
     elements = [str(name) for name in composition["element"].values]
     chosen = [result.phases.index(name) for name in result.sample_phases]
-    tables = composition.values.reshape(-1, len(chosen), len(elements)), weight.values.reshape(-1, len(chosen))
+    tables = (
+        composition.values.reshape(-1, len(chosen), len(elements)),
+        weight.values.reshape(-1, len(chosen)),
+    )
     maps = np.full((len(STATISTICS), len(elements), used.size), np.nan, np.float32)
     pixels = np.flatnonzero(used)
     step = _batch(len(tables[0]), len(elements))
@@ -96,7 +99,10 @@ def _batch(n_draws: int, n_elements: int) -> int:
 
 
 def _drawn(
-    source: JointDraws, pixels: npt.NDArray[np.int64], chosen: list[int], tables: tuple[FloatArray, FloatArray]
+    source: JointDraws,
+    pixels: npt.NDArray[np.int64],
+    chosen: list[int],
+    tables: tuple[FloatArray, FloatArray],
 ) -> Float32Array:
     """Compositions of some pixels, (draw, pixel, element)."""
     found = np.empty((len(tables[0]), len(pixels), tables[0].shape[-1]), np.float32)

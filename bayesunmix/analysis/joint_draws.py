@@ -20,8 +20,10 @@ import xarray as xr
 from scipy.linalg import block_diag
 
 from bayesunmix.core.disk_array import Picked, Rows
+from bayesunmix.core.shares import shares_of
 from bayesunmix.core.threads import single_thread
 from bayesunmix.data.binning import bin_channels
+from bayesunmix.inference.mixture import relative_likelihood, responsibilities
 from bayesunmix.inference.pixel_draws import (
     DrawnPixels,
     EndmemberDraws,
@@ -33,7 +35,7 @@ from bayesunmix.inference.pixel_draws import (
     own_uniforms,
     shared_uniforms,
 )
-from bayesunmix.inference.pixel_model import PixelModel, PixelReader
+from bayesunmix.inference.pixel_model import PixelModel, PixelReader, batches
 from bayesunmix.inference.region_draws import draw_region
 from bayesunmix.models.thickness import ThicknessDraws, ThicknessEffect
 from bayesunmix.results.map_counts import AnyMap, stored_pixels, unmixed_map
@@ -105,11 +107,15 @@ class JointDraws:
             return np.asarray(self.stored["place"].values, np.int16)
         return np.full(self.used.shape, -1, np.int16)
 
+    @property
+    def starts(self) -> IntArray:
+        """First channel of each bin, counted from the first that was fitted."""
+        return np.asarray(self.stored["first_channel"].values - int(self.stored.attrs["channels"][0]))
+
     @cached_property
     def binned(self) -> Rows:
         """Counts of every pixel in the fitted bins, (pixel, energy)."""
-        starts = self.stored["first_channel"].values - int(self.stored.attrs["channels"][0])
-        return bin_channels(self.image, np.append(starts, self.image.n_channels))
+        return bin_channels(self.image, np.append(self.starts, self.image.n_channels))
 
     @cached_property
     def endmembers(self) -> EndmemberDraws:
@@ -129,9 +135,7 @@ class JointDraws:
         """Context in which so many pixels are drawn: products of few are too small to be shared by cores."""
         return single_thread() if n_pixels < LEAST_SHARED else nullcontext()
 
-    def draws(
-        self, pixels: IntArray, prior: Prior = "region", *, joint: bool = True
-    ) -> Iterator[PixelDraw]:
+    def draws(self, pixels: IntArray, prior: Prior = "region", *, joint: bool = True) -> Iterator[PixelDraw]:
         """Yield each draw of some pixels, chain after chain.
 
         Parameters
@@ -156,21 +160,54 @@ class JointDraws:
                 atoms[at] = one.values.atoms[one.point]
             yield PixelDraw(abundance, atoms * totals * gamma_factors(totals, normals(int(number))))
 
+    def spectra_of(self, pixels: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Counts of some pixels in the fitted bins (energy,), what is expected of each phase (phase, energy), and in all.
+
+        Expected are the mean endmembers with each pixel's mean abundances there.
+        """
+        place = self.places.ravel()[pixels]
+        n_phases, n_bins = self.stored.sizes["phase"], self.stored.sizes["energy_bin"]
+        observed, by_phase, total = np.zeros(n_bins), np.zeros((n_phases, n_bins)), np.zeros(n_bins)
+        for number in np.unique(place):
+            chosen = self._set(int(number), pixels[place == number])
+            model, reader = chosen.model, chosen.reader
+            at_mean = model.at_mean(reader)
+            for batch in batches(slice(0, len(chosen))):
+                counts = np.asarray(chosen.counts[batch])
+                likelihood = relative_likelihood(reader.counts(batch), at_mean)
+                amount = counts.sum(axis=1) @ (
+                    responsibilities(likelihood, model.weights) @ model.support_points
+                )
+                parts = amount[:, None] * model.spectra
+                observed += counts.sum(axis=0)
+                by_phase += parts[:n_phases]
+                total += parts.sum(axis=0)
+        return observed, by_phase, total
+
+    def weighted_spectra(self, weights: npt.NDArray[np.floating]) -> FloatArray:
+        """Counts of each channel, every pixel weighted by each phase's (phase, y, x), (phase, energy), unit sum."""
+        total = np.zeros((len(weights), self.image.n_channels))
+        for part, band in self.image.bands():
+            # One row at a time: the map in floating point may not fit into memory.
+            for row, counts in zip(range(part.start, part.stop), band, strict=True):
+                total += weights[:, row].astype(np.float64) @ counts
+        return shares_of(total)
+
     def labelled(self, values: npt.NDArray[Any], dims: tuple[str, ...], **coords: Any) -> xr.DataArray:  # noqa: ANN401
         """Give values (draw, ...) of all chains their dimensions and names."""
         chains, draws = self.shape
         own = {"chain": self.stored["chain"].values, "draw": self.stored["draw"].values}
         return xr.DataArray(
-            values.reshape(chains, draws, *values.shape[1:]), dims=("chain", "draw", *dims), coords=own | coords
+            values.reshape(chains, draws, *values.shape[1:]),
+            dims=("chain", "draw", *dims),
+            coords=own | coords,
         )
 
     def _flat(self, name: str) -> FloatArray:
         values = self.stored[name].values
         return np.asarray(values.reshape(-1, *values.shape[2:]), np.float64)
 
-    def _of_place(
-        self, place: int, pixels: IntArray, prior: Prior, joint: bool
-    ) -> Iterator[DrawnPixels]:
+    def _of_place(self, place: int, pixels: IntArray, prior: Prior, joint: bool) -> Iterator[DrawnPixels]:
         """Yield the draws of the pixels of one place, or of none (-1)."""
         if place >= 0:
             chosen = self._set(place, pixels)
@@ -180,9 +217,7 @@ class JointDraws:
         weights, uniforms = self._by_neighbours(pixels, joint)
         return draw_pixels(self._set(place, pixels, weights), uniforms, self.seed)
 
-    def _set(
-        self, place: int, pixels: IntArray, weights: npt.NDArray[np.floating] | None = None
-    ) -> PixelSet:
+    def _set(self, place: int, pixels: IntArray, weights: npt.NDArray[np.floating] | None = None) -> PixelSet:
         """Collect some pixels of a place, with weights of their own where there are some."""
         model, draws = self._model(place), self.endmembers
         mass, supports = self.stored["mass_per_count"].values, self.stored["support"].values.astype(bool)

@@ -9,17 +9,23 @@ from matplotlib.figure import Figure
 from bayesunmix.analysis.onuma import result_onuma
 from bayesunmix.plot.budget import budget_figure
 from bayesunmix.plot.compositions import compositions_figure
+from bayesunmix.plot.element_maps import element_maps_figure
 from bayesunmix.plot.fit import fit_figure
+from bayesunmix.plot.integrated_spectra import integrated_spectra_figure
 from bayesunmix.plot.maps import maps_figure
 from bayesunmix.plot.mass_thickness import mass_thickness_figure
 from bayesunmix.plot.misfit import misfit_figure
 from bayesunmix.plot.onuma import onuma_figure
 from bayesunmix.plot.partition import partition_figure
 from bayesunmix.plot.phase_number import phase_number_figure
+from bayesunmix.plot.profile import profile_figure
+from bayesunmix.plot.region_spectra import region_spectra_figure
 from bayesunmix.plot.segmentation import segmentation_figure
 from bayesunmix.plot.spectra import spectra_figure
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from bayesunmix.results.result import Result
 
 __all__ = ["FIGURES", "OPTIONAL_FIGURES", "ResultPlots"]
@@ -106,6 +112,22 @@ class ResultPlots:
             If the number of phases was declared.
         """
         return phase_number_figure(self._result)
+
+    def element_maps(self, maps: xr.Dataset | None = None, **options: Any) -> Figure:  # noqa: ANN401
+        """Unmixed composition of each pixel: see `bayesunmix.plot.element_maps.element_maps_figure`."""
+        return element_maps_figure(self._result, maps, **options)
+
+    def profile(self, start: Any, end: Any = None, **options: Any) -> Figure:  # noqa: ANN401
+        """Abundances and composition along a line: see `bayesunmix.plot.profile.profile_figure`."""
+        return profile_figure(self._result, start, end, **options)
+
+    def region_spectra(self, masks: Any, **options: Any) -> Figure:  # noqa: ANN401
+        """Counts and fit of regions: see `bayesunmix.plot.region_spectra.region_spectra_figure`."""
+        return region_spectra_figure(self._result, masks, **options)
+
+    def integrated_spectra(self, **options: Any) -> Figure:  # noqa: ANN401
+        """Counts weighted by abundance: see `bayesunmix.plot.integrated_spectra.integrated_spectra_figure`."""
+        return integrated_spectra_figure(self._result, **options)
 
     def partition(self) -> Figure:
         """Partition coefficients of every pair of phases: see `bayesunmix.plot.partition.partition_figure`."""

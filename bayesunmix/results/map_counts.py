@@ -111,9 +111,7 @@ def _cut(result: Result, stored: xr.Dataset, whole: SpectrumImage) -> SpectrumIm
         must = f"have {left_out.shape[0]} x {left_out.shape[1]} pixels and at least {last} channels"
         raise InputError(_FIELD, must, f"has shape {shape_text(whole.counts)}", _REMEDY)
     counts = whole.counts
-    cut: Any = (
-        counts.cropped(first, last) if isinstance(counts, StoredCounts) else counts[:, :, first:last]
-    )
+    cut: Any = counts.cropped(first, last) if isinstance(counts, StoredCounts) else counts[:, :, first:last]
     energy_keV = np.linspace(*map(float, stored.attrs["energy_keV"]), last - first)
     image = dataclasses.replace(whole, counts=cut, energy_keV=energy_keV)
     return image.masked(left_out)

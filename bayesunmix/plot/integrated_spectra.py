@@ -1,0 +1,179 @@
+"""What the counts of each phase's pixels look like beside its endmember, with a window on a trace line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bayesunmix.analysis.joint_draws import joint_draws
+from bayesunmix.core.errors import InputError
+from bayesunmix.plot.labels import BAND_MM, energy_ticks, log_limits, name_lines, named_lines
+from bayesunmix.plot.region_spectra import Window, bin_edges, checked_window
+from bayesunmix.plot.style import (
+    GREY,
+    INK,
+    SMALL,
+    WIDTH_MM,
+    FloatArray,
+    hide_frame,
+    new_figure,
+    page_mm,
+    phase_colour,
+    place_axes,
+    place_text,
+    shorten,
+    styled,
+)
+from bayesunmix.results.map_counts import AnyMap
+from bayesunmix.results.tables import STATED
+
+if TYPE_CHECKING:
+    from bayesunmix.results.result import Result
+
+_LEFT_MM, _TITLE_MM, _PANEL_MM, _BELOW_MM = 14.0, 5.0, 36.0 + BAND_MM, 11.0
+_INSET_MM, _BESIDE_MM = 42.0, 15.0
+_DECADES = 4.0
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@styled
+def integrated_spectra_figure(
+    result: Result,
+    *,
+    inset: Window | None = None,
+    phases: Sequence[str] | None = None,
+    energy_range: Window | None = None,
+    image: AnyMap | None = None,
+) -> Figure:
+    """Draw for each phase the counts of all pixels, each weighted by the phase's share in it, and the endmember.
+
+        v_kc = sum_p a_pk y_pc / sum_p a_pk sum_c y_pc
+
+    with a the mean share of the counts; in the fitted bins, and channel by channel in the window. The two differ by what other phases hold in the same pixels.
+
+    Parameters
+    ----------
+    result
+        The result of a run.
+    inset
+        Energies in keV, such as those around a trace line, that are drawn beside each spectrum on a linear axis, with
+        the endmember's credible band.
+    phases
+        Phases that are drawn; all by default.
+    energy_range
+        Energies of the whole spectra, in keV.
+    image
+        The map, where its file is gone.
+
+    Returns
+    -------
+    Figure
+        180 mm wide, shares of the counts per keV, one panel for each phase.
+    """
+    source = joint_draws(result, image)
+    names = _phases(result, phases)
+    edges = source.image.channel_edges_keV
+    whole = float(edges[0]), float(edges[-1])
+    window = checked_window("energy_range", energy_range, whole)
+    near = None if inset is None else checked_window("inset", inset, whole)
+    weighted = source.weighted_spectra(np.nan_to_num(result.tree["maps"]["count_share"].values))
+    first, last = (int(number) for number in source.stored.attrs["channels"])
+    data = result.tree["endmembers"].dataset.isel(energy=slice(first, last))
+    step = source.image.energy_step_keV
+    weighted /= step
+    bands = {name: np.asarray(data[name].values, np.float64) / step for name in ("mean", "lower", "upper")}
+    table = result.summary()
+    found = table[table["detected"].isin(STATED)]
+    row = _TITLE_MM + _PANEL_MM
+    figure = new_figure(len(names) * row + _BELOW_MM)
+    beside = 0.0 if near is None else _INSET_MM + _BESIDE_MM
+    wide = WIDTH_MM - _LEFT_MM - 3.0 - beside
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    inside = (middle >= window[0]) & (middle <= window[1])
+    starts, bins = source.starts, bin_edges(source)
+    binned = np.add.reduceat(weighted * step, starts, axis=1) / np.diff(bins)
+    top = max(float(weighted[:, inside].max()), float(np.nanmax(bands["mean"][:, inside])))
+    for number, name in enumerate(names):
+        index = result.phases.index(name)
+        axes = place_axes(figure, _LEFT_MM, number * row + _TITLE_MM, wide, _PANEL_MM)
+        axes.set_xlim(*window)
+        log_limits(axes, top / 10.0**_DECADES, 1.3 * top)
+        mean = bands["mean"][index]
+        axes.stairs(binned[index], bins, color=GREY, linewidth=0.6, baseline=None)
+        axes.plot(middle, mean, color=phase_colour(index), linewidth=0.9)
+        detected = set(found["element"][found["phase"] == name])
+        name_lines(axes, result.tree["lines"].dataset, middle[inside], mean[inside], detected)
+        energy_ticks(axes)
+        axes.set_title(shorten(name, 40), loc="left", pad=2.5, fontweight="bold", color=phase_colour(index))
+        if number == 0:
+            axes.set_title("grey: counts weighted by abundance; line: endmember", loc="right", fontsize=SMALL)
+        hide_frame(axes, "top", "right")
+        axes.tick_params(labelbottom=number == len(names) - 1)
+        if near is not None:
+            box = _LEFT_MM + wide + _BESIDE_MM, number * row + _TITLE_MM, _INSET_MM - 2.0, _PANEL_MM
+            small = place_axes(figure, *box)
+            values = {key: band[index] for key, band in bands.items()} | {"weighted": weighted[index]}
+            _window(small, edges, values, near, phase_colour(index))
+            _name_window(small, result, near)
+            small.tick_params(labelbottom=number == len(names) - 1)
+            axes.axvspan(*near, color=GREY, alpha=0.2, linewidth=0.0)
+    axes.set_xlabel("energy (keV)")
+    if near is not None:
+        small.set_xlabel("energy (keV)")
+    text = "share of the counts per keV"
+    place_text(figure, 1.5, page_mm(figure)[1] / 2.0, text, rotation=90, va="center", ha="left")
+    return figure
+
+
+def _window(axes: Axes, edges: FloatArray, values: dict[str, FloatArray], near: Window, colour: str) -> None:
+    """Draw a few energies on a linear axis."""
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    inside = (middle >= near[0]) & (middle <= near[1])
+    power = int(np.floor(np.log10(float(np.nanmax(values["mean"][inside])))))
+    scaled = {name: one / 10.0**power for name, one in values.items()}
+    axes.stairs(scaled["weighted"], edges, color=INK, linewidth=0.4, alpha=0.6, baseline=None)
+    axes.fill_between(middle, scaled["lower"], scaled["upper"], color=colour, alpha=0.3, linewidth=0.0)
+    axes.plot(middle, scaled["mean"], color=colour, linewidth=1.0)
+    top = max(float(np.nanmax(scaled[name][inside])) for name in ("weighted", "upper"))
+    axes.set_xlim(*near)
+    axes.set_ylim(0.0, 1.25 * top)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    if power:
+        axes.set_title(f"× 10{str(power).translate(_RAISED)}", loc="left", fontsize=SMALL, pad=2.0)
+
+
+def _name_window(axes: Axes, result: Result, near: Window) -> None:
+    """Mark the strongest lines of a window."""
+    low, high = axes.get_ylim()
+    placed: list[float] = []
+    for line in named_lines(result.tree["lines"].dataset, *near):
+        if any(abs(line.energy_keV - other) < 0.08 * (near[1] - near[0]) for other in placed):
+            continue
+        colour = GREY if line.stray else INK
+        placed.append(line.energy_keV)
+        axes.axvline(line.energy_keV, color=GREY, linewidth=0.5, linestyle=":")
+        axes.text(
+            line.energy_keV,
+            high,
+            line.text,
+            rotation=90,
+            ha="right",
+            va="top",
+            fontsize=SMALL - 0.5,
+            color=colour,
+        )
+    axes.set_ylim(low, high)
+
+
+def _phases(result: Result, phases: Sequence[str] | None) -> list[str]:
+    names = result.phases if phases is None else [phases] if isinstance(phases, str) else list(phases)
+    for name in names:
+        if name not in result.phases:
+            raise InputError("phases", f"be among {', '.join(result.phases)}", f"names {name!r}")
+    return names
