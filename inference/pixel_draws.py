@@ -5,8 +5,8 @@ what they have in common are the endmembers of the draw. A pixel's support point
 uniform number that belongs to this pixel and this draw, whatever else is asked for (Salmon, J. K., et al., SC '11,
 doi:10.1145/2063384.2063405, on random numbers by counter).
 
-Neighbours that share their counts (`bayesunmix.inference.spatial`) share their errors, too. To first order, the error of
-pixel p is that of its own counts and of its neighbours', each as much as it is trusted,
+Neighbours that share their counts (`bayesunmix.inference.spatial`) share their errors, too. To first order, the error
+of pixel p is that of its own counts and of its neighbours', each as much as it is trusted,
 
     g_p = ( n_p + sum_q k_pq n_q ) / sqrt( 1 + sum_q k_pq^2 ),     k_pq = sum_sigma c_p,sigma exp(-d_pq^2 / 2 sigma^2)
 
@@ -107,7 +107,7 @@ class PixelSet:
         return PixelReader(self.counts, self.thickness)
 
     def at(self, draw: int) -> PointValues:
-        """What the support points stand for in a draw."""
+        """Say what the support points stand for in a draw."""
         rotations, points = self.draws.rotations, self.model.support_points
         held = points if rotations is None else rotated_points(points, rotations[draw])
         per_count = self.draws.atoms_per_count[draw]

@@ -140,7 +140,7 @@ class PixelModel:
         return PixelReader(reader.source, mean).log_mixed(self.support_points, self.spectra)
 
     def neighbourhood(self, reader: PixelReader, place: npt.NDArray[np.bool_]) -> Neighbourhood | None:
-        """What pixels learn from their neighbours; None where they are not asked.
+        """Return what pixels learn from their neighbours; None where they are not asked.
 
         Parameters
         ----------

@@ -48,8 +48,8 @@ def phase_fractions(
     Returns
     -------
     pandas.DataFrame
-        Columns ``where``, ``phase``, ``pixels``, ``row`` and ``column`` of the middle, ``area`` and its ``unit``, and of
-        the abundance ``mean``, ``sd``, ``lower``, ``upper``, each from draws of the region (`Result.region`).
+        Columns ``where``, ``phase``, ``pixels``, ``row`` and ``column`` of the middle, ``area`` and its ``unit``, and
+        of the abundance ``mean``, ``sd``, ``lower``, ``upper``, each from draws of the region (`Result.region`).
 
     Raises
     ------

@@ -107,6 +107,13 @@ class JointDraws:
             return np.asarray(self.stored["place"].values, np.int16)
         return np.full(self.used.shape, -1, np.int16)
 
+    def thinned(self, number: int) -> JointDraws:
+        """Return the same with at most so many draws of all chains, evenly spaced."""
+        chains, draws = self.shape
+        kept = min(max(number // chains, 1), draws)
+        chosen = np.unique(np.linspace(0, draws - 1, kept).astype(int))
+        return JointDraws(self.stored.isel(draw=chosen), self.image, self.seed)
+
     @property
     def starts(self) -> IntArray:
         """First channel of each bin, counted from the first that was fitted."""
@@ -120,7 +127,6 @@ class JointDraws:
     @cached_property
     def endmembers(self) -> EndmemberDraws:
         """Draws of the endmembers."""
-        chains, draws = self.shape
         number = self.stored["chain"].values[:, None] * 1_000_000 + self.stored["draw"].values
         rotation = self._flat("rotation") if "rotation" in self.stored else None
         return EndmemberDraws(
@@ -161,7 +167,7 @@ class JointDraws:
             yield PixelDraw(abundance, atoms * totals * gamma_factors(totals, normals(int(number))))
 
     def spectra_of(self, pixels: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Counts of some pixels in the fitted bins (energy,), what is expected of each phase (phase, energy), and in all.
+        """Return the counts of some pixels in the fitted bins (energy,), and what is expected: by phase, and in all.
 
         Expected are the mean endmembers with each pixel's mean abundances there.
         """
@@ -185,7 +191,7 @@ class JointDraws:
         return observed, by_phase, total
 
     def weighted_spectra(self, weights: npt.NDArray[np.floating]) -> FloatArray:
-        """Counts of each channel, every pixel weighted by each phase's (phase, y, x), (phase, energy), unit sum."""
+        """Return unit-sum spectra (phase, energy) of the channels, pixels weighted by (phase, y, x)."""
         total = np.zeros((len(weights), self.image.n_channels))
         for part, band in self.image.bands():
             # One row at a time: the map in floating point may not fit into memory.

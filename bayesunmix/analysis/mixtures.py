@@ -67,7 +67,7 @@ def phase_compositions(result: Result, unit: str, draws: xr.Dataset) -> tuple[xr
 
 
 def mass_per_atom(result: Result, atoms: xr.DataArray, *, oxides: bool) -> xr.DataArray:
-    """Mean mass of an atom of the declared elements, with the oxygen that it binds for `oxides`, (chain, draw, phase)."""
+    """Mean mass of an atom of the declared elements, for `oxides` with the oxygen that it binds."""
     weights = np.array([atomic_weight(str(element)) for element in atoms["element"].values])
     mass = xr.DataArray(weights, dims="element", coords={"element": atoms["element"]})
     if oxides:

@@ -1,9 +1,9 @@
 """Abundances and composition along a line across the map, with draws.
 
-The line is sampled as `skimage.measure.profile_line` and HyperSpy's line region do it: coordinates are rows and columns,
-whole numbers at the centres of pixels; positions lie one pixel apart from the start on, the last at the end of the line
-or up to a pixel beyond, `width` samples one pixel apart across it, and each sample is interpolated linearly between the
-four pixels around it. As a mean of samples is linear in the pixels, it is taken draw by draw. Samples off the map, or
+The line is sampled as `skimage.measure.profile_line` and HyperSpy's line region do it: coordinates are rows and
+columns, whole numbers at the centres of pixels; positions lie one pixel apart from the start on, the last at the end
+of the line or up to a pixel beyond, `width` samples one pixel apart across it, and each sample is interpolated linearly
+between the four pixels around it. As a mean of samples is linear in the pixels, it is taken draw by draw. Samples off the map, or
 where a pixel takes no part, leave their share to the others of the position.
 """
 

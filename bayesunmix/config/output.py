@@ -1,4 +1,4 @@
-"""Table ``[output]``: units of the compositions, and what formulas take for granted."""
+"""Table ``[output]``: units of the compositions, what formulas take for granted, and further files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import BeforeValidator
 from bayesunmix.chemistry.unit_names import OXYGEN_UNITS, UNITS, check_oxygen_unit
 from bayesunmix.config.validated import validated
 from bayesunmix.config.values import Text, beside, checked_by
+from bayesunmix.config.values import Flag, Whole, checked_by
 from bayesunmix.core.errors import InputError, check_between, check_choice, shown, suggest
 
 # Zeolites and framework structures have up to a few hundred.
@@ -74,6 +75,10 @@ class OutputConfig:
         File of compounds that phases may be, beside those of the library; it is looked for beside the configuration.
     occurs_in
         Kind of sample, where it is known: ``deep mantle``, ``superalloy`` ...; names of phases follow it.
+    pixel_draws
+        Write joint draws of the abundances of all pixels.
+    pixel_draws_number
+        How many, of all chains together; at most 400.
     """
 
     units: Annotated[tuple[str, ...], checked_by(_check_units)] = ()
@@ -82,6 +87,8 @@ class OutputConfig:
     valences: Annotated[dict[str, float], checked_by(_check_valences)] | None = None
     compounds: Annotated[Path, checked_by(_check_compounds), BeforeValidator(beside)] | None = None
     occurs_in: Text | None = None
+    pixel_draws: Flag = False
+    pixel_draws_number: Annotated[int, Whole(1, 400)] = 50
 
     def check(self, elements: Sequence[str], oxygen: str, phases: Sequence[str] | None) -> None:
         """Refuse what does not go with the sample, before anything is computed.

@@ -122,11 +122,11 @@ class ResultPlots:
         return profile_figure(self._result, start, end, **options)
 
     def region_spectra(self, masks: Any, **options: Any) -> Figure:  # noqa: ANN401
-        """Counts and fit of regions: see `bayesunmix.plot.region_spectra.region_spectra_figure`."""
+        """Draw counts and fit of regions: see `bayesunmix.plot.region_spectra.region_spectra_figure`."""
         return region_spectra_figure(self._result, masks, **options)
 
     def integrated_spectra(self, **options: Any) -> Figure:  # noqa: ANN401
-        """Counts weighted by abundance: see `bayesunmix.plot.integrated_spectra.integrated_spectra_figure`."""
+        """Draw weighted counts: see `bayesunmix.plot.integrated_spectra.integrated_spectra_figure`."""
         return integrated_spectra_figure(self._result, **options)
 
     def partition(self) -> Figure:

@@ -54,7 +54,8 @@ def integrated_spectra_figure(
 
         v_kc = sum_p a_pk y_pc / sum_p a_pk sum_c y_pc
 
-    with a the mean share of the counts; in the fitted bins, and channel by channel in the window. The two differ by what other phases hold in the same pixels.
+    with a the mean share of the counts: in the fitted bins, and channel by channel in the window. The two differ by
+    what other phases hold in the same pixels.
 
     Parameters
     ----------

@@ -31,6 +31,8 @@ _PANEL_MM = 44.0
 # Elements that are drawn where none are named: the most abundant ones, of at least this share of what there is.
 _MOST_ELEMENTS, _LEAST_SHARE = 6, 0.01
 SCALES = ("linear", "log")
+# Of elements, which are no phases.
+_COLOURS = ("#1b7837", "#762a83", "#b35806", "#2166ac", "#c51b7d", "#35978f", "#8c510a", "#4d4d4d")
 
 
 @styled
@@ -81,7 +83,7 @@ def profile_figure(
     panels[0].set_ylabel("abundance (atom fraction)")
     if shown:
         curves = [
-            (found["composition"].sel(element=name), phase_colour(index), name)
+            (found["composition"].sel(element=name), _COLOURS[index % len(_COLOURS)], name)
             for index, name in enumerate(shown)
         ]
         _draw(panels[1], found, curves, result.level)

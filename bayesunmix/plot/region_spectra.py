@@ -100,7 +100,7 @@ def region_spectra_figure(
         name_lines(axes, result.tree["lines"].dataset, middle[inside], expected[inside], found)
         energy_ticks(axes)
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=SMALL, borderaxespad=0.0)
-        counts = int(round(float((observed * width).sum())))
+        counts = round(float((observed * width).sum()))
         axes.set_title(f"{name}: {len(pixels)} pixels, {counts:,} counts", loc="left", pad=2.5)
         hide_frame(axes, "top", "right")
         axes.tick_params(labelbottom=number == len(regions) - 1)

@@ -118,11 +118,17 @@ def _numbers(result: Result) -> list[Step]:
     }
     if "budget" in result.tree:
         tables["uncertainty_budget.csv"] = result.tables.uncertainty_budget
+    further = []
+    if result.record.config.output.pixel_draws:
+        from bayesunmix.report.pixel_draws import FILE, write_pixel_draws
+
+        further.append(Step(f"`{FILE}`", partial(write_pixel_draws, result)))
     return [
         *(Step(f"`{name}`", partial(_write_table, name, table)) for name, table in tables.items()),
         Step(POSTERIOR, partial(_write_posterior, result)),
         Step("the maps", partial(_write_maps, result)),
         Step("`endmembers.hspy`", partial(_write_endmembers, result)),
+        *further,
     ]
 
 

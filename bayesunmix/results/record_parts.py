@@ -137,6 +137,8 @@ class OutputConfig(ConfigPart):
     valences: dict[str, float] | None = None
     compounds: str | None = None
     occurs_in: str | None = None
+    pixel_draws: bool = False
+    pixel_draws_number: int = 50
 
 
 class Config(ConfigPart):
