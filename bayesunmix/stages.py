@@ -326,8 +326,8 @@ def _pixels(setup: Setup, fitted: FittedPosterior, robust: Robust, job: Job, asi
         else nominal_mass_per_count(robust.own, fitted, setup, electrons),
         "rotations": None if rotations is None else rotations.chosen(chosen),
     }
-    overlap = {"max_overlap": setup.overlap.most, "matrix": setup.hosts}
-    own = {
+    overlap: dict[str, Any] = {"max_overlap": setup.overlap.most, "matrix": setup.hosts}
+    own: dict[str, Any] = {
         "thickness": thickness._replace(relative=thickness.relative[taken.ravel()]),
         "neighbours": taken if inference.spatial else None,
     }

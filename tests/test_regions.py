@@ -118,7 +118,7 @@ def test_masks_that_make_no_region_are_refused(result: Result) -> None:
         (left_out, "left out or have no counts"),
         (np.ones(SHAPE), "float64"),
         ("Garnet", "is 'Garnet'|\"Garnet\""),
-        (3, "int64"),
+        (3, "is 3"),
         (np.s_["a":"b"], "are|is"),
     ):
         with pytest.raises(InputError, match=got):

@@ -117,5 +117,5 @@ def _drawn(
 
 def _statistics(drawn: Float32Array, level: float) -> FloatArray:
     """Mean, sd and interval of draws (draw, pixel, element), each (element, pixel)."""
-    lower, upper = interval(drawn, level)
+    lower, upper = interval(drawn, level)  # type: ignore[arg-type]
     return np.stack([drawn.mean(axis=0).T, drawn.std(axis=0).T, lower.T, upper.T])

@@ -79,7 +79,8 @@ def mass_per_atom(result: Result, atoms: xr.DataArray, *, oxides: bool) -> xr.Da
         part = atoms.sel(element=cations)
         bound = oxygen_per_atom(part, ferric=share, valences=chemistry.valences)
         heavy = mass.sel(element=cations) + bound * atomic_weight("O")
-        return (part * heavy).sum("element").transpose("chain", "draw", "phase")
+        total: xr.DataArray = (part * heavy).sum("element")
+        return total.transpose("chain", "draw", "phase")
     return (atoms * mass).sum("element")
 
 
@@ -95,7 +96,6 @@ def mixed(abundance: xr.DataArray, composition: xr.DataArray, weight: xr.DataArr
     """
     amount = abundance.sel(phase=composition["phase"]) * weight
     total = amount.sum("phase")
-    found = xr.dot(amount, composition, dim="phase") / total.where(total > 0.0)
-    return found.transpose(*(dim for dim in abundance.dims if dim != "phase"), "element").assign_attrs(
-        unit=composition.attrs.get("unit", "at_frac")
-    )
+    found: xr.DataArray = xr.dot(amount, composition, dim="phase") / total.where(total > 0.0)
+    dims = *(dim for dim in abundance.dims if dim != "phase"), "element"
+    return found.transpose(*dims).assign_attrs(unit=composition.attrs.get("unit", "at_frac"))

@@ -37,7 +37,7 @@ def region_mask(result: Result, region: Any, field: str = "mask") -> Mask:  # no
     InputError
         If it is none of these, has another shape than the map, or holds no pixel that takes part.
     """
-    label = result.tree["maps"]["label"].values
+    label = result.tree["maps"].dataset["label"].values
     inside = _inside(result, region, label, field)
     if not inside.any():
         raise InputError(field, "hold a pixel of the map", "holds none")
@@ -50,7 +50,7 @@ def region_mask(result: Result, region: Any, field: str = "mask") -> Mask:  # no
 
 def taking_part(result: Result) -> Mask:
     """Pixels (y, x) that take part: not left out, and with counts."""
-    return np.asarray(np.isfinite(result.tree["maps"]["abundance_mean"].values[0]))
+    return np.asarray(np.isfinite(result.tree["maps"].dataset["abundance_mean"].values[0]))
 
 
 def _inside(result: Result, region: Any, label: npt.NDArray[Any], field: str) -> Mask:  # noqa: ANN401

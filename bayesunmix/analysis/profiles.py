@@ -3,8 +3,8 @@
 The line is sampled as `skimage.measure.profile_line` and HyperSpy's line region do it: coordinates are rows and
 columns, whole numbers at the centres of pixels; positions lie one pixel apart from the start on, the last at the end
 of the line or up to a pixel beyond, `width` samples one pixel apart across it, and each sample is interpolated linearly
-between the four pixels around it. As a mean of samples is linear in the pixels, it is taken draw by draw. Samples off the map, or
-where a pixel takes no part, leave their share to the others of the position.
+between the four pixels around it. As a mean of samples is linear in the pixels, it is taken draw by draw. Samples off
+the map, or where a pixel takes no part, leave their share to the others of the position.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bayesunmix.analysis.joint_draws import PRIORS, Prior, joint_draws
 from bayesunmix.analysis.mixtures import check_mixture_unit, mixed, phase_compositions
 from bayesunmix.analysis.places import taking_part
 from bayesunmix.core.errors import InputError, check_choice, check_integer, check_number, shown
-from bayesunmix.results.map_counts import AnyMap
+from bayesunmix.results.map_counts import AnyMap, stored_pixels
 
 if TYPE_CHECKING:
     from bayesunmix.results.result import Result
@@ -73,11 +73,11 @@ def profile(
     """
     used = taking_part(result)
     ends = [_end(name, point, used.shape) for name, point in (("start", start), ("end", end))]
-    if np.allclose(*ends):
+    if np.allclose(ends[0], ends[1]):
         raise InputError("end", "differ from `start`", f"is {shown(end)}, too")
     across = check_integer("width", width, low=1, high=max(used.shape))
     if prior is None:
-        prior = "map" if result.record.config.inference.spatial else "region"
+        prior = "map" if "window_share" in stored_pixels(result) else "region"
     check_choice("prior", prior, PRIORS), check_mixture_unit(unit)
     rows, columns = line_samples(ends[0], ends[1], across)
     shares = interpolation(rows, columns, used)

@@ -82,7 +82,7 @@ def integrated_spectra_figure(
     whole = float(edges[0]), float(edges[-1])
     window = checked_window("energy_range", energy_range, whole)
     near = None if inset is None else checked_window("inset", inset, whole)
-    weighted = source.weighted_spectra(np.nan_to_num(result.tree["maps"]["count_share"].values))
+    weighted = source.weighted_spectra(np.nan_to_num(result.tree["maps"].dataset["count_share"].values))
     first, last = (int(number) for number in source.stored.attrs["channels"])
     data = result.tree["endmembers"].dataset.isel(energy=slice(first, last))
     step = source.image.energy_step_keV

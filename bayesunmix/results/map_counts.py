@@ -105,13 +105,14 @@ def _read(image: AnyMap, signal: int | None = None) -> SpectrumImage:
 
 def _cut(result: Result, stored: xr.Dataset, whole: SpectrumImage) -> SpectrumImage:
     """Leave out the pixels that took no part and the channels that were not fitted, on the axis that was fitted."""
-    left_out = result.tree["maps"]["left_out"].values.astype(bool)
+    left_out = np.asarray(result.tree["maps"].dataset["left_out"].values, bool)
     first, last = (int(number) for number in stored.attrs["channels"])
     if whole.shape[:2] != left_out.shape or whole.n_channels < last:
         must = f"have {left_out.shape[0]} x {left_out.shape[1]} pixels and at least {last} channels"
         raise InputError(_FIELD, must, f"has shape {shape_text(whole.counts)}", _REMEDY)
     counts = whole.counts
     cut: Any = counts.cropped(first, last) if isinstance(counts, StoredCounts) else counts[:, :, first:last]
-    energy_keV = np.linspace(*map(float, stored.attrs["energy_keV"]), last - first)
+    ends = [float(energy) for energy in stored.attrs["energy_keV"]]
+    energy_keV = np.linspace(ends[0], ends[1], last - first)
     image = dataclasses.replace(whole, counts=cut, energy_keV=energy_keV)
     return image.masked(left_out)
