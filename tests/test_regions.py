@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from scipy.ndimage import map_coordinates
 import bayesunmix as bu
 from bayesunmix.analysis.profiles import interpolation, line_samples
 from bayesunmix.core.errors import InputError
+from bayesunmix.core.output_folder import write_record
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.results.pixel_group import kept_draws, rounded
 from bayesunmix.results.result import Result
@@ -52,12 +54,16 @@ def run(image: SpectrumImage, **inference: Any) -> Result:  # noqa: ANN401
 @pytest.fixture(scope="module")
 def result(image: SpectrumImage) -> Result:
     # What nobody declared stays in, so that all pixels are of the two phases.
-    return run(image, set_aside=False)
+    return run(image, set_aside=False, rotations=False, max_overlap=2, starts=1)
 
 
 @pytest.fixture(scope="module")
 def folder(result: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return result.save(tmp_path_factory.mktemp("regions") / "out")
+    # Without figures and tables, which take longer than the rest.
+    path = tmp_path_factory.mktemp("regions")
+    result.tree.to_netcdf(path / "posterior.nc", engine="h5netcdf")
+    write_record(path, result.record.to_dict())
+    return path
 
 
 def test_a_region_adds_up(result: Result) -> None:
@@ -297,6 +303,15 @@ def test_joint_draws_are_written_when_asked(result: Result, tmp_path: Path) -> N
         mean = written["abundance"][..., 6:10, 6:10].mean(["y", "x"])
         assert [str(name) for name in written["phase"].values] == result.phases
         np.testing.assert_allclose(mean, region.sel(draw=written["draw"]).values, atol=1e-5)
+
+
+def test_the_examples_of_the_page_run(result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "regions.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 2
+    monkeypatch.setitem(vars(bu), "open_result", lambda folder: result)
+    for block in blocks:
+        exec(block, {})
 
 
 def test_what_is_stored_is_thinned_and_rounded() -> None:
