@@ -189,6 +189,7 @@ def finished(setup: Setup, draws: Draws, pixels: PixelPosterior) -> Finished:
         n_pixels=0,
     )
     return Finished(
+        models=(),
         setup=setup,
         config=CONFIG,
         model=LineModel(),

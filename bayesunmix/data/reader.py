@@ -355,8 +355,8 @@ def _unpacked(answer: dict[str, Any], folder: Path, lazy: bool | None) -> Spectr
         images=pictures,
         name=answer["name"],
         warnings=tuple(from_plain(parts) for parts in answer["warnings"]),
-        file=answer["file"],
-        signal=answer["signal"],
+        file=answer.get("file", ""),
+        signal=answer.get("signal"),
     )
 
 
