@@ -11,8 +11,7 @@ from pydantic import BeforeValidator
 
 from bayesunmix.chemistry.unit_names import OXYGEN_UNITS, UNITS, check_oxygen_unit
 from bayesunmix.config.validated import validated
-from bayesunmix.config.values import Text, beside, checked_by
-from bayesunmix.config.values import Flag, Whole, checked_by
+from bayesunmix.config.values import Flag, Text, Whole, beside, checked_by
 from bayesunmix.core.errors import InputError, check_between, check_choice, shown, suggest
 
 # Zeolites and framework structures have up to a few hundred.
