@@ -2,8 +2,8 @@
 
     l_ts = sum_(p in tile t) log sum_j pi_js prod_c m_jsc^y_pc        draw s, weights pi, spectra m, counts y
 
-Millions of nats in all, of which differences of one count. A pixel's spectrum therefore enters as its contrast with what
-is subtracted as a baseline: near the pixel's own mean inside the matrix product in single precision, and the same
+Millions of nats in all, of which differences of one count. A pixel's spectrum therefore enters as its contrast with
+what is subtracted as a baseline: near the pixel's own mean inside the matrix product in single precision, and the same
 spectrum for all pixels and draws in what is returned; both are put back in double precision.
 """
 
@@ -126,4 +126,3 @@ def _chunks(rows: Float32Array, common: FloatArray, mixture: MixtureDraws) -> li
             above = own.astype(np.float64) @ baseline.astype(np.float64)
             found.append(_Chunk(pixels + first, own, points, baseline, above))
     return found
-

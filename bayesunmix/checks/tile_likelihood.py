@@ -1,26 +1,28 @@
 """What the model says of every tile of the map, draw by draw: the pointwise log-likelihood of leave-one-out.
 
 The pieces that are left out are tiles, some 250 rectangles of the map: neighbouring pixels share grains, thickness and
-what the model misses, and of a piece that is left out they would tell. The density is that of each photon's bin, given how
-many photons a block of pixels has: totals are not modelled, and the same for all runs of the map. Bins, blocks, tiles and
-the spectrum that all is relative to depend on the map alone (`bayesunmix.data.map_bins`), so that runs with other
-declarations, whose fitted bins differ, give densities of the same data.
+what the model misses, and of a single pixel that is left out they would tell. The density is that of each photon's bin,
+given how many photons a block of pixels has: totals are not modelled, and the same for all runs of the map. It is
+relative to a tile whose pixels all have the tile's own mean spectrum. Bins, blocks, tiles and these spectra depend on
+the map alone (`bayesunmix.data.map_bins`): runs with other declarations, whose fitted bins differ, give densities of
+the same data.
 
 The draws are those of the model at the best mode, before they are stretched, moved, rotated or mixed: leave-one-out
-divides the likelihood of a tile out of the posterior, and only the model's own draws have it in. Counts that were set aside
-are not in it. They are data all the same, and have a likelihood of their own beside.
+divides the likelihood of a tile out of the posterior, and only the model's own draws have it in. Counts that were set
+aside are not in it. They are data all the same, and have a likelihood of their own beside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax
 
-from bayesunmix.core.shares import shares_of
+from bayesunmix.core.shares import NOTHING, shares_of
 from bayesunmix.data.binning import BinnedCounts, bin_image
 from bayesunmix.data.map_bins import data_hash, map_bins
 from bayesunmix.fit.draws import Draws
@@ -61,8 +63,8 @@ class MapTiles:
         First channel of each bin.
     """
 
-    counts: npt.NDArray[np.unsignedinteger]
-    aside: npt.NDArray[np.int64] | None
+    counts: IntArray
+    aside: IntArray | None
     label: IntArray
     grid: tuple[int, int]
     side: int
@@ -83,7 +85,7 @@ class MapTiles:
         across = int(whole.block_index[0, -1]) + 1
         grid = whole.n_blocks // across, across
         return cls(
-            counts=whole.counts,
+            counts=whole.counts.astype(np.int64),
             aside=None if setup.aside is None else _aside(setup, whole, setup.aside),
             label=_labels(whole.total_counts > 0, grid),
             grid=grid,
@@ -97,11 +99,20 @@ class MapTiles:
         return int(self.label.max()) + 1
 
     @property
+    def fitted(self) -> IntArray:
+        """Counts that were not set aside, (cell, bin)."""
+        return self.counts if self.aside is None else self.counts - self.aside
+
+    @cached_property
     def by_tile(self) -> IntArray:
         """Counts of every tile, (tile, bin)."""
-        found = np.zeros((self.number, self.counts.shape[1]), np.int64)
+        return self.summed(self.counts)
+
+    def summed(self, by_cell: IntArray) -> IntArray:
+        """Sum counts (cell, bin) over the tiles, (tile, bin)."""
+        found = np.zeros((self.number, by_cell.shape[1]), np.int64)
         held = self.label >= 0
-        np.add.at(found, self.label[held], self.counts[held].astype(np.int64))
+        np.add.at(found, self.label[held], by_cell[held])
         return found
 
     @property
@@ -115,7 +126,7 @@ class MapTiles:
     @property
     def hash(self) -> str:
         """SHA-256 of what the likelihood is of: equal for runs whose likelihoods are of the same data."""
-        return data_hash(self.boundaries, self.label, self.counts.sum(axis=1, dtype=np.int64), self.by_tile)
+        return data_hash(self.boundaries, self.label, self.counts.sum(axis=1), self.by_tile)
 
 
 def _labels(held: npt.NDArray[np.bool_], grid: tuple[int, int]) -> IntArray:
@@ -130,8 +141,8 @@ def _labels(held: npt.NDArray[np.bool_], grid: tuple[int, int]) -> IntArray:
     return found
 
 
-def _aside(setup: Setup, whole: BinnedCounts, aside: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Counts of the pixels that were set aside, (cell, bin)."""
+def _aside(setup: Setup, whole: BinnedCounts, aside: npt.NDArray[np.bool_]) -> IntArray:
+    """Add up the counts of the pixels that were set aside, (cell, bin)."""
     found = np.zeros(whole.counts.shape, np.int64)
     rows = np.flatnonzero(aside.any(axis=1))
     for part, band in setup.image.bands((int(rows[0]), int(rows[-1]) + 1)) if rows.size else ():
@@ -142,7 +153,7 @@ def _aside(setup: Setup, whole: BinnedCounts, aside: npt.NDArray[np.bool_]) -> n
 
 @dataclass(frozen=True, kw_only=True)
 class TileLikelihood:
-    """Log-likelihood of every tile at every draw, in nats, relative to the map's own mean spectrum in every pixel.
+    """Log-likelihood of every tile at every draw, in nats, relative to the tile's mean spectrum in its pixels.
 
     Attributes
     ----------
@@ -192,44 +203,37 @@ def tile_likelihood(
         return None
     tiles = MapTiles.of(setup, boundaries)
     edges = setup.image.channel_edges_keV[tiles.boundaries]
-    forward = replace(setup.forward, edges_keV=edges)
-    everything = BinnedCounts(
-        counts=tiles.counts,
-        block_index=setup.blocks.block_index,
-        block_side=tiles.side,
-        boundaries=tiles.boundaries,
-        edges_keV=edges,
-        mask=setup.image.mask,
-    )
-    acting = pixel_thickness(everything, forward, setup.spectrum, setup.mean_composition)
-    effect = fitted.data.effect._replace(
-        absorption_slope=acting.absorption_slope, stray_share=acting.stray_share
-    )
+    effect = _effect(setup, fitted, tiles, edges)
     mixture = _mixture(line_spectra(setup, fitted, edges), fitted, drawn.draws, drawn.z, effect)
-    total = tiles.counts.sum(axis=0, dtype=np.float64)
-    common = np.concatenate([np.log(shares_of(total + 1.0)), np.zeros(N_COLUMNS)])
-    left = tiles.counts if tiles.aside is None else tiles.counts - tiles.aside
+    shape, own_mean = drawn.z.shape[:2], np.log(np.maximum(shares_of(tiles.by_tile), NOTHING))
+    common = np.log(shares_of(tiles.by_tile.sum(axis=0) + 1.0))
+
+    def likelihood(part: IntArray, relative: FloatArray, told: Callable[[float], None]) -> FloatArray:
+        held = np.flatnonzero(part.sum(axis=1) > 0)
+        found = tile_log_likelihood(
+            counted(part[held], relative, effect),
+            tiles.label[held],
+            tiles.number,
+            np.concatenate([common, np.zeros(N_COLUMNS)]),
+            mixture,
+            told,
+        )
+        found -= (tiles.summed(part) * (own_mean - common)).sum(axis=1)
+        return found.reshape(*shape, tiles.number)
+
     share = 1.0 if tiles.aside is None else 0.9
-
-    def likelihood(
-        counts: npt.NDArray[np.integer], relative: FloatArray, told: Callable[[float], None]
-    ) -> FloatArray:
-        held = np.flatnonzero(counts.sum(axis=1) > 0)
-        rows = counted(counts[held], relative, effect)
-        found = tile_log_likelihood(rows, tiles.label[held], tiles.number, common, mixture, told)
-        return found.reshape(*drawn.z.shape[:2], tiles.number)
-
-    fit = likelihood(left, setup.thickness.blocks, lambda done: progress(share * done))
-    aside = None
+    fit = likelihood(tiles.fitted, setup.thickness.blocks, lambda done: progress(share * done))
+    aside, counts_aside = None, np.zeros(tiles.number, np.int64)
     if tiles.aside is not None:
         by_cell = np.zeros(len(tiles.label))
         by_cell[setup.blocks.block_index.ravel()] = setup.thickness.pixels
         relative = by_cell[tiles.aside.sum(axis=1) > 0]
         aside = likelihood(tiles.aside, relative, lambda done: progress(share + (1.0 - share) * done))
+        counts_aside = tiles.summed(tiles.aside).sum(axis=1)
     return TileLikelihood(
         fitted=fit,
         aside=aside,
-        aside_counts=_summed(tiles, np.zeros(len(tiles.label)) if tiles.aside is None else tiles.aside.sum(axis=1)),
+        aside_counts=counts_aside,
         counts=tiles.by_tile,
         bounds=tiles.bounds,
         edges_keV=edges,
@@ -237,10 +241,21 @@ def tile_likelihood(
     )
 
 
-def _summed(tiles: MapTiles, by_cell: npt.NDArray[np.generic]) -> IntArray:
-    """Sum whole numbers (cell,) over the tiles."""
-    held = tiles.label >= 0
-    return np.bincount(tiles.label[held], weights=by_cell[held], minlength=tiles.number).astype(np.int64)
+def _effect(setup: Setup, fitted: FittedPosterior, tiles: MapTiles, edges_keV: FloatArray) -> ThicknessEffect:
+    """How thickness acts on spectra in the bins of the tiles."""
+    counts = BinnedCounts(
+        counts=tiles.counts.astype(np.uint64),
+        block_index=setup.blocks.block_index,
+        block_side=tiles.side,
+        boundaries=tiles.boundaries,
+        edges_keV=edges_keV,
+        mask=setup.image.mask,
+    )
+    forward = replace(setup.forward, edges_keV=edges_keV)
+    acting = pixel_thickness(counts, forward, setup.spectrum, setup.mean_composition)
+    return fitted.data.effect._replace(
+        absorption_slope=acting.absorption_slope, stray_share=acting.stray_share
+    )
 
 
 def _mixture(

@@ -1,9 +1,9 @@
-"""Bins that depend on the map alone, so that runs of one map whose fitted bins differ can be compared on the same counts.
+"""Bins that depend on the map alone: runs of one map whose fitted bins differ are compared on the same counts.
 
 Fitted bins (`bayesunmix.data.binning.channel_bins`) follow the declared lines and the fitted response: two runs with
 other elements have other bins, and the likelihoods of two sets of bins are densities of different data. Bins here are
-whole numbers of channels, about half as wide as a line at the nominal resolution of 130 eV, whatever was declared. Where
-a bin is as wide as that, little of what tells two spectra apart is lost: w^2 / (24 sigma^2), 6 %.
+whole numbers of channels, about half as wide as a line at the nominal resolution of 130 eV, whatever was declared.
+Little of what tells two spectra apart is lost in bins of that width: w^2 / (24 sigma^2), 6 %.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy.typing as npt
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.xray import Response
 
+# Rows of a map that tell it from others.
+ROWS_HASHED = 64
 # Width of a bin in widths of a line, full at half maximum, and the energy resolution that says how wide a line is.
 WIDTH_FWHM = 0.5
 RESOLUTION_EV = 130.0
@@ -38,6 +40,20 @@ def map_bins(image: SpectrumImage) -> npt.NDArray[np.int64]:
     ends = np.append(firsts[1:], image.n_channels)
     parts = [np.arange(a, b, int(w)) for a, b, w in zip(firsts, ends, widths, strict=True)]
     return np.append(np.concatenate(parts), image.n_channels).astype(np.int64)
+
+
+def map_hash(image: SpectrumImage) -> str:
+    """SHA-256 (hexadecimal) of shape and counts of some rows: equal for runs of one map, whatever pixels and energies.
+
+    Parameters
+    ----------
+    image
+        As it was given, before anything is cropped or left out.
+    """
+    rows = np.unique(np.linspace(0, image.shape[0] - 1, ROWS_HASHED).astype(int))
+    return data_hash(
+        np.array(image.shape), *(np.asarray(image.counts[slice(r, r + 1)]) for r in rows.tolist())
+    )
 
 
 def data_hash(*arrays: npt.NDArray[np.generic]) -> str:

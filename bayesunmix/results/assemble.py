@@ -52,6 +52,7 @@ from bayesunmix.results.mass_thickness import (
     nominal_mass_per_count,
 )
 from bayesunmix.results.names import proposed_names
+from bayesunmix.results.predictive_groups import predictive_groups
 from bayesunmix.results.recording import Found, record, with_convergence
 from bayesunmix.results.recording import presence as presence_parts
 from bayesunmix.results.result import Result
@@ -157,6 +158,7 @@ def _groups(run: Finished, fit: _Fit) -> dict[str, xr.Dataset]:
         "endmembers": endmembers_group(setup, fit.endmembers, config.inference.level),
         "fit": fit_dataset(setup, fit.own, fit.held, fit.tilt, fit.segments),
         "lines": lines_group(setup),
+        **({} if run.tiles is None else predictive_groups(run.tiles)),
     }
 
 

@@ -1,0 +1,243 @@
+"""Runs of one map, ranked by how well each predicts a part of the map from the rest, and weighted by stacking.
+
+    elpd_r = sum_t log p_r(y_t | y_-t)         tile t of the map by run r, from Pareto smoothed importance sampling
+    w      = argmax over the simplex of sum_t log sum_r w_r p_r(y_t | y_-t)
+
+Leave-one-out: Vehtari, A., Gelman, A., Gabry, J., Stat. Comput. 27 (2017) 1413, doi:10.1007/s11222-016-9696-4. Stacking:
+Yao, Y., et al., Bayesian Anal. 13 (2018) 917, doi:10.1214/17-BA1091. A difference is one where it is above two standard
+errors and four nats, below which the standard error cannot be trusted (Sivula, T., et al., arXiv:2008.10296). Errors are
+those of paired differences over tiles, or over some three dozen areas where that is more: neighbouring tiles may miss
+the same.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+from scipy.special import logsumexp
+
+from bayesunmix.core.credible import health
+from bayesunmix.core.shares import shares_of
+from bayesunmix.results.predictive_groups import ASIDE, COUNTS, DATA, LIKELIHOOD
+
+if TYPE_CHECKING:
+    from arviz_stats.utils import ELPDData
+
+    from bayesunmix.results.result import Result
+
+FloatArray = npt.NDArray[np.float64]
+
+# A smaller difference is none.
+ERRORS, NATS = 2.0, 4.0
+# Areas along each side of the map whose sums are as independent as tiles are not.
+AREAS = 6
+BEST, ALIKE, WORSE = "best", "not distinguishable", "worse"
+COLUMNS = (
+    "result",
+    "elpd",
+    "elpd_se",
+    "difference",
+    "difference_se",
+    "weight",
+    "standing",
+    "effective_parameters",
+    "tiles",
+    "unreliable_tiles",
+    "set_aside_counts",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """How well one run predicts each tile of its map from the others.
+
+    Attributes
+    ----------
+    by_tile : (tile,)
+        Log predictive density in nats, of all counts.
+    area : (tile,) int
+        Area of the map that a tile lies in.
+    parameters : float
+        Effective number of parameters.
+    unreliable : int
+        Tiles whose Pareto k forbids trust.
+    aside : int
+        Counts that were set aside in the run, and are in the density all the same.
+    """
+
+    by_tile: FloatArray
+    area: npt.NDArray[np.int64]
+    parameters: float
+    unreliable: int
+    aside: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ranking:
+    """Runs of one map in the order of their expected log predictive density.
+
+    Attributes
+    ----------
+    names : tuple of str
+    predictions : tuple of Prediction
+    weights : (run,)
+        By stacking.
+    """
+
+    names: tuple[str, ...]
+    predictions: tuple[Prediction, ...]
+    weights: FloatArray
+
+    @cached_property
+    def order(self) -> list[int]:
+        """Numbers of the runs, the best first."""
+        totals = [-one.by_tile.sum() for one in self.predictions]
+        return np.argsort(totals, kind="stable").tolist()
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row for each run, the best first, with the columns `COLUMNS`."""
+        best, rows = self.predictions[self.order[0]], []
+        for run in self.order:
+            own = self.predictions[run]
+            apart = own.by_tile - best.by_tile
+            difference, error = float(apart.sum()), paired_error(apart, own.area)
+            rows.append(
+                (
+                    self.names[run],
+                    float(own.by_tile.sum()),
+                    paired_error(own.by_tile, own.area),
+                    difference,
+                    error,
+                    float(self.weights[run]),
+                    BEST if own is best else standing(difference, error),
+                    own.parameters,
+                    len(own.by_tile),
+                    own.unreliable,
+                    own.aside,
+                )
+            )
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def standing(difference: float, error: float) -> str:
+    """Say whether a run is worse than the best one.
+
+    Examples
+    --------
+    >>> standing(-30.0, 8.0), standing(-30.0, 20.0), standing(-3.0, 0.5)
+    ('worse', 'not distinguishable', 'not distinguishable')
+    """
+    return WORSE if -difference > max(ERRORS * error, NATS) else ALIKE
+
+
+def paired_error(by_tile: FloatArray, area: npt.NDArray[np.int64]) -> float:
+    """Standard error of a sum over tiles (tile,), by the scatter of tiles or of areas, whichever is more."""
+    found = [0.0]
+    for values in (by_tile, np.bincount(area, weights=by_tile)):
+        if len(values) > 1:
+            found.append(float(np.sqrt(len(values)) * values.std(ddof=1)))
+    return max(found)
+
+
+def not_ranked(names: Sequence[str], results: Sequence[Result]) -> str:
+    """Say why runs of one map cannot be ranked; an empty text where they can."""
+    lacking = [
+        name for name, result in zip(names, results, strict=True) if LIKELIHOOD not in result.tree.children
+    ]
+    if lacking:
+        which = ", ".join(lacking)
+        return (
+            f"{which} cannot be ranked: without a group log_likelihood in posterior.nc (runs of earlier versions, and "
+            "endmembers that are fitted channel by channel) there is nothing to rank by."
+        )
+    first = results[0].tree[LIKELIHOOD].attrs.get(DATA)
+    other = [
+        name
+        for name, result in zip(names, results, strict=True)
+        if result.tree[LIKELIHOOD].attrs.get(DATA) != first
+    ]
+    if other:
+        return (
+            f"{', '.join(other)} cannot be ranked with {names[0]}: they use other pixels or energies of the map, and the "
+            "likelihoods of different data do not compare. Unmix them with the same `[map]`."
+        )
+    return ""
+
+
+def rank(names: Sequence[str], results: Sequence[Result]) -> Ranking:
+    """Rank runs of one map, for which `not_ranked` has nothing to say.
+
+    Parameters
+    ----------
+    names, results
+        Runs and what they are called.
+    """
+    predictions, elpds = [], []
+    for result in results:
+        elpd = _leave_one_out(result)
+        aside = np.zeros(len(elpd.elpd_i))
+        if ASIDE in result.tree.children:
+            drawn = result.tree[ASIDE][COUNTS].values.reshape(-1, len(aside))
+            aside = logsumexp(drawn, axis=0) - np.log(len(drawn))
+        held = result.tree[LIKELIHOOD].to_dataset()
+        predictions.append(
+            Prediction(
+                by_tile=np.asarray(elpd.elpd_i.values, np.float64) + aside,
+                area=_areas(held),
+                parameters=float(elpd.p),
+                unreliable=int(np.count_nonzero(elpd.pareto_k.values > elpd.good_k)),
+                aside=int(held["counts_aside"].sum()),
+            )
+        )
+        elpds.append(elpd)
+    return Ranking(names=tuple(names), predictions=tuple(predictions), weights=_stacking(elpds, predictions))
+
+
+def _leave_one_out(result: Result) -> ELPDData:
+    """Log predictive density of every tile by ArviZ; what it warns of is counted in place of being said."""
+    from arviz_stats import loo
+
+    held = result.tree[LIKELIHOOD].to_dataset()
+    drawn = held[COUNTS].transpose("chain", "draw", "block").values
+    effective = np.nanmedian(health(drawn)[1]) / (drawn.shape[0] * drawn.shape[1])
+    tree = xr.DataTree.from_dict({LIKELIHOOD: held})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        found: ELPDData = loo(tree, pointwise=True, reff=float(np.clip(effective, 1e-3, 1.0)))
+    return found
+
+
+def _stacking(elpds: Sequence[ELPDData], predictions: Sequence[Prediction]) -> FloatArray:
+    """Weights of the runs by ArviZ, on densities relative to the best run's of each tile: it takes their exponentials."""
+    from arviz_stats import compare
+
+    values = np.stack([one.by_tile for one in predictions])
+    relative = values - values.max(axis=0)
+    given = {
+        str(run): replace(elpd, elpd_i=elpd.elpd_i.copy(data=own), elpd=float(own.sum()))
+        for run, (elpd, own) in enumerate(zip(elpds, relative, strict=True))
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        found = compare(given, method="stacking")["weight"]
+    return shares_of(np.maximum([float(found[str(run)]) for run in range(len(elpds))], 0.0))
+
+
+def _areas(held: xr.Dataset) -> npt.NDArray[np.int64]:
+    """Area of the map that each tile lies in, numbered without gaps."""
+    place = np.zeros(held.sizes["block"], np.int64)
+    for first, end in (("first_row", "end_row"), ("first_column", "end_column")):
+        low, high = held[first].values, held[end].values
+        middle = 0.5 * (low + high)
+        along = (middle - low.min()) / max(float(high.max() - low.min()), 1.0)
+        place = place * AREAS + np.minimum((along * AREAS).astype(np.int64), AREAS - 1)
+    return np.asarray(np.unique(place, return_inverse=True)[1], np.int64)
