@@ -3,11 +3,11 @@
     elpd_r = sum_t log p_r(y_t | y_-t)         tile t of the map by run r, from Pareto smoothed importance sampling
     w      = argmax over the simplex of sum_t log sum_r w_r p_r(y_t | y_-t)
 
-Leave-one-out: Vehtari, A., Gelman, A., Gabry, J., Stat. Comput. 27 (2017) 1413, doi:10.1007/s11222-016-9696-4. Stacking:
-Yao, Y., et al., Bayesian Anal. 13 (2018) 917, doi:10.1214/17-BA1091. A difference is one where it is above two standard
-errors and four nats, below which the standard error cannot be trusted (Sivula, T., et al., arXiv:2008.10296). Errors are
-those of paired differences over tiles, or over some three dozen areas where that is more: neighbouring tiles may miss
-the same.
+Leave-one-out: Vehtari, A., Gelman, A., Gabry, J., Stat. Comput. 27 (2017) 1413, doi:10.1007/s11222-016-9696-4.
+Stacking: Yao, Y., et al., Bayesian Anal. 13 (2018) 917, doi:10.1214/17-BA1091. A difference is one where it is above
+two standard errors and four nats, below which the standard error cannot be trusted (Sivula, T., et al., arXiv:2008.10296).
+Errors are those of paired differences over tiles, or over some three dozen areas where that is more: neighbouring tiles
+may miss the same.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def standing(difference: float, error: float) -> str:
 
 
 def paired_error(by_tile: FloatArray, area: npt.NDArray[np.int64]) -> float:
-    """Standard error of a sum over tiles (tile,), by the scatter of tiles or of areas, whichever is more."""
+    """Return the standard error of a sum over tiles (tile,), by the scatter of tiles or of areas, whichever is more."""
     found = [0.0]
     for values in (by_tile, np.bincount(area, weights=by_tile)):
         if len(values) > 1:
@@ -167,8 +167,8 @@ def not_ranked(names: Sequence[str], results: Sequence[Result]) -> str:
     ]
     if other:
         return (
-            f"{', '.join(other)} cannot be ranked with {names[0]}: they use other pixels or energies of the map, and the "
-            "likelihoods of different data do not compare. Unmix them with the same `[map]`."
+            f"{', '.join(other)} cannot be ranked with {names[0]}: they use other pixels or energies of the map, and "
+            "the likelihoods of different data do not compare. Unmix them with the same `[map]`."
         )
     return ""
 
@@ -217,7 +217,7 @@ def _leave_one_out(result: Result) -> ELPDData:
 
 
 def _stacking(elpds: Sequence[ELPDData], predictions: Sequence[Prediction]) -> FloatArray:
-    """Weights of the runs by ArviZ, on densities relative to the best run's of each tile: it takes their exponentials."""
+    """Weights of the runs by ArviZ, which takes exponentials: of densities relative to each tile's best run."""
     from arviz_stats import compare
 
     values = np.stack([one.by_tile for one in predictions])
