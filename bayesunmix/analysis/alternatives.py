@@ -244,7 +244,7 @@ class Alternatives:
         ]
         if bad:
             said.append(
-                f"Leave-one-out is not reliable (Pareto k) on some tiles of {', '.join(bad)}: what they add is too good."
+                f"Leave-one-out is not reliable (Pareto k) on some tiles of {', '.join(bad)}; these count too much."
             )
         if not (table["standing"] == WORSE).any():
             said.append("The counts do not tell these declarations apart.")

@@ -5,9 +5,9 @@
 
 Leave-one-out: Vehtari, A., Gelman, A., Gabry, J., Stat. Comput. 27 (2017) 1413, doi:10.1007/s11222-016-9696-4.
 Stacking: Yao, Y., et al., Bayesian Anal. 13 (2018) 917, doi:10.1214/17-BA1091. A difference is one where it is above
-two standard errors and four nats, below which the standard error cannot be trusted (Sivula, T., et al., arXiv:2008.10296).
-Errors are those of paired differences over tiles, or over some three dozen areas where that is more: neighbouring tiles
-may miss the same.
+two standard errors and four nats, below which the standard error cannot be trusted (Sivula, T., et al., 2020,
+arXiv:2008.10296). Errors are those of paired differences over tiles, or over some three dozen areas where that is more:
+neighbouring tiles may miss the same.
 """
 
 from __future__ import annotations
