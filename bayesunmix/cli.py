@@ -622,6 +622,8 @@ def compare(
             seed=seed or 0,
         )
         comparison.save(out, overwrite=overwrite)
+    for one in comparison.alternatives:
+        click.echo("\n".join(one.lines()))
     click.echo(f"wrote {out}")
     _say_verdict(comparison.verdict)
 

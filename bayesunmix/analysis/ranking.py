@@ -211,7 +211,7 @@ def _leave_one_out(result: Result) -> ELPDData:
     effective = np.nanmedian(health(drawn)[1]) / (drawn.shape[0] * drawn.shape[1])
     tree = xr.DataTree.from_dict({LIKELIHOOD: held})
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore")
         found: ELPDData = loo(tree, pointwise=True, reff=float(np.clip(effective, 1e-3, 1.0)))
     return found
 
@@ -227,7 +227,7 @@ def _stacking(elpds: Sequence[ELPDData], predictions: Sequence[Prediction]) -> F
         for run, (elpd, own) in enumerate(zip(elpds, relative, strict=True))
     }
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore")
         found = compare(given, method="stacking")["weight"]
     return shares_of(np.maximum([float(found[str(run)]) for run in range(len(elpds))], 0.0))
 
