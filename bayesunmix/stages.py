@@ -171,7 +171,7 @@ def judge_tiles(setup: Setup, fitted: FittedPosterior, drawn: Drawn, job: Job) -
     with job.reporter.stage("likelihood of tiles", "tile_likelihood"):
         return job.kept.run(
             "tile_likelihood",
-            lambda: tile_likelihood(setup, fitted, drawn, job.reporter.advance),
+            lambda: tile_likelihood(setup, fitted, drawn, job.seed, job.reporter.advance),
             TileLikelihood | None,
         )
 

@@ -51,6 +51,7 @@ GROUPS = {
     "segmentation": "abundance maps with and without neighbours",
     "freeform": "free-form endmembers beside physics-guided ones on the phantom",
     "undeclared_grain": "coverage of what was declared around a grain that nobody declared",
+    "alternatives": "true and false declarations of one map, ranked",
     "phase_number": "number of phases on wedges, zoned, with soft interfaces",
     "model_checks": "unlisted grains, holes, zoned matrices, and the number of phases",
     "sbc": "simulation-based calibration of every engine",

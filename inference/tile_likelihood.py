@@ -47,25 +47,44 @@ class _Chunk(NamedTuple):
 
     pixels: npt.NDArray[np.intp]
     rows: Float32Array
+    amounts: Float32Array
     points: npt.NDArray[np.intp]
     baseline: Float32Array
     above: FloatArray  # (pixel,) log-likelihood at the baseline of the chunk
 
 
-def tile_log_likelihood(
+class TileSums(NamedTuple):
+    """Sums over pixels at every draw.
+
+    Attributes
+    ----------
+    log_likelihood : (draw, tile)
+        Relative to one spectrum for all pixels.
+    amounts : (draw, amount, support_point)
+        Amounts of the pixels at each support point, shared by their posterior.
+    """
+
+    log_likelihood: FloatArray
+    amounts: FloatArray
+
+
+def tile_sums(
     rows: Float32Array,
+    amounts: FloatArray,
     tiles: npt.NDArray[np.int64],
     n_tiles: int,
     common: FloatArray,
     mixture: MixtureDraws,
     progress: Callable[[float], None] = lambda _: None,
-) -> FloatArray:
-    """Log-likelihood of every tile at every draw, relative to one spectrum for all pixels, (draw, tile).
+) -> TileSums:
+    """Log-likelihood of every tile at every draw, and what of the pixels lies at each support point.
 
     Parameters
     ----------
     rows : (pixel, energy + columns)
         Counts, with columns that meet those of the log spectra.
+    amounts : (pixel, amount)
+        What is shared among the support points, such as counts.
     tiles : (pixel,) int
         Tile of each pixel.
     n_tiles : int
@@ -77,12 +96,13 @@ def tile_log_likelihood(
     """
     n_draws = len(mixture.log_weights)
     total = np.zeros((n_draws, n_tiles))
+    shared = np.zeros((n_draws, amounts.shape[1], mixture.log_weights.shape[1]))
     if not len(rows):
-        return total
+        return TileSums(total, shared)
     order = np.argsort(tiles, kind="stable")
     held, starts = np.unique(tiles[order], return_index=True)
     with single_thread(), ThreadPoolExecutor(n_threads()) as pool:
-        chunks = _chunks(rows, common, mixture)
+        chunks = _chunks(rows, amounts, common, mixture)
         for first in range(0, n_draws, DRAWS_TOGETHER):
             draws = range(first, min(first + DRAWS_TOGETHER, n_draws))
             contrast = np.stack(
@@ -91,15 +111,18 @@ def tile_log_likelihood(
             weights = mixture.log_weights[draws.start : draws.stop].astype(np.float32)
             by_pixel = np.empty((len(rows), len(draws)))
             parts = pool.map(lambda chunk: _by_pixel(chunk, contrast, weights), chunks)  # noqa: B023 - used up here
-            for chunk, values in zip(chunks, parts, strict=True):
+            for chunk, (values, held_there) in zip(chunks, parts, strict=True):
                 by_pixel[chunk.pixels] = values
+                shared[draws.start : draws.stop, :, chunk.points] += held_there
             total[draws.start : draws.stop, held] = np.add.reduceat(by_pixel[order], starts, axis=0).T
             progress(draws.stop / n_draws)
-    return total
+    return TileSums(total, shared)
 
 
-def _by_pixel(chunk: _Chunk, contrast: Float32Array, log_weights: Float32Array) -> FloatArray:
-    """Log-likelihood of the pixels of a chunk at some draws, (pixel, draw)."""
+def _by_pixel(
+    chunk: _Chunk, contrast: Float32Array, log_weights: Float32Array
+) -> tuple[FloatArray, FloatArray]:
+    """Log-likelihood of a chunk's pixels at some draws, (pixel, draw), and amounts, (draw, amount, support_point)."""
     own = contrast[:, chunk.points] - chunk.baseline
     n_draws, n_points, n_columns = own.shape
     joint = (chunk.rows @ own.reshape(-1, n_columns).T).reshape(-1, n_draws, n_points)
@@ -108,10 +131,15 @@ def _by_pixel(chunk: _Chunk, contrast: Float32Array, log_weights: Float32Array) 
     highest = joint.max(axis=2)
     joint -= highest[:, :, None]
     total = np.exp(joint, out=joint).sum(axis=2)
-    return chunk.above[:, None] + (highest + np.log(total)).astype(np.float64)
+    found = chunk.above[:, None] + (highest + np.log(total)).astype(np.float64)
+    joint /= total[:, :, None]
+    shared = chunk.amounts.T @ joint.reshape(len(joint), -1)
+    return found, shared.reshape(-1, n_draws, n_points).swapaxes(0, 1).astype(np.float64)
 
 
-def _chunks(rows: Float32Array, common: FloatArray, mixture: MixtureDraws) -> list[_Chunk]:
+def _chunks(
+    rows: Float32Array, amounts: FloatArray, common: FloatArray, mixture: MixtureDraws
+) -> list[_Chunk]:
     """Group the pixels by the support points that they need at a middle draw."""
     weights = np.exp(mixture.log_weights).mean(axis=0)
     typical = mixture.log_spectra(len(mixture.log_weights) // 2)
@@ -124,5 +152,6 @@ def _chunks(rows: Float32Array, common: FloatArray, mixture: MixtureDraws) -> li
             baseline = (share[pixels].mean(axis=0).astype(np.float64) @ relative).astype(np.float32)
             own = some[pixels]
             above = own.astype(np.float64) @ baseline.astype(np.float64)
-            found.append(_Chunk(pixels + first, own, points, baseline, above))
+            of_them = amounts[pixels + first].astype(np.float32)
+            found.append(_Chunk(pixels + first, own, of_them, points, baseline, above))
     return found

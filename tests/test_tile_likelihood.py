@@ -106,6 +106,7 @@ def test_every_tile_is_a_sum_over_its_own_blocks(
     assert np.bincount(label).min() >= LEAST_BLOCKS // 2
 
 
+@pytest.mark.filterwarnings("ignore::bayesunmix.core.errors.BayesUnmixWarning")
 def test_bins_blocks_and_tiles_are_those_of_the_map(setup: Setup, config: RunConfig) -> None:
     image = simulate_map(config, 1).image
     tables = {key: table for key, table in config.to_dict().items() if key != "simulate"}

@@ -171,7 +171,7 @@ class Alternatives:
             for run in range(len(quantity.kinds))
             if run not in known or not (_holds(ends[run], ends[start]) and _holds(ends[start], ends[run]))
         ]
-        with_it = "" if agree or not apart else ", ".join(goes_with(self.declarations, apart))
+        with_it = "" if agree or not apart else self._goes_with(apart)
         identity = {
             "quantity": quantity.name,
             "phase": quantity.phase,
@@ -186,6 +186,15 @@ class Alternatives:
             | {"agree": agree, "goes_with": with_it}
             for run, name in enumerate(self.names)
         ]
+
+    def _goes_with(self, apart: Sequence[str]) -> str:
+        """Name what sets some runs apart from all others: together, or each by itself where it is not the same."""
+        together = goes_with(self.declarations, apart)
+        if together or len(apart) == 1:
+            return ", ".join(together)
+        others = [name for name in self.names if name not in apart]
+        each = {name: goes_with(self.declarations[["declaration", name, *others]], [name]) for name in apart}
+        return "; ".join(f"{name}: {', '.join(keys)}" for name, keys in each.items() if keys)
 
     @cached_property
     def stacked_draws(self) -> FloatArray | None:

@@ -3,6 +3,9 @@
     elpd_r = sum_t log p_r(y_t | y_-t)         tile t of the map by run r, from Pareto smoothed importance sampling
     w      = argmax over the simplex of sum_t log sum_r w_r p_r(y_t | y_-t)
 
+The weights are those of runs that do not predict worse than the best. Others would get some for a few tiles on which
+they happen to be better, and with them a say in compositions that the map as a whole excludes.
+
 Leave-one-out: Vehtari, A., Gelman, A., Gabry, J., Stat. Comput. 27 (2017) 1413, doi:10.1007/s11222-016-9696-4.
 Stacking: Yao, Y., et al., Bayesian Anal. 13 (2018) 917, doi:10.1214/17-BA1091. A difference is one where it is above
 two standard errors and four nats, below which the standard error cannot be trusted (Sivula, T., et al., 2020,
@@ -39,6 +42,8 @@ FloatArray = npt.NDArray[np.float64]
 ERRORS, NATS = 2.0, 4.0
 # Areas along each side of the map whose sums are as independent as tiles are not.
 AREAS = 6
+# Rounding of single precision, in nats.
+CONSTANT = 1e-6
 BEST, ALIKE, WORSE = "best", "not distinguishable", "worse"
 COLUMNS = (
     "result",
@@ -89,7 +94,7 @@ class Ranking:
     names : tuple of str
     predictions : tuple of Prediction
     weights : (run,)
-        By stacking.
+        By stacking; none for runs that predict worse than the best.
     """
 
     names: tuple[str, ...]
@@ -183,15 +188,20 @@ def rank(names: Sequence[str], results: Sequence[Result]) -> Ranking:
     """
     predictions, elpds = [], []
     for result in results:
-        elpd = _leave_one_out(result)
-        aside = np.zeros(len(elpd.elpd_i))
-        if ASIDE in result.tree.children:
-            drawn = result.tree[ASIDE][COUNTS].values.reshape(-1, len(aside))
-            aside = logsumexp(drawn, axis=0) - np.log(len(drawn))
         held = result.tree[LIKELIHOOD].to_dataset()
+        fitted, by_tile = held[COUNTS], np.zeros(held.sizes["block"])
+        if ASIDE in result.tree.children:
+            aside = result.tree[ASIDE][COUNTS]
+            fitted = fitted - aside
+            drawn = aside.stack(every=("chain", "draw")).transpose("every", "block").values
+            by_tile += logsumexp(drawn, axis=0) - np.log(len(drawn))
+        # A tile that was set aside as a whole has nothing that is to be left out.
+        there = np.flatnonzero(fitted.std(["chain", "draw"]).values > CONSTANT)
+        elpd = _leave_one_out(fitted.isel(block=there))
+        by_tile[there] += elpd.elpd_i.values
         predictions.append(
             Prediction(
-                by_tile=np.asarray(elpd.elpd_i.values, np.float64) + aside,
+                by_tile=by_tile,
                 area=_areas(held),
                 parameters=float(elpd.p),
                 unreliable=int(np.count_nonzero(elpd.pareto_k.values > elpd.good_k)),
@@ -199,17 +209,21 @@ def rank(names: Sequence[str], results: Sequence[Result]) -> Ranking:
             )
         )
         elpds.append(elpd)
-    return Ranking(names=tuple(names), predictions=tuple(predictions), weights=_stacking(elpds, predictions))
+    plain = Ranking(names=tuple(names), predictions=tuple(predictions), weights=np.zeros(len(names)))
+    table = plain.table
+    kept = [names.index(name) for name in table["result"][table["standing"] != WORSE]]
+    weights = np.zeros(len(names))
+    weights[kept] = _stacking([elpds[run] for run in kept], [predictions[run] for run in kept])
+    return replace(plain, weights=weights)
 
 
-def _leave_one_out(result: Result) -> ELPDData:
+def _leave_one_out(fitted: xr.DataArray) -> ELPDData:
     """Log predictive density of every tile by ArviZ; what it warns of is counted in place of being said."""
     from arviz_stats import loo
 
-    held = result.tree[LIKELIHOOD].to_dataset()
-    drawn = held[COUNTS].transpose("chain", "draw", "block").values
+    drawn = fitted.transpose("chain", "draw", "block").values
     effective = np.nanmedian(health(drawn)[1]) / (drawn.shape[0] * drawn.shape[1])
-    tree = xr.DataTree.from_dict({LIKELIHOOD: held})
+    tree = xr.DataTree.from_dict({LIKELIHOOD: xr.Dataset({COUNTS: fitted})})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found: ELPDData = loo(tree, pointwise=True, reff=float(np.clip(effective, 1e-3, 1.0)))
@@ -220,10 +234,12 @@ def _stacking(elpds: Sequence[ELPDData], predictions: Sequence[Prediction]) -> F
     """Weights of the runs by ArviZ, which takes exponentials: of densities relative to each tile's best run."""
     from arviz_stats import compare
 
+    if len(elpds) == 1:
+        return np.ones(1)
     values = np.stack([one.by_tile for one in predictions])
     relative = values - values.max(axis=0)
     given = {
-        str(run): replace(elpd, elpd_i=elpd.elpd_i.copy(data=own), elpd=float(own.sum()))
+        str(run): replace(elpd, elpd_i=xr.DataArray(own, dims="block"), elpd=float(own.sum()))
         for run, (elpd, own) in enumerate(zip(elpds, relative, strict=True))
     }
     with warnings.catch_warnings():

@@ -1,6 +1,6 @@
 """What the model says of every tile of the map, draw by draw: the pointwise log-likelihood of leave-one-out.
 
-The pieces that are left out are tiles, some 250 rectangles of the map: neighbouring pixels share grains, thickness and
+The pieces that are left out are tiles, some 400 rectangles of the map: neighbouring pixels share grains, thickness and
 what the model misses, and of a single pixel that is left out they would tell. The density is that of each photon's bin,
 given how many photons a block of pixels has: totals are not modelled, and the same for all runs of the map. It is
 relative to a tile whose pixels all have the tile's own mean spectrum. Bins, blocks, tiles and these spectra depend on
@@ -22,6 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax
 
+from bayesunmix.checks.expected_counts import acting_amounts, sum_spectra
+from bayesunmix.checks.prior_density import log_prior
 from bayesunmix.core.shares import NOTHING, shares_of
 from bayesunmix.data.binning import BinnedCounts, bin_image
 from bayesunmix.data.map_bins import data_hash, map_bins
@@ -32,7 +34,7 @@ from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.forward.pixel_thickness import pixel_thickness
 from bayesunmix.inference.sandwich import tile_labels
-from bayesunmix.inference.tile_likelihood import MixtureDraws, tile_log_likelihood
+from bayesunmix.inference.tile_likelihood import MixtureDraws, tile_sums
 from bayesunmix.models.endmember import FLOOR_SHARE
 from bayesunmix.models.thickness import N_COLUMNS, ThicknessEffect, answered, counted
 
@@ -40,7 +42,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 # About so many tiles, of at least so many blocks each.
-N_TILES, LEAST_BLOCKS = 256, 4
+N_TILES, LEAST_BLOCKS = 400, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +172,10 @@ class TileLikelihood:
     edges_keV : (bin + 1,)
     hash : str
         Equal for runs whose likelihoods are of the same data.
+    replicates : (chain, draw, bin)
+        Sum spectra drawn anew, given the counts of each block and the posterior of its abundances.
+    log_prior : dict of str to (chain, draw)
+        Log density of the priors, part by part, from `bayesunmix.checks.prior_density`.
     """
 
     fitted: FloatArray
@@ -179,12 +185,15 @@ class TileLikelihood:
     bounds: IntArray
     edges_keV: FloatArray
     hash: str
+    replicates: IntArray
+    log_prior: dict[str, FloatArray]
 
 
 def tile_likelihood(
     setup: Setup,
     fitted: FittedPosterior,
     drawn: Drawn,
+    seed: int = 0,
     progress: Callable[[float], None] = lambda _: None,
     boundaries: IntArray | None = None,
 ) -> TileLikelihood | None:
@@ -194,6 +203,8 @@ def tile_likelihood(
     ----------
     setup, fitted, drawn
         Of the run, with the draws as the engine made them.
+    seed : int
+        Of the replicates.
     progress : callable
         Told the share that is done.
     boundaries : (bin + 1,), optional
@@ -204,20 +215,27 @@ def tile_likelihood(
     tiles = MapTiles.of(setup, boundaries)
     edges = setup.image.channel_edges_keV[tiles.boundaries]
     effect = _effect(setup, fitted, tiles, edges)
-    mixture = _mixture(line_spectra(setup, fitted, edges), fitted, drawn.draws, drawn.z, effect)
+    spectra = _spectra(line_spectra(setup, fitted, edges), drawn.draws)
+    mixture = _mixture(spectra, fitted, drawn.draws, drawn.z, effect)
     shape, own_mean = drawn.z.shape[:2], np.log(np.maximum(shares_of(tiles.by_tile), NOTHING))
     common = np.log(shares_of(tiles.by_tile.sum(axis=0) + 1.0))
 
+    expected = np.zeros((len(spectra), len(common)))
+
     def likelihood(part: IntArray, relative: FloatArray, told: Callable[[float], None]) -> FloatArray:
+        nonlocal expected
         held = np.flatnonzero(part.sum(axis=1) > 0)
-        found = tile_log_likelihood(
+        totals = part[held].sum(axis=1).astype(np.float64)
+        found, amounts = tile_sums(
             counted(part[held], relative, effect),
+            acting_amounts(totals, relative),
             tiles.label[held],
             tiles.number,
             np.concatenate([common, np.zeros(N_COLUMNS)]),
             mixture,
             told,
         )
+        expected += sum_spectra(amounts, spectra, fitted, effect, drawn.draws)
         found -= (tiles.summed(part) * (own_mean - common)).sum(axis=1)
         return found.reshape(*shape, tiles.number)
 
@@ -238,7 +256,15 @@ def tile_likelihood(
         bounds=tiles.bounds,
         edges_keV=edges,
         hash=tiles.hash,
+        replicates=_replicates(expected, int(tiles.by_tile.sum()), seed).reshape(*shape, -1),
+        log_prior=log_prior(fitted, drawn.z),
     )
+
+
+def _replicates(expected: FloatArray, total: int, seed: int) -> IntArray:
+    """Draw spectra of so many counts, (draw, bin)."""
+    generator = np.random.default_rng([seed, 73])
+    return np.stack([generator.multinomial(total, shares_of(one)) for one in expected]).astype(np.int64)
 
 
 def _effect(setup: Setup, fitted: FittedPosterior, tiles: MapTiles, edges_keV: FloatArray) -> ThicknessEffect:
@@ -258,8 +284,22 @@ def _effect(setup: Setup, fitted: FittedPosterior, tiles: MapTiles, edges_keV: F
     )
 
 
+def _spectra(
+    spectra_of: Callable[[FloatArray, FloatArray, FloatArray], FloatArray], draws: Draws
+) -> FloatArray:
+    """Endmembers of all draws, (draw, phase, bin)."""
+    flat = [
+        values.reshape(-1, *values.shape[2:])
+        for values in (draws.family_counts, draws.continuum, draws.line_shapes)
+    ]
+    batches = (slice(i, i + DRAWS_AT_ONCE) for i in range(0, len(flat[0]), DRAWS_AT_ONCE))
+    spectra = np.concatenate([spectra_of(*(part[batch] for part in flat)) for batch in batches])
+    # As the model has it, so that no bin is impossible.
+    return shares_of(spectra + FLOOR_SHARE / spectra.shape[-1])
+
+
 def _mixture(
-    spectra_of: Callable[[FloatArray, FloatArray, FloatArray], FloatArray],
+    spectra: FloatArray,
     fitted: FittedPosterior,
     draws: Draws,
     z: FloatArray,
@@ -268,14 +308,6 @@ def _mixture(
     """Read spectra and weights of the support points off draws."""
     prior = fitted.data.prior
     points = np.asarray(prior.support_points)
-    flat = [
-        values.reshape(-1, *values.shape[2:])
-        for values in (draws.family_counts, draws.continuum, draws.line_shapes)
-    ]
-    batches = (slice(i, i + DRAWS_AT_ONCE) for i in range(0, len(flat[0]), DRAWS_AT_ONCE))
-    spectra = np.concatenate([spectra_of(*(part[batch] for part in flat)) for batch in batches])
-    # As the model has it, so that no bin is impossible.
-    spectra = shares_of(spectra + FLOOR_SHARE / spectra.shape[-1])
     scale, exponent = draws.absorption_scale.ravel(), draws.stray_exponent.ravel()
     xi = z.reshape(-1, z.shape[-1])[:, fitted.model.places["abundance_xi"]]
 

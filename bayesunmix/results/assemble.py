@@ -158,7 +158,7 @@ def _groups(run: Finished, fit: _Fit) -> dict[str, xr.Dataset]:
         "endmembers": endmembers_group(setup, fit.endmembers, config.inference.level),
         "fit": fit_dataset(setup, fit.own, fit.held, fit.tilt, fit.segments),
         "lines": lines_group(setup),
-        **({} if run.tiles is None else predictive_groups(run.tiles)),
+        **({} if run.tiles is None else predictive_groups(run.tiles, setup, fitted, run.seed)),
     }
 
 
