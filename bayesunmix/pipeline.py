@@ -1,7 +1,7 @@
 """The front door: from a map and a configuration to a result, stage by stage.
 
     read -> energy axis -> bins -> starting points -> mode -> regions of residual -> mode without them -> draws
-         -> likelihood of tiles -> spatial heterogeneity -> misfit of the spectra -> rotations -> second maximum
+         -> likelihood of areas -> spatial heterogeneity -> misfit of the spectra -> rotations -> second maximum
          -> pixels -> result -> files
 
 Each stage is a pure function of what came before; finished ones are kept on disk, so that an interrupted run goes on.

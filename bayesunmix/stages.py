@@ -165,10 +165,10 @@ def tell_supports(
 
 
 def judge_tiles(setup: Setup, fitted: FittedPosterior, drawn: Drawn, job: Job) -> TileLikelihood | None:
-    """Log-likelihood of the map's tiles at the draws as the engine made them, where they are the line model's."""
+    """Log-likelihood of the map's areas at the draws as the engine made them, where they are the line model's."""
     if drawn.z is None:
         return None
-    with job.reporter.stage("likelihood of tiles", "tile_likelihood"):
+    with job.reporter.stage("likelihood of areas", "tile_likelihood"):
         return job.kept.run(
             "tile_likelihood",
             lambda: tile_likelihood(setup, fitted, drawn, job.seed, job.reporter.advance),

@@ -91,8 +91,8 @@ def _rows(what: str, maps: list[KeptMap]) -> Iterator[Row]:
         elif name in FALSE[:2]:
             asked, holds = f"at least {LEAST_FALSE:g}", worse >= LEAST_FALSE * len(own)
         yield Row(f"{what}, {name}: said to predict worse", asked, text, holds)
-    unreliable = joined["unreliable_tiles"] / joined["tiles"]
-    yield Row(f"{what}: tiles with a Pareto k that forbids trust", "", f"{unreliable.mean():.3f}")
+    unreliable = joined["unreliable_areas"] / joined["areas"]
+    yield Row(f"{what}: areas with a Pareto k that forbids trust", "", f"{unreliable.mean():.3f}")
 
 
 @dataclass(frozen=True)

@@ -247,13 +247,13 @@ class Alternatives:
             what = "predicts worse" if row.standing == WORSE else "not distinguishable from the best"
             said.append(f"  {row.result}: {what} ({less}), {weight}")
         bad = [
-            f"{row.result} ({row.unreliable_tiles} of {row.tiles})"
+            f"{row.result} ({row.unreliable_areas} of {row.areas})"
             for row in table.itertuples()
-            if row.unreliable_tiles
+            if row.unreliable_areas
         ]
         if bad:
             said.append(
-                f"Leave-one-out is not reliable (Pareto k) on some tiles of {', '.join(bad)}; these count too much."
+                f"Leave-one-out is not reliable (Pareto k) on some areas of {', '.join(bad)}; these count too much."
             )
         if not (table["standing"] == WORSE).any():
             said.append("The counts do not tell these declarations apart.")

@@ -54,8 +54,8 @@ COLUMNS = (
     "weight",
     "standing",
     "effective_parameters",
-    "tiles",
-    "unreliable_tiles",
+    "areas",
+    "unreliable_areas",
     "set_aside_counts",
 )
 
