@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from scipy.stats import norm
 
 import bayesunmix as bu
-from bayesunmix.analysis.alternatives import map_numbers
 from bayesunmix.analysis.ranking import paired_error, rank
+from bayesunmix.analysis.stacking import map_numbers
 from bayesunmix.cli import main
 from bayesunmix.core.errors import InputError
 from bayesunmix.results.result import Result

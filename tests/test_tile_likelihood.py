@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from bayesunmix.checks.tile_likelihood import LEAST_BLOCKS, MapTiles, TileLikelihood, tile_likelihood
+from bayesunmix.checks.map_tiles import LEAST_BLOCKS, MapTiles
+from bayesunmix.checks.tile_likelihood import TileLikelihood, tile_likelihood
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.shares import shares_of
 from bayesunmix.data.map_bins import SPAN, map_bins, map_hash

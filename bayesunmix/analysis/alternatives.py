@@ -17,23 +17,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bayesunmix.analysis.common_draws import INTERVAL, UNDETERMINED, UPPER, CommonDraws, Covariate
-from bayesunmix.analysis.declarations import NOT_DECLARED, differences, goes_with
-from bayesunmix.analysis.ranking import BEST, WORSE, Ranking, not_ranked, rank
+from bayesunmix.analysis.common_draws import INTERVAL, UNDETERMINED, UPPER, CommonDraws
+from bayesunmix.analysis.declarations import differences, goes_with
+from bayesunmix.analysis.ranking import Ranking, not_ranked, rank
+from bayesunmix.analysis.stacking import stacked_draws, stacked_kind
 from bayesunmix.chemistry.ratios import ordered_pairs
 from bayesunmix.core.credible import interval
-from bayesunmix.core.rounding import bound_text, interval_text
 
 if TYPE_CHECKING:
     from bayesunmix.results.result import Result
 
 FloatArray = npt.NDArray[np.float64]
-
-# A run with less of the weight has no say in whether a stacked amount is an interval.
-LEAST_WEIGHT = 0.01
-# Quantities that a printed comparison lists.
-_PRINTED = 8
-STACKED = "stacked"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,15 +191,6 @@ class Alternatives:
         return "; ".join(f"{name}: {', '.join(keys)}" for name, keys in each.items() if keys)
 
     @cached_property
-    def stacked_draws(self) -> FloatArray | None:
-        """Atom fractions of the stacked runs, (draw, phase, element); None where the runs are not ranked."""
-        if self.ranking is None:
-            return None
-        draws = self.common.draws.values
-        chosen = _chosen(self.ranking.weights, draws.shape[1], self.common.seed)
-        return np.asarray(draws[chosen, np.arange(draws.shape[1])])
-
-    @cached_property
     def stacked(self) -> pd.DataFrame:
         """Atom fractions and partition coefficients of the stacked runs, with their intervals; empty without a ranking.
 
@@ -216,208 +201,13 @@ class Alternatives:
         rows = []
         if self.ranking is not None:
             weights = self.ranking.weights
-            chosen = _chosen(weights, self.common.draws.shape[1], self.common.seed)
             for quantity in self.quantities():
                 kind = stacked_kind(quantity.kinds, weights)
-                mixed = quantity.draws[chosen, np.arange(len(chosen))]
+                mixed = stacked_draws(quantity.draws, weights, self.common.seed)
                 ends = (np.nan,) * 3 if kind == UNDETERMINED else _ends(mixed, kind, self.common.level)
                 identity = (quantity.name, quantity.phase, quantity.denominator, quantity.element, kind)
                 rows.append((*identity, *ends, self.common.level))
         return pd.DataFrame(rows, columns=columns)
-
-    def lines(self) -> list[str]:
-        """Sentences on the runs, what they agree on first."""
-        names = ", ".join(self.names)
-        said = [
-            f"{names} are runs of one map: alternatives of the same counts, not samples. Nothing is pooled; they are "
-            "ranked by how well each predicts a part of the map from the rest."
-        ]
-        said += [self.unranked] if self.ranking is None else self._ranked_lines()
-        return said + self._agreed_lines() + self._declared_lines()
-
-    def _ranked_lines(self) -> list[str]:
-        assert self.ranking is not None
-        table, said = self.ranking.table, []
-        for row in table.itertuples():
-            weight = f"weight {row.weight:.2f}"
-            if row.standing == BEST:
-                said.append(f"  {row.result}: best, {weight}")
-                continue
-            less = f"log density {row.difference:.1f} ± {row.difference_se:.1f}"
-            what = "predicts worse" if row.standing == WORSE else "not distinguishable from the best"
-            said.append(f"  {row.result}: {what} ({less}), {weight}")
-        bad = [
-            f"{row.result} ({row.unreliable_areas} of {row.areas})"
-            for row in table.itertuples()
-            if row.unreliable_areas
-        ]
-        if bad:
-            said.append(
-                f"Leave-one-out is not reliable (Pareto k) on some areas of {', '.join(bad)}; these count too much."
-            )
-        if not (table["standing"] == WORSE).any():
-            said.append("The counts do not tell these declarations apart.")
-        return said
-
-    def _agreed_lines(self) -> list[str]:
-        table = self.agreement
-        if table.empty:
-            return ["No amount is known to any of them."]
-        once = table.drop_duplicates("quantity")
-        held = once[once["agree"]]["quantity"].tolist()
-        said = [
-            f"All agree on {len(held)} of {len(once)} quantities, each {100 * self.common.level:g} % interval holding "
-            f"each other median{': ' if held else '.'}{_listed(held)}"
-        ]
-        said += self._kept_lines()
-        differ = once[~once["agree"]]
-        if differ.empty:
-            return said
-        said.append(f"They differ on {len(differ)}:")
-        for row in differ.head(_PRINTED).itertuples():
-            own = table[table["quantity"] == row.quantity]
-            parts = [f"{one.result} {_shown(one)}" for one in own.itertuples()]
-            with_it = f"; goes with {row.goes_with}" if row.goes_with else ""
-            said.append(f"  {row.quantity}: {', '.join(parts)}{with_it}")
-        return [*said, *(["  ..."] if len(differ) > _PRINTED else [])]
-
-    def _kept_lines(self) -> list[str]:
-        """Say what those runs agree on that do not predict worse than the best, where that is not all of them."""
-        if self.ranking is None:
-            return []
-        ranked = self.ranking.table
-        kept = ranked[ranked["standing"] != WORSE]["result"].tolist()
-        if len(kept) in (1, len(self.names)):
-            return []
-        own = [self.names.index(name) for name in self.names if name in kept]
-        part = Alternatives(
-            common=self.common.of_results(own),
-            results=tuple(self.results[run] for run in own),
-            ranking=None,
-            unranked="",
-        ).agreement.drop_duplicates("quantity")
-        names = ", ".join(self.names[run] for run in own)
-        return [f"Those that predict no worse ({names}) agree on {part['agree'].sum()} of {len(part)}."]
-
-    def _declared_lines(self) -> list[str]:
-        table = self.declarations
-        if table.empty:
-            return ["They declare the same."]
-        said = ["Declarations that differ:"]
-        for row in table.to_dict("records"):
-            parts = [
-                f"{name} {'not declared' if row[name] == NOT_DECLARED else row[name]}" for name in self.names
-            ]
-            said.append(f"  {row['declaration']}: {', '.join(parts)}")
-        return said
-
-
-def map_numbers(results: Sequence[Result]) -> tuple[int, ...]:
-    """Return the number of each result's map, from 0: runs of one have its hash in common, or that of the counts.
-
-    A result without either is of a map of its own. The hash of the counts is that of the energies and pixels that a run
-    uses; versions that recorded it alone tell two runs of one map only where these are the same.
-    """
-    numbers: list[int] = []
-    keys = [{one for one in (result.record.map.hash, result.record.hash) if one} for result in results]
-    for place, own in enumerate(keys):
-        same = {numbers[other] for other in range(place) if keys[other] & own}
-        number = min(same, default=max(numbers, default=-1) + 1)
-        numbers = [number if one in same else one for one in numbers] + [number]
-    order = list(dict.fromkeys(numbers))
-    return tuple(order.index(number) for number in numbers)
-
-
-def one_per_map(common: CommonDraws, alternatives: Sequence[Alternatives]) -> CommonDraws:
-    """Draws in which each map counts once, runs of one map stacked.
-
-    Parameters
-    ----------
-    common
-        Of all results.
-    alternatives
-        Of each map with several runs; all of them are ranked.
-    """
-    stacked = {names[0]: one for one in alternatives for names in [one.names]}
-    left_out = {name for one in alternatives for name in one.names[1:]}
-    kept = [run for run, name in enumerate(common.names) if name not in left_out]
-    names, nominal, draws, kinds, detected = [], [], [], [], []
-    for run in kept:
-        one = stacked.get(common.names[run])
-        own: tuple[Any, ...] = (
-            common.names[run],
-            common.nominal[run],
-            common.draws.values[run],
-            common.kinds[run],
-            common.detected_kinds[run],
-        )
-        if one is not None and one.ranking is not None and one.stacked_draws is not None:
-            weights = one.ranking.weights
-            own = (
-                " + ".join(one.names),
-                _mixed(one.common.nominal, weights, common.seed),
-                one.stacked_draws,
-                _stacked_kinds(one.common.kinds, weights),
-                _stacked_kinds(one.common.detected_kinds, weights),
-            )
-        for kept_of, value in zip((names, nominal, draws, kinds, detected), own, strict=True):
-            kept_of.append(value)
-    return CommonDraws(
-        names=tuple(names),
-        phases=common.phases,
-        elements=common.elements,
-        nominal=tuple(nominal),
-        factors=tuple(common.factors[run] for run in kept),
-        draws=common.draws.isel(result=kept).copy(data=np.stack(draws)).assign_coords(result=names),
-        kinds=np.stack(kinds),
-        detected_kinds=np.stack(detected),
-        level=common.level,
-        seed=common.seed,
-        covariate=None
-        if common.covariate is None
-        else Covariate(common.covariate.name, tuple(common.covariate.values[run] for run in kept)),
-    )
-
-
-def _mixed(draws: Sequence[FloatArray], weights: FloatArray, seed: int) -> FloatArray:
-    """Mix draws (draw, phase, element) of several runs in the proportion of their weights."""
-    number = max(len(one) for one in draws)
-    chosen = _chosen(weights, number, seed)
-    generator = np.random.default_rng([seed, 72])
-    places = [generator.permutation(np.arange(number) % len(one)) for one in draws]
-    return np.stack([draws[run][places[run][draw]] for draw, run in enumerate(chosen)])
-
-
-def _stacked_kinds(kinds: npt.NDArray[np.str_], weights: FloatArray) -> npt.NDArray[np.str_]:
-    """Return what is known of every stacked amount, (phase, element), from (run, phase, element)."""
-    found = [
-        [stacked_kind([str(kind) for kind in kinds[:, k, i]], weights) for i in range(kinds.shape[2])]
-        for k in range(kinds.shape[1])
-    ]
-    return np.array(found)
-
-
-def stacked_kind(kinds: Sequence[str], weights: FloatArray) -> str:
-    """Return what is known of a stacked amount: an interval only where every run that has a say has one.
-
-    Examples
-    --------
-    >>> stacked_kind(("interval", "upper"), np.array([1.0, 0.0]))
-    'interval'
-    >>> stacked_kind(("interval", "upper"), np.array([0.5, 0.5]))
-    'upper'
-    """
-    heard = {kind for kind, weight in zip(kinds, weights, strict=True) if weight >= LEAST_WEIGHT}
-    if len(heard) == 1:
-        return heard.pop()
-    return UPPER if heard <= {INTERVAL, UPPER} else UNDETERMINED
-
-
-def _chosen(weights: FloatArray, n_draws: int, seed: int) -> npt.NDArray[np.intp]:
-    """Run of each stacked draw, (draw,): as near to the weights as whole draws allow, in random order."""
-    ends = np.round(np.cumsum(weights) * n_draws).astype(int)
-    runs = np.searchsorted(ends, np.arange(n_draws), side="right").clip(max=len(weights) - 1)
-    return np.asarray(np.random.default_rng([seed, 71]).permutation(runs))
 
 
 def _ends(draws: FloatArray, kind: str, level: float) -> tuple[float, float, float]:
@@ -433,19 +223,3 @@ def _ends(draws: FloatArray, kind: str, level: float) -> tuple[float, float, flo
 def _holds(one: tuple[float, float, float], other: tuple[float, float, float]) -> bool:
     """Whether the interval of one run holds the median of another."""
     return one[1] <= other[0] <= one[2]
-
-
-def _shown(row: Any) -> str:  # noqa: ANN401 - a row of a table
-    """Write what one run has for a quantity."""
-    scale = 1.0 if row.denominator else 100.0
-    unit = "" if row.denominator else "at%"
-    if row.kind == INTERVAL:
-        return interval_text(scale * row.median, scale * row.lower, scale * row.upper, unit)
-    if row.kind == UPPER:
-        return bound_text(scale * row.upper, unit=unit)
-    return "not known" if row.kind == UNDETERMINED else bound_text(scale * row.lower, ">", unit)
-
-
-def _listed(names: Sequence[str], most: int = 12) -> str:
-    """List some names."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

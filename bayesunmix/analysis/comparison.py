@@ -18,7 +18,8 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from bayesunmix.analysis.alternatives import Alternatives, map_numbers, one_per_map
+from bayesunmix.analysis.alternative_words import sentences
+from bayesunmix.analysis.alternatives import Alternatives
 from bayesunmix.analysis.common_draws import (
     INTERVAL,
     UNDETERMINED,
@@ -36,6 +37,7 @@ from bayesunmix.analysis.shared_calibration import (
     shuffled,
     with_common_factors,
 )
+from bayesunmix.analysis.stacking import Stack, map_numbers, one_per_map
 from bayesunmix.chemistry.ratios import NOTHING, RESOLVED, amounts
 from bayesunmix.core.attached import Attached
 from bayesunmix.core.errors import (
@@ -88,7 +90,7 @@ class Comparison(CommonDraws):
         lines.append(f"  Phases {', '.join(self.phases)}; elements {', '.join(self.elements)}")
         lines += self._ratio_lines() if self.several_maps else []
         for one in self.alternatives:
-            lines += [f"  {line}" for line in one.lines()]
+            lines += [f"  {line}" for line in sentences(one)]
         lines += [f"  {line}" for line in str(self.series).splitlines()] if self.series is not None else []
         lines += [f"  {note}" for note in self.notes]
         return "\n".join([*lines, *(f"  {line}" for line in self.verdict.lines())])
@@ -283,11 +285,13 @@ def compare(
         return comparison
     from bayesunmix.analysis.series import fit_series
 
+    stacks = []
     for one in comparison.alternatives:
         if one.ranking is None:
             must = "be of maps whose several runs can be ranked, to be stacked"
             raise InputError("results", must, one.unranked.rstrip("."), "Give one run of each map.")
-    samples = one_per_map(comparison, comparison.alternatives) if comparison.alternatives else comparison
+        stacks.append(Stack(one.common, one.ranking.weights))
+    samples = one_per_map(comparison, stacks) if stacks else comparison
     return replace(comparison, series=fit_series(samples, scatter))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from markupsafe import Markup
 
+from bayesunmix.analysis.alternative_words import sentences
 from bayesunmix.core.errors import check_flag, check_path
 from bayesunmix.core.output_folder import (
     COMPARISON_RECORD,
@@ -147,7 +148,7 @@ def _page(comparison: Comparison, tables: dict[str, pd.DataFrame], pictures: dic
         level=f"{100 * comparison.level:g}",
         notes=comparison.notes,
         several_maps=comparison.several_maps,
-        alternatives=[one.lines() for one in comparison.alternatives],
+        alternatives=[sentences(one) for one in comparison.alternatives],
         pictures={name: in_letters(picture) for name, picture in pictures.items()},
         tables=[
             TableHtml(name, caption, _as_html(tables[name]))
