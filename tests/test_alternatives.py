@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from scipy.stats import norm
 
 import bayesunmix as bu
-from bayesunmix.analysis.ranking import paired_error, rank
+from bayesunmix.analysis.ranking import paired_error, probability_below, rank, standing
 from bayesunmix.analysis.stacking import map_numbers
 from bayesunmix.cli import main
 from bayesunmix.core.errors import InputError
@@ -42,7 +42,9 @@ def likelihood(
         "end_column": ("block", PIXELS * (column + 1)),
         "counts_aside": ("block", np.full(TILES, 0 if aside is None else 7)),
     }
-    groups = {"log_likelihood": drawn} | ({} if aside is None else {"log_likelihood_aside": aside})
+    # As posterior.nc has it: what was set aside is in the likelihood, and its part beside.
+    groups = {"log_likelihood": drawn if aside is None else drawn + aside}
+    groups |= {} if aside is None else {"log_likelihood_aside": aside}
     return {
         name: xr.Dataset({"counts": (("chain", "draw", "block"), values)}, coordinates, {"data_hash": data})
         for name, values in groups.items()
@@ -114,6 +116,18 @@ def test_neighbours_that_miss_the_same_make_the_error_larger() -> None:
     assert paired_error(together, area) == pytest.approx(expected, rel=0.3)
     alone = np.random.default_rng(1).normal(size=7 * TILES)
     assert paired_error(alone, area) == pytest.approx(np.sqrt(7 * TILES), rel=0.3)
+
+
+def test_a_phase_that_is_missing_in_one_place_is_missed() -> None:
+    """The standard error of what lies in one tile is as large as the difference; chance does not make it so."""
+    rng, area = np.random.default_rng(3), np.arange(TILES)
+    lost = rng.normal(size=TILES)
+    lost[7] = -500.0
+    assert -lost.sum() < 1.1 * paired_error(lost, area)
+    assert standing(lost.sum(), probability_below(lost, area)) == "worse"
+    # Normal differences: one in forty is said to be worse at two standard errors.
+    said = [probability_below(one, area) >= 0.975 for one in rng.normal(size=(400, TILES))]
+    assert 0.005 < np.mean(said) < 0.06
 
 
 def test_stacking_shares_the_weight_of_runs_that_each_know_half(made_result: Maker) -> None:

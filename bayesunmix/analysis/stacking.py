@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -61,41 +61,53 @@ def one_per_map(common: CommonDraws, stacks: Sequence[Stack]) -> CommonDraws:
     stacked = {one.common.names[0]: one for one in stacks}
     left_out = {name for one in stacks for name in one.common.names[1:]}
     kept = [run for run, name in enumerate(common.names) if name not in left_out]
-    names, nominal, draws, kinds, detected = [], [], [], [], []
-    for run in kept:
-        one = stacked.get(common.names[run])
-        own: tuple[Any, ...] = (
+    own = [_entry(common, run, stacked.get(common.names[run])) for run in kept]
+    return CommonDraws(
+        names=tuple(one.name for one in own),
+        phases=common.phases,
+        elements=common.elements,
+        nominal=tuple(one.nominal for one in own),
+        factors=tuple(common.factors[run] for run in kept),
+        draws=common.draws.isel(result=kept)
+        .copy(data=np.stack([one.draws for one in own]))
+        .assign_coords(result=[one.name for one in own]),
+        kinds=np.stack([one.kinds for one in own]),
+        detected_kinds=np.stack([one.detected for one in own]),
+        level=common.level,
+        seed=common.seed,
+        covariate=None
+        if common.covariate is None
+        else Covariate(common.covariate.name, tuple(common.covariate.values[run] for run in kept)),
+    )
+
+
+class _Entry(NamedTuple):
+    """What `CommonDraws` holds of one map."""
+
+    name: str
+    nominal: FloatArray
+    draws: FloatArray
+    kinds: npt.NDArray[np.str_]
+    detected: npt.NDArray[np.str_]
+
+
+def _entry(common: CommonDraws, run: int, stack: Stack | None) -> _Entry:
+    """Draws of a map: of its only run, or of its runs stacked."""
+    if stack is None:
+        return _Entry(
             common.names[run],
             common.nominal[run],
             common.draws.values[run],
             common.kinds[run],
             common.detected_kinds[run],
         )
-        if one is not None:
-            weights = one.weights
-            own = (
-                " + ".join(one.common.names),
-                _mixed(one.common.nominal, weights, common.seed),
-                stacked_draws(one.common.draws.values, weights, common.seed),
-                _stacked_kinds(one.common.kinds, weights),
-                _stacked_kinds(one.common.detected_kinds, weights),
-            )
-        for kept_of, value in zip((names, nominal, draws, kinds, detected), own, strict=True):
-            kept_of.append(value)
-    return CommonDraws(
-        names=tuple(names),
-        phases=common.phases,
-        elements=common.elements,
-        nominal=tuple(nominal),
-        factors=tuple(common.factors[run] for run in kept),
-        draws=common.draws.isel(result=kept).copy(data=np.stack(draws)).assign_coords(result=names),
-        kinds=np.stack(kinds),
-        detected_kinds=np.stack(detected),
-        level=common.level,
-        seed=common.seed,
-        covariate=None
-        if common.covariate is None
-        else Covariate(common.covariate.name, tuple(common.covariate.values[run] for run in kept)),
+    own, weights = stack.common, stack.weights
+    return _Entry(
+        " + ".join(own.names),
+        _mixed(own.nominal, weights, common.seed),
+        stacked_draws(own.draws.values, weights, common.seed),
+        _stacked_kinds(own.kinds, weights),
+        _stacked_kinds(own.detected_kinds, weights),
     )
 
 

@@ -30,7 +30,7 @@ def acting_amounts(totals: FloatArray, relative: FloatArray) -> FloatArray:
         r_p, counts over the mean counts of a pixel.
     """
     r = np.maximum(relative, THINNEST)
-    return totals[:, None] * np.stack([np.ones_like(r), r, np.log(r)], axis=1)
+    return np.asarray(totals[:, None] * np.stack([np.ones_like(r), r, np.log(r)], axis=1))
 
 
 def sum_spectra(
