@@ -8,9 +8,9 @@ they happen to be better, and with them a say in compositions that the map as a 
 
 Leave-one-out: Vehtari, A., Gelman, A., Gabry, J., Stat. Comput. 27 (2017) 1413, doi:10.1007/s11222-016-9696-4.
 Stacking: Yao, Y., et al., Bayesian Anal. 13 (2018) 917, doi:10.1214/17-BA1091. A run predicts worse where the
-difference is above four nats, below which errors cannot be trusted (Sivula, T., et al., 2020, arXiv:2008.10296), and below zero in
-97.5 % of the Bayesian bootstrap (Rubin, D. B., Ann. Stat. 9 (1981) 130, doi:10.1214/aos/1176345338). Where the
-differences of tiles are normal that is two standard errors; where a phase that is missing lies on a few tiles, the
+difference is above four nats, below which errors cannot be trusted (Sivula, T., et al., 2020, arXiv:2008.10296), and
+below zero in 97.5 % of the Bayesian bootstrap (Rubin, D. B., Ann. Stat. 9 (1981) 130, doi:10.1214/aos/1176345338). That
+is two standard errors where the differences of tiles are normal; where a phase that is missing lies on a few tiles, the
 standard error is as large as the difference, and says nothing. Standard error and bootstrap are over tiles or over some
 three dozen areas, whichever are less sure: neighbouring tiles may miss the same.
 """
