@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.fit.model_data import nominal_fractions, site_imbalance
+from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.fit.posterior import FittedPosterior
+from bayesunmix.models.statements import statements_log_density
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -41,17 +42,17 @@ def log_prior(fitted: FittedPosterior, z: FloatArray) -> dict[str, FloatArray]:
         found[part] = -0.5 * (values**2).sum(axis=-1)
     away = (z[..., places["response"]] - data.response.mean) / np.asarray(data.response.sd)
     found["line_shapes"] = -0.5 * (away**2).sum(axis=-1)
-    found["stoichiometry"] = _site_balance(fitted, z)
+    found["statements"] = _statements(fitted, z)
     return {part: values for part, values in found.items() if values.std() > 0.0}
 
 
-def _site_balance(fitted: FittedPosterior, z: FloatArray) -> FloatArray:
-    """Log density of the declared site balances, (chain, draw)."""
+def _statements(fitted: FittedPosterior, z: FloatArray) -> FloatArray:
+    """Log density of soft statements on compositions, (chain, draw)."""
     data, lines = fitted.data, fitted.model.places["line_units"]
     units = np.logaddexp(0.0, z[..., lines]) * np.asarray(data.scale)
     weights = np.zeros((*z.shape[:2], *data.basis.allowed.shape))
     free = np.asarray(data.free)
     weights[:, :, free[:, 0], free[:, 1]] = units
     fractions = nominal_fractions(weights, np.asarray(data.yields)).reshape(-1, *np.shape(data.yields))
-    found = [-site_imbalance(data.balance, one).sum() for one in fractions]
+    found = [float(statements_log_density(data.statements, one)) for one in fractions]
     return np.reshape(found, z.shape[:2])
