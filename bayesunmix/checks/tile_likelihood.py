@@ -9,8 +9,8 @@ the same data.
 
 The draws are those of the model at the best mode, before they are stretched, moved, rotated or mixed: leave-one-out
 divides the likelihood of a tile out of the posterior, and only the model's own draws have it in. Counts that were set
-aside are not in it. They are data all the same, and have a likelihood of their own beside. Pixels that are declared to hold
-a phase alone are judged like all others, so that runs with and without that declaration compare.
+aside are not in it. They are data all the same, and have a likelihood of their own beside. Pixels that are declared to
+hold a phase alone are judged like all others, so that runs with and without that declaration compare.
 """
 
 from __future__ import annotations
