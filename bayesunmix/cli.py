@@ -605,6 +605,7 @@ def compare(
         if any(_same(folder, other) for other in folders[:place]):
             raise InputError("DIR", "be different output folders", f'"{folder}" is given twice')
     _check_folder(out, go_on=overwrite, remedy="Add --overwrite to replace it.")
+    from bayesunmix.analysis.alternative_words import sentences
     from bayesunmix.analysis.comparison import compare as compare_results
     from bayesunmix.analysis.comparison import folder_names, parse_covariate
     from bayesunmix.results.result import open_result
@@ -622,6 +623,8 @@ def compare(
             seed=seed or 0,
         )
         comparison.save(out, overwrite=overwrite)
+    for one in comparison.alternatives:
+        click.echo("\n".join(sentences(one)))
     click.echo(f"wrote {out}")
     _say_verdict(comparison.verdict)
 

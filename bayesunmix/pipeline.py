@@ -1,7 +1,8 @@
 """The front door: from a map and a configuration to a result, stage by stage.
 
     read -> energy axis -> bins -> starting points -> mode -> regions of residual -> mode without them -> draws
-         -> spatial heterogeneity -> misfit of the spectra -> rotations -> second maximum -> pixels -> result -> files
+         -> likelihood of areas -> spatial heterogeneity -> misfit of the spectra -> rotations -> second maximum
+         -> pixels -> result -> files
 
 Each stage is a pure function of what came before; finished ones are kept on disk, so that an interrupted run goes on.
 Several processes (`bayesunmix.core.processes`) go through the same stages side by side, and the first one writes.
@@ -302,6 +303,7 @@ def _computed(setup: Setup, job: Job) -> Result:
         draw,
         find_mode,
         include_misfit,
+        judge_tiles,
         mix_second_maximum,
         put_together,
         read_pixels,
@@ -315,6 +317,7 @@ def _computed(setup: Setup, job: Job) -> Result:
     setup, fitted, misfit, aside = set_aside(setup, fitted, job)
     drawn = draw(fitted, job)
     setup, fitted, drawn = tell_supports(setup, fitted, drawn, job)
+    tiles = judge_tiles(setup, fitted, drawn, job)
     robust = compare_areas(setup, fitted, drawn, job)
     robust = include_misfit(setup, fitted, robust, job)
     robust = rotate(setup, fitted, robust, job)
@@ -330,5 +333,6 @@ def _computed(setup: Setup, job: Job) -> Result:
         aside=aside,
         known=known,
         number=number,
+        tiles=tiles,
     )
     return write(result, job)

@@ -19,6 +19,7 @@ from bayesunmix.checks.identifiability import Known
 from bayesunmix.checks.misfit import Misfit
 from bayesunmix.checks.robust import Robust, robust_draws
 from bayesunmix.checks.supports import find_supports, without_supports
+from bayesunmix.checks.tile_likelihood import TileLikelihood, tile_likelihood
 from bayesunmix.checks.undeclared_places import Aside
 from bayesunmix.config.phase import supports_of
 from bayesunmix.config.run_config import RunConfig
@@ -164,6 +165,18 @@ def tell_supports(
     return setup, *without_supports(fitted, drawn, setup.phases)
 
 
+def judge_tiles(setup: Setup, fitted: FittedPosterior, drawn: Drawn, job: Job) -> TileLikelihood | None:
+    """Log-likelihood of the map's areas at the draws as the engine made them, where they are the line model's."""
+    if drawn.z is None:
+        return None
+    with job.reporter.stage("likelihood of areas", "tile_likelihood"):
+        return job.kept.run(
+            "tile_likelihood",
+            lambda: tile_likelihood(setup, fitted, drawn, job.seed, job.reporter.advance),
+            TileLikelihood | None,
+        )
+
+
 def compare_areas(setup: Setup, fitted: FittedPosterior, drawn: Drawn, job: Job) -> Robust:
     """Widen the draws where areas of the map differ by more than counting allows."""
     level, seed = job.config.inference.level, job.seed
@@ -239,6 +252,7 @@ def put_together(
     aside: Aside | None,
     known: Known | None,
     number: PhaseNumber | None,
+    tiles: TileLikelihood | None,
 ) -> Result:
     """Make the result, with its record and verdict."""
     with job.reporter.stage("result"):
@@ -261,6 +275,7 @@ def put_together(
                 known=known,
                 electrons=job.electrons,
                 number=number,
+                tiles=tiles,
             )
         )
     spent = {"costs": dict(job.reporter.costs), "programs": program_uses(job.programs)}

@@ -52,6 +52,7 @@ GROUPS = {
     "regions": "coverage of means of regions, profiles and element maps",
     "freeform": "free-form endmembers beside physics-guided ones on the phantom",
     "undeclared_grain": "coverage of what was declared around a grain that nobody declared",
+    "alternatives": "true and false declarations of one map, ranked",
     "phase_number": "number of phases on wedges, zoned, with soft interfaces",
     "model_checks": "unlisted grains, holes, zoned matrices, and the number of phases",
     "sbc": "simulation-based calibration of every engine",

@@ -111,6 +111,7 @@ STAGES = {
     "mode": "mode",
     "misfit": "regions of residual",
     "draws": "draws (",
+    "tile_likelihood": "likelihood of areas",
     "heterogeneity": "spatial heterogeneity",
     "second_maximum": "draws at the second maximum",
     "pixels": "pixels",

@@ -129,6 +129,22 @@ def confined(likelihood: Float32Array, known: IntArray | None) -> Float32Array:
     return result
 
 
+def grouped(share: Float32Array, known: IntArray | None = None) -> tuple[list[IntArray], list[IntArray]]:
+    """Sort pixels by the support points they need: `CHUNK_PIXELS` of them at a time, and the support points of each.
+
+    Parameters
+    ----------
+    share : (pixel, support_point)
+        Responsibilities at a good parameter value.
+    known : (pixel,) int, optional
+        As for `chunked`.
+    """
+    needed = share > DROPPED_SHARE
+    # Sorted like words over the alphabet of support points: neighbours need nearly the same ones.
+    chunks = _cut(np.lexsort(needed.T[::-1]), known)
+    return chunks, [np.flatnonzero(needed[chunk].any(axis=0)) for chunk in chunks]
+
+
 def chunked(
     counts: Float32Array, share: Float32Array, log_mixed: FloatArray, known: IntArray | None = None
 ) -> PixelChunks:
@@ -144,11 +160,7 @@ def chunked(
     known : (pixel,) int, optional
         Support point that a pixel is known to be at, -1 where any may be; `share` is `confined` to it.
     """
-    needed = share > DROPPED_SHARE
-    # Sorted like words over the alphabet of support points: neighbours need nearly the same ones.
-    order = np.lexsort(needed.T[::-1])
-    chunks = _cut(order, known)
-    subsets = [np.flatnonzero(needed[chunk].any(axis=0)) for chunk in chunks]
+    chunks, subsets = grouped(share, known)
     narrow = np.argsort([len(subset) for subset in subsets], kind="stable")
     return _chunks(
         counts,

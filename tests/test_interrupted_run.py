@@ -63,7 +63,17 @@ method = "laplace"
 draws = 40
 starts = 1
 """
-STAGES = ("starts", "mode", "misfit", "draws", "heterogeneity", "discrepancy", "rotations", "pixels")
+STAGES = (
+    "starts",
+    "mode",
+    "misfit",
+    "draws",
+    "tile_likelihood",
+    "heterogeneity",
+    "discrepancy",
+    "rotations",
+    "pixels",
+)
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 

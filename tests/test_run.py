@@ -426,6 +426,7 @@ def test_record_of_the_run(run: Run) -> None:
         "mode",
         "misfit",
         "draws",
+        "tile_likelihood",
         "heterogeneity",
         "discrepancy",
         "rotations",

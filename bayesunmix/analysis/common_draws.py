@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +71,22 @@ class CommonDraws:
     level: float
     seed: int
     covariate: Covariate | None = None
+
+    def of_results(self, numbers: Sequence[int]) -> CommonDraws:
+        """Return the same of some results; a covariate is left out."""
+        chosen = list(numbers)
+        return CommonDraws(
+            names=tuple(self.names[number] for number in chosen),
+            phases=self.phases,
+            elements=self.elements,
+            nominal=tuple(self.nominal[number] for number in chosen),
+            factors=tuple(self.factors[number] for number in chosen),
+            draws=self.draws.isel(result=chosen),
+            kinds=self.kinds[chosen],
+            detected_kinds=self.detected_kinds[chosen],
+            level=self.level,
+            seed=self.seed,
+        )
 
     def composition(self) -> xr.DataArray:
         """Draws of the atom fractions, (result, draw, phase, element); calibration factors are common to all."""

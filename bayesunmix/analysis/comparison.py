@@ -18,6 +18,8 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+from bayesunmix.analysis.alternative_words import sentences
+from bayesunmix.analysis.alternatives import Alternatives
 from bayesunmix.analysis.common_draws import (
     INTERVAL,
     UNDETERMINED,
@@ -26,6 +28,7 @@ from bayesunmix.analysis.common_draws import (
     Covariate,
 )
 from bayesunmix.analysis.matching import common_phases
+from bayesunmix.analysis.ranking import WORSE
 from bayesunmix.analysis.shared_calibration import (
     DRAWS,
     common_factors,
@@ -34,6 +37,7 @@ from bayesunmix.analysis.shared_calibration import (
     shuffled,
     with_common_factors,
 )
+from bayesunmix.analysis.stacking import Stack, map_numbers, one_per_map
 from bayesunmix.chemistry.ratios import NOTHING, RESOLVED, amounts
 from bayesunmix.core.attached import Attached
 from bayesunmix.core.errors import (
@@ -44,6 +48,7 @@ from bayesunmix.core.errors import (
     shown,
 )
 from bayesunmix.core.severity import Distrust, Doubt, Reservation
+from bayesunmix.core.shares import shares_of
 from bayesunmix.results.tables import DETECTED, NOT_DETECTED, detection_states
 from bayesunmix.results.verdict import Verdict, judge
 
@@ -65,6 +70,10 @@ class Comparison(CommonDraws):
         What each result calls the phases: other numbers where the program numbered them.
     matching : tuple of str
         How phases that the program numbered were matched (`bayesunmix.analysis.matching`).
+    maps : tuple of int
+        Number of each result's map.
+    alternatives : tuple of Alternatives
+        Of each map with several runs (`bayesunmix.analysis.alternatives`).
     series : Series or None
         The hierarchical model, where it was asked for.
     """
@@ -72,9 +81,27 @@ class Comparison(CommonDraws):
     results: tuple[Result, ...]
     own_phases: tuple[tuple[str, ...], ...]
     matching: tuple[str, ...]
+    maps: tuple[int, ...]
+    alternatives: tuple[Alternatives, ...] = ()
     series: Series | None = None
 
     def __repr__(self) -> str:
+        lines = [f"Comparison of {len(self.names)} results: {', '.join(self.names)}"]
+        lines.append(f"  Phases {', '.join(self.phases)}; elements {', '.join(self.elements)}")
+        lines += self._ratio_lines() if self.several_maps else []
+        for one in self.alternatives:
+            lines += [f"  {line}" for line in sentences(one)]
+        lines += [f"  {line}" for line in str(self.series).splitlines()] if self.series is not None else []
+        lines += [f"  {note}" for note in self.notes]
+        return "\n".join([*lines, *(f"  {line}" for line in self.verdict.lines())])
+
+    @property
+    def several_maps(self) -> bool:
+        """Whether there is more than one map, so that something can be compared between samples."""
+        return len(set(self.maps)) > 1
+
+    def _ratio_lines(self) -> list[str]:
+        """Say which partition coefficients differ between maps."""
         from bayesunmix.core.rounding import interval_text
 
         table: pd.DataFrame = self.tables.partition_ratios()
@@ -83,26 +110,26 @@ class Comparison(CommonDraws):
         apart = (table["ratio_lower"] > 1.0) | (table["ratio_upper"] < 1.0)
         differ = table[once & apart & (table["kind"] == INTERVAL)]
         lines = [
-            f"Comparison of {len(self.names)} results: {', '.join(self.names)}",
-            f"  Phases {', '.join(self.phases)}; elements {', '.join(self.elements)}",
             f"  Ratios of partition coefficients whose {100 * self.level:g} % interval excludes 1: {len(differ)}",
         ]
         for row in differ.head(_PRINTED).itertuples():
             text = interval_text(row.ratio, row.ratio_lower, row.ratio_upper)
             name = f"D({row.numerator}/{row.denominator}) of {row.element}"
             lines.append(f"    {name}, {row.first} over {row.second}: {text}")
-        lines += ["    ..."] if len(differ) > _PRINTED else []
-        lines += [f"  {line}" for line in str(self.series).splitlines()] if self.series is not None else []
-        lines += [f"  {note}" for note in self.notes]
-        return "\n".join([*lines, *(f"  {line}" for line in self.verdict.lines())])
+        return [*lines, *(["    ..."] if len(differ) > _PRINTED else [])]
 
     @cached_property
     def verdict(self) -> Verdict:
-        """What the comparison is worth: no more than its results, the match of phases, the sampler."""
+        """What the comparison is worth: no more than its results, the match of phases, the sampler.
+
+        What is found in a run that predicts its map worse than another run of it is not held against the comparison.
+        """
         weights = {"distrust": Distrust, "reservation": Reservation}
         said: list[str] = list(self.matching)
         said += [Distrust(text) for text in (self.series.problems if self.series is not None else ())]
         for name, result in zip(self.names, self.results, strict=True):
+            if name in self.outranked:
+                continue
             said += [
                 weights[finding.severity](f"{name}: {finding.text}") for finding in result.verdict.findings
             ]
@@ -111,7 +138,27 @@ class Comparison(CommonDraws):
     @property
     def notes(self) -> tuple[str, ...]:
         """What was taken for granted, and speaks against nothing."""
-        return tuple(text for text in self.matching if not isinstance(text, Doubt))
+        said = [text for text in self.matching if not isinstance(text, Doubt)]
+        if self.alternatives and self.several_maps:
+            said.append(
+                "Results that are runs of one map are in no table of differences with each other; in a trend or a "
+                "pooled value each map counts once, its runs stacked."
+            )
+        worst = [
+            name
+            for name, result in zip(self.names, self.results, strict=True)
+            if name in self.outranked and result.verdict.findings
+        ]
+        if worst:
+            text = f"What was found in {', '.join(worst)} is not held against the comparison: another run of the map "
+            said.append(f"{text}predicts it better.")
+        return tuple(said)
+
+    @cached_property
+    def outranked(self) -> frozenset[str]:
+        """Names of runs that predict their map worse than another run of it."""
+        ranked = (one.ranking.table for one in self.alternatives if one.ranking is not None)
+        return frozenset(name for table in ranked for name in table["result"][table["standing"] == WORSE])
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -119,7 +166,8 @@ class Comparison(CommonDraws):
         return self.verdict.texts("distrust")
 
     tables = Attached()
-    """Tables: compositions(), partitions(), composition_differences(), partition_ratios()."""
+    """Tables: compositions(), partitions(), composition_differences(), partition_ratios(), and of runs of one map
+    ranking(), agreement(), stacked(), declarations()."""
 
     plot = Attached()
     """Compositions and partition coefficients side by side: `bayesunmix.plot.comparison.comparison_figure`."""
@@ -144,7 +192,9 @@ def compare(
     Parameters
     ----------
     results
-        At least two, with the same elements.
+        At least two, with the same elements. Several runs of one map are alternatives, not samples: see
+        `bayesunmix.analysis.alternatives`. If all are, the elements that all of them have are compared, as atom
+        fractions among these.
     names
         One for each; the names of their maps when left out.
     phases
@@ -175,11 +225,16 @@ def compare(
     """
     results = _checked_results(results)
     called, seed = _checked_names(results, names), check_seed(seed)
-    elements = _common_elements(results, called)
+    maps = map_numbers(results)
+    elements = _common_elements(results, called, one_map=len(set(maps)) == 1)
     places = [[result.elements.index(element) for element in elements] for result in results]
-    drawn = [nominal_draws(result)[:, :, place] for result, place in zip(results, places, strict=True)]
+    drawn = [
+        shares_of(nominal_draws(result)[:, :, place]) for result, place in zip(results, places, strict=True)
+    ]
     held, own_phases, said = common_phases(results, called, drawn, phases)
     given = check_covariate(covariate, len(results))
+    if given is not None or pool:
+        _check_maps(called, maps, given)
     probability = results[0].level if level is None else check_fraction("level", level)
     own, kinds, detected = [], [], []
     for result, place, nominal, there in zip(results, places, drawn, own_phases, strict=True):
@@ -223,12 +278,50 @@ def compare(
         results=results,
         own_phases=tuple(own_phases),
         matching=tuple(said),
+        maps=maps,
     )
+    comparison = replace(comparison, alternatives=_alternatives(comparison))
     if given is None and not pool:
         return comparison
     from bayesunmix.analysis.series import fit_series
 
-    return replace(comparison, series=fit_series(comparison, scatter))
+    stacks = []
+    for one in comparison.alternatives:
+        if one.ranking is None:
+            must = "be of maps whose several runs can be ranked, to be stacked"
+            raise InputError("results", must, one.unranked.rstrip("."), "Give one run of each map.")
+        stacks.append(Stack(one.common, one.ranking.weights))
+    samples = one_per_map(comparison, stacks) if stacks else comparison
+    return replace(comparison, series=fit_series(samples, scatter))
+
+
+def _alternatives(comparison: Comparison) -> tuple[Alternatives, ...]:
+    """Put the runs of each map with several of them beside each other."""
+    found = []
+    for number in dict.fromkeys(comparison.maps):
+        runs = [run for run, own in enumerate(comparison.maps) if own == number]
+        if len(runs) > 1:
+            common = comparison.of_results(runs)
+            found.append(Alternatives.of(common, [comparison.results[run] for run in runs]))
+    return tuple(found)
+
+
+def _check_maps(names: tuple[str, ...], maps: tuple[int, ...], covariate: Covariate | None) -> None:
+    """Refuse a trend or a pooled value of what is one sample, or of runs of one map at two places of a trend."""
+    field = "pool" if covariate is None else f"covariate.{covariate.name}"
+    least, number = (2 if covariate is None else 3), len(set(maps))
+    if number < len(maps) and number < least:
+        must = f"belong to results of at least {least} maps: runs of one map are no sample"
+        raise InputError(field, must, f"there is {number}" if number == 1 else f"there are {number}")
+    if covariate is None:
+        return
+    for one in set(maps):
+        own = {covariate.values[run] for run, other in enumerate(maps) if other == one}
+        if len(own) > 1:
+            runs = ", ".join(name for name, other in zip(names, maps, strict=True) if other == one)
+            raise InputError(
+                field, "be the same for runs of one map", f"differs between {runs}, which are of one"
+            )
 
 
 def amount_kind(state: str) -> str:
@@ -358,9 +451,16 @@ def _checked_names(results: tuple[Result, ...], names: Sequence[str] | None) -> 
     return tuple(called)
 
 
-def _common_elements(results: tuple[Result, ...], names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the elements of the first result, which all others must have too."""
+def _common_elements(
+    results: tuple[Result, ...], names: tuple[str, ...], *, one_map: bool
+) -> tuple[str, ...]:
+    """Return the elements of the first result, which all must have; of runs of one map those that all have."""
     first = results[0].elements
+    if one_map:
+        common = tuple(element for element in first if all(element in result.elements for result in results))
+        if not common:
+            raise InputError("results", "have an element in common", "have none")
+        return common
     for name, result in zip(names[1:], results[1:], strict=True):
         if set(result.elements) != set(first):
             more = [element for element in result.elements if element not in first]

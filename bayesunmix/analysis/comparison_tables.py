@@ -11,16 +11,19 @@ import numpy.typing as npt
 import pandas as pd
 
 from bayesunmix.analysis.common_draws import INTERVAL, UNDETERMINED, UPPER, ratio_kind
+from bayesunmix.analysis.ranking import COLUMNS
 from bayesunmix.chemistry.ratios import ordered_pairs
 from bayesunmix.core.credible import interval
 
 if TYPE_CHECKING:
+    from bayesunmix.analysis.alternatives import Alternatives
     from bayesunmix.analysis.comparison import Comparison
 
 FloatArray = npt.NDArray[np.float64]
 
 # A quantity divided by zero draws is large, not nothing.
 _TINY = 1e-300
+_DIFFERENCE_COLUMNS = ["difference", "difference_lower", "difference_upper"]
 _RATIO_COLUMNS = ["ratio", "ratio_lower", "ratio_upper", "level", "kind", "prob_first_above_second"]
 
 
@@ -60,7 +63,7 @@ class ComparisonTables:
     @cached_property
     def _differences(self) -> pd.DataFrame:
         compared, rows = self._comparison, []
-        for a, b in itertools.combinations(range(len(compared.names)), 2):
+        for a, b in self._pairs():
             for k, phase in enumerate(compared.phases):
                 for i, element in enumerate(compared.elements):
                     pair = {
@@ -73,7 +76,44 @@ class ComparisonTables:
                     kinds = (str(compared.kinds[a, k, i]), str(compared.kinds[b, k, i]))
                     difference = _difference_row(one - other, kinds, compared.level)
                     rows.append(pair | difference | ratio_row(one, other, kinds, compared.level))
-        return pd.DataFrame(rows)
+        columns = ["phase", "element", "first", "second", *_DIFFERENCE_COLUMNS, *_RATIO_COLUMNS]
+        return pd.DataFrame(rows, columns=columns)
+
+    def _pairs(self) -> list[tuple[int, int]]:
+        """Pairs of results of different maps."""
+        maps = self._comparison.maps
+        return [(a, b) for a, b in itertools.combinations(range(len(maps)), 2) if maps[a] != maps[b]]
+
+    def ranking(self) -> pd.DataFrame:
+        """Rank runs of one map, the best first: `bayesunmix.analysis.ranking.COLUMNS` behind the map's number."""
+        ranked = [
+            (one, one.ranking.table) for one in self._comparison.alternatives if one.ranking is not None
+        ]
+        return self._of_maps(ranked, ["map", *COLUMNS])
+
+    def agreement(self) -> pd.DataFrame:
+        """Quantities by each run of a map, and whether all runs agree: see `Alternatives.agreement`."""
+        return self._of_maps([(one, one.agreement) for one in self._comparison.alternatives])
+
+    def stacked(self) -> pd.DataFrame:
+        """Quantities of the stacked runs of a map: see `Alternatives.stacked`."""
+        return self._of_maps([(one, one.stacked) for one in self._comparison.alternatives])
+
+    def declarations(self) -> pd.DataFrame:
+        """List the declarations in which the runs of a map differ, with a column for each run."""
+        return self._of_maps([(one, one.declarations) for one in self._comparison.alternatives])
+
+    def _of_maps(
+        self, tables: list[tuple[Alternatives, pd.DataFrame]], columns: list[str] | None = None
+    ) -> pd.DataFrame:
+        """Put tables of several maps below each other, with the number of the map in front, counted from 1."""
+        compared = self._comparison
+        numbers = [compared.maps[compared.names.index(one.names[0])] + 1 for one, _ in tables]
+        if not tables:
+            return pd.DataFrame(columns=columns or ["map"])
+        parts = [table.assign(map=number) for number, (_, table) in zip(numbers, tables, strict=True)]
+        joined = pd.concat(parts, ignore_index=True)
+        return joined[["map", *(column for column in joined.columns if column != "map")]]
 
     def composition_differences(self) -> pd.DataFrame:
         """Every pair of results: first minus second in atom fraction, first over second, P(first > second).
@@ -89,7 +129,7 @@ class ComparisonTables:
         for numerator, denominator in ordered_pairs(compared.phases):
             draws = compared.partition(numerator, denominator).values
             kinds = compared.partition_kinds(numerator, denominator)
-            for a, b in itertools.combinations(range(len(compared.names)), 2):
+            for a, b in self._pairs():
                 for i, element in enumerate(compared.elements):
                     identity = {"element": element, "numerator": numerator, "denominator": denominator}
                     pair = {"first": compared.names[a], "second": compared.names[b]}
@@ -124,7 +164,7 @@ def ratio_row(first: FloatArray, second: FloatArray, kinds: tuple[str, str], lev
 
 def _difference_row(values: FloatArray, kinds: tuple[str, str], level: float) -> dict[str, Any]:
     """Median and interval of a difference of atom fractions, one of which at least was detected."""
-    names = ("difference", "difference_lower", "difference_upper")
+    names = _DIFFERENCE_COLUMNS
     if INTERVAL not in kinds or UNDETERMINED in kinds:
         return dict.fromkeys(names, np.nan)
     lower, upper = interval(values, level)

@@ -71,19 +71,7 @@ class LineModel:
 
     def channel_spectra(self, setup: Setup, fitted: FittedPosterior) -> Callable[[Draws], FloatArray]:
         """Return what draws lines and continuum on the fitted channels, (draw, phase, channel), of some draws."""
-        forward, edges = setup.forward, setup.image.channel_edges_keV
-        families = forward.family_spectra(fitted.absorbing, edges)
-        families = families / np.maximum(
-            forward.family_spectra(fitted.absorbing).sum(axis=2, keepdims=True), 1e-300
-        )
-        pieces = forward.continuum_spectra(fitted.absorbing, edges)
-        pieces = shares_of(pieces)
-        slopes = line_shapes(forward, setup.spectrum, setup.mean_composition, edges).slopes
-
-        def some(counts: FloatArray, continuum: FloatArray, x: FloatArray) -> FloatArray:
-            change = np.tensordot(x, slopes, axes=1)
-            by_phase = counts.swapaxes(0, 1) @ families + continuum.swapaxes(0, 1) @ pieces
-            return shares_of(np.maximum(by_phase.swapaxes(0, 1) + counts @ change, 0.0))
+        some = line_spectra(setup, fitted, setup.image.channel_edges_keV)
 
         def spectra_of(draws: Draws) -> FloatArray:
             parts = [thinned(values) for values in (draws.family_counts, draws.continuum, draws.line_shapes)]
@@ -91,3 +79,38 @@ class LineModel:
             return np.concatenate([some(*(part[batch] for part in parts)) for batch in batches])
 
         return spectra_of
+
+
+def line_spectra(
+    setup: Setup, fitted: FittedPosterior, edges_keV: FloatArray
+) -> Callable[[FloatArray, FloatArray, FloatArray], FloatArray]:
+    """Return what draws lines and continuum between any edges inside the fitted energies, unit sum.
+
+    Parameters
+    ----------
+    setup, fitted
+        Of the run.
+    edges_keV : (bin + 1,)
+        Edges of bins or channels.
+
+    Returns
+    -------
+    callable
+        From counts of the families (draw, phase, family), of the continuum's pieces (draw, phase, knot) and line shapes
+        (draw, direction) to spectra (draw, phase, bin).
+    """
+    forward = setup.forward
+    families = forward.family_spectra(fitted.absorbing, edges_keV)
+    families = families / np.maximum(
+        forward.family_spectra(fitted.absorbing).sum(axis=2, keepdims=True), 1e-300
+    )
+    pieces = forward.continuum_spectra(fitted.absorbing, edges_keV)
+    pieces = shares_of(pieces)
+    slopes = line_shapes(forward, setup.spectrum, setup.mean_composition, edges_keV).slopes
+
+    def some(counts: FloatArray, continuum: FloatArray, x: FloatArray) -> FloatArray:
+        change = np.tensordot(x, slopes, axes=1)
+        by_phase = counts.swapaxes(0, 1) @ families + continuum.swapaxes(0, 1) @ pieces
+        return shares_of(np.maximum(by_phase.swapaxes(0, 1) + counts @ change, 0.0))
+
+    return some

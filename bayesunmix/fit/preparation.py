@@ -25,6 +25,7 @@ from bayesunmix.core.severity import UNDECLARED, Reservation, join
 from bayesunmix.core.threads import single_thread
 from bayesunmix.data.binning import BinnedCounts, bin_channels, bin_image, channel_bins, pixel_bins
 from bayesunmix.data.image import SpectrumImage
+from bayesunmix.data.map_bins import map_hash
 from bayesunmix.fit.energy_axis import EnergyAxis, fitted_axis, given_axis, searched_axis
 from bayesunmix.fit.known_pixels import known_pixels
 from bayesunmix.fit.pixel_choice import LeftOut, choose_pixels
@@ -106,6 +107,8 @@ class Setup:
         As in the configuration.
     chosen_overlap : Overlap, optional
         Which phases may share a pixel, once the mode's search has settled that.
+    map_hash : str
+        Tells the map as it was given, from `bayesunmix.data.map_bins.map_hash`.
     """
 
     image: SpectrumImage
@@ -125,6 +128,7 @@ class Setup:
     aside: npt.NDArray[np.bool_] | None = None
     max_overlap: int | Literal["auto"] = "auto"
     chosen_overlap: Overlap | None = None
+    map_hash: str = ""
 
     @property
     def overlap(self) -> Overlap:
@@ -202,7 +206,7 @@ def prepare(
 
 
 def _prepared(image: SpectrumImage, config: RunConfig, progress: Callable[[float], None] | None) -> Setup:
-    notes = [*image.warnings, *config.assumptions()]
+    notes, given = [*image.warnings, *config.assumptions()], map_hash(image)
     image, beam = _with_instrument(image, config)
     image, sample = given_axis(image, config.map), config.sample
     image, left_out = _chosen(image, config)
@@ -282,6 +286,7 @@ def _prepared(image: SpectrumImage, config: RunConfig, progress: Callable[[float
         widths=config.priors,
         known=known_pixels(cropped, phases),
         max_overlap=config.inference.max_overlap,
+        map_hash=given,
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from markupsafe import Markup
 
+from bayesunmix.analysis.alternative_words import sentences
 from bayesunmix.core.errors import check_flag, check_path
 from bayesunmix.core.output_folder import (
     COMPARISON_RECORD,
@@ -31,6 +32,10 @@ TABLES = {
     "partitions": "Partition coefficients of every result.",
     "composition_differences": "Differences and ratios of compositions, result by result.",
     "partition_ratios": "Ratios of partition coefficients, result by result.",
+    "ranking": "Runs of one map, ranked by how well each predicts a part of the map from the rest.",
+    "agreement": "Runs of one map: what all of them agree on, and what goes with a declaration.",
+    "stacked": "Runs of one map, stacked: compositions and partition coefficients.",
+    "declarations": "Runs of one map: declarations in which they differ.",
     "trend": "Series: centre, slope and scatter of ln D.",
     "trend_maps": "Series: D of every map alone and partially pooled.",
 }
@@ -66,9 +71,19 @@ def _tables(comparison: Comparison) -> dict[str, pd.DataFrame]:
     found = {
         "compositions": comparison.tables.compositions(),
         "partitions": comparison.tables.partitions(),
-        "composition_differences": comparison.tables.composition_differences(),
-        "partition_ratios": comparison.tables.partition_ratios(),
     }
+    if comparison.several_maps:
+        found |= {
+            "composition_differences": comparison.tables.composition_differences(),
+            "partition_ratios": comparison.tables.partition_ratios(),
+        }
+    if comparison.alternatives:
+        found |= {
+            "agreement": comparison.tables.agreement(),
+            "declarations": comparison.tables.declarations(),
+        }
+    if any(one.ranking is not None for one in comparison.alternatives):
+        found |= {"ranking": comparison.tables.ranking(), "stacked": comparison.tables.stacked()}
     if comparison.series is not None:
         found |= {"trend": comparison.series.trend(), "trend_maps": comparison.series.maps()}
     return found
@@ -88,11 +103,20 @@ def _record(comparison: Comparison) -> dict[str, object]:
     series, covariate = comparison.series, comparison.covariate
     return {
         "results": [
-            {"name": name, "verdict": result.verdict.level.value, "phases": list(own)}
+            {"name": name, "map": number + 1, "verdict": result.verdict.level.value, "phases": list(own)}
             | {key: getattr(result.record, key) for key in ("version", "method", "seed", "hash")}
-            for name, result, own in zip(
-                comparison.names, comparison.results, comparison.own_phases, strict=True
+            for name, number, result, own in zip(
+                comparison.names, comparison.maps, comparison.results, comparison.own_phases, strict=True
             )
+        ],
+        "alternatives": [
+            {
+                "map": comparison.maps[comparison.names.index(one.names[0])] + 1,
+                "results": list(one.names),
+                "weights": None if one.ranking is None else one.ranking.weights.tolist(),
+                "not_ranked": one.unranked or None,
+            }
+            for one in comparison.alternatives
         ],
         "phases": list(comparison.phases),
         "elements": list(comparison.elements),
@@ -123,6 +147,8 @@ def _page(comparison: Comparison, tables: dict[str, pd.DataFrame], pictures: dic
         verdict=comparison.verdict,
         level=f"{100 * comparison.level:g}",
         notes=comparison.notes,
+        several_maps=comparison.several_maps,
+        alternatives=[sentences(one) for one in comparison.alternatives],
         pictures={name: in_letters(picture) for name, picture in pictures.items()},
         tables=[
             TableHtml(name, caption, _as_html(tables[name]))

@@ -53,6 +53,7 @@ from bayesunmix.results.mass_thickness import (
 )
 from bayesunmix.results.names import proposed_names
 from bayesunmix.results.pixel_group import pixels_group
+from bayesunmix.results.predictive_groups import predictive_groups
 from bayesunmix.results.recording import Found, record, with_convergence
 from bayesunmix.results.recording import presence as presence_parts
 from bayesunmix.results.result import Result
@@ -161,6 +162,7 @@ def _groups(run: Finished, fit: _Fit) -> dict[str, xr.Dataset]:
         "fit": fit_dataset(setup, fit.own, fit.held, fit.tilt, fit.segments),
         "lines": lines_group(setup),
         "pixels": pixels_group(run),
+        **({} if run.tiles is None else predictive_groups(run.tiles, setup, fitted, run.seed)),
     }
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bayesunmix.checks.identifiability import Known
     from bayesunmix.checks.misfit import Misfit
     from bayesunmix.checks.robust import Robust
+    from bayesunmix.checks.tile_likelihood import TileLikelihood
     from bayesunmix.checks.undeclared_places import Aside
     from bayesunmix.config.run_config import RunConfig
     from bayesunmix.fit.endmember_model import EndmemberModel
@@ -57,6 +58,8 @@ class Finished:
         Electrons per pixel, where zeta-factors give a mass thickness.
     number
         Where the number of phases was inferred.
+    tiles
+        Log-likelihood of the map's tiles at the model's draws, where there are several.
     """
 
     setup: Setup
@@ -76,3 +79,4 @@ class Finished:
     number: PhaseNumber | None = None
     aside: Aside | None = None
     foreign: npt.NDArray[np.float32] | None = None
+    tiles: TileLikelihood | None = None

@@ -55,6 +55,8 @@ class Map(Part):
     name: str | None = None
     shape: tuple[int, int, int] | None = None
     """Rows, columns and channels."""
+    hash: str = ""
+    """Of the counts as they were given: the same for all runs of a map, whatever pixels and energies they use."""
     left_out: tuple[LeftOut, ...] = ()
     energy_keV: Pair | None = None
     """Centres of the first and last channel that were fitted."""

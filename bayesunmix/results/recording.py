@@ -117,6 +117,7 @@ def map_part(setup: Setup) -> parts.Map:
     return parts.Map(
         name=image.name,
         shape=image.shape,
+        hash=setup.map_hash,
         left_out=tuple(parts.LeftOut(reason=entry.reason, pixels=entry.pixels) for entry in setup.left_out),
         energy_keV=(float(image.energy_keV[0]), float(image.energy_keV[-1])),
         acquisition=parts.Facts(**known),
