@@ -7,9 +7,9 @@
 The model reads compositions with nominal calibration factors, which the map must not learn: their errors are part of
 the width of a statement. Between phases they cancel.
 
-Elements that a formula does not name are softly held to a fifth of the atoms together. In oxides of up to two sites of
-cations crystal chemistry places them; else they may sit on any site. With A and B the atoms of two sites, U those that
-are on neither, and r the ratio of the formula,
+Elements that a formula does not name are few: the logarithm of the share of all others is half-normal below zero. In
+oxides of up to two sites of cations crystal chemistry places them; else they may sit on any site. With A and B the
+atoms of two sites, U those that are on neither, and r the ratio of the formula,
 
     log((A + U) / B) >= log r >= log(A / (B + U))
 """
@@ -32,8 +32,8 @@ from bayesunmix.models.statements import Statements, no_statements
 
 FloatArray = npt.NDArray[np.float64]
 
-# Share of the atoms that elements which a formula does not name make up at most, and the relative error of that.
-LEAST_NAMED, NAMED_SD = 0.8, 0.06
+# Of the logarithm of the share of the atoms that a formula names: a tenth of others is usual, a fifth is not.
+NAMED_SD = 0.1
 # Sites of cations that crystal chemistry tells apart: large and small.
 MOST_PLACED = 2
 
@@ -134,7 +134,7 @@ def _formula_rows(
             yield ratio(above, below, least, most)
     if unnamed.any():
         ends = _of(k, named, len(phases)), _of(k, named + unnamed, len(phases))
-        yield _Row(*ends, float(np.log(LEAST_NAMED)), np.inf, NAMED_SD)
+        yield _Row(*ends, 0.0, np.inf, NAMED_SD)
 
 
 def _measured(sites: Sequence[Site], present: Sequence[str]) -> list[Site]:
