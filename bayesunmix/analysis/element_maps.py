@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,12 +60,29 @@ def element_maps(
         If the unit is none of a mixture, the maps do not fit into memory, or the map is not there.
     """
     check_mixture_unit(unit)
+    reporter = Reporter(check_flag("progress", progress))
+    with reporter.stage("element maps", said=False):
+        return maps_of_draws(result, joint_draws(result, image), unit, reporter.advance)
+
+
+def maps_of_draws(
+    result: Result, source: JointDraws, unit: str = "at_frac", told: Callable[[float], None] = lambda _: None
+) -> xr.Dataset:
+    """Composition of every pixel, as `element_maps` has it.
+
+    Parameters
+    ----------
+    result, unit
+        As in `element_maps`.
+    source
+        What pixels are drawn from.
+    told
+        Told the share that is done; what it raises ends the work.
+    """
     used = taking_part(result)
     n_elements = len(result.elements)
     needed = 4.0 * len(STATISTICS) * n_elements * used.size
     check_room("unit", needed, f"hold maps of {n_elements} elements", "Rebin the map, and unmix it again.")
-    reporter = Reporter(check_flag("progress", progress))
-    source = joint_draws(result, image)
     composition, weight = phase_compositions(result, unit, source.stored)
     elements = [str(name) for name in composition["element"].values]
     chosen = [result.phases.index(name) for name in result.sample_phases]
@@ -75,12 +93,11 @@ def element_maps(
     maps = np.full((len(STATISTICS), len(elements), used.size), np.nan, np.float32)
     pixels = np.flatnonzero(used)
     step = _batch(len(tables[0]), len(elements))
-    with reporter.stage("element maps", said=False):
-        for first in range(0, len(pixels), step):
-            batch = pixels[first : first + step]
-            drawn = _drawn(source, batch, chosen, tables)
-            maps[:, :, batch] = _statistics(drawn, result.level)
-            reporter.advance((first + len(batch)) / len(pixels))
+    for first in range(0, len(pixels), step):
+        batch = pixels[first : first + step]
+        drawn = _drawn(source, batch, chosen, tables)
+        maps[:, :, batch] = _statistics(drawn, result.level)
+        told((first + len(batch)) / len(pixels))
     grid = maps.reshape(len(STATISTICS), len(elements), *used.shape)
     coords = {"element": elements}
     if "oxide" in composition.coords:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from bayesunmix.analysis.joint_draws import PRIORS, Prior, joint_draws
+from bayesunmix.analysis.joint_draws import PRIORS, JointDraws, Prior, joint_draws
 from bayesunmix.analysis.mixtures import check_mixture_unit, mass_per_atom, mixed, phase_compositions
-from bayesunmix.analysis.places import AnyRegion, region_mask
+from bayesunmix.analysis.places import AnyRegion, Mask, region_mask
 from bayesunmix.core.errors import check_choice
 from bayesunmix.results.map_counts import AnyMap
 
@@ -63,10 +65,36 @@ def region(
     """
     inside = region_mask(result, mask)
     check_mixture_unit(unit), check_choice("prior", prior, PRIORS)
-    source = joint_draws(result, image)
-    pixels = np.flatnonzero(inside)
+    return region_draws(result, inside, joint_draws(result, image), unit, prior)
+
+
+def region_draws(
+    result: Result,
+    inside: Mask,
+    source: JointDraws,
+    unit: str = "at_frac",
+    prior: Prior = "region",
+    told: Callable[[float], None] = lambda _: None,
+) -> xr.Dataset:
+    """Draws of what a region holds, as `region` has them.
+
+    Parameters
+    ----------
+    result, unit, prior
+        As in `region`.
+    inside
+        Pixels (y, x) of the region, which all take part.
+    source
+        What pixels are drawn from.
+    told
+        Told the share that is done; what it raises ends the work.
+    """
+    pixels, n_draws = np.flatnonzero(inside), math.prod(source.shape)
+    drawn = []
     with source.threads(len(pixels)):
-        drawn = [_summed(one.abundance, one.atoms) for one in source.draws(pixels, prior)]
+        for number, one in enumerate(source.draws(pixels, prior), 1):
+            drawn.append(_summed(one.abundance, one.atoms))
+            told(number / n_draws)
     abundance, atoms = (np.stack(values) for values in zip(*drawn, strict=True))
     names = {"phase": result.phases}
     found = xr.Dataset({"abundance": source.labelled(abundance, ("phase",), **names)})
