@@ -1,0 +1,67 @@
+"""Work that takes a while, beside what the user does: the last that was asked for, with the share that is done."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class Superseded(Exception):
+    """Something else was asked for meanwhile."""
+
+
+Told = Callable[[float], None]
+Job = Callable[[Told], Any]
+
+
+class Latest:
+    """Does one job at a time in a thread of its own; a new job takes the place of the one that is going on.
+
+    Parameters
+    ----------
+    failed
+        Told what a job raised.
+    """
+
+    def __init__(self, failed: Callable[[Exception], None]) -> None:
+        self._failed, self._number = failed, 0
+        self._one, self._counted = threading.Lock(), threading.Lock()
+
+    def do(self, job: Job, done: Callable[[Any], None], told: Told) -> None:
+        """Do a job, then hand over what it returns; nothing is told of one that was superseded.
+
+        Parameters
+        ----------
+        job
+            Called with what it tells its share to, which ends it when another job is asked for.
+        done, told
+            Called in the thread of the work.
+        """
+        with self._counted:
+            self._number += 1
+            number = self._number
+        threading.Thread(target=self._run, args=(number, job, done, told), daemon=True).start()
+
+    def stop(self) -> None:
+        """End what is going on."""
+        with self._counted:
+            self._number += 1
+
+    def _run(self, number: int, job: Job, done: Callable[[Any], None], told: Told) -> None:
+        def checked(share: float) -> None:
+            if number != self._number:
+                raise Superseded
+            told(share)
+
+        try:
+            with self._one:
+                checked(0.0)
+                found = job(checked)
+                checked(1.0)
+                done(found)
+        except Superseded:
+            pass
+        except Exception as error:  # shown to the user, whatever it is
+            if number == self._number:
+                self._failed(error)
