@@ -1,4 +1,4 @@
-"""Command line: ``bayesunmix demo | warmup | unmix | batch | simulate | inspect | compare | report | tables``.
+"""Command line: ``bayesunmix demo | warmup | unmix | batch | simulate | inspect | compare | report | tables | view``.
 
 Exit status: 0 done; 1 something failed that the user did not cause; 2 bad input or configuration; 3 finished and
 written, but a diagnostic says not to trust it; 130 interrupted. Every complaint is one line on stderr, and what failed
@@ -678,6 +678,42 @@ def inspect(
             energy_scale_keV=energy_scale_keV,
         )
     click.echo(text)
+
+
+@main.command()
+@click.argument("folders", metavar="DIR [DIR ...]", type=Path, nargs=-1)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port of 127.0.0.1 (default: one that is free)."
+)
+@click.option(
+    "--map", "map_path", type=Path, metavar="FILE", help="The map, where the file it was read from is gone."
+)
+@click.option("--browser/--no-browser", default=True, help="Whether to open the page in a browser.")
+def view(folders: tuple[Path, ...], port: int, map_path: Path | None, browser: bool) -> None:
+    """Look at output folders of `unmix` in a browser: choose a place, see its spectrum, fit and composition."""
+    if not folders:
+        raise InputError("DIR", "be at least one output folder", "there is none")
+    for folder in folders:
+        _check_output(folder, written=False)
+    if map_path is not None and not check_path("--map", map_path).exists():
+        raise InputError("--map", "be a file", f'"{map_path}" is not there')
+    from bayesunmix.view.serve import check_installed, start
+
+    check_installed()
+    from bayesunmix.data.reader import start_reader
+    from bayesunmix.view.opened import opened_folders
+
+    start_reader()
+
+    def ready(address: str) -> None:
+        click.echo(f"{address}  (Ctrl-C ends it)")
+        _flush()
+        if browser:
+            import webbrowser
+
+            webbrowser.open(address)
+
+    start(opened_folders(folders, map_path), port, ready)
 
 
 def _stage(title: str) -> AbstractContextManager[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,9 @@ from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import load
 from bayesunmix.results.map_counts import AnyMap, stored_pixels
 from bayesunmix.results.result import Result, open_result
+
+# Pages of several browsers share what is read.
+_READING = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +55,10 @@ class Opened:
         InputError
             If the map is not there or another one, or an earlier version wrote the folder.
         """
+        with _READING:
+            return self._source()
+
+    def _source(self) -> JointDraws:
         stored_pixels(self.result)
         given: AnyMap | None = self.image
         key = self.result.record.map.file, self.result.record.map.signal

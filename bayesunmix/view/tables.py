@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from bayesunmix.analysis.mixtures import mixed, phase_compositions
 from bayesunmix.core.credible import interval
 from bayesunmix.core.rounding import bound_text, interval_text, partition_text
 from bayesunmix.results.result import Result
@@ -44,6 +45,31 @@ class ShownRow:
     lower: float
     upper: float
     text: str
+
+
+def in_unit(result: Result, drawn: xr.Dataset, unit: str) -> xr.Dataset:
+    """Return the draws of a region with its composition in another unit.
+
+    Parameters
+    ----------
+    result
+        Of the map.
+    drawn
+        From `Result.region`.
+    unit
+        ``at_frac``, ``wt_pct`` or ``oxide_wt_pct``.
+
+    Raises
+    ------
+    InputError
+        If the unit asks for the oxide of an element that has none.
+    """
+    composition, weight = phase_compositions(result, unit, drawn)
+    return (
+        drawn.drop_vars(["composition", "element", "oxide"], errors="ignore")
+        .assign(composition=mixed(drawn["abundance"], composition, weight))
+        .assign_attrs(unit=unit)
+    )
 
 
 def region_rows(result: Result, drawn: xr.Dataset) -> tuple[ShownRow, ...]:
@@ -108,9 +134,7 @@ def _phase_rows(result: Result, numerator: str, denominator: str) -> Iterator[Sh
     table = result.tables.partition()
     chosen = table[(table["numerator"] == numerator) & (table["denominator"] == denominator)]
     for row in chosen.itertuples():
-        yield ShownRow(
-            "D", row.element, "", row.median, row.sd, row.lower, row.upper, partition_text(row)
-        )
+        yield ShownRow("D", row.element, "", row.median, row.sd, row.lower, row.upper, partition_text(row))
 
 
 def _composition(result: Result, name: str, drawn: xr.Dataset) -> xr.DataArray:
