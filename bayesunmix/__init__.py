@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bayesunmix.pipeline import unmix
     from bayesunmix.results.result import Result, open_result
     from bayesunmix.simulation import simulate
-    from bayesunmix.view.serve import view
+    from bayesunmix.viewer.serve import view
 
 __version__ = "0.1.0"
 
@@ -88,7 +88,7 @@ _HOME = {
     "convert": "bayesunmix.chemistry.units",
     "interval_text": "bayesunmix.core.rounding",
     "unmix_free": "bayesunmix.analysis.free_unmixing",
-    "view": "bayesunmix.view.serve",
+    "view": "bayesunmix.viewer.serve",
     "with_oxygen": "bayesunmix.chemistry.units",
 }
 
@@ -111,7 +111,7 @@ attach(
     element_maps="bayesunmix.analysis.element_maps:element_maps",
     phase_fractions="bayesunmix.analysis.grains:phase_fractions",
     save="bayesunmix.report.files:save_result",
-    view="bayesunmix.view.serve:view",
+    view="bayesunmix.viewer.serve:view",
     onuma="bayesunmix.analysis.onuma:result_onuma",
     paper_tables="bayesunmix.report.paper:paper_tables",
     _repr_html_="bayesunmix.report.page:result_html",

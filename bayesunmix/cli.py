@@ -697,11 +697,11 @@ def view(folders: tuple[Path, ...], port: int, map_path: Path | None, browser: b
         _check_output(folder, written=False)
     if map_path is not None and not check_path("--map", map_path).exists():
         raise InputError("--map", "be a file", f'"{map_path}" is not there')
-    from bayesunmix.view.serve import check_installed, start
+    from bayesunmix.viewer.serve import check_installed, start
 
     check_installed()
     from bayesunmix.data.reader import start_reader
-    from bayesunmix.view.opened import opened_folders
+    from bayesunmix.viewer.opened import opened_folders
 
     start_reader()
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from bayesunmix.config.phase import supports_of
+from bayesunmix.fit.draws import Draws
 from bayesunmix.forward.quantify import draw_calibration, relative_atoms
 from bayesunmix.inference.pixel_model import PixelModel
 from bayesunmix.results.finished import Finished
@@ -59,6 +60,7 @@ def pixels_group(run: Finished) -> xr.Dataset:
         "mass_per_count": ("phase", np.asarray(effect.mass_per_count)),
         "first_channel": ("energy_bin", first + setup.blocks.boundaries[:-1]),
         **_models(run.models),
+        **_element_parts(run),
     }
     if robust.rotations is not None:
         variables["rotation"] = ((*by_draw, "phase", "phase_from"), robust.rotations.matrices[:, kept])
@@ -93,6 +95,31 @@ def rounded(values: FloatArray, digits: int = DIGITS) -> npt.NDArray[np.float32]
     drop = 23 - digits
     found = ((bits + (1 << (drop - 1))) >> drop) << drop
     return np.asarray(found.astype(np.uint32).view(np.float32))
+
+
+def _element_parts(run: Finished) -> dict[str, Any]:
+    """Share of each element's lines in the mean endmembers, by fitted bin; the rest of them is continuum."""
+    families, robust = run.setup.forward.families, run.robust
+    templates = np.asarray(run.fitted.data.basis.family_templates)
+    drawn = _family_shares(robust.drawn.draws)
+    if robust.rotations is not None and robust.one_solution is not None:
+        # As fitted, like the spectra beside them.
+        before = _family_shares(robust.one_solution)
+        drawn = np.where(robust.rotations.identical[..., None], drawn, before)
+    share = drawn.mean(axis=(0, 1))
+    sources = list(dict.fromkeys(family.element for family in families))
+    parts = np.zeros((len(share), len(sources), templates.shape[-1]))
+    for number, family in enumerate(families):
+        parts[:, sources.index(family.element)] += share[:, number, None] * templates[:, number]
+    return {
+        "element_part": (("phase", "source", "energy_bin"), parts.astype(np.float32)),
+        "source": sources,
+    }
+
+
+def _family_shares(draws: Draws) -> FloatArray:
+    """Share of each line family in a phase's counts, (chain, draw, phase, family)."""
+    return np.asarray(draws.family_counts / draws.total[..., None])
 
 
 def _models(models: tuple[PixelModel, ...]) -> dict[str, Any]:

@@ -367,7 +367,7 @@ class Result:
     """Write every file of an output folder: `bayesunmix.report.files.save_result`."""
 
     view = Attached()
-    """A viewer in a notebook: `bayesunmix.view.serve.view`."""
+    """A viewer in a notebook: `bayesunmix.viewer.serve.view`."""
 
     paper_tables = Attached()
     """Tables as a paper prints them: `bayesunmix.report.paper.paper_tables`."""

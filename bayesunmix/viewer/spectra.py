@@ -10,7 +10,7 @@ import numpy.typing as npt
 from bayesunmix.analysis.joint_draws import JointDraws
 from bayesunmix.plot.region_spectra import bin_edges
 from bayesunmix.results.result import Result
-from bayesunmix.view.choices import Mask
+from bayesunmix.viewer.choices import Mask
 
 FloatArray = npt.NDArray[np.float64]
 

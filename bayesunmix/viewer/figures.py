@@ -26,9 +26,9 @@ from bokeh.palettes import Greys256, Magma256, Viridis256
 from bokeh.plotting import figure
 
 from bayesunmix.plot.style import GREY, INK, LEFT_OUT, PHASE_COLOURS
-from bayesunmix.view.choices import Mask
-from bayesunmix.view.pictures import Picture
-from bayesunmix.view.spectra import MOST_PARTS, ShownSpectrum, parts_shown
+from bayesunmix.viewer.choices import Mask
+from bayesunmix.viewer.pictures import Picture
+from bayesunmix.viewer.spectra import MOST_PARTS, ShownSpectrum, parts_shown
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -37,6 +37,8 @@ DASHES = ("solid", "dashed", "dotted", "dotdash")
 MAP_SIDE, SPECTRUM_HEIGHT, RESIDUAL_HEIGHT = 380, 270, 140
 # The logarithmic axis shows this many decades at most; single pixels do not set the scale of a picture.
 DECADES, TOP_QUANTILE = 4.5, 0.998
+# Lines are marked from this strength on, relative to the strongest of their family.
+WEAKEST_LINE = 0.1
 # Arrow keys on the map; the events layer of a Bokeh plot can have the focus.
 _KEYS = """
 const view = Bokeh.index.find_one(plot);
@@ -118,7 +120,7 @@ class MapFigure:
             HoverTool(
                 renderers=[shown],
                 tooltips=[("row, column", "$y{0}, $x{0}"), ("value", "@image{0.0000}")],
-                description="values",
+                visible=False,
             ),
         )
         plot.toolbar.active_drag, plot.toolbar.logo = box, None
@@ -197,19 +199,19 @@ class SpectrumFigure:
             height,
             source=self._marks,
             marker="inverted_triangle",
-            size=7,
+            size=6,
             fill_color=GREY,
             line_color="white",
             hover_fill_color=FIT_COLOUR,
         )
         self._tools(plot)
         plot.add_tools(
-            HoverTool(renderers=[marks], tooltips="@text", description="lines"),
+            HoverTool(renderers=[marks], tooltips="@text", visible=False),
             HoverTool(
                 renderers=[counts],
                 mode="vline",
                 tooltips=[("keV", "$x{0.00}"), ("counts per keV", "@counts{0.}"), ("fit", "@fit{0.}")],
-                description="values",
+                visible=False,
                 attachment="below",
             ),
         )
@@ -276,7 +278,8 @@ class SpectrumFigure:
 
     def _mark(self, spectrum: ShownSpectrum, top: float, floor: float) -> None:
         """Put a mark above the fit at each line, whose hover names it."""
-        lines, height = self._lines, spectrum.fit / spectrum.width_keV
+        lines = self._lines.isel(line=np.asarray(self._lines["strength_share"].values >= WEAKEST_LINE))
+        height = spectrum.fit / spectrum.width_keV
         energy = np.asarray(lines["energy_keV"].values, np.float64)
         at = np.clip(np.searchsorted(spectrum.edges_keV, energy) - 1, 0, len(height) - 1)
         columns = (lines[name].values for name in ("element", "line_name", "family", "energy_keV", "stray"))

@@ -9,9 +9,9 @@ from dataclasses import astuple, fields
 
 import numpy as np
 
-from bayesunmix.view.choices import Mask
-from bayesunmix.view.spectra import ShownSpectrum
-from bayesunmix.view.tables import ShownRow
+from bayesunmix.viewer.choices import Mask
+from bayesunmix.viewer.spectra import ShownSpectrum
+from bayesunmix.viewer.tables import ShownRow
 
 
 def spectrum_csv(spectrum: ShownSpectrum) -> bytes:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from bayesunmix.analysis.mixtures import MIXTURE_UNITS
 from bayesunmix.results.result import Result
-from bayesunmix.view.choices import Choice, Rectangle
-from bayesunmix.view.pictures import Picture, pictures
-from bayesunmix.view.tables import CHOICE
+from bayesunmix.viewer.choices import Choice, Rectangle
+from bayesunmix.viewer.pictures import Picture, pictures
+from bayesunmix.viewer.tables import CHOICE
 
 PARTS = ("phase", "element", "none")
 AXES = ("linear", "log")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from bayesunmix.plot.style import INK
-from bayesunmix.view.tables import ShownRow
+from bayesunmix.viewer.tables import ShownRow
 
 TITLES = {"abundance": "Abundance", "composition": "Composition of the choice"}
 _DASHED = {"solid": "solid", "dashed": "dashed", "dotted": "dotted", "dotdash": "dashed"}

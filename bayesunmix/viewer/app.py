@@ -19,16 +19,16 @@ from bayesunmix.analysis.places import taking_part
 from bayesunmix.analysis.regions import region_draws
 from bayesunmix.core.errors import InputError, failure_text
 from bayesunmix.results.result import Result
-from bayesunmix.view.choices import Choice, Lasso, Line, Mask, Rectangle, moved, rectangle_between
-from bayesunmix.view.export import mask_npy, spectrum_csv, table_csv
-from bayesunmix.view.figures import FIT_COLOUR, MAP_SIDE, MapFigure, SpectrumFigure
-from bayesunmix.view.opened import Opened
-from bayesunmix.view.page import legend_html, status_html, tables_html
-from bayesunmix.view.pictures import Picture, pictures, stored_picture, window_of, window_picture
-from bayesunmix.view.spectra import ShownSpectrum, spectrum_of, stored_spectrum
-from bayesunmix.view.state import AXES, PARTS, View, first_view
-from bayesunmix.view.tables import CHOICE, ShownRow, in_unit, ratio_rows, region_rows
-from bayesunmix.view.work import Latest, Told
+from bayesunmix.viewer.choices import Choice, Lasso, Line, Mask, Rectangle, moved, rectangle_between
+from bayesunmix.viewer.export import mask_npy, spectrum_csv, table_csv
+from bayesunmix.viewer.figures import FIT_COLOUR, MAP_SIDE, MapFigure, SpectrumFigure
+from bayesunmix.viewer.opened import Opened
+from bayesunmix.viewer.page import legend_html, status_html, tables_html
+from bayesunmix.viewer.pictures import Picture, pictures, stored_picture, window_of, window_picture
+from bayesunmix.viewer.spectra import ShownSpectrum, spectrum_of, stored_spectrum
+from bayesunmix.viewer.state import AXES, PARTS, first_view
+from bayesunmix.viewer.tables import CHOICE, ShownRow, in_unit, ratio_rows, region_rows
+from bayesunmix.viewer.work import Latest, Told
 
 # The spectrum of so many pixels is made at once, and that of more beside what the user does.
 SOON = 20_000
@@ -349,7 +349,7 @@ class Viewer:
         self.legend.object = legend_html(colours, FIT_COLOUR)
         if self.view.parts == "element" and not spectrum.by_element:
             self.legend.object += "This folder holds no parts by element: unmix the map again for them."
-        counts = int(round(float(spectrum.counts.sum())))
+        counts = round(float(spectrum.counts.sum()))
         pixels = "1 pixel" if spectrum.n_pixels == 1 else f"{spectrum.n_pixels:,} pixels"
         self.chosen.object = (
             f"<b>{of or self.view.choice}</b>: {pixels}, {counts:,} counts in the fitted energies"

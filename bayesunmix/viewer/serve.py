@@ -12,7 +12,7 @@ from bayesunmix.results.map_counts import AnyMap
 from bayesunmix.results.result import Result
 
 if TYPE_CHECKING:
-    from bayesunmix.view.opened import Opened
+    from bayesunmix.viewer.opened import Opened
 
 ADDRESS = "127.0.0.1"
 NEEDED = ("panel", "bokeh")
@@ -58,12 +58,12 @@ def view(results: Result | Sequence[Result], *, image: AnyMap | None = None) -> 
         If Panel or Bokeh is not installed, or something is no result.
     """
     check_installed()
-    from bayesunmix.view.opened import opened_results
+    from bayesunmix.viewer.opened import opened_results
 
     opened = opened_results(results, image)
     import panel as pn
 
-    from bayesunmix.view.app import Viewer
+    from bayesunmix.viewer.app import Viewer
 
     if pn.state.curdoc is None:
         # Scripts are put into the notebook, so that nothing is fetched.
@@ -90,7 +90,7 @@ def start(opened: tuple[Opened, ...], port: int, ready: Callable[[str], None] = 
     """
     import panel as pn
 
-    from bayesunmix.view.app import page
+    from bayesunmix.viewer.app import page
 
     port = _free(check_integer("--port", port, low=0, high=65535))
     server = pn.io.server.get_server(
