@@ -1,4 +1,4 @@
-"""The viewer: controls, figures and table by Panel, and what happens when the user chooses."""
+"""The viewer: what happens when the user chooses."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from bokeh.events import SelectionGeometry, Tap
 
 from bayesunmix.analysis.element_maps import maps_of_draws
 from bayesunmix.analysis.joint_draws import JointDraws
-from bayesunmix.analysis.mixtures import MIXTURE_UNITS
 from bayesunmix.analysis.places import taking_part
 from bayesunmix.analysis.regions import region_draws
 from bayesunmix.core.errors import InputError, failure_text
 from bayesunmix.results.result import Result
 from bayesunmix.viewer.choices import Choice, Lasso, Line, Mask, Rectangle, moved, rectangle_between
+from bayesunmix.viewer.controls import Page
 from bayesunmix.viewer.export import mask_npy, spectrum_csv, table_csv
-from bayesunmix.viewer.figures import FIT_COLOUR, MAP_SIDE, MapFigure, SpectrumFigure
+from bayesunmix.viewer.figures import MapFigure, SpectrumFigure
 from bayesunmix.viewer.opened import Opened
 from bayesunmix.viewer.page import legend_html, status_html, tables_html
 from bayesunmix.viewer.pictures import Picture, pictures, stored_picture, window_of, window_picture
 from bayesunmix.viewer.spectra import ShownSpectrum, spectrum_of, stored_spectrum
-from bayesunmix.viewer.state import AXES, PARTS, first_view
+from bayesunmix.viewer.state import first_view
 from bayesunmix.viewer.tables import CHOICE, ShownRow, in_unit, ratio_rows, region_rows
 from bayesunmix.viewer.work import Latest, Told
 
 # The spectrum of so many pixels is made at once, and that of more beside what the user does.
 SOON = 20_000
-UNIT_NAMES = dict(zip(MIXTURE_UNITS, ("at%", "wt%", "oxide wt%"), strict=True))
 
 
 class Viewer:
@@ -45,8 +44,8 @@ class Viewer:
 
     Attributes
     ----------
-    layout : panel.Row
-        The whole page.
+    page : Page
+        Its controls and what they show.
     view : View
         What it shows.
     """
@@ -61,8 +60,8 @@ class Viewer:
         self._spectrum: ShownSpectrum | None = None
         self._following = False
         self.view = first_view(self.result(0))
-        self._make_controls()
-        self._make_panes()
+        self.page = Page([one.name for one in opened])
+        self._watch()
         self._open(0)
 
     def result(self, run: int | None = None) -> Result:
@@ -74,70 +73,21 @@ class Viewer:
         """Rows and columns of the map."""
         return self._opened[self.view.run].shape
 
-    # What the page consists of.
-
-    def _make_controls(self) -> None:
-        runs = {one.name: number for number, one in enumerate(self._opened)}
-        select, whole = pn.widgets.Select, pn.widgets.IntInput
-        narrow: dict[str, Any] = {"width": 90, "step": 1, "start": 0}
-        self.run = select(name="Run", options=runs, value=0, width=MAP_SIDE)
-        self.picture = select(name="Picture", width=MAP_SIDE)
-        self.row, self.column = whole(name="Row", **narrow), whole(name="Column", **narrow)
-        self.line_width = whole(name="Line width", value=1, **(narrow | {"start": 1}))
-        self.axis = select(name="Axis", options=list(AXES), width=100)
-        self.parts = select(name="Parts of the fit by", options=list(PARTS), width=140)
-        self.unit = select(
-            name="Composition in", options={name: unit for unit, name in UNIT_NAMES.items()}, width=120
-        )
-        self.numerator, self.denominator = select(name="D of", width=130), select(name="over", width=130)
-        self.outside = pn.widgets.Checkbox(name="mask is true outside the choice", value=False)
-        download = pn.widgets.FileDownload
-        self.files = [
-            download(
-                callback=self._spectrum_file, filename="spectrum.csv", label="Spectrum (CSV)", width=150
-            ),
-            download(callback=self._table_file, filename="composition.csv", label="Table (CSV)", width=130),
-            download(callback=self._mask_file, filename="mask.npy", label="Mask (npy)", width=130),
-        ]
-        self.run.param.watch(lambda event: self._open(event.new), "value")
-        self.picture.param.watch(lambda event: self._choose_picture(event.new), "value")
-        for place in (self.row, self.column):
+    def _watch(self) -> None:
+        """Have the controls heard."""
+        self.page.run.param.watch(lambda event: self._open(event.new), "value")
+        self.page.picture.param.watch(lambda event: self._choose_picture(event.new), "value")
+        for place in (self.page.row, self.page.column):
             place.param.watch(lambda _: self._typed(), "value")
-        self.line_width.param.watch(lambda _: self._line_widened(), "value")
+        self.page.line_width.param.watch(lambda _: self._line_widened(), "value")
         for name in ("axis", "parts", "unit", "numerator", "denominator"):
-            getattr(self, name).param.watch(
+            getattr(self.page, name).param.watch(
                 lambda event, name=name: self._changed(**{name: event.new}), "value"
             )
-
-    def _make_panes(self) -> None:
-        wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (0, 10)}
-        self.status = pn.pane.HTML("", **wide)
-        self.chosen = pn.pane.HTML("", **wide)
-        self.work = pn.pane.HTML("", **wide)
-        self.legend = pn.pane.HTML("", **wide)
-        self.table = pn.pane.HTML("", **wide)
-        self._map_place, self._spectrum_place = pn.Column(), pn.Column(sizing_mode="stretch_width")
-        left = pn.Column(
-            self.run,
-            self.picture,
-            self._map_place,
-            pn.Row(self.row, self.column, self.line_width),
-            self.status,
-            width=MAP_SIDE + 90,
-        )
-        right = pn.Column(
-            self.chosen,
-            pn.Row(self.axis, self.parts),
-            self._spectrum_place,
-            self.legend,
-            pn.Row(self.unit, self.numerator, self.denominator),
-            self.work,
-            self.table,
-            pn.Row(*self.files, self.outside),
-            sizing_mode="stretch_width",
-            min_width=560,
-        )
-        self.layout = pn.Row(left, right, sizing_mode="stretch_width")
+        for download, made in zip(
+            self.page.files, (self._spectrum_file, self._table_file, self._mask_file), strict=True
+        ):
+            download.callback = made
 
     # What the user does.
 
@@ -152,24 +102,26 @@ class Viewer:
         self._following = True
         names = [CHOICE, *result.sample_phases]
         for widget, name in (
-            (self.numerator, self.view.numerator),
-            (self.denominator, self.view.denominator),
+            (self.page.numerator, self.view.numerator),
+            (self.page.denominator, self.view.denominator),
         ):
             widget.param.update(options=names, value=name)
         groups = {name: {one.text: one for one in group} for name, group in pictures(result).items()}
-        self.picture.param.update(options=[], groups=groups, value=self.view.picture)
+        self.page.picture.param.update(options=[], groups=groups, value=self.view.picture)
         rows, columns = self.shape
-        self.row.end, self.column.end = rows - 1, columns - 1
+        self.page.row.end, self.page.column.end = rows - 1, columns - 1
         self._following = False
-        self.view = replace(self.view, axis=self.axis.value, parts=self.parts.value, unit=self.unit.value)
+        self.view = replace(
+            self.view, axis=self.page.axis.value, parts=self.page.parts.value, unit=self.page.unit.value
+        )
         self.map = MapFigure(self.shape)
         self._listen()
-        self._map_place[:] = [pn.pane.Bokeh(self.map.figure)]
+        self.page.map_place[:] = [pn.pane.Bokeh(self.map.figure)]
         self._show_stored()
         self._choose_picture(self.view.picture)
         self._choose(self.view.choice)
         opened = self._opened[run]
-        self._say("The counts of the map are being read.", busy=True)
+        self._say("The counts of the map are being read.", share=np.nan)
         self._reading.do(lambda _: opened.source(), self._in_page(self._have_counts), lambda _: None)
 
     def _listen(self) -> None:
@@ -196,33 +148,35 @@ class Viewer:
     def _line_drawn(self, data: Any) -> None:  # noqa: ANN401 - columns of Bokeh
         if len(data["xs"]) and len(data["xs"][-1]) > 1:
             x, y = data["xs"][-1], data["ys"][-1]
-            self._choose(Line((y[0], x[0]), (y[-1], x[-1]), self.line_width.value or 1))
+            self._choose(Line((y[0], x[0]), (y[-1], x[-1]), self.page.line_width.value or 1))
 
     def _line_widened(self) -> None:
         if isinstance(self.view.choice, Line):
-            self._choose(replace(self.view.choice, width=self.line_width.value or 1))
+            self._choose(replace(self.view.choice, width=self.page.line_width.value or 1))
 
     def _key(self, data: Any) -> None:  # noqa: ANN401 - columns of Bokeh
         down, right, extend = (int(data[name][0]) for name in ("down", "right", "extend"))
         self._choose(moved(self.view.choice, down, right, self.shape, extend=bool(extend)))
 
     def _typed(self) -> None:
-        if not self._following and None not in (self.row.value, self.column.value):
-            self._choose(self._pixel(self.row.value, self.column.value))
+        if not self._following and None not in (self.page.row.value, self.page.column.value):
+            self._choose(self._pixel(self.page.row.value, self.page.column.value))
 
     def _choose(self, choice: Choice) -> None:
         """Show what is chosen: its spectrum at once, its intervals as soon as they are there."""
         self.view = replace(self.view, choice=choice)
         inside = choice.mask(self.shape)
         self.map.mark(inside)
+        if not isinstance(choice, Line):
+            self.map.drawn.data = {"xs": [], "ys": []}
         if isinstance(choice, Rectangle):
             self._following = True
-            self.row.value, self.column.value = choice.to_row, choice.to_column
+            self.page.row.value, self.page.column.value = choice.to_row, choice.to_column
             self._following = False
         self._drawn = None
         part = inside & taking_part(self.result())
         if self._source is None:
-            self.chosen.object = f"<b>{choice}</b>: {_pixels(part)}"
+            self.page.chosen.object = f"<b>{choice}</b>: {_pixels(part)}"
             self._pushed()
             return
         self._look_at(self._source, part)
@@ -230,14 +184,14 @@ class Viewer:
     def _look_at(self, source: JointDraws, part: Mask) -> None:
         if not part.any():
             self._regions.stop()
-            self.chosen.object = f"<b>{self.view.choice}</b>: no pixel that takes part"
-            self.table.object = self.work.object = ""
+            self.page.chosen.object = f"<b>{self.view.choice}</b>: no pixel that takes part"
+            self.page.table.object = self.page.work.object = ""
             self._pushed()
             return
         at_once = int(np.count_nonzero(part)) <= SOON
         if at_once:
             self._show_spectrum(spectrum_of(self.result(), source, part))
-        self._busy("The intervals are being computed.")
+        self._busy(0.0)
         self._show_table()
         self._pushed()
         result, shown = self.result(), self._in_page(self._show_spectrum)
@@ -247,7 +201,7 @@ class Viewer:
                 shown(spectrum_of(result, source, part))
             return region_draws(result, part, source, told=told)
 
-        self._regions.do(job, self._in_page(self._have_draws), self._in_page(self._have_share))
+        self._regions.do(job, self._in_page(self._have_draws), self._in_page(self._busy))
 
     def _changed(self, **changes: str) -> None:
         """Take over what a control says."""
@@ -277,11 +231,13 @@ class Viewer:
             self._say(f"Counts from {window[0]:.3f} to {window[1]:.3f} keV.")
         elif self._element_maps is None:
             result, source = self.result(), self._source
-            self._say("Element maps are being computed.", busy=True)
+            text = "The element maps are being computed."
+            self.map.show(picture, np.full(self.shape, np.nan))
+            self._say(text, share=0.0)
             self._maps.do(
                 lambda told: maps_of_draws(result, source, told=told),
                 self._in_page(self._have_maps),
-                self._in_page(lambda share: self._say(f"Element maps: {100 * share:.0f} %", busy=True)),
+                self._in_page(lambda share: self._say(text, share=share)),
             )
         else:
             statistic = "sd" if picture.kind == "element sd" else "mean"
@@ -296,12 +252,9 @@ class Viewer:
         self._say("")
         self._choose(self.view.choice)
 
-    def _have_share(self, share: float) -> None:
-        self._busy(f"The intervals are being computed: {100 * share:.0f} %")
-
     def _have_draws(self, drawn: xr.Dataset) -> None:
         self._drawn = drawn
-        self.work.object = ""
+        self.page.work.object = ""
         self._show_table()
 
     def _have_maps(self, maps: xr.Dataset) -> None:
@@ -313,7 +266,7 @@ class Viewer:
         text = str(error) if isinstance(error, InputError) else failure_text(error)
 
         def tell() -> None:
-            self.work.object = ""
+            self.page.work.object = ""
             if self._source is None:
                 text_ = (
                     f"{text} In a terminal: bayesunmix view DIR --map FILE. Shown is what the folder holds."
@@ -331,7 +284,7 @@ class Viewer:
         result = self.result()
         spectrum = stored_spectrum(result)
         self.spectrum = SpectrumFigure(spectrum.edges_keV, result.tree["lines"].dataset, result.phases)
-        self._spectrum_place[:] = [
+        self.page.spectrum_place[:] = [
             pn.pane.Bokeh(plot, sizing_mode="stretch_width")
             for plot in (*self.spectrum.figures.values(), self.spectrum.residuals)
         ]
@@ -346,18 +299,18 @@ class Viewer:
     def _show_spectrum(self, spectrum: ShownSpectrum, of: str = "") -> None:
         self._spectrum = spectrum
         colours = self.spectrum.show(spectrum, self.view.parts)
-        self.legend.object = legend_html(colours, FIT_COLOUR)
+        self.page.legend.object = legend_html(colours)
         if self.view.parts == "element" and not spectrum.by_element:
-            self.legend.object += "This folder holds no parts by element: unmix the map again for them."
+            self.page.legend.object += "This folder holds no parts by element: unmix the map again for them."
         counts = round(float(spectrum.counts.sum()))
         pixels = "1 pixel" if spectrum.n_pixels == 1 else f"{spectrum.n_pixels:,} pixels"
-        self.chosen.object = (
+        self.page.chosen.object = (
             f"<b>{of or self.view.choice}</b>: {pixels}, {counts:,} counts in the fitted energies"
         )
 
     def _show_table(self) -> None:
         ratio = f"{self.view.numerator} / {self.view.denominator}"
-        self.table.object = tables_html(self.rows(), self.result().level, ratio)
+        self.page.table.object = tables_html(self.rows(), self.result().level, ratio)
 
     def rows(self) -> tuple[ShownRow, ...]:
         """Rows of the table that is shown."""
@@ -369,11 +322,11 @@ class Viewer:
             own = ()
         return (*own, *ratio_rows(result, self.view.numerator, self.view.denominator, drawn))
 
-    def _say(self, text: str, *, busy: bool = False, wrong: bool = False) -> None:
-        self.status.object = status_html(text, busy=busy, wrong=wrong)
+    def _say(self, text: str, *, share: float | None = None, wrong: bool = False) -> None:
+        self.page.status.object = status_html(text, share=share, wrong=wrong)
 
-    def _busy(self, text: str) -> None:
-        self.work.object = status_html(text, busy=True)
+    def _busy(self, share: float) -> None:
+        self.page.work.object = status_html("The intervals are being computed.", share=share)
 
     # Files.
 
@@ -385,7 +338,7 @@ class Viewer:
 
     def _mask_file(self) -> BytesIO:
         inside = self.view.choice.mask(self.shape)
-        return BytesIO(mask_npy(inside, invert=bool(self.outside.value)))
+        return BytesIO(mask_npy(inside, invert=bool(self.page.outside.value)))
 
     # Threads and notebooks.
 
@@ -405,7 +358,7 @@ class Viewer:
     def _pushed(self) -> None:
         """Hand over to a notebook what has changed in figures; a server does so by itself."""
         if self._document is None or not self._document.session_context:
-            pn.io.push_notebook(*self._map_place, *self._spectrum_place)
+            pn.io.push_notebook(*self.page.map_place, *self.page.spectrum_place)
 
     def close(self) -> None:
         """End what is going on."""
@@ -422,4 +375,4 @@ def page(opened: tuple[Opened, ...]) -> Any:  # noqa: ANN401 - a layout of Panel
     """Return a page for one browser."""
     viewer = Viewer(opened)
     pn.state.on_session_destroyed(lambda _: viewer.close())
-    return viewer.layout
+    return viewer.page.layout

@@ -28,11 +28,11 @@ from bokeh.plotting import figure
 from bayesunmix.plot.style import GREY, INK, LEFT_OUT, PHASE_COLOURS
 from bayesunmix.viewer.choices import Mask
 from bayesunmix.viewer.pictures import Picture
-from bayesunmix.viewer.spectra import MOST_PARTS, ShownSpectrum, parts_shown
+from bayesunmix.viewer.spectra import CONTINUUM, MOST_PARTS, ShownSpectrum, parts_shown
 
 FloatArray = npt.NDArray[np.float64]
 
-FIT_COLOUR, CHOICE_COLOUR = "#D55E00", "#E69F00"
+CHOICE_COLOUR = "#E69F00"
 DASHES = ("solid", "dashed", "dotted", "dotdash")
 MAP_SIDE, SPECTRUM_HEIGHT, RESIDUAL_HEIGHT = 380, 270, 140
 # The logarithmic axis shows this many decades at most; single pixels do not set the scale of a picture.
@@ -119,7 +119,7 @@ class MapFigure:
             ResetTool(),
             HoverTool(
                 renderers=[shown],
-                tooltips=[("row, column", "$y{0}, $x{0}"), ("value", "@image{0.0000}")],
+                tooltips=[("row, column", "$y{0}, $x{0}"), ("value", "@image{0.[0000]}")],
                 visible=False,
             ),
         )
@@ -189,8 +189,8 @@ class SpectrumFigure:
             toolbar_location="above",
             name=f"spectrum {kind}",
         )
-        counts = plot.line("x", "counts", source=source, color=INK, line_width=0.8, legend_label="counts")
-        plot.line("x", "fit", source=source, color=FIT_COLOUR, line_width=1.6, legend_label="fit")
+        counts = plot.line("x", "counts", source=source, color=GREY, line_width=1.0)
+        plot.line("x", "fit", source=source, color=INK, line_width=1.4)
         for _ in range(MOST_PARTS + 1):
             self._parts[kind].append(plot.line([], [], line_width=1.2, visible=False))
         height = "y" if kind == "linear" else "log_y"
@@ -202,7 +202,7 @@ class SpectrumFigure:
             size=6,
             fill_color=GREY,
             line_color="white",
-            hover_fill_color=FIT_COLOUR,
+            hover_fill_color=INK,
         )
         self._tools(plot)
         plot.add_tools(
@@ -215,7 +215,6 @@ class SpectrumFigure:
                 attachment="below",
             ),
         )
-        plot.legend.visible = False
         return plot
 
     def _residuals(self, energies: Range1d) -> Any:  # noqa: ANN401
@@ -263,7 +262,8 @@ class SpectrumFigure:
         found = {}
         for number, (name, part) in enumerate(parts.items()):
             index = self._phases.index(name) if by == "phase" else number
-            found[name] = PHASE_COLOURS[index % len(PHASE_COLOURS)], DASHES[index // len(PHASE_COLOURS) % 4]
+            colour, dash = PHASE_COLOURS[index % len(PHASE_COLOURS)], DASHES[index // len(PHASE_COLOURS) % 4]
+            found[name] = (GREY, "dashed") if name == CONTINUUM else (colour, dash)
             values = np.repeat(part / width, 2)
             for kind, lowest in (("linear", 0.0), ("log", floor)):
                 line = self._parts[kind][number]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from bayesunmix.plot.style import INK
+from bayesunmix.plot.style import GREY, INK
 from bayesunmix.viewer.tables import ShownRow
 
 TITLES = {"abundance": "Abundance", "composition": "Composition of the choice"}
@@ -37,9 +38,9 @@ def tables_html(rows: Sequence[ShownRow], level: float, ratio: str) -> str:
     )
 
 
-def legend_html(parts: Mapping[str, tuple[str, str]], fit_colour: str) -> str:
+def legend_html(parts: Mapping[str, tuple[str, str]]) -> str:
     """Name the lines of the spectrum, each with its colour and dashes."""
-    named = {"counts": (INK, "solid"), "fit": (fit_colour, "solid"), **parts}
+    named = {"counts": (GREY, "solid"), "fit": (INK, "solid"), **parts}
     items = "".join(
         f'<span style="white-space:nowrap;margin-right:14px"><span style="display:inline-block;width:22px;'
         f'border-top:3px {_DASHED[dash]} {colour};vertical-align:middle;margin-right:5px"></span>'
@@ -49,8 +50,23 @@ def legend_html(parts: Mapping[str, tuple[str, str]], fit_colour: str) -> str:
     return f'<div style="line-height:1.6">{items}</div>'
 
 
-def status_html(text: str, *, busy: bool = False, wrong: bool = False) -> str:
-    """Say what is going on; read out when it changes."""
-    sign = "⏳ " if busy else "⚠ " if wrong else ""
+def status_html(text: str, *, share: float | None = None, wrong: bool = False) -> str:
+    """Say what is going on; read out when it changes.
+
+    Parameters
+    ----------
+    text
+        What is said.
+    share
+        What is done of something that takes a while, nan where nobody knows; None where nothing is going on.
+    wrong
+        Whether it says that something does not work.
+    """
+    value = "" if share is None or math.isnan(share) else f' value="{share:.3f}"'
+    bar = (
+        ""
+        if share is None
+        else f'<progress{value} aria-label="{escape(text)}" style="width:90px"></progress> '
+    )
     colour = "#8a3b00" if wrong else INK
-    return f'<div role="status" aria-live="polite" style="color:{colour}">{sign}{escape(text)}</div>'
+    return f'<div role="status" aria-live="polite" style="color:{colour}">{bar}{escape(text)}</div>'

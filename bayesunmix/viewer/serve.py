@@ -68,7 +68,7 @@ def view(results: Result | Sequence[Result], *, image: AnyMap | None = None) -> 
     if pn.state.curdoc is None:
         # Scripts are put into the notebook, so that nothing is fetched.
         pn.extension(inline=True)
-    return Viewer(opened).layout
+    return Viewer(opened).page.layout
 
 
 def start(opened: tuple[Opened, ...], port: int, ready: Callable[[str], None] = lambda _: None) -> None:
