@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ import xarray as xr
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
+from bayesunmix.core.errors import BayesUnmixWarning
 from bayesunmix.results.record import RunRecord
 from bayesunmix.results.result import Result
 
@@ -98,6 +100,48 @@ def small_fit() -> FittedPosterior:
     basis, yields = blocks.forward.basis(blocks.absorbing, blocks.allowed)
     starts = find_starts(blocks.counts, basis, yields, blocks.statements(), blocks.matrix, n_starts=1, seed=0)
     return fit_posterior(blocks, starts, blocks.absorbing, lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def viewed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Output folder of a small map of a file, 26 x 32 pixels, without tables and figures; the map lies beside it."""
+    import bayesunmix as bu
+    from bayesunmix.core.output_folder import write_record
+    from bayesunmix.data.io import save
+    from bayesunmix.simulation.phantom import phantom_config
+    from bayesunmix.simulation.simulate import simulate_map
+
+    config = phantom_config()
+    assert config.simulate is not None
+    config = dataclasses.replace(config, simulate=dataclasses.replace(config.simulate, shape=(26, 32)))
+    work = tmp_path_factory.mktemp("viewed")
+    image = simulate_map(config, 2).image
+    save(image, work / "map.hspy")
+    left_out = np.zeros((26, 32), bool)
+    left_out[:2, :3] = True
+    np.save(work / "mask.npy", left_out)
+    phases = [
+        bu.Phase("Brg", matrix=True),
+        bu.Phase("Fp", absent=["Si", "Ca"]),
+        bu.Phase("CaPv", absent=["Mg"]),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BayesUnmixWarning)
+        result = bu.unmix(
+            work / "map.hspy",
+            elements=["Mg", "Al", "Si", "Ca", "Fe", "Nd"],
+            stray=["Cu", "Ga", "Pt", "Zr"],
+            phases=phases,
+            method=bu.Laplace(chains=2, draws=40),
+            inference={"set_aside": False, "rotations": False, "max_overlap": 2, "starts": 1},
+            map={"mask": str(work / "mask.npy")},
+            progress=False,
+        )
+    out = work / "out"
+    out.mkdir()
+    result.tree.to_netcdf(out / "posterior.nc", engine="h5netcdf")
+    write_record(out, result.record.to_dict())
+    return out
 
 
 @pytest.fixture(scope="session")
