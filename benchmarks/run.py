@@ -50,6 +50,7 @@ GROUPS = {
     "verdict": "levels of the verdict beside the coverage of the intervals, case by case",
     "segmentation": "abundance maps with and without neighbours",
     "regions": "coverage of means of regions, profiles and element maps",
+    "view": "the viewer, from click to picture in a browser",
     "freeform": "free-form endmembers beside physics-guided ones on the phantom",
     "undeclared_grain": "coverage of what was declared around a grain that nobody declared",
     "alternatives": "true and false declarations of one map, ranked",
