@@ -99,9 +99,7 @@ def clicks(address: str, browser: str, number: int, largest: int) -> npt.NDArray
     rng = np.random.default_rng(0)
     found = []
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(
-            executable_path=browser, args=["--no-sandbox", "--disable-gpu"]
-        )
+        opened = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"])
         page = opened.new_page(viewport={"width": 1280, "height": 860})
         page.goto(address)
         page.get_by_text("Composition of the choice").wait_for(timeout=600_000)

@@ -223,7 +223,8 @@ def test_a_person_looks_at_a_map(page: Any, folder: Path, tmp_path: Path) -> Non
     np.testing.assert_array_equal(total, result.tree["constant_data"]["total_counts"].values.ravel())
     opened.get_by_label("Picture").select_option("Fp, abundance")
     opened.wait_for_function(
-        '() => Bokeh.documents[0].get_model_by_name("map").renderers[0].data_source.data.image[0].every((v) => !(v > 1))'
+        """() => Bokeh.documents[0].get_model_by_name("map").renderers[0].data_source.data.image[0]
+            .every((value) => !(value > 1))"""
     )
     np.testing.assert_allclose(person.picture(), result.abundances()["mean"].sel(phase="Fp").values.ravel())
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import panel as pn
 import xarray as xr
-from bokeh.events import SelectionGeometry, Tap
+from bokeh.events import Press, SelectionGeometry, Tap
 
 from bayesunmix.analysis.element_maps import maps_of_draws
 from bayesunmix.analysis.joint_draws import JointDraws
@@ -126,7 +126,9 @@ class Viewer:
 
     def _listen(self) -> None:
         plot = self.map.figure
-        plot.on_event(Tap, lambda event: self._choose(self._pixel(event.y, event.x)))
+        # A slow hand, or a busy browser, makes a press of a click.
+        for click in (Tap, Press):
+            plot.on_event(click, lambda event: self._choose(self._pixel(event.y, event.x)))
         plot.on_event(SelectionGeometry, self._selected)
         self.map.drawn.on_change("data", lambda _name, _old, new: self._line_drawn(new))
         self.map.keys.on_change("data", lambda _name, _old, new: self._key(new))
@@ -203,15 +205,14 @@ class Viewer:
 
         self._regions.do(job, self._in_page(self._have_draws), self._in_page(self._busy))
 
-    def _changed(self, **changes: str) -> None:
+    def _changed(self, **changes: Any) -> None:  # noqa: ANN401 - fields of `View`
         """Take over what a control says."""
         if self._following:
             return
         self.view = replace(self.view, **changes)
-        if "axis" in changes:
-            self._show_axis()
-        elif "parts" in changes and self._spectrum is not None:
-            self._show_spectrum(self._spectrum)
+        if {"axis", "parts"} & set(changes):
+            if self._spectrum is not None:
+                self._show_spectrum(self._spectrum, "" if self._source else "whole map")
         else:
             self._show_table()
         self._pushed()
@@ -288,17 +289,12 @@ class Viewer:
             pn.pane.Bokeh(plot, sizing_mode="stretch_width")
             for plot in (*self.spectrum.figures.values(), self.spectrum.residuals)
         ]
-        self._show_axis()
         self._show_spectrum(spectrum, "whole map")
         self._show_table()
 
-    def _show_axis(self) -> None:
-        for kind, plot in self.spectrum.figures.items():
-            plot.visible = kind == self.view.axis
-
     def _show_spectrum(self, spectrum: ShownSpectrum, of: str = "") -> None:
         self._spectrum = spectrum
-        colours = self.spectrum.show(spectrum, self.view.parts)
+        colours = self.spectrum.show(spectrum, self.view.parts, self.view.axis)
         self.page.legend.object = legend_html(colours)
         if self.view.parts == "element" and not spectrum.by_element:
             self.page.legend.object += "This folder holds no parts by element: unmix the map again for them."

@@ -25,6 +25,7 @@ from bokeh.models import (
 from bokeh.palettes import Greys256, Magma256, Viridis256
 from bokeh.plotting import figure
 
+from bayesunmix.data.masks import bounding_box
 from bayesunmix.plot.style import GREY, INK, LEFT_OUT, PHASE_COLOURS
 from bayesunmix.viewer.choices import Mask
 from bayesunmix.viewer.pictures import Picture
@@ -75,7 +76,7 @@ class MapFigure:
         self.keys = ColumnDataSource({"count": [0], "down": [0], "right": [0], "extend": [0]})
         self.drawn = ColumnDataSource({"xs": [], "ys": []})
         self._picture = ColumnDataSource({"image": [np.zeros(shape, np.float32)]})
-        self._choice = ColumnDataSource({"image": [np.zeros(shape, np.uint8)]})
+        self._choice = ColumnDataSource({name: [] for name in ("image", "x", "y", "dw", "dh")})
         self._mapper = LinearColorMapper(palette=Viridis256, low=0.0, high=1.0, nan_color=LEFT_OUT)
         self.figure = plot = figure(
             width=MAP_SIDE + 70,
@@ -93,7 +94,7 @@ class MapFigure:
         shown = plot.image("image", source=self._picture, color_mapper=self._mapper, **place)
         # An index of 0 is no choice, and seen through.
         veil = LinearColorMapper(palette=["rgba(0,0,0,0)", "rgba(230,159,0,0.45)"], low=0, high=1)
-        plot.image("image", source=self._choice, color_mapper=veil, **place)
+        plot.image("image", "x", "y", "dw", "dh", source=self._choice, color_mapper=veil)
         self._marker = ColumnDataSource({"x": [], "y": []})
         plot.scatter(
             "x",
@@ -143,8 +144,14 @@ class MapFigure:
 
     def mark(self, inside: Mask) -> None:
         """Mark what is chosen (y, x)."""
-        self._choice.data = {"image": [inside.astype(np.uint8)]}
         places = np.argwhere(inside)
+        if len(places):
+            rows, columns = bounding_box(inside)
+            sides = {"dw": [columns.stop - columns.start], "dh": [rows.stop - rows.start]}
+            start = {"x": [columns.start - 0.5], "y": [rows.start - 0.5]}
+            self._choice.data = {"image": [inside[rows, columns].astype(np.uint8)], **start, **sides}
+        else:
+            self._choice.data = {name: [] for name in ("image", "x", "y", "dw", "dh")}
         alone = places if len(places) == 1 else places[:0]
         self._marker.data = {"x": alone[:, 1].astype(float), "y": alone[:, 0].astype(float)}
 
@@ -166,7 +173,7 @@ class SpectrumFigure:
         energies = Range1d(float(edges_keV[0]), float(edges_keV[-1]))
         self.main = ColumnDataSource({"x": [], "counts": [], "fit": []})
         self._log = ColumnDataSource({"x": [], "counts": [], "fit": []})
-        self._marks = ColumnDataSource({name: [] for name in ("x", "y", "log_y", "text")})
+        self._marks = ColumnDataSource({name: [] for name in ("x", "y", "text")})
         self._parts: dict[str, list[Any]] = {"linear": [], "log": []}
         self.ranges = {"linear": Range1d(0.0, 1.0), "log": Range1d(0.1, 1.0)}
         self.figures = {
@@ -193,10 +200,9 @@ class SpectrumFigure:
         plot.line("x", "fit", source=source, color=INK, line_width=1.4)
         for _ in range(MOST_PARTS + 1):
             self._parts[kind].append(plot.line([], [], line_width=1.2, visible=False))
-        height = "y" if kind == "linear" else "log_y"
         marks = plot.scatter(
             "x",
-            height,
+            "y",
             source=self._marks,
             marker="inverted_triangle",
             size=6,
@@ -240,41 +246,48 @@ class SpectrumFigure:
         plot.add_tools(PanTool(), zoom, ResetTool())
         plot.toolbar.logo = None
 
-    def show(self, spectrum: ShownSpectrum, by: str) -> dict[str, tuple[str, str]]:
-        """Show a spectrum and the parts of its fit by ``phase``, ``element`` or ``none``; return colours and dashes."""
-        width = spectrum.width_keV
-        x = stairs_x(spectrum.edges_keV)
+    def show(self, spectrum: ShownSpectrum, by: str, axis: str) -> dict[str, tuple[str, str]]:
+        """Show a spectrum and the parts of its fit on one of the axes; return the parts' colours and dashes.
+
+        Parameters
+        ----------
+        spectrum
+            What is shown.
+        by
+            ``phase``, ``element`` or ``none``.
+        axis
+            ``linear`` or ``log``; the other one is hidden.
+        """
+        width, x = spectrum.width_keV, stairs_x(spectrum.edges_keV)
         counts, fit = (np.repeat(values / width, 2) for values in (spectrum.counts, spectrum.fit))
         top = float(max(np.nanmax(counts), np.nanmax(fit), 1e-9))
         # A floor under what has no logarithm: a tenth of a count in the widest bin, and no more decades than are shown.
-        floor = max(top / 10.0**DECADES, 0.1 / float(width.max()))
-        self.main.data = {"x": x, "counts": counts, "fit": fit}
-        self._log.data = {"x": x, "counts": np.maximum(counts, floor), "fit": np.maximum(fit, floor)}
+        floor = max(top / 10.0**DECADES, 0.1 / float(width.max())) if axis == "log" else 0.0
+        data = {"x": x, "counts": np.maximum(counts, floor), "fit": np.maximum(fit, floor)}
+        (self._log if axis == "log" else self.main).data = data
+        end = 3.0 * top if axis == "log" else 1.12 * top
+        self.ranges[axis].update(start=floor, end=end)
         self.left.data = {"x": x, "residual": np.repeat(spectrum.residuals, 2)}
-        self.ranges["linear"].update(start=0.0, end=1.12 * top)
-        self.ranges["log"].update(start=floor, end=3.0 * top)
         self._mark(spectrum, top, floor)
-        return self._draw_parts(parts_shown(spectrum, by), x, width, floor, by)
-
-    def _draw_parts(
-        self, parts: dict[str, FloatArray], x: FloatArray, width: FloatArray, floor: float, by: str
-    ) -> dict[str, tuple[str, str]]:
+        for kind, plot in self.figures.items():
+            plot.visible = kind == axis
         found = {}
-        for number, (name, part) in enumerate(parts.items()):
-            index = self._phases.index(name) if by == "phase" else number
-            colour, dash = PHASE_COLOURS[index % len(PHASE_COLOURS)], DASHES[index // len(PHASE_COLOURS) % 4]
-            found[name] = (GREY, "dashed") if name == CONTINUUM else (colour, dash)
+        lines = self._parts[axis]
+        for number, (name, part) in enumerate(parts_shown(spectrum, by).items()):
+            found[name] = self._look(name, number, by)
             values = np.repeat(part / width, 2)
-            for kind, lowest in (("linear", 0.0), ("log", floor)):
-                line = self._parts[kind][number]
-                shown = np.where(values > lowest, values, np.nan) if kind == "log" else values
-                line.data_source.data = {"x": x, "y": shown}
-                line.glyph.update(line_color=found[name][0], line_dash=found[name][1])
-                line.visible = True
-        for kind in self._parts:
-            for line in self._parts[kind][len(parts) :]:
-                line.visible = False
+            lines[number].data_source.data = {"x": x, "y": np.where(values > floor, values, np.nan)}
+            lines[number].glyph.update(line_color=found[name][0], line_dash=found[name][1])
+        for number, line in enumerate(lines):
+            line.visible = number < len(found)
         return found
+
+    def _look(self, name: str, number: int, by: str) -> tuple[str, str]:
+        """Colour and dashes of a part: those of a phase are its own."""
+        if name == CONTINUUM:
+            return GREY, "dashed"
+        index = self._phases.index(name) if by == "phase" else number
+        return PHASE_COLOURS[index % len(PHASE_COLOURS)], DASHES[index // len(PHASE_COLOURS) % len(DASHES)]
 
     def _mark(self, spectrum: ShownSpectrum, top: float, floor: float) -> None:
         """Put a mark above the fit at each line, whose hover names it."""
@@ -289,8 +302,7 @@ class SpectrumFigure:
         ]
         self._marks.data = {
             "x": energy,
-            "y": height[at] + 0.05 * top,
-            "log_y": np.maximum(1.7 * height[at], 1.5 * floor),
+            "y": np.maximum(1.7 * height[at], 1.5 * floor) if floor > 0.0 else height[at] + 0.05 * top,
             "text": text,
         }
 

@@ -61,14 +61,15 @@ class Opened:
     def _source(self) -> JointDraws:
         stored_pixels(self.result)
         given: AnyMap | None = self.image
-        key = self.result.record.map.file, self.result.record.map.signal
+        file, signal = self.result.record.map.file, self.result.record.map.signal
         if isinstance(given, str | Path):
-            key = str(given), None
-        # That of a result that was just made is at hand.
-        if self.result.image is None and not isinstance(given, SpectrumImage) and key[0] is not None:
-            if key not in self.maps and (given is not None or Path(key[0]).exists()):
-                self.maps[key] = load(*key)
-            given = self.maps.get(key, given)
+            file, signal = str(given), None
+        # That of a result that was just made is at hand; what is no file is said below.
+        at_hand = self.result.image is not None and given is None
+        if file is not None and not at_hand and not isinstance(given, SpectrumImage) and Path(file).exists():
+            if (file, signal) not in self.maps:
+                self.maps[file, signal] = load(file, signal)
+            given = self.maps[file, signal]
         found = joint_draws(self.result, given)
         # Made once, so that a choice reads only its own pixels.
         _ = found.binned, found.endmembers, found.used

@@ -12,7 +12,7 @@ from bayesunmix.analysis.joint_draws import JointDraws
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.plot.element_maps import pictures_of
 from bayesunmix.results.result import Result
-from bayesunmix.xray.detector import TYPICAL_RESOLUTION_EV, Detector
+from bayesunmix.xray.detector import Detector
 
 FloatArray = npt.NDArray[np.float64]
 Kind = Literal["picture", "total", "window", "abundance", "abundance sd", "element", "element sd", "map"]
@@ -111,7 +111,11 @@ def window_of(result: Result, element: str, acquisition: Acquisition) -> tuple[f
         return 0.0, 0.0
     best = chosen[np.argmax(lines["strength_share"].values[chosen])]
     energy = float(lines["energy_keV"].values[best])
-    detector = Detector.from_resolution(acquisition.resolution_eV or TYPICAL_RESOLUTION_EV)
+    detector = (
+        Detector.from_resolution(acquisition.resolution_eV)
+        if acquisition.resolution_eV
+        else Detector.from_resolution()
+    )
     half = HALF_WINDOW * float(detector.fwhm_keV(energy))
     return energy - half, energy + half
 

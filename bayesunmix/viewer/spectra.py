@@ -104,5 +104,7 @@ def _by_element(source: JointDraws, by_phase: FloatArray, fit: FloatArray) -> di
         return {}
     stored = source.stored["element_part"]
     parts = np.einsum("k,kec->ec", by_phase.sum(axis=1), np.asarray(stored.values, np.float64))
-    named = {str(name): part for name, part in zip(stored["source"].values, parts, strict=True)}
+    named = {
+        str(name): part for name, part in zip(np.atleast_1d(stored.coords["source"]), parts, strict=True)
+    }
     return named | {CONTINUUM: np.maximum(fit - parts.sum(axis=0), 0.0)}

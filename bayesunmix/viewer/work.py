@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,11 @@ from typing import Any
 class Superseded(Exception):
     """Something else was asked for meanwhile."""
 
+
+# Work begins after this pause, so that what was asked for just now is shown first, and keys that repeat start none.
+PAUSE_S = 0.15
+# Shares are told no more often than this.
+BETWEEN_SHARES_S = 0.3
 
 Told = Callable[[float], None]
 Job = Callable[[Told], Any]
@@ -49,12 +55,18 @@ class Latest:
             self._number += 1
 
     def _run(self, number: int, job: Job, done: Callable[[Any], None], told: Told) -> None:
+        last = time.monotonic()
+
         def checked(share: float) -> None:
+            nonlocal last
             if number != self._number:
                 raise Superseded
-            told(share)
+            if time.monotonic() - last > BETWEEN_SHARES_S:
+                last = time.monotonic()
+                told(share)
 
         try:
+            time.sleep(PAUSE_S)
             with self._one:
                 checked(0.0)
                 found = job(checked)
