@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import panel as pn
 import xarray as xr
-from bokeh.events import Press, SelectionGeometry, Tap
+from bokeh.events import DoubleTap, Press, SelectionGeometry, Tap
 
 from bayesunmix.analysis.element_maps import maps_of_draws
 from bayesunmix.analysis.joint_draws import JointDraws
@@ -126,8 +126,8 @@ class Viewer:
 
     def _listen(self) -> None:
         plot = self.map.figure
-        # A slow hand, or a busy browser, makes a press of a click.
-        for click in (Tap, Press):
+        # A slow hand, or a busy browser, makes a press of a click, and two quick ones are a double tap wherever they are.
+        for click in (Tap, DoubleTap, Press):
             plot.on_event(click, lambda event: self._choose(self._pixel(event.y, event.x)))
         plot.on_event(SelectionGeometry, self._selected)
         self.map.drawn.on_change("data", lambda _name, _old, new: self._line_drawn(new))
