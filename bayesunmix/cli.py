@@ -688,8 +688,8 @@ def inspect(
 @click.option(
     "--map", "map_path", type=Path, metavar="FILE", help="The map, where the file it was read from is gone."
 )
-@click.option("--browser/--no-browser", default=True, help="Whether to open the page in a browser.")
-def view(folders: tuple[Path, ...], port: int, map_path: Path | None, browser: bool) -> None:
+@click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
+def view(folders: tuple[Path, ...], port: int, map_path: Path | None, no_browser: bool) -> None:
     """Look at output folders of `unmix` in a browser: choose a place, see its spectrum, fit and composition."""
     if not folders:
         raise InputError("DIR", "be at least one output folder", "there is none")
@@ -708,7 +708,7 @@ def view(folders: tuple[Path, ...], port: int, map_path: Path | None, browser: b
     def ready(address: str) -> None:
         click.echo(f"{address}  (Ctrl-C ends it)")
         _flush()
-        if browser:
+        if not no_browser:
             import webbrowser
 
             webbrowser.open(address)

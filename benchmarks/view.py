@@ -53,6 +53,9 @@ def rows(options: Options) -> list[Row]:
         text = f"median {np.median(seconds):.3f} s, nine in ten within {np.quantile(seconds, 0.9):.3f} s"
         what = f"viewer: from click to picture, {name}, {LARGE[0]} x {LARGE[1]} x {CHANNELS}"
         found.append(Row(what, f"{WANTED_S} s in the median", text, bool(np.median(seconds) <= WANTED_S)))
+    from bayesunmix.viewer.work import end_all
+
+    end_all()
     return found
 
 

@@ -21,7 +21,7 @@ from bayesunmix.analysis.joint_draws import joint_draws
 from bayesunmix.analysis.places import taking_part
 from bayesunmix.cli import main
 from bayesunmix.data.masks import read_mask
-from bayesunmix.viewer.choices import Lasso, Line, Rectangle, moved, rectangle_between
+from bayesunmix.viewer.choices import Lasso, LineChoice, Rectangle, moved, rectangle_between
 from bayesunmix.viewer.export import mask_npy, spectrum_csv, table_csv
 from bayesunmix.viewer.opened import opened_folders, opened_results
 from bayesunmix.viewer.pictures import Picture, pictures, stored_picture, window_of, window_picture
@@ -78,12 +78,12 @@ def test_a_lasso_holds_the_centres_that_it_encloses() -> None:
 
 
 def test_a_line_is_as_wide_as_it_says() -> None:
-    np.testing.assert_array_equal(np.argwhere(Line((2, 3), (2, 9)).mask(SHAPE))[:, 0], 2)
-    assert Line((2, 3), (2, 9)).mask(SHAPE).sum() == 7
-    wide = Line((10.0, 3.0), (10.0, 9.0), 3).mask(SHAPE)
+    np.testing.assert_array_equal(np.argwhere(LineChoice((2, 3), (2, 9)).mask(SHAPE))[:, 0], 2)
+    assert LineChoice((2, 3), (2, 9)).mask(SHAPE).sum() == 7
+    wide = LineChoice((10.0, 3.0), (10.0, 9.0), 3).mask(SHAPE)
     assert wide[9:12, 3:10].all()
     assert not wide[8].any()
-    assert Line((4.0, 4.0), (4.0, 4.0)).mask(SHAPE).sum() == 1
+    assert LineChoice((4.0, 4.0), (4.0, 4.0)).mask(SHAPE).sum() == 1
 
 
 def test_arrow_keys_stay_on_the_map() -> None:
@@ -92,7 +92,7 @@ def test_arrow_keys_stay_on_the_map() -> None:
     grown = moved(moved(corner, 0, 1, SHAPE, extend=True), 1, 0, SHAPE, extend=True)
     assert grown == Rectangle(0, 0, 1, 1)
     assert moved(grown, 0, 1, SHAPE) == Rectangle.pixel(1, 2)
-    assert moved(Line((5.0, 5.0), (5.0, 9.0)), 1, 0, SHAPE) == Rectangle.pixel(6, 5)
+    assert moved(LineChoice((5.0, 5.0), (5.0, 9.0)), 1, 0, SHAPE) == Rectangle.pixel(6, 5)
 
 
 # What is shown.
@@ -194,7 +194,7 @@ def test_every_picture_can_be_shown(result: Result) -> None:
 
 
 def test_files_hold_what_is_shown(result: Result, tmp_path: Path) -> None:
-    inside = Line((3.0, 3.0), (20.0, 25.0), 3).mask(SHAPE)
+    inside = LineChoice((3.0, 3.0), (20.0, 25.0), 3).mask(SHAPE)
     spectrum = spectrum_of(result, joint_draws(result), inside & taking_part(result))
     table = list(csv.DictReader(io.StringIO(spectrum_csv(spectrum).decode())))
     np.testing.assert_allclose([float(row["counts"]) for row in table], spectrum.counts)
@@ -278,3 +278,44 @@ def test_a_job_that_fails_is_told() -> None:
     latest = Latest(lambda error: failed.set() if isinstance(error, ZeroDivisionError) else None)
     latest.do(lambda _: 1 / 0, print, lambda _: None)
     assert failed.wait(10.0)
+
+
+@needs_panel
+def test_the_widget_shows_what_region_says(result: Result) -> None:
+    from bayesunmix.viewer.app import Viewer
+    from bayesunmix.viewer.work import end_all
+
+    opened = opened_results(result)
+    viewer = Viewer(opened)
+    viewer.have_counts(opened[0].source())
+    viewer.choose(LineChoice((4.0, 4.0), (20.0, 22.0), 2))
+    for _ in range(600):
+        if len(viewer.rows()) > len(ELEMENTS) + len(result.phases):
+            break
+        threading.Event().wait(0.05)
+    drawn = result.region(LineChoice((4.0, 4.0), (20.0, 22.0), 2).mask(SHAPE))
+    expected = (*region_rows(result, drawn), *ratio_rows(result, CHOICE, "Brg", drawn))
+    assert viewer.rows() == expected
+    viewer.page.unit.value = "wt%" if "wt%" in viewer.page.unit.values else "wt_pct"
+    assert viewer.rows()[3].unit == "wt%"
+    viewer.page.parts.value = "element"
+    assert CONTINUUM in viewer.page.legend.object
+    viewer.page.picture.value = Picture("window", "Fe")
+    assert "keV" in viewer.page.status.object
+    viewer.choose(Rectangle.pixel(0, 0))
+    assert "no pixel that takes part" in viewer.page.chosen.object
+    assert hasattr(result.view(), "servable")
+    end_all()
+
+
+@needs_panel
+def test_a_taken_port_is_refused(result: Result) -> None:
+    import socket
+
+    from bayesunmix.viewer.serve import start
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(InputError, match="`--port` must be one that can be opened"):
+            start(opened_results(result), taken.getsockname()[1])

@@ -18,7 +18,7 @@ from bayesunmix.analysis.places import taking_part
 from bayesunmix.analysis.regions import region_draws
 from bayesunmix.core.errors import InputError, failure_text
 from bayesunmix.results.result import Result
-from bayesunmix.viewer.choices import Choice, Lasso, Line, Mask, Rectangle, moved, rectangle_between
+from bayesunmix.viewer.choices import Choice, Lasso, LineChoice, Mask, Rectangle, moved, rectangle_between
 from bayesunmix.viewer.controls import Page
 from bayesunmix.viewer.export import mask_npy, spectrum_csv, table_csv
 from bayesunmix.viewer.figures import MapFigure, SpectrumFigure
@@ -119,16 +119,16 @@ class Viewer:
         self.page.map_place[:] = [pn.pane.Bokeh(self.map.figure)]
         self._show_stored()
         self._choose_picture(self.view.picture)
-        self._choose(self.view.choice)
+        self.choose(self.view.choice)
         opened = self._opened[run]
         self._say("The counts of the map are being read.", share=np.nan)
-        self._reading.do(lambda _: opened.source(), self._in_page(self._have_counts), lambda _: None)
+        self._reading.do(lambda _: opened.source(), self._in_page(self.have_counts), lambda _: None)
 
     def _listen(self) -> None:
         plot = self.map.figure
-        # A slow hand, or a busy browser, makes a press of a click, and two quick ones are a double tap wherever they are.
+        # A slow hand, or a busy browser, makes a press of a click; two quick ones are a double tap, however far apart.
         for click in (Tap, DoubleTap, Press):
-            plot.on_event(click, lambda event: self._choose(self._pixel(event.y, event.x)))
+            plot.on_event(click, lambda event: self.choose(self._pixel(event.y, event.x)))
         plot.on_event(SelectionGeometry, self._selected)
         self.map.drawn.on_change("data", lambda _name, _old, new: self._line_drawn(new))
         self.map.keys.on_change("data", lambda _name, _old, new: self._key(new))
@@ -143,33 +143,33 @@ class Viewer:
             return
         if geometry["type"] == "rect":
             corners = (geometry["y0"], geometry["x0"]), (geometry["y1"], geometry["x1"])
-            self._choose(rectangle_between(*corners, self.shape))
+            self.choose(rectangle_between(*corners, self.shape))
         elif geometry["type"] == "poly" and len(geometry["x"]) > 2:
-            self._choose(Lasso(tuple(zip(geometry["y"], geometry["x"], strict=True))))
+            self.choose(Lasso(tuple(zip(geometry["y"], geometry["x"], strict=True))))
 
     def _line_drawn(self, data: Any) -> None:  # noqa: ANN401 - columns of Bokeh
         if len(data["xs"]) and len(data["xs"][-1]) > 1:
             x, y = data["xs"][-1], data["ys"][-1]
-            self._choose(Line((y[0], x[0]), (y[-1], x[-1]), self.page.line_width.value or 1))
+            self.choose(LineChoice((y[0], x[0]), (y[-1], x[-1]), self.page.line_width.value or 1))
 
     def _line_widened(self) -> None:
-        if isinstance(self.view.choice, Line):
-            self._choose(replace(self.view.choice, width=self.page.line_width.value or 1))
+        if isinstance(self.view.choice, LineChoice):
+            self.choose(replace(self.view.choice, width=self.page.line_width.value or 1))
 
     def _key(self, data: Any) -> None:  # noqa: ANN401 - columns of Bokeh
         down, right, extend = (int(data[name][0]) for name in ("down", "right", "extend"))
-        self._choose(moved(self.view.choice, down, right, self.shape, extend=bool(extend)))
+        self.choose(moved(self.view.choice, down, right, self.shape, extend=bool(extend)))
 
     def _typed(self) -> None:
         if not self._following and None not in (self.page.row.value, self.page.column.value):
-            self._choose(self._pixel(self.page.row.value, self.page.column.value))
+            self.choose(self._pixel(self.page.row.value, self.page.column.value))
 
-    def _choose(self, choice: Choice) -> None:
+    def choose(self, choice: Choice) -> None:
         """Show what is chosen: its spectrum at once, its intervals as soon as they are there."""
         self.view = replace(self.view, choice=choice)
         inside = choice.mask(self.shape)
         self.map.mark(inside)
-        if not isinstance(choice, Line):
+        if not isinstance(choice, LineChoice):
             self.map.drawn.data = {"xs": [], "ys": []}
         if isinstance(choice, Rectangle):
             self._following = True
@@ -248,10 +248,10 @@ class Viewer:
 
     # What has been made beside it.
 
-    def _have_counts(self, source: JointDraws) -> None:
+    def have_counts(self, source: JointDraws) -> None:
         self._source = source
         self._say("")
-        self._choose(self.view.choice)
+        self.choose(self.view.choice)
 
     def _have_draws(self, drawn: xr.Dataset) -> None:
         self._drawn = drawn

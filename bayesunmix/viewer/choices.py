@@ -87,7 +87,7 @@ class Lasso:
 
 
 @dataclass(frozen=True)
-class Line:
+class LineChoice:
     """Pixels whose centres lie within half a width of a line.
 
     Attributes
@@ -119,7 +119,7 @@ class Line:
         )
 
 
-Choice: TypeAlias = Rectangle | Lasso | Line
+Choice: TypeAlias = Rectangle | Lasso | LineChoice
 
 
 def rectangle_between(corner: Point, other: Point, shape: Shape) -> Rectangle:

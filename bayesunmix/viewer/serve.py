@@ -91,6 +91,7 @@ def start(opened: tuple[Opened, ...], port: int, ready: Callable[[str], None] = 
     import panel as pn
 
     from bayesunmix.viewer.app import page
+    from bayesunmix.viewer.work import end_all
 
     port = _free(check_integer("--port", port, low=0, high=65535))
     server = pn.io.server.get_server(
@@ -105,7 +106,12 @@ def start(opened: tuple[Opened, ...], port: int, ready: Callable[[str], None] = 
     )
     server.start()
     ready(f"http://{ADDRESS}:{port}/")
-    server.io_loop.start()
+    try:
+        server.io_loop.start()
+    except KeyboardInterrupt:  # how a viewer is ended
+        pass
+    finally:
+        end_all()
 
 
 def _free(port: int) -> int:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 
 class Superseded(Exception):
@@ -19,6 +20,10 @@ BETWEEN_SHARES_S = 0.3
 
 Told = Callable[[float], None]
 Job = Callable[[Told], Any]
+
+
+# Threads that have begun, and whose they are.
+_begun: WeakKeyDictionary[threading.Thread, Latest] = WeakKeyDictionary()
 
 
 class Latest:
@@ -47,7 +52,9 @@ class Latest:
         with self._counted:
             self._number += 1
             number = self._number
-        threading.Thread(target=self._run, args=(number, job, done, told), daemon=True).start()
+        thread = threading.Thread(target=self._run, args=(number, job, done, told), daemon=True)
+        _begun[thread] = self
+        thread.start()
 
     def stop(self) -> None:
         """End what is going on."""
@@ -77,3 +84,18 @@ class Latest:
         except Exception as error:  # shown to the user, whatever it is
             if number == self._number:
                 self._failed(error)
+
+
+def end_all(within_s: float = 5.0) -> None:
+    """End all work and wait for it: Python must not end while a thread computes.
+
+    Parameters
+    ----------
+    within_s
+        How long to wait at most.
+    """
+    last = time.monotonic() + within_s
+    for latest in set(_begun.values()):
+        latest.stop()
+    for thread in list(_begun):
+        thread.join(max(last - time.monotonic(), 0.0))
