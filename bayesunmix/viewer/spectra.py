@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.analysis.joint_draws import JointDraws
+from bayesunmix.analysis.places import taking_part
 from bayesunmix.plot.region_spectra import bin_edges
 from bayesunmix.results.result import Result
 from bayesunmix.viewer.choices import Mask
@@ -85,7 +86,7 @@ def stored_spectrum(result: Result) -> ShownSpectrum:
         counts=np.asarray(fit["observed"].values, np.float64),
         fit=np.asarray(fit["expected"].values, np.float64),
         by_phase=by_phase,
-        n_pixels=int(np.isfinite(result.tree["maps"]["abundance_mean"].values[0]).sum()),
+        n_pixels=int(np.count_nonzero(taking_part(result))),
     )
 
 
