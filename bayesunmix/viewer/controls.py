@@ -30,17 +30,17 @@ class Page:
         narrow: dict[str, Any] = {"width": 90, "step": 1, "start": 0}
         wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (0, 10)}
         self.run = select(
-            name="Run", options={name: i for i, name in enumerate(runs)}, value=0, width=MAP_SIDE
+            label="Run", options={name: i for i, name in enumerate(runs)}, value=0, width=MAP_SIDE
         )
-        self.picture = select(name="Picture", width=MAP_SIDE)
-        self.row, self.column = whole(name="Row", **narrow), whole(name="Column", **narrow)
-        self.line_width = whole(name="Line width", value=1, **(narrow | {"start": 1}))
-        self.axis = select(name="Axis", options=list(AXES), width=100)
-        self.parts = select(name="Parts of the fit by", options=list(PARTS), width=140)
+        self.picture = select(label="Picture", width=MAP_SIDE)
+        self.row, self.column = whole(label="Row", **narrow), whole(label="Column", **narrow)
+        self.line_width = whole(label="Line width", value=1, **(narrow | {"start": 1}))
+        self.axis = select(label="Axis", options=list(AXES), width=100)
+        self.parts = select(label="Parts of the fit by", options=list(PARTS), width=140)
         units = {name: unit for unit, name in UNIT_NAMES.items()}
-        self.unit = select(name="Composition in", options=units, width=120)
-        self.numerator, self.denominator = select(name="D of", width=130), select(name="over", width=130)
-        self.outside = pn.widgets.Checkbox(name="mask is true outside the choice", align="center")
+        self.unit = select(label="Composition in", options=units, width=120)
+        self.numerator, self.denominator = select(label="D of", width=130), select(label="over", width=130)
+        self.outside = pn.widgets.Checkbox(label="mask is true outside the choice", align="center")
         self.files = [
             download(callback=_nothing, filename=name, label=label, width=140)
             for name, label in (
