@@ -67,7 +67,8 @@ def set_aside(
             break
         number += 1
         last = last.without(last.places, job, number)
-    if last.aside is None:
+    # What the last search does not find is no more than counting makes of one map in some: nothing is set aside for it.
+    if last.aside is None or not last.misfit.flagged.any():
         return setup, fitted, first.misfit, None
     places, spectra = spectra_of(setup, last.aside, last.misfit)
     before = as_first_fitted(setup, fitted, _first_draws(fitted, job), job.config.inference.level, job.seed)

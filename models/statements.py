@@ -28,8 +28,8 @@ IntArray = npt.NDArray[np.int64]
 KEYS = ("stoichiometry", "composition", "rich", "poor")
 """Declarations that statements follow from."""
 RATIO, FRACTION = 0, 1
-# An atom fraction at which nothing is richer than something: of less, no statement means anything.
-SMALLEST_AMOUNT = 1e-4
+# An atom fraction below which amounts are alike: noise is not richer than noise.
+SMALLEST_AMOUNT = 2e-3
 
 
 class Statements(NamedTuple):

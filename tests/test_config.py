@@ -280,7 +280,7 @@ def test_bad_value_is_refused(data: dict[str, Any], path: str, value: object, me
         ("sample", "`sample` must be given"),
         ("phases", "`phases` must be given"),
         ("sample.elements", "`sample.elements` must be given"),
-        ("phases.0.fraction", "`phases.Brg.fraction` must be given with the other simulation key"),
+        ("phases.0.fraction", r"`phases.Brg.composition.Mg` must be \[mean, sd\] unless a `fraction`"),
     ],
 )
 def test_missing_key_is_refused(data: dict[str, Any], missing: str, message: str) -> None:

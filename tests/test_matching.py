@@ -154,7 +154,17 @@ def test_one_phase_of_each_needs_no_match(made_result: Maker) -> None:
     assert bu.compare([result(made_result, TRUE[:1], seed) for seed in (1, 2)]).matching == ()
 
 
-def test_numbers_beside_names_are_refused_with_a_remedy(made_result: Maker) -> None:
-    pair = [result(made_result, TRUE[:2], 1, ("gamma'", "gamma")), result(made_result, TRUE[:2], 2)]
-    with pytest.raises(InputError, match=r"have a phase in common, but have none .* name them in every run"):
+def test_numbers_beside_names_are_matched_by_composition(made_result: Maker) -> None:
+    """A first look at a map has numbers, and the run after it names."""
+    pair = [result(made_result, TRUE[:2], 1, ("gamma'", "gamma")), result(made_result, TRUE[1::-1], 2)]
+    comparison = bu.compare(pair)
+    assert comparison.phases == ("gamma'", "gamma")
+    assert "its phase 2 is gamma'" in " ".join(comparison.matching)
+
+
+def test_names_that_have_nothing_in_common_are_refused(made_result: Maker) -> None:
+    pair = [result(made_result, TRUE[:2], seed, names) for seed, names in ((1, ("A", "B")), (2, ("C", "D")))]
+    with pytest.raises(InputError, match="have a phase in common, but have none"):
         bu.compare(pair)
+    with pytest.raises(InputError, match="`phases` must name a phase"):
+        bu.compare(pair, phases=[])

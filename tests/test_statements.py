@@ -228,7 +228,7 @@ def test_what_is_no_formula_is_refused(text: object) -> None:
         ([Phase("a", rich=["W"]), Phase("b")], "phases.a.rich"),
         ([Phase("a", rich=["Re"], absent=["Re"]), Phase("b")], "phases.a.rich.*absent"),
         ([Phase("a", composition={"Re": [0.1, 0.1]}, absent=["Re"]), Phase("b")], "phases.a.composition"),
-        ([Phase("a", rich=["Re"])], "phases.rich.*the only phase"),
+        ([Phase("a", rich=["Re"])], "phases.rich.*the only one"),
         ([Phase("a", poor=["Re"]), Phase("b", poor=["Re", "Al"])], "phases.poor.*every phase"),
         ([Phase("a", stoichiometry="FeS"), Phase("b")], "phases.a.stoichiometry.*name an element"),
     ],

@@ -29,9 +29,10 @@ def test_names_and_messages_stay_text() -> None:
         verdict=verdict,
         level="95",
         notes=[ODD],
+        alternatives=[[ODD, f"  {ODD}"]],
         pictures={ODD: in_letters(b"png")},
         tables=[],
     )
-    for page, times in ((shown, 3), (compared, 6)):
+    for page, times in ((shown, 3), (compared, 8)):
         assert "<script>" not in page
         assert page.count("&lt;script&gt;") == times

@@ -49,9 +49,8 @@ def sentences(mg: float, declared: str | None = "ABO3") -> list[str]:
     fractions = np.array([[mg / (1.0 + mg), 1.0 / (1.0 + mg)]])
     phases, elements = (Phase("Brg", stoichiometry=declared),), ("Mg", "Si")
     statements = statements_on(phases, elements, fractions[0], np.zeros(2), Priors(site_balance_sd=SD))
-    fitted: Any = SimpleNamespace(data=SimpleNamespace(statements=statements), atom_fractions=fractions)
     setup: Any = SimpleNamespace(phases=phases, forward=SimpleNamespace(elements=elements))
-    return broken_statements(setup, fitted)
+    return broken_statements(setup, statements, fractions[None])
 
 
 @pytest.mark.parametrize("side", [1.0, -1.0])
@@ -180,7 +179,7 @@ def test_a_mode_that_the_intervals_hold_is_no_reason_for_distrust() -> None:
     held: Any = SimpleNamespace(holds=lambda _, fractions: fractions[0, 0] > 0.35, second_share=0.0)
     (said,) = other_modes(SETUP, modes(3.0), held)
     assert isinstance(said, Reservation)
-    assert "The intervals include it" in said
+    assert "which the intervals include" in said
     (said,) = other_modes(SETUP, modes(3.0, 4.0), held)
     assert isinstance(said, Distrust)
     assert "It has 30 at% Mg" in said

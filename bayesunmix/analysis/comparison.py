@@ -334,6 +334,8 @@ def resolved_kind(word: str) -> str:
     return {RESOLVED: INTERVAL, NOTHING: UNDETERMINED}.get(word, UPPER)
 
 
+# Columns beside those of the results.
+RESERVED = ("map", "declaration")
 # Differences that a printed comparison lists.
 _PRINTED = 12
 
@@ -440,6 +442,15 @@ def _checked_names(results: tuple[Result, ...], names: Sequence[str] | None) -> 
         raise InputError("names", "be a list of names", f"is {shown(names)}")
     if len(called) != len(results):
         raise InputError("names", f"be {len(results)}, one for each result", f"there are {len(called)}")
+    taken = next((name for name in called if name in RESERVED), None)
+    if taken is not None:
+        remedy = "Give other names, or rename the folder."
+        raise InputError(
+            "names",
+            f"be none of {', '.join(RESERVED)}, which tables have columns for",
+            f"hold {taken}",
+            remedy,
+        )
     if len(set(called)) < len(called):
         raise InputError("names", "differ from each other", f"are {', '.join(called)}")
     for name, result in zip(called, results, strict=True):

@@ -133,6 +133,9 @@ def _drawn(
 
 
 def _statistics(drawn: Float32Array, level: float) -> FloatArray:
-    """Mean, sd and interval of draws (draw, pixel, element), each (element, pixel)."""
+    """Mean, sd and interval of draws (draw, pixel, element), each (element, pixel); of one draw the mean alone."""
+    if len(drawn) == 1:
+        unknown = np.full_like(drawn[0].T, np.nan)
+        return np.stack([drawn[0].T, unknown, unknown, unknown])
     lower, upper = interval(drawn, level)  # type: ignore[arg-type]
     return np.stack([drawn.mean(axis=0).T, drawn.std(axis=0).T, lower.T, upper.T])

@@ -90,7 +90,8 @@ def _row(
     result: Result, where: str, phase: str, inside: npt.NDArray[np.bool_], drawn: xr.DataArray
 ) -> dict[str, object]:
     values = drawn.sel(phase=phase).values.ravel()
-    lower, upper = interval(values[:, None], result.level)
+    known = len(values) > 1
+    lower, upper = interval(values[:, None], result.level) if known else np.full((2, 1), np.nan)
     attributes = result.tree["maps"].attrs
     dy, dx = (float(size) for size in np.ravel(attributes.get("pixel_size", (1.0, 1.0))))
     unit, pixels = str(attributes.get("pixel_unit", "")), int(np.count_nonzero(inside))
@@ -104,7 +105,7 @@ def _row(
         "area": pixels * dy * dx,
         "unit": f"{unit}²" if unit else "pixels",
         "mean": float(values.mean()),
-        "sd": float(values.std(ddof=1)) if len(values) > 1 else np.nan,
+        "sd": float(values.std(ddof=1)) if known else np.nan,
         "lower": float(lower[0]),
         "upper": float(upper[0]),
     }

@@ -82,6 +82,8 @@ def common_phases(
         for name, held in zip(names, pairs, strict=True):
             for phase in wanted:
                 check_phase(f"phases ({name})", phase, tuple(held))
+        if not wanted:
+            raise InputError("phases", "name a phase", "is empty")
         common = tuple(dict.fromkeys(wanted))
     else:
         common = tuple(phase for phase in pairs[0] if all(phase in held for held in pairs))
@@ -91,7 +93,9 @@ def common_phases(
         )
         numbered = any(UNNAMED.fullmatch(phase) for result in results for phase in result.sample_phases)
         remedy = (
-            "Phases that the program numbered match no names: name them in every run." if numbered else ""
+            "Phases that the program numbered have no counterpart: name them in every run."
+            if numbered
+            else ""
         )
         raise InputError("results", "have a phase in common", f"have none ({listed})", remedy)
     return common, [tuple(held[phase] for phase in common) for held in pairs], list(dict.fromkeys(said))
@@ -112,7 +116,11 @@ def _pairs(
     """Return what the second result calls each phase of the first, and how it was found."""
     first, second = (result.sample_phases for result in two)
     pairs = {name: name for name in first if name in second and not UNNAMED.fullmatch(name)}
-    numbered = [[name for name in phases if UNNAMED.fullmatch(name)] for phases in (first, second)]
+    left = [[name for name in phases if name not in pairs] for phases in (first, second)]
+    numbered = [[name for name in phases if UNNAMED.fullmatch(name)] for phases in left]
+    if any(numbered) and not all(numbered):
+        # Numbers on one side may be any of the names on the other one.
+        numbered = [own or names_ for own, names_ in zip(numbered, left, strict=True)]
     if not all(numbered):
         return pairs, []
     drawn = [

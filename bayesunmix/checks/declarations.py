@@ -13,7 +13,7 @@ A declaration taken back:
   (g_0 is the gradient of the others in these coordinates, the 1 a normal prior as wide as the phase's whole counts,
   without which a weight that nothing holds would have no end). The elements of a phase are taken back together: one
   alone is often held by the others.
-* ``stoichiometry``, ``composition``, ``rich``, ``poor``: statements that are missed by r of their sd, with slopes b in
+* ``stoichiometry``, ``composition``: statements that are missed by r of their sd, with slopes b in
   the same unit, are taken out of precision and gradient. Of one, V' = V + V b b^T V / (1 - b^T V b), and the mean moves
   by V' b r. Where b^T V b reaches 1 the statement is all that is known in this direction. Several of one declaration
   are turned to directions in which B^T V B is diagonal, and taken out one by one.
@@ -118,6 +118,9 @@ def taken_back(
                 )
     statements = local.data.statements
     for k, key in dict.fromkeys(zip(statements.phase.tolist(), statements.key.tolist(), strict=True)):
+        # Which phase is the richer one tells names apart, and amounts hardly.
+        if KEYS[key] in ("rich", "poor"):
+            continue
         own = (statements.phase == k) & (statements.key == key)
         found.append(_without_statements(local, phases[k], KEYS[key], chosen(statements, own)))
     for k, phase in enumerate(phases):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,18 @@ class Mixing:
     def n_free(self) -> int:
         """Number of uniform numbers that one composition takes."""
         return (self.n_main if self.n_main > 1 else 0) + len(self.limits)
+
+    def without(self, elements: npt.NDArray[np.bool_]) -> Mixing:
+        """Return the entry without the minor end members that alone bring some elements, (element,)."""
+        brought = elements & ~(self.atoms[: self.n_main] > 0.0).any(axis=0)
+        kept = np.ones(len(self.endmembers), bool)
+        kept[self.n_main :] = ~(self.atoms[self.n_main :, brought] > 0.0).any(axis=1)
+        if kept.all():
+            return self
+        endmembers = tuple(one for one, keep in zip(self.endmembers, kept, strict=True) if keep)
+        return replace(
+            self, endmembers=endmembers, atoms=self.atoms[kept], limits=self.limits[kept[self.n_main :]]
+        )
 
     def shares(self, uniform: FloatArray) -> FloatArray:
         """Shares of the end members in formula units, (..., endmember), from uniform numbers, (..., free).

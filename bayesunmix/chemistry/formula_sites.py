@@ -23,6 +23,8 @@ MOST_VACANT = 0.2
 
 _COUNT = r"(\d+(?:\.\d+)?)?([+-]x)?"
 _PART = re.compile(rf"(?:([A-Z][a-z]?)|\(([^()]*)\)){_COUNT}")
+# A hydrate's dot is no decimal point.
+_WATER = re.compile(r"\.\d*H2O")
 _REMEDY = 'Write it as "Ni3Al", "(Ni,Co)3Al", "Ca5(PO4)3F" or "Fe1-xS".'
 
 
@@ -68,6 +70,8 @@ def formula_sites(formula: str, field: str = "stoichiometry") -> tuple[Site, ...
     """
     if not isinstance(formula, str) or not formula or len(formula) > LONGEST_FORMULA:
         raise InputError(field, "be a chemical formula", f"is {shown(formula)}", _REMEDY)
+    if _WATER.search(formula):
+        raise InputError(field, "write its water in brackets", f'is "{formula}"', 'Write "CaSO4(H2O)2".')
     return _joined(_parts(formula, formula, field))
 
 

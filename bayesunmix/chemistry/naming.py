@@ -33,6 +33,8 @@ NONE = 0.2
 ELSEWHERE = 0.1
 STRAY = 0.1
 """Part of its weight that an entry keeps which needs an element that was declared stray: it is taken for no phase's."""
+ONE_ENDED = 0.1
+"""Part that is left of a solid solution of which a main end member is not declared: brass without zinc."""
 ALIKE = 3.0
 """Entries whose likelihoods differ by less than this factor are alike: less is "not worth more than a bare mention".
 
@@ -128,7 +130,7 @@ def names_of_phases(
     smoothed = [SmoothedComposition.of(np.asarray(x, dtype=np.float64)) for x in draws.values()]
     none = np.array([none_log_likelihood(one) for one in smoothed])
     found = [
-        [evidence(entry, one, log_none) for entry in entries]
+        [_impure_or_not(entry, one, log_none) for entry in entries]
         for one, log_none in zip(smoothed, none, strict=True)
     ]
     likelihood = np.array([[one.log_likelihood for one in row] for row in found]).reshape(
@@ -145,10 +147,28 @@ def names_of_phases(
     )
 
 
+def _impure_or_not(entry: Mixing, drawn: SmoothedComposition, least: float) -> Evidence:
+    """Return what speaks for an entry, with or without the minor end members that are hardly there, each as probable.
+
+    A pure metal is then as likely by an entry that allows for impurities as by one that does not.
+    """
+    full = evidence(entry, drawn, least)
+    pure = entry.without(drawn.hardly)
+    if pure is entry:
+        return full
+    both = np.logaddexp(full.log_likelihood, evidence(pure, drawn, least).log_likelihood) - np.log(2.0)
+    shares = full.shares if np.isfinite(full.log_likelihood) else np.eye(1, len(full.shares))[0]
+    return Evidence(float(both), shares)
+
+
 def _weighted(entry: Mixing) -> Compound:
-    """Return the entry with the weight that it has where its elements are stray."""
-    usual = set(entry.unmeasured) <= set(LIGHT)
-    return entry.compound if usual else replace(entry.compound, weight=STRAY * entry.compound.weight)
+    """Return the entry with the weight that it has where its elements are stray, or an end of it cannot be there."""
+    weight = entry.compound.weight
+    if not set(entry.unmeasured) <= set(LIGHT):
+        weight *= STRAY
+    if entry.n_main < len(entry.compound.main):
+        weight *= ONE_ENDED
+    return replace(entry.compound, weight=weight)
 
 
 def posterior(

@@ -39,6 +39,8 @@ IMPURITY = 0.02
 """Atom fraction around which amounts of foreign elements end: 1 at% is usual, 5 at% is rare."""
 SLICES = 8
 """Normals that draws are smoothed to, at most: with fewer than `_FEWEST_DRAWS` in each there are fewer."""
+HARDLY = 0.003
+"""Atom fraction below which an element may as well be no part of a solid solution."""
 POINT_SD = 0.10
 """Relative standard deviation of an amount where the method gives none: that of an L line's strength."""
 # An element that no draw moves (declared absent) is known to be less than about this atom fraction.
@@ -65,6 +67,8 @@ class SmoothedComposition:
         The same of each slice, (slice, ...).
     log_trace
         log T_j, (element,).
+    hardly
+        Which elements are hardly there, (element,).
     """
 
     reference: int
@@ -74,6 +78,7 @@ class SmoothedComposition:
     means: FloatArray
     covariances: FloatArray
     log_trace: FloatArray
+    hardly: npt.NDArray[np.bool_]
 
     @classmethod
     def of(cls, draws: FloatArray) -> SmoothedComposition:
@@ -97,6 +102,7 @@ class SmoothedComposition:
             means=np.stack([one.mean(axis=0) for one in slices]),
             covariances=covariances,
             log_trace=np.asarray(trace),
+            hardly=x.mean(axis=0) < HARDLY,
         )
 
     def log_ratios(self, fractions: FloatArray) -> FloatArray:

@@ -12,7 +12,13 @@ import numpy.typing as npt
 from pydantic import AfterValidator
 
 from bayesunmix.chemistry.formula_sites import formula_sites
-from bayesunmix.chemistry.stoichiometry import check_elements, parse_formula, places_cations, site_weights
+from bayesunmix.chemistry.stoichiometry import (
+    check_elements,
+    is_of_sites,
+    parse_formula,
+    places_cations,
+    site_weights,
+)
 from bayesunmix.config.region import AnyRegion
 from bayesunmix.config.validated import validated
 from bayesunmix.config.values import Flag, Pair, by_element, checked_by, mean_and_sd
@@ -43,11 +49,10 @@ def _check_name(field: str, value: object) -> str:
 
 
 def _check_formula(field: str, value: Any) -> object:  # noqa: ANN401 - it refuses what is no text
-    try:
-        formula_sites(value, field)
-    except InputError:
-        # Letters that are sites are no elements.
+    if isinstance(value, str) and is_of_sites(value):
         parse_formula(value, field)
+    else:
+        formula_sites(value, field)
     return value
 
 
@@ -234,7 +239,14 @@ def _check_declared(phase: Phase, elements: Sequence[str]) -> None:
         return
     if places_cations(phase.stoichiometry):
         site_weights(phase.stoichiometry, present, f"{path}.stoichiometry")
-    elif not any(site.elements & set(present) for site in formula_sites(phase.stoichiometry)):
+    if is_of_sites(phase.stoichiometry):
+        return
+    named = frozenset[str]().union(*(site.elements for site in formula_sites(phase.stoichiometry)))
+    absent = [element for element in phase.absent if element in named]
+    if absent:
+        must = "name no element that is `absent`"
+        raise InputError(f"{path}.stoichiometry", must, f'is "{phase.stoichiometry}" with {absent[0]}')
+    if not (named - {"O"}) & set(present) and not (named == {"O"} and "O" in present):
         raise InputError(
             f"{path}.stoichiometry",
             f"name an element of the phase: {', '.join(present)}",
@@ -262,7 +274,7 @@ def _check_together(phases: Sequence[Phase], elements: Sequence[str]) -> None:
             raise InputError(
                 f"phases.{key}",
                 must,
-                f"names {everywhere[0]} in {'every phase' if len(phases) > 1 else 'the only phase'}",
+                f"names {everywhere[0]} in {'every phase' if len(phases) > 1 else 'the only one'}",
             )
     pure: dict[str, Phase] = {}
     for phase in phases if len(elements) > 1 else ():

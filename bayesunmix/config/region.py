@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
@@ -60,3 +60,15 @@ def _check_region(field: str, value: object) -> object:
 
 
 AnyRegion = Annotated[Region, checked_by(_check_region, takes=str | Region)]
+
+
+def beside_file(phase: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+    """Return the table of a phase in which the file of its region is looked for in `folder`, where it is relative."""
+    region = phase.get("region")
+    if folder is None or not region:
+        return dict(phase)
+    if isinstance(region, str):
+        return {**phase, "region": folder / region}
+    if isinstance(region, Mapping) and isinstance(region.get("file"), str) and region["file"]:
+        return {**phase, "region": {**region, "file": folder / region["file"]}}
+    return dict(phase)

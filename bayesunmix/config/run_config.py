@@ -145,7 +145,7 @@ class RunConfig:
                 got = "is missing" if inside is None else f"stands in [{inside}]"
                 remedy = "" if inside is None else f"Write it above the first table, [{next(iter(data))}]."
                 raise InputError(required, "be given", got, remedy)
-        phases, truths = read_phases(data["phases"])
+        phases, truths = read_phases(data["phases"], folder)
         return read_tables(cls, {**data, "phases": phases, "simulated_phases": truths}, folder)
 
     def to_dict(self) -> dict[str, Any]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
 from bayesunmix.config.phase import MOST_PHASES, Name, Phase, unnamed
+from bayesunmix.config.region import beside_file
 from bayesunmix.config.validated import validated
 from bayesunmix.config.values import Flag, Pair, Whole, by_element, check_table, checked_by
 from bayesunmix.core.errors import InputError, check_integer, check_positive, shown
@@ -162,24 +164,34 @@ class PhaseTable(Phase):
     def parted(self) -> tuple[Phase, SimulatedPhase | None]:
         """Return what is declared, and what is simulated where the file says it."""
         declared = {entry.name: getattr(self, entry.name) for entry in fields(Phase)}
-        soft = any(isinstance(amount, list) for amount in self.composition.values())
-        made_of = {} if soft else declared.pop("composition")
+        if self.fraction is None:
+            for element, amount in self.composition.items():
+                if isinstance(amount, int | float):
+                    must = "be [mean, sd] unless a `fraction` says that the map is simulated"
+                    raise InputError(f"phases.{self.name}.composition.{element}", must, f"is {shown(amount)}")
+            return Phase(**declared), None
+        made_of = declared.pop("composition")
         phase = Phase(**declared)
-        if self.fraction is None and not made_of:
-            return phase, None
-        if self.fraction is None or not (made_of or self.is_support):
-            lacking = "fraction" if self.fraction is None else "composition"
-            must = "be given with the other simulation key"
-            remedy = "What is known of a phase has an error: [0.15, 0.03]." if self.fraction is None else ""
-            raise InputError(f"phases.{self.name}.{lacking}", must, "is missing", remedy)
+        if not (made_of or self.is_support):
+            must = "be given with the fraction of a simulated map"
+            raise InputError(f"phases.{self.name}.composition", must, "is missing")
         return phase, SimulatedPhase(name=self.name, composition=made_of, fraction=self.fraction)
 
 
 PhasesInFile = Annotated[int, Whole(1, MOST_PHASES)] | Literal["auto"] | list[str | PhaseTable]
 
 
-def read_phases(value: object) -> tuple[tuple[Phase, ...] | Literal["auto"], tuple[SimulatedPhase, ...]]:
+def read_phases(
+    value: object, folder: Path | None = None
+) -> tuple[tuple[Phase, ...] | Literal["auto"], tuple[SimulatedPhase, ...]]:
     """Read phases, and the truths of those that are simulated, from a number, ``auto`` or a list of tables.
+
+    Parameters
+    ----------
+    value
+        As it stands in the file.
+    folder
+        Where relative files are looked for; None for the working directory.
 
     Raises
     ------
@@ -196,5 +208,5 @@ def read_phases(value: object) -> tuple[tuple[Phase, ...] | Literal["auto"], tup
     for index, table in enumerate(tables, start=1):
         if "name" not in table:
             raise InputError(f"phases[{index}].name", "be given", "is missing")
-    parts = [PhaseTable(**table).parted() for table in tables]
+    parts = [PhaseTable(**beside_file(table, folder)).parted() for table in tables]
     return tuple(phase for phase, _ in parts), tuple(truth for _, truth in parts if truth is not None)

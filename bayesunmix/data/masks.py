@@ -138,6 +138,10 @@ def _values(file: Path) -> npt.NDArray[Any]:
 
 
 def _mask_of(values: npt.NDArray[Any], shape: tuple[int, int], field: str, file: Path) -> Mask:
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        raise InputError(
+            field, "hold true and false", f'"{file}" holds {np.isnan(values).sum()} that are no number'
+        )
     if values.dtype.kind not in "buif":
         raise InputError(field, "hold true and false", f'"{file}" holds the type {values.dtype}')
     grid = values

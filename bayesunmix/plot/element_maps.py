@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bayesunmix.analysis.element_maps import STATISTICS, element_maps
-from bayesunmix.core.errors import InputError, check_choice
+from bayesunmix.core.errors import InputError, check_choice, shown
 from bayesunmix.plot.maps import Grid, panel_size, pixel_grid, show_map
 from bayesunmix.plot.style import (
     SMALL,
@@ -133,11 +133,13 @@ def _chosen(found: xr.Dataset, elements: Sequence[str] | None) -> list[str]:
     known = [str(name) for name in found["element"].values]
     if elements is None:
         return element_order(known)
-    names = [elements] if isinstance(elements, str) else list(elements)
+    names = [elements] if isinstance(elements, str) else elements
+    if not isinstance(names, Sequence) or not names:
+        raise InputError("elements", f"be among {', '.join(known)}", f"is {shown(elements)}")
     for name in names:
         if name not in known:
             raise InputError("elements", f"be among {', '.join(known)}", f"names {name!r}")
-    return names
+    return list(names)
 
 
 def _top(values: FloatArray) -> float:

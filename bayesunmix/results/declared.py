@@ -18,7 +18,6 @@ from bayesunmix.models.statements import KEYS, Statements, chosen, missed, state
 from bayesunmix.results.tables import DETECTED, UNTESTED
 
 if TYPE_CHECKING:
-    from bayesunmix.fit.posterior import FittedPosterior
     from bayesunmix.fit.preparation import Setup
 
 FloatArray = npt.NDArray[np.float64]
@@ -27,6 +26,8 @@ FloatArray = npt.NDArray[np.float64]
 LITTLE = 0.01
 # Statements missed by so many standard deviations: the counts and the declaration disagree.
 BROKEN_SDS = 2.5
+# Share of the draws that must be so far off, and draws that are asked.
+SURELY, MOST_ASKED = 0.9, 200
 # Mean abundance in a region that is declared to hold a phase alone: counting alone takes a few per cent off.
 NEARLY_PURE = 0.85
 # Nats by which what is declared softly tells two names apart.
@@ -107,10 +108,21 @@ def _exchange_costs(phases: Sequence[Phase], summary: pd.DataFrame, statements: 
     return costs
 
 
-def broken_statements(setup: Setup, fitted: FittedPosterior) -> list[str]:
-    """Sentences on phases that, at the mode, are far off what was declared of their compositions."""
-    statements, fractions = fitted.data.statements, np.asarray(fitted.atom_fractions)
-    off = np.abs(missed(statements, fractions))
+def broken_statements(setup: Setup, statements: Statements, draws: FloatArray) -> list[str]:
+    """Sentences on phases that are far off what was declared of their compositions, wherever the posterior has them.
+
+    Parameters
+    ----------
+    setup : Setup
+    statements : Statements
+    draws : (draw, phase, element)
+        Atom fractions as they are reported, with nominal calibration factors.
+    """
+    if not len(statements.key):
+        return []
+    some = draws[:: -(-len(draws) // MOST_ASKED)]
+    off = np.quantile([np.abs(missed(statements, one)) for one in some], 1.0 - SURELY, axis=0)
+    fractions = np.median(some, axis=0)
     said: list[str] = []
     for k, key in dict.fromkeys(zip(statements.phase.tolist(), statements.key.tolist(), strict=True)):
         own = np.flatnonzero((statements.phase == k) & (statements.key == key))
@@ -142,8 +154,8 @@ def impure_regions(setup: Setup, abundances: xr.Dataset) -> list[str]:
         mean = abundances["abundance_mean"].isel(phase=k).values[inside].mean()
         if mean < NEARLY_PURE:
             text = (
-                f"The pixels that were declared to hold {phase.name} alone hold {100.0 * mean:.0f} % of it: its "
-                "spectrum is that of a mixture. Declare a smaller region, or none."
+                f"The pixels that were declared to hold {phase.name} alone hold {100.0 * mean:.0f} % of it: they are a "
+                "mixture, or another phase. Check the region, declare a smaller one, or none."
             )
             said.append(Reservation(text, IDENTIFIABILITY))
     return said

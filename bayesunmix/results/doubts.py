@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from bayesunmix.checks.outcomes import Goodness, NonIdentifiable, SpectralDiscrepancy
     from bayesunmix.checks.robust import Robust
     from bayesunmix.config.run_config import RunConfig
+    from bayesunmix.fit.draws import Draws
     from bayesunmix.fit.posterior import FittedPosterior, Mode
     from bayesunmix.fit.preparation import Setup
     from bayesunmix.fit.sampling import Drawn
@@ -139,7 +140,7 @@ def everything_said(outcome: RunOutcome) -> list[str]:
         *not_supported(record.presence or ()),
         *(against_given(record, setup.forward.elements) if record.names else ()),
         *variation(outcome.robust),
-        *broken_statements(setup, fitted),
+        *broken_statements(setup, fitted.data.statements, _nominal(fitted, drawn.draws)),
         *impure_regions(setup, outcome.maps),
         *(misfit_of_spectra(record.fit, record.discrepancy) if record.fit else ()),
         *([Reservation(outcome.mass_thickness)] if outcome.mass_thickness else []),
@@ -164,8 +165,8 @@ def shared_pixels_against(found: OverlapChoice) -> list[str]:
         )
     elif freer.gain > max(freer.se, LEAST_GAINED):
         text = (
-            f"The counts do not settle which phases share a pixel. The fit lets {found.taken.words}; of "
-            f"{freer.overlap.words}, {more}, which is no proof. {bent} Run again with `inference.max_overlap = "
+            f"The counts do not settle which phases share a pixel. The fit lets {found.taken.words} share one; if "
+            f"{freer.overlap.words} may, {more}, which is no proof. {bent} Run again with `inference.max_overlap = "
             f"{freer.overlap.most}`, and trust what both runs agree on."
         )
     else:
@@ -319,7 +320,7 @@ def left_open(
     drawn, elements = robust.drawn.draws, setup.forward.elements
     own, reported = (draws.component_shares.std(axis=(0, 1)) for draws in (robust.own, drawn))
     wider = ratio_of(reported, own)
-    fractions = nominal_fractions(drawn.weights, np.asarray(fitted.data.yields))
+    fractions = _nominal(fitted, drawn)
     said: list[str] = []
     for k in np.flatnonzero(turned).tolist():
         phase = setup.phases[k]
@@ -330,7 +331,7 @@ def left_open(
         row = rows.iloc[int(widths.argmax())]
         if widths.max() < LEFT_OPEN or wider[k].max() < FAR_WIDER:
             continue
-        telling = telling_element(fractions[..., k, :], elements, str(row["element"]))
+        telling = telling_element(fractions[:, k], elements, str(row["element"]))
         remedies = [
             *(["its formula (`stoichiometry`)"] if phase.stoichiometry is None else []),
             *([f"how much {telling} it has (`composition`)"] if telling else []),
@@ -347,6 +348,12 @@ def left_open(
     return said
 
 
+def _nominal(fitted: FittedPosterior, draws: Draws) -> FloatArray:
+    """Atom fractions of all draws with nominal calibration factors, (draw, phase, element)."""
+    fractions = nominal_fractions(draws.weights, np.asarray(fitted.data.yields))
+    return fractions.reshape(-1, *fractions.shape[2:])
+
+
 def telling_element(fractions: FloatArray, elements: Sequence[str], open_: str) -> str:
     """Return the main element whose amount would tell most of another one's, if it were known; none if none does much.
 
@@ -355,14 +362,13 @@ def telling_element(fractions: FloatArray, elements: Sequence[str], open_: str) 
 
     Parameters
     ----------
-    fractions : (chain, draw, element)
-        Draws of a phase's composition.
+    fractions : (draw, element)
+        Of a phase.
     elements
     open_
         The element that is asked about.
     """
-    flat = fractions.reshape(-1, len(elements))
-    covariance, mean, j = np.atleast_2d(np.cov(flat.T)), flat.mean(axis=0), elements.index(open_)
+    covariance, mean, j = np.atleast_2d(np.cov(fractions.T)), fractions.mean(axis=0), elements.index(open_)
     told = covariance[j] ** 2 / (np.diag(covariance) + (KNOWN_SD * mean) ** 2 + NOTHING)
     told[(mean < KNOWN_FROM) | (np.arange(len(elements)) == j)] = 0.0
     best = int(told.argmax())
@@ -422,8 +428,8 @@ def other_modes(setup: Setup, fitted: FittedPosterior, robust: Robust) -> list[s
     remedy = f"Check which is plausible, and declare what excludes the other: an absent element of {phase}, a matrix."
     if not missed:
         text = (
-            f"The posterior has a second maximum, with odds of {odds} by the counts. {differs}{more} The "
-            f"intervals include it: the map leaves open which is true. {remedy}"
+            f"The posterior has a second maximum, with odds of {odds} by the counts. {differs}{more} It is a mixture "
+            f"of the same spectra, which the intervals include. {remedy}"
         )
         return [Reservation(text, MODES)]
     if mode.objective >= RIVAL_NATS:

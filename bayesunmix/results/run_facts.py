@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
+from bayesunmix.config.region import Region
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.data.image import SpectrumImage
 
@@ -45,6 +46,9 @@ def run_facts(image: SpectrumImage, config: RunConfig, seed: int) -> dict[str, A
     return {
         "counts": image.count_hash(),
         "configuration": {key: table for key, table in config.to_dict().items() if key != "compute"},
+        "regions": [
+            _hash_of(phase.region) for phase in (() if isinstance(config.phases, str) else config.phases)
+        ],
         "line_table": None if table is None else hashlib.sha256(table.read_bytes()).hexdigest(),
         "acquisition": {
             field.name: getattr(acquisition, field.name) for field in dataclasses.fields(acquisition)
@@ -58,6 +62,13 @@ def run_facts(image: SpectrumImage, config: RunConfig, seed: int) -> dict[str, A
             "backend": jax.default_backend(),
         },
     }
+
+
+def _hash_of(region: Region | None) -> str | None:
+    """Return the hash of the file that a region is read from, if it is read from one that is there."""
+    if region is None or region.file is None or not region.file.is_file():
+        return None
+    return hashlib.sha256(region.file.read_bytes()).hexdigest()
 
 
 def host_facts() -> dict[str, Any]:
