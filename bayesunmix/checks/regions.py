@@ -42,7 +42,12 @@ class MapRegion:
         where = f"around row {self.y:.0f}, column {self.x:.0f} ({extent})"
         if self.kind == "hole":
             return f"{where}, a hole with {100 * self.counts_ratio:.0f} % of the counts around it"
-        parts = [_listed("too much", self.excess), _listed("too little", self.lacking)]
+        # Energies without a name are counts, of which there are many or few.
+        counts = [next(iter(which), "").startswith("counts") for which in (self.excess, self.lacking)]
+        parts = [
+            _listed("too many" if counts[0] else "too much", self.excess),
+            _listed("too few" if counts[1] else "too little", self.lacking),
+        ]
         said = "; ".join(part for part in parts if part) or "no single element stands out"
         return f"{where}, {self.sigma:.0f} sigma: {said}"
 

@@ -21,8 +21,8 @@ from bayesunmix.chemistry.stoichiometry import (
 )
 from bayesunmix.config.region import AnyRegion
 from bayesunmix.config.validated import validated
-from bayesunmix.config.values import Flag, Pair, by_element, checked_by, mean_and_sd
-from bayesunmix.core.errors import InputError, shown, suggest
+from bayesunmix.config.values import Flag, Pair, by_element, checked_by
+from bayesunmix.core.errors import InputError, check_between, shown, suggest
 from bayesunmix.core.limits import Between
 
 MOST_PHASES = 20
@@ -33,6 +33,7 @@ LEAST_SD = 1e-5
 # Names stand in figures and at the head of columns.
 LONGEST_NAME = 80
 UNSAID: tuple[object, ...] = (None, False, "phase", {}, ())
+_PERCENT = "Give 0.15 for 15 %."
 # What may be declared of the elements of a phase.
 ABOUT_ELEMENTS = ("absent", "stoichiometry", "tolerance", "composition", "rich", "poor")
 # Names that the program gives where only the number of phases is declared; they say nothing of the phases.
@@ -56,10 +57,12 @@ def _check_formula(field: str, value: Any) -> object:  # noqa: ANN401 - it refus
     return value
 
 
+def _check_fraction(pair: tuple[float, float]) -> tuple[float, float]:
+    mean = check_between("", pair[0], 0.0, 1.0, remedy=_PERCENT)
+    return mean, check_between("(sd)", pair[1], LEAST_SD, 1.0, remedy=_PERCENT)
+
+
 def _check_fractions(value: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    for element, (_, sd) in value.items():
-        if sd < LEAST_SD:
-            raise InputError(f"{element}.(sd)", f"be at least {LEAST_SD:g}", f"is {sd:g}")
     total, error = (sum(pair[index] for pair in value.values()) for index in (0, 1))
     if total > 1.0 + error:
         raise InputError("", "add up to at most 1", f"adds up to {total:g}")
@@ -69,7 +72,7 @@ def _check_fractions(value: dict[str, tuple[float, float]]) -> dict[str, tuple[f
 Name = Annotated[str, checked_by(_check_name)]
 Symbols = Annotated[Sequence[str], checked_by(check_elements)]
 Fractions = Annotated[
-    dict[str, Annotated[Pair, mean_and_sd(0.0, 1.0)]],
+    dict[str, Annotated[Pair, AfterValidator(_check_fraction)]],
     by_element("{Al = [0.15, 0.03]}"),
     AfterValidator(_check_fractions),
 ]

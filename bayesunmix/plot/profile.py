@@ -80,7 +80,7 @@ def profile_figure(
     _draw(panels[0], found, curves, result.level)
     panels[0].set_title(f"mean and {100.0 * result.level:g} % interval", loc="left", fontsize=SMALL, pad=3.0)
     panels[0].set_ylim(-0.02, 1.02)
-    panels[0].set_ylabel("abundance (atom fraction)")
+    panels[0].set_ylabel("abundance\n(atom fraction)")
     if shown:
         curves = [
             (found["composition"].sel(element=name), _COLOURS[index % len(_COLOURS)], name)
@@ -91,7 +91,7 @@ def profile_figure(
         if scale == "linear":
             panels[1].set_ylim(bottom=0.0)
         unit = str(found.attrs.get("unit", "at_frac"))
-        panels[1].set_ylabel(f"composition ({UNIT_NAMES.get(unit, unit)})")
+        panels[1].set_ylabel(f"composition\n({UNIT_NAMES.get(unit, unit)})")
         panels[0].tick_params(labelbottom=False)
     unit = str(found.attrs.get("distance_unit", ""))
     panels[-1].set_xlabel(f"distance ({unit or 'pixels'})")
