@@ -67,7 +67,7 @@ autodoc_type_aliases = {name: name.split(".")[-1] for name in ("AnyImage", "AnyP
 python_maximum_signature_line_length = 80
 numpydoc_show_class_members = False
 # Types in signatures: other projects' have no page here, nor have those of layers that users do not meet.
-_INTERNAL = r"chemistry|config|core|data|fit|forward|results\.record|xray"
+_INTERNAL = r"analysis\.common_draws|chemistry|config|core|data|fit|forward|results\.record|xray"
 nitpick_ignore_regex = [("py:obj", ".*"), ("py:.*", rf"(?!bayesunmix\.).*|bayesunmix\.({_INTERNAL})\..*")]
 
 html_theme = "furo"
