@@ -66,12 +66,16 @@ def chosen(statements: Statements, which: npt.NDArray[np.bool_]) -> Statements:
     return Statements(*(values[which] for values in statements))  # type: ignore[arg-type]
 
 
+def _amounts(statements: Statements, atom_fractions: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """Return A . x and B . x, (statement,) each."""
+    above, below = ((part * atom_fractions).sum(axis=(1, 2)) for part in (statements.above, statements.below))
+    return above, below
+
+
 def missed(statements: Statements, atom_fractions: Any) -> Any:  # noqa: ANN401 - NumPy's arrays or JAX's
     """Return by how many sd compositions (phase, element) miss each statement, (statement,), of their kind of array."""
     xp = atom_fractions.__array_namespace__()
-    above, below = (
-        (amounts * atom_fractions).sum(axis=(1, 2)) for amounts in (statements.above, statements.below)
-    )
+    above, below = _amounts(statements, atom_fractions)
     ratio, fraction = statements.key == RATIO, statements.key == FRACTION
     # A site that has lost its last atom ends the descent at a finite, if enormous, price.
     some_above, some_below = (xp.where(ratio, xp.maximum(part, NOTHING), 1.0) for part in (above, below))
@@ -91,9 +95,7 @@ def statement_slopes(statements: Statements, atom_fractions: FloatArray) -> Floa
 
     Zeros where a statement is met with room on either side: nothing follows from it there.
     """
-    above, below = (
-        (amounts * atom_fractions).sum(axis=(1, 2)) for amounts in (statements.above, statements.below)
-    )
+    above, below = _amounts(statements, atom_fractions)
     a, b = above[:, None, None], below[:, None, None]
     both = a + b + 2.0 * SMALLEST_AMOUNT
     of_a, of_b = 2.0 * (b + SMALLEST_AMOUNT) / both**2, 2.0 * (a + SMALLEST_AMOUNT) / both**2

@@ -112,7 +112,8 @@ def _formula_rows(
     sites = () if is_of_sites(formula) else formula_sites(formula)
     # Amounts of oxygen are those of the cations.
     sites = tuple(site for site in sites if not placed or site.elements != {"O"})
-    if placed and len(sites) <= MOST_PLACED:
+    by_chemistry = placed and len(sites) <= MOST_PLACED
+    if by_chemistry:
         balance = site_weights(formula, elements)
         if balance is not None:
             yield ratio(balance.a, balance.b, balance.ratio, balance.ratio)
@@ -123,7 +124,7 @@ def _formula_rows(
     own = {element for site in measured for element in site.elements} | ({"O"} if placed else set())
     named = np.array([element in own for element in elements], float)
     unnamed = np.array([element in present for element in elements], float) * (1.0 - named)
-    for first, second in () if placed and len(sites) <= MOST_PLACED else itertools.pairwise(measured):
+    for first, second in () if by_chemistry else itertools.pairwise(measured):
         above, below = (_on(site, elements) for site in (first, second))
         least = first.least / second.most
         most = first.most / second.least if second.least > 0.0 else np.inf
