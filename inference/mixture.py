@@ -161,14 +161,8 @@ def chunked(
         Support point that a pixel is known to be at, -1 where any may be; `share` is `confined` to it.
     """
     chunks, subsets = grouped(share, known)
-    narrow = np.argsort([len(subset) for subset in subsets], kind="stable")
-    return _chunks(
-        counts,
-        [chunks[number] for number in narrow],
-        [subsets[number] for number in narrow],
-        np.stack([share[chunks[number]].mean(axis=0) for number in narrow]).astype(float) @ log_mixed,
-        share.shape[1],
-    )
+    baseline = np.stack([share[chunk].mean(axis=0) for chunk in chunks]).astype(float) @ log_mixed
+    return _chunks(counts, chunks, subsets, baseline, share.shape[1], np.ones(len(counts)))
 
 
 def with_all_points(
@@ -193,13 +187,8 @@ def with_all_points(
     chunks = _cut(np.arange(len(counts)), known)
     at = [-1 if known is None else int(known[chunk[0]]) for chunk in chunks]
     subsets = [np.arange(n_points) if point < 0 else np.array([point]) for point in at]
-    narrow = np.argsort([len(subset) for subset in subsets], kind="stable")
-    chunks, subsets = [chunks[place] for place in narrow], [subsets[place] for place in narrow]
-    result = _chunks(counts, chunks, subsets, np.tile(log_baseline, (len(chunks), 1)), n_points)
-    if number is not None:
-        for row, chunk in zip(result.present, chunks, strict=True):
-            row[: len(chunk)] = number[chunk]
-    return result
+    each = np.ones(len(counts)) if number is None else number
+    return _chunks(counts, chunks, subsets, np.tile(log_baseline, (len(chunks), 1)), n_points, each)
 
 
 def _cut(order: IntArray, known: IntArray | None) -> list[IntArray]:
@@ -219,18 +208,21 @@ def _chunks(
     subsets: Sequence[npt.NDArray[np.int64]],
     baseline: FloatArray,
     n_points: int,
+    number: FloatArray,
 ) -> PixelChunks:
-    """Put chunks, the narrowest first, into arrays of one size each."""
+    """Put chunks into arrays of one size each, the narrowest first; each row of `counts` stands for `number` pixels."""
+    narrow = np.argsort([len(subset) for subset in subsets], kind="stable")
+    chunks, subsets = [chunks[place] for place in narrow], [subsets[place] for place in narrow]
     result = PixelChunks(
         counts=np.zeros((len(chunks), CHUNK_PIXELS, counts.shape[1]), np.float32),
         present=np.zeros((len(chunks), CHUNK_PIXELS)),
         support_points=np.zeros((len(chunks), n_points), np.int32),
         n_points=np.array([len(subset) for subset in subsets], np.int32),
-        baseline=baseline,
+        baseline=baseline[narrow],
         ends=np.searchsorted([len(subset) for subset in subsets], widths(n_points), "right").astype(np.int32),
     )
-    for number, (chunk, subset) in enumerate(zip(chunks, subsets, strict=True)):
-        result.counts[number, : len(chunk)] = counts[chunk]
-        result.present[number, : len(chunk)] = 1.0
-        result.support_points[number, : len(subset)] = subset
+    for place, (chunk, subset) in enumerate(zip(chunks, subsets, strict=True)):
+        result.counts[place, : len(chunk)] = counts[chunk]
+        result.present[place, : len(chunk)] = number[chunk]
+        result.support_points[place, : len(subset)] = subset
     return result
