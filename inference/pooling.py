@@ -55,7 +55,7 @@ class Pooled(NamedTuple):
         return self.counts * self.number[:, None].astype(np.float32)
 
 
-def grouped(values: Float32Array, counts: Float32Array, most: int, known: IntArray | None) -> Pooled:
+def pooled_alike(values: Float32Array, counts: Float32Array, most: int, known: IntArray | None) -> Pooled:
     """Pool pixels of like spectra; those that are known to hold a phase alone are one group for each phase.
 
     Parameters

@@ -17,7 +17,7 @@ from bayesunmix.fit.known_pixels import known_pixels
 from bayesunmix.fit.model_data import Blocks
 from bayesunmix.fit.preparation import prepare
 from bayesunmix.inference.mixture import chunked, confined, corners, relative_likelihood, with_all_points
-from bayesunmix.inference.pooling import grouped
+from bayesunmix.inference.pooling import pooled_alike
 from bayesunmix.models.pixels import pixel_log_likelihood
 from bayesunmix.report.words import assumptions
 
@@ -67,7 +67,7 @@ def test_numbers_of_pooled_pixels_stay_with_their_rows() -> None:
 
 
 def test_known_pixels_are_pooled_by_phase() -> None:
-    groups = grouped(COUNTS, COUNTS, 20, KNOWN)
+    groups = pooled_alike(COUNTS, COUNTS, 20, KNOWN)
     assert groups.known is not None
     assert groups.known[-2:].tolist() == [0, 1]
     assert (groups.known[:-2] == -1).all()

@@ -35,7 +35,7 @@ from bayesunmix.inference.mixture import (
     support_point_weights,
     with_all_points,
 )
-from bayesunmix.inference.pooling import Pooled, grouped
+from bayesunmix.inference.pooling import Pooled, pooled_alike
 from bayesunmix.inference.sharding import n_threads
 from bayesunmix.models.abundance import log_weights, simplex_support_points
 from bayesunmix.models.endmember import EndmemberBasis
@@ -115,7 +115,7 @@ class CoarseModel:
         """Build and compile it; that takes seconds, and needs no start."""
         part = blocks.every(-(-len(blocks.counts) // MOST_COMPARED))
         columns = counted(part.counts, part.thickness.blocks, blocks.effect())
-        groups = grouped(columns, part.counts, MOST_GROUPS, part.known)
+        groups = pooled_alike(columns, part.counts, MOST_GROUPS, part.known)
         scale = len(blocks.counts) / len(part.counts)
         baseline = blocks.counts.sum(axis=0, dtype=np.float64) + 1.0
         baseline /= baseline.sum()
