@@ -9,6 +9,7 @@ the likelihood loses beyond the sum of what each was allowed to.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -66,12 +67,12 @@ def draw_rotations(
     weights : (rotation,)
         Adding up to 1.
     """
-    rotations, weights = _drawn_about(found, prior, number, generator)
-    if found.free.sum() <= 2:
-        return rotations, weights
-    starts = rotations[generator.choice(len(rotations), WALKS, p=weights)]
-    own = [np.random.default_rng(seed) for seed in generator.integers(2**63, size=WALKS)]
     with ThreadPoolExecutor(n_threads()) as pool:
+        rotations, weights = _drawn_about(found, prior, number, generator, pool.map)
+        if found.free.sum() <= 2:
+            return rotations, weights
+        starts = rotations[generator.choice(len(rotations), WALKS, p=weights)]
+        own = [np.random.default_rng(seed) for seed in generator.integers(2**63, size=WALKS)]
         ends = list(
             pool.map(lambda start, by: _walked(found, start, prior, number // WALKS, by), starts, own)
         )
@@ -98,31 +99,41 @@ def _walked(
 
 
 def _drawn_about(
-    found: OpenDirections, prior: RotationPrior, number: int, generator: np.random.Generator
+    found: OpenDirections,
+    prior: RotationPrior,
+    number: int,
+    generator: np.random.Generator,
+    mapped: Callable[..., Iterable[tuple[FloatArray, float]]] = map,
 ) -> tuple[FloatArray, FloatArray]:
-    """Draw rotations about the solution that was found, and their weights."""
-    n_phases, shared = len(found.free), found.simplex.shared
+    """Draw rotations about the solution that was found, and their weights; the likelihood is asked through `mapped`."""
     free: list[int] = np.flatnonzero(found.free).tolist()
-    rotations, gains, allowed = [], [], []
-    for _ in range(number):
-        gained, taken = np.zeros((2, n_phases, n_phases))
-        lost = generator.exponential(TYPICALLY_LOST, n_phases)
-        parts = _parts(prior, n_phases, generator)
-        for phase in free:
-            own = np.zeros(n_phases) if found.pure[phase] else parts[phase]
-            gained[phase], taken[phase] = _drawn_row(
-                phase, found, own, shared[phase], float(lost[phase]), generator
-            )
-        rotation, gain = _as_far_inwards(found, free, gained, taken, lost)
-        if np.isfinite(gain):
-            rotations.append(rotation @ found.centre)
-            gains.append(gain)
-            allowed.append(lost[free].sum())
-    if not rotations:
+    drawn = [_drawn_rows(found, prior, free, generator) for _ in range(number)]
+    ends = list(mapped(lambda rows: _as_far_inwards(found, free, *rows), drawn))
+    gains = np.array([gain for _, gain in ends])
+    possible = np.isfinite(gains)
+    if not possible.any():
         return found.centre[None], np.ones(1)
+    rotations = np.stack([rotation @ found.centre for rotation, _ in ends])[possible]
+    allowed = np.array([lost[free].sum() for _, _, lost in drawn])[possible]
     # What a wider simplex gains is the freedom of its points.
-    logs = np.minimum(np.minimum(np.array(gains), 0.0) + np.array(allowed), 0.0)
-    return np.stack(rotations), shares_of(np.exp(logs - logs.max()))
+    logs = np.minimum(np.minimum(gains[possible], 0.0) + allowed, 0.0)
+    return rotations, shares_of(np.exp(logs - logs.max()))
+
+
+def _drawn_rows(
+    found: OpenDirections, prior: RotationPrior, free: list[int], generator: np.random.Generator
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Draw what the free phases gain and lose of each other, (phase, phase) each, and the nats lost, (phase,)."""
+    n_phases, shared = len(found.free), found.simplex.shared
+    gained, taken = np.zeros((2, n_phases, n_phases))
+    lost = generator.exponential(TYPICALLY_LOST, n_phases)
+    parts = _parts(prior, n_phases, generator)
+    for phase in free:
+        own = np.zeros(n_phases) if found.pure[phase] else parts[phase]
+        gained[phase], taken[phase] = _drawn_row(
+            phase, found, own, shared[phase], float(lost[phase]), generator
+        )
+    return gained, taken, lost
 
 
 def _drawn_row(
