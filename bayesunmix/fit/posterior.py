@@ -10,7 +10,9 @@ best, and its nearest rival where there is one
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -43,7 +45,7 @@ from bayesunmix.fit.search import (
 )
 from bayesunmix.fit.starts import Start
 from bayesunmix.fit.whitening import whitening_at
-from bayesunmix.inference.density import FlatModel, compiling
+from bayesunmix.inference.density import FlatModel, Placed, compiling
 from bayesunmix.inference.map_estimate import MapEstimate, descend, find_map
 from bayesunmix.inference.mixture import (
     chunked,
@@ -53,6 +55,7 @@ from bayesunmix.inference.mixture import (
     responsibilities,
     support_point_weights,
 )
+from bayesunmix.inference.sharding import n_threads
 from bayesunmix.models.abundance import simplex_support_points
 from bayesunmix.models.thickness import ThicknessEffect, answered, counted
 from bayesunmix.models.unmixing import Latents, UnmixingData, thickness_parameters
@@ -175,7 +178,7 @@ def fit_posterior(
     rivals = _rivals(candidates)
     fractions = [fractions_at(rival.data, rival.latents) for rival in rivals]
     refined = [_refined(blocks, *pair) for pair in zip(rivals, fractions, strict=True)]
-    found = [_mode_near(blocks, around, progress) for around in refined]
+    found = _modes_near(blocks, refined, progress)
     ended = [flat_model(at.data).constrain(mode.z) for at, mode in zip(refined, found, strict=True)]
     masses = [
         _log_mass(at.data, mode) - held_against(blocks.phases, at.data, latents)
@@ -266,18 +269,29 @@ class _Refined:
     latents: Latents
 
 
-def _mode_near(blocks: Blocks, around: _Refined, progress: Progress) -> MapEstimate:
-    """Descend to the mode, most of the way before the Hessian is compiled."""
-    model = flat_model(around.data)
-    placed = model.placed(around.data)
-    with compiling(model, placed) as programs:
-        programs.value_and_gradient.result()
-        start = model.flatten(around.latents)
-        n_counts = blocks.counts.sum(dtype=float)
-        transform = whitening_at(model, around.data, around.latents, len(blocks.counts), n_counts)
+def _modes_near(blocks: Blocks, refined: list[_Refined], progress: Progress) -> list[MapEstimate]:
+    """Descend to the modes side by side, once their programs are ready: NumPyro traces one model at a time."""
+    n_counts = blocks.counts.sum(dtype=float)
+    ready = []
+    for around in refined:
+        model = flat_model(around.data)
+        placed = model.placed(around.data)
+        with compiling(model, placed):
+            start = model.flatten(around.latents)
+            transform = whitening_at(model, around.data, around.latents, len(blocks.counts), n_counts)
+        ready.append((model, placed, start, transform))
+
+    def found(
+        number: int, model: FlatModel, placed: Placed, start: FloatArray, transform: FloatArray
+    ) -> MapEstimate:
+        def say(text: str) -> None:
+            progress(f"mode {number}, {text}")
+
         z, _, _ = descend(model.value_and_gradient, placed, start, transform)
-        programs.hessian.result()
-    return find_map(model.value_and_gradient, model.hessian, placed, z, progress=progress)
+        return find_map(model.value_and_gradient, model.hessian, placed, z, progress=say)
+
+    with ThreadPoolExecutor(n_threads()) as pool:
+        return list(pool.map(found, itertools.count(1), *zip(*ready, strict=True)))
 
 
 def _log_mass(data: UnmixingData, estimate: MapEstimate) -> float:
