@@ -299,6 +299,8 @@ def test_names_and_abbreviations_are_known() -> None:
         ("[[compound]]\nname = 'x'\nformula = 'Fe'\nalso = 'y'", "must be a list of texts"),
         ("[[compound]]\nname = 'x'\nformula = 'Fe'\n[[compound]]\nname = 'x'\nformula = 'Ni'", "repeats"),
         ("[[compound]\n", "must be valid TOML"),
+        ('[[compound]]\nname = "x\\ny"\nformula = "Fe"', "must be a text of one line"),
+        ("[[compound]]\nname = 'none of these'\nformula = 'Fe'", "has another meaning"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path, text: str, match: str) -> None:

@@ -175,6 +175,14 @@ def test_a_departure_changes_the_physics_and_neither_layout_nor_errors() -> None
     assert tops[1] - tops[0] == 5
 
 
+def test_a_wedge_is_as_steep_as_asked() -> None:
+    truth = simulate_map(configured(thickness_variation=0.0, wedge=-0.6), 0).truth
+    across = truth.thickness.mean(axis=0)
+    slopes = np.diff(across) * len(across)
+    assert slopes == pytest.approx(-0.6, rel=1e-6)
+    assert truth.thickness == pytest.approx(np.tile(across, (len(truth.thickness), 1)))
+
+
 def test_thickness_varies_as_asked() -> None:
     truth = simulate_map(configured(thickness_variation=0.2), 0).truth
     assert truth.thickness.mean() == pytest.approx(1.0)

@@ -45,6 +45,8 @@ _KEYS = (
 )
 _MOST_ENTRIES, _MOST_ENDMEMBERS = 2000, 30
 _EXAMPLE = '{Forsterite = "Mg2SiO4"}'
+# What is said where no entry fits.
+NONE_OF_THESE = "none of these"
 # Names of up to so many letters are abbreviations or symbols, whose capitals count.
 _ABBREVIATION = 4
 
@@ -222,6 +224,12 @@ def _compound(entry: object, sources: Mapping[str, Any], field: str, number: int
     for key in ("name", "formula"):
         if not isinstance(entry.get(key), str) or not entry[key].strip():
             raise InputError(f"{where}.{key}", "be a text", f"is {shown(entry.get(key, 'missing'))}")
+        if not entry[key].isprintable():
+            raise InputError(f"{where}.{key}", "be a text of one line", f"is {shown(entry[key])}")
+    if name == NONE_OF_THESE:
+        raise InputError(
+            f"{where}.name", "be a name of its own", f'is "{NONE_OF_THESE}", which has another meaning'
+        )
     given = check_text(f"{where}.source", entry.get("source", ""))
     return Compound(
         name=str(name),

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bayesunmix.chemistry.compounds import Compound, called
+from bayesunmix.chemistry.compounds import NONE_OF_THESE, Compound, called
 from bayesunmix.chemistry.endmember_mixing import mixing
 from bayesunmix.chemistry.naming import names_of_phases
 from bayesunmix.config.compounds import all_compounds, check_kind
 from bayesunmix.core.errors import InputError
 from bayesunmix.core.severity import Reservation, join
 from bayesunmix.core.threads import single_thread
-from bayesunmix.results.record_parts import NONE_OF_THESE, PhaseNames, ProposedName
+from bayesunmix.results.record_parts import PhaseNames, ProposedName
 
 if TYPE_CHECKING:
     from bayesunmix.results.record import RunRecord

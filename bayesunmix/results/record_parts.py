@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bayesunmix.chemistry.compounds import NONE_OF_THESE
+
 Pair = tuple[float, float]
 # Names that a line of text has room for, and the probability from which one is worth it.
 _MOST_NAMES, _WORTH = 4, 0.02
-NONE_OF_THESE = "none of these"
 
 
 class Part(BaseModel):
