@@ -36,6 +36,7 @@ from bayesunmix.core.errors import (
     one_line,
 )
 from bayesunmix.core.log import keeping, log_uncaught, tell
+from bayesunmix.core.memory import few_arenas
 from bayesunmix.core.severity import Doubt
 
 if TYPE_CHECKING:
@@ -210,6 +211,7 @@ def _config_option(command: _Command) -> _Command:
 @click.pass_context
 def main(context: click.Context) -> None:
     """Phases, compositions and partition coefficients from STEM-EDS maps, with intervals."""
+    few_arenas()
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -166,3 +167,40 @@ def test_a_run_that_went_above_its_limit_says_so() -> None:
 def test_a_run_within_its_limit_says_nothing(limit_GB: float | None, before: int, peak: int) -> None:
     # The last one did not hold what an earlier run of the same process held.
     assert memory.above_limit(limit_GB, before, peak) is None
+
+
+ARENAS = """
+import ctypes, sys, threading
+from pathlib import Path
+from bayesunmix.core.memory import few_arenas
+
+if sys.argv[2] == "few":
+    few_arenas()
+together = threading.Barrier(8)
+
+def allocate():
+    together.wait()
+    kept = [bytes(5000) for _ in range(200)]
+    together.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+library = ctypes.CDLL(None)
+library.fopen.restype = ctypes.c_void_p
+stream = ctypes.c_void_p(library.fopen(sys.argv[1].encode(), b"w"))
+library.malloc_info(0, stream)
+library.fclose(stream)
+print(Path(sys.argv[1]).read_text().count("<heap nr"))
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="needs glibc")
+def test_threads_share_a_few_arenas(tmp_path: Path) -> None:
+    few, many = (
+        int(subprocess.check_output([sys.executable, "-c", ARENAS, str(tmp_path / way), way]))
+        for way in ("few", "many")
+    )
+    assert few <= 2 < many

@@ -17,6 +17,7 @@ from bayesunmix.config.compute import LEAST_MEMORY_GB
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.errors import InputError, failure_text
 from bayesunmix.core.log import RunLog, keeping, tell
+from bayesunmix.core.memory import few_arenas
 from bayesunmix.core.output_folder import read_record
 from bayesunmix.core.threads import ONE_MODEL
 from bayesunmix.pipeline import run_image
@@ -47,6 +48,7 @@ class MapJob:
 def unmix_map(job: MapJob) -> Outcome:
     """Unmix a map, or take what an earlier call has finished or begun; whatever goes wrong is said, not raised."""
     begin = time.perf_counter()
+    few_arenas()
     earlier = read_record(job.out)
     # A worker of somebody else's may have several threads.
     with ONE_MODEL, warnings.catch_warnings():

