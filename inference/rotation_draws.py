@@ -30,8 +30,10 @@ CONCENTRATION, LEAST_CONCENTRATION = 0.5, 0.02
 ALIKE = 0.5
 # How many times as much phases gain, where others go outwards, as each by itself.
 SCALES = (1.5, 2.25, 3.5, 5.0)
-# Walks of three phases and more, their steps, and rotations that one is chosen from.
+# Walks of three phases and more, their steps, and rotations that one is chosen from. Every step asks how far each phase
+# goes towards each other one: of more pairs than so many, as eight phases have, there are fewer walks.
 WALKS, STEPS, FEW = 24, 3, 4
+MOST_PAIRS, FEWEST_WALKS = 12 * WALKS, 6
 # Phases nearer than this are one.
 SMALLEST_DETERMINANT = 1e-3
 
@@ -71,15 +73,21 @@ def draw_rotations(
         rotations, weights = _drawn_about(found, prior, number, generator, pool.map)
         if found.free.sum() <= 2:
             return rotations, weights
-        starts = rotations[generator.choice(len(rotations), WALKS, p=weights)]
-        own = [np.random.default_rng(seed) for seed in generator.integers(2**63, size=WALKS)]
+        walks = _walks(int((~found.closed).sum()))
+        starts = rotations[generator.choice(len(rotations), walks, p=weights)]
+        own = [np.random.default_rng(seed) for seed in generator.integers(2**63, size=walks)]
         ends = list(
-            pool.map(lambda start, by: _walked(found, start, prior, number // WALKS, by), starts, own)
+            pool.map(lambda start, by: _walked(found, start, prior, number // walks, by), starts, own)
         )
     return (
         np.concatenate([rotations, *(there for there, _ in ends)]),
-        0.5 * np.concatenate([weights, *(odds / WALKS for _, odds in ends)]),
+        0.5 * np.concatenate([weights, *(odds / walks for _, odds in ends)]),
     )
+
+
+def _walks(n_phases: int) -> int:
+    """Return how many walks so many phases have."""
+    return int(np.clip(MOST_PAIRS // (n_phases * (n_phases - 1)), FEWEST_WALKS, WALKS))
 
 
 def _walked(
