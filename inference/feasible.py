@@ -15,11 +15,11 @@ the weights below zero are as unlikely as those that counting would have made, w
 *Inwards*, c > 0, until the purest place is called pure: beyond that places leave the simplex. An element that is
 declared absent stays so: its weight is left out of s_k', which is no longer a mixture of the others.
 
-Both cost likelihood, which is computed: with the support points rotated, those outside moved to the edge of the
-simplex, and the points' weights learned anew. The support points fill edges and faces alike, whatever the model had:
-where it had two phases overlap, a rotated solution may need three. Where areas of the map differ or spectra do not fit,
-the likelihood is too sure: what a rotation costs is divided by how much larger variances are than the model's (Ribatet,
-M., Cooley, D., Davison, A. C., Stat. Sinica 22 (2012) 813, arXiv:0911.5357, for composite likelihoods).
+Both cost likelihood, which is computed: the places of the map are a mixture over points of the simplex, which are
+learned anew (`bayesunmix.inference.occupied_simplex`), on edges and faces alike, whatever the model had: where it had
+two phases overlap, a rotated solution may need three. Where areas of the map differ or spectra do not fit, the
+likelihood is too sure: what a rotation costs is divided by how much larger variances are than the model's (Ribatet, M.,
+Cooley, D., Davison, A. C., Stat. Sinica 22 (2012) 813, arXiv:0911.5357, for composite likelihoods).
 """
 
 from __future__ import annotations
@@ -31,13 +31,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.core.shares import ratio_of, shares_of
-from bayesunmix.inference.mixture import LEAST_EVIDENCE, support_point_weights
+from bayesunmix.core.shares import ratio_of
+from bayesunmix.inference.occupied_simplex import OccupiedSimplex
 
 FloatArray = npt.NDArray[np.float64]
-Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
-Answers = Callable[[FloatArray, FloatArray | None], FloatArray]
 
 # Amounts of another phase, lost or gained, at which the loss is computed; between them its root is linear.
 AMOUNTS = np.array([-0.6, -0.4, -0.25, -0.16, -0.1, -0.06, -0.03, -0.01, 0.0])
@@ -45,12 +43,6 @@ AMOUNTS = np.concatenate([AMOUNTS, [0.01, 0.03, 0.06, 0.1, 0.16, 0.25, 0.4, 0.6,
 HERE = int(np.flatnonzero(AMOUNTS == 0.0)[0])
 # A loss beyond which no more is asked: exponential variates are not that large.
 MOST_LOST = 30.0
-# Iterations that learn the support points' weights: at first, and after a rotation, from where they were.
-FIRST_ITERATIONS, MORE_ITERATIONS = 300, 20
-# A support point that holds fewer places than this is dropped.
-FEWEST_PLACES = 0.02
-# Share of the points that a rotation adds, before their weights are learned.
-ADDED = 0.02
 # What is left of a phase at least when others are taken out of it.
 LEAST_LEFT = 0.02
 # A component of another phase below so many standard deviations may be none.
@@ -65,117 +57,6 @@ NEARLY_PURE = 0.03
 # Rounds of going to the best rotation along each direction, and what a direction must gain in nats.
 ROUNDS, LEAST_GAINED, AS_GOOD = 4, 3.0, 0.5
 BISECTIONS = 30
-# An exponential of more would leave the range of single precision.
-LARGEST_EXPONENT = 60.0
-# A point this little outside is on the edge.
-ON_EDGE = 1e-9
-
-
-@dataclass(frozen=True, kw_only=True)
-class OccupiedSimplex:
-    """The places of a map as a mixture over support points of the simplex.
-
-    Attributes
-    ----------
-    counts : (block, energy + columns) float32
-    points : (support_point, phase)
-    answers : callable
-        Log spectra (point, energy + columns) of mixtures (point, phase) of the endmembers found, and of what is added
-        to their spectra (point, energy), if anything is.
-    mean : (energy + columns,)
-        Mean of the log spectra over the points: relative to it, sums stay small.
-    best : (block,)
-        Log-likelihood of each block at its best point.
-    likelihood : (block, support_point) float32
-        Relative to that.
-    weights : (support_point,)
-        The most probable ones.
-    """
-
-    counts: Float32Array
-    points: FloatArray
-    answers: Answers
-    mean: FloatArray
-    best: Float32Array
-    likelihood: Float32Array
-    weights: FloatArray
-
-    @classmethod
-    def of(cls, counts: Float32Array, points: FloatArray, answers: Answers) -> OccupiedSimplex:
-        """Learn where the places are, and keep the points that hold some."""
-        log_spectra = answers(points, None)
-        mean = log_spectra.mean(axis=0)
-        joint = counts @ (log_spectra - mean).T.astype(np.float32)
-        best = joint.max(axis=1)
-        likelihood = np.exp(joint - best[:, None])
-        weights = support_point_weights(likelihood, n_iterations=FIRST_ITERATIONS)
-        held = weights * len(counts) > FEWEST_PLACES
-        likelihood = np.ascontiguousarray(likelihood[:, held])
-        start = shares_of(weights[held])
-        return cls(
-            counts=counts,
-            points=points[held],
-            answers=answers,
-            mean=mean,
-            best=best,
-            likelihood=likelihood,
-            weights=support_point_weights(likelihood, n_iterations=MORE_ITERATIONS, start=start),
-        )
-
-    @property
-    def shared(self) -> FloatArray:
-        """How much each phase shares its places with each other one, (phase, phase), the rows adding up to 1."""
-        together = self.points.T @ (self.weights[:, None] * self.points)
-        return shares_of(together - np.diag(np.diag(together)))
-
-    def gained(self, rotation: FloatArray, change: FloatArray | None = None) -> float:
-        """Nats that the likelihood gains by a rotation.
-
-        Parameters
-        ----------
-        rotation : (phase, phase)
-        change : (phase, energy), optional
-            What the rotated endmembers are more than rotated.
-        """
-        rotated = self.points @ np.linalg.inv(rotation)
-        outside = rotated.min(axis=1) < -ON_EDGE
-        inside = shares_of(np.maximum(rotated, 0.0))
-        wider = self._beyond(rotation)
-        likelihood, weights = self.likelihood, self.weights
-        if change is None and not outside.any() and not len(wider):
-            return 0.0
-        moved = outside if change is None else np.ones(len(outside), bool)
-        places = np.concatenate([inside[moved], wider])
-        added = None if change is None else places @ change
-        joint = self.counts @ (self.answers(places @ rotation, added) - self.mean).T.astype(np.float32)
-        anew = np.exp(np.minimum(joint - self.best[:, None], LARGEST_EXPONENT))
-        likelihood = np.concatenate([likelihood, anew[:, moved.sum() :]], axis=1)
-        likelihood[:, np.flatnonzero(moved)] = anew[:, : moved.sum()]
-        if len(wider):
-            weights = np.concatenate([(1.0 - ADDED) * weights, np.full(len(wider), ADDED / len(wider))])
-        weights = support_point_weights(likelihood, n_iterations=MORE_ITERATIONS, start=weights)
-        return _log_evidence(likelihood, weights) - _log_evidence(self.likelihood, self.weights)
-
-    def turned(self, rotation: FloatArray, change: FloatArray | None) -> OccupiedSimplex:
-        """Return the simplex of rotated endmembers."""
-
-        def answers(mixtures: FloatArray, added: FloatArray | None) -> FloatArray:
-            more = None if change is None else mixtures @ change
-            if added is not None:
-                more = added if more is None else more + added
-            return self.answers(mixtures @ rotation, more)
-
-        rotated = shares_of(np.maximum(self.points @ np.linalg.inv(rotation), 0.0))
-        return OccupiedSimplex.of(self.counts, np.concatenate([rotated, self._beyond(rotation)]), answers)
-
-    def _beyond(self, rotation: FloatArray) -> FloatArray:
-        """Points (point, phase) of a rotated simplex that no place could have before it grew."""
-        return np.asarray(self.points[(self.points @ rotation).min(axis=1) < -ON_EDGE])
-
-
-def _log_evidence(likelihood: Float32Array, weights: FloatArray) -> float:
-    evidence = np.maximum(likelihood @ weights.astype(np.float32), LEAST_EVIDENCE)
-    return float(np.log(evidence).sum(dtype=np.float64))
 
 
 @dataclass(frozen=True, kw_only=True)

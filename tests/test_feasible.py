@@ -11,13 +11,13 @@ import pytest
 from bayesunmix.inference.feasible import (
     AMOUNTS,
     HERE,
-    OccupiedSimplex,
     PhaseWeights,
     amount_in,
     amount_lost,
     open_directions,
     turned,
 )
+from bayesunmix.inference.occupied_simplex import OccupiedSimplex
 from bayesunmix.inference.rotation_draws import RotationPrior, draw_rotations
 
 FloatArray = npt.NDArray[np.float64]

@@ -22,7 +22,8 @@ from bayesunmix.fit.endmember_model import EndmemberModel
 from bayesunmix.fit.model_data import Blocks, nominal_fractions, spectra_at
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.starts import component_templates
-from bayesunmix.inference.feasible import OccupiedSimplex, PhaseWeights, open_directions
+from bayesunmix.inference.feasible import PhaseWeights, open_directions
+from bayesunmix.inference.occupied_simplex import OccupiedSimplex
 from bayesunmix.inference.rotation_draws import RotationPrior, draw_rotations
 from bayesunmix.models.abundance import filled_faces, simplex_support_points
 from bayesunmix.models.endmember import EndmemberBasis
@@ -172,7 +173,7 @@ def _occupied(blocks: Blocks, fitted: FittedPosterior) -> OccupiedSimplex:
     counts = counted(blocks.counts, blocks.thickness.blocks, effect)
     points = simplex_support_points(endmembers, blocks.typical_counts, max_overlap=2)
     faces = filled_faces(endmembers, blocks.typical_counts)
-    return OccupiedSimplex.of(counts, np.concatenate([points, faces]), answers)
+    return OccupiedSimplex.of(counts, np.concatenate([points, faces]), answers, endmembers.shape[1])
 
 
 def _phase_weights(blocks: Blocks, data: UnmixingData, draws: Draws, own: Draws) -> PhaseWeights:
