@@ -121,7 +121,7 @@ def test_a_pair_that_is_no_map(pair: Any) -> None:  # noqa: ANN401
 def test_unmix_refuses_before_it_reads() -> None:
     with pytest.raises(InputError, match="`draws` must stand in its table"):
         bu.unmix("none.hspy", elements=["Mg"], phases=2, draws=200)
-    with pytest.raises(InputError, match="`MAP` must be an existing file"):
+    with pytest.raises(InputError, match="`image` must be an existing file"):
         bu.unmix("none.hspy", elements=["Mg"], phases=1)
     with pytest.raises(InputError, match="`seed` must be a whole number"):
         bu.unmix("none.hspy", elements=["Mg"], phases=1, seed="x")  # type: ignore[arg-type]

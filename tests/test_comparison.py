@@ -214,7 +214,7 @@ def simple(made_result: Maker, **changes: object) -> Result:
 )
 def test_refused(made_result: Maker, options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        bu.compare([simple(made_result)] * 3, **options)
+        bu.compare([simple(made_result) for _ in range(3)], **options)
 
 
 def test_results_that_cannot_be_compared_are_refused(made_result: Maker) -> None:
@@ -228,11 +228,11 @@ def test_results_that_cannot_be_compared_are_refused(made_result: Maker) -> None
     with pytest.raises(InputError, match=r"have a phase in common.*1: Brg, CaPv; 2: A, B"):
         bu.compare([first, simple(made_result, phases=("A", "B"))])
     with pytest.raises(InputError, match=r"covariate.*at least three results"):
-        bu.compare([first, first], covariate=[1.0, 2.0])
+        bu.compare([first, simple(made_result)], covariate=[1.0, 2.0])
     point = made_result(TRUE[None, None], PHASES, ELEMENTS)
     with pytest.raises(InputError, match='hold posterior draws, but 2 has one: it was run with method "map"'):
         bu.compare([first, point])
-    comparison = bu.compare([first, first])
+    comparison = bu.compare([first, simple(made_result)])
     with pytest.raises(InputError, match="`numerator` must be one of the phases"):
         comparison.partition("Fp", "Brg")
 

@@ -112,7 +112,7 @@ def test_a_key_that_the_method_does_not_read_is_told(tmp_path: Path) -> None:
         warnings.simplefilter("error")
         assert RunConfig.from_toml(file, "svi").inference.engine == bu.Svi(draws=40, guide="flow")
     with pytest.warns(BayesUnmixWarning, match='`inference.resample` .* the method "nuts" does not read it'):
-        with pytest.raises(InputError, match="`MAP` must be an existing file"):
+        with pytest.raises(InputError, match="`image` must be an existing file"):
             bu.unmix("none.hspy", elements=["Mg"], phases=1, inference={"resample": True})
 
 
