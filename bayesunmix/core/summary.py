@@ -10,7 +10,7 @@ from html import escape
 from textwrap import indent
 
 _TABLE = "text-align:left;vertical-align:top"
-_SENTENCE = "margin:0.2em 0;white-space:pre-wrap"
+SENTENCE = "margin:0.2em 0;white-space:pre-wrap"
 _COLUMNS = "margin:0.2em 0;overflow-x:auto"
 
 
@@ -68,7 +68,7 @@ class Summarised:
 
 def _paragraph(text: str) -> str:
     """Return a sentence, or a text of several lines whose columns stay below each other."""
-    name, style = ("pre", _COLUMNS) if "\n" in text else ("div", _SENTENCE)
+    name, style = ("pre", _COLUMNS) if "\n" in text else ("div", SENTENCE)
     return f'<{name} style="{style}">{escape(text)}</{name}>'
 
 

@@ -1,0 +1,78 @@
+"""What is written onto a result's signals: names of phases, and lines of the elements.
+
+Markers stay with a signal when it is saved and opened again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from bayesunmix.data.image import HyperSpySignal
+
+if TYPE_CHECKING:
+    from bayesunmix.results.result import Result
+
+_OWN, _STRAY = "black", "grey"
+
+
+def exspy_lines(result: Result) -> list[str]:
+    """Return the strongest line of each element's main family, as exSpy names it: ``Fe_Ka``."""
+    constants, lines = result.tree["constant_data"].dataset, result.tree["lines"].dataset
+    families = {*zip(lines["element"].values, lines["family"].values, strict=True)}
+    mains = zip(constants["element"].values, constants["calibration_family"].values, strict=True)
+    return [f"{element}_{family}a" for element, family in mains if (element, family) in families]
+
+
+def add_phase_names(signal: HyperSpySignal, phases: Sequence[str]) -> None:
+    """Write the name of the phase that is shown into the upper right corner."""
+    texts = np.empty(len(phases), dtype=object)
+    for place, name in enumerate(phases):
+        texts[place] = np.array([name])
+    markers = import_module("hyperspy.api").plot.markers
+    label = markers.Texts(
+        offsets=np.array([[0.98, 0.98]]),
+        offset_transform="axes",
+        texts=texts,
+        horizontalalignment="right",
+        verticalalignment="top",
+        name="phase",
+    )
+    signal.add_marker(label, plot_marker=False, permanent=True)
+
+
+def add_line_labels(signal: HyperSpySignal, lines: xr.Dataset) -> None:
+    """Write the name of the strongest line of each family where the spectrum has it; of stray elements in grey.
+
+    Letters and places are those of exSpy, whose own names (``plot(xray_lines=True)``) come to lie on these.
+
+    Parameters
+    ----------
+    signal
+        Spectra.
+    lines
+        Group ``lines`` of a result.
+    """
+    strongest = np.flatnonzero(lines["strength_share"].values == 1.0)
+    if not len(strongest):
+        return
+    markers = import_module("hyperspy.api").plot.markers
+    energy = lines["energy_keV"].values[strongest]
+    named = zip(lines["element"].values[strongest], lines["family"].values[strongest], strict=True)
+    stray = lines["stray"].values[strongest] if "stray" in lines else np.zeros(len(strongest), bool)
+    label = markers.Texts(
+        offsets=np.stack([energy, np.ones(len(energy))], axis=1),
+        offset_transform="relative",
+        texts=[rf"$\mathrm{{{element}}}_{{\mathrm{{{family}a}}}}$" for element, family in named],
+        color=[_STRAY if one else _OWN for one in stray],
+        rotation=np.pi / 2,
+        horizontalalignment="left",
+        verticalalignment="bottom",
+        shift=0.005,
+        name="lines",
+    )
+    signal.add_marker(label, plot_marker=False, permanent=True)
