@@ -51,13 +51,20 @@ def inspect(
 
     named = check_elements("elements", listed(() if elements is None else elements))
     axis = {"energy_offset_keV": energy_offset_keV, "energy_scale_keV": energy_scale_keV}
-    given = {name: check_between(name, value, *AXIS_LIMITS_KEV[name]) for name, value in axis.items() if value is not None}
+    given = {
+        name: check_between(name, value, *AXIS_LIMITS_KEV[name])
+        for name, value in axis.items()
+        if value is not None
+    }
     if isinstance(image, str | os.PathLike):
         with said_as(ARGUMENT):
             return Text(inspect_map(image, elements=named, signal=signal, **given))
     with said_as(ARGUMENT):
         found = image_of(image)
-    first, step = given.get("energy_offset_keV", found.energy_keV[0]), given.get("energy_scale_keV", found.energy_step_keV)
+    first, step = (
+        given.get("energy_offset_keV", found.energy_keV[0]),
+        given.get("energy_scale_keV", found.energy_step_keV),
+    )
     return Text(describe(on_axis(found, float(first), float(step)) if given else found, named))
 
 

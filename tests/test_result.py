@@ -75,6 +75,16 @@ def test_compositions_come_in_units(result: Result) -> None:
     assert set(result.summary("wt_pct")["unit"]) == {"wt_pct"}
 
 
+def test_sites_need_oxygen(result: Result) -> None:
+    config = result.record.config
+    sample = config.sample.model_copy(update={"oxygen": "none"})
+    record = result.record.model_copy(update={"config": config.model_copy(update={"sample": sample})})
+    with pytest.raises(
+        InputError, match=r'`sample.oxygen` must be "stoichiometry" or "measured" .* but is "none"'
+    ):
+        result.with_record(record).tables.sites()
+
+
 def test_tables_are_copies(result: Result) -> None:
     for table in (result.summary, result.tables.partition):
         first = table()

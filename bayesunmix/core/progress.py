@@ -179,6 +179,7 @@ class _Frames:
         self.page = page
         self._title = title
         self._begin = time.monotonic()
+        self.move()
 
     def move(self) -> None:
         self.page.show(f"{self._title}: {time.monotonic() - self._begin:.0f} s", self.share)

@@ -49,8 +49,8 @@ def save_comparison(comparison: Comparison, folder: str | Path, *, overwrite: bo
     Raises
     ------
     InputError
-        If `folder` is a file, cannot be written, is the output folder of a run, or holds something and `overwrite` is not set; what it holds of an
-        earlier comparison is replaced when all is there.
+        If `folder` is a file, cannot be written, is the output folder of a run, or holds something and `overwrite` is
+        not set; what it holds of an earlier comparison is replaced when all is there.
     """
     path = check_path("folder", folder)
     check_folder(path, go_on=check_flag("overwrite", overwrite), field="folder")

@@ -14,7 +14,7 @@ Axis = dict[str, Any]
 
 
 def axis(name: str, size: int, scale: float, offset: float, units: str, *, navigate: bool) -> Axis:
-    """One axis."""
+    """Return one axis."""
     return {
         "name": name,
         "size": size,
@@ -26,12 +26,12 @@ def axis(name: str, size: int, scale: float, offset: float, units: str, *, navig
 
 
 def index_axis(name: str, size: int) -> Axis:
-    """An axis that numbers statistics, phases or layers."""
+    """Return an axis that numbers statistics, phases or layers."""
     return axis(name, size, 1.0, 0.0, "", navigate=True)
 
 
 def spatial_axes(result: Result, *, navigate: bool) -> list[Axis]:
-    """Rows and columns of the map, in the unit of its pixels."""
+    """Return rows and columns of the map, in the unit of its pixels."""
     maps = result.tree["maps"].dataset
     origin = maps.attrs.get("origin", (0.0, 0.0))
     unit = str(maps.attrs["pixel_unit"])
@@ -44,7 +44,7 @@ def spatial_axes(result: Result, *, navigate: bool) -> list[Axis]:
 
 
 def energy_axis(energy_keV: npt.NDArray[np.float64], *, binned: bool = False) -> Axis:
-    """Centres of the channels (energy,); `binned` for counts, of which a model is the integral over the channel."""
+    """Return the centres of the channels (energy,); `binned` where a model is the integral over the channel."""
     step = float(energy_keV[1] - energy_keV[0])
     found = axis("Energy", len(energy_keV), step, float(energy_keV[0]), "keV", navigate=False)
     return {**found, "is_binned": True} if binned else found

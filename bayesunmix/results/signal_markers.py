@@ -45,6 +45,16 @@ def add_phase_names(signal: HyperSpySignal, phases: Sequence[str]) -> None:
     signal.add_marker(label, plot_marker=False, permanent=True)
 
 
+def _strongest(lines: xr.Dataset) -> list[int]:
+    """Places of the strongest line of each family of each element."""
+    found: dict[tuple[str, str], int] = {}
+    share = lines["strength_share"].values
+    for place, key in enumerate(zip(lines["element"].values, lines["family"].values, strict=True)):
+        if key not in found or share[place] > share[found[key]]:
+            found[key] = place
+    return list(found.values())
+
+
 def add_line_labels(signal: HyperSpySignal, lines: xr.Dataset) -> None:
     """Write the name of the strongest line of each family where the spectrum has it; of stray elements in grey.
 
@@ -57,8 +67,13 @@ def add_line_labels(signal: HyperSpySignal, lines: xr.Dataset) -> None:
     lines
         Group ``lines`` of a result.
     """
-    strongest = np.flatnonzero(lines["strength_share"].values == 1.0)
-    if not len(strongest):
+    axis = signal.axes_manager["Energy"]
+    ends = float(axis.low_value), float(axis.high_value)
+    # A marker beyond the centre of the last channel cannot be drawn.
+    strongest = [
+        place for place in _strongest(lines) if ends[0] <= lines["energy_keV"].values[place] <= ends[1]
+    ]
+    if not strongest:
         return
     markers = import_module("hyperspy.api").plot.markers
     energy = lines["energy_keV"].values[strongest]
@@ -68,7 +83,7 @@ def add_line_labels(signal: HyperSpySignal, lines: xr.Dataset) -> None:
         offsets=np.stack([energy, np.ones(len(energy))], axis=1),
         offset_transform="relative",
         texts=[rf"$\mathrm{{{element}}}_{{\mathrm{{{family}a}}}}$" for element, family in named],
-        color=[_STRAY if one else _OWN for one in stray],
+        facecolor=[_STRAY if one else _OWN for one in stray],
         rotation=np.pi / 2,
         horizontalalignment="left",
         verticalalignment="bottom",

@@ -1,18 +1,9 @@
-"""A result as HyperSpy signals: what was fitted, pixel by pixel, what it leaves, abundances and endmembers.
-
-The fit expects in channel c of pixel p
-
-    E_pc = N_p sum_k a_pk s_kc
-
-with N_p the pixel's counts, a_pk the mean shares of its counts and s_kc the mean endmembers (unit sum); where pixels
-were set aside, what is there beside the phases has a share and a spectrum of its own. What thickness changes within a
-pixel (`bayesunmix.checks.expected_counts`) is left out. It is worked out piece by piece when it is asked for.
-"""
+"""A result as HyperSpy signals: what was fitted, pixel by pixel, what it leaves, abundances and endmembers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import cached_property, partial
+from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,21 +13,19 @@ import numpy.typing as npt
 from bayesunmix.core.errors import InputError, shown
 from bayesunmix.core.summary import Summarised, Summary
 from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.counts import DaskArray
 from bayesunmix.data.files import quiet
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.data.io import eds_signal
 from bayesunmix.data.stored_counts import StoredCounts
-from bayesunmix.results.map_counts import GROUP, AnyMap, unmixed_map
+from bayesunmix.results.map_counts import AnyMap, unmixed_map
+from bayesunmix.results.pixel_fit import expected_counts
 from bayesunmix.results.signal_axes import energy_axis, index_axis, spatial_axes
 from bayesunmix.results.signal_markers import add_line_labels, add_phase_names, exspy_lines
 
 if TYPE_CHECKING:
     from bayesunmix.results.result import Result
 
-Float32Array = npt.NDArray[np.float32]
-
-# A piece of the fit that is worked out at a time.
-PIECE_BYTES = 32e6
 _MAPS = {
     "abundances": "mean",
     "abundances_sd": "sd",
@@ -70,9 +59,14 @@ class ResultSignals(Summarised):
         rows, columns = self.result.tree["maps"].dataset["label"].shape
         channels = len(self._energy_keV)
         cube = f"({columns}, {rows} | {channels})"
-        spectra, maps = f"({len(self.result.phases)} | {channels})", f"({len(self.result.phases)} | {columns}, {rows})"
+        spectra, maps = (
+            f"({len(self.result.phases)} | {channels})",
+            f"({len(self.result.phases)} | {columns}, {rows})",
+        )
         said = {name: f"EDS spectra {cube}{', lazy' if name != 'map' else ''}" for name in _CUBES}
-        said |= {name: f"EDS spectra {spectra}" for name in _SPECTRA} | {name: f"Signal2D {maps}" for name in _MAPS}
+        said |= {name: f"EDS spectra {spectra}" for name in _SPECTRA} | {
+            name: f"Signal2D {maps}" for name in _MAPS
+        }
         return Summary("HyperSpy signals of a result", tuple(said.items()))
 
     @cached_property
@@ -86,7 +80,9 @@ class ResultSignals(Summarised):
         """
         counts = self._image.counts
         lazy = isinstance(counts, StoredCounts)
-        return self._cube("Counts", counts.to_dask() if isinstance(counts, StoredCounts) else counts, lazy=lazy)
+        return self._cube(
+            "Counts", counts.to_dask() if isinstance(counts, StoredCounts) else counts, lazy=lazy
+        )
 
     @cached_property
     def fit(self) -> HyperSpySignal:
@@ -105,7 +101,11 @@ class ResultSignals(Summarised):
             If the map is not there, or is another one.
         """
         da, counts = import_module("dask.array"), self._image.counts
-        lazy = counts.to_dask() if isinstance(counts, StoredCounts) else da.from_array(counts, self._expected.chunks)
+        lazy = (
+            counts.to_dask()
+            if isinstance(counts, StoredCounts)
+            else da.from_array(counts, self._expected.chunks)
+        )
         left = lazy.rechunk(self._expected.chunks).astype(np.float32) - self._expected
         signal = self._cube("Residuals", left, lazy=True)
         signal.navigator = self._navigator(self._totals)
@@ -189,14 +189,8 @@ class ResultSignals(Summarised):
         return np.asarray(self.result.tree["constant_data"].dataset["total_counts"].values)
 
     @cached_property
-    def _expected(self) -> Any:  # noqa: ANN401 - a dask array
-        da = import_module("dask.array")
-        amounts, spectra = _amounts_and_spectra(self.result, self._endmembers["mean"].values, self._totals)
-        rows, columns, _ = amounts.shape
-        side = max(int(np.sqrt(PIECE_BYTES / (4.0 * spectra.shape[1]))), 1)
-        pieces = da.from_array(amounts, chunks=(min(side, rows), min(side, columns), -1))
-        chunks = (*pieces.chunks[:2], (spectra.shape[1],))
-        return pieces.map_blocks(partial(_mixed, spectra=spectra), chunks=chunks, dtype=np.float32)
+    def _expected(self) -> DaskArray:
+        return expected_counts(self.result)
 
     @property
     def _acquisition(self) -> Acquisition:
@@ -204,12 +198,22 @@ class ResultSignals(Summarised):
         facts = {name: value for name, value in self.result.record.map.acquisition if name in known}
         return Acquisition(**{**facts, "elements": tuple(self.result.elements)})
 
-    def _metadata(self, title: str, quantity: str, n_pixels: int | None = None, *, eds: bool = True) -> dict[str, Any]:
+    def _metadata(
+        self, title: str, quantity: str, n_pixels: int | None = None, *, eds: bool = True
+    ) -> dict[str, Any]:
         facts = self._acquisition
         signal_type = ("EDS_SEM" if facts.microscope == "SEM" else "EDS_TEM") if eds else ""
-        about = {"phases": self.result.phases, "level": self.result.level, "method": self.result.record.method}
+        about = {
+            "phases": self.result.phases,
+            "level": self.result.level,
+            "method": self.result.record.method,
+        }
         general = {"title": ": ".join(filter(None, [self.result.record.map.name, title]))}
-        named = {"General": general, "Signal": {"signal_type": signal_type, "quantity": quantity}, "bayesunmix": about}
+        named = {
+            "General": general,
+            "Signal": {"signal_type": signal_type, "quantity": quantity},
+            "bayesunmix": about,
+        }
         return {**facts.to_metadata(n_pixels), **named} if eds else named
 
     def _cube(self, title: str, data: Any, *, lazy: bool) -> HyperSpySignal:  # noqa: ANN401 - NumPy or dask
@@ -276,37 +280,3 @@ def to_hyperspy(result: Result, image: AnyMap | None = None) -> ResultSignals:
 def _words(statistic: str, level: float) -> str:
     words = {"mean": "mean", "sd": "standard deviation"}
     return words.get(statistic, f"{statistic} end of the {100.0 * level:g} % interval")
-
-
-def _mixed(amounts: Float32Array, spectra: Float32Array) -> Float32Array:
-    """Expected counts (y, x, energy) of amounts (y, x, source) of spectra (source, energy)."""
-    return amounts @ spectra
-
-
-def _amounts_and_spectra(
-    result: Result, endmembers: npt.NDArray[np.float64], totals: npt.NDArray[np.int64]
-) -> tuple[Float32Array, Float32Array]:
-    """Counts of each phase, and of what was set aside, in each pixel (y, x, source), and their spectra.
-
-    Raises
-    ------
-    InputError
-        If an earlier version wrote the result.
-    """
-    maps = result.tree["maps"].dataset
-    if "count_share" not in maps:
-        must, got = "keep the shares of every pixel's counts", "was written by an earlier version"
-        raise InputError("result", must, got, "Unmix the map again.")
-    shares = np.moveaxis(np.nan_to_num(maps["count_share"].values), 0, -1)
-    spectra = [endmembers]
-    if "undeclared" in maps and GROUP in result.tree.children:
-        stored = result.tree[GROUP].to_dataset()
-        numbers = np.arange(stored.sizes["place_number"])
-        foreign = np.nan_to_num(maps["undeclared"].values)[..., None]
-        shares = np.concatenate([shares, foreign * (stored["place"].values[..., None] == numbers)], axis=-1)
-        starts = stored["first_channel"].values - int(stored.attrs["channels"][0])
-        width = np.diff(np.append(starts, endmembers.shape[1]))
-        # Within a bin nothing is known of them.
-        spectra.append(np.repeat(stored["place_spectrum"].values / width, width, axis=1))
-    amounts = (shares * totals[..., None]).astype(np.float32)
-    return amounts, np.concatenate(spectra).astype(np.float32)
