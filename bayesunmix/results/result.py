@@ -31,7 +31,7 @@ from bayesunmix.core.output_folder import check_unchanged, settle
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.masks import flagged_of
 from bayesunmix.results.record import DamagedError, RunRecord
-from bayesunmix.results.saved import check_tree
+from bayesunmix.results.saved import check_tree, with_numbers
 from bayesunmix.results.tables import BY_ATOMS, BY_WEIGHT
 from bayesunmix.results.verdict import Verdict
 
@@ -449,4 +449,4 @@ def open_result(folder: str | Path) -> Result:
         got = f'"{path}" is damaged: {error}'
         raise InputError("DIR", "be the output folder of a finished run", got) from None
     check_unchanged("DIR", path, plain)
-    return Result(tree, record)
+    return Result(with_numbers(tree), record)
