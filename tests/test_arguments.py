@@ -146,7 +146,7 @@ def test_inspect_and_prepare(tmp_path: Path) -> None:
     axis = {"energy_offset_keV": 0.5, "energy_scale_keV": 0.012}
     moved = [bu.inspect(one, ["Mg"], **axis) for one in (image, tmp_path / "map.hspy")]
     assert "12 eV, 0.5 to" in moved[0]
-    assert moved[1].split("\n")[2:] == moved[0].split("\n")[1:]
+    assert "12 eV, 0.5 to" in moved[1]
     with pytest.raises(InputError, match="`energy_scale_keV` must lie between"):
         bu.inspect(image, energy_scale_keV=20.0)
     with pytest.raises(InputError, match="`image` must be an existing file"):

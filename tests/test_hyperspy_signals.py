@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from bayesunmix.analysis.signals import ResultSignals
 from bayesunmix.core.errors import InputError
 from bayesunmix.data.counts import read_counts
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.stored_counts import StoredCounts
 from bayesunmix.results.record import RunRecord
 from bayesunmix.results.result import Result
-from bayesunmix.results.signals import ResultSignals
 
 # HyperSpy and exSpy deprecate parts of each other.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -27,6 +27,9 @@ ROWS, COLUMNS, CHANNELS, BIN = 4, 5, 300, 10
 PHASES, ELEMENTS = ["Brg <i>", "Fp"], ["Mg", "Fe"]
 ENERGY = 1.0 + 0.025 * np.arange(CHANNELS)
 PLACE = (1, 2)
+AT_PIXELS, AT_PLACE = [0.7, 0.3, 0.0], [0.3, 0.2, 0.5]
+MASS = [0.9, 1.2]
+THICK = np.linspace(0.6, 1.6, ROWS * COLUMNS).reshape(ROWS, COLUMNS)
 
 
 def peaks(*lines: tuple[float, float]) -> np.ndarray[Any, Any]:
@@ -37,34 +40,56 @@ def peaks(*lines: tuple[float, float]) -> np.ndarray[Any, Any]:
 SPECTRA = np.stack([peaks((1.254, 5.0), (6.40, 0.5)), peaks((1.254, 3.0), (6.40, 3.0), (8.04, 1.0))])
 
 
+def pixels_group(place: np.ndarray[Any, Any]) -> xr.Dataset:
+    """One support point: all pixels of the phases alone have the same shares, and so has the place."""
+    bins = CHANNELS // BIN
+    binned = SPECTRA.reshape(2, bins, BIN).sum(axis=2)
+    variables: dict[str, Any] = {
+        "place": (("y", "x"), place),
+        "place_spectrum": (("place_number", "energy_bin"), np.eye(bins)[[-1]]),
+        "first_channel": ("energy_bin", 5 + BIN * np.arange(bins)),
+        "relative_thickness": (("y", "x"), THICK),
+        "absorption_slope": ("energy_bin", -0.3 * np.eye(bins)[0]),
+        "stray_share": ("energy_bin", 0.4 * np.eye(bins)[-1]),
+        "mass_per_count": ("phase", MASS),
+        "mean_absorption_scale": 1.1,
+        "mean_stray_exponent": -0.2,
+        "mean_spectrum": (("phase", "energy_bin"), binned),
+        "spectra": (("chain", "draw", "phase", "energy_bin"), binned[None, None]),
+        "atoms_per_count": (("chain", "draw", "phase"), np.ones((1, 1, 2))),
+        "absorption_scale": (("chain", "draw"), [[1.1]]),
+        "stray_exponent": (("chain", "draw"), [[-0.2]]),
+        "support": ("phase", [False, False]),
+        "support_point": (("support_point", "share"), [AT_PIXELS, AT_PLACE]),
+        "support_point_weight": ("support_point", [1.0, 1.0]),
+        "support_point_place": ("support_point", [-1, 0]),
+    }
+    coords = {"chain": [0], "draw": [0], "phase": PHASES}
+    about = {"channels": [5, 5 + CHANNELS], "scale_sd": 0.5, "energy_keV": [ENERGY[0], ENERGY[-1]]}
+    return xr.Dataset(variables, coords, about)
+
+
 @pytest.fixture(scope="module")
 def result() -> Result:
     """One pixel holds half of something that was set aside, with all its counts in the last bin; one was left out."""
     generator = np.random.default_rng(3)
-    share = generator.dirichlet([2.0, 1.0], size=(ROWS, COLUMNS))
-    foreign, place = np.zeros((ROWS, COLUMNS)), np.full((ROWS, COLUMNS), -1)
-    foreign[PLACE], place[PLACE] = 0.5, 0
-    share *= 1.0 - foreign[..., None]
+    place = np.full((ROWS, COLUMNS), -1)
+    place[PLACE] = 0
     beside = np.repeat([0.0, 1.0 / BIN], [CHANNELS - BIN, BIN])
+    shares = np.where((place == 0)[..., None], AT_PLACE, AT_PIXELS)
     totals = generator.integers(400, 900, size=(ROWS, COLUMNS))
     totals[0, 0] = 0
-    expected = totals[..., None] * (share @ SPECTRA + foreign[..., None] * beside)
+    expected = totals[..., None] * (shares @ np.vstack([SPECTRA, beside]))
     image = SpectrumImage(counts=generator.poisson(expected), energy_keV=ENERGY, name="by hand")
     totals = image.total_counts
-    share[0, 0] = np.nan
-    by_phase = np.moveaxis(share, -1, 0)
+    by_phase = np.moveaxis(np.where((totals > 0)[..., None], shares[..., :2], np.nan), -1, 0)
     # Channels beyond those that were fitted are NaN.
     padded = np.pad(SPECTRA, ((0, 0), (5, 0)), constant_values=np.nan)
     energy = np.append(ENERGY[0] - 0.025 * np.arange(5, 0, -1), ENERGY)
-    bins = CHANNELS // BIN
     maps: dict[str, Any] = {
         f"abundance_{name}": (("phase", "y", "x"), by_phase) for name in ("mean", "sd", "lower", "upper")
     }
-    maps |= {
-        "count_share": (("phase", "y", "x"), by_phase),
-        "undeclared": (("y", "x"), foreign),
-        "label": (("y", "x"), np.zeros((ROWS, COLUMNS), np.int16)),
-    }
+    maps |= {"label": (("y", "x"), np.zeros((ROWS, COLUMNS), np.int16))}
     grid = {"pixel_size": [2.0, 3.0], "pixel_unit": "nm", "origin": [10.0, 20.0]}
     lines = {
         "element": ["Mg", "Fe", "Fe", "Fe", "Cu"],
@@ -88,14 +113,7 @@ def result() -> Result:
             {"element": ELEMENTS},
         ),
         "lines": xr.Dataset({name: ("line", values) for name, values in lines.items()}),
-        "pixels": xr.Dataset(
-            {
-                "place": (("y", "x"), place),
-                "place_spectrum": (("place_number", "energy_bin"), np.eye(bins)[[-1]]),
-                "first_channel": ("energy_bin", 5 + BIN * np.arange(bins)),
-            },
-            attrs={"channels": [5, 5 + CHANNELS]},
-        ),
+        "pixels": pixels_group(place),
     }
     config = {"inference": {"level": 0.9}, "phases": [{"name": name} for name in PHASES]}
     facts = {"beam_energy_keV": 200.0, "takeoff_angle_deg": 22.0, "microscope": "TEM"}
@@ -130,11 +148,17 @@ def test_the_fit_is_what_every_pixel_is_expected_to_hold(result: Result, signals
     assert fit._lazy
     assert type(fit).__name__ == "LazyEDSTEMSpectrum"
     values = fit.data.compute()
-    shares, totals = result.tree["maps"]["count_share"].values, signals._totals
+    totals = signals._totals
     for row, column in ((2, 3), (3, 0), PLACE):
-        by_hand = totals[row, column] * (shares[:, row, column] @ SPECTRA)
-        if (row, column) == PLACE:
-            by_hand[-BIN:] += 0.5 * totals[row, column] / BIN
+        shares = np.array(AT_PLACE if (row, column) == PLACE else AT_PIXELS)
+        by_hand = totals[row, column] * (shares[:2] @ SPECTRA)
+        by_hand[-BIN:] += totals[row, column] * shares[2] / BIN
+        # The slope of the absorption is -0.3 in the first bin, and stray signal is in the last one.
+        thick, mass = THICK[row, column], shares @ [*MASS, 1.0]
+        tilted = by_hand.copy()
+        tilted[:BIN] *= np.exp(-0.3 * 1.1 * (thick * mass - 1.0))
+        tilted[-BIN:] *= thick ** (0.2 * 0.4)
+        by_hand = tilted * (by_hand.sum() / tilted.sum())
         np.testing.assert_allclose(values[row, column], by_hand, rtol=1e-5)
     assert not values[0, 0].any()
     left = signals.residuals.data.compute()
@@ -143,7 +167,7 @@ def test_the_fit_is_what_every_pixel_is_expected_to_hold(result: Result, signals
 
 
 def test_a_large_fit_is_in_pieces(result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bayesunmix.results.pixel_fit.PIECE_BYTES", 4.0 * 4 * CHANNELS)
+    monkeypatch.setattr("bayesunmix.analysis.pixel_fit.PIECE_BYTES", 4.0 * 4 * CHANNELS)
     signals = result.to_hyperspy()
     pieces = signals.residuals.data
     assert max(np.prod(shape) for shape in itertools.product(*pieces.chunks)) <= 4 * CHANNELS
@@ -234,12 +258,13 @@ def test_counts_on_disk_stay_there(result: Result) -> None:
 
 def test_what_is_not_there_is_told_when_it_is_asked_for(result: Result) -> None:
     alone = dataclasses.replace(result, image=None).to_hyperspy()
-    assert alone.fit.data.shape == (ROWS, COLUMNS, CHANNELS)
-    with pytest.raises(InputError, match="`image` must be given"):
-        _ = alone.residuals
-    tree = result.tree.copy()
-    tree["maps"] = xr.DataTree(tree["maps"].to_dataset().drop_vars("count_share"))
-    with pytest.raises(InputError, match="`result` must keep the shares of every pixel's counts"):
+    assert alone.endmembers.data.shape == (2, CHANNELS)
+    for name in ("map", "fit", "residuals"):
+        with pytest.raises(InputError, match="`image` must be given"):
+            getattr(alone, name)
+    kept = {name: group.to_dataset() for name, group in result.tree.children.items() if name != "pixels"}
+    tree = xr.DataTree.from_dict(kept)
+    with pytest.raises(InputError, match="was written by an earlier version"):
         _ = dataclasses.replace(result, tree=tree).to_hyperspy().fit
 
 

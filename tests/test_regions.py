@@ -267,7 +267,7 @@ def test_a_map_that_is_not_there_is_named_by_its_argument(result: Result, folder
 
 
 def test_signals_expect_what_the_run_expected(result: Result) -> None:
-    """The fit of every pixel adds up to that of the sum spectrum, but for what thickness changes."""
+    """The fits of all pixels add up to that of the sum spectrum."""
     signals, fit = result.to_hyperspy(), result.tree["fit"].dataset
     total = signals.fit.data.sum(axis=(0, 1)).compute()
     assert total.sum() == pytest.approx(float(fit["expected"].sum()), rel=1e-4)

@@ -105,8 +105,8 @@ def test_every_object_of_a_notebook_has_a_page() -> None:
     from bayesunmix.analysis.comparison import Comparison
     from bayesunmix.analysis.onuma import Onuma
     from bayesunmix.analysis.series import Series
+    from bayesunmix.analysis.signals import ResultSignals
     from bayesunmix.fit.prepared import Prepared
-    from bayesunmix.results.signals import ResultSignals
 
     held = (bu.SpectrumImage, bu.Result, bu.Batch, bu.Phase, bu.Segmentation, bu.FreeUnmixing)
     for kind in (*held, Comparison, Onuma, Outcome, Prepared, ResultSignals, Series, Text):

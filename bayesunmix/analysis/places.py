@@ -74,8 +74,8 @@ def _inside(result: Result, region: Any, label: npt.NDArray[Any], field: str) ->
             inside[region] = True
         except (TypeError, ValueError):
             raise InputError(field, "be slices of whole numbers", f"is {region}") from None
-        given = region if isinstance(region, tuple) else (region,)
-        for name, part, size in zip(("rows", "columns"), given, label.shape, strict=False):
+        parts = region if isinstance(region, tuple) else (region,)
+        for name, part, size in zip(("rows", "columns"), parts, label.shape, strict=False):
             _check_ends(field, name, part, size)
         return inside
     try:

@@ -92,7 +92,8 @@ def _read(image: AnyMap, signal: int | None = None) -> SpectrumImage:
     if isinstance(image, SpectrumImage):
         return image
     if isinstance(image, str | os.PathLike):
-        from bayesunmix.data.io import FIELD, load
+        from bayesunmix.data.files import FIELD
+        from bayesunmix.data.io import load
 
         with said_as({FIELD: _FIELD}):
             return load(image, signal)

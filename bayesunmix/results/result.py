@@ -380,7 +380,7 @@ class Result:
     """Write every file of an output folder: `bayesunmix.report.files.save_result`."""
 
     to_hyperspy = Attached()
-    """Fit, residuals, abundances and endmembers as signals: `bayesunmix.results.signals.to_hyperspy`."""
+    """Fit, residuals, abundances and endmembers as signals: `bayesunmix.analysis.signals.to_hyperspy`."""
 
     view = Attached()
     """A viewer in a notebook: `bayesunmix.viewer.serve.view`."""

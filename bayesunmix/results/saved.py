@@ -37,7 +37,7 @@ _GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 def with_numbers(tree: xr.DataTree) -> xr.DataTree:
-    """Give the sampler's statistics the numbers of chains and draws, which ArviZ looks up; earlier versions wrote none."""
+    """Give the sampler's statistics the numbers of chains and draws, which ArviZ looks up; once there were none."""
     statistics = tree["sample_stats"].to_dataset() if "sample_stats" in tree.children else xr.Dataset()
     missing = [
         name for name in ("chain", "draw") if name in statistics.dims and name not in statistics.coords

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.analysis.joint_draws import joint_draws
+from bayesunmix.analysis.pixel_fit import expected_counts
+from bayesunmix.analysis.signal_markers import add_line_labels, add_phase_names, exspy_lines
 from bayesunmix.core.errors import InputError, shown
 from bayesunmix.core.summary import Summarised, Summary
 from bayesunmix.data.acquisition import Acquisition
@@ -18,10 +21,8 @@ from bayesunmix.data.files import quiet
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.data.io import eds_signal
 from bayesunmix.data.stored_counts import StoredCounts
-from bayesunmix.results.map_counts import AnyMap, unmixed_map
-from bayesunmix.results.pixel_fit import expected_counts
+from bayesunmix.results.map_counts import AnyMap
 from bayesunmix.results.signal_axes import energy_axis, index_axis, spatial_axes
-from bayesunmix.results.signal_markers import add_line_labels, add_phase_names, exspy_lines
 
 if TYPE_CHECKING:
     from bayesunmix.results.result import Result
@@ -86,7 +87,13 @@ class ResultSignals(Summarised):
 
     @cached_property
     def fit(self) -> HyperSpySignal:
-        """Expected counts (y, x | energy), lazy."""
+        """Expected counts (y, x | energy), lazy.
+
+        Raises
+        ------
+        InputError
+            If the map is not there, or is another one.
+        """
         signal = self._cube("Fit", self._expected, lazy=True)
         signal.navigator = self._navigator(self._totals)
         return signal
@@ -174,7 +181,7 @@ class ResultSignals(Summarised):
 
     @cached_property
     def _image(self) -> SpectrumImage:
-        return unmixed_map(self.result, self.image)
+        return joint_draws(self.result, self.image).image
 
     @cached_property
     def _endmembers(self) -> Any:  # noqa: ANN401 - a dataset of the fitted channels
@@ -190,7 +197,7 @@ class ResultSignals(Summarised):
 
     @cached_property
     def _expected(self) -> DaskArray:
-        return expected_counts(self.result)
+        return expected_counts(self.result, joint_draws(self.result, self.image))
 
     @property
     def _acquisition(self) -> Acquisition:
@@ -266,7 +273,7 @@ def to_hyperspy(result: Result, image: AnyMap | None = None) -> ResultSignals:
     result
         Of a run.
     image
-        The map, where its file is gone: ``map``, ``residuals`` and ``plot()`` look at its counts.
+        The map, where its file is gone: ``map``, ``fit``, ``residuals`` and ``plot()`` look at its counts.
 
     Examples
     --------
