@@ -41,9 +41,8 @@ SPECTRA = np.stack([peaks((1.254, 5.0), (6.40, 0.5)), peaks((1.254, 3.0), (6.40,
 
 
 def pixels_group(place: np.ndarray[Any, Any]) -> xr.Dataset:
-    """One support point: all pixels of the phases alone have the same shares, and so has the place."""
+    """Say what thickness changes, and where a place was set aside."""
     bins = CHANNELS // BIN
-    binned = SPECTRA.reshape(2, bins, BIN).sum(axis=2)
     variables: dict[str, Any] = {
         "place": (("y", "x"), place),
         "place_spectrum": (("place_number", "energy_bin"), np.eye(bins)[[-1]]),
@@ -54,19 +53,8 @@ def pixels_group(place: np.ndarray[Any, Any]) -> xr.Dataset:
         "mass_per_count": ("phase", MASS),
         "mean_absorption_scale": 1.1,
         "mean_stray_exponent": -0.2,
-        "mean_spectrum": (("phase", "energy_bin"), binned),
-        "spectra": (("chain", "draw", "phase", "energy_bin"), binned[None, None]),
-        "atoms_per_count": (("chain", "draw", "phase"), np.ones((1, 1, 2))),
-        "absorption_scale": (("chain", "draw"), [[1.1]]),
-        "stray_exponent": (("chain", "draw"), [[-0.2]]),
-        "support": ("phase", [False, False]),
-        "support_point": (("support_point", "share"), [AT_PIXELS, AT_PLACE]),
-        "support_point_weight": ("support_point", [1.0, 1.0]),
-        "support_point_place": ("support_point", [-1, 0]),
     }
-    coords = {"chain": [0], "draw": [0], "phase": PHASES}
-    about = {"channels": [5, 5 + CHANNELS], "scale_sd": 0.5, "energy_keV": [ENERGY[0], ENERGY[-1]]}
-    return xr.Dataset(variables, coords, about)
+    return xr.Dataset(variables, {"phase": PHASES}, {"channels": [5, 5 + CHANNELS]})
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +77,11 @@ def result() -> Result:
     maps: dict[str, Any] = {
         f"abundance_{name}": (("phase", "y", "x"), by_phase) for name in ("mean", "sd", "lower", "upper")
     }
-    maps |= {"label": (("y", "x"), np.zeros((ROWS, COLUMNS), np.int16))}
+    maps |= {
+        "count_share": (("phase", "y", "x"), by_phase),
+        "undeclared": (("y", "x"), shares[..., 2]),
+        "label": (("y", "x"), np.zeros((ROWS, COLUMNS), np.int16)),
+    }
     grid = {"pixel_size": [2.0, 3.0], "pixel_unit": "nm", "origin": [10.0, 20.0]}
     lines = {
         "element": ["Mg", "Fe", "Fe", "Fe", "Cu"],
@@ -259,13 +251,21 @@ def test_counts_on_disk_stay_there(result: Result) -> None:
 def test_what_is_not_there_is_told_when_it_is_asked_for(result: Result) -> None:
     alone = dataclasses.replace(result, image=None).to_hyperspy()
     assert alone.endmembers.data.shape == (2, CHANNELS)
-    for name in ("map", "fit", "residuals"):
+    assert alone.fit.data.shape == (ROWS, COLUMNS, CHANNELS)
+    for name in ("map", "residuals"):
         with pytest.raises(InputError, match="`image` must be given"):
             getattr(alone, name)
-    kept = {name: group.to_dataset() for name, group in result.tree.children.items() if name != "pixels"}
-    tree = xr.DataTree.from_dict(kept)
-    with pytest.raises(InputError, match="was written by an earlier version"):
+    tree = result.tree.copy()
+    tree["maps"] = xr.DataTree(tree["maps"].to_dataset().drop_vars("count_share"))
+    with pytest.raises(InputError, match="`result` must keep the shares of every pixel's counts"):
         _ = dataclasses.replace(result, tree=tree).to_hyperspy().fit
+
+
+def test_without_what_pixels_are_drawn_from_thickness_changes_nothing(result: Result) -> None:
+    groups = {name: group.to_dataset() for name, group in result.tree.children.items() if name != "pixels"}
+    plain = dataclasses.replace(result, tree=xr.DataTree.from_dict(groups)).to_hyperspy()
+    found = plain.fit.data[2, 3].compute()
+    np.testing.assert_allclose(found, plain._totals[2, 3] * (AT_PIXELS[:2] @ SPECTRA), rtol=1e-5)
 
 
 def test_the_summary_names_every_signal(signals: ResultSignals) -> None:

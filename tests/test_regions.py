@@ -267,14 +267,14 @@ def test_a_map_that_is_not_there_is_named_by_its_argument(result: Result, folder
 
 
 def test_signals_expect_what_the_run_expected(result: Result) -> None:
-    """The fits of all pixels add up to that of the sum spectrum."""
+    """The fits of all pixels add up to that of the sum spectrum, which is that of draws before they are widened."""
     signals, fit = result.to_hyperspy(), result.tree["fit"].dataset
     total = signals.fit.data.sum(axis=(0, 1)).compute()
     assert total.sum() == pytest.approx(float(fit["expected"].sum()), rel=1e-4)
     energy = result.endmembers()["energy"].values
     bins = np.digitize(energy, fit["energy_low"].values) - 1
     expected = fit["expected"].values
-    assert np.max(np.abs(np.bincount(bins, total) - expected) / np.sqrt(expected + 1.0)) < 0.5
+    assert np.max(np.abs(np.bincount(bins, total) - expected) / np.sqrt(expected + 1.0)) < 2.0
     assert not signals.residuals.data[:2, :3].compute().any()
     np.testing.assert_allclose(signals.abundances.data, result.abundances()["mean"].values)
 

@@ -172,34 +172,24 @@ class JointDraws:
 
         Expected are the mean endmembers with each pixel's mean abundances there.
         """
-        counts, n_phases = Picked(self.binned, pixels), self.stored.sizes["phase"]
-        observed = np.zeros(self.stored.sizes["energy_bin"])
-        for batch in batches(slice(0, len(pixels))):
-            observed += np.asarray(counts[batch]).sum(axis=0)
-        amount = self.image.total_counts.ravel()[pixels] @ self.count_shares(pixels)
-        spectra = self.stored["mean_spectrum"].values
-        if "place_spectrum" in self.stored:
-            spectra = np.concatenate([spectra, self.stored["place_spectrum"].values])
-        parts = amount[:, None] * spectra
-        return observed, parts[:n_phases], parts.sum(axis=0)
-
-    def count_shares(self, pixels: IntArray) -> FloatArray:
-        """Return the mean shares of the counts of some pixels (pixel, source) given the mean endmembers.
-
-        Sources are the phases, and after them the places that were set aside, if there are some.
-        """
-        place, n_phases = self.places.ravel()[pixels], self.stored.sizes["phase"]
-        found = np.zeros((len(pixels), n_phases + self.stored.sizes.get("place_number", 0)))
+        place = self.places.ravel()[pixels]
+        n_phases, n_bins = self.stored.sizes["phase"], self.stored.sizes["energy_bin"]
+        observed, by_phase, total = np.zeros(n_bins), np.zeros((n_phases, n_bins)), np.zeros(n_bins)
         for number in np.unique(place):
-            at, chosen = np.flatnonzero(place == number), self._set(int(number), pixels[place == number])
-            columns = [*range(n_phases), *([n_phases + int(number)] if number >= 0 else [])]
+            chosen = self._set(int(number), pixels[place == number])
             model, reader = chosen.model, chosen.reader
             at_mean = model.at_mean(reader)
             for batch in batches(slice(0, len(chosen))):
+                counts = np.asarray(chosen.counts[batch])
                 likelihood = relative_likelihood(reader.counts(batch), at_mean)
-                shares = responsibilities(likelihood, model.weights) @ model.support_points
-                found[np.ix_(at[batch], columns)] = shares
-        return found
+                amount = counts.sum(axis=1) @ (
+                    responsibilities(likelihood, model.weights) @ model.support_points
+                )
+                parts = amount[:, None] * model.spectra
+                observed += counts.sum(axis=0)
+                by_phase += parts[:n_phases]
+                total += parts.sum(axis=0)
+        return observed, by_phase, total
 
     def weighted_spectra(self, weights: npt.NDArray[np.floating]) -> FloatArray:
         """Return unit-sum spectra (phase, energy) of the channels, pixels weighted by (phase, y, x)."""

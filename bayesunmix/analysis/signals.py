@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.analysis.joint_draws import joint_draws
 from bayesunmix.analysis.pixel_fit import expected_counts
 from bayesunmix.analysis.signal_markers import add_line_labels, add_phase_names, exspy_lines
 from bayesunmix.core.errors import InputError, shown
@@ -21,7 +20,7 @@ from bayesunmix.data.files import quiet
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.data.io import eds_signal
 from bayesunmix.data.stored_counts import StoredCounts
-from bayesunmix.results.map_counts import AnyMap
+from bayesunmix.results.map_counts import AnyMap, unmixed_map
 from bayesunmix.results.signal_axes import energy_axis, index_axis, spatial_axes
 
 if TYPE_CHECKING:
@@ -87,12 +86,12 @@ class ResultSignals(Summarised):
 
     @cached_property
     def fit(self) -> HyperSpySignal:
-        """Expected counts (y, x | energy), lazy.
+        """Expected counts (y, x | energy), lazy: `bayesunmix.analysis.pixel_fit`.
 
         Raises
         ------
         InputError
-            If the map is not there, or is another one.
+            If an earlier version wrote the result.
         """
         signal = self._cube("Fit", self._expected, lazy=True)
         signal.navigator = self._navigator(self._totals)
@@ -181,7 +180,7 @@ class ResultSignals(Summarised):
 
     @cached_property
     def _image(self) -> SpectrumImage:
-        return joint_draws(self.result, self.image).image
+        return unmixed_map(self.result, self.image)
 
     @cached_property
     def _endmembers(self) -> Any:  # noqa: ANN401 - a dataset of the fitted channels
@@ -197,7 +196,7 @@ class ResultSignals(Summarised):
 
     @cached_property
     def _expected(self) -> DaskArray:
-        return expected_counts(self.result, joint_draws(self.result, self.image))
+        return expected_counts(self.result)
 
     @property
     def _acquisition(self) -> Acquisition:
@@ -273,7 +272,7 @@ def to_hyperspy(result: Result, image: AnyMap | None = None) -> ResultSignals:
     result
         Of a run.
     image
-        The map, where its file is gone: ``map``, ``fit``, ``residuals`` and ``plot()`` look at its counts.
+        The map, where its file is gone: ``map``, ``residuals`` and ``plot()`` look at its counts.
 
     Examples
     --------
