@@ -23,7 +23,7 @@ def in_notebook() -> bool:
     return running is not None and getattr(running, "kernel", None) is not None
 
 
-class Page:
+class NotebookOutput:
     """The output of a run: finished stages with their details, and the stage that runs."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from bayesunmix.core.costs import Cost, Meter, peak_bytes
 from bayesunmix.core.log import aside, tell
 from bayesunmix.core.memory import give_back
-from bayesunmix.core.notebook import Page, in_notebook
+from bayesunmix.core.notebook import NotebookOutput, in_notebook
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_FRAMES = 0.25
@@ -50,7 +50,7 @@ class Reporter:
         self.held_before = peak_bytes()
         self._shown = shown
         self._display: _Display | None = None
-        self._page = Page() if shown and in_notebook() else None
+        self._page = NotebookOutput() if shown and in_notebook() else None
 
     @contextmanager
     def stage(self, title: str, name: str | None = None, *, said: bool = True) -> Iterator[None]:
@@ -174,7 +174,7 @@ class _Frames:
 
     seconds = SECONDS_BETWEEN_PAGES
 
-    def __init__(self, title: str, page: Page) -> None:
+    def __init__(self, title: str, page: NotebookOutput) -> None:
         self.share: float | None = None
         self.page = page
         self._title = title
