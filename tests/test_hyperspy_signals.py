@@ -191,6 +191,17 @@ def test_elements_lines_and_facts_are_where_exspy_looks(signals: ResultSignals) 
     assert integrated.shape == (4, 5)
 
 
+def test_elements_that_exspy_does_not_know_do_no_harm(result: Result) -> None:
+    tree = result.tree.copy()
+    for name in ("posterior", "constant_data"):
+        tree[name] = xr.DataTree(tree[name].to_dataset().assign_coords(element=["Cm", "Pu"]))
+    lines = tree["lines"].to_dataset()
+    lines["element"] = ("line", ["Cm", "Pu", "Pu", "Pu", "Cu"])
+    tree["lines"] = xr.DataTree(lines)
+    signal = dataclasses.replace(result, tree=tree).to_hyperspy().endmembers
+    assert (signal.metadata.Sample.elements, signal.metadata.Sample.xray_lines) == (["Pu"], [])
+
+
 def test_a_scanning_microscopes_signals_are_its_own(result: Result) -> None:
     facts = result.record.map.acquisition.model_copy(update={"microscope": "SEM"})
     record = result.record.model_copy(

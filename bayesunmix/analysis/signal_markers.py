@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -20,12 +20,23 @@ if TYPE_CHECKING:
 _OWN, _STRAY = "black", "grey"
 
 
-def exspy_lines(result: Result) -> list[str]:
-    """Return the strongest line of each element's main family, as exSpy names it: ``Fe_Ka``."""
+def exspy_names(result: Result) -> tuple[list[str], list[str]]:
+    """Return the elements, and the strongest line of each one's main family, as exSpy names and sorts them: ``Fe_Ka``.
+
+    It knows no lines of a few heavy elements, and not all of those: what it does not know it would refuse.
+    """
+    known = import_module("exspy.material").elements
     constants, lines = result.tree["constant_data"].dataset, result.tree["lines"].dataset
     families = {*zip(lines["element"].values, lines["family"].values, strict=True)}
     mains = zip(constants["element"].values, constants["calibration_family"].values, strict=True)
-    return [f"{element}_{family}a" for element, family in mains if (element, family) in families]
+    named = [f"{element}_{family}a" for element, family in mains if (element, family) in families]
+    elements = [element for element in result.elements if element in known]
+    return sorted(elements), sorted(line for line in named if _has_line(known, *line.split("_")))
+
+
+def _has_line(known: Any, element: str, line: str) -> bool:  # noqa: ANN401 - exSpy's table of elements
+    place = f"{element}.Atomic_properties.Xray_lines.{line}"
+    return element in known and bool(known.has_item(place))
 
 
 def add_phase_names(signal: HyperSpySignal, phases: Sequence[str]) -> None:

@@ -11,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.analysis.pixel_fit import expected_counts
-from bayesunmix.analysis.signal_markers import add_line_labels, add_phase_names, exspy_lines
+from bayesunmix.analysis.signal_markers import add_line_labels, add_phase_names, exspy_names
 from bayesunmix.core.errors import InputError, shown
 from bayesunmix.core.summary import Summarised, Summary
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.counts import DaskArray
-from bayesunmix.data.files import quiet
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.data.io import eds_signal
 from bayesunmix.data.stored_counts import StoredCounts
@@ -256,11 +255,9 @@ class ResultSignals(Summarised):
 
     def _with_lines(self, signal: HyperSpySignal) -> HyperSpySignal:
         """Name elements and fitted lines, as exSpy's functions look for them."""
-        lines = exspy_lines(self.result)
-        with quiet():
-            signal.set_elements(list(self.result.elements))
-            if lines:
-                signal.set_lines(lines)
+        elements, lines = exspy_names(self.result)
+        signal.metadata.set_item("Sample.elements", elements)
+        signal.metadata.set_item("Sample.xray_lines", lines)
         return signal
 
 
