@@ -58,14 +58,10 @@ class ResultSignals(Summarised):
         rows, columns = self.result.tree["maps"].dataset["label"].shape
         channels = len(self._energy_keV)
         cube = f"({columns}, {rows} | {channels})"
-        spectra, maps = (
-            f"({len(self.result.phases)} | {channels})",
-            f"({len(self.result.phases)} | {columns}, {rows})",
-        )
+        phases = len(self.result.phases)
         said = {name: f"EDS spectra {cube}{', lazy' if name != 'map' else ''}" for name in _CUBES}
-        said |= {name: f"EDS spectra {spectra}" for name in _SPECTRA} | {
-            name: f"Signal2D {maps}" for name in _MAPS
-        }
+        said |= {name: f"EDS spectra ({phases} | {channels})" for name in _SPECTRA}
+        said |= {name: f"Signal2D ({phases} | {columns}, {rows})" for name in _MAPS}
         return Summary("HyperSpy signals of a result", tuple(said.items()))
 
     @cached_property
@@ -78,10 +74,9 @@ class ResultSignals(Summarised):
             If the map is not there, or is another one.
         """
         counts = self._image.counts
-        lazy = isinstance(counts, StoredCounts)
-        return self._cube(
-            "Counts", counts.to_dask() if isinstance(counts, StoredCounts) else counts, lazy=lazy
-        )
+        if isinstance(counts, StoredCounts):
+            return self._cube("Counts", counts.to_dask(), lazy=True)
+        return self._cube("Counts", counts, lazy=False)
 
     @cached_property
     def fit(self) -> HyperSpySignal:
@@ -105,13 +100,13 @@ class ResultSignals(Summarised):
         InputError
             If the map is not there, or is another one.
         """
-        da, counts = import_module("dask.array"), self._image.counts
-        lazy = (
+        counts, chunks = self._image.counts, self._expected.chunks
+        in_parts = (
             counts.to_dask()
             if isinstance(counts, StoredCounts)
-            else da.from_array(counts, self._expected.chunks)
+            else import_module("dask.array").asarray(counts)
         )
-        left = lazy.rechunk(self._expected.chunks).astype(np.float32) - self._expected
+        left = in_parts.rechunk(chunks).astype(np.float32) - self._expected
         signal = self._cube("Residuals", left, lazy=True)
         signal.navigator = self._navigator(self._totals)
         return signal
