@@ -111,6 +111,7 @@ attach(
     element_maps="bayesunmix.analysis.element_maps:element_maps",
     phase_fractions="bayesunmix.analysis.grains:phase_fractions",
     save="bayesunmix.report.files:save_result",
+    to_hyperspy="bayesunmix.analysis.signals:to_hyperspy",
     view="bayesunmix.viewer.serve:view",
     onuma="bayesunmix.analysis.onuma:result_onuma",
     paper_tables="bayesunmix.report.paper:paper_tables",

@@ -43,6 +43,8 @@ TABLES = {
 }
 """Tables of the configuration that are keyword arguments."""
 
+ARGUMENT = {"MAP": "image"}
+"""What Python callers call the map, of which complaints say ``MAP``."""
 _FORMS = "be a map: a SpectrumImage, the name of a file, a HyperSpy signal, or (counts, energy_keV)"
 
 

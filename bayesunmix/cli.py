@@ -34,6 +34,7 @@ from bayesunmix.core.errors import (
     check_path,
     failure_text,
     one_line,
+    said_as,
 )
 from bayesunmix.core.log import keeping, log_uncaught, tell
 from bayesunmix.core.memory import few_arenas
@@ -312,7 +313,7 @@ def unmix(
     run_config = RunConfig.from_toml(config, method)
     run_config = _with_processes(run_config, distributed, n_processes, process)
     fields = _options(run_config, rows=rows, columns=columns, mask=mask, exclude_flagged=exclude_flagged)
-    with _said_as(fields):
+    with said_as(fields):
         run_config = _with_pixels(run_config, rows, columns, mask, exclude_flagged)
     if overwrite and resume:
         raise InputError("--resume", "stand without --overwrite", "both are given")
@@ -326,7 +327,7 @@ def unmix(
     start_reader()
     from bayesunmix.pipeline import run_unmix
 
-    with _said_as({**fields, "signal": "--signal"}):
+    with said_as({**fields, "signal": "--signal"}):
         result = run_unmix(
             map_path, run_config, out, seed=seed or 0, signal=signal, overwrite=overwrite, resume=resume
         )
@@ -421,15 +422,6 @@ def batch(
         _say(f"not to be trusted: {outcome.row.name}: {outcome.why}")
     if found.exit_status:
         click.get_current_context().exit(found.exit_status)
-
-
-@contextlib.contextmanager
-def _said_as(fields: dict[str, str]) -> Iterator[None]:
-    """Let complaints name what the user wrote: the option behind each field."""
-    try:
-        yield
-    except InputError as error:
-        raise error.about(fields.get(error.field, error.field)) from None
 
 
 def _options(config: RunConfig, **given: object) -> dict[str, str]:
@@ -606,6 +598,8 @@ def compare(
     for place, folder in enumerate(folders):
         if any(_same(folder, other) for other in folders[:place]):
             raise InputError("DIR", "be different output folders", f'"{folder}" is given twice')
+    if any(_same(out, folder) for folder in folders):
+        raise InputError("--out", "be another folder than those that are compared", f'is "{out}"')
     _check_folder(out, go_on=overwrite, remedy="Add --overwrite to replace it.")
     from bayesunmix.analysis.alternative_words import sentences
     from bayesunmix.analysis.comparison import compare as compare_results
@@ -624,7 +618,8 @@ def compare(
             scatter=scatter,
             seed=seed or 0,
         )
-        comparison.save(out, overwrite=overwrite)
+        with said_as({"folder": "--out"}):
+            comparison.save(out, overwrite=overwrite)
     for one in comparison.alternatives:
         click.echo("\n".join(sentences(one)))
     click.echo(f"wrote {out}")
@@ -671,7 +666,7 @@ def inspect(
     start_reader()
     from bayesunmix.inspection.description import inspect_map
 
-    with _said_as({"signal": "--signal"}):
+    with said_as({"signal": "--signal"}):
         text = inspect_map(
             map_path,
             symbols,

@@ -6,23 +6,24 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of, listed
+from bayesunmix.arguments import ARGUMENT, AnyImage, AnyPhases, configuration, image_of, listed
 from bayesunmix.chemistry.stoichiometry import check_elements
+from bayesunmix.core.errors import check_between, said_as
 from bayesunmix.core.memory import limited
+from bayesunmix.core.summary import Text
+from bayesunmix.data.image import AXIS_LIMITS_KEV, on_axis
 from bayesunmix.fit.preparation import prepare as set_up
 from bayesunmix.fit.prepared import Prepared
 
 
-class Text(str):
-    """A text of several lines that a notebook shows as such."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
-def inspect(image: AnyImage, elements: Sequence[str] | None = None, *, signal: int | None = None) -> str:
+def inspect(
+    image: AnyImage,
+    elements: Sequence[str] | None = None,
+    *,
+    signal: int | None = None,
+    energy_offset_keV: float | None = None,
+    energy_scale_keV: float | None = None,
+) -> Text:
     """Describe a map: axes, counts, facts, and the peaks of the sum spectrum with candidate elements.
 
     Parameters
@@ -33,11 +34,13 @@ def inspect(image: AnyImage, elements: Sequence[str] | None = None, *, signal: i
         Elements whose lines are looked for first; those that the map names when left out.
     signal
         Which signal of a file is the map, where there is more than one.
+    energy_offset_keV, energy_scale_keV
+        Energy of the first channel's centre and width of a channel, in place of the map's.
 
     Returns
     -------
-    str
-        What ``bayesunmix inspect`` prints.
+    Text
+        What ``bayesunmix inspect`` prints: a text that prints, and shows in a notebook, as it is.
 
     Raises
     ------
@@ -47,9 +50,22 @@ def inspect(image: AnyImage, elements: Sequence[str] | None = None, *, signal: i
     from bayesunmix.inspection.description import describe, inspect_map
 
     named = check_elements("elements", listed(() if elements is None else elements))
+    axis = {"energy_offset_keV": energy_offset_keV, "energy_scale_keV": energy_scale_keV}
+    given = {
+        name: check_between(name, value, *AXIS_LIMITS_KEV[name])
+        for name, value in axis.items()
+        if value is not None
+    }
     if isinstance(image, str | os.PathLike):
-        return Text(inspect_map(image, elements=named, signal=signal))
-    return Text(describe(image_of(image), named))
+        with said_as(ARGUMENT):
+            return Text(inspect_map(image, elements=named, signal=signal, **given))
+    with said_as(ARGUMENT):
+        found = image_of(image)
+    first, step = (
+        given.get("energy_offset_keV", found.energy_keV[0]),
+        given.get("energy_scale_keV", found.energy_step_keV),
+    )
+    return Text(describe(on_axis(found, float(first), float(step)) if given else found, named))
 
 
 def prepare(
@@ -83,4 +99,5 @@ def prepare(
     method = inference.get("method", "nuts") if isinstance(inference, Mapping) else "nuts"
     config = configuration(elements, phases, stray, method, tables)
     with limited(config.compute.memory_limit_GB):
-        return Prepared.of(set_up(image_of(image, config), config))
+        with said_as(ARGUMENT):
+            return Prepared.of(set_up(image_of(image, config), config))

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayesunmix.arguments import AnyImage, AnyPhases, configuration, image_of, keys_of
+from bayesunmix.arguments import ARGUMENT, AnyImage, AnyPhases, configuration, image_of, keys_of
 from bayesunmix.config.compute import AUTO, ComputeConfig
 from bayesunmix.config.methods import Method
 from bayesunmix.config.names import MethodName
@@ -25,7 +25,7 @@ from bayesunmix.config.priors import Priors
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core import processes
 from bayesunmix.core.checkpoint import FOLDER, Stages, canonical, kept_facts, what_differs
-from bayesunmix.core.errors import InputError, check_flag, check_seed
+from bayesunmix.core.errors import InputError, check_flag, check_seed, said_as
 from bayesunmix.core.log import logged, settle
 from bayesunmix.core.memory import check_draws, limited
 from bayesunmix.core.output_folder import check_folder, claimed, read_record
@@ -93,11 +93,14 @@ def unmix(
     """
     config = configuration(elements, phases, stray, method, tables)
     config.inference.warn_of_unread(keys_of(tables, "inference"))
+    config.output.warn_of_unread(keys_of(tables, "output"))
     number = check_seed(seed)
     join_processes(config.compute)
-    with processes.failing_together():
-        read = image_of(image, config)
-    return run_image(read, config, None, seed=number, progress=check_flag("progress", progress))
+    shown = check_flag("progress", progress)
+    with said_as(ARGUMENT):
+        with processes.failing_together():
+            read = image_of(image, config)
+        return run_image(read, config, None, seed=number, progress=shown)
 
 
 @logged

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import bayesunmix as bu
 from bayesunmix.arguments import configuration, image_of
+from bayesunmix.cli import main
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.data.io import save
@@ -121,7 +123,7 @@ def test_a_pair_that_is_no_map(pair: Any) -> None:  # noqa: ANN401
 def test_unmix_refuses_before_it_reads() -> None:
     with pytest.raises(InputError, match="`draws` must stand in its table"):
         bu.unmix("none.hspy", elements=["Mg"], phases=2, draws=200)
-    with pytest.raises(InputError, match="`MAP` must be an existing file"):
+    with pytest.raises(InputError, match="`image` must be an existing file"):
         bu.unmix("none.hspy", elements=["Mg"], phases=1)
     with pytest.raises(InputError, match="`seed` must be a whole number"):
         bu.unmix("none.hspy", elements=["Mg"], phases=1, seed="x")  # type: ignore[arg-type]
@@ -138,6 +140,17 @@ def test_inspect_and_prepare(tmp_path: Path) -> None:
     assert len(counted) == 2
     assert set(counted) <= set(of_file.splitlines())
     assert repr(said) == said
+    assert "<pre" in said._repr_html_()
+    ran = CliRunner().invoke(main, ["inspect", str(tmp_path / "map.hspy"), "--elements", "Mg"])
+    assert ran.output == f"{of_file}\n"
+    axis = {"energy_offset_keV": 0.5, "energy_scale_keV": 0.012}
+    moved = [bu.inspect(one, ["Mg"], **axis) for one in (image, tmp_path / "map.hspy")]
+    assert "12 eV, 0.5 to" in moved[0]
+    assert "12 eV, 0.5 to" in moved[1]
+    with pytest.raises(InputError, match="`energy_scale_keV` must lie between"):
+        bu.inspect(image, energy_scale_keV=20.0)
+    with pytest.raises(InputError, match="`image` must be an existing file"):
+        bu.inspect("none.hspy")
     with pytest.raises(InputError, match=r"`instrument.beam_energy_keV` must be known"):
         bu.prepare((COUNTS, ENERGY), elements=["Mg", "Si"], phases=2)
     with pytest.raises(InputError, match="`elements` must be a chemical symbol"):

@@ -121,6 +121,10 @@ def test_help_imports_nothing_heavy() -> None:
         (["inspect", "map.hspy", "--elements", "Mg,Xx"], '`--elements` must be a chemical symbol.*"Xx"'),
         (["report", "."], "holds no run.json"),
         (["compare", "a", "b", "./a", "--out", "new"], '`DIR` must be different .* "a" is given twice'),
+        (
+            ["compare", "a", "b", "--out", "./b", "--overwrite"],
+            '`--out` must be another folder than those that are compared, but is "b"',
+        ),
         (["unmixx"], "No such command 'unmixx'"),
         (["--nonsense"], "No such option.*nonsense"),
     ],

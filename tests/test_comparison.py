@@ -214,7 +214,28 @@ def simple(made_result: Maker, **changes: object) -> Result:
 )
 def test_refused(made_result: Maker, options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        bu.compare([simple(made_result)] * 3, **options)
+        bu.compare([simple(made_result) for _ in range(3)], **options)
+
+
+def test_a_run_is_not_compared_with_itself(made_result: Maker, tmp_path: Path) -> None:
+    first = simple(made_result)
+    with pytest.raises(InputError, match="`results` must be of different runs, but 3 is 1 once more"):
+        bu.compare([first, made_result(drawn(TRUE, 1e-5, 8), PHASES, ELEMENTS), first])
+    # A folder that is opened twice, or copied, holds the same draws of the same counts.
+    opened = [simple(made_result) for _ in range(2)]
+    opened = [one.with_record(one.record.model_copy(update={"hash": "abc"})) for one in opened]
+    with pytest.raises(InputError, match="must be of different runs, but b is a once more"):
+        bu.compare(opened, names=["a", "b"])
+    other = opened[1].with_record(opened[1].record.model_copy(update={"hash": "def"}))
+    assert bu.compare([opened[0], other], names=["a", "b"]).names == ("a", "b")
+
+
+def test_a_comparison_is_not_written_into_a_run(made_result: Maker, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    comparison = bu.compare([simple(made_result), simple(made_result)])
+    with pytest.raises(InputError, match="`folder` must be no output folder of a run"):
+        comparison.save(tmp_path, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_results_that_cannot_be_compared_are_refused(made_result: Maker) -> None:
@@ -228,11 +249,11 @@ def test_results_that_cannot_be_compared_are_refused(made_result: Maker) -> None
     with pytest.raises(InputError, match=r"have a phase in common.*1: Brg, CaPv; 2: A, B"):
         bu.compare([first, simple(made_result, phases=("A", "B"))])
     with pytest.raises(InputError, match=r"covariate.*at least three results"):
-        bu.compare([first, first], covariate=[1.0, 2.0])
+        bu.compare([first, simple(made_result)], covariate=[1.0, 2.0])
     point = made_result(TRUE[None, None], PHASES, ELEMENTS)
     with pytest.raises(InputError, match='hold posterior draws, but 2 has one: it was run with method "map"'):
         bu.compare([first, point])
-    comparison = bu.compare([first, first])
+    comparison = bu.compare([first, simple(made_result)])
     with pytest.raises(InputError, match="`numerator` must be one of the phases"):
         comparison.partition("Fp", "Brg")
 

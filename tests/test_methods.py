@@ -100,6 +100,22 @@ def test_settings_are_given_once() -> None:
         config(bu.Nuts(draws=50), draws=60)
 
 
+def test_a_number_of_draws_that_nobody_writes_is_told(tmp_path: Path) -> None:
+    said = "`output.pixel_draws_number` has no effect without `output.pixel_draws = true`"
+    file = tmp_path / "run.toml"
+    plain = '[sample]\nelements = ["Mg"]\n[[phases]]\nname = "Fp"\n[output]\npixel_draws_number = 20\n'
+    file.write_text(plain)
+    for method in (None, "laplace"):
+        with pytest.warns(BayesUnmixWarning, match=said):
+            RunConfig.from_toml(file, method)
+    with pytest.warns(BayesUnmixWarning, match=said), pytest.raises(InputError, match="existing file"):
+        bu.unmix("none.hspy", elements=["Mg"], phases=1, output={"pixel_draws_number": 20})
+    file.write_text(plain + "pixel_draws = true\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert RunConfig.from_toml(file).output.pixel_draws_number == 20
+
+
 def test_a_key_that_the_method_does_not_read_is_told(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text(TOML)
@@ -112,7 +128,7 @@ def test_a_key_that_the_method_does_not_read_is_told(tmp_path: Path) -> None:
         warnings.simplefilter("error")
         assert RunConfig.from_toml(file, "svi").inference.engine == bu.Svi(draws=40, guide="flow")
     with pytest.warns(BayesUnmixWarning, match='`inference.resample` .* the method "nuts" does not read it'):
-        with pytest.raises(InputError, match="`MAP` must be an existing file"):
+        with pytest.raises(InputError, match="`image` must be an existing file"):
             bu.unmix("none.hspy", elements=["Mg"], phases=1, inference={"resample": True})
 
 

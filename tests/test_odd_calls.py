@@ -159,8 +159,9 @@ def test_odd_options_of_an_onuma_diagram(result: Result, options: dict[str, Any]
     ],
 )
 def test_odd_arguments_of_compare(result: Result, options: dict[str, Any]) -> None:
+    other = result.with_record(result.record.model_copy(update={"hash": "of another map"}))
     with refused(next(iter(options))):
-        bu.compare(**{"results": [result, result], **options})
+        bu.compare(**{"results": [result, other], **options})
 
 
 @pytest.mark.parametrize(

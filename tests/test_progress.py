@@ -13,6 +13,7 @@ import pytest
 
 from bayesunmix.core import progress
 from bayesunmix.core.log import keeping
+from bayesunmix.core.notebook import in_notebook
 from bayesunmix.core.progress import Reporter
 
 
@@ -95,12 +96,89 @@ def test_nobody_listens(monkeypatch: pytest.MonkeyPatch, stream: object) -> None
         pass
 
 
-def test_a_notebook_is_no_terminal_and_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_neither_a_terminal_nor_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
     assert not progress._can_move()
+    assert not in_notebook()
+    for kernel in (object(), None):
+        shell = types.SimpleNamespace(kernel=kernel)
+        monkeypatch.setitem(
+            sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda shell=shell: shell)
+        )
+        assert in_notebook() == (kernel is not None)
+        assert not progress._can_move()
+
+
+class Shown:
+    """IPython's display, and what it shows."""
+
+    def __init__(self) -> None:
+        self.frames: list[dict[str, str]] = []
+
+    def display(self, frame: dict[str, str], *, raw: bool, display_id: bool) -> Shown:
+        assert raw
+        assert display_id
+        assert not self.frames
+        self.frames.append(frame)
+        return self
+
+    def update(self, frame: dict[str, str], *, raw: bool) -> None:
+        assert raw
+        self.frames.append(frame)
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> Shown:
+    """Take the page of a notebook."""
+    shown = Shown()
     shell = types.SimpleNamespace(kernel=object())
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
-    assert progress._can_move()
+    monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(display=shown.display))
+    monkeypatch.setattr(progress._Frames, "seconds", 0.01)
+    return shown
+
+
+def test_a_notebook_has_one_output_that_moves(page: Shown, capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = Reporter()
+    for title in ("mode", "draws <2>"):
+        with reporter.stage(title):
+            until(lambda title=title: page.frames and f"{title}: 0 s" in page.frames[-1]["text/plain"])
+            for share in ("25%", "75%"):
+                reporter.advance(float(share[:-1]) / 100.0)
+                until(lambda share=share: page.frames[-1]["text/plain"].endswith(share))
+            reporter.say("a <b>detail</b>")
+    last = page.frames[-1]
+    # What a saved notebook keeps: a line for each stage and its details, and no bar.
+    assert [line.split(":")[0].strip() for line in last["text/plain"].splitlines()] == [
+        *("a <b>detail</b>", "mode", "a <b>detail</b>", "draws <2>")
+    ]
+    assert "<progress" not in last["text/html"]
+    bars = [frame["text/html"] for frame in page.frames if "<progress" in frame["text/html"]]
+    assert any('value="0.750"' in bar and "draws &lt;2&gt;" in bar for bar in bars)
+    assert all("<b>" not in frame["text/html"] for frame in page.frames)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_notebook_that_is_not_to_show_anything(page: Shown) -> None:
+    reporter = Reporter(shown=False)
+    with reporter.stage("mode"):
+        reporter.advance(0.1)
+        reporter.say("a detail")
+    assert page.frames == []
+    with Reporter().stage("preparation", said=False):
+        pass
+    assert page.frames[-1]["text/plain"] == ""
+
+
+def test_a_stage_that_fails_leaves_no_bar(page: Shown) -> None:
+    def fail() -> None:
+        until(lambda: page.frames)
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"), Reporter().stage("mode"):
+        fail()
+    assert "<progress" not in page.frames[-1]["text/html"]
 
 
 def test_stages_are_logged(caplog: pytest.LogCaptureFixture) -> None:

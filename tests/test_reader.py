@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -71,6 +72,19 @@ def test_a_map_comes_over_whole(tmp_path: Path, lazy: bool) -> None:
     for name in ("pixel_size", "pixel_unit", "origin", "name", "warnings"):
         assert getattr(again, name) == getattr(image, name)
     np.testing.assert_array_equal(again.images["HAADF"], image.images["HAADF"])
+
+
+@unix
+def test_a_file_that_was_read_is_closed(stored: Path) -> None:
+    """Also in the reading process, which stays: elsewhere than here an open file cannot be moved."""
+    links = Path("/proc")
+    if not links.is_dir():
+        pytest.skip("this system does not list open files")
+    load(stored)
+    reader.contents_apart(stored)
+    for process in ("self", str(reader._running[0]._process.pid)):
+        opened = [os.readlink(link) for link in (links / process / "fd").iterdir() if link.is_symlink()]
+        assert str(stored) not in opened
 
 
 def test_one_process_reads_many_files_and_starts_again_where_it_has_ended(stored: Path) -> None:

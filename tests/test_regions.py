@@ -14,7 +14,7 @@ from scipy.ndimage import map_coordinates
 
 import bayesunmix as bu
 from bayesunmix.analysis.profiles import interpolation, line_samples
-from bayesunmix.core.errors import InputError
+from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.core.output_folder import write_record
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.results.pixel_group import kept_draws, rounded
@@ -126,6 +126,10 @@ def test_masks_that_make_no_region_are_refused(result: Result) -> None:
         ("Garnet", "is 'Garnet'|\"Garnet\""),
         (3, "is 3"),
         (np.s_["a":"b"], "are|is"),
+        (np.s_[10:29, 3:5], "`mask` must lie on the map, which has 28 rows, but is 10:29 there"),
+        (np.s_[3:5, 10:40], "`mask` must lie on the map, which has 24 columns, but is 10:40 there"),
+        (np.s_[-29:5], "`mask` must lie on the map, which has 28 rows, but is -29:5 there"),
+        (np.s_[28:], "holds none"),
     ):
         with pytest.raises(InputError, match=got):
             result.region(mask)
@@ -238,6 +242,41 @@ def test_a_map_of_a_file_is_found_again(image: SpectrumImage, tmp_path: Path) ->
     file.unlink()
     with pytest.raises(InputError, match="is not there"):
         bu.open_result(tmp_path / "out").region(np.s_[:4, :4])
+
+
+def test_slices_count_as_pythons_do(result: Result) -> None:
+    for one, other in ((np.s_[-4:, :], np.s_[24:28, 0:24]), (np.s_[:3, -2:], np.s_[0:3, 22:24])):
+        xr.testing.assert_identical(result.region(one), result.region(other))
+
+
+def test_a_point_is_no_draw_of_a_place(result: Result) -> None:
+    """A run by method "map" has one value of a region, which is no interval."""
+    assert result.region(np.s_[5:9, 5:9]).attrs["kind"] == "draws"
+    point = result.with_record(result.record.model_copy(update={"method": "map"}))
+    asked = {"region": (np.s_[5:9, 5:9],), "profile": ((5, 5), (9, 9))}
+    for name, place in asked.items():
+        with pytest.warns(
+            BayesUnmixWarning, match='Method "map" gives a single value of a place and no draws'
+        ):
+            assert getattr(point, name)(*place).attrs["kind"] == "point"
+
+
+def test_a_map_that_is_not_there_is_named_by_its_argument(result: Result, folder: Path) -> None:
+    with pytest.raises(InputError, match="`image` must be an existing file"):
+        bu.open_result(folder).region("Brg", image="none.hspy")
+
+
+def test_signals_expect_what_the_run_expected(result: Result) -> None:
+    """The fits of all pixels add up to that of the sum spectrum, which is that of draws before they are widened."""
+    signals, fit = result.to_hyperspy(), result.tree["fit"].dataset
+    total = signals.fit.data.sum(axis=(0, 1)).compute()
+    assert total.sum() == pytest.approx(float(fit["expected"].sum()), rel=1e-4)
+    energy = result.endmembers()["energy"].values
+    bins = np.digitize(energy, fit["energy_low"].values) - 1
+    expected = fit["expected"].values
+    assert np.max(np.abs(np.bincount(bins, total) - expected) / np.sqrt(expected + 1.0)) < 2.0
+    assert not signals.residuals.data[:2, :3].compute().any()
+    np.testing.assert_allclose(signals.abundances.data, result.abundances()["mean"].values)
 
 
 def test_results_of_earlier_versions_say_what_to_do(result: Result) -> None:

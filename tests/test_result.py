@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import arviz_stats
 import numpy as np
 import pytest
 import xarray as xr
@@ -14,6 +15,7 @@ from bayesunmix.core.errors import InputError
 from bayesunmix.core.severity import Distrust
 from bayesunmix.results.record import RunRecord
 from bayesunmix.results.result import Result, open_result
+from bayesunmix.results.saved import with_numbers
 from bayesunmix.results.verdict import judge
 
 PHASES, ELEMENTS = ["Brg", "Fp"], ["Mg", "Si", "Fe"]
@@ -73,6 +75,29 @@ def test_compositions_come_in_units(result: Result) -> None:
     charge = apfu.sel(element="Mg") * 2 + apfu.sel(element="Si") * 4 + apfu.sel(element="Fe") * 2
     np.testing.assert_allclose(charge, 8.0)
     assert set(result.summary("wt_pct")["unit"]) == {"wt_pct"}
+
+
+def test_statistics_that_an_earlier_version_wrote_get_the_numbers_of_the_draws(result: Result) -> None:
+    energy = np.random.default_rng(0).normal(size=(2, 80))
+    written = result.tree.assign(
+        sample_stats=xr.DataTree(xr.Dataset({"energy": (("chain", "draw"), energy)}))
+    )
+    with pytest.raises(KeyError):
+        arviz_stats.bfmi(written)
+    found = with_numbers(written)
+    assert arviz_stats.bfmi(found)["energy"].shape == (2,)
+    assert with_numbers(found) is found
+    assert "chain" not in written["sample_stats"].coords
+
+
+def test_sites_need_oxygen(result: Result) -> None:
+    config = result.record.config
+    sample = config.sample.model_copy(update={"oxygen": "none"})
+    record = result.record.model_copy(update={"config": config.model_copy(update={"sample": sample})})
+    with pytest.raises(
+        InputError, match=r'`sample.oxygen` must be "stoichiometry" or "measured" .* but is "none"'
+    ):
+        result.with_record(record).tables.sites()
 
 
 def test_tables_are_copies(result: Result) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import arviz_base
+import arviz_stats
 import numpy as np
 import pandas as pd
 import pytest
@@ -571,6 +572,8 @@ def test_a_killed_run_goes_on(killed: tuple[Path, list[str]], run: Run) -> None:
     assert all(statistics[name].shape == (2, 60) for name in names)
     assert int(statistics["diverging"].sum()) == record["diagnostics"]["divergences"]
     assert (statistics["n_steps"] >= 1).all()
+    # ArviZ's energies: those of the draws change as much as their momenta let them.
+    assert (arviz_stats.bfmi(nuts.posterior)["energy"] > 0.3).all()
     # Two engines, one posterior: means agree within the Monte Carlo error of 120 draws, and the bias of Laplace.
     for phase, element in (("Brg", "Fe"), ("Brg", "Si"), ("Fp", "Fe")):
         values = [

@@ -48,6 +48,14 @@ def expected_counts(simulated: SimulatedMap) -> np.ndarray[Any, np.dtype[np.floa
     return np.asarray(truth.thickness * (truth.abundances @ truth.counts_per_atom))
 
 
+def test_a_simulated_map_says_what_it_was_drawn_from(phantom: SimulatedMap) -> None:
+    text = repr(phantom)
+    assert text.startswith("Simulated map, seed ")
+    assert all(name in text for name in (*phantom.truth.phases, *phantom.truth.elements))
+    assert "pixels of" in text
+    assert "<pre" in phantom._repr_html_()
+
+
 def test_phantom_is_like_the_map(phantom: SimulatedMap) -> None:
     abundances = phantom.truth.abundances
     assert abundances.shape == (96, 96, 3)

@@ -49,6 +49,7 @@ from bayesunmix.core.errors import (
 )
 from bayesunmix.core.severity import Distrust, Doubt, Reservation
 from bayesunmix.core.shares import shares_of
+from bayesunmix.core.summary import Summarised, Summary
 from bayesunmix.results.tables import DETECTED, NOT_DETECTED, detection_states
 from bayesunmix.results.verdict import Verdict, judge
 
@@ -59,8 +60,8 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Comparison(CommonDraws):
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Comparison(Summarised, CommonDraws):
     """Results on common phases and elements, with calibration factors in common.
 
     Attributes
@@ -85,15 +86,14 @@ class Comparison(CommonDraws):
     alternatives: tuple[Alternatives, ...] = ()
     series: Series | None = None
 
-    def __repr__(self) -> str:
-        lines = [f"Comparison of {len(self.names)} results: {', '.join(self.names)}"]
-        lines.append(f"  Phases {', '.join(self.phases)}; elements {', '.join(self.elements)}")
+    def _summary(self) -> Summary:
+        title = f"Comparison of {len(self.names)} results: {', '.join(self.names)}"
+        lines = [f"Phases {', '.join(self.phases)}; elements {', '.join(self.elements)}"]
         lines += self._ratio_lines() if self.several_maps else []
         for one in self.alternatives:
-            lines += [f"  {line}" for line in sentences(one)]
-        lines += [f"  {line}" for line in str(self.series).splitlines()] if self.series is not None else []
-        lines += [f"  {note}" for note in self.notes]
-        return "\n".join([*lines, *(f"  {line}" for line in self.verdict.lines())])
+            lines += sentences(one)
+        lines += str(self.series).splitlines() if self.series is not None else []
+        return Summary(title, lines=(*lines, *self.notes, *self.verdict.lines()))
 
     @property
     def several_maps(self) -> bool:
@@ -110,13 +110,13 @@ class Comparison(CommonDraws):
         apart = (table["ratio_lower"] > 1.0) | (table["ratio_upper"] < 1.0)
         differ = table[once & apart & (table["kind"] == INTERVAL)]
         lines = [
-            f"  Ratios of partition coefficients whose {100 * self.level:g} % interval excludes 1: {len(differ)}",
+            f"Ratios of partition coefficients whose {100 * self.level:g} % interval excludes 1: {len(differ)}",
         ]
         for row in differ.head(_PRINTED).itertuples():
             text = interval_text(row.ratio, row.ratio_lower, row.ratio_upper)
             name = f"D({row.numerator}/{row.denominator}) of {row.element}"
-            lines.append(f"    {name}, {row.first} over {row.second}: {text}")
-        return [*lines, *(["    ..."] if len(differ) > _PRINTED else [])]
+            lines.append(f"  {name}, {row.first} over {row.second}: {text}")
+        return [*lines, *(["  ..."] if len(differ) > _PRINTED else [])]
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -215,7 +215,7 @@ def compare(
     Raises
     ------
     InputError
-        If the results cannot be compared, or the covariate does not go with them.
+        If the results cannot be compared, two are the same, or the covariate does not go with them.
 
     Examples
     --------
@@ -225,6 +225,7 @@ def compare(
     """
     results = _checked_results(results)
     called, seed = _checked_names(results, names), check_seed(seed)
+    _check_different(results, called)
     maps = map_numbers(results)
     elements = _common_elements(results, called, one_map=len(set(maps)) == 1)
     places = [[result.elements.index(element) for element in elements] for result in results]
@@ -460,6 +461,22 @@ def _checked_names(results: tuple[Result, ...], names: Sequence[str] | None) -> 
                 "results", "hold posterior draws", f'{name} has one: it was run with method "map"'
             )
     return tuple(called)
+
+
+def _check_different(results: tuple[Result, ...], names: tuple[str, ...]) -> None:
+    """Refuse a run that is given twice: it would agree with itself."""
+    for place, one in enumerate(results):
+        for other, name in zip(results[:place], names, strict=False):
+            if one is other or _same_draws(one, other):
+                raise InputError("results", "be of different runs", f"{names[place]} is {name} once more")
+
+
+def _same_draws(one: Result, other: Result) -> bool:
+    """Whether two results of the same counts hold the same draws, as those of a folder that is opened twice do."""
+    if not one.record.hash or one.record.hash != other.record.hash:
+        return False
+    first, second = (result.tree["posterior"].to_dataset() for result in (one, other))
+    return bool(first.equals(second))
 
 
 def _common_elements(

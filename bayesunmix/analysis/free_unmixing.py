@@ -28,6 +28,7 @@ from bayesunmix.core.errors import (
     check_seed,
     warn,
 )
+from bayesunmix.core.summary import Summarised, Summary
 from bayesunmix.core.threads import ONE_MODEL
 from bayesunmix.data.binning import pixel_bins
 from bayesunmix.data.image import SpectrumImage
@@ -50,8 +51,8 @@ NOTABLE_ROOM = 0.05
 FEWEST_PURE = 3.0
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class FreeUnmixing(ShareMaps):
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class FreeUnmixing(Summarised, ShareMaps):
     """Free-form endmembers of a map, abundances, and what the counts leave open.
 
     Parameters
@@ -81,14 +82,14 @@ class FreeUnmixing(ShareMaps):
         """Expected number of pixels that are one phase alone (phase,), if the endmembers are those found."""
         return self.maps["pure_probability"].sum(["y", "x"])
 
-    def __repr__(self) -> str:
-        lines = ["Free-form unmixing"]
+    def _summary(self) -> Summary:
+        lines = []
         shares = self.abundances.mean(["y", "x"])
         for name, share, pure in zip(
             shares["phase"].values, shares.values, self.pure_pixels.values, strict=True
         ):
-            lines.append(f"  {name}: {100 * share:.3g} % of the counts, {pure:.0f} pure pixels")
-        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+            lines.append(f"{name}: {100 * share:.3g} % of the counts, {pure:.0f} pure pixels")
+        return Summary("Free-form unmixing", lines=(*lines, *self.notes))
 
 
 def unmix_free(

@@ -10,8 +10,9 @@ import pandas as pd
 import xarray as xr
 from scipy.ndimage import center_of_mass, label
 
+from bayesunmix.analysis.joint_draws import joint_draws
 from bayesunmix.analysis.places import taking_part
-from bayesunmix.analysis.regions import region
+from bayesunmix.analysis.regions import region_draws
 from bayesunmix.core.credible import interval
 from bayesunmix.core.errors import InputError, check_fraction, check_integer, shown
 from bayesunmix.results.map_counts import AnyMap
@@ -58,7 +59,7 @@ def phase_fractions(
     """
     if phase is None:
         whole = taking_part(result)
-        drawn = region(result, whole, image=image)["abundance"]
+        drawn = region_draws(result, whole, joint_draws(result, image))["abundance"]
         return pd.DataFrame([_row(result, MAP, name, whole, drawn) for name in result.phases])
     if phase not in result.phases:
         raise InputError("phase", f"be one of {', '.join(result.phases)}", f"is {shown(phase)}")
@@ -69,9 +70,10 @@ def phase_fractions(
     if not grains:
         must = f"have a grain of {smallest} pixels or more that hold at least {least:g} of it"
         raise InputError("phase", must, f"{phase} has none", "Give a smaller `least` or `smallest`.")
+    source = joint_draws(result, image)
     return pd.DataFrame(
         [
-            _row(result, f"grain {place}", phase, grain, region(result, grain, image=image)["abundance"])
+            _row(result, f"grain {place}", phase, grain, region_draws(result, grain, source)["abundance"])
             for place, grain in enumerate(grains[:number], 1)
         ]
     )

@@ -20,6 +20,7 @@ import xarray as xr
 from scipy.linalg import block_diag
 
 from bayesunmix.core.disk_array import Picked, Rows
+from bayesunmix.core.errors import warn
 from bayesunmix.core.shares import shares_of
 from bayesunmix.core.threads import single_thread
 from bayesunmix.data.binning import bin_channels
@@ -303,6 +304,20 @@ class JointDraws:
             return np.concatenate(weights), own_uniforms(pixels, seed)
         heard = np.concatenate(trust)
         return np.concatenate(weights), shared_uniforms(pixels, heard, fitted.shape, fitted, seed)
+
+
+def kind_of_draws(result: Result) -> str:
+    """Return what a result's values of places are: ``draws``, or the ``point`` that the method "map" gives."""
+    return "point" if result.record.method == "map" else "draws"
+
+
+def warn_of_point(result: Result) -> None:
+    """Warn where a place has one value in place of draws: what is read off it as an interval has no width."""
+    if kind_of_draws(result) == "point":
+        warn(
+            'Method "map" gives a single value of a place and no draws: it has no interval. Run '
+            '`method = "laplace"` or "nuts" for these.'
+        )
 
 
 def joint_draws(result: Result, image: AnyMap | None = None) -> JointDraws:

@@ -33,6 +33,7 @@ from bayesunmix.core.errors import (
     unknown_keyword,
     warn,
 )
+from bayesunmix.core.summary import Summarised, Summary
 
 if TYPE_CHECKING:
     from bayesunmix.inference.hierarchical import ModelSampler
@@ -83,8 +84,8 @@ class StrainFit:
         return np.asarray(np.exp(log_ratio))
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Onuma:
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Onuma(Summarised):
     """D over ionic radius of one pair of phases.
 
     Attributes
@@ -130,13 +131,12 @@ class Onuma:
         ]
         return pd.DataFrame(rows, columns=["valence", "elements", *columns, "level", "rhat", "divergences"])
 
-    def __repr__(self) -> str:
+    def _summary(self) -> Summary:
         title = f"Onuma diagram of D({self.numerator}/{self.denominator}), {self.coordination}-fold site of {self.host}"
         columns = ["element", "valence", "radius_A", "kind", "median", "lower", "upper"]
-        parts = [title, self.table[columns].to_string(index=False, float_format="{:.3g}".format)]
-        if self.fits:
-            parts.append(self.parameters().to_string(index=False, float_format="{:.3g}".format))
-        return "\n".join([*parts, *self.notes])
+        tables = [self.table[columns], *([self.parameters()] if self.fits else [])]
+        printed = [table.to_string(index=False, float_format="{:.3g}".format) for table in tables]
+        return Summary(title, lines=(*printed, *self.notes))
 
     plot = Attached()
     """The diagram: `bayesunmix.plot.onuma.onuma_figure`."""

@@ -35,7 +35,7 @@ def region_mask(result: Result, region: Any, field: str = "mask") -> Mask:  # no
     Raises
     ------
     InputError
-        If it is none of these, has another shape than the map, or holds no pixel that takes part.
+        If it is none of these, has another shape than the map, lies beyond it, or holds no pixel that takes part.
     """
     label = result.tree["maps"].dataset["label"].values
     inside = _inside(result, region, label, field)
@@ -53,6 +53,14 @@ def taking_part(result: Result) -> Mask:
     return np.asarray(np.isfinite(result.tree["maps"].dataset["abundance_mean"].values[0]))
 
 
+def _check_ends(field: str, name: str, part: slice, size: int) -> None:
+    """Refuse a slice that goes beyond the map; negative numbers count from its end, as Python counts."""
+    for end in (part.start, part.stop):
+        if end is not None and not -size <= end <= size:
+            ends = ["" if one is None else str(one) for one in (part.start, part.stop)]
+            raise InputError(field, f"lie on the map, which has {size} {name}", f"is {':'.join(ends)} there")
+
+
 def _inside(result: Result, region: Any, label: npt.NDArray[Any], field: str) -> Mask:  # noqa: ANN401
     if isinstance(region, str):
         if region not in result.phases:
@@ -66,6 +74,9 @@ def _inside(result: Result, region: Any, label: npt.NDArray[Any], field: str) ->
             inside[region] = True
         except (TypeError, ValueError):
             raise InputError(field, "be slices of whole numbers", f"is {region}") from None
+        parts = region if isinstance(region, tuple) else (region,)
+        for name, part, size in zip(("rows", "columns"), parts, label.shape, strict=False):
+            _check_ends(field, name, part, size)
         return inside
     try:
         given = np.asarray(region)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.sparse import csr_array
 
-from bayesunmix.analysis.joint_draws import PRIORS, Prior, joint_draws
+from bayesunmix.analysis.joint_draws import PRIORS, Prior, joint_draws, kind_of_draws, warn_of_point
 from bayesunmix.analysis.mixtures import check_mixture_unit, mixed, phase_compositions
 from bayesunmix.analysis.places import taking_part
 from bayesunmix.core.errors import InputError, check_choice, check_integer, check_number, shown
@@ -64,7 +64,8 @@ def profile(
     -------
     xarray.Dataset
         ``abundance`` (chain, draw, position, phase) and ``composition`` (chain, draw, position, element); coordinates
-        ``distance`` from the start, in the unit of the pixels, ``row`` and ``column``, all (position,).
+        ``distance`` from the start, in the unit of the pixels, ``row`` and ``column``, all (position,). The attribute
+        ``kind`` is that of `bayesunmix.analysis.regions.region`.
 
     Raises
     ------
@@ -79,6 +80,7 @@ def profile(
     if prior is None:
         prior = "map" if "window_share" in stored_pixels(result) else "region"
     check_choice("prior", prior, PRIORS), check_mixture_unit(unit)
+    warn_of_point(result)
     rows, columns = line_samples(ends[0], ends[1], across)
     shares = interpolation(rows, columns, used)
     pixels = np.unique(shares.indices)
@@ -101,7 +103,8 @@ def profile(
         {"abundance": source.labelled(drawn, ("position", "phase"), phase=result.phases)}
     ).assign_coords(coordinates)
     found["composition"] = mixed(found["abundance"], *phase_compositions(result, unit, found))
-    return found.assign_attrs(unit=unit, width=across, prior=prior, distance_unit=label)
+    about = {"width": across, "prior": prior, "kind": kind_of_draws(result), "distance_unit": label}
+    return found.assign_attrs(unit=unit, **about)
 
 
 def line_samples(start: FloatArray, end: FloatArray, width: int) -> tuple[FloatArray, FloatArray]:

@@ -10,7 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from bayesunmix.analysis.joint_draws import PRIORS, JointDraws, Prior, joint_draws
+from bayesunmix.analysis.joint_draws import (
+    PRIORS,
+    JointDraws,
+    Prior,
+    joint_draws,
+    kind_of_draws,
+    warn_of_point,
+)
 from bayesunmix.analysis.mixtures import check_mixture_unit, mass_per_atom, mixed, phase_compositions
 from bayesunmix.analysis.places import AnyRegion, Mask, region_mask
 from bayesunmix.core.errors import check_choice
@@ -55,16 +62,18 @@ def region(
         ``abundance`` (chain, draw, phase), the mean over the region's pixels; ``composition`` (chain, draw, element) of
         the phases mixed by it; ``atom_share`` and ``mass_share`` (chain, draw, phase), of the atoms and of the mass of
         the declared elements, in which a thick pixel counts more. Draws are some of those of the result, and have its
-        numbers.
+        numbers. The attribute ``kind`` is ``draws``; of a run by method "map" it is ``point``, a single value without
+        an interval, of which is warned.
 
     Raises
     ------
     InputError
-        If the mask has another shape, is empty or holds only pixels that take no part, the unit is none of a mixture,
-        or the map is not there.
+        If the mask has another shape, lies beyond the map, is empty or holds only pixels that take no part, the unit is
+        none of a mixture, or the map is not there.
     """
     inside = region_mask(result, mask)
     check_mixture_unit(unit), check_choice("prior", prior, PRIORS)
+    warn_of_point(result)
     return region_draws(result, inside, joint_draws(result, image), unit, prior)
 
 
@@ -109,7 +118,9 @@ def region_draws(
     for name, values in (("atom_share", amount), ("mass_share", mass)):
         total = values.sum("phase")
         found[name] = (values / total.where(total > 0.0)).reindex(phase=result.phases, fill_value=0.0)
-    return found.assign_attrs(pixels=int(np.count_nonzero(inside)), unit=unit, prior=prior)
+    return found.assign_attrs(
+        pixels=int(np.count_nonzero(inside)), unit=unit, prior=prior, kind=kind_of_draws(result)
+    )
 
 
 def _summed(abundance: FloatArray, atoms: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from bayesunmix.core.errors import InputError, check_choice, check_flag, check_fraction, check_seed
+from bayesunmix.core.summary import Summarised, Summary
 from bayesunmix.data.counts import as_numbers
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.plain_map import BINS, PlainMap, ShareMaps, phase_names
@@ -33,8 +34,8 @@ SEGMENTATION_METHODS = ("clustering", "nmf", "fcls", "bayes")
 COUPLED = ("clustering", "bayes")
 
 
-@dataclass(frozen=True, eq=False)
-class Segmentation(ShareMaps):
+@dataclass(frozen=True, eq=False, repr=False)
+class Segmentation(Summarised, ShareMaps):
     """Which phase each pixel is, and how much of each it holds.
 
     Parameters
@@ -57,13 +58,13 @@ class Segmentation(ShareMaps):
         """Spectrum of each phase (phase, energy), unit sum."""
         return self.spectra
 
-    def __repr__(self) -> str:
+    def _summary(self) -> Summary:
         shares = self.abundances.mean(["y", "x"]).values
         parts = [
             f"{name} {100 * share:.3g} %"
             for name, share in zip(self.maps["phase"].values, shares, strict=True)
         ]
-        return f"Segmentation ({self.method}): {', '.join(parts)} of the pixels' counts"
+        return Summary(f"Segmentation ({self.method}): {', '.join(parts)} of the pixels' counts")
 
 
 def segment(

@@ -26,6 +26,7 @@ from bayesunmix.chemistry.detection import detect
 from bayesunmix.core.attached import Attached
 from bayesunmix.core.credible import health, interval
 from bayesunmix.core.errors import InputError, check_positive
+from bayesunmix.core.summary import Summarised, Summary
 from bayesunmix.models.ratio import MeasuredRatios
 from bayesunmix.models.series import SCATTER_SD, SeriesData, residual_basis, series_model
 
@@ -94,8 +95,8 @@ class PairFit:
         return tuple(said)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Series:
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Series(Summarised):
     """Partially pooled partition coefficients of a comparison.
 
     Attributes
@@ -189,20 +190,19 @@ class Series:
     def _both_ways(self) -> list[tuple[PairFit, float]]:
         return [(fit, sign) for fit in self.fits for sign in (1.0, -1.0)]
 
-    def __repr__(self) -> str:
+    def _summary(self) -> Summary:
         from bayesunmix.core.rounding import interval_text
 
-        table, name = self.trend(), "D_centre"
-        lines = [f"Partition coefficients of {len(self.names)} maps, pooled:"]
+        table, name, lines = self.trend(), "D_centre", []
+        title = f"Partition coefficients of {len(self.names)} maps, pooled:"
         if self.covariate is not None:
-            name = "slope"
-            lines = [f"Slope of ln D over {self.covariate.name}, {len(self.names)} maps:"]
+            name, title = "slope", f"Slope of ln D over {self.covariate.name}, {len(self.names)} maps:"
         first = {(fit.numerator, fit.denominator) for fit in self.fits}
         for row in table[table["kind"] == "interval"].to_dict("records"):
             if (row["numerator"], row["denominator"]) in first:
                 text = interval_text(*(row[f"{name}_{end}"] for end in ("median", "lower", "upper")))
-                lines.append(f"  D({row['numerator']}/{row['denominator']}) of {row['element']}: {text}")
-        return "\n".join(lines)
+                lines.append(f"D({row['numerator']}/{row['denominator']}) of {row['element']}: {text}")
+        return Summary(title, lines=tuple(lines))
 
     @property
     def problems(self) -> tuple[str, ...]:

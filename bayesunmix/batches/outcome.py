@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bayesunmix.batches.table import MapRow
 from bayesunmix.core.attached import Attached
 from bayesunmix.core.errors import InputError, suggest
+from bayesunmix.core.summary import Summarised, Summary
 from bayesunmix.results.result import Result, open_result
 from bayesunmix.results.verdict import Level, Verdict
 
@@ -22,8 +23,8 @@ SOME_FAILED = 1
 Status = Literal["done", "failed", "waiting"]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Outcome:
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Outcome(Summarised):
     """What became of one map.
 
     Parameters
@@ -59,6 +60,9 @@ class Outcome:
         if self.verdict is None:
             return self.reason
         return " ".join(self.verdict.texts("distrust") or self.verdict.texts("reservation"))
+
+    def _summary(self) -> Summary:
+        return Summary(self.line(), lines=() if self.verdict is None else tuple(self.verdict.lines()[1:]))
 
     def line(self) -> str:
         """Say on one line how it went."""

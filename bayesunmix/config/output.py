@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ from pydantic import BeforeValidator
 from bayesunmix.chemistry.unit_names import OXYGEN_UNITS, UNITS, check_oxygen_unit
 from bayesunmix.config.validated import validated
 from bayesunmix.config.values import Flag, Text, Whole, beside, checked_by
-from bayesunmix.core.errors import InputError, check_between, check_choice, shown, suggest
+from bayesunmix.core.errors import InputError, check_between, check_choice, shown, suggest, warn
 
 # Zeolites and framework structures have up to a few hundred.
 MOST_OXYGENS = 1000.0
@@ -88,6 +88,11 @@ class OutputConfig:
     occurs_in: Text | None = None
     pixel_draws: Flag = False
     pixel_draws_number: Annotated[int, Whole(1, 400)] = 50
+
+    def warn_of_unread(self, given: Iterable[str]) -> None:
+        """Warn of keys that were given and that nothing reads."""
+        if "pixel_draws_number" in given and not self.pixel_draws:
+            warn("`output.pixel_draws_number` has no effect without `output.pixel_draws = true`.")
 
     def check(self, elements: Sequence[str], oxygen: str, phases: Sequence[str] | None) -> None:
         """Refuse what does not go with the sample, before anything is computed.

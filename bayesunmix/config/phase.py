@@ -24,6 +24,7 @@ from bayesunmix.config.validated import validated
 from bayesunmix.config.values import Flag, Pair, by_element, checked_by
 from bayesunmix.core.errors import InputError, check_between, shown, suggest
 from bayesunmix.core.limits import Between
+from bayesunmix.core.summary import Summary
 
 MOST_PHASES = 20
 # So many are counted at most where their number is left to the map.
@@ -147,9 +148,17 @@ class Phase:
 
     def __repr__(self) -> str:
         """Show what is declared, and nothing else."""
+        return f"Phase({', '.join(f'{name}={value!r}' for name, value in self._said())})"
+
+    def _repr_html_(self) -> str:
+        """Show the same in a notebook."""
+        rows = [(name, value if isinstance(value, str) else repr(value)) for name, value in self._said()]
+        return Summary("Phase", tuple(rows)).html()
+
+    def _said(self) -> list[tuple[str, object]]:
+        """Name and value of what is declared."""
         given = [(one.name, getattr(self, one.name)) for one in fields(self)]
-        shown_ = [f"{name}={value!r}" for name, value in given if name == "name" or value not in UNSAID]
-        return f"Phase({', '.join(shown_)})"
+        return [(name, value) for name, value in given if name == "name" or value not in UNSAID]
 
     @property
     def told(self) -> list[str]:

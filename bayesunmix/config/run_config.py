@@ -111,6 +111,7 @@ class RunConfig:
         path = Path(path)
         data = read_toml(path)
         config = cls.from_dict(data, folder=path.parent)
+        config.output.warn_of_unread(data.get("output", {}))
         if method is not None:
             return dataclasses.replace(config, inference=dataclasses.replace(config.inference, method=method))
         config.inference.warn_of_unread(data.get("inference", {}))

@@ -13,7 +13,8 @@ import numbers
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,23 @@ class InputError(ValueError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild from the four parts, so that the error survives a process pool."""
         return type(self), (self.field, self.must, self.got, self.remedy)
+
+
+@contextmanager
+def said_as(fields: Mapping[str, str]) -> Iterator[None]:
+    """Let complaints name what the user wrote, the option or the argument behind a field.
+
+    Parameters
+    ----------
+    fields
+        The user's name of each field.
+    """
+    try:
+        yield
+    except InputError as error:
+        if error.field not in fields:
+            raise
+        raise error.about(fields[error.field]) from None
 
 
 class InputErrors(InputError):

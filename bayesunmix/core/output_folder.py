@@ -102,6 +102,13 @@ _KINDS = (
 )
 
 
+def check_no_run(folder: Path, field: str = FIELD) -> None:
+    """Refuse the output folder of a run for what is to lie in a folder of its own."""
+    if (folder / RECORD).exists():
+        got = f'"{folder}" holds a {RECORD}'
+        raise InputError(field, "be no output folder of a run", got, "Choose another.")
+
+
 def check_folder(folder: Path, *, go_on: bool, field: str = FIELD) -> None:
     """Check that a result can go into a folder, before anything is computed; nothing is written.
 

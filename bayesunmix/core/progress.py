@@ -1,4 +1,4 @@
-"""Progress of a run on stderr: a moving bar in a terminal and in Jupyter, lines elsewhere; and what its stages cost.
+"""Progress of a run: a moving bar in a terminal (stderr) and in a notebook, lines elsewhere; and what its stages cost.
 
 Where no bar can move, a line every ten seconds names the stage, the share that is done where the stage knows it, and
 the time since it began.
@@ -7,11 +7,11 @@ the time since it began.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -19,9 +19,12 @@ from typing import Any, Protocol
 from bayesunmix.core.costs import Cost, Meter, peak_bytes
 from bayesunmix.core.log import aside, tell
 from bayesunmix.core.memory import give_back
+from bayesunmix.core.notebook import NotebookOutput, in_notebook
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_FRAMES = 0.25
+# A notebook's frames are sent to a browser.
+SECONDS_BETWEEN_PAGES = 0.5
 _WITHOUT_SHARE = "{desc}: {elapsed}"
 _WITH_SHARE = "{desc}: {percentage:3.0f} % |{bar}| {elapsed}"
 
@@ -47,6 +50,7 @@ class Reporter:
         self.held_before = peak_bytes()
         self._shown = shown
         self._display: _Display | None = None
+        self._page = NotebookOutput() if shown and in_notebook() else None
 
     @contextmanager
     def stage(self, title: str, name: str | None = None, *, said: bool = True) -> Iterator[None]:
@@ -71,7 +75,20 @@ class Reporter:
         line = f"{title}: {cost.seconds:.1f} s"
         tell(logging.INFO, line)
         if said and self._shown:
+            self._say_done(line)
+
+    def _say_done(self, line: str) -> None:
+        if self._page is None:
             write_line(line)
+            return
+        self._page.add(line)
+        self._page.show()
+
+    def _display_of(self, title: str) -> _Display:
+        """Return what shows a stage here."""
+        if self._page is not None:
+            return _Frames(title, self._page)
+        return _Bar(title) if _can_move() else _Lines(title)
 
     @contextmanager
     def _displayed(self, title: str) -> Iterator[None]:
@@ -79,7 +96,7 @@ class Reporter:
         if not self._shown:
             yield
             return
-        display: _Display = _Bar(title) if _can_move() else _Lines(title)
+        display = self._display_of(title)
         ended = threading.Event()
 
         def keep_moving() -> None:
@@ -88,7 +105,9 @@ class Reporter:
                 with contextlib.suppress(OSError, ValueError):
                     display.move()
 
-        mover = threading.Thread(target=keep_moving, daemon=True)
+        # A kernel knows by its context which cell a thread writes for.
+        context = contextvars.copy_context()
+        mover = threading.Thread(target=context.run, args=[keep_moving], daemon=True)
         self._display = display
         mover.start()
         try:
@@ -108,6 +127,8 @@ class Reporter:
     def say(self, text: str) -> None:
         """Add a detail to the running stage; shown beside a moving bar only."""
         tell(logging.INFO, text)
+        if isinstance(self._display, _Frames):
+            self._display.page.add(f"  {text}")
         if isinstance(self._display, _Bar):
             with aside():
                 write_line(f"  {text}")
@@ -148,8 +169,27 @@ class _Lines:
         pass
 
 
+class _Frames:
+    """A bar on the page of a notebook."""
+
+    seconds = SECONDS_BETWEEN_PAGES
+
+    def __init__(self, title: str, page: NotebookOutput) -> None:
+        self.share: float | None = None
+        self.page = page
+        self._title = title
+        self._begin = time.monotonic()
+        self.move()
+
+    def move(self) -> None:
+        self.page.show(f"{self._title}: {time.monotonic() - self._begin:.0f} s", self.share)
+
+    def close(self) -> None:
+        self.page.show()
+
+
 class _Bar:
-    """A bar of tqdm, which moves in terminals and, as a widget or a text, in notebooks."""
+    """A bar of tqdm, which moves in a terminal."""
 
     seconds = SECONDS_BETWEEN_FRAMES
 
@@ -168,20 +208,13 @@ class _Bar:
 
 
 def _tqdm(title: str) -> Any:  # noqa: ANN401 - tqdm ships no types
-    with warnings.catch_warnings():
-        # In a notebook without widgets tqdm says so, and writes its bar as a text.
-        warnings.simplefilter("ignore")
-        from tqdm.auto import tqdm
+    from tqdm import tqdm
 
-        return tqdm(total=1.0, desc=title, bar_format=_WITHOUT_SHARE, leave=False, file=sys.stderr)
+    return tqdm(total=1.0, desc=title, bar_format=_WITHOUT_SHARE, leave=False, file=sys.stderr)
 
 
 def _can_move() -> bool:
-    """Whether stderr is a terminal, or the page of a notebook."""
-    shell = sys.modules.get("IPython")
-    running = None if shell is None else shell.get_ipython()
-    if running is not None and getattr(running, "kernel", None) is not None:
-        return True
+    """Whether stderr is a terminal."""
     try:
         return sys.stderr.isatty()
     except (AttributeError, ValueError):  # no stderr, or a closed one

@@ -9,7 +9,7 @@ import os
 import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +69,17 @@ def read_image(
     importlib.import_module("hyperspy.api")
     with quiet() as said, _nothing_filled_in():
         try:
-            signals, reader = _open(file)
-            index = choose(signals, signal, str(file))
-            opened(int(signals[index].data.nbytes))
-            image = image_of_signal(
-                signals[index],
-                given,
-                fresh=reader not in _KEPT_BY_HYPERSPY,
-                images=pictures(signals, index),
-                name=file.stem,
-                read=read,
-            )
+            with _opened(file) as (signals, reader):
+                index = choose(signals, signal, str(file))
+                opened(int(signals[index].data.nbytes))
+                image = image_of_signal(
+                    signals[index],
+                    given,
+                    fresh=reader not in _KEPT_BY_HYPERSPY,
+                    images=pictures(signals, index),
+                    name=file.stem,
+                    read=read,
+                )
         except InputError as error:
             # Who chose no signal knows the map alone.
             raise error.about(FIELD) if signal is None and error.field == "signal" else error from None
@@ -101,9 +101,9 @@ def read_contents(file: Path, opened: Callable[[int], None] = lambda _: None) ->
     importlib.import_module("hyperspy.api")
     with quiet(), _nothing_filled_in():
         try:
-            signals, _ = _open(file)
-            opened(sum(int(signal.data.nbytes) for signal in signals))
-            return contents(signals)
+            with _opened(file) as (signals, _):
+                opened(sum(int(signal.data.nbytes) for signal in signals))
+                return contents(signals)
         except (InputError, MemoryError):
             raise
         except Exception as error:  # as above
@@ -130,12 +130,12 @@ def read_array(file: Path, opened: Callable[[int], None] = lambda _: None) -> np
                 raise InputError(
                     FIELD, "be an array, a picture or a file that HyperSpy reads", f'is "{file}"'
                 )
-            signals, _ = _open(file)
-            if len(signals) != 1:
-                got = f'"{file}" holds {len(signals)} signals'
-                raise InputError(FIELD, "hold one signal", got)
-            opened(int(signals[0].data.nbytes))
-            return np.asarray(signals[0].data)
+            with _opened(file) as (signals, _):
+                if len(signals) != 1:
+                    got = f'"{file}" holds {len(signals)} signals'
+                    raise InputError(FIELD, "hold one signal", got)
+                opened(int(signals[0].data.nbytes))
+                return np.asarray(signals[0].data)
         except (InputError, MemoryError):
             raise
         except Exception as error:  # as above
@@ -166,6 +166,19 @@ def _readers(file: Path) -> list[str]:
         if extension in (known.lower() for known in plugin["file_extensions"])
     ]
     return sorted(names, key=lambda name: name != _LIKELIEST)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[tuple[list[HyperSpySignal], str]]:
+    """Open a file as `_open` does, and close it at the end: users move, replace and delete their files."""
+    signals, reader = _open(file)
+    try:
+        yield signals, reader
+    finally:
+        for signal in signals:
+            # Those of one file share its handle, and most formats leave none open.
+            with suppress(Exception):
+                signal.close_file()
 
 
 def _open(file: Path) -> tuple[list[HyperSpySignal], str]:

@@ -25,6 +25,7 @@ from bayesunmix.core.errors import (
     warn,
 )
 from bayesunmix.core.memory import check_mask
+from bayesunmix.core.summary import Summarised, Summary
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.counts import (
     Compact,
@@ -53,7 +54,7 @@ AXIS_LIMITS_KEV = {"energy_offset_keV": (-100.0, 100.0), "energy_scale_keV": (1e
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class SpectrumImage:
+class SpectrumImage(Summarised):
     """Photon counts over a grid of pixels, with the energy axis and the facts of the measurement.
 
     Build one with `from_array`, `from_signal` or `bayesunmix.load`; a line scan and a single spectrum are maps with one
@@ -398,7 +399,7 @@ class SpectrumImage:
     def _where(self) -> str:
         return " on disk" if isinstance(self.counts, StoredCounts) else ""
 
-    def __repr__(self) -> str:
+    def _summary(self) -> Summary:
         rows, columns, channels = self.shape
         totals = self.total_counts
         unit = self.pixel_unit or "(no unit)"
@@ -415,19 +416,19 @@ class SpectrumImage:
             known.append(f"resolution {facts.resolution_eV:g} eV")
         if facts.elements:
             known.append("elements " + " ".join(facts.elements))
-        return "\n".join(
-            (
-                f"SpectrumImage {self.name!r}",
-                f"  grid    {rows} x {columns} pixels of {self.pixel_size[0]:.4g} x {self.pixel_size[1]:.4g} {unit}",
-                f"  energy  {channels} channels of {1e3 * self.energy_step_keV:.4g} eV,"
-                f" {self.energy_keV[0]:.4g} to {self.energy_keV[-1]:.4g} keV",
-                f"  counts  {totals.sum():,} in all, {totals.mean():.4g} in a pixel, {self.filled:.2%} of the"
-                f" entries non-zero, {self.counts.dtype} in {self.counts.nbytes / 1e6:.1f} MB{self._where}",
-                f"  facts   {', '.join(known)}",
-                *(f"  images  {', '.join(self.images)}" for _ in range(bool(self.images))),
-                *(f"  warning {message}" for message in self.warnings),
-            )
+        grid = f"{rows} x {columns} pixels of {self.pixel_size[0]:.4g} x {self.pixel_size[1]:.4g} {unit}"
+        energy = (
+            f"{channels} channels of {1e3 * self.energy_step_keV:.4g} eV,"
+            f" {self.energy_keV[0]:.4g} to {self.energy_keV[-1]:.4g} keV"
         )
+        counts = (
+            f"{totals.sum():,} in all, {totals.mean():.4g} in a pixel, {self.filled:.2%} of the"
+            f" entries non-zero, {self.counts.dtype} in {self.counts.nbytes / 1e6:.1f} MB{self._where}"
+        )
+        lines = [("grid", grid), ("energy", energy), ("counts", counts), ("facts", ", ".join(known))]
+        lines += [("images", ", ".join(self.images))] if self.images else []
+        said = tuple(f"warning {message}" for message in self.warnings)
+        return Summary(f"SpectrumImage {self.name!r}", tuple(lines), said)
 
 
 def missing_facts(acquisition: Acquisition) -> tuple[str, ...]:

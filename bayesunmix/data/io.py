@@ -156,13 +156,28 @@ def signal_of_image(image: SpectrumImage) -> HyperSpySignal:
 
     That of a map on disk is lazy.
     """
+    lazy = isinstance(image.counts, StoredCounts)
+    return eds_signal(_dictionary_of_image(image), image.acquisition.microscope, lazy=lazy)
+
+
+def eds_signal(entry: SignalDictionary, microscope: Microscope | None, *, lazy: bool) -> HyperSpySignal:
+    """Return data, axes and metadata as exSpy's signal of a microscope: that of a TEM unless it is an SEM.
+
+    Parameters
+    ----------
+    entry
+        As in `write_signal`.
+    microscope
+        Of the measurement.
+    lazy
+        Whether the data are a dask array.
+    """
     # HyperSpy sets its log level on import; only then does a quieter one last.
     importlib.import_module("hyperspy.api")
     with quiet():
         signals = importlib.import_module("exspy.signals")
-        lazy = "Lazy" if isinstance(image.counts, StoredCounts) else ""
-        kind = "EDSSEMSpectrum" if image.acquisition.microscope == "SEM" else "EDSTEMSpectrum"
-        return getattr(signals, lazy + kind)(**_dictionary_of_image(image))
+        kind = "EDSSEMSpectrum" if microscope == "SEM" else "EDSTEMSpectrum"
+        return getattr(signals, f"Lazy{kind}" if lazy else kind)(**entry)
 
 
 def _dictionary_of_image(image: SpectrumImage) -> dict[str, Any]:

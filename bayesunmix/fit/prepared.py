@@ -20,6 +20,7 @@ import xarray as xr
 
 from bayesunmix.core.errors import InputError
 from bayesunmix.core.shares import shares_of
+from bayesunmix.core.summary import Summarised, Summary
 from bayesunmix.data.counts import shape_text
 from bayesunmix.fit.model_data import Blocks
 from bayesunmix.fit.preparation import Setup, block_positions
@@ -28,7 +29,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Prepared:
+class Prepared(Summarised):
     """Counts in bins and the physics of their spectra.
 
     Parameters
@@ -134,18 +135,15 @@ class Prepared:
         """
         return shares_of(np.asarray(counts, np.float64) / self.data["yields"].values)
 
-    def __repr__(self) -> str:
+    def _summary(self) -> Summary:
         data, counts = self.data, self.data["counts"]
         side, image = self.data.attrs["block_side"], self.setup.image
         low, high = float(data["energy_low"][0]), float(data["energy_high"][-1])
-        return "\n".join(
-            (
-                f"Prepared map {image.name!r}: {counts.sizes['block']} blocks of {side} x {side} pixels, "
-                f"{counts.sizes['energy']} bins from {low:.3g} to {high:.3g} keV, "
-                f"{float(counts.sum(dtype=float)) / counts.sizes['block']:.0f} counts in a block",
-                f"  phases      {', '.join(map(str, data['phase'].values))}",
-                f"  elements    {', '.join(map(str, data['element'].values))}",
-                f"  components  {', '.join(map(str, data['component'].values))}",
-                *(f"  warning {sentence}" for sentence in self.setup.warnings),
-            )
+        title = (
+            f"Prepared map {image.name!r}: {counts.sizes['block']} blocks of {side} x {side} pixels, "
+            f"{counts.sizes['energy']} bins from {low:.3g} to {high:.3g} keV, "
+            f"{float(counts.sum(dtype=float)) / counts.sizes['block']:.0f} counts in a block"
         )
+        named = {"phases": "phase", "elements": "element", "components": "component"}
+        rows = tuple((name, ", ".join(map(str, data[one].values))) for name, one in named.items())
+        return Summary(title, rows, tuple(f"warning {sentence}" for sentence in self.setup.warnings))

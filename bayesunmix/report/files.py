@@ -25,6 +25,7 @@ from bayesunmix.core.whole_file import check_space
 from bayesunmix.data.io import write_signal
 from bayesunmix.report.steps import Step, disk_error, sentences, take
 from bayesunmix.results.result import Result
+from bayesunmix.results.signal_axes import energy_axis, index_axis, spatial_axes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,13 +164,13 @@ def _compressed(result: Result, group: str) -> dict[str, dict[str, Any]]:
 def _write_maps(result: Result, folder: Path) -> None:
     maps = result.tree["maps"].to_dataset()
     stacked = np.stack([maps[f"abundance_{name}"].values for name in STATISTICS])
-    spatial = _spatial_axes(result, stacked.shape[-2:])
+    spatial = spatial_axes(result, navigate=False)
     names = {"phases": result.phases}
-    axes = [_index_axis("statistic", len(STATISTICS)), _index_axis("phase", len(result.phases)), *spatial]
+    axes = [index_axis("statistic", len(STATISTICS)), index_axis("phase", len(result.phases)), *spatial]
     about = {**names, "statistics": list(STATISTICS), "unit": "share of the atoms", "level": result.level}
     _write(folder / "abundances.hspy", "Abundances", stacked.astype(np.float32), axes, about)
     layers = np.concatenate([maps["pure_probability"].values, maps["label"].values[None].astype(np.float32)])
-    axes = [_index_axis("layer", len(layers)), *spatial]
+    axes = [index_axis("layer", len(layers)), *spatial]
     about = {
         **names,
         "layers": [
@@ -181,7 +182,7 @@ def _write_maps(result: Result, folder: Path) -> None:
     if "mass_thickness_mean" in maps:
         names_of = [f"mass_thickness_{name}" for name in ("mean", "sd")]
         stacked = np.stack([maps[name].values for name in names_of])
-        axes = [_index_axis("statistic", len(stacked)), *spatial]
+        axes = [index_axis("statistic", len(stacked)), *spatial]
         about = {"statistics": ["mean", "sd"], "unit": maps[names_of[0]].attrs["unit"]}
         _write(folder / "mass_thickness.hspy", "Mass thickness", stacked.astype(np.float32), axes, about)
 
@@ -189,11 +190,10 @@ def _write_maps(result: Result, folder: Path) -> None:
 def _write_endmembers(result: Result, folder: Path) -> None:
     spectra = result.tree["endmembers"].to_dataset()
     stacked = np.stack([spectra[name].values for name in ENDMEMBER_STATISTICS])
-    energy = spectra["energy"].values
     axes = [
-        _index_axis("statistic", len(ENDMEMBER_STATISTICS)),
-        _index_axis("phase", len(result.phases)),
-        _axis("Energy", len(energy), float(energy[1] - energy[0]), float(energy[0]), "keV", navigate=False),
+        index_axis("statistic", len(ENDMEMBER_STATISTICS)),
+        index_axis("phase", len(result.phases)),
+        energy_axis(spectra["energy"].values),
     ]
     about = {"phases": result.phases, "statistics": list(ENDMEMBER_STATISTICS), "unit": "share of the counts"}
     _write(folder / "endmembers.hspy", "Endmembers", stacked.astype(np.float32), axes, about)
@@ -204,29 +204,3 @@ def _write(
 ) -> None:
     metadata = {"General": {"title": title}, "Signal": {"signal_type": ""}, "bayesunmix": about}
     write_signal(path, {"data": data, "axes": axes, "metadata": metadata})
-
-
-def _index_axis(name: str, size: int) -> dict[str, Any]:
-    return _axis(name, size, 1.0, 0.0, "", navigate=True)
-
-
-def _spatial_axes(result: Result, shape: tuple[int, ...]) -> list[dict[str, Any]]:
-    attributes = result.tree["maps"].attrs
-    scales, unit = attributes["pixel_size"], str(attributes["pixel_unit"])
-    origin = attributes.get("origin", (0.0, 0.0))
-    return [
-        _axis(name, size, float(scale), float(offset), unit, navigate=False)
-        for name, size, scale, offset in zip("yx", shape, scales, origin, strict=True)
-    ]
-
-
-def _axis(name: str, size: int, scale: float, offset: float, units: str, *, navigate: bool) -> dict[str, Any]:
-    """One axis in the form that HyperSpy's files hold."""
-    return {
-        "name": name,
-        "size": size,
-        "scale": scale,
-        "offset": offset,
-        "units": units,
-        "navigate": navigate,
-    }

@@ -212,9 +212,10 @@ def verdict_html(verdict: Verdict) -> str:
 
 
 def result_html(result: Result) -> str:
-    """Return what a notebook shows of a result: the verdict and the compositions."""
+    """Return what a notebook shows of a result, as it is printed: the verdict, the phases and their compositions."""
     title = f"{len(result.phases)} phases, {len(result.elements)} elements, {result.record.method}"
     compositions = _compositions(result)
+    compositions = compositions._replace(rows=[_shares(result), *compositions.rows])
     return render("notebook.html", title=title, verdict=result.verdict, compositions=compositions)
 
 
@@ -236,6 +237,12 @@ def _compositions(result: Result) -> Compositions:
         stated=stated,
         note=supports_note(result),
     )
+
+
+def _shares(result: Result) -> Row:
+    """Return one row with the share of the map's atoms that each phase with a composition holds."""
+    shares = result.abundances()["mean"].mean(["y", "x"]).sel(phase=result.sample_phases)
+    return Row("of the atoms", [Cell(f"{100.0 * share:.3g} %") for share in shares.values])
 
 
 def _likely_names(result: Result) -> list[Row]:

@@ -17,12 +17,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bayesunmix.chemistry.stoichiometry import SYMBOLS
-from bayesunmix.core.errors import InputError
 from bayesunmix.core.output_folder import (
-    FIELD,
-    RECORD,
     TABLES_RECORD,
     check_folder,
+    check_no_run,
     claimed,
     write_record,
     written_aside,
@@ -367,9 +365,7 @@ def save_tables(
         not set; what it holds of earlier tables is replaced when all is there, and other files are kept.
     """
     check_folder(folder, go_on=overwrite)
-    if (folder / RECORD).exists():
-        got = f'"{folder}" holds a {RECORD}'
-        raise InputError(FIELD, "be no output folder of a run", got, "Choose another.")
+    check_no_run(folder)
     with claimed(folder), written_aside(folder) as aside:
         names = [path.relative_to(aside).as_posix() for path in write_tables(result, aside, units)]
         write_record(aside, {"files": [*names, TABLES_RECORD]}, TABLES_RECORD)

@@ -57,6 +57,7 @@ from bayesunmix.results.predictive_groups import predictive_groups
 from bayesunmix.results.recording import Found, record, with_convergence
 from bayesunmix.results.recording import presence as presence_parts
 from bayesunmix.results.result import Result
+from bayesunmix.results.saved import with_numbers
 from bayesunmix.results.tables import STATED, detection_states
 from bayesunmix.results.verdict import judge
 
@@ -110,7 +111,7 @@ def _assembled(run: Finished, fit: _Fit) -> Result:
     # The result is judged by its tables, too: they are made before anything is said of it.
     # A map of no file is nowhere else.
     image = None if setup.image.file else setup.image
-    unjudged = Result(xr.DataTree.from_dict(groups), record(run, found), image)
+    unjudged = Result(with_numbers(xr.DataTree.from_dict(groups)), record(run, found), image)
     computed = with_convergence(unjudged.record, unjudged.diagnostics(), _one_solution(run))
     computed = computed.model_copy(update={"names": proposed_names(unjudged)})
     said = everything_said(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from bayesunmix.core.errors import InputError
+from bayesunmix.core.errors import InputError, said_as
 from bayesunmix.data.counts import shape_text
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
 from bayesunmix.data.stored_counts import StoredCounts
@@ -92,9 +92,11 @@ def _read(image: AnyMap, signal: int | None = None) -> SpectrumImage:
     if isinstance(image, SpectrumImage):
         return image
     if isinstance(image, str | os.PathLike):
+        from bayesunmix.data.files import FIELD
         from bayesunmix.data.io import load
 
-        return load(image, signal)
+        with said_as({FIELD: _FIELD}):
+            return load(image, signal)
     if hasattr(image, "axes_manager"):
         from bayesunmix.data.signals import map_of_signal
 

@@ -31,7 +31,7 @@ from bayesunmix.core.output_folder import check_unchanged, settle
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.masks import flagged_of
 from bayesunmix.results.record import DamagedError, RunRecord
-from bayesunmix.results.saved import check_tree
+from bayesunmix.results.saved import check_tree, with_numbers
 from bayesunmix.results.tables import BY_ATOMS, BY_WEIGHT
 from bayesunmix.results.verdict import Verdict
 
@@ -340,6 +340,19 @@ class Result:
             {name: maps[f"abundance_{name}"] for name in ("mean", "sd", "lower", "upper")}, attrs=maps.attrs
         )
 
+    def endmembers(self) -> xr.Dataset:
+        """Spectra of the phases in the channels that were fitted: mean, lower, upper, each (phase, energy).
+
+        An endmember is what a pixel of the phase alone emits, lines and continuum, as the share of its counts in each
+        channel: the mean adds up to 1. The interval is that of each channel by itself. ``energy`` is in keV, on the
+        fitted axis.
+        """
+        spectra = self.tree["endmembers"].to_dataset().dropna("energy", how="all")
+        spectra["energy"].attrs.update(_with_unit("Energy", "keV"))
+        for name in spectra.data_vars:
+            spectra[name].attrs.update(_with_unit("Share of the counts", "1 per channel"))
+        return spectra.assign_attrs(level=self.level)
+
     def flagged_mask(self) -> npt.NDArray[np.bool_]:
         """Places (y, x) that the run flagged, as a mask that leaves them out of the next: ``image.masked(...)``."""
         found = self.record.unmodelled_regions
@@ -365,6 +378,9 @@ class Result:
 
     save = Attached()
     """Write every file of an output folder: `bayesunmix.report.files.save_result`."""
+
+    to_hyperspy = Attached()
+    """Fit, residuals, abundances and endmembers as signals: `bayesunmix.analysis.signals.to_hyperspy`."""
 
     view = Attached()
     """A viewer in a notebook: `bayesunmix.viewer.serve.view`."""
@@ -398,6 +414,11 @@ class Result:
     _repr_html_ = Attached()
 
 
+def _with_unit(name: str, unit: str) -> dict[str, str]:
+    """Return the attributes of an array: its unit under the word of this package, and what xarray's figures read."""
+    return {"long_name": name, "unit": unit, "units": unit}
+
+
 def open_result(folder: str | Path) -> Result:
     """Open the output folder of a run.
 
@@ -428,4 +449,4 @@ def open_result(folder: str | Path) -> Result:
         got = f'"{path}" is damaged: {error}'
         raise InputError("DIR", "be the output folder of a finished run", got) from None
     check_unchanged("DIR", path, plain)
-    return Result(tree, record)
+    return Result(with_numbers(tree), record)

@@ -13,7 +13,7 @@ from bayesunmix.chemistry.mass_balance import balance_table, check_bulk, element
 from bayesunmix.chemistry.oxides import FerricShare, draw_ferric
 from bayesunmix.chemistry.ratios import Amounts, amounts, exchange_rows, partition_rows
 from bayesunmix.chemistry.sites import site_table, vacancy_notes
-from bayesunmix.chemistry.unit_names import UNITS, check_oxygen_unit
+from bayesunmix.chemistry.unit_names import UNITS
 from bayesunmix.core.errors import InputError, check_choice, check_mapping, shown
 from bayesunmix.results.budget_table import budget_table
 from bayesunmix.results.names import name_table, proposed_names
@@ -128,7 +128,9 @@ class ResultTables:
         InputError
             If a phase is unknown, a formula cannot be read, or the sample holds no oxygen.
         """
-        check_oxygen_unit("apfu", self._result.chemistry.oxygen, "sample.oxygen")
+        if self._result.chemistry.oxygen == "none":
+            must = 'be "stoichiometry" or "measured" for sums of sites, which are counted on oxygen'
+            raise InputError("sample.oxygen", must, 'is "none"')
         chemistry = self._result.chemistry.changed(None, ferric, None)
         example = '{"CaPv": "ABO3"}'
         given = chemistry.formulas if formulas is None else dict(check_mapping("formulas", formulas, example))

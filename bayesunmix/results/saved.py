@@ -36,6 +36,20 @@ _GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
+def with_numbers(tree: xr.DataTree) -> xr.DataTree:
+    """Give the sampler's statistics the numbers of chains and draws, which ArviZ looks up; once there were none."""
+    statistics = tree["sample_stats"].to_dataset() if "sample_stats" in tree.children else xr.Dataset()
+    missing = [
+        name for name in ("chain", "draw") if name in statistics.dims and name not in statistics.coords
+    ]
+    if not missing:
+        return tree
+    posterior = tree["posterior"].dataset
+    return tree.assign(
+        sample_stats=xr.DataTree(statistics.assign_coords({name: posterior[name] for name in missing}))
+    )
+
+
 def check_tree(tree: xr.DataTree, record: RunRecord) -> None:
     """Check that what ``posterior.nc`` holds is what a run writes, and goes with the record.
 

@@ -26,6 +26,7 @@ from bayesunmix.config.simulation import DEFAULT_STRAY_SHARE, SimulateConfig, Si
 from bayesunmix.core.disk_array import DiskArray
 from bayesunmix.core.errors import InputError
 from bayesunmix.core.memory import check_simulation, held_in_memory
+from bayesunmix.core.summary import Summarised, Summary
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.counts import Compact, Growing, ReadCounts
 from bayesunmix.data.image import HyperSpySignal, SpectrumImage
@@ -170,8 +171,8 @@ def _stored_response(stored: dict[str, Any]) -> Response:
     return Response(**numbers, bend_eV=bend, pile_up=tuple((energy, share) for energy, share in pairs))
 
 
-@dataclass(frozen=True, eq=False)
-class SimulatedMap:
+@dataclass(frozen=True, eq=False, repr=False)
+class SimulatedMap(Summarised):
     """A simulated map and what it was drawn from.
 
     Parameters
@@ -184,6 +185,13 @@ class SimulatedMap:
 
     image: SpectrumImage
     truth: Truth
+
+    def _summary(self) -> Summary:
+        truth = self.truth
+        shares = 100.0 * truth.abundances.mean(axis=(0, 1))
+        phases = [f"{name} {share:.3g} %" for name, share in zip(truth.phases, shares, strict=True)]
+        rows = (("phases", f"{', '.join(phases)} of the atoms"), ("elements", ", ".join(truth.elements)))
+        return Summary(f"Simulated map, seed {truth.seed}", rows, (repr(self.image),))
 
     def to_signal(self) -> HyperSpySignal:
         """Return the map as a HyperSpy ``EDSTEMSpectrum`` whose original metadata hold the truth."""
