@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bayesunmix.analysis.joint_draws import joint_draws
-from bayesunmix.core.errors import InputError
+from bayesunmix.plot.choices import Window, checked_window, chosen_phases
 from bayesunmix.plot.labels import BAND_MM, energy_ticks, log_limits, name_lines, named_lines
-from bayesunmix.plot.region_spectra import Window, bin_edges, checked_window
+from bayesunmix.plot.region_spectra import bin_edges
 from bayesunmix.plot.style import (
     GREY,
     INK,
@@ -77,7 +77,7 @@ def integrated_spectra_figure(
         180 mm wide, shares of the counts per keV, one panel for each phase.
     """
     source = joint_draws(result, image)
-    names = _phases(result, phases)
+    names = chosen_phases(result, phases)
     edges = source.image.channel_edges_keV
     whole = float(edges[0]), float(edges[-1])
     window = checked_window("energy_range", energy_range, whole)
@@ -170,11 +170,3 @@ def _name_window(axes: Axes, result: Result, near: Window) -> None:
             color=colour,
         )
     axes.set_ylim(low, high)
-
-
-def _phases(result: Result, phases: Sequence[str] | None) -> list[str]:
-    names = result.phases if phases is None else [phases] if isinstance(phases, str) else list(phases)
-    for name in names:
-        if name not in result.phases:
-            raise InputError("phases", f"be among {', '.join(result.phases)}", f"names {name!r}")
-    return names

@@ -133,6 +133,18 @@ def log_limits(axes: Axes, low: float, peak: float) -> None:
     axes.spines["left"].set_bounds(low, peak)
 
 
+def value_limits(axes: Axes, scale: str, low: float, peak: float) -> None:
+    """Make the y axis logarithmic from `low`, or linear from 0, with room for the names above `peak`."""
+    if scale == "log":
+        log_limits(axes, low, peak)
+        return
+    height = axes_mm(axes)[1]
+    axes.set_ylim(0.0, peak * height / (height - BAND_MM))
+    ticks = MaxNLocator(6).tick_values(0.0, peak)
+    axes.yaxis.set_major_locator(FixedLocator([value for value in ticks if value <= peak]))
+    axes.spines["left"].set_bounds(0.0, peak)
+
+
 def energy_ticks(axes: Axes) -> None:
     """Put ticks at whole energies in keV, no more than fit."""
     axes.xaxis.set_major_locator(MaxNLocator(20, steps=[1, 2, 5, 10]))
@@ -146,7 +158,7 @@ def name_lines(
     Parameters
     ----------
     axes
-        Axes with a linear energy axis in keV whose y axis was made by `log_limits`.
+        Axes with a linear energy axis in keV whose y axis was made by `log_limits` or `value_limits`.
     lines
         Group ``lines`` of a result.
     energy, spectrum
@@ -172,7 +184,8 @@ def name_lines(
     foot, knee = (_at_height(axes, height - BAND_MM + up) for up in (0.3, _LEADER_MM))
     for name, place in zip(names, places, strict=True):
         colour = GREY if name.stray else INK
-        top = max(_peak(energy, spectrum, name.energy_keV), axes.get_ylim()[0]) * 1.15
+        top = max(_peak(energy, spectrum, name.energy_keV), axes.get_ylim()[0])
+        top = top * 1.15 if axes.get_yscale() == "log" else min(top + _at_height(axes, 1.0), foot)
         axes.plot(
             [name.energy_keV, name.energy_keV, place],
             [min(top, foot), foot, knee],
@@ -191,6 +204,7 @@ def _peak(energy: FloatArray, spectrum: FloatArray, at: float) -> float:
 
 
 def _at_height(axes: Axes, height_mm: float) -> float:
-    """Value of a logarithmic y axis at a height in mm above its foot."""
+    """Value of a y axis at a height in mm above its foot."""
     low, high = axes.get_ylim()
-    return float(low * (high / low) ** (height_mm / axes_mm(axes)[1]))
+    share = height_mm / axes_mm(axes)[1]
+    return float(low * (high / low) ** share if axes.get_yscale() == "log" else low + share * (high - low))

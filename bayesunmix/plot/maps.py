@@ -48,6 +48,8 @@ _RIGHT_MM = 15.0
 _BAR_MM = 2.2
 _UNDER_BAR_MM = 7.0
 _INSET_MM = 4.0
+# A phase that reaches less than this in all but a thousandth of the pixels has a scale of its own.
+_OWN_SCALE, _TOP_QUANTILE, _LEAST_TOP = 0.5, 0.999, 0.01
 # A proposed name stands in a title from this probability on.
 _LIKELY = 0.8
 
@@ -87,6 +89,8 @@ def pixel_grid(maps: xr.Dataset) -> Grid:
 def maps_figure(result: Result) -> Figure:
     """Draw the abundance of each phase above its standard deviation.
 
+    The means share one scale from 0 to 1. Where a phase nowhere reaches half a pixel, every mean has a bar of its own
+    below it, and that phase a scale that ends where it does.
     A line scan is drawn as curves with the interval as a band, a single spectrum as points with intervals.
     Maps are placed by hand: each keeps its proportions, with a colour bar as high or as wide as the map.
 
@@ -98,7 +102,7 @@ def maps_figure(result: Result) -> Figure:
     Returns
     -------
     Figure
-        180 mm wide; the means share one scale from 0 to 1, every standard deviation has its own.
+        180 mm wide; every standard deviation has a scale of its own.
     """
     data = result.tree["maps"].dataset
     grid = pixel_grid(data)
@@ -170,40 +174,69 @@ def _draw_maps(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
     columns = math.ceil(count / bands)
     room = (WIDTH_MM - _LEFT_MM - _RIGHT_MM - _GAP_MM * (columns - 1)) / max(columns, 2)
     width, height = panel_size(grid, room)
-    band = _TITLE_MM + 2.0 * height + _GAP_MM + _BAR_MM + _UNDER_BAR_MM
+    tops = mean_tops(data["abundance_mean"].values)
+    shared = all(top == 1.0 for top in tops)
+    bar = _BAR_MM + _UNDER_BAR_MM
+    between = _GAP_MM if shared else bar
+    band = _TITLE_MM + 2.0 * height + between + bar
     figure = new_figure(bands * band + 2.0, _LEFT_MM + columns * (width + _GAP_MM) - _GAP_MM + _RIGHT_MM)
     for index, phase in enumerate(result.phases):
         row, column = divmod(index, columns)
         left, top = _LEFT_MM + column * (width + _GAP_MM), row * band + _TITLE_MM
         upper = place_axes(figure, left, top, width, height)
-        mean = show_map(upper, data["abundance_mean"].values[index], grid, "viridis", 1.0)
+        values, sd = (data[f"abundance_{name}"].values[index] for name in ("mean", "sd"))
+        mean = show_map(upper, values, grid, "viridis", tops[index])
         name_phase(upper, titles[phase], index, int(width / 1.9))
-        lower = place_axes(figure, left, top + height + _GAP_MM, width, height)
-        sd = data["abundance_sd"].values[index]
-        shown = show_map(lower, sd, grid, "magma", _scale_top(sd))
-        under = top + 2.0 * height + _GAP_MM + 1.2
-        place_colourbar(
+        if not shared:
+            _bar_below(figure, mean, values, (left, top + height, width))
+        lower = place_axes(figure, left, top + height + between, width, height)
+        _bar_below(
             figure,
-            shown,
-            (left + _INSET_MM, under, width - 2.0 * _INSET_MM, _BAR_MM),
-            extend="max" if float(np.nanmax(sd)) > _scale_top(sd) else "neither",
-            ticks=MaxNLocator(4),
+            show_map(lower, sd, grid, "magma", sd_top(sd)),
+            sd,
+            (left, top + 2.0 * height + between, width),
         )
         if column == 0:
-            upper.set_ylabel("mean")
+            upper.set_ylabel(("mean" if shared else "mean abundance") if height >= _LOW_MM else "mean")
             lower.set_ylabel("standard deviation" if height >= _LOW_MM else "sd")
             scale_bar(upper, grid.unit)
-        if column == columns - 1 or index == count - 1:
+        if shared and (column == columns - 1 or index == count - 1):
             box = (left + width + 2.0, top, _BAR_MM, height)
             label = "abundance (atom fraction)" if height >= _LOW_MM else "abundance"
             place_colourbar(figure, mean, box, label)
     return figure
 
 
-def _scale_top(sd: FloatArray) -> float:
+def _bar_below(
+    figure: Figure, shown: AxesImage, values: FloatArray, place: tuple[float, float, float]
+) -> None:
+    """Add a flat colour bar below a map whose lower left corner and width are given in mm."""
+    left, bottom, width = place
+    beyond = float(np.nanmax(values, initial=0.0)) > float(shown.norm.vmax or 0.0)
+    place_colourbar(
+        figure,
+        shown,
+        (left + _INSET_MM, bottom + 1.2, width - 2.0 * _INSET_MM, _BAR_MM),
+        extend="max" if beyond else "neither",
+        ticks=MaxNLocator(4),
+    )
+
+
+def mean_tops(means: FloatArray) -> list[float]:
+    """Tops of the scales of the mean abundances (phase, y, x): 1, or less where a phase nowhere fills half a pixel."""
+    tops = [_quantile(mean, _TOP_QUANTILE) for mean in means]
+    return [1.0 if top >= _OWN_SCALE else max(top, _LEAST_TOP) for top in tops]
+
+
+def sd_top(sd: FloatArray) -> float:
     """Top of the scale of a map of standard deviations: single outliers do not set it."""
-    top = float(np.nanquantile(sd, 0.995))
+    top = _quantile(sd, 0.995)
     return top if top > 0.0 else 1.0
+
+
+def _quantile(values: FloatArray, share: float) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.quantile(finite, share)) if finite.size else 0.0
 
 
 def _draw_line(result: Result, data: xr.Dataset, grid: Grid) -> Figure:

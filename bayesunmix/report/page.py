@@ -15,10 +15,12 @@ from bayesunmix.core.output_folder import amend_record, names_of
 from bayesunmix.core.rounding import composition_text, interval_text, partition_text
 from bayesunmix.data.image import WHOLE_MAP
 from bayesunmix.plot import FIGURES, OPTIONAL_FIGURES
+from bayesunmix.plot.fit import LEAST_EXPECTED
 from bayesunmix.plot.partition import phase_pairs, table_rows
 from bayesunmix.plot.style import element_order, phase_colour, png_bytes, scaled_png
 from bayesunmix.report.health import checks
 from bayesunmix.report.identifiability import identifiability
+from bayesunmix.report.live import live_parts
 from bayesunmix.report.paper import mass_balance_paper_table
 from bayesunmix.report.render import Cell, Row, Table, in_letters, render
 from bayesunmix.report.steps import Step, disk_error, sentences, take, without
@@ -164,6 +166,8 @@ def _page(result: Result, drawn: dict[str, bytes]) -> str:
         phases=phases,
         level=f"{100.0 * result.level:g}",
         pictures=shown,
+        live=live_parts(result),
+        least_expected=f"{LEAST_EXPECTED:g}",
         verdict=result.verdict,
         headline=headline(result),
         found=[
