@@ -56,6 +56,22 @@ def named_lines(lines: xr.Dataset, low: float, high: float) -> list[LineName]:
     return sorted(names, key=lambda name: name.energy_keV)
 
 
+def visible_lines(
+    lines: xr.Dataset,
+    window: tuple[float, float],
+    energy: FloatArray,
+    spectrum: FloatArray,
+    elements: Collection[str],
+) -> list[LineName]:
+    """Return the lines of `named_lines` that make a peak in a spectrum; the parameters are those of `name_lines`."""
+    return [
+        name
+        for name in named_lines(lines, *window)
+        if (name.stray or name.element in elements)
+        and prominence(energy, spectrum, name.energy_keV) >= _PROMINENCE
+    ]
+
+
 def prominence(energy: FloatArray, spectrum: FloatArray, at: float) -> float:
     """Return by what factor the peak at an energy stands above the higher of the valleys on its two sides.
 
@@ -167,12 +183,7 @@ def name_lines(
         Elements that may be named; stray ones always may.
     """
     low, high = axes.get_xlim()
-    visible = [
-        name
-        for name in named_lines(lines, low, high)
-        if (name.stray or name.element in elements)
-        and prominence(energy, spectrum, name.energy_keV) >= _PROMINENCE
-    ]
+    visible = visible_lines(lines, (low, high), energy, spectrum, elements)
     width, height = axes_mm(axes)
     scale = (high - low) / width
     room = int((width - 4.0) / _SPACING_MM)

@@ -81,7 +81,7 @@ function startFit(host, data) {
     panel.residual = residual;
     panel.describe = (bin) => [
       `counts ${number(counts[bin])}, fit ${number(fit[bin])}`,
-      residual ? `residual ${residual[bin].toFixed(2)} \u03c3` : "too few counts for residuals",
+      residual ? `residual ${residual[bin].toFixed(2).replace("-", "\u2212")} \u03c3` : "too few counts for residuals",
       ...parts.map(({ name, values }) => `${name} ${number(values[bin])}`),
     ].join("; ");
     legend(host, panel, [

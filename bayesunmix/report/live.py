@@ -24,11 +24,12 @@ from matplotlib.colors import to_hex
 
 from bayesunmix.data.image import WHOLE_MAP
 from bayesunmix.plot.fit import labelled, pooled_residuals
-from bayesunmix.plot.labels import named_lines
+from bayesunmix.plot.labels import visible_lines
 from bayesunmix.plot.maps import mean_tops, pixel_grid, sd_top
 from bayesunmix.plot.parts import element_parts, largest_parts, line_texts, part_look, strong_lines
 from bayesunmix.plot.style import GREY, INK, FloatArray
 from bayesunmix.results.pixel_group import DIGITS, rounded
+from bayesunmix.results.tables import STATED
 
 if TYPE_CHECKING:
     from bayesunmix.results.result import Result
@@ -92,6 +93,7 @@ def fit_panel(result: Result) -> dict[str, Any]:
     """Return counts and fit of the map and of each phase's pixels by bin, and the parts of the map's fit."""
     data = result.tree["fit"].dataset
     expected = np.asarray(data["expected"].values, np.float64)
+    edges = np.append(data["energy_low"].values, data["energy_high"].values[-1]).astype(np.float64)
     by_phase = np.asarray(data["expected_by_phase"].values, np.float64)
     spectra = [(WHOLE_MAP, data["observed"].values, expected)]
     if "segment_observed" in data:
@@ -103,7 +105,7 @@ def fit_panel(result: Result) -> dict[str, Any]:
         found = element_parts(stored, by_phase, expected)
         parts["element"] = largest_parts(found, float(expected.sum()))
     return {
-        "edges": packed(_edges(data)),
+        "edges": packed(edges),
         "spectra": [
             {
                 "name": name,
@@ -120,7 +122,7 @@ def fit_panel(result: Result) -> dict[str, Any]:
             for by, named in parts.items()
             if named
         },
-        **_lines(result, float(data["energy_low"].values[0]), float(data["energy_high"].values[-1])),
+        **_lines(result, edges, expected[np.newaxis] / np.diff(edges)),
     }
 
 
@@ -138,7 +140,8 @@ def endmember_panel(result: Result) -> dict[str, Any]:
         bands = {key: packed(_short(data[key].values[number])) for key in ("mean", "lower", "upper")}
         colour, dash = part_look(name, number)
         series.append({"name": name, "look": [colour, dash], **bands})
-    return {"edges": packed(edges), "series": series, **_lines(result, float(edges[0]), float(edges[-1]))}
+    spectra = np.nan_to_num(np.asarray(data["mean"].values, np.float64))
+    return {"edges": packed(edges), "series": series, **_lines(result, edges, spectra)}
 
 
 def map_panels(result: Result, most_bytes: int = MOST_BYTES) -> dict[str, Any] | None:
@@ -199,20 +202,23 @@ def _residual(counts: FloatArray, fit: FloatArray) -> dict[str, Any] | None:
     return packed(np.repeat(found.values, np.diff(np.append(found.starts, len(fit)))))
 
 
-def _edges(data: xr.Dataset) -> FloatArray:
-    return np.append(data["energy_low"].values, data["energy_high"].values[-1]).astype(np.float64)
-
-
 def _part(name: str, number: int, values: FloatArray) -> dict[str, Any]:
     return {"name": name, "look": list(part_look(name, number)), "values": packed(values)}
 
 
-def _lines(result: Result, low: float, high: float) -> dict[str, Any]:
-    """Return lines for what stands near the cursor, and the names that are written over a spectrum."""
+def _lines(result: Result, edges: FloatArray, spectra: FloatArray) -> dict[str, Any]:
+    """Return lines for what stands near the cursor, and the names that are written over spectra (spectrum, energy)."""
     lines = result.tree["lines"].dataset
     strong = strong_lines(lines)
     energies = [round(float(keV), 4) for keV in strong["energy_keV"].values]
-    names = [[one.text, round(one.energy_keV, 4), one.stray] for one in named_lines(lines, low, high)]
+    table = result.summary()
+    stated = set(table["element"][table["detected"].isin(STATED)])
+    middle, window = (edges[:-1] + edges[1:]) / 2.0, (float(edges[0]), float(edges[-1]))
+    found = {name for one in spectra for name in visible_lines(lines, window, middle, one, stated)}
+    names = [
+        [one.text, round(one.energy_keV, 4), one.stray]
+        for one in sorted(found, key=lambda one: one.energy_keV)
+    ]
     return {"lines": list(zip(line_texts(strong), energies, strict=True)), "names": names}
 
 

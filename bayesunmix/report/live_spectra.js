@@ -6,6 +6,7 @@ const MARGIN = { left: 62, right: 12, top: 74, bottom: 34 };
 const HEIGHT = { spectrum: 330, gap: 12, residual: 92 };
 const DECADES = 5;
 const DASHES = { solid: [], dashed: [7, 4], dotted: [2, 3], dotdash: [7, 3, 2, 3] };
+const LABEL_PX = 13;
 const INK = "#1a1a1a", GREY = "#8c8c8c", FAINT = "#e4e4e4";
 // Lines this close to the cursor are named, in keV: about the width of a peak.
 const NEAR_KEV = 0.08;
@@ -265,22 +266,23 @@ class SpectrumPanel {
     });
   }
 
-  // Names of the lines, the highest peaks first, where they have room.
+  // Names of the lines, those of the highest peaks where not all have room, each tied to its peak.
   labels(pen, y, foot) {
     const height = (keV) => Math.min(...this.series.map(({ values }) => y(this.drawn(values, this.binAt(keV)))), foot);
     const seen = this.names.filter(([, keV]) => keV > this.range[0] && keV < this.range[1]);
-    const placed = [];
-    for (const [text, keV, stray] of seen.sort((a, b) => height(a[1]) - height(b[1]))) {
-      const at = this.x(keV);
-      if (placed.some((other) => Math.abs(other - at) < 13)) continue;
-      placed.push(at);
-      pen.fillStyle = GREY;
-      pen.globalAlpha = 0.5;
-      pen.fillRect(at, MARGIN.top - 4, 1, Math.max(height(keV) - MARGIN.top, 0));
-      pen.globalAlpha = 1;
+    const tallest = seen.sort((a, b) => height(a[1]) - height(b[1])).slice(0, Math.floor(this.width / LABEL_PX));
+    const names = tallest.sort((a, b) => a[1] - b[1]);
+    const places = spread(names.map(([, keV]) => this.x(keV)), MARGIN.left + 6, MARGIN.left + this.width - 6);
+    names.forEach(([text, keV, stray], i) => {
+      pen.strokeStyle = "#bdbdbd";
+      pen.beginPath();
+      pen.moveTo(this.x(keV), Math.max(height(keV) - 3, MARGIN.top));
+      pen.lineTo(this.x(keV), MARGIN.top);
+      pen.lineTo(places[i], MARGIN.top - 8);
+      pen.stroke();
       pen.fillStyle = stray ? "#737373" : INK;
-      upright(pen, text, at, MARGIN.top - 8, "left");
-    }
+      upright(pen, text, places[i], MARGIN.top - 11, "left");
+    });
   }
 
   band(pen, from, to, base) {
@@ -293,6 +295,21 @@ class SpectrumPanel {
     pen.fillStyle = "#b3400a";
     pen.fillRect(this.x(energy), MARGIN.top, 1, base - MARGIN.top);
   }
+}
+
+// Ascending places moved apart to LABEL_PX as little as possible, by pooling neighbours, as plot/labels.py does.
+function spread(wanted, low, high) {
+  const pools = [];
+  wanted.forEach((place, i) => {
+    pools.push([place - LABEL_PX * i, 1]);
+    while (pools.length > 1 && pools.at(-2)[0] > pools.at(-1)[0]) {
+      const [[first, left], [second, right]] = pools.splice(-2);
+      pools.push([(first * left + second * right) / (left + right), left + right]);
+    }
+  });
+  const flat = pools.flatMap(([place, count]) => Array(count).fill(place));
+  const last = Math.max(high - LABEL_PX * (wanted.length - 1), low);
+  return flat.map((place, i) => Math.min(Math.max(place, low), last) + LABEL_PX * i);
 }
 
 function upright(pen, text, x, y, align) {
