@@ -10,6 +10,8 @@ from typing import Any
 _LAST_DIGIT = 0.5
 # Beyond this many decimals a power of ten reads better.
 _MAX_DECIMALS = 6
+# An end of an interval that is so many times its value is known by its size alone.
+_FAR = 1e4
 # Elements from this atom fraction on say what a phase is, so many at most.
 _MAIN, _MOST_NAMED = 0.02, 4
 
@@ -44,7 +46,10 @@ def round_to_uncertainty(value: float, lower: float, upper: float) -> tuple[str,
     smallest = min((abs(number) for number in numbers if number != 0.0), default=1.0)
     step = min(sides) * _LAST_DIGIT if sides else abs(value) / 100.0 or 1.0
     exponent = math.floor(math.log10(min(step, smallest)))
-    first, second, third = (_at(number, exponent) for number in numbers)
+    first, second, third = (
+        _at(number, exponent) if abs(number) < _FAR * max(abs(value), step) else f"{number:.2g}"
+        for number in numbers
+    )
     return first, second, third
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from bayesunmix.checks.budget import SOURCES
+from bayesunmix.core.rounding import percent_text
 from bayesunmix.plot.partition import phase_pairs
 from bayesunmix.plot.style import (
     INK,
@@ -96,7 +97,7 @@ def _draw(axes: Axes, title: str, part: pd.DataFrame, elements: list[str]) -> No
     relative = rows["sd"] / rows["value"] if rows["quantity"].iloc[0] == "composition" else rows["sd"]
     for place, value in zip(places, relative, strict=True):
         axes.annotate(
-            f"{100.0 * value:.2g} %",
+            f"{percent_text(value) if value < 0.995 else round(100.0 * value)} %",
             (1.0, place),
             xytext=(3.0, 0.0),
             textcoords="offset points",

@@ -162,8 +162,8 @@ def _too_few(empty: Mapping[str, float]) -> str:
     """Say which spectra are too weak for residuals."""
     if not empty:
         return ""
-    named = ", ".join(f"{shorten(name, 20)} ({counts:,.0f})" for name, counts in empty.items())
-    return f"Too few counts for residuals in pixels labelled {named}."
+    named = ", ".join(f"{shorten(name, 20)} ({counts:,.0f} counts)" for name, counts in empty.items())
+    return f"Too few for residuals: pixels labelled {named}."
 
 
 def labelled(phase: str) -> str:

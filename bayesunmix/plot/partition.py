@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _ROW_MM = 5.0
 _HEAD_MM = 18.0
 _MOST_COLUMNS = 3
+_AXIS_MM = 26.0
 
 
 @styled
@@ -91,17 +92,22 @@ def table_rows(result: Result) -> dict[tuple[str, str, str], Any]:
     }
 
 
-def _ends(row: Any) -> list[float]:  # noqa: ANN401
+def _points(row: Any) -> list[float]:  # noqa: ANN401
+    """Values of a row that must be seen."""
     if partition_text(row) == "–":
         return []
     if row.kind in ("interval", "point"):
-        return [end for end in (row.lower, row.median, row.upper) if end == end]
+        return [row.median]
     # An arrow needs room beyond its bound.
     return [row.upper / 2.0, row.upper] if row.kind == "upper" else [row.lower, 2.0 * row.lower]
 
 
 def _draw_pair(axes: Axes, rows: list[Any], elements: list[str], colour: str) -> None:
-    log_axis(axes, [1.0, *(end for row in rows for end in _ends(row))])
+    points = [value for row in rows for value in _points(row)]
+    ends = [
+        end for row in rows if row is not None and row.kind == "interval" for end in (row.lower, row.upper)
+    ]
+    log_axis(axes, [1.0, *points], ends=ends, width_mm=_AXIS_MM)
     stripe_rows(axes, elements, 1.0)
     axes.axvline(1.0, color=GREY, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
     for y, row in enumerate(rows):
