@@ -85,21 +85,22 @@ def bound_text(bound: float, sign: str = "<", unit: str = "") -> str:
 
 
 def composition_text(row: Any, unit: str = "") -> str:  # noqa: ANN401 - a row of a table, whose names are the columns
-    """Write a row of the composition table in atom percent: an interval, a bound, or "declared absent".
+    """Write a row of the composition table: an interval, a bound, or "declared absent".
 
     Parameters
     ----------
     row
-        Named tuple with the columns of ``composition.csv`` in the unit ``at_frac``.
+        Named tuple with the columns of ``composition.csv``, in any unit; atom fractions are written in atom percent.
     unit
         Written behind the number, e.g. ``at%``.
     """
+    factor = 100.0 if row.unit == "at_frac" else 1.0
     if row.detected == "declared_absent":
         return "declared absent"
     if row.detected == "false":
-        bound = 100.0 * row.upper_bound
+        bound = factor * row.upper_bound
         return bound_text(bound, unit=unit) if math.isfinite(bound) else "not detected"
-    return interval_text(100.0 * row.mean, 100.0 * row.lower, 100.0 * row.upper, unit)
+    return interval_text(factor * row.mean, factor * row.lower, factor * row.upper, unit)
 
 
 def partition_text(row: Any) -> str:  # noqa: ANN401

@@ -52,9 +52,9 @@ def draw_bound(axes: Axes, y: float, bound: float, kind: str, colour: str) -> No
 def log_axis(
     axes: Axes,
     values: Iterable[float],
+    ends: Iterable[float] = (),
     most: float = np.inf,
     *,
-    ends: Iterable[float] = (),
     width_mm: float = 120.0,
 ) -> None:
     """Give the x axis a logarithmic scale that holds the positive ones of some values.
@@ -65,10 +65,10 @@ def log_axis(
         Of the plot.
     values
         What must be seen.
-    most
-        Where the axis may end, if nothing lies beyond.
     ends
         Ends of intervals: the axis follows them for so many decades as leave the rest readable.
+    most
+        Where the axis may end, if nothing lies beyond.
     width_mm
         About how wide the axes are: no more numbers stand below them than have room.
     """

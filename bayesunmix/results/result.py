@@ -17,7 +17,7 @@ import xarray as xr
 from bayesunmix.chemistry.assumptions import Chemistry
 from bayesunmix.chemistry.oxides import FerricShare, draw_ferric
 from bayesunmix.chemistry.stoichiometry import places_cations, site_weights
-from bayesunmix.chemistry.unit_names import UNITS, check_oxygen_unit
+from bayesunmix.chemistry.unit_names import UNIT_TEXTS, UNITS, check_oxygen_unit
 from bayesunmix.chemistry.units import convert, mg_number, with_oxygen
 from bayesunmix.core.attached import Attached
 from bayesunmix.core.errors import (
@@ -381,6 +381,7 @@ class Result:
         shares = self.abundances()["mean"].mean(["y", "x"]).values
         lines = [f"Result: {len(self.phases)} phases, {len(self.elements)} elements, {self.record.method}"]
         table = self.summary()
+        others = self._texts_in_further_units()
         proposed = {one.phase: one.text() for one in self.tables.proposed()}
         for name, share in zip(self.phases, shares, strict=True):
             if name in self.supports:
@@ -391,9 +392,25 @@ class Result:
             lines.append(f"  {name}: {100 * share:.3g} % of the atoms; at% [{100 * self.level:g} % interval]")
             for row in table[(table.phase == name) & (table.detected != "declared_absent")].itertuples():
                 lines.append(f"    {row.element:<2} {composition_text(row)}")
+            lines += [f"    {unit}: {texts[name]}" for unit, texts in others.items()]
             if name in proposed:
                 lines.append(f"    may be {proposed[name]}")
         return "\n".join([*lines, *(f"  {line}" for line in self.verdict.lines())])
+
+    def _texts_in_further_units(self) -> dict[str, dict[str, str]]:
+        """Return compositions of the phases in one line each, by the name of every unit of ``[output]``."""
+        from bayesunmix.core.rounding import composition_text
+
+        found: dict[str, dict[str, str]] = {}
+        for unit in self.record.config.output.further_units:
+            table = self.summary(unit)
+            names = table["oxide"] if "oxide" in table else table["element"]
+            for phase, name, row in zip(table["phase"], names, table.itertuples(), strict=True):
+                if row.detected != "declared_absent":
+                    by_phase = found.setdefault(UNIT_TEXTS[unit], {})
+                    text = f"{name} {composition_text(row)}"
+                    by_phase[phase] = ", ".join(filter(None, [by_phase.get(phase), text]))
+        return found
 
     _repr_html_ = Attached()
 
