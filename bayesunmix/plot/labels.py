@@ -100,9 +100,12 @@ def _valley(side: FloatArray, peak: float) -> float:
 
 
 def _peak_index(energy: FloatArray, spectrum: FloatArray, at: float) -> int:
-    """Index of the highest value beside an energy, or of the channel nearest to it."""
+    """Index of the highest value beside an energy, in wide bins that of the nearest one and its neighbours."""
     nearest = int(np.argmin(np.abs(energy - at)))
     window = np.flatnonzero(np.abs(energy - at) <= _PEAK_KEV)
+    # A peak between two bins may be higher in the one that its energy does not lie in.
+    beside = np.arange(max(nearest - 1, 0), min(nearest + 2, len(energy)))
+    window = np.union1d(window, beside[np.abs(energy[beside] - at) <= _VALLEY_KEV / 2.0])
     return int(window[np.argmax(spectrum[window])]) if window.size else nearest
 
 
