@@ -7,6 +7,7 @@ function make(tag, properties, parent) {
 // A labelled list of names; chosen is called with each one that is chosen.
 function choose(host, label, names, chosen) {
   const select = make("select", {}, make("label", { textContent: `${label} ` }, controls(host)));
+  select.setAttribute("aria-label", label);
   for (const name of names) make("option", { textContent: name }, select);
   select.addEventListener("change", () => chosen(select.value));
   return select;

@@ -84,7 +84,7 @@ def packed(values: npt.NDArray[Any]) -> dict[str, Any]:
     """
     kind = "u2" if values.dtype.kind == "u" else "f4"
     flat = np.ascontiguousarray(values, f"<{kind}").ravel()
-    planes = flat.view(np.uint8).reshape(flat.size, -1).T
+    planes = flat.view(np.uint8).reshape(flat.size, flat.itemsize).T
     letters = base64.b64encode(zlib.compress(planes.tobytes(), 3)).decode("ascii")
     return {"type": kind, "count": flat.size, "letters": letters}
 
