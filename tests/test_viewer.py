@@ -21,6 +21,7 @@ from bayesunmix.analysis.joint_draws import joint_draws
 from bayesunmix.analysis.places import taking_part
 from bayesunmix.cli import main
 from bayesunmix.data.masks import read_mask
+from bayesunmix.plot.parts import CONTINUUM
 from bayesunmix.viewer.choices import Lasso, LineChoice, Rectangle, moved, rectangle_between
 from bayesunmix.viewer.export import mask_npy, spectrum_csv, table_csv
 from bayesunmix.viewer.opened import opened_folders, opened_results

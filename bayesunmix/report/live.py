@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bayesunmix.results.result import Result
 
 SCRIPTS = ("live_spectra.js", "live_maps.js", "live.js")
-MOST_BYTES = 1_600_000
+MOST_BYTES = 1_400_000
 """Maps of more bytes are pooled: with the pictures the page then stays below 5 MB."""
 
 STEP = 1e-3
