@@ -183,7 +183,7 @@ def test_units_of_the_output_reach_print_report_and_figures(viewed_folder: Path)
     printed = repr(result)
     assert f"oxide wt%: MgO {text}, Al2O3" in printed
     assert "oxide wt%" not in repr(plain)
-    assert "the figure `compositions_oxide_wt_pct`" in {step.name for step in report.picture_steps(result)}
+    assert "the figure `compositions_oxide_wt_pct`" in {step.what for step in report.picture_steps(result)}
     page = report._page(result, {})
     assert f'scope="row">MgO</th><td class="number">{text}</td>' in page
     assert 'data-figure="compositions_oxide_wt_pct"' in page

@@ -163,7 +163,9 @@ class SpectrumPanel {
     const [foot, base] = [MARGIN.top + HEIGHT.spectrum, height - MARGIN.bottom];
     const limits = this.limits();
     const to = this.log ? Math.log10 : (value) => value;
-    const y = (value) => foot - (to(Math.max(value, limits[0])) - to(limits[0])) / (to(limits[1]) - to(limits[0])) * HEIGHT.spectrum;
+    const scale = HEIGHT.spectrum / (to(limits[1]) - to(limits[0]));
+    // What lies below the axis is drawn below it, where nothing is seen.
+    const y = (value) => (value > limits[0] ? foot - (to(value) - to(limits[0])) * scale : foot + 4);
     this.axes(pen, limits, y, foot, base);
     this.clipped(pen, MARGIN.top, HEIGHT.spectrum, () => { for (const one of this.series) this.trace(pen, one, y, foot); });
     if (this.residual) this.residuals(pen, foot + HEIGHT.gap);
