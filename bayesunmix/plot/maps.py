@@ -227,7 +227,8 @@ def _bar_below(
 ) -> None:
     """Add a flat colour bar below a map whose lower left corner and width are given in mm."""
     left, bottom, width = place
-    beyond = float(np.nanmax(values, initial=0.0)) > float(shown.norm.vmax or 0.0)
+    _, top = shown.get_clim()
+    beyond = top is not None and float(np.nanmax(values, initial=0.0)) > top
     place_colourbar(
         figure,
         shown,

@@ -236,7 +236,8 @@ def _pooled(values: FloatArray, side: int) -> FloatArray:
         np.add.reduceat(np.add.reduceat(one, _starts(one.shape[1], side), 1), _starts(one.shape[2], side), 2)
         for one in (np.where(taken, values, 0.0), taken.astype(np.float64))
     ]
-    return np.divide(sums[0], sums[1], out=np.full(sums[0].shape, np.nan), where=sums[1] > 0.0)
+    means: FloatArray = np.divide(sums[0], sums[1], out=np.full(sums[0].shape, np.nan), where=sums[1] > 0.0)
+    return means
 
 
 def _starts(count: int, side: int) -> npt.NDArray[np.int64]:
