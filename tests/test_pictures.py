@@ -137,6 +137,15 @@ def test_numbers_below_a_forest_plot_have_room(points: list[float], ends: list[f
         assert left.x1 < right.x0
 
 
+def test_pairs_of_many_phases_fit_a_page() -> None:
+    figure = FIGURES["partition"](synthetic_result(phases=6))
+    assert len(figure.axes) == 5
+    assert {axes.get_title(loc="left") for axes in figure.axes} >= {"Fp / Brg", "CaPv / Brg"}
+    assert figure.get_size_inches()[1] < 11.0
+    assert figure.get_supxlabel() == "Of 15 pairs those over Brg; the others are in the tables."
+    assert len(FIGURES["partition"](synthetic_result(phases=5)).axes) == 10
+
+
 def test_figures_take_what_is_drawn(result: Any) -> None:  # noqa: ANN401
     plots = ResultPlots(result)  # type: ignore[arg-type]
     fit = plots.fit(energy_range=(5.0, 9.0), scale="linear", phases=["Fp"])

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from bayesunmix.checks.budget import SOURCES
 from bayesunmix.core.rounding import percent_text
-from bayesunmix.plot.partition import phase_pairs
+from bayesunmix.plot.partition import drawn_pairs
 from bayesunmix.plot.style import (
     INK,
     SMALL,
@@ -54,7 +54,8 @@ def budget_figure(result: Result) -> Figure:
     -------
     Figure
         A panel for each phase (atom fractions) and for each pair of phases (partition coefficients), a bar for each
-        element that has an interval, and at its end the relative standard deviation.
+        element that has an interval, and at its end the relative standard deviation. Of many pairs those that
+        `bayesunmix.plot.partition.partition_figure` draws.
     """
     table = result.tables.uncertainty_budget()
     panels = _panels(result, table)
@@ -77,7 +78,7 @@ def _panels(result: Result, table: pd.DataFrame) -> list[tuple[str, pd.DataFrame
         (f"{shorten(phase, 24)}", table[(table.quantity == "composition") & (table.phase == phase)])
         for phase in result.sample_phases
     ]
-    for above, below in phase_pairs(result):
+    for above, below in drawn_pairs(result):
         chosen = (table.quantity == "partition") & (table.phase == above) & (table.denominator == below)
         found.append((f"D {shorten(above, 12)} / {shorten(below, 12)}", table[chosen]))
     return [(title, part) for title, part in found if len(part)]

@@ -31,6 +31,8 @@ _ROW_MM = 5.0
 _HEAD_MM = 18.0
 _MOST_COLUMNS = 3
 _AXIS_MM = 26.0
+# More pairs, those of six phases, do not fit a page.
+_MOST_PANELS = 12
 
 
 @styled
@@ -48,9 +50,9 @@ def partition_figure(result: Result) -> Figure:
     -------
     Figure
         One panel per pair: median and credible interval, or an arrow from a bound where an element was found in one of
-        the two phases only.
+        the two phases only. Of more pairs than fit a page those over the first denominator are drawn.
     """
-    pairs = phase_pairs(result)
+    pairs, everything = drawn_pairs(result), phase_pairs(result)
     if not pairs:
         figure = new_figure(14.0)
         figure.text(0.5, 0.5, "One phase: there is nothing to partition between.", ha="center", va="center")
@@ -70,6 +72,11 @@ def partition_figure(result: Result) -> Figure:
         title = f"{shorten(numerator, 16)} / {shorten(denominator, 16)}"
         axes.set_title(title, loc="left", pad=4.0, fontweight="bold")
         axes.set_xlabel("partition coefficient D")
+    if len(pairs) < len(everything):
+        text = (
+            f"Of {len(everything)} pairs those over {shorten(pairs[0][1], 30)}; the others are in the tables."
+        )
+        figure.supxlabel(text, fontsize=SMALL)
     return figure
 
 
@@ -81,6 +88,12 @@ def phase_pairs(result: Result) -> list[tuple[str, str]]:
     matrix = {phase.name for phase in result.record.config.phases if phase.matrix}
     order = sorted(result.sample_phases, key=lambda name: name not in matrix)
     return [(numerator, denominator) for denominator, numerator in itertools.combinations(order, 2)]
+
+
+def drawn_pairs(result: Result) -> list[tuple[str, str]]:
+    """Return the pairs of phases that figures have panels for: where there are many, those over the first denominator."""
+    pairs = phase_pairs(result)
+    return pairs if len(pairs) <= _MOST_PANELS else [pair for pair in pairs if pair[1] == pairs[0][1]]
 
 
 def table_rows(result: Result) -> dict[tuple[str, str, str], Any]:
