@@ -91,7 +91,7 @@ def phase_pairs(result: Result) -> list[tuple[str, str]]:
 
 
 def drawn_pairs(result: Result) -> list[tuple[str, str]]:
-    """Return the pairs of phases that figures have panels for: where there are many, those over the first denominator."""
+    """Return the pairs of phases that figures draw: where there are many, those over the first denominator."""
     pairs = phase_pairs(result)
     return pairs if len(pairs) <= _MOST_PANELS else [pair for pair in pairs if pair[1] == pairs[0][1]]
 
