@@ -191,7 +191,7 @@ def test_units_of_the_output_reach_print_report_and_figures(viewed_folder: Path)
     row = result.summary("oxide_wt_pct").set_index(["phase", "oxide"]).loc["Brg", "MgO"]
     text = interval_text(row["mean"], row["lower"], row["upper"])
     printed = repr(result)
-    assert re.search(rf"Mg \d.*\]   MgO +{re.escape(text)}\n", printed)
+    assert re.search(rf"Mg \d.*\] +MgO +{re.escape(text)}\n", printed)
     assert "at%, oxide wt% [95 % interval]" in printed
     assert "oxide wt%" not in repr(plain)
     assert "the figure `compositions_oxide_wt_pct`" in {step.what for step in report.picture_steps(result)}
