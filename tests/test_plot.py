@@ -155,6 +155,7 @@ def synthetic_result(
     lines = xr.Dataset(
         {
             "element": ("line", np.array([line[0] for line in LINES])),
+            "line_name": ("line", np.array([f"{line[1]}a1" for line in LINES])),
             "family": ("line", np.array([line[1] for line in LINES])),
             "energy_keV": ("line", np.array([line[2] for line in LINES])),
             "strength_share": ("line", np.array([line[3] for line in LINES])),

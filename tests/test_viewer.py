@@ -21,11 +21,12 @@ from bayesunmix.analysis.joint_draws import joint_draws
 from bayesunmix.analysis.places import taking_part
 from bayesunmix.cli import main
 from bayesunmix.data.masks import read_mask
+from bayesunmix.plot.parts import CONTINUUM
 from bayesunmix.viewer.choices import Lasso, LineChoice, Rectangle, moved, rectangle_between
 from bayesunmix.viewer.export import mask_npy, spectrum_csv, table_csv
 from bayesunmix.viewer.opened import opened_folders, opened_results
 from bayesunmix.viewer.pictures import Picture, pictures, stored_picture, window_of, window_picture
-from bayesunmix.viewer.spectra import CONTINUUM, parts_shown, spectrum_of, stored_spectrum
+from bayesunmix.viewer.spectra import parts_shown, spectrum_of, stored_spectrum
 from bayesunmix.viewer.state import first_view
 from bayesunmix.viewer.tables import CHOICE, in_unit, ratio_rows, region_rows
 from bayesunmix.viewer.work import Latest

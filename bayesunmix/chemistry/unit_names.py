@@ -3,6 +3,14 @@
 from bayesunmix.core.errors import InputError
 
 UNITS = ("at_frac", "wt_pct", "oxide_wt_pct", "apfu")
+UNIT_TEXTS = {
+    "at_frac": "at%",
+    "wt_pct": "wt%",
+    "oxide_wt_pct": "oxide wt%",
+    "apfu": "cations per formula unit",
+}
+"""What a reader reads; atom fractions are shown in per cent."""
+
 OXYGEN_UNITS = ("oxide_wt_pct", "apfu")
 """Units that count the oxygen of the cations."""
 

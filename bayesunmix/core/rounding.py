@@ -10,6 +10,8 @@ from typing import Any
 _LAST_DIGIT = 0.5
 # Beyond this many decimals a power of ten reads better.
 _MAX_DECIMALS = 6
+# An end of an interval that is so many times its value is known by its size alone.
+_FAR = 1e4
 # Elements from this atom fraction on say what a phase is, so many at most.
 _MAIN, _MOST_NAMED = 0.02, 4
 
@@ -44,7 +46,10 @@ def round_to_uncertainty(value: float, lower: float, upper: float) -> tuple[str,
     smallest = min((abs(number) for number in numbers if number != 0.0), default=1.0)
     step = min(sides) * _LAST_DIGIT if sides else abs(value) / 100.0 or 1.0
     exponent = math.floor(math.log10(min(step, smallest)))
-    first, second, third = (_at(number, exponent) for number in numbers)
+    first, second, third = (
+        _at(number, exponent) if abs(number) < _FAR * max(abs(value), step) else f"{number:.2g}"
+        for number in numbers
+    )
     return first, second, third
 
 
@@ -80,21 +85,22 @@ def bound_text(bound: float, sign: str = "<", unit: str = "") -> str:
 
 
 def composition_text(row: Any, unit: str = "") -> str:  # noqa: ANN401 - a row of a table, whose names are the columns
-    """Write a row of the composition table in atom percent: an interval, a bound, or "declared absent".
+    """Write a row of the composition table: an interval, a bound, or "declared absent".
 
     Parameters
     ----------
     row
-        Named tuple with the columns of ``composition.csv`` in the unit ``at_frac``.
+        Named tuple with the columns of ``composition.csv``, in any unit; atom fractions are written in atom percent.
     unit
         Written behind the number, e.g. ``at%``.
     """
+    factor = 100.0 if row.unit == "at_frac" else 1.0
     if row.detected == "declared_absent":
         return "declared absent"
     if row.detected == "false":
-        bound = 100.0 * row.upper_bound
+        bound = factor * row.upper_bound
         return bound_text(bound, unit=unit) if math.isfinite(bound) else "not detected"
-    return interval_text(100.0 * row.mean, 100.0 * row.lower, 100.0 * row.upper, unit)
+    return interval_text(factor * row.mean, factor * row.lower, factor * row.upper, unit)
 
 
 def partition_text(row: Any) -> str:  # noqa: ANN401

@@ -64,25 +64,25 @@ class ResultPlots:
     def __init__(self, result: Result) -> None:
         self._result = result
 
-    def fit(self) -> Figure:
+    def fit(self, **options: Any) -> Figure:  # noqa: ANN401
         """Sum spectrum, fitted model with its parts, and residuals: see `bayesunmix.plot.fit.fit_figure`."""
-        return fit_figure(self._result)
+        return fit_figure(self._result, **options)
 
-    def maps(self) -> Figure:
+    def maps(self, **options: Any) -> Figure:  # noqa: ANN401
         """Abundance of each phase and its standard deviation: see `bayesunmix.plot.maps.maps_figure`."""
-        return maps_figure(self._result)
+        return maps_figure(self._result, **options)
 
     def segmentation(self) -> Figure:
         """Most probable phase of each pixel: see `bayesunmix.plot.segmentation.segmentation_figure`."""
         return segmentation_figure(self._result)
 
-    def spectra(self) -> Figure:
+    def spectra(self, **options: Any) -> Figure:  # noqa: ANN401
         """Endmember spectra with their bands: see `bayesunmix.plot.spectra.spectra_figure`."""
-        return spectra_figure(self._result)
+        return spectra_figure(self._result, **options)
 
-    def compositions(self) -> Figure:
+    def compositions(self, **options: Any) -> Figure:  # noqa: ANN401
         """Composition of every phase: see `bayesunmix.plot.compositions.compositions_figure`."""
-        return compositions_figure(self._result)
+        return compositions_figure(self._result, **options)
 
     def mass_thickness(self) -> Figure:
         """Mass thickness of each pixel: see `bayesunmix.plot.mass_thickness.mass_thickness_figure`.

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from bayesunmix.checks.budget import SOURCES
-from bayesunmix.plot.partition import phase_pairs
+from bayesunmix.core.rounding import percent_text
+from bayesunmix.plot.partition import drawn_pairs
 from bayesunmix.plot.style import (
     INK,
     SMALL,
@@ -53,7 +54,8 @@ def budget_figure(result: Result) -> Figure:
     -------
     Figure
         A panel for each phase (atom fractions) and for each pair of phases (partition coefficients), a bar for each
-        element that has an interval, and at its end the relative standard deviation.
+        element that has an interval, and at its end the relative standard deviation. Of many pairs those that
+        `bayesunmix.plot.partition.partition_figure` draws.
     """
     table = result.tables.uncertainty_budget()
     panels = _panels(result, table)
@@ -76,7 +78,7 @@ def _panels(result: Result, table: pd.DataFrame) -> list[tuple[str, pd.DataFrame
         (f"{shorten(phase, 24)}", table[(table.quantity == "composition") & (table.phase == phase)])
         for phase in result.sample_phases
     ]
-    for above, below in phase_pairs(result):
+    for above, below in drawn_pairs(result):
         chosen = (table.quantity == "partition") & (table.phase == above) & (table.denominator == below)
         found.append((f"D {shorten(above, 12)} / {shorten(below, 12)}", table[chosen]))
     return [(title, part) for title, part in found if len(part)]
@@ -96,7 +98,7 @@ def _draw(axes: Axes, title: str, part: pd.DataFrame, elements: list[str]) -> No
     relative = rows["sd"] / rows["value"] if rows["quantity"].iloc[0] == "composition" else rows["sd"]
     for place, value in zip(places, relative, strict=True):
         axes.annotate(
-            f"{100.0 * value:.2g} %",
+            f"{percent_text(value) if value < 0.995 else round(100.0 * value)} %",
             (1.0, place),
             xytext=(3.0, 0.0),
             textcoords="offset points",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bayesunmix.core.errors import check_choice
 from bayesunmix.data.image import WHOLE_MAP
-from bayesunmix.plot.labels import energy_ticks, log_limits, name_lines
+from bayesunmix.plot.choices import SCALES, Window, checked_window, chosen_phases
+from bayesunmix.plot.labels import energy_ticks, name_lines, value_limits
 from bayesunmix.plot.style import (
     GREY,
     INK,
@@ -21,6 +25,7 @@ from bayesunmix.plot.style import (
     hide_frame,
     legend_mm,
     new_figure,
+    page_mm,
     phase_colour,
     place_axes,
     place_text,
@@ -32,70 +37,166 @@ from bayesunmix.results.tables import STATED
 if TYPE_CHECKING:
     from bayesunmix.results.result import Result
 
-# Name of the sum spectrum in the run's record.
 _LEFT_MM = 15.0
 _SPECTRUM_MM = 66.0
 _RESIDUAL_MM = 17.0
 _GAP_MM = 2.5
+_NOTE_MM = 4.5
 _LEGEND_COLUMNS = 6
 _MODEL = "#D55E00"
+LEAST_EXPECTED = 5.0
+"""Bins are added up until so many counts are expected: below, residuals are far from normal (W. G. Cochran, Biometrics
+10, 417, 1954, https://doi.org/10.2307/3001616)."""
+
+# A spectrum with fewer such bins says nothing about its shape.
+_LEAST_BINS = 20
 # Residuals beyond this many sigma are drawn at the edge.
 _EDGE_SIGMA = 6.0
 # Numbers closer than this share of the axis go to different heights.
 _NUMBER_WIDTH, _LEVELS = 0.015, 3
 
 
+class Residuals(NamedTuple):
+    """Residuals `values` (group,) of groups of neighbouring bins, each of which begins at bin `starts` (group,)."""
+
+    starts: npt.NDArray[np.int64]
+    values: FloatArray
+
+
 @styled
-def fit_figure(result: Result) -> Figure:
+def fit_figure(
+    result: Result,
+    *,
+    energy_range: Window | None = None,
+    scale: str = "log",
+    phases: Sequence[str] | None = None,
+) -> Figure:
     """Draw the sum spectrum, the fitted model with its parts, and the residuals of the map and of each segment.
 
         r = (observed - expected) / sqrt(expected)
 
-    Regions whose residuals, pooled over one width of the detector, exceed 4 sigma are shaded and numbered as in the
-    report and in ``fit.residuals`` of the run's record.
+    of bins that are added up until `LEAST_EXPECTED` counts are expected; what is left with few bins says nothing and is
+    named instead. Regions whose residuals, pooled over one width of the detector, exceed 4 sigma are shaded and
+    numbered as in the report and in ``fit.residuals`` of the run's record.
     Placed by hand: the names of the lines are spread over axes whose size in mm must be known before they are drawn.
 
     Parameters
     ----------
     result
         The result of a run.
+    energy_range
+        Energies in keV that are shown; all of the fit by default.
+    scale
+        ``log`` or ``linear``, of the counts.
+    phases
+        Phases whose part of the fit and whose pixels' residuals are drawn; all by default.
 
     Returns
     -------
     Figure
-        Counts per keV on a logarithmic axis; below it Pearson residuals in units of their standard deviation, the band
-        reaching from -2 to 2.
+        Counts per keV; below them Pearson residuals in units of their standard deviation, the band reaching from -2
+        to 2.
+
+    Raises
+    ------
+    InputError
+        If a phase is none of the result's, or the energies lie outside the fit.
     """
+    check_choice("scale", scale, SCALES)
+    chosen = chosen_phases(result, phases)
     data = result.tree["fit"].dataset
-    segments = "segment_observed" in data
-    above = 3.0 + legend_mm(len(result.phases) + 3, _LEGEND_COLUMNS)
-    panels = 1 + (len(result.phases) if segments else 0)
-    figure = new_figure(above + _SPECTRUM_MM + panels * (_RESIDUAL_MM + _GAP_MM) + 11.0)
+    above = 3.0 + legend_mm(len(chosen) + 3, _LEGEND_COLUMNS)
+    panels, empty = _residual_panels(result, chosen)
+    note = _too_few(empty)
+    figure = new_figure(
+        above + _SPECTRUM_MM + len(panels) * (_RESIDUAL_MM + _GAP_MM) + 11.0 + (_NOTE_MM if note else 0.0)
+    )
     low, high = (np.asarray(data[name].values, dtype=np.float64) for name in ("energy_low", "energy_high"))
     edges = np.append(low, high[-1])
+    window = checked_window("energy_range", energy_range, (float(edges[0]), float(edges[-1])))
     axes = place_axes(figure, _LEFT_MM, above, WIDTH_MM - _LEFT_MM - 3.0, _SPECTRUM_MM)
-    axes.set_xlim(edges[0], edges[-1])
-    _draw_spectrum(axes, result, edges, high - low)
-    observed, expected = [data["observed"].values], [data["expected"].values]
-    if segments:
-        observed += list(data["segment_observed"].values)
-        expected += list(data["segment_expected"].values)
-    for index in range(panels):
-        top = above + _SPECTRUM_MM + _GAP_MM + index * (_RESIDUAL_MM + _GAP_MM)
+    axes.set_xlim(*window)
+    _draw_spectrum(axes, result, edges, scale, chosen)
+    axes.tick_params(labelbottom=not panels)
+    below = axes
+    for number, (name, region, colour, residuals) in enumerate(panels):
+        top = above + _SPECTRUM_MM + _GAP_MM + number * (_RESIDUAL_MM + _GAP_MM)
         below = place_axes(figure, _LEFT_MM, top, WIDTH_MM - _LEFT_MM - 3.0, _RESIDUAL_MM)
-        below.set_xlim(edges[0], edges[-1])
-        residuals = pearson_residuals(observed[index], expected[index])
-        colour = INK if index == 0 else phase_colour(index - 1)
-        _draw_residuals(below, residuals, (low + high) / 2.0, colour)
-        _mark_regions(below, result, WHOLE_MAP if index == 0 else result.phases[index - 1])
-        _name_panel(
-            below, WHOLE_MAP if index == 0 else f"pixels labelled {result.phases[index - 1]}", residuals
-        )
-        below.tick_params(labelbottom=index == panels - 1)
+        below.set_xlim(*window)
+        ends = np.append(residuals.starts, len(low))
+        _draw_residuals(below, residuals.values, (edges[ends[:-1]] + edges[ends[1:]]) / 2.0, colour)
+        _mark_regions(below, result, region)
+        _name_panel(below, name, residuals.values)
+        below.tick_params(labelbottom=number == len(panels) - 1)
     below.set_xlabel("energy (keV)")
-    middle = above + _SPECTRUM_MM + _GAP_MM + panels * (_RESIDUAL_MM + _GAP_MM) / 2.0
-    place_text(figure, 2.5, middle, "residual (σ)", rotation=90, va="center")
+    if panels:
+        middle = above + _SPECTRUM_MM + _GAP_MM + len(panels) * (_RESIDUAL_MM + _GAP_MM) / 2.0
+        place_text(figure, 2.5, middle, "residual (σ)", rotation=90, va="center")
+    if note:
+        place_text(figure, _LEFT_MM, page_mm(figure)[1] - 1.0, note, va="bottom", fontsize=SMALL)
     return figure
+
+
+def _residual_panels(
+    result: Result, chosen: Sequence[str]
+) -> tuple[list[tuple[str, str, str, Residuals]], dict[str, float]]:
+    """Return name, spectrum in the record, colour and residuals of what is drawn, and the counts of what is not."""
+    data = result.tree["fit"].dataset
+    spectra = [(WHOLE_MAP, WHOLE_MAP, INK, data["observed"].values, data["expected"].values)]
+    if "segment_observed" in data:
+        for phase in chosen:
+            index = result.phases.index(phase)
+            counts, fit = (data[f"segment_{name}"].values[index] for name in ("observed", "expected"))
+            spectra.append((labelled(phase), phase, phase_colour(index), counts, fit))
+    panels, empty = [], {}
+    for name, region, colour, counts, fit in spectra:
+        residuals = pooled_residuals(counts, fit)
+        if residuals is None:
+            empty[region] = float(np.sum(counts))
+        else:
+            panels.append((name, region, colour, residuals))
+    return panels, empty
+
+
+def _too_few(empty: Mapping[str, float]) -> str:
+    """Say which spectra are too weak for residuals."""
+    if not empty:
+        return ""
+    named = ", ".join(f"{shorten(name, 20)} ({counts:,.0f} counts)" for name, counts in empty.items())
+    return f"Too few for residuals: pixels labelled {named}."
+
+
+def labelled(phase: str) -> str:
+    """Name the sum spectrum of a phase's pixels."""
+    return f"pixels labelled {phase}"
+
+
+def pooled_residuals(observed: FloatArray, expected: FloatArray) -> Residuals | None:
+    """Return Pearson residuals of neighbouring bins added up until `LEAST_EXPECTED` counts are expected in each group.
+
+    Parameters
+    ----------
+    observed, expected : (energy,)
+        Counts of the bins.
+
+    Returns
+    -------
+    Residuals or None
+        None where fewer groups than can show the shape of a spectrum remain.
+    """
+    starts, waiting = [0], 0.0
+    for index, value in enumerate(expected):
+        if waiting >= LEAST_EXPECTED:
+            starts.append(index)
+            waiting = 0.0
+        waiting += float(value)
+    # What is left over at the end goes to the group before it.
+    if waiting < LEAST_EXPECTED and len(starts) > 1:
+        starts.pop()
+    if len(starts) < min(_LEAST_BINS, len(expected)) or waiting == 0.0 == float(np.sum(expected)):
+        return None
+    sums = [np.add.reduceat(np.asarray(values, np.float64), starts) for values in (observed, expected)]
+    return Residuals(np.array(starts), pearson_residuals(*sums))
 
 
 def pearson_residuals(observed: FloatArray, expected: FloatArray) -> FloatArray:
@@ -105,13 +206,18 @@ def pearson_residuals(observed: FloatArray, expected: FloatArray) -> FloatArray:
     return residuals
 
 
-def _draw_spectrum(axes: Axes, result: Result, edges: FloatArray, width: FloatArray) -> None:
-    data = result.tree["fit"].dataset
+def _draw_spectrum(axes: Axes, result: Result, edges: FloatArray, scale: str, phases: Sequence[str]) -> None:
+    data, width = result.tree["fit"].dataset, np.diff(edges)
     observed, expected = data["observed"].values / width, data["expected"].values / width
-    low = float(np.min(expected[expected > 0.0])) / 30.0
-    log_limits(axes, low, 1.3 * float(max(observed.max(), expected.max())))
+    middle = (edges[:-1] + edges[1:]) / 2.0
+    left, right = axes.get_xlim()
+    seen = (edges[1:] > left) & (edges[:-1] < right)
+    low = float(np.min(expected[seen & (expected > 0.0)], initial=1e300)) / 30.0
+    top = float(max(observed[seen].max(), expected[seen].max()))
+    value_limits(axes, scale, low, 1.3 * top if scale == "log" else 1.05 * top)
     axes.stairs(observed, edges, fill=True, color="#d4d4d4", baseline=low / 10.0, label="observed")
-    for index, phase in enumerate(result.phases):
+    for phase in phases:
+        index = result.phases.index(phase)
         values = np.maximum(data["expected_by_phase"].values[index] / width, low / 10.0)
         axes.stairs(
             values, edges, color=phase_colour(index), linewidth=0.8, label=shorten(phase, 14), baseline=None
@@ -123,10 +229,9 @@ def _draw_spectrum(axes: Axes, result: Result, edges: FloatArray, width: FloatAr
     axes.stairs(expected, edges, color=INK, linewidth=0.8, label="fitted", baseline=None)
     table = result.summary()
     found = set(table["element"][table["detected"].isin(STATED)])
-    name_lines(axes, result.tree["lines"].dataset, (edges[:-1] + edges[1:]) / 2.0, expected, found)
+    name_lines(axes, result.tree["lines"].dataset, middle, expected, found)
     energy_ticks(axes)
     axes.set_ylabel("counts per keV")
-    axes.tick_params(labelbottom=False)
     hide_frame(axes, "top", "right")
     axes.legend(
         loc="lower left",

@@ -6,20 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from bayesunmix.analysis.joint_draws import joint_draws
-from bayesunmix.core.errors import InputError
-from bayesunmix.plot.labels import BAND_MM, energy_ticks, log_limits, name_lines, named_lines
-from bayesunmix.plot.region_spectra import Window, bin_edges, checked_window
+from bayesunmix.plot.choices import Window, checked_window, chosen_phases
+from bayesunmix.plot.inset import draw_inset, name_inset
+from bayesunmix.plot.labels import BAND_MM, energy_ticks, log_limits, name_lines
+from bayesunmix.plot.region_spectra import bin_edges
 from bayesunmix.plot.style import (
     GREY,
-    INK,
     SMALL,
     WIDTH_MM,
-    FloatArray,
     hide_frame,
     new_figure,
     page_mm,
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
 _LEFT_MM, _TITLE_MM, _PANEL_MM, _BELOW_MM = 14.0, 5.0, 36.0 + BAND_MM, 11.0
 _INSET_MM, _BESIDE_MM = 42.0, 15.0
 _DECADES = 4.0
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @styled
@@ -77,7 +73,7 @@ def integrated_spectra_figure(
         180 mm wide, shares of the counts per keV, one panel for each phase.
     """
     source = joint_draws(result, image)
-    names = _phases(result, phases)
+    names = chosen_phases(result, phases)
     edges = source.image.channel_edges_keV
     whole = float(edges[0]), float(edges[-1])
     window = checked_window("energy_range", energy_range, whole)
@@ -118,9 +114,9 @@ def integrated_spectra_figure(
         if near is not None:
             box = _LEFT_MM + wide + _BESIDE_MM, number * row + _TITLE_MM, _INSET_MM - 2.0, _PANEL_MM
             small = place_axes(figure, *box)
-            values = {key: band[index] for key, band in bands.items()} | {"weighted": weighted[index]}
-            _window(small, edges, values, near, phase_colour(index))
-            _name_window(small, result, near)
+            values = {key: band[index] for key, band in bands.items()}
+            draw_inset(small, edges, values, near, phase_colour(index), weighted[index])
+            name_inset(small, result.tree["lines"].dataset, near)
             small.tick_params(labelbottom=number == len(names) - 1)
             axes.axvspan(*near, color=GREY, alpha=0.2, linewidth=0.0)
     axes.set_xlabel("energy (keV)")
@@ -129,52 +125,3 @@ def integrated_spectra_figure(
     text = "share of the counts per keV"
     place_text(figure, 1.5, page_mm(figure)[1] / 2.0, text, rotation=90, va="center", ha="left")
     return figure
-
-
-def _window(axes: Axes, edges: FloatArray, values: dict[str, FloatArray], near: Window, colour: str) -> None:
-    """Draw a few energies on a linear axis."""
-    middle = 0.5 * (edges[1:] + edges[:-1])
-    inside = (middle >= near[0]) & (middle <= near[1])
-    power = int(np.floor(np.log10(float(np.nanmax(values["mean"][inside])))))
-    scaled = {name: one / 10.0**power for name, one in values.items()}
-    axes.stairs(scaled["weighted"], edges, color=INK, linewidth=0.4, alpha=0.6, baseline=None)
-    axes.fill_between(middle, scaled["lower"], scaled["upper"], color=colour, alpha=0.3, linewidth=0.0)
-    axes.plot(middle, scaled["mean"], color=colour, linewidth=1.0)
-    top = max(float(np.nanmax(scaled[name][inside])) for name in ("weighted", "upper"))
-    axes.set_xlim(*near)
-    axes.set_ylim(0.0, 1.25 * top)
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.yaxis.set_major_locator(MaxNLocator(4))
-    if power:
-        axes.set_title(f"× 10{str(power).translate(_RAISED)}", loc="left", fontsize=SMALL, pad=2.0)
-
-
-def _name_window(axes: Axes, result: Result, near: Window) -> None:
-    """Mark the strongest lines of a window."""
-    low, high = axes.get_ylim()
-    placed: list[float] = []
-    for line in named_lines(result.tree["lines"].dataset, *near):
-        if any(abs(line.energy_keV - other) < 0.08 * (near[1] - near[0]) for other in placed):
-            continue
-        colour = GREY if line.stray else INK
-        placed.append(line.energy_keV)
-        axes.axvline(line.energy_keV, color=GREY, linewidth=0.5, linestyle=":")
-        axes.text(
-            line.energy_keV,
-            high,
-            line.text,
-            rotation=90,
-            ha="right",
-            va="top",
-            fontsize=SMALL - 0.5,
-            color=colour,
-        )
-    axes.set_ylim(low, high)
-
-
-def _phases(result: Result, phases: Sequence[str] | None) -> list[str]:
-    names = result.phases if phases is None else [phases] if isinstance(phases, str) else list(phases)
-    for name in names:
-        if name not in result.phases:
-            raise InputError("phases", f"be among {', '.join(result.phases)}", f"names {name!r}")
-    return names

@@ -56,6 +56,22 @@ def named_lines(lines: xr.Dataset, low: float, high: float) -> list[LineName]:
     return sorted(names, key=lambda name: name.energy_keV)
 
 
+def visible_lines(
+    lines: xr.Dataset,
+    window: tuple[float, float],
+    energy: FloatArray,
+    spectrum: FloatArray,
+    elements: Collection[str],
+) -> list[LineName]:
+    """Return the lines of `named_lines` that make a peak in a spectrum; the parameters are those of `name_lines`."""
+    return [
+        name
+        for name in named_lines(lines, *window)
+        if (name.stray or name.element in elements)
+        and prominence(energy, spectrum, name.energy_keV) >= _PROMINENCE
+    ]
+
+
 def prominence(energy: FloatArray, spectrum: FloatArray, at: float) -> float:
     """Return by what factor the peak at an energy stands above the higher of the valleys on its two sides.
 
@@ -84,9 +100,12 @@ def _valley(side: FloatArray, peak: float) -> float:
 
 
 def _peak_index(energy: FloatArray, spectrum: FloatArray, at: float) -> int:
-    """Index of the highest value beside an energy, or of the channel nearest to it."""
+    """Index of the highest value beside an energy, in wide bins that of the nearest one and its neighbours."""
     nearest = int(np.argmin(np.abs(energy - at)))
     window = np.flatnonzero(np.abs(energy - at) <= _PEAK_KEV)
+    # A peak between two bins may be higher in the one that its energy does not lie in.
+    beside = np.arange(max(nearest - 1, 0), min(nearest + 2, len(energy)))
+    window = np.union1d(window, beside[np.abs(energy[beside] - at) <= _VALLEY_KEV / 2.0])
     return int(window[np.argmax(spectrum[window])]) if window.size else nearest
 
 
@@ -133,6 +152,18 @@ def log_limits(axes: Axes, low: float, peak: float) -> None:
     axes.spines["left"].set_bounds(low, peak)
 
 
+def value_limits(axes: Axes, scale: str, low: float, peak: float) -> None:
+    """Make the y axis logarithmic from `low`, or linear from 0, with room for the names above `peak`."""
+    if scale == "log":
+        log_limits(axes, low, peak)
+        return
+    height = axes_mm(axes)[1]
+    axes.set_ylim(0.0, peak * height / (height - BAND_MM))
+    ticks = MaxNLocator(6).tick_values(0.0, peak)
+    axes.yaxis.set_major_locator(FixedLocator([value for value in ticks if value <= peak]))
+    axes.spines["left"].set_bounds(0.0, peak)
+
+
 def energy_ticks(axes: Axes) -> None:
     """Put ticks at whole energies in keV, no more than fit."""
     axes.xaxis.set_major_locator(MaxNLocator(20, steps=[1, 2, 5, 10]))
@@ -146,7 +177,7 @@ def name_lines(
     Parameters
     ----------
     axes
-        Axes with a linear energy axis in keV whose y axis was made by `log_limits`.
+        Axes with a linear energy axis in keV whose y axis was made by `log_limits` or `value_limits`.
     lines
         Group ``lines`` of a result.
     energy, spectrum
@@ -155,12 +186,7 @@ def name_lines(
         Elements that may be named; stray ones always may.
     """
     low, high = axes.get_xlim()
-    visible = [
-        name
-        for name in named_lines(lines, low, high)
-        if (name.stray or name.element in elements)
-        and prominence(energy, spectrum, name.energy_keV) >= _PROMINENCE
-    ]
+    visible = visible_lines(lines, (low, high), energy, spectrum, elements)
     width, height = axes_mm(axes)
     scale = (high - low) / width
     room = int((width - 4.0) / _SPACING_MM)
@@ -172,7 +198,8 @@ def name_lines(
     foot, knee = (_at_height(axes, height - BAND_MM + up) for up in (0.3, _LEADER_MM))
     for name, place in zip(names, places, strict=True):
         colour = GREY if name.stray else INK
-        top = max(_peak(energy, spectrum, name.energy_keV), axes.get_ylim()[0]) * 1.15
+        top = max(_peak(energy, spectrum, name.energy_keV), axes.get_ylim()[0])
+        top = top * 1.15 if axes.get_yscale() == "log" else min(top + _at_height(axes, 1.0), foot)
         axes.plot(
             [name.energy_keV, name.energy_keV, place],
             [min(top, foot), foot, knee],
@@ -191,6 +218,7 @@ def _peak(energy: FloatArray, spectrum: FloatArray, at: float) -> float:
 
 
 def _at_height(axes: Axes, height_mm: float) -> float:
-    """Value of a logarithmic y axis at a height in mm above its foot."""
+    """Value of a y axis at a height in mm above its foot."""
     low, high = axes.get_ylim()
-    return float(low * (high / low) ** (height_mm / axes_mm(axes)[1]))
+    share = height_mm / axes_mm(axes)[1]
+    return float(low * (high / low) ** share if axes.get_yscale() == "log" else low + share * (high - low))

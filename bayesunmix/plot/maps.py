@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib
@@ -15,7 +16,9 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from bayesunmix.config.phase import UNNAMED
+from bayesunmix.core.errors import check_choice
 from bayesunmix.core.rounding import interval_text
+from bayesunmix.plot.choices import chosen_phases
 from bayesunmix.plot.style import (
     GREY,
     LEFT_OUT,
@@ -37,6 +40,7 @@ from bayesunmix.plot.style import (
 if TYPE_CHECKING:
     from bayesunmix.results.result import Result
 
+MAP_SCALES = ("auto", "shared", "own")
 _MOST_COLUMNS = 4
 _MOST_HEIGHT_MM = 85.0
 # Panels lower than this have no room for long labels.
@@ -48,6 +52,8 @@ _RIGHT_MM = 15.0
 _BAR_MM = 2.2
 _UNDER_BAR_MM = 7.0
 _INSET_MM = 4.0
+# A phase that reaches less than this in all but a thousandth of the pixels has a scale of its own.
+_OWN_SCALE, _TOP_QUANTILE, _LEAST_TOP = 0.5, 0.999, 0.01
 # A proposed name stands in a title from this probability on.
 _LIKELY = 0.8
 
@@ -84,9 +90,11 @@ def pixel_grid(maps: xr.Dataset) -> Grid:
 
 
 @styled
-def maps_figure(result: Result) -> Figure:
+def maps_figure(result: Result, *, phases: Sequence[str] | None = None, scale: str = "auto") -> Figure:
     """Draw the abundance of each phase above its standard deviation.
 
+    The means share one scale from 0 to 1. Where a phase nowhere fills half a pixel, every mean has a bar of its own
+    below it, and that phase a scale that ends where it does.
     A line scan is drawn as curves with the interval as a band, a single spectrum as points with intervals.
     Maps are placed by hand: each keeps its proportions, with a colour bar as high or as wide as the map.
 
@@ -94,19 +102,30 @@ def maps_figure(result: Result) -> Figure:
     ----------
     result
         The result of a run.
+    phases
+        Phases that are drawn; all by default.
+    scale
+        Of the mean abundances: ``auto`` as above, ``shared`` from 0 to 1 for all, ``own`` for each.
 
     Returns
     -------
     Figure
-        180 mm wide; the means share one scale from 0 to 1, every standard deviation has its own.
+        180 mm wide; every standard deviation has a scale of its own.
+
+    Raises
+    ------
+    InputError
+        If a phase is none of the result's.
     """
+    check_choice("scale", scale, MAP_SCALES)
+    chosen = [result.phases.index(phase) for phase in chosen_phases(result, phases)]
     data = result.tree["maps"].dataset
     grid = pixel_grid(data)
     if grid.kind == "map":
-        return _draw_maps(result, data, grid)
+        return _draw_maps(result, data, grid, chosen, scale)
     if grid.kind == "line":
-        return _draw_line(result, data, grid)
-    return _draw_point(result, data)
+        return _draw_line(result, data, grid, chosen)
+    return _draw_point(result, data, chosen)
 
 
 def show_map(
@@ -164,58 +183,90 @@ def titles_of(result: Result) -> dict[str, str]:
     return titles
 
 
-def _draw_maps(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
-    count, titles = len(result.phases), titles_of(result)
+def _draw_maps(result: Result, data: xr.Dataset, grid: Grid, chosen: Sequence[int], scale: str) -> Figure:
+    count, titles = len(chosen), titles_of(result)
     bands = math.ceil(count / _MOST_COLUMNS)
     columns = math.ceil(count / bands)
     room = (WIDTH_MM - _LEFT_MM - _RIGHT_MM - _GAP_MM * (columns - 1)) / max(columns, 2)
     width, height = panel_size(grid, room)
-    band = _TITLE_MM + 2.0 * height + _GAP_MM + _BAR_MM + _UNDER_BAR_MM
+    tops = mean_tops(data["abundance_mean"].values, scale)
+    shared = all(tops[index] == 1.0 for index in chosen)
+    bar = _BAR_MM + _UNDER_BAR_MM
+    between = _GAP_MM if shared else bar
+    band = _TITLE_MM + 2.0 * height + between + bar
     figure = new_figure(bands * band + 2.0, _LEFT_MM + columns * (width + _GAP_MM) - _GAP_MM + _RIGHT_MM)
-    for index, phase in enumerate(result.phases):
-        row, column = divmod(index, columns)
+    for place, index in enumerate(chosen):
+        row, column = divmod(place, columns)
         left, top = _LEFT_MM + column * (width + _GAP_MM), row * band + _TITLE_MM
         upper = place_axes(figure, left, top, width, height)
-        mean = show_map(upper, data["abundance_mean"].values[index], grid, "viridis", 1.0)
-        name_phase(upper, titles[phase], index, int(width / 1.9))
-        lower = place_axes(figure, left, top + height + _GAP_MM, width, height)
-        sd = data["abundance_sd"].values[index]
-        shown = show_map(lower, sd, grid, "magma", _scale_top(sd))
-        under = top + 2.0 * height + _GAP_MM + 1.2
-        place_colourbar(
+        values, sd = (data[f"abundance_{name}"].values[index] for name in ("mean", "sd"))
+        mean = show_map(upper, values, grid, "viridis", tops[index])
+        name_phase(upper, titles[result.phases[index]], index, int(width / 1.9))
+        if not shared:
+            _bar_below(figure, mean, values, (left, top + height, width))
+        lower = place_axes(figure, left, top + height + between, width, height)
+        _bar_below(
             figure,
-            shown,
-            (left + _INSET_MM, under, width - 2.0 * _INSET_MM, _BAR_MM),
-            extend="max" if float(np.nanmax(sd)) > _scale_top(sd) else "neither",
-            ticks=MaxNLocator(4),
+            show_map(lower, sd, grid, "magma", sd_top(sd)),
+            sd,
+            (left, top + 2.0 * height + between, width),
         )
         if column == 0:
-            upper.set_ylabel("mean")
+            upper.set_ylabel(("mean" if shared else "mean abundance") if height >= _LOW_MM else "mean")
             lower.set_ylabel("standard deviation" if height >= _LOW_MM else "sd")
             scale_bar(upper, grid.unit)
-        if column == columns - 1 or index == count - 1:
+        if shared and (column == columns - 1 or place == count - 1):
             box = (left + width + 2.0, top, _BAR_MM, height)
             label = "abundance (atom fraction)" if height >= _LOW_MM else "abundance"
             place_colourbar(figure, mean, box, label)
     return figure
 
 
-def _scale_top(sd: FloatArray) -> float:
+def _bar_below(
+    figure: Figure, shown: AxesImage, values: FloatArray, place: tuple[float, float, float]
+) -> None:
+    """Add a flat colour bar below a map whose lower left corner and width are given in mm."""
+    left, bottom, width = place
+    _, top = shown.get_clim()
+    beyond = top is not None and float(np.nanmax(values, initial=0.0)) > top
+    place_colourbar(
+        figure,
+        shown,
+        (left + _INSET_MM, bottom + 1.2, width - 2.0 * _INSET_MM, _BAR_MM),
+        extend="max" if beyond else "neither",
+        ticks=MaxNLocator(4),
+    )
+
+
+def mean_tops(means: FloatArray, scale: str = "auto") -> list[float]:
+    """Tops of the scales of the mean abundances (phase, y, x): 1, or less where a phase nowhere fills half a pixel."""
+    if scale == "shared":
+        return [1.0] * len(means)
+    tops = [min(max(_quantile(mean, _TOP_QUANTILE), _LEAST_TOP), 1.0) for mean in means]
+    return [1.0 if scale == "auto" and top >= _OWN_SCALE else top for top in tops]
+
+
+def sd_top(sd: FloatArray) -> float:
     """Top of the scale of a map of standard deviations: single outliers do not set it."""
-    top = float(np.nanquantile(sd, 0.995))
+    top = _quantile(sd, 0.995)
     return top if top > 0.0 else 1.0
 
 
-def _draw_line(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
-    figure, (axes,) = panel_figure(66.0 + legend_mm(len(result.phases), _MOST_COLUMNS))
+def _quantile(values: FloatArray, share: float) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.quantile(finite, share)) if finite.size else 0.0
+
+
+def _draw_line(result: Result, data: xr.Dataset, grid: Grid, chosen: Sequence[int]) -> Figure:
+    figure, (axes,) = panel_figure(66.0 + legend_mm(len(chosen), _MOST_COLUMNS))
     distance = grid.distance()
-    for index, phase in enumerate(result.phases):
+    for index in chosen:
         mean, lower, upper = (
             data[f"abundance_{name}"].values[index].ravel() for name in ("mean", "lower", "upper")
         )
         colour = phase_colour(index)
         axes.fill_between(distance, lower, upper, color=colour, alpha=0.25, linewidth=0.0)
-        axes.plot(distance, mean, color=colour, label=shorten(phase, 16))
+        axes.plot(distance, mean, color=colour, label=shorten(result.phases[index], 16))
     axes.set_xlim(distance[0], distance[-1])
     axes.set_ylim(0.0, 1.0)
     axes.set_xlabel(f"distance ({grid.unit})" if grid.unit else "pixel")
@@ -226,21 +277,21 @@ def _draw_line(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
     return figure
 
 
-def _draw_point(result: Result, data: xr.Dataset) -> Figure:
-    count = len(result.phases)
+def _draw_point(result: Result, data: xr.Dataset, chosen: Sequence[int]) -> Figure:
+    count = len(chosen)
     figure, (axes,) = panel_figure(16.0 + 9.0 * count)
-    for index in range(count):
+    for place, index in enumerate(chosen):
         mean, lower, upper = (
             float(data[f"abundance_{name}"].values[index].item()) for name in ("mean", "lower", "upper")
         )
-        axes.barh(index, mean, height=0.6, color=phase_colour(index), alpha=0.35)
-        axes.plot([lower, upper], [index, index], color=phase_colour(index), linewidth=1.6)
-        axes.plot(mean, index, "o", color=phase_colour(index), markersize=4.0)
+        axes.barh(place, mean, height=0.6, color=phase_colour(index), alpha=0.35)
+        axes.plot([lower, upper], [place, place], color=phase_colour(index), linewidth=1.6)
+        axes.plot(mean, place, "o", color=phase_colour(index), markersize=4.0)
         text = interval_text(100.0 * mean, 100.0 * lower, 100.0 * upper, "%")
-        axes.annotate(text, (1.0, index), xytext=(6.0, 0.0), textcoords="offset points", va="center")
+        axes.annotate(text, (1.0, place), xytext=(6.0, 0.0), textcoords="offset points", va="center")
     axes.set_xlim(0.0, 1.0)
     axes.set_ylim(count - 0.5, -0.5)
-    axes.set_yticks(range(count), [shorten(phase, 22) for phase in result.phases])
+    axes.set_yticks(range(count), [shorten(result.phases[index], 22) for index in chosen])
     axes.set_xlabel(f"abundance (atom fraction), {_band_text(result)}")
     hide_frame(axes, "top", "right")
     return figure

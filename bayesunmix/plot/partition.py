@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _ROW_MM = 5.0
 _HEAD_MM = 18.0
 _MOST_COLUMNS = 3
+_AXIS_MM = 26.0
+# More pairs, those of six phases, do not fit a page.
+_MOST_PANELS = 12
 
 
 @styled
@@ -47,9 +50,9 @@ def partition_figure(result: Result) -> Figure:
     -------
     Figure
         One panel per pair: median and credible interval, or an arrow from a bound where an element was found in one of
-        the two phases only.
+        the two phases only. Of more pairs than fit a page those over the first denominator are drawn.
     """
-    pairs = phase_pairs(result)
+    pairs, everything = drawn_pairs(result), phase_pairs(result)
     if not pairs:
         figure = new_figure(14.0)
         figure.text(0.5, 0.5, "One phase: there is nothing to partition between.", ha="center", va="center")
@@ -69,6 +72,11 @@ def partition_figure(result: Result) -> Figure:
         title = f"{shorten(numerator, 16)} / {shorten(denominator, 16)}"
         axes.set_title(title, loc="left", pad=4.0, fontweight="bold")
         axes.set_xlabel("partition coefficient D")
+    if len(pairs) < len(everything):
+        text = (
+            f"Of {len(everything)} pairs those over {shorten(pairs[0][1], 30)}; the others are in the tables."
+        )
+        figure.supxlabel(text, fontsize=SMALL)
     return figure
 
 
@@ -82,6 +90,12 @@ def phase_pairs(result: Result) -> list[tuple[str, str]]:
     return [(numerator, denominator) for denominator, numerator in itertools.combinations(order, 2)]
 
 
+def drawn_pairs(result: Result) -> list[tuple[str, str]]:
+    """Return the pairs of phases that figures draw: where there are many, those over the first denominator."""
+    pairs = phase_pairs(result)
+    return pairs if len(pairs) <= _MOST_PANELS else [pair for pair in pairs if pair[1] == pairs[0][1]]
+
+
 def table_rows(result: Result) -> dict[tuple[str, str, str], Any]:
     """Return the rows of the partition table by element, numerator and denominator."""
     table = result.tables.partition()
@@ -91,17 +105,22 @@ def table_rows(result: Result) -> dict[tuple[str, str, str], Any]:
     }
 
 
-def _ends(row: Any) -> list[float]:  # noqa: ANN401
+def _points(row: Any) -> list[float]:  # noqa: ANN401
+    """Values of a row that must be seen."""
     if partition_text(row) == "–":
         return []
     if row.kind in ("interval", "point"):
-        return [end for end in (row.lower, row.median, row.upper) if end == end]
+        return [row.median]
     # An arrow needs room beyond its bound.
     return [row.upper / 2.0, row.upper] if row.kind == "upper" else [row.lower, 2.0 * row.lower]
 
 
 def _draw_pair(axes: Axes, rows: list[Any], elements: list[str], colour: str) -> None:
-    log_axis(axes, [1.0, *(end for row in rows for end in _ends(row))])
+    points = [value for row in rows for value in _points(row)]
+    ends = [
+        end for row in rows if row is not None and row.kind == "interval" for end in (row.lower, row.upper)
+    ]
+    log_axis(axes, [1.0, *points], ends=ends, width_mm=_AXIS_MM)
     stripe_rows(axes, elements, 1.0)
     axes.axvline(1.0, color=GREY, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
     for y, row in enumerate(rows):

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from bayesunmix.analysis.joint_draws import JointDraws, joint_draws
 from bayesunmix.analysis.places import AnyRegion, region_mask
-from bayesunmix.core.errors import InputError, check_number, shown
+from bayesunmix.core.errors import InputError
+from bayesunmix.plot.choices import Window, checked_window
 from bayesunmix.plot.labels import BAND_MM, energy_ticks, log_limits, name_lines
 from bayesunmix.plot.style import (
     INK,
@@ -36,7 +37,6 @@ _LEFT_MM, _TITLE_MM, _PANEL_MM, _BELOW_MM = 15.0, 5.0, 34.0 + BAND_MM, 11.0
 # The axis shows this many decades below the highest peak at most.
 _DECADES = 4.0
 _MODEL = "#D55E00"
-Window = tuple[float, float]
 
 
 @styled
@@ -113,25 +113,6 @@ def bin_edges(source: JointDraws) -> FloatArray:
     """Edges of the fitted bins in keV, (energy + 1,)."""
     channels = source.image.channel_edges_keV
     return np.append(channels[source.starts], channels[-1])
-
-
-def checked_window(field: str, window: object, whole: Window) -> Window:
-    """Return a window of energies within the fitted ones.
-
-    Raises
-    ------
-    InputError
-        If it is none.
-    """
-    if window is None:
-        return whole
-    must = f"be two energies in keV, the lower first, within {whole[0]:.3g} to {whole[1]:.3g}"
-    if not isinstance(window, tuple | list) or len(window) != 2:
-        raise InputError(field, must, f"is {shown(window)}")
-    low, high = (check_number(field, value) for value in window)
-    if not (low < high and low < whole[1] and high > whole[0]):
-        raise InputError(field, must, f"is {shown(window)}")
-    return max(low, whole[0]), min(high, whole[1])
 
 
 def _listed(masks: Any) -> dict[str, Any]:  # noqa: ANN401

@@ -24,6 +24,7 @@ from bayesunmix.plot.style import (
     hide_frame,
     legend_mm,
     new_figure,
+    page_mm,
     panel_figure,
     phase_colour,
     place_axes,
@@ -37,6 +38,8 @@ from bayesunmix.plot.style import (
 if TYPE_CHECKING:
     from bayesunmix.results.result import Result
 
+# Of a phase that is nowhere pure with more than this probability there is nothing to see.
+_LEAST_PURE = 0.1
 # A pixel that is surely mixed keeps this much of the colour of its phase.
 _FAINTEST = 0.3
 _LEFT_MM = 3.0
@@ -46,12 +49,16 @@ _TITLE_MM = 6.5
 _KEY_MM = 12.0
 _BAR_MM = 2.6
 _KEY_STEP_MM = 11.0
+_KEY_STRIP_MM = 34.0
+_KEY_COLUMNS = 4
+_NOTE_MM = 5.0
 
 
 @styled
 def segmentation_figure(result: Result) -> Figure:
     """Draw the most probable phase of each pixel and, per phase, the probability of being that pure phase.
 
+    Phases that are nowhere pure with a probability above 10 % are named in place of an even panel.
     The colour fades from full where the pixel is surely pure to pale where it is surely a mixture. Other images of the
     file (HAADF and the like) stand beside it.
     Maps are placed by hand: each keeps its proportions, and the key takes the place of one.
@@ -92,15 +99,24 @@ def _strength(probability: FloatArray) -> FloatArray:
 
 
 def _draw_maps(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
+    phases = result.phases
     images = [str(name) for name in data.data_vars if str(name).startswith("image_")]
-    count = 1 + len(result.phases) + len(images)
-    columns = min(3, count)
+    pure = data["pure_probability"].values
+    panels = [index for index in range(len(phases)) if np.nanmax(pure[index], initial=0.0) > _LEAST_PURE]
+    mixed = [phase for index, phase in enumerate(phases) if index not in panels]
+    count = 1 + len(panels) + len(images)
+    columns = min(3, max(count, 2))
     room = (WIDTH_MM - 2.0 * _LEFT_MM - _GAP_MM * (columns - 1)) / columns
     width, height = panel_size(grid, room)
     row_height = _TITLE_MM + height + 1.0
     rows = math.ceil(count / columns)
-    beside = rows * columns > count and height >= _KEY_STEP_MM * (1 + len(result.phases))
-    figure = new_figure(rows * row_height + (2.0 if beside else _KEY_MM))
+    strips = bool(panels) + len(phases)
+    beside = rows * columns > count and height >= _KEY_STEP_MM * strips
+    figure = new_figure(
+        rows * row_height
+        + (2.0 if beside else _KEY_MM * math.ceil(strips / _KEY_COLUMNS))
+        + (_NOTE_MM if mixed else 0.0)
+    )
     places = [
         (_LEFT_MM + column * (width + _GAP_MM), row * row_height + _TITLE_MM)
         for row in range(rows)
@@ -108,23 +124,32 @@ def _draw_maps(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
     ]
     letters = int(width / 1.9)
     axes = place_axes(figure, *places[0], width, height)
-    show_map(axes, label_colours(data, len(result.phases)), grid)
+    show_map(axes, label_colours(data, len(phases)), grid)
     axes.set_title("Most probable phase", loc="left", pad=3.5, fontweight="bold")
     scale_bar(axes, grid.unit, INK)
-    for index, phase in enumerate(result.phases):
-        axes = place_axes(figure, *places[1 + index], width, height)
-        shown = show_map(axes, data["pure_probability"].values[index], grid, "cividis", 1.0)
-        name_phase(axes, f"Pure {phase}", index, letters)
-    for name, place in zip(images, places[1 + len(result.phases) :], strict=False):
+    shown = None
+    for place, index in zip(places[1:], panels, strict=False):
+        axes = place_axes(figure, *place, width, height)
+        shown = show_map(axes, pure[index], grid, "cividis", 1.0)
+        name_phase(axes, f"Pure {phases[index]}", index, letters)
+    for name, place in zip(images, places[1 + len(panels) :], strict=False):
         axes = place_axes(figure, *place, width, height)
         _show_image(axes, data[name].values)
         axes.set_title(shorten(name.removeprefix("image_"), letters), loc="left", pad=3.5, fontweight="bold")
     if beside:
         left, top = places[count]
-        _draw_key(figure, result.phases, shown, (left + 4.0, top), (0.0, _KEY_STEP_MM))
+        corners = [(left + 4.0, top + step * _KEY_STEP_MM) for step in range(strips)]
     else:
-        step = min(45.0, (WIDTH_MM - 2.0 * _LEFT_MM) / (1 + len(result.phases)))
-        _draw_key(figure, result.phases, shown, (_LEFT_MM, rows * row_height + 3.0), (step, 0.0))
+        step, top = (WIDTH_MM - 2.0 * _LEFT_MM) / _KEY_COLUMNS, rows * row_height + 3.0
+        corners = [
+            (_LEFT_MM + along * step, top + down * _KEY_MM)
+            for down, along in (divmod(strip, _KEY_COLUMNS) for strip in range(strips))
+        ]
+    _draw_key(figure, phases, shown, corners)
+    if mixed:
+        text = f"Nowhere pure with a probability above {100.0 * _LEAST_PURE:g} %: "
+        text += ", ".join(shorten(phase, 16) for phase in mixed)
+        place_text(figure, _LEFT_MM, page_mm(figure)[1] - 1.5, text, va="bottom", fontsize=SMALL)
     return figure
 
 
@@ -138,26 +163,24 @@ def _show_image(axes: Axes, values: FloatArray) -> None:
 
 
 def _draw_key(
-    figure: Figure,
-    phases: list[str],
-    shown: AxesImage,
-    corner: tuple[float, float],
-    step: tuple[float, float],
+    figure: Figure, phases: list[str], shown: AxesImage | None, corners: list[tuple[float, float]]
 ) -> None:
-    """Draw the scale of the probabilities and one strip per phase, each `step` mm (right, down) from the last."""
-    width = min(34.0, step[0] - 6.0 if step[0] else 34.0)
+    """Draw one strip per phase at corners in mm (left, top), after the scale of the probabilities if any is drawn."""
     text = {"va": "top", "fontsize": SMALL}
-    place_colourbar(figure, shown, (*corner, width, _BAR_MM), ticks=[])
-    place_text(figure, corner[0], corner[1] + 3.2, "P(pure): 0 → 1", **text)
-    for index, phase in enumerate(phases, start=1):
-        left, top = corner[0] + index * step[0], corner[1] + index * step[1]
-        axes = place_axes(figure, left, top, width, _BAR_MM)
-        ramp = fade(phase_colour(index - 1), _strength(np.linspace(0.0, 1.0, 64)))
+    if shown is not None:
+        left, top = corners[0]
+        place_colourbar(figure, shown, (left, top, _KEY_STRIP_MM, _BAR_MM), ticks=[])
+        place_text(figure, left, top + 3.2, "P(pure): 0 → 1", **text)
+    for index, (phase, (left, top)) in enumerate(
+        zip(phases, corners[len(corners) - len(phases) :], strict=True)
+    ):
+        axes = place_axes(figure, left, top, _KEY_STRIP_MM, _BAR_MM)
+        ramp = fade(phase_colour(index), _strength(np.linspace(0.0, 1.0, 64)))
         axes.imshow(ramp[np.newaxis], extent=(0.0, 1.0, 0.0, 1.0), aspect="auto")
         axes.set_xticks([])
         axes.set_yticks([])
         hide_frame(axes, "top", "right", "bottom", "left")
-        place_text(figure, left, top + 3.2, f"{shorten(phase, int(width / 2.6))}: mixed → pure", **text)
+        place_text(figure, left, top + 3.2, f"{shorten(phase, 13)}: mixed → pure", **text)
 
 
 def _draw_point(result: Result, data: xr.Dataset) -> Figure:

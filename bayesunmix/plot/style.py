@@ -96,6 +96,13 @@ def _powers_as_formulas(figure: Figure) -> None:
                     tick.label2.set_parse_math(True)
 
 
+def figure_of(axes: Axes) -> Figure:
+    """Return the figure that axes stand in."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
 def new_figure(
     height_mm: float, width_mm: float = WIDTH_MM, layout: LayoutEngine | None = None
 ) -> PaperFigure:

@@ -110,7 +110,7 @@ def _amended(result: Result, **fields: object) -> Result:
 
 def _numbers(result: Result) -> list[Step]:
     """Return the steps that write what a result holds, the smallest first."""
-    units = [unit for unit in result.record.config.output.units if unit != "at_frac"]
+    units = result.record.config.output.further_units
     tables: dict[str, Callable[[], pd.DataFrame]] = {
         "composition.csv": result.summary,
         "partition.csv": result.tables.partition,

@@ -15,11 +15,14 @@ from bayesunmix.core.output_folder import amend_record, names_of
 from bayesunmix.core.rounding import composition_text, interval_text, partition_text
 from bayesunmix.data.image import WHOLE_MAP
 from bayesunmix.plot import FIGURES, OPTIONAL_FIGURES
+from bayesunmix.plot.compositions import compositions_figure
+from bayesunmix.plot.fit import LEAST_EXPECTED
 from bayesunmix.plot.partition import phase_pairs, table_rows
 from bayesunmix.plot.style import element_order, phase_colour, png_bytes, scaled_png
 from bayesunmix.report.health import checks
 from bayesunmix.report.identifiability import identifiability
-from bayesunmix.report.paper import mass_balance_paper_table
+from bayesunmix.report.live import live_parts
+from bayesunmix.report.paper import composition_paper_table, mass_balance_paper_table
 from bayesunmix.report.render import Cell, Row, Table, in_letters, render
 from bayesunmix.report.steps import Step, disk_error, sentences, take, without
 from bayesunmix.report.supports import supports_note
@@ -139,11 +142,18 @@ def report_html(result: Result) -> str:
 
 def _all_figures(result: Result) -> Mapping[str, Callable[[Result], Figure]]:
     """Return what draws each figure that a result has, by its name."""
-    return FIGURES | {
-        name: draw
-        for name, (draw, field) in OPTIONAL_FIGURES.items()
-        if getattr(result.record, field) is not None
-    }
+    return (
+        FIGURES
+        | {
+            name: draw
+            for name, (draw, field) in OPTIONAL_FIGURES.items()
+            if getattr(result.record, field) is not None
+        }
+        | {
+            f"compositions_{unit}": partial(compositions_figure, unit=unit)
+            for unit in result.record.config.output.further_units
+        }
+    )
 
 
 def _page(result: Result, drawn: dict[str, bytes]) -> str:
@@ -164,6 +174,8 @@ def _page(result: Result, drawn: dict[str, bytes]) -> str:
         phases=phases,
         level=f"{100.0 * result.level:g}",
         pictures=shown,
+        live=live_parts(result),
+        least_expected=f"{LEAST_EXPECTED:g}",
         verdict=result.verdict,
         headline=headline(result),
         found=[
@@ -177,6 +189,7 @@ def _page(result: Result, drawn: dict[str, bytes]) -> str:
         aside=aside_words(record.set_aside) if record.set_aside else [],
         both=_with_and_without(result, record.set_aside) if record.set_aside else None,
         compositions=_compositions(result),
+        further=_further_units(result),
         names=_names(result),
         partition=_partition(result),
         mass_thickness=_mass_thickness(result) if "mass_thickness" in shown else None,
@@ -243,6 +256,28 @@ def _shares(result: Result) -> Row:
     """Return one row with the share of the map's atoms that each phase with a composition holds."""
     shares = result.abundances()["mean"].mean(["y", "x"]).sel(phase=result.sample_phases)
     return Row("of the atoms", [Cell(f"{100.0 * share:.3g} %") for share in shares.values])
+
+
+class UnitTable(NamedTuple):
+    """Compositions in a unit of ``[output]``: name of the figure, columns, rows and caption."""
+
+    figure: str
+    head: list[str]
+    rows: list[Row]
+    caption: str
+
+
+def _further_units(result: Result) -> list[UnitTable]:
+    """Return compositions in the units that are asked for beside atom percent."""
+    found = []
+    for unit in result.record.config.output.further_units:
+        table = composition_paper_table(result, unit)
+        rows = [
+            Row(str(name), [_cell(str(cell), str(cell)[0] not in "<–") for cell in cells])
+            for name, *cells in table.frame.to_numpy()
+        ]
+        found.append(UnitTable(f"compositions_{unit}", list(table.frame.columns[1:]), rows, table.caption))
+    return found
 
 
 def _likely_names(result: Result) -> list[Row]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bayesunmix.chemistry.stoichiometry import SYMBOLS
+from bayesunmix.chemistry.unit_names import UNIT_TEXTS
 from bayesunmix.core.output_folder import (
     TABLES_RECORD,
     check_folder,
@@ -33,12 +34,6 @@ if TYPE_CHECKING:
 
 MAJOR_ORDER = ("Si", "Ti", "Al", "Cr", "Fe", "Mn", "Ni", "Mg", "Ca", "Na", "K", "P")
 FORMATS = ("csv", "tex", "md")
-UNIT_NAMES = {
-    "at_frac": "at%",
-    "wt_pct": "wt%",
-    "oxide_wt_pct": "oxide wt%",
-    "apfu": "cations per formula unit",
-}
 NONE = "–"
 
 
@@ -182,7 +177,7 @@ def composition_paper_table(result: Result, unit: str) -> PaperTable:
         ]
         for element in field_order(table["element"].unique())
     ]
-    frame = pd.DataFrame(lines, columns=[UNIT_NAMES[unit], *result.sample_phases])
+    frame = pd.DataFrame(lines, columns=[UNIT_TEXTS[unit], *result.sample_phases])
     return PaperTable(f"composition_{unit}", _composition_caption(result, unit), frame)
 
 

@@ -143,6 +143,11 @@ class OutputConfig(ConfigPart):
     pixel_draws: bool = False
     pixel_draws_number: int = 50
 
+    @property
+    def further_units(self) -> tuple[str, ...]:
+        """Units beside atom fractions, which are always given."""
+        return tuple(unit for unit in self.units if unit != "at_frac")
+
 
 class Config(ConfigPart):
     """The configuration as it was used."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ import xarray as xr
 from bayesunmix.chemistry.assumptions import Chemistry
 from bayesunmix.chemistry.oxides import FerricShare, draw_ferric
 from bayesunmix.chemistry.stoichiometry import places_cations, site_weights
-from bayesunmix.chemistry.unit_names import UNITS, check_oxygen_unit
+from bayesunmix.chemistry.unit_names import UNIT_TEXTS, UNITS, check_oxygen_unit
 from bayesunmix.chemistry.units import convert, mg_number, with_oxygen
 from bayesunmix.core.attached import Attached
 from bayesunmix.core.errors import (
@@ -392,11 +392,11 @@ class Result:
     """Partition coefficients over ionic radius: `bayesunmix.analysis.onuma.onuma`."""
 
     def __repr__(self) -> str:
-        from bayesunmix.core.rounding import composition_text
-
         shares = self.abundances()["mean"].mean(["y", "x"]).values
         lines = [f"Result: {len(self.phases)} phases, {len(self.elements)} elements, {self.record.method}"]
-        table = self.summary()
+        units = ("at_frac", *self.record.config.output.further_units)
+        tables = [self.summary(unit) for unit in units]
+        named = f"{', '.join(UNIT_TEXTS[unit] for unit in units)} [{100 * self.level:g} % interval]"
         proposed = {one.phase: one.text() for one in self.tables.proposed()}
         for name, share in zip(self.phases, shares, strict=True):
             if name in self.supports:
@@ -404,9 +404,8 @@ class Result:
                     f"  {name}: {100 * share:.3g} % of the counts; a support, in no composition and no D"
                 )
                 continue
-            lines.append(f"  {name}: {100 * share:.3g} % of the atoms; at% [{100 * self.level:g} % interval]")
-            for row in table[(table.phase == name) & (table.detected != "declared_absent")].itertuples():
-                lines.append(f"    {row.element:<2} {composition_text(row)}")
+            lines.append(f"  {name}: {100 * share:.3g} % of the atoms; {named}")
+            lines += _printed_rows([table[table.phase == name] for table in tables])
             if name in proposed:
                 lines.append(f"    may be {proposed[name]}")
         return "\n".join([*lines, *(f"  {line}" for line in self.verdict.lines())])
@@ -417,6 +416,30 @@ class Result:
 def _with_unit(name: str, unit: str) -> dict[str, str]:
     """Return the attributes of an array: its unit under the word of this package, and what xarray's figures read."""
     return {"long_name": name, "unit": unit, "units": unit}
+
+
+def _printed_rows(tables: Sequence[pd.DataFrame]) -> list[str]:
+    """Write the elements of a phase but those declared absent, one a line, with a column for the table of each unit."""
+    from bayesunmix.core.rounding import composition_text
+
+    columns = []
+    for table in tables:
+        names = table["oxide"] if "oxide" in table else table["element"]
+        columns.append(
+            {
+                row.element: f"{name:<2} {composition_text(row)}"
+                for name, row in zip(names, table.itertuples(), strict=True)
+            }
+        )
+    widths = [max(map(len, column.values()), default=0) for column in columns]
+    shown = tables[0]["element"][tables[0]["detected"] != "declared_absent"]
+    return [
+        "    "
+        + "   ".join(
+            column.get(element, "").ljust(width) for column, width in zip(columns, widths, strict=True)
+        ).rstrip()
+        for element in shown
+    ]
 
 
 def open_result(folder: str | Path) -> Result:

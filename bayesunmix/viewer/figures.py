@@ -26,20 +26,18 @@ from bokeh.palettes import Greys256, Magma256, Viridis256
 from bokeh.plotting import figure
 
 from bayesunmix.data.masks import bounding_box
-from bayesunmix.plot.style import GREY, INK, LEFT_OUT, PHASE_COLOURS
+from bayesunmix.plot.parts import MOST_PARTS, line_texts, part_look, strong_lines
+from bayesunmix.plot.style import GREY, INK, LEFT_OUT
 from bayesunmix.viewer.choices import Mask
 from bayesunmix.viewer.pictures import Picture
-from bayesunmix.viewer.spectra import CONTINUUM, MOST_PARTS, ShownSpectrum, parts_shown
+from bayesunmix.viewer.spectra import ShownSpectrum, parts_shown
 
 FloatArray = npt.NDArray[np.float64]
 
 CHOICE_COLOUR = "#E69F00"
-DASHES = ("solid", "dashed", "dotted", "dotdash")
 MAP_SIDE, SPECTRUM_HEIGHT, RESIDUAL_HEIGHT = 380, 270, 140
 # The logarithmic axis shows this many decades at most; single pixels do not set the scale of a picture.
 DECADES, TOP_QUANTILE = 4.5, 0.998
-# Lines are marked from this strength on, relative to the strongest of their family.
-WEAKEST_LINE = 0.1
 # Arrow keys on the map; the events layer of a Bokeh plot can have the focus.
 _KEYS = """
 const view = Bokeh.index.find_one(plot);
@@ -274,7 +272,7 @@ class SpectrumFigure:
         found = {}
         lines = self._parts[axis]
         for number, (name, part) in enumerate(parts_shown(spectrum, by).items()):
-            found[name] = self._look(name, number, by)
+            found[name] = part_look(name, self._phases.index(name) if by == "phase" else number)
             values = np.repeat(part / width, 2)
             lines[number].data_source.data = {"x": x, "y": np.where(values > floor, values, np.nan)}
             lines[number].glyph.update(line_color=found[name][0], line_dash=found[name][1])
@@ -282,28 +280,16 @@ class SpectrumFigure:
             line.visible = number < len(found)
         return found
 
-    def _look(self, name: str, number: int, by: str) -> tuple[str, str]:
-        """Colour and dashes of a part: those of a phase are its own."""
-        if name == CONTINUUM:
-            return GREY, "dashed"
-        index = self._phases.index(name) if by == "phase" else number
-        return PHASE_COLOURS[index % len(PHASE_COLOURS)], DASHES[index // len(PHASE_COLOURS) % len(DASHES)]
-
     def _mark(self, spectrum: ShownSpectrum, top: float, floor: float) -> None:
         """Put a mark above the fit at each line, whose hover names it."""
-        lines = self._lines.isel(line=np.asarray(self._lines["strength_share"].values >= WEAKEST_LINE))
+        lines = strong_lines(self._lines)
         height = spectrum.fit / spectrum.width_keV
         energy = np.asarray(lines["energy_keV"].values, np.float64)
         at = np.clip(np.searchsorted(spectrum.edges_keV, energy) - 1, 0, len(height) - 1)
-        columns = (lines[name].values for name in ("element", "line_name", "family", "energy_keV", "stray"))
-        text = [
-            f"{element} {name} ({family}), {keV:.3f} keV{', stray' if stray else ''}"
-            for element, name, family, keV, stray in zip(*columns, strict=True)
-        ]
         self._marks.data = {
             "x": energy,
             "y": np.maximum(1.7 * height[at], 1.5 * floor) if floor > 0.0 else height[at] + 0.05 * top,
-            "text": text,
+            "text": line_texts(lines),
         }
 
 

@@ -9,15 +9,12 @@ import numpy.typing as npt
 
 from bayesunmix.analysis.joint_draws import JointDraws
 from bayesunmix.analysis.places import taking_part
+from bayesunmix.plot.parts import LEAST_SHARE, element_parts, largest_parts
 from bayesunmix.plot.region_spectra import bin_edges
 from bayesunmix.results.result import Result
 from bayesunmix.viewer.choices import Mask
 
 FloatArray = npt.NDArray[np.float64]
-
-CONTINUUM = "continuum and rest"
-# Of the parts by element, those that hold at least this share of the fitted counts are drawn, so many at most.
-LEAST_SHARE, MOST_PARTS = 2e-3, 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +69,7 @@ def spectrum_of(result: Result, source: JointDraws, inside: Mask) -> ShownSpectr
         counts=counts,
         fit=fit,
         by_phase=dict(zip(result.phases, by_phase, strict=True)),
-        by_element=_by_element(source, by_phase, fit),
+        by_element=element_parts(source.stored, by_phase, fit),
         n_pixels=len(pixels),
     )
 
@@ -93,19 +90,4 @@ def stored_spectrum(result: Result) -> ShownSpectrum:
 def parts_shown(spectrum: ShownSpectrum, by: str) -> dict[str, FloatArray]:
     """Return the parts that are drawn, by ``phase`` or ``element``, without those that nobody would see."""
     parts = {"phase": spectrum.by_phase, "element": spectrum.by_element}.get(by, {})
-    least = LEAST_SHARE * float(spectrum.fit.sum()) if by == "element" else 0.0
-    sums = {name: float(part.sum()) for name, part in parts.items()}
-    largest = sorted(sums, key=lambda name: -sums[name])[:MOST_PARTS]
-    return {name: part for name, part in parts.items() if name in largest and sums[name] > least}
-
-
-def _by_element(source: JointDraws, by_phase: FloatArray, fit: FloatArray) -> dict[str, FloatArray]:
-    """Share the fit out among the elements: each phase's endmember has parts of its own."""
-    if "element_part" not in source.stored:
-        return {}
-    stored = source.stored["element_part"]
-    parts = np.einsum("k,kec->ec", by_phase.sum(axis=1), np.asarray(stored.values, np.float64))
-    named = {
-        str(name): part for name, part in zip(np.atleast_1d(stored.coords["source"]), parts, strict=True)
-    }
-    return named | {CONTINUUM: np.maximum(fit - parts.sum(axis=0), 0.0)}
+    return largest_parts(parts, float(spectrum.fit.sum()), LEAST_SHARE if by == "element" else 0.0)
