@@ -22,9 +22,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import logsumexp
 
-from bayesunmix.chemistry.compound_evidence import Evidence, evidence, none_log_likelihood
+from bayesunmix.chemistry.compound_evidence import Evidence, evidence, mean_evidence, none_log_likelihood
 from bayesunmix.chemistry.compounds import Compound, kinds_of
 from bayesunmix.chemistry.endmember_mixing import LIGHT, Mixing, mixing
+from bayesunmix.chemistry.open_composition import even_cells
 from bayesunmix.chemistry.smoothed_composition import SmoothedComposition
 
 FloatArray = npt.NDArray[np.float64]
@@ -97,6 +98,7 @@ def names_of_phases(
     oxygen: bool = True,
     kind: str | None = None,
     least: float = 0.005,
+    one_solution: Mapping[str, FloatArray] | None = None,
 ) -> tuple[Names, ...]:
     """Return what each phase may be.
 
@@ -116,6 +118,9 @@ def names_of_phases(
         Kind of sample, where it is known.
     least
         Candidates below this probability are left out.
+    one_solution
+        Atom fractions of all phases in the same draws before they were rotated by what the map leaves open, where they
+        were.
 
     Examples
     --------
@@ -127,13 +132,10 @@ def names_of_phases(
     if not draws:
         return ()
     entries = [one for one in (mixing(c, elements, hidden, oxygen) for c in compounds) if one is not None]
-    smoothed = [SmoothedComposition.of(np.asarray(x, dtype=np.float64)) for x in draws.values()]
-    none = np.array([none_log_likelihood(one) for one in smoothed])
-    found = [
-        [_impure_or_not(entry, one, log_none) for entry in entries]
-        for one, log_none in zip(smoothed, none, strict=True)
-    ]
-    likelihood = np.array([[one.log_likelihood for one in row] for row in found]).reshape(
+    smoothed = [_smoothed(name, x, one_solution or {}) for name, x in draws.items()]
+    found = [_evidence_of_all(entries, cells) for cells in smoothed]
+    none = np.array([by_none for _, by_none in found])
+    likelihood = np.array([[one.log_likelihood for one in row] for row, _ in found]).reshape(
         len(found), len(entries)
     )
     joint, by_none = posterior(likelihood, none, [_weighted(one) for one in entries], kind)
@@ -143,8 +145,34 @@ def names_of_phases(
             candidates=_candidates(entries, row, weight, log_m, least),
             none=float(rest),
         )
-        for phase, row, weight, log_m, rest in zip(draws, found, joint, likelihood, by_none, strict=True)
+        for phase, (row, _), weight, log_m, rest in zip(draws, found, joint, likelihood, by_none, strict=True)
     )
+
+
+def _smoothed(
+    phase: str, x: FloatArray, one_solution: Mapping[str, FloatArray]
+) -> list[SmoothedComposition]:
+    """Smooth the draws of a phase; where the map leaves it open, in cells of equal volume."""
+    x = np.asarray(x, dtype=np.float64)
+    cells = None
+    if phase in one_solution:
+        every = np.stack(list(one_solution.values()), axis=1)
+        cells = even_cells(x, every, list(one_solution).index(phase))
+    return [SmoothedComposition.of(cell) for cell in cells or [x]]
+
+
+def _evidence_of_all(
+    entries: Sequence[Mixing], cells: Sequence[SmoothedComposition]
+) -> tuple[list[Evidence], float]:
+    """Return what speaks for each entry, and for none of them: means over cells of equal volume."""
+    none = np.array([none_log_likelihood(cell) for cell in cells])
+    # An entry that is far below the best in all cells together is not followed in any.
+    least = np.maximum(none, logsumexp(none) - np.log(len(cells)))
+    found = [
+        mean_evidence([_impure_or_not(entry, cell, low) for cell, low in zip(cells, least, strict=True)])
+        for entry in entries
+    ]
+    return found, float(logsumexp(none) - np.log(len(cells)))
 
 
 def _impure_or_not(entry: Mixing, drawn: SmoothedComposition, least: float) -> Evidence:
