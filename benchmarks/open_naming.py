@@ -25,7 +25,7 @@ from naming import DRAWS, EDGES, calibration_sd, declared, elements_of, natural
 
 from bayesunmix.chemistry.compounds import Compound, library
 from bayesunmix.chemistry.naming import Names, names_of_phases
-from bayesunmix.chemistry.open_composition import even_cells
+from bayesunmix.chemistry.open_composition import even_draws
 from bayesunmix.core.threads import single_thread
 
 FloatArray = npt.NDArray[np.float64]
@@ -216,7 +216,7 @@ def main() -> None:
     maps = [drawn_map(rng) for _ in range(options.maps)]
     with single_thread():
         is_open = [
-            [even_cells(one.rotated[:, k], one.one, k) is not None for k in range(len(one.truths))]
+            [even_draws(one.rotated[:, k], one.one, k) is not None for k in range(len(one.truths))]
             for one in maps
         ]
         for even in (False, True):

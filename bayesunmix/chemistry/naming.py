@@ -25,7 +25,7 @@ from scipy.special import logsumexp
 from bayesunmix.chemistry.compound_evidence import Evidence, evidence, mean_evidence, none_log_likelihood
 from bayesunmix.chemistry.compounds import Compound, kinds_of
 from bayesunmix.chemistry.endmember_mixing import LIGHT, Mixing, mixing
-from bayesunmix.chemistry.open_composition import even_cells
+from bayesunmix.chemistry.open_composition import even_draws
 from bayesunmix.chemistry.smoothed_composition import SmoothedComposition
 
 FloatArray = npt.NDArray[np.float64]
@@ -82,11 +82,14 @@ class Names:
         Entries, the most probable first.
     none
         Probability that it is none of the library's.
+    open
+        Elements whose amounts the map leaves open.
     """
 
     phase: str
     candidates: tuple[Candidate, ...]
     none: float
+    open: tuple[str, ...] = ()
 
 
 def names_of_phases(
@@ -132,8 +135,8 @@ def names_of_phases(
     if not draws:
         return ()
     entries = [one for one in (mixing(c, elements, hidden, oxygen) for c in compounds) if one is not None]
-    smoothed = [_smoothed(name, x, one_solution or {}) for name, x in draws.items()]
-    found = [_evidence_of_all(entries, cells) for cells in smoothed]
+    drawn = [_drawn(name, x, one_solution or {}, elements) for name, x in draws.items()]
+    found = [_evidence_of_all(entries, one) for one in drawn]
     none = np.array([by_none for _, by_none in found])
     likelihood = np.array([[one.log_likelihood for one in row] for row, _ in found]).reshape(
         len(found), len(entries)
@@ -144,35 +147,53 @@ def names_of_phases(
             phase=phase,
             candidates=_candidates(entries, row, weight, log_m, least),
             none=float(rest),
+            open=one.open,
         )
-        for phase, (row, _), weight, log_m, rest in zip(draws, found, joint, likelihood, by_none, strict=True)
+        for phase, one, (row, _), weight, log_m, rest in zip(
+            draws, drawn, found, joint, likelihood, by_none, strict=True
+        )
     )
 
 
-def _smoothed(
-    phase: str, x: FloatArray, one_solution: Mapping[str, FloatArray]
-) -> list[SmoothedComposition]:
-    """Smooth the draws of a phase; where the map leaves it open, in cells of equal volume."""
+@dataclass(frozen=True)
+class _Drawn:
+    """Draws of a phase in cells, with the logarithm of the share of each, and the elements that are open."""
+
+    cells: tuple[SmoothedComposition, ...]
+    log_shares: FloatArray
+    open: tuple[str, ...] = ()
+
+
+def _drawn(
+    phase: str, x: FloatArray, one_solution: Mapping[str, FloatArray], elements: Sequence[str]
+) -> _Drawn:
+    """Smooth the draws of a phase: even over what is feasible where the map leaves it open, else as they are."""
     x = np.asarray(x, dtype=np.float64)
-    cells = None
+    even = None
     if phase in one_solution:
         every = np.stack(list(one_solution.values()), axis=1)
-        cells = even_cells(x, every, list(one_solution).index(phase))
-    return [SmoothedComposition.of(cell) for cell in cells or [x]]
+        even = even_draws(x, every, list(one_solution).index(phase))
+    if even is None:
+        return _Drawn((SmoothedComposition.of(x),), np.zeros(1))
+    cells = tuple(SmoothedComposition.of(cell) for cell in even.cells)
+    is_open = tuple(element for element, wide in zip(elements, even.open, strict=True) if wide)
+    return _Drawn(cells, np.log(even.shares), is_open)
 
 
-def _evidence_of_all(
-    entries: Sequence[Mixing], cells: Sequence[SmoothedComposition]
-) -> tuple[list[Evidence], float]:
-    """Return what speaks for each entry, and for none of them: means over cells of equal volume."""
-    none = np.array([none_log_likelihood(cell) for cell in cells])
-    # An entry that is far below the best in all cells together is not followed in any.
-    least = np.maximum(none, logsumexp(none) - np.log(len(cells)))
+def _evidence_of_all(entries: Sequence[Mixing], drawn: _Drawn) -> tuple[list[Evidence], float]:
+    """Return what speaks for each entry, and for none of them: means over the cells."""
+    none = np.array([none_log_likelihood(cell) for cell in drawn.cells])
+    by_none = float(logsumexp(drawn.log_shares + none))
+    # An entry that is far below none of them in all cells together is not followed in any.
+    least = np.maximum(none, by_none)
     found = [
-        mean_evidence([_impure_or_not(entry, cell, low) for cell, low in zip(cells, least, strict=True)])
+        mean_evidence(
+            [_impure_or_not(entry, cell, low) for cell, low in zip(drawn.cells, least, strict=True)],
+            drawn.log_shares,
+        )
         for entry in entries
     ]
-    return found, float(logsumexp(none) - np.log(len(cells)))
+    return found, by_none
 
 
 def _impure_or_not(entry: Mixing, drawn: SmoothedComposition, least: float) -> Evidence:

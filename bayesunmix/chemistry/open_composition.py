@@ -2,44 +2,69 @@
 
 Draws of a phase k that is rotated lie at x = sum_j b_j X_j, X_j the compositions of all phases in the one solution that
 was found and sum_j b_j = 1. The likelihood is flat over the b that are feasible: where draws lie among them is the
-prior of the rotations, with a third of the draws at either end. For a compound at x counts
+prior of the rotations, with a third of the draws at either end. What counts say for a compound at x is
 
-    L(x) is proportional to  p(x | counts) / p(x),
+    L(x), proportional to p(x | counts) / p(x),
 
-not p(x | counts) (Savage-Dickey: Dickey, J. M., Ann. Math. Stat. 42 (1971) 204, doi:10.1214/aoms/1177693507; for
-quantities that are not identified: Gustafson, P., Bayesian Inference for Partially Identified Models (2015),
-doi:10.1201/b18308). The b of the draws are therefore drawn again with weights 1 / p(b). p(b) is estimated by the
-distance r to the n-th neighbour, p proportional to r^-D in the D directions that are open (Loftsgaarden, D. O.,
-Quesenberry, C. P., Ann. Math. Stat. 36 (1965) 1049, doi:10.1214/aoms/1177700079). Distances are in standard deviations
-of the one solution's composition; a direction is open where draws differ in it by several of them. Counting and
-calibration errors across come from the draws of the one solution. What they make negative is mirrored: a normal about
-zero, truncated there.
+and not p(x | counts) (the ratio of Savage and Dickey: Dickey, J. M., Ann. Math. Stat. 42 (1971) 204,
+doi:10.1214/aoms/1177693507; of what is not identified the posterior is the prior: Gustafson, P., Bayesian Inference for
+Partially Identified Models (2015), doi:10.1201/b18308). So the b of the draws are drawn again with weights 1 / p(b).
+p(b) is estimated by the distance r to the n-th neighbour: it is proportional to r^-D in the D directions that are open
+(Loftsgaarden, D. O., Quesenberry, C. P., Ann. Math. Stat. 36 (1965) 1049, doi:10.1214/aoms/1177700079). Distances are
+in standard deviations of the one solution's composition, and a direction is open where draws have several of them.
+Counting and calibration errors are those of the one solution. What they make negative is mirrored, which a normal about
+zero that is truncated there is.
 
-Even draws are cut in halves, and these again, across the direction in which they vary most: cells of equal volume,
-each of which is narrow enough to be compared as a phase that is not rotated.
+Even draws are halved across the direction in which they vary most, and the halves again: cells of equal volume, each
+narrow enough to be compared as a phase that is not rotated, by which elements it hardly has and by its most abundant
+one. Draws that are no such x, as those of a second maximum, are a cell of their own.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import KDTree
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
 
-# Directions are open in which draws have this many times the standard deviation of the one solution.
 OPEN_SDS = 2.0
-# Halvings: cells are two to the power of it.
-HALVINGS = 3
-# Draws of each cell.
-PER_CELL = 200
-# Neighbours by which density is estimated; and what the largest distances are cut at, as a quantile.
+"""A direction is open where draws have so many times the standard deviation of the one solution."""
+# Halvings: there are two to the power of it cells, of so many draws.
+HALVINGS, PER_CELL = 3, 200
+# Neighbours by which density is estimated, and the quantile at which the largest distances are cut.
 NEIGHBOURS, FURTHEST = 20, 0.95
-# Errors of compositions are at least so large: relative to the amount, and in atom fractions.
+# Errors of compositions are at least so large, relative to the amount and in atom fractions.
 _LEAST_RELATIVE, _LEAST_SD = 0.01, 3e-4
+# A draw is no rotation of the one solution where it is further from the nearest one, in standard deviations.
+_ELSEWHERE_SDS = 5.0
+# An element is open where even draws vary by more than this.
+_OPEN_AMOUNT = 0.02
 
 
-def even_cells(rotated: FloatArray, one: FloatArray, phase: int, seed: int = 0) -> list[FloatArray] | None:
+@dataclass(frozen=True)
+class EvenDraws:
+    """The composition of a phase, even over what is feasible.
+
+    Attributes
+    ----------
+    cells : tuple of (draw, element)
+        Atom fractions.
+    shares : (cell,)
+        Of the probability, adding up to 1.
+    open : (element,) bool
+        Elements whose amounts the map leaves open.
+    """
+
+    cells: tuple[FloatArray, ...]
+    shares: FloatArray
+    open: npt.NDArray[np.bool_]
+
+
+def even_draws(rotated: FloatArray, one: FloatArray, phase: int, seed: int = 0) -> EvenDraws | None:
     """Draw the composition of a phase evenly over what is feasible; None where nothing is open.
 
     Parameters
@@ -52,16 +77,15 @@ def even_cells(rotated: FloatArray, one: FloatArray, phase: int, seed: int = 0) 
         Which of them it is.
     seed
         Of the new draws.
-
-    Returns
-    -------
-    list of (draw, element)
-        Cells of equal volume.
     """
     if one.shape[1] < 2 or len(one) < 2:
         return None
     shares = _shares_in(rotated, one, phase)
-    place = _open_directions(shares, one, phase)
+    there = _is_rotation(rotated, shares, one, phase)
+    if not there.any():
+        return None
+    shares = shares[there]
+    place = _open_places(shares, one, phase)
     if place is None:
         return None
     rng = np.random.default_rng([seed, phase])
@@ -69,55 +93,72 @@ def even_cells(rotated: FloatArray, one: FloatArray, phase: int, seed: int = 0) 
     chosen = rng.choice(len(place), number, p=even_weights(place))
     errors = rng.integers(len(one), size=number)
     x = np.abs(np.einsum("ik,ike->ie", shares[chosen], one[errors]))
-    x = x / x.sum(axis=1, keepdims=True)
-    return [x[cell] for cell in _halved(place[chosen], np.arange(number), HALVINGS)]
+    x /= x.sum(axis=1, keepdims=True)
+    cells = [x[cell] for cell in _halved(place[chosen], np.arange(number), HALVINGS)]
+    part = np.full(len(cells), there.mean() / len(cells))
+    if not there.all():
+        cells, part = [*cells, rotated[~there]], np.append(part, 1.0 - part.sum())
+    wide = x.std(axis=0)
+    return EvenDraws(
+        cells=tuple(cells),
+        shares=part,
+        open=(wide > _OPEN_AMOUNT) & (wide > OPEN_SDS * one[:, phase].std(axis=0)),
+    )
 
 
 def even_weights(place: FloatArray) -> FloatArray:
-    """Weights, adding up to 1, under which places (draw, direction) are even over where they are."""
+    """Weights, adding up to 1, under which places are even over where they are.
+
+    Parameters
+    ----------
+    place
+        (draw, direction), each known to a standard deviation of 1.
+    """
     count = min(NEIGHBOURS, len(place) - 1)
     distance = KDTree(place).query(place, [count + 1])[0][:, 0]
-    # Places are known to a standard deviation.
     distance = np.sqrt(distance**2 + 1.0)
     volume = np.minimum(distance, np.quantile(distance, FURTHEST)) ** place.shape[1]
     return np.asarray(volume / volume.sum())
 
 
 def _shares_in(rotated: FloatArray, one: FloatArray, phase: int) -> FloatArray:
-    """Shares of the phases of the one solution in the rotated composition, (draw, phase), the rows adding up to 1."""
-    scale = _least_sd(one, phase) + one[:, phase].std(axis=0)
-    own = one[:, phase] / scale
-    towards = np.moveaxis(np.delete(one, phase, axis=1) / scale - own[:, None], 1, 2)
-    move = np.einsum("ije,ie->ij", np.linalg.pinv(towards, rcond=1e-3), rotated / scale - own)
+    """Shares b of the phases of the one solution in the rotated composition, (draw, phase)."""
+    sd = _errors(one, phase)
+    own = one[:, phase] / sd
+    towards = np.moveaxis(np.delete(one, phase, axis=1) / sd - own[:, None], 1, 2)
+    move = np.einsum("ije,ie->ij", np.linalg.pinv(towards, rcond=1e-3), rotated / sd - own)
     return np.insert(move, phase, 1.0 - move.sum(axis=1), axis=1)
 
 
-def _open_directions(shares: FloatArray, one: FloatArray, phase: int) -> FloatArray | None:
-    """Places of the draws in the directions that are open, in standard deviations, (draw, direction); None for none."""
+def _is_rotation(
+    rotated: FloatArray, shares: FloatArray, one: FloatArray, phase: int
+) -> npt.NDArray[np.bool_]:
+    """Whether draws are where their shares say, but for amounts that were cut at zero, (draw,)."""
+    x = np.maximum(np.einsum("ik,ike->ie", shares, one), 0.0)
+    off = (x / x.sum(axis=1, keepdims=True) - rotated) / _errors(one, phase)
+    return np.asarray(np.sqrt((off**2).mean(axis=1)) < _ELSEWHERE_SDS)
+
+
+def _open_places(shares: FloatArray, one: FloatArray, phase: int) -> FloatArray | None:
+    """Places in the directions that are open, in standard deviations, (draw, direction); None where none is."""
     own = one[:, phase]
-    errors = np.cov(own, rowvar=False) + np.diag(_least_sd(one, phase) ** 2)
-    values, axes = np.linalg.eigh(errors)
+    least = _LEAST_RELATIVE * own.mean(axis=0) + _LEAST_SD
+    values, axes = np.linalg.eigh(np.cov(own, rowvar=False) + np.diag(least**2))
     place = shares @ one.mean(axis=0) @ (axes / np.sqrt(values))
-    place = place - place.mean(axis=0)
-    _, sizes, ways = np.linalg.svd(place, full_matrices=False)
-    wide = sizes / np.sqrt(len(place)) > OPEN_SDS
+    _, sizes, ways = np.linalg.svd(place - place.mean(axis=0), full_matrices=False)
+    wide = sizes > OPEN_SDS * np.sqrt(len(place))
     return place @ ways[wide].T if wide.any() else None
 
 
-def _least_sd(one: FloatArray, phase: int) -> FloatArray:
-    return np.asarray(_LEAST_RELATIVE * one[:, phase].mean(axis=0) + _LEAST_SD)
+def _errors(one: FloatArray, phase: int) -> FloatArray:
+    own = one[:, phase]
+    return np.asarray(own.std(axis=0) + _LEAST_RELATIVE * own.mean(axis=0) + _LEAST_SD)
 
 
-def _halved(place: FloatArray, chosen: npt.NDArray[np.intp], times: int) -> list[npt.NDArray[np.intp]]:
-    """Cut places into halves, `times` times, across the direction in which they vary most."""
+def _halved(place: FloatArray, chosen: IntArray, times: int) -> list[IntArray]:
+    """Cut the chosen places into halves, `times` times, across the direction in which they vary most."""
     if times == 0:
         return [chosen]
     here = place[chosen] - place[chosen].mean(axis=0)
-    _, _, ways = np.linalg.svd(here, full_matrices=False)
-    order = np.argsort(here @ ways[0], kind="stable")
-    half = len(order) // 2
-    return [
-        cell
-        for part in (order[:half], order[half:])
-        for cell in _halved(place, chosen[part], times - 1)
-    ]
+    order = chosen[np.argsort(here @ np.linalg.svd(here, full_matrices=False)[2][0], kind="stable")]
+    return [cell for half in np.array_split(order, 2) for cell in _halved(place, half, times - 1)]
