@@ -9,9 +9,10 @@ prior of the rotations, with a third of the draws at either end. What counts say
 and not p(x | counts) (the ratio of Savage and Dickey: Dickey, J. M., Ann. Math. Stat. 42 (1971) 204,
 doi:10.1214/aoms/1177693507; of what is not identified the posterior is the prior: Gustafson, P., Bayesian Inference for
 Partially Identified Models (2015), doi:10.1201/b18308). So the b of the draws are drawn again with weights 1 / p(b).
-p(b) is estimated by the distance r to the n-th neighbour: it is proportional to r^-D in the D directions that are open
-(Loftsgaarden, D. O., Quesenberry, C. P., Ann. Math. Stat. 36 (1965) 1049, doi:10.1214/aoms/1177700079). Distances are
-in standard deviations of the one solution's composition, and a direction is open where draws have several of them.
+p(b) is estimated by the distance r to the n-th neighbour: it is proportional to n r^-D in the D directions that are
+open (Loftsgaarden, D. O., Quesenberry, C. P., Ann. Math. Stat. 36 (1965) 1049, doi:10.1214/aoms/1177700079). Distances
+are in standard deviations of the one solution's composition: r is one of them at least, with all draws that are nearer,
+and a direction is open where draws have several of them.
 Counting and calibration errors are those of the one solution. What they make negative is mirrored, which a normal about
 zero that is truncated there is.
 
@@ -114,10 +115,11 @@ def even_weights(place: FloatArray) -> FloatArray:
     place
         (draw, direction), each known to a standard deviation of 1.
     """
-    count = min(NEIGHBOURS, len(place) - 1)
-    distance = KDTree(place).query(place, [count + 1])[0][:, 0]
-    distance = np.sqrt(distance**2 + 1.0)
-    volume = np.minimum(distance, np.quantile(distance, FURTHEST)) ** place.shape[1]
+    tree, count = KDTree(place), min(NEIGHBOURS, len(place) - 1)
+    radius = np.maximum(tree.query(place, [count + 1])[0][:, 0], 1.0)
+    radius = np.minimum(radius, np.quantile(radius, FURTHEST))
+    inside = tree.query_ball_point(place, radius * (1.0 + 1e-9), return_length=True)
+    volume = radius ** place.shape[1] / inside
     return np.asarray(volume / volume.sum())
 
 
