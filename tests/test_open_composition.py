@@ -104,18 +104,18 @@ def of(found: Names, *names: str) -> float:
 
 
 def test_the_prior_of_rotations_is_no_evidence_for_a_name() -> None:
-    silica, silicate = ("Stishovite", "Quartz", "Coesite"), ("Bridgmanite", "Akimotoite", "Post-perovskite")
-    ends = [(1 / 3, 1 / 3), (0.8, 0.1), (0.0, 0.0)]
-    found = [asked(*one) for one in ends]
-    first = found[0]
-    # Silica lies at the end, MgSiO3 on the way there: both are named, whatever the share of draws at the end.
-    assert of(first, *silica) > 0.1
-    assert of(first, *silicate) > 0.1
-    for other in found[1:]:
-        assert of(other, *silica) == pytest.approx(of(first, *silica), abs=0.15)
-        assert of(other, *silicate) == pytest.approx(of(first, *silicate), abs=0.15)
-    # As the draws lie, the end is taken for what the counts say.
-    assert of(asked(0.8, 0.1, as_they_lie=True), *silica) > 0.85
+    silica, silicate = ("Stishovite", "Quartz", "Coesite"), ("Bridgmanite", "Akimotoite", "Phase D")
+    # Silica lies at the end, silicates on the way there, whatever the share of draws at either end.
+    first, *others = (asked(*one) for one in ((1 / 3, 1 / 3), (0.8, 0.1), (0.1, 0.8)))
+    assert of(first, *silica) > 0.3
+    assert of(first, *silicate) > 0.05
+    for other in others:
+        assert of(other, *silica) == pytest.approx(of(first, *silica), abs=0.1)
+        assert of(other, *silicate) == pytest.approx(of(first, *silicate), abs=0.08)
+        assert other.none == pytest.approx(first.none, abs=0.1)
+    # As the draws lie, where they are is taken for what the counts say.
+    at_one, at_other = (asked(*one, as_they_lie=True) for one in ((0.8, 0.1), (0.1, 0.8)))
+    assert of(at_one, *silica) - of(at_other, *silica) > 0.3
     assert first.open == ("Mg", "Si")
 
 

@@ -175,7 +175,7 @@ def _drawn(
         even = even_draws(x, every, list(one_solution).index(phase))
     if even is None:
         return _Drawn((SmoothedComposition.of(x),), np.zeros(1))
-    cells = tuple(SmoothedComposition.of(cell) for cell in even.cells)
+    cells = tuple(SmoothedComposition.of(cell, spread=True) for cell in even.cells)
     is_open = tuple(element for element, wide in zip(elements, even.open, strict=True) if wide)
     return _Drawn(cells, np.log(even.shares), is_open)
 

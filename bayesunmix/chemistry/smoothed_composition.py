@@ -18,9 +18,9 @@ prior(z) = x_r prod_j (x_j + s_j) up to a factor that is common to all entries.
 
 An element that an entry does not name may still be there, as trace or impurity. Its amount is scale-free from
 `FEWEST` to a few at%, p(x) = exp(-x / `IMPURITY`) / (x E1(`FEWEST` / `IMPURITY`)), and T_j = mean_i p(x_ij) is the
-factor by which that is as likely as a flat amount. Few draws come near to zero, where p is largest: each is spread
-evenly over a width that goes with how the draws spread (Silverman, B. W., Density Estimation for Statistics and Data
-Analysis (1986), doi:10.1201/9781315140919, ch. 3.4), mirrored at zero.
+factor by which that is as likely as a flat amount. Where draws lie evenly up to zero, few come near to it, and p is
+largest there: each is spread evenly over a width that goes with how all scatter (Silverman, B. W., Density Estimation
+for Statistics and Data Analysis (1986), doi:10.1201/9781315140919, ch. 3.4), and mirrored at zero.
 """
 
 from __future__ import annotations
@@ -85,8 +85,16 @@ class SmoothedComposition:
     hardly: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, draws: FloatArray) -> SmoothedComposition:
-        """Smooth draws of atom fractions, (draw, element)."""
+    def of(cls, draws: FloatArray, *, spread: bool = False) -> SmoothedComposition:
+        """Smooth draws of atom fractions, (draw, element).
+
+        Parameters
+        ----------
+        draws
+            A single one is a point, for which usual errors are taken.
+        spread
+            Whether amounts of foreign elements are spread: of a few draws that lie evenly up to zero.
+        """
         point = len(draws) == 1
         x = _blurred(np.maximum(draws, 0.0))
         r = int(np.argmax(x.mean(axis=0)))
@@ -102,7 +110,7 @@ class SmoothedComposition:
             covariance=usual if point else _covariance(z),
             means=np.stack([one.mean(axis=0) for one in slices]),
             covariances=covariances,
-            log_trace=np.log(_trace(x)),
+            log_trace=np.log(_trace(x, spread)),
             hardly=x.mean(axis=0) < HARDLY,
         )
 
@@ -131,8 +139,12 @@ class SmoothedComposition:
         return np.asarray(logsumexp(logs, axis=0) - np.log(len(logs)) - 0.5 * n * np.log(2.0 * np.pi))
 
 
-def _trace(x: FloatArray) -> FloatArray:
-    """Mean of p over draws (draw, element) that are spread, (element,)."""
+def _trace(x: FloatArray, spread: bool) -> FloatArray:
+    """Mean of p over draws (draw, element), each spread or not, (element,)."""
+    if not spread:
+        amounts = np.maximum(x, FEWEST)
+        p = np.exp(-amounts / IMPURITY) / (amounts * exp1(FEWEST / IMPURITY))
+        return np.asarray(np.maximum(p.mean(axis=0), 1e-300))
     half = np.maximum(np.sqrt(3.0) * _SILVERMAN * x.std(axis=0) * len(x) ** -0.2, FEWEST)
     low = x - half
     between = _up_to(x + half) - np.sign(low) * _up_to(np.abs(low))
