@@ -68,7 +68,6 @@ def test_even_draws_are_compositions_and_say_what_is_open() -> None:
     x = np.concatenate(found.cells)
     assert (x >= 0.0).all()
     assert x.sum(axis=1) == pytest.approx(1.0)
-    assert found.shares.sum() == pytest.approx(1.0)
     assert found.open.tolist() == [True, True, False]
     # They go from one end to the other.
     assert x[:, 0].min() < 0.05
@@ -81,15 +80,16 @@ def test_where_nothing_is_rotated_nothing_is_open() -> None:
     assert even_draws(one[:, 1], one[:, 1:], 0) is None
 
 
-def test_draws_of_a_second_maximum_stay_as_they_are() -> None:
+def test_draws_of_a_second_maximum_are_as_many_as_before() -> None:
     one = one_solution()
     x = taken_out(one, parts(1 / 3, 1 / 3))
+    # They are not rotated: before, they were where they are.
     elsewhere = np.array([0.1, 0.1, 0.8])
-    x[::4] = elsewhere
+    x[::10] = one[::10, 1] = elsewhere
     found = even_draws(x, one, 1)
     assert found is not None
-    assert found.shares[-1] == pytest.approx(0.25)
-    assert found.cells[-1] == pytest.approx(np.broadcast_to(elsewhere, found.cells[-1].shape))
+    drawn = np.concatenate(found.cells)
+    assert np.mean(drawn[:, 2] > 0.4) < 0.12
 
 
 def asked(at_the_end: float, at_the_other: float, *, as_they_lie: bool = False) -> Names:

@@ -50,13 +50,14 @@ class Evidence:
     shares: FloatArray
 
 
-def mean_evidence(found: Sequence[Evidence], log_share: FloatArray) -> Evidence:
-    """Return the mean over cells that together are the draws of a phase, by the logarithm of their shares."""
-    logs = np.array([one.log_likelihood for one in found]) + log_share
+def mean_evidence(found: Sequence[Evidence]) -> Evidence:
+    """Return the mean over cells of equal volume that together are the draws of a phase."""
+    logs = np.array([one.log_likelihood for one in found])
     total = float(logsumexp(logs))
-    if not np.isfinite(total):
+    if len(found) == 1 or not np.isfinite(total):
         return found[0]
-    return Evidence(total, np.exp(logs - total) @ np.stack([one.shares for one in found]))
+    shares = np.exp(logs - total) @ np.stack([one.shares for one in found])
+    return Evidence(total - float(np.log(len(found))), shares)
 
 
 def none_log_likelihood(drawn: SmoothedComposition) -> float:

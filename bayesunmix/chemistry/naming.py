@@ -157,10 +157,9 @@ def names_of_phases(
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Draws of a phase in cells, with the logarithm of the share of each, and the elements that are open."""
+    """Draws of a phase in cells of equal volume, and the elements that are open."""
 
     cells: tuple[SmoothedComposition, ...]
-    log_shares: FloatArray
     open: tuple[str, ...] = ()
 
 
@@ -174,22 +173,21 @@ def _drawn(
         every = np.stack(list(one_solution.values()), axis=1)
         even = even_draws(x, every, list(one_solution).index(phase))
     if even is None:
-        return _Drawn((SmoothedComposition.of(x),), np.zeros(1))
+        return _Drawn((SmoothedComposition.of(x),))
     cells = tuple(SmoothedComposition.of(cell, spread=True) for cell in even.cells)
     is_open = tuple(element for element, wide in zip(elements, even.open, strict=True) if wide)
-    return _Drawn(cells, np.log(even.shares), is_open)
+    return _Drawn(cells, is_open)
 
 
 def _evidence_of_all(entries: Sequence[Mixing], drawn: _Drawn) -> tuple[list[Evidence], float]:
     """Return what speaks for each entry, and for none of them: means over the cells."""
     none = np.array([none_log_likelihood(cell) for cell in drawn.cells])
-    by_none = float(logsumexp(drawn.log_shares + none))
+    by_none = float(logsumexp(none) - np.log(len(none)))
     # An entry that is far below none of them in all cells together is not followed in any.
     least = np.maximum(none, by_none)
     found = [
         mean_evidence(
-            [_impure_or_not(entry, cell, low) for cell, low in zip(drawn.cells, least, strict=True)],
-            drawn.log_shares,
+            [_impure_or_not(entry, cell, low) for cell, low in zip(drawn.cells, least, strict=True)]
         )
         for entry in entries
     ]

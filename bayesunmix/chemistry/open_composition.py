@@ -18,7 +18,7 @@ zero that is truncated there is.
 
 Even draws are halved across the direction in which they vary most, and the halves again: cells of equal volume, each
 narrow enough to be compared as a phase that is not rotated, by which elements it hardly has and by its most abundant
-one. Draws that are no such x, as those of a second maximum, are a cell of their own.
+one.
 """
 
 from __future__ import annotations
@@ -40,8 +40,6 @@ HALVINGS, PER_CELL = 3, 200
 NEIGHBOURS, FURTHEST = 20, 0.95
 # Errors of compositions are at least so large, relative to the amount and in atom fractions.
 _LEAST_RELATIVE, _LEAST_SD = 0.01, 3e-4
-# A draw is no rotation of the one solution where it is further from the nearest one, in standard deviations.
-_ELSEWHERE_SDS = 5.0
 # An element is open where even draws vary by more than this.
 _OPEN_AMOUNT = 0.02
 
@@ -53,15 +51,12 @@ class EvenDraws:
     Attributes
     ----------
     cells : tuple of (draw, element)
-        Atom fractions.
-    shares : (cell,)
-        Of the probability, adding up to 1.
+        Atom fractions, cell by cell.
     open : (element,) bool
         Elements whose amounts the map leaves open.
     """
 
     cells: tuple[FloatArray, ...]
-    shares: FloatArray
     open: npt.NDArray[np.bool_]
 
 
@@ -82,10 +77,6 @@ def even_draws(rotated: FloatArray, one: FloatArray, phase: int, seed: int = 0) 
     if one.shape[1] < 2 or len(one) < 2:
         return None
     shares = _shares_in(rotated, one, phase)
-    there = _is_rotation(rotated, shares, one, phase)
-    if not there.any():
-        return None
-    shares = shares[there]
     place = _open_places(shares, one, phase)
     if place is None:
         return None
@@ -95,14 +86,9 @@ def even_draws(rotated: FloatArray, one: FloatArray, phase: int, seed: int = 0) 
     errors = rng.integers(len(one), size=number)
     x = np.abs(np.einsum("ik,ike->ie", shares[chosen], one[errors]))
     x /= x.sum(axis=1, keepdims=True)
-    cells = [x[cell] for cell in _halved(place[chosen], np.arange(number), HALVINGS)]
-    part = np.full(len(cells), there.mean() / len(cells))
-    if not there.all():
-        cells, part = [*cells, rotated[~there]], np.append(part, 1.0 - part.sum())
     wide = x.std(axis=0)
     return EvenDraws(
-        cells=tuple(cells),
-        shares=part,
+        cells=tuple(x[cell] for cell in _halved(place[chosen], np.arange(number), HALVINGS)),
         open=(wide > _OPEN_AMOUNT) & (wide > OPEN_SDS * one[:, phase].std(axis=0)),
     )
 
@@ -130,15 +116,6 @@ def _shares_in(rotated: FloatArray, one: FloatArray, phase: int) -> FloatArray:
     towards = np.moveaxis(np.delete(one, phase, axis=1) / sd - own[:, None], 1, 2)
     move = np.einsum("ije,ie->ij", np.linalg.pinv(towards, rcond=1e-3), rotated / sd - own)
     return np.insert(move, phase, 1.0 - move.sum(axis=1), axis=1)
-
-
-def _is_rotation(
-    rotated: FloatArray, shares: FloatArray, one: FloatArray, phase: int
-) -> npt.NDArray[np.bool_]:
-    """Whether draws are where their shares say, but for amounts that were cut at zero, (draw,)."""
-    x = np.maximum(np.einsum("ik,ike->ie", shares, one), 0.0)
-    off = (x / x.sum(axis=1, keepdims=True) - rotated) / _errors(one, phase)
-    return np.asarray(np.sqrt((off**2).mean(axis=1)) < _ELSEWHERE_SDS)
 
 
 def _open_places(shares: FloatArray, one: FloatArray, phase: int) -> FloatArray | None:
