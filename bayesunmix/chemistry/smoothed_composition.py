@@ -110,7 +110,7 @@ class SmoothedComposition:
             covariance=usual if point else _covariance(z),
             means=np.stack([one.mean(axis=0) for one in slices]),
             covariances=covariances,
-            log_trace=np.log(_trace(x, spread)),
+            log_trace=_log_trace(x, spread),
             hardly=x.mean(axis=0) < HARDLY,
         )
 
@@ -139,16 +139,16 @@ class SmoothedComposition:
         return np.asarray(logsumexp(logs, axis=0) - np.log(len(logs)) - 0.5 * n * np.log(2.0 * np.pi))
 
 
-def _trace(x: FloatArray, spread: bool) -> FloatArray:
-    """Mean of p over draws (draw, element), each spread or not, (element,)."""
+def _log_trace(x: FloatArray, spread: bool) -> FloatArray:
+    """Log mean of p over draws (draw, element), each spread or not, (element,)."""
     if not spread:
         amounts = np.maximum(x, FEWEST)
-        p = np.exp(-amounts / IMPURITY) / (amounts * exp1(FEWEST / IMPURITY))
-        return np.asarray(np.maximum(p.mean(axis=0), 1e-300))
+        log_p = -amounts / IMPURITY - np.log(amounts * exp1(FEWEST / IMPURITY))
+        return np.asarray(logsumexp(log_p, axis=0) - np.log(len(x)))
     half = np.maximum(np.sqrt(3.0) * _SILVERMAN * x.std(axis=0) * len(x) ** -0.2, FEWEST)
     low = x - half
     between = _up_to(x + half) - np.sign(low) * _up_to(np.abs(low))
-    return np.asarray(np.maximum((between / (2.0 * half)).mean(axis=0), 1e-300))
+    return np.log(np.maximum((between / (2.0 * half)).mean(axis=0), 1e-300))
 
 
 def _up_to(x: FloatArray) -> FloatArray:
