@@ -148,7 +148,7 @@ def _log_trace(x: FloatArray, spread: bool) -> FloatArray:
     half = np.maximum(np.sqrt(3.0) * _SILVERMAN * x.std(axis=0) * len(x) ** -0.2, FEWEST)
     low = x - half
     between = _up_to(x + half) - np.sign(low) * _up_to(np.abs(low))
-    return np.log(np.maximum((between / (2.0 * half)).mean(axis=0), 1e-300))
+    return np.asarray(np.log(np.maximum((between / (2.0 * half)).mean(axis=0), 1e-300)))
 
 
 def _up_to(x: FloatArray) -> FloatArray:
