@@ -69,8 +69,8 @@ def elements_of(compound: Compound) -> set[str]:
     return {element for one in compound.main for element, _ in one.atoms} - set(LIGHT)
 
 
-def simulated(truth: Compound, elements: Sequence[str], rng: np.random.Generator) -> FloatArray | None:
-    """Draws of a natural composition of an entry; None where nothing of it is measured."""
+def natural(truth: Compound, elements: Sequence[str], rng: np.random.Generator) -> FloatArray | None:
+    """Atom fractions of a natural composition of an entry; None where nothing of it is measured."""
     entry = mixing(truth, elements)
     if entry is None:
         return None
@@ -83,7 +83,13 @@ def simulated(truth: Compound, elements: Sequence[str], rng: np.random.Generator
     x = entry.composition(shares) * np.exp(0.7 * truth.tolerance * rng.standard_normal(len(elements)))
     foreign = 10.0 ** rng.uniform(-5.0, -2.0, len(elements)) * (rng.random(len(elements)) < 0.5)
     x = x + np.where(entry.holds, 0.0, foreign)
-    return measured(x / x.sum(), elements, rng)
+    return np.asarray(x / x.sum())
+
+
+def simulated(truth: Compound, elements: Sequence[str], rng: np.random.Generator) -> FloatArray | None:
+    """Draws of a natural composition of an entry; None where nothing of it is measured."""
+    x = natural(truth, elements, rng)
+    return None if x is None else measured(x, elements, rng)
 
 
 def declared(truths: Sequence[Compound], kind: str, rng: np.random.Generator) -> tuple[str, ...]:

@@ -120,6 +120,19 @@ def test_what_is_said_of_it(opened: Result, one_solution: Result) -> None:
     assert variance[0] > 5.0 * variance[1]
 
 
+def test_names_know_what_is_open(opened: Result, one_solution: Result) -> None:
+    before, drawn = (opened.draws[name] for name in ("composition_one_solution", "composition"))
+    np.testing.assert_allclose(before.sel(phase="host"), drawn.sel(phase="host"), rtol=1e-9)
+    assert float(drawn.sel(phase="grain", element="Ni").std()) > 2.0 * float(
+        before.sel(phase="grain", element="Ni").std()
+    )
+    named = {one.phase: one for one in opened.tables.proposed()}
+    assert set(named["grain"].open) == {"Fe", "Ni"}
+    assert named["host"].open == ()
+    assert "composition_one_solution" not in one_solution.draws
+    assert not any(one.open for one in one_solution.tables.proposed())
+
+
 def test_pinned_phases_keep_their_numbers(truth: SimulatedMap) -> None:
     # Not true of this map, but it pins the phase: the host's nickel cannot be taken out, nor put in.
     runs = [unmixed(truth, absent=["Ni"], rotations=rotations) for rotations in (True, False)]

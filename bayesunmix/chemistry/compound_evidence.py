@@ -15,6 +15,7 @@ fractions are flat over their simplex, and the others are foreign,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,16 @@ class Evidence:
 
     log_likelihood: float
     shares: FloatArray
+
+
+def mean_evidence(found: Sequence[Evidence]) -> Evidence:
+    """Return the mean over cells of equal volume that together are the draws of a phase."""
+    logs = np.array([one.log_likelihood for one in found])
+    total = float(logsumexp(logs))
+    if len(found) == 1 or not np.isfinite(total):
+        return found[0]
+    shares = np.exp(logs - total) @ np.stack([one.shares for one in found])
+    return Evidence(total - float(np.log(len(found))), shares)
 
 
 def none_log_likelihood(drawn: SmoothedComposition) -> float:

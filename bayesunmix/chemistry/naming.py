@@ -22,9 +22,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import logsumexp
 
-from bayesunmix.chemistry.compound_evidence import Evidence, evidence, none_log_likelihood
+from bayesunmix.chemistry.compound_evidence import Evidence, evidence, mean_evidence, none_log_likelihood
 from bayesunmix.chemistry.compounds import Compound, kinds_of
 from bayesunmix.chemistry.endmember_mixing import LIGHT, Mixing, mixing
+from bayesunmix.chemistry.open_composition import even_draws
 from bayesunmix.chemistry.smoothed_composition import SmoothedComposition
 
 FloatArray = npt.NDArray[np.float64]
@@ -81,11 +82,14 @@ class Names:
         Entries, the most probable first.
     none
         Probability that it is none of the library's.
+    open
+        Elements whose amounts the map leaves open.
     """
 
     phase: str
     candidates: tuple[Candidate, ...]
     none: float
+    open: tuple[str, ...] = ()
 
 
 def names_of_phases(
@@ -97,6 +101,7 @@ def names_of_phases(
     oxygen: bool = True,
     kind: str | None = None,
     least: float = 0.005,
+    one_solution: Mapping[str, FloatArray] | None = None,
 ) -> tuple[Names, ...]:
     """Return what each phase may be.
 
@@ -116,6 +121,9 @@ def names_of_phases(
         Kind of sample, where it is known.
     least
         Candidates below this probability are left out.
+    one_solution
+        Atom fractions of all phases in the same draws before they were rotated by what the map leaves open, where they
+        were.
 
     Examples
     --------
@@ -127,13 +135,10 @@ def names_of_phases(
     if not draws:
         return ()
     entries = [one for one in (mixing(c, elements, hidden, oxygen) for c in compounds) if one is not None]
-    smoothed = [SmoothedComposition.of(np.asarray(x, dtype=np.float64)) for x in draws.values()]
-    none = np.array([none_log_likelihood(one) for one in smoothed])
-    found = [
-        [_impure_or_not(entry, one, log_none) for entry in entries]
-        for one, log_none in zip(smoothed, none, strict=True)
-    ]
-    likelihood = np.array([[one.log_likelihood for one in row] for row in found]).reshape(
+    drawn = [_drawn(name, x, one_solution or {}, elements) for name, x in draws.items()]
+    found = [_evidence_of_all(entries, one) for one in drawn]
+    none = np.array([by_none for _, by_none in found])
+    likelihood = np.array([[one.log_likelihood for one in row] for row, _ in found]).reshape(
         len(found), len(entries)
     )
     joint, by_none = posterior(likelihood, none, [_weighted(one) for one in entries], kind)
@@ -142,9 +147,51 @@ def names_of_phases(
             phase=phase,
             candidates=_candidates(entries, row, weight, log_m, least),
             none=float(rest),
+            open=one.open,
         )
-        for phase, row, weight, log_m, rest in zip(draws, found, joint, likelihood, by_none, strict=True)
+        for phase, one, (row, _), weight, log_m, rest in zip(
+            draws, drawn, found, joint, likelihood, by_none, strict=True
+        )
     )
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Draws of a phase in cells of equal volume, and the elements that are open."""
+
+    cells: tuple[SmoothedComposition, ...]
+    open: tuple[str, ...] = ()
+
+
+def _drawn(
+    phase: str, x: FloatArray, one_solution: Mapping[str, FloatArray], elements: Sequence[str]
+) -> _Drawn:
+    """Smooth the draws of a phase: even over what is feasible where the map leaves it open, else as they are."""
+    x = np.asarray(x, dtype=np.float64)
+    even = None
+    if phase in one_solution:
+        every = np.stack(list(one_solution.values()), axis=1)
+        even = even_draws(x, every, list(one_solution).index(phase))
+    if even is None:
+        return _Drawn((SmoothedComposition.of(x),))
+    cells = tuple(SmoothedComposition.of(cell, spread=True) for cell in even.cells)
+    is_open = tuple(element for element, wide in zip(elements, even.open, strict=True) if wide)
+    return _Drawn(cells, is_open)
+
+
+def _evidence_of_all(entries: Sequence[Mixing], drawn: _Drawn) -> tuple[list[Evidence], float]:
+    """Return what speaks for each entry, and for none of them: means over the cells."""
+    none = np.array([none_log_likelihood(cell) for cell in drawn.cells])
+    by_none = float(logsumexp(none) - np.log(len(none)))
+    # An entry that is far below none of them in all cells together is not followed in any.
+    least = np.maximum(none, by_none)
+    found = [
+        mean_evidence(
+            [_impure_or_not(entry, cell, low) for cell, low in zip(drawn.cells, least, strict=True)]
+        )
+        for entry in entries
+    ]
+    return found, by_none
 
 
 def _impure_or_not(entry: Mixing, drawn: SmoothedComposition, least: float) -> Evidence:

@@ -18,7 +18,9 @@ prior(z) = x_r prod_j (x_j + s_j) up to a factor that is common to all entries.
 
 An element that an entry does not name may still be there, as trace or impurity. Its amount is scale-free from
 `FEWEST` to a few at%, p(x) = exp(-x / `IMPURITY`) / (x E1(`FEWEST` / `IMPURITY`)), and T_j = mean_i p(x_ij) is the
-factor by which that is as likely as a flat amount.
+factor by which that is as likely as a flat amount. Where draws lie evenly up to zero, few come near to it, and p is
+largest there: each is spread evenly over a width that goes with how all scatter (Silverman, B. W., Density Estimation
+for Statistics and Data Analysis (1986), doi:10.1201/9781315140919, ch. 3.4), and mirrored at zero.
 """
 
 from __future__ import annotations
@@ -46,6 +48,8 @@ POINT_SD = 0.10
 # An element that no draw moves (declared absent) is known to be less than about this atom fraction.
 _ABSENT = 3e-4
 _FEWEST_DRAWS = 50
+# Standard deviation of what a draw is spread by, over that of the draws and a fifth root of their number.
+_SILVERMAN = 0.9
 _POINT_START = 2e-3
 # Draws that do not move have no covariance.
 _FLOOR = 1e-3
@@ -81,8 +85,16 @@ class SmoothedComposition:
     hardly: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, draws: FloatArray) -> SmoothedComposition:
-        """Smooth draws of atom fractions, (draw, element)."""
+    def of(cls, draws: FloatArray, *, spread: bool = False) -> SmoothedComposition:
+        """Smooth draws of atom fractions, (draw, element).
+
+        Parameters
+        ----------
+        draws
+            A single one is a point, for which usual errors are taken.
+        spread
+            Whether amounts of foreign elements are spread: of a few draws that lie evenly up to zero.
+        """
         point = len(draws) == 1
         x = _blurred(np.maximum(draws, 0.0))
         r = int(np.argmax(x.mean(axis=0)))
@@ -91,9 +103,6 @@ class SmoothedComposition:
         slices = [z] if point else _slices(z)
         usual = POINT_SD**2 * (np.eye(x.shape[1]) + 1.0)
         covariances = np.stack([usual if point else _covariance(one) for one in slices])
-        amounts = np.maximum(x, FEWEST)
-        log_p = -amounts / IMPURITY - np.log(amounts * exp1(FEWEST / IMPURITY))
-        trace = logsumexp(log_p, axis=0) - np.log(len(x))
         return cls(
             reference=r,
             start=start,
@@ -101,7 +110,7 @@ class SmoothedComposition:
             covariance=usual if point else _covariance(z),
             means=np.stack([one.mean(axis=0) for one in slices]),
             covariances=covariances,
-            log_trace=np.asarray(trace),
+            log_trace=_log_trace(x, spread),
             hardly=x.mean(axis=0) < HARDLY,
         )
 
@@ -128,6 +137,25 @@ class SmoothedComposition:
             scaled = solve_triangular(root, (z[:, columns] - mean[columns]).T, lower=True, check_finite=False)
             logs.append(-0.5 * (scaled**2).sum(axis=0) - np.log(np.diag(root)).sum())
         return np.asarray(logsumexp(logs, axis=0) - np.log(len(logs)) - 0.5 * n * np.log(2.0 * np.pi))
+
+
+def _log_trace(x: FloatArray, spread: bool) -> FloatArray:
+    """Log mean of p over draws (draw, element), each spread or not, (element,)."""
+    if not spread:
+        amounts = np.maximum(x, FEWEST)
+        log_p = -amounts / IMPURITY - np.log(amounts * exp1(FEWEST / IMPURITY))
+        return np.asarray(logsumexp(log_p, axis=0) - np.log(len(x)))
+    half = np.maximum(np.sqrt(3.0) * _SILVERMAN * x.std(axis=0) * len(x) ** -0.2, FEWEST)
+    low = x - half
+    between = _up_to(x + half) - np.sign(low) * _up_to(np.abs(low))
+    return np.asarray(np.log(np.maximum((between / (2.0 * half)).mean(axis=0), 1e-300)))
+
+
+def _up_to(x: FloatArray) -> FloatArray:
+    """Integral of p from 0; below `FEWEST` it is what it is there."""
+    total = exp1(FEWEST / IMPURITY)
+    below = np.minimum(x, FEWEST) / FEWEST * np.exp(-FEWEST / IMPURITY)
+    return np.asarray((below + total - exp1(np.maximum(x, FEWEST) / IMPURITY)) / total)
 
 
 def _slices(z: FloatArray) -> list[FloatArray]:

@@ -307,7 +307,7 @@ def _names(result: Result) -> Table:
         Row(one.phase, [Cell(one.text(), ""), Cell(_nearest(one), ""), Cell(what_decides(one) or "–", "")])
         for one in result.tables.proposed()
     ]
-    return Table(["May be (probability)", "Formula and end member", "Would tell it from what is alike"], rows)
+    return Table(["May be (probability)", "Formula and end member", "What decides"], rows)
 
 
 def _nearest(one: PhaseNames) -> str:

@@ -153,6 +153,11 @@ def _groups(run: Finished, fit: _Fit) -> dict[str, xr.Dataset]:
     if run.robust.model is not None:
         alone = composition_with_errors(setup, fitted, run.robust.model, run.seed)
         posterior = posterior.assign(composition_model=(COMPOSITION_DIMS, alone))
+    if run.robust.rotations is not None and run.robust.one_solution is not None:
+        # Of the same calibration errors as the rotated draws, draw by draw; those of a second maximum are not rotated.
+        before = composition_with_errors(setup, fitted, run.robust.one_solution, run.seed)
+        before = np.where(run.robust.rotations.identical[..., None], posterior["composition"].values, before)
+        posterior = posterior.assign(composition_one_solution=(COMPOSITION_DIMS, before))
     statistics = {name: (("chain", "draw"), value) for name, value in drawn.statistics.items()}
     return {
         "posterior": posterior,

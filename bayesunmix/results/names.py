@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from bayesunmix.chemistry.compounds import NONE_OF_THESE, Compound, called
@@ -20,6 +21,8 @@ from bayesunmix.results.record_parts import PhaseNames, ProposedName
 if TYPE_CHECKING:
     from bayesunmix.results.record import RunRecord
     from bayesunmix.results.result import Result
+
+FloatArray = npt.NDArray[np.float64]
 
 COLUMNS = (
     "phase",
@@ -36,6 +39,8 @@ COLUMNS = (
 # A phase that was given a name is told from it where its own name has less than the first of these, another more than
 # the second.
 _HARDLY, _CLEARLY = 0.05, 0.9
+# From this probability on there is nothing to decide.
+_CERTAIN = 0.95
 
 
 def proposed_names(
@@ -64,18 +69,17 @@ def proposed_names(
     kind = config.output.occurs_in
     if occurs_in is not None:
         kind = check_kind("occurs_in", occurs_in, entries)
-    draws = result.draws["composition"].transpose("chain", "draw", "phase", "element")
-    pooled = {
-        name: draws.sel(phase=name).values.reshape(-1, draws.sizes["element"])
-        for name in result.sample_phases
-        if name not in result.unsupported
-    }
-    # Free-form endmembers without line strengths have no composition.
     known = {
         name: x
-        for name, x in pooled.items()
-        if x.size and np.isfinite(x).all() and (x.sum(axis=1) > 0.0).all()
+        for name, x in _pooled(result, "composition").items()
+        if name not in result.unsupported and _is_composition(x)
     }
+    one_solution = None
+    if "composition_one_solution" in result.draws:
+        one_solution = _pooled(result, "composition_one_solution")
+        # Free-form endmembers without line strengths have no composition.
+        if not all(_is_composition(x) for x in one_solution.values()):
+            one_solution = None
     with single_thread():
         found = names_of_phases(
             known,
@@ -84,11 +88,13 @@ def proposed_names(
             hidden=config.sample.stray,
             oxygen=config.sample.oxygen != "none",
             kind=kind,
+            one_solution=one_solution,
         )
     return tuple(
         PhaseNames(
             phase=one.phase,
             none=one.none,
+            open=one.open,
             proposed=tuple(
                 ProposedName(
                     name=candidate.compound.name,
@@ -107,6 +113,19 @@ def proposed_names(
     )
 
 
+def _pooled(result: Result, variable: str) -> dict[str, FloatArray]:
+    """Atom fractions by phase of the sample, (draw, element) through all chains."""
+    draws = result.draws[variable].transpose("chain", "draw", "phase", "element")
+    return {
+        name: draws.sel(phase=name).values.reshape(-1, draws.sizes["element"])
+        for name in result.sample_phases
+    }
+
+
+def _is_composition(x: FloatArray) -> bool:
+    return bool(x.size and np.isfinite(x).all() and (x.sum(axis=1) > 0.0).all())
+
+
 def name_table(names: Sequence[PhaseNames]) -> pd.DataFrame:
     """Return the columns of ``names.csv``: names of each phase and none of these, the most probable first."""
     rows = []
@@ -120,18 +139,28 @@ def name_table(names: Sequence[PhaseNames]) -> pd.DataFrame:
 
 
 def what_decides(one: PhaseNames) -> str:
-    """Say what would tell the first name from those that the composition does not tell from it; empty for none."""
-    if not one.proposed or not one.proposed[0].alike:
+    """Say what would tell the first name from the others; empty where nothing is known that would.
+
+    What a map leaves open decides where the first one is not nearly certain. Of those that the composition does not
+    tell from the first it is what the map does not measure, or the structure.
+    """
+    if not one.proposed:
         return ""
     first = one.proposed[0]
+    means = []
+    if one.open and first.probability < _CERTAIN:
+        means.append(
+            f"the amount of {join(one.open)}, which the map leaves open: declare what is known of it"
+        )
     others = [row for row in one.proposed if row.name in first.alike]
     sets = [set(row.unmeasured) for row in (first, *others)]
     differ = [element for element in dict.fromkeys(e for row in (first, *others) for e in row.unmeasured)]
     differ = [element for element in differ if not all(element in held for held in sets)]
-    means = [f"{join(differ)}, not measured"] if differ else []
+    if differ:
+        means.append(f"{join(differ)}, not measured")
     if any(held == sets[0] for held in sets[1:]):
         means.append("the structure (diffraction)")
-    return " or ".join(means)
+    return "; or ".join(means) if one.open else " or ".join(means)
 
 
 def against_given(record: RunRecord, elements: Sequence[str]) -> list[str]:

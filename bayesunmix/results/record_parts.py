@@ -412,6 +412,8 @@ class PhaseNames(Part):
     none: float
     """Probability that it is none of the library's."""
     proposed: tuple[ProposedName, ...] = ()
+    open: tuple[str, ...] = ()
+    """Elements whose amounts the map leaves open, so that they decide between names."""
 
     def text(self) -> str:
         """Name those that are worth it, as ``Bridgmanite (0.71), Akimotoite (0.11); none of these (0.02)``."""
