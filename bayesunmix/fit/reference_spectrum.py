@@ -1,0 +1,206 @@
+"""Spectra of phases alone, read and made ready as maps of one pixel: axis, facts, and the configuration to fit them by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bayesunmix.config.instrument import InstrumentConfig
+from bayesunmix.config.map import NARROWEST_RANGE_KEV, MapConfig
+from bayesunmix.config.phase import unnamed
+from bayesunmix.config.reference import Reference
+from bayesunmix.config.run_config import RunConfig
+from bayesunmix.config.sample import SampleConfig
+from bayesunmix.core.errors import InputError
+from bayesunmix.core.severity import UNDECLARED, Reservation, join
+from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.files import check_format
+from bayesunmix.data.image import SpectrumImage
+from bayesunmix.data.reader import read_apart
+from bayesunmix.data.signals import GivenFacts
+from bayesunmix.fit.reference_fit import ReferenceComposition
+from bayesunmix.forward.spectra import FEWEST_INSIDE, ForwardModel
+
+# Facts that decide how lines are weighted, what they are called, their unit, and how far two values are the same.
+COMPARED = (("beam_energy_keV", "beam energy", "keV", 0.02), ("takeoff_angle_deg", "take-off angle", "degrees", 0.1))
+# Above, a beam makes next to no photons.
+MOST_OF_BEAM = 0.98
+FACTS = ("beam_energy_keV", "takeoff_angle_deg", "resolution_eV", "microscope")
+# An element that is declared absent, and is there: by so many standard deviations, and so large an atom fraction.
+PRESENT_SDS, PRESENT = 4.0, 0.01
+
+
+def reference_image(reference: Reference, field: str) -> SpectrumImage:
+    """Return the spectrum as a map of one pixel, with what its file says of the measurement.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read as a spectrum, or holds no counts.
+    """
+    given = GivenFacts(
+        energy_offset_keV=reference.energy_offset_keV, energy_scale_keV=reference.energy_scale_keV
+    )
+    try:
+        image = _counted(reference) if reference.file is None else _read(reference, given)
+        if not image.used.any():
+            raise InputError(field, "hold counts", "holds none")
+        counts = image.sum_spectrum()[None, None]
+        return SpectrumImage(
+            counts=counts, energy_keV=image.energy_keV, acquisition=image.acquisition, name=str(reference)
+        )
+    except InputError as error:
+        raise error.about(field) from None
+
+
+def _read(reference: Reference, given: GivenFacts) -> SpectrumImage:
+    assert reference.file is not None
+    check_format(reference.file)
+    return read_apart(reference.file, reference.signal, given)
+
+
+def _counted(reference: Reference) -> SpectrumImage:
+    """Return the spectrum that the configuration holds."""
+    assert reference.counts is not None
+    assert reference.energy_offset_keV is not None
+    assert reference.energy_scale_keV is not None
+    counts = np.array(reference.counts, np.int64)[None, None]
+    energy_keV = reference.energy_offset_keV + reference.energy_scale_keV * np.arange(counts.size)
+    return SpectrumImage(counts=counts, energy_keV=energy_keV)
+
+
+def reference_config(
+    reference: Reference,
+    image: SpectrumImage,
+    config: RunConfig,
+    forward: ForwardModel,
+    facts: Acquisition,
+    field: str,
+) -> RunConfig:
+    """Return the configuration by which the spectrum is read: that of the run, where it concerns spectra.
+
+    Parameters
+    ----------
+    reference, image
+        What was declared, and the spectrum.
+    config
+        Of the run.
+    forward, facts
+        Of its map: fitted energies and elements, and what is known of the measurement.
+    field
+        What the user knows the spectrum as.
+
+    Raises
+    ------
+    InputError
+        If the axes of spectrum and map hardly meet, or no element of the sample has a line where they do.
+    """
+    edges, fitted = image.channel_edges_keV, forward.edges_keV
+    instrument = _instrument(reference, image.acquisition, facts)
+    beam = instrument.beam_energy_keV or forward.beam_energy_keV
+    low, high = float(max(edges[0], fitted[0], 0.0)), float(min(edges[-1], fitted[-1], MOST_OF_BEAM * beam))
+    if high - low < NARROWEST_RANGE_KEV:
+        must = f"reach into the fitted energies from {fitted[0]:.4g} to {fitted[-1]:.4g} keV"
+        raise InputError(field, must, f"reaches from {edges[0]:.4g} to {edges[-1]:.4g} keV")
+    seen = [one for one in forward.elements if forward.table.families(one, low, high, FEWEST_INSIDE)]
+    if not seen:
+        must = "show lines of an element of `sample.elements`"
+        raise InputError(field, must, f"has none of them between {low:.4g} and {high:.4g} keV")
+    sample = config.sample
+    named = {*seen, *sample.stray, "Si"}
+    factors = {
+        name: {key: value for key, value in getattr(config.xray, name).items() if key.split("_")[0] in named}
+        for name in ("k_factors", "zeta_factors")
+    }
+    return RunConfig(
+        sample=SampleConfig(
+            elements=tuple(seen),
+            stray=sample.stray,
+            # Oxygen that is not seen here was measured none the less.
+            oxygen="none" if sample.oxygen == "measured" and "O" not in seen else sample.oxygen,
+            thickness_nm=reference.thickness_nm or sample.thickness_nm,
+            density_g_cm3=sample.density_g_cm3,
+        ),
+        map=MapConfig(energy_range=(low, high)),
+        instrument=instrument,
+        xray=replace(config.xray, **factors),
+        phases=unnamed(1),
+        priors=config.priors,
+    )
+
+
+def _instrument(reference: Reference, own: Acquisition, of_map: Acquisition) -> InstrumentConfig:
+    """Take each fact as it is declared of the spectrum, as its file has it, or as it is of the map."""
+    taken = {}
+    for name in FACTS:
+        known = getattr(own, name)
+        if own.sources.get(name) == "library default":
+            known = None
+        taken[name] = getattr(reference, name, None) or known or getattr(of_map, name)
+    return InstrumentConfig(**taken)
+
+
+def reference_notes(
+    phase: str, image: SpectrumImage, of_map: Acquisition, shown: Sequence[str]
+) -> list[str]:
+    """Sentences on what map and spectrum do not have in common.
+
+    Parameters
+    ----------
+    phase
+        Name of the phase.
+    image
+        The spectrum, with the facts by which it was read.
+    of_map
+        Facts of the map.
+    shown
+        Elements that the spectrum shows and nobody declared.
+    """
+    said: list[str] = []
+    own = image.acquisition
+    differ = [
+        f"{words} of {mine:g} {unit} where the map's is {theirs:g}"
+        for name, words, unit, alike in COMPARED
+        if (mine := getattr(own, name)) is not None
+        and (theirs := getattr(of_map, name)) is not None
+        and abs(mine - theirs) > alike * theirs
+    ]
+    if differ:
+        text = (
+            f"The reference spectrum of {phase} has a {join(differ)}: each was read with its own. Line strengths are "
+            "those of one instrument all the less."
+        )
+        said.append(Reservation(text))
+    if own.microscope == "SEM":
+        text = (
+            f"The reference spectrum of {phase} was taken in an SEM: it was read as that of a thin film, and what a "
+            "bulk sample absorbs and excites by fluorescence is taken for composition."
+        )
+        said.append(Reservation(text))
+    if shown:
+        text = (
+            f"The reference spectrum of {phase} shows lines of {join(shown)}, which nobody declared: they were fitted as "
+            "stray signal. Name them in `sample.elements` if the phase holds them."
+        )
+        said.append(Reservation(text, UNDECLARED))
+    return said
+
+
+def absent_notes(found: ReferenceComposition, absent: Sequence[str]) -> list[str]:
+    """Sentence on elements that are declared absent from the phase, and that its spectrum shows."""
+    places = [
+        i
+        for i, element in enumerate(found.elements)
+        if element in absent
+        and found.atom_fractions[i] > max(PRESENT, PRESENT_SDS * found.counting_sd[i])
+    ]
+    if not places:
+        return []
+    listed = join(f"{100.0 * found.atom_fractions[i]:.2g} at% {found.elements[i]}" for i in places)
+    text = (
+        f"The reference spectrum of {found.phase} shows {listed}, declared absent from it. Check which of the two is of "
+        "this phase."
+    )
+    return [Reservation(text)]
