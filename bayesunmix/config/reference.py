@@ -104,7 +104,9 @@ def _spectrum_of(value: object) -> SpectrumImage | None:
     if isinstance(value, list) and len(value) == 2 and all(isinstance(part, list) for part in value):
         counts, energy_keV = (np.asarray(part) for part in value)
         # What nobody says of it is as for the map.
-        return SpectrumImage(counts=counts.reshape((1,) * (3 - counts.ndim) + counts.shape), energy_keV=energy_keV)
+        return SpectrumImage(
+            counts=counts.reshape((1,) * (3 - counts.ndim) + counts.shape), energy_keV=energy_keV
+        )
     return None
 
 

@@ -157,7 +157,10 @@ def _relative_covariance(forward: ForwardModel, of_map: ForwardModel, fractions:
     places = [of_map.elements.index(element) for element in forward.elements]
     everywhere = np.zeros(len(of_map.elements))
     everywhere[places] = fractions
-    own, theirs = forward.absorber_slopes(fractions[None])[0], of_map.absorber_slopes(everywhere[None])[0, places]
+    own, theirs = (
+        forward.absorber_slopes(fractions[None])[0],
+        of_map.absorber_slopes(everywhere[None])[0, places],
+    )
     found = np.zeros((len(places), len(places)))
     for slopes, film in ((own, forward.film), (theirs, of_map.film)):
         along = slopes[..., 0].sum(axis=1)
@@ -263,7 +266,9 @@ class _Spectrum:
         smooth = np.zeros(len(self.mean))
         design = self.design(smooth)
         near = design / np.sqrt(np.maximum(self.counts, 1.0))
-        weights = nonnegative_minimum(near @ near.T, near @ (self.counts / np.sqrt(np.maximum(self.counts, 1.0))))
+        weights = nonnegative_minimum(
+            near @ near.T, near @ (self.counts / np.sqrt(np.maximum(self.counts, 1.0)))
+        )
         (smooth, weights), _ = climb(
             self.objective,
             self.target,

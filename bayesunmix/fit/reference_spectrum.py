@@ -24,7 +24,10 @@ from bayesunmix.fit.reference_fit import ReferenceComposition
 from bayesunmix.forward.spectra import FEWEST_INSIDE, ForwardModel
 
 # Facts that decide how lines are weighted, what they are called, their unit, and how far two values are the same.
-COMPARED = (("beam_energy_keV", "beam energy", "keV", 0.02), ("takeoff_angle_deg", "take-off angle", "degrees", 0.1))
+COMPARED = (
+    ("beam_energy_keV", "beam energy", "keV", 0.02),
+    ("takeoff_angle_deg", "take-off angle", "degrees", 0.1),
+)
 # Above, a beam makes next to no photons.
 MOST_OF_BEAM = 0.98
 FACTS = ("beam_energy_keV", "takeoff_angle_deg", "resolution_eV", "microscope")
@@ -142,9 +145,7 @@ def _instrument(reference: Reference, own: Acquisition, of_map: Acquisition) -> 
     return InstrumentConfig(**taken)
 
 
-def reference_notes(
-    phase: str, image: SpectrumImage, of_map: Acquisition, shown: Sequence[str]
-) -> list[str]:
+def reference_notes(phase: str, image: SpectrumImage, of_map: Acquisition, shown: Sequence[str]) -> list[str]:
     """Sentences on what map and spectrum do not have in common.
 
     Parameters
@@ -193,8 +194,7 @@ def absent_notes(found: ReferenceComposition, absent: Sequence[str]) -> list[str
     places = [
         i
         for i, element in enumerate(found.elements)
-        if element in absent
-        and found.atom_fractions[i] > max(PRESENT, PRESENT_SDS * found.counting_sd[i])
+        if element in absent and found.atom_fractions[i] > max(PRESENT, PRESENT_SDS * found.counting_sd[i])
     ]
     if not places:
         return []
