@@ -384,7 +384,7 @@ def _with_reference(
     b = local.along(statements_on(stated, elements, x, unknown, local.data.widths, [spectrum]))
     slopes, response = local.slopes(), local.covariance @ b.T
     along = slopes @ response[local.lines]
-    gained = quadratic(along, np.linalg.inv(np.eye(len(b)) + b @ response))
+    gained = quadratic(along, np.asarray(np.linalg.inv(np.eye(len(b)) + b @ response), np.float64))
     before = quadratic(slopes, local.covariance[local.lines, local.lines])
     return Change(
         phase=told.name,

@@ -18,8 +18,8 @@ from bayesunmix.core.limits import Between, Must
 from bayesunmix.data.acquisition import FACT_LIMITS, REMEDIES
 from bayesunmix.data.image import AXIS_LIMITS_KEV, SpectrumImage
 
-# By which a phase differs from its standard where nobody says more: cation ratios of one mineral agree to a few per cent
-# from grain to grain, and a declared formula is trusted to 3 %.
+# By which a phase differs from its standard where nobody says more: a declared formula is trusted to 3 %, and within it
+# grains of one phase differ by solid solution.
 DEFAULT_TOLERANCE = 0.05
 _FORMS = 'Write "grain.msa", or {file = "grain.msa", tolerance = 0.05}.'
 _COUNTED = ("energy_offset_keV", "energy_scale_keV")
@@ -81,7 +81,7 @@ class Reference:
 
 
 def _check_reference(field_: str, value: object) -> object:
-    """Take a file's name, a table, or what Python holds a spectrum in: a map, a HyperSpy signal, counts and energies."""
+    """Take a file's name, a table, or what holds a spectrum in Python: a map, a signal, counts and energies."""
     if isinstance(value, Reference | Mapping):
         return value
     if isinstance(value, str | os.PathLike) and str(value):

@@ -65,7 +65,9 @@ AnyRegion = Annotated[Region, checked_by(_check_region, takes=str | Region)]
 def beside_file(phase: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
     """Return the table of a phase in which the files that it names are looked for in `folder`, where relative."""
     found = dict(phase)
-    for key in ("region", "reference") if folder is not None else ():
+    if folder is None:
+        return found
+    for key in ("region", "reference"):
         named = phase.get(key)
         if isinstance(named, str) and named:
             found[key] = folder / named

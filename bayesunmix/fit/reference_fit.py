@@ -14,7 +14,7 @@ Atoms are a_e = w_e / y_e with the nominal yields y of the elements' main famili
 error of a line strength, common to both, moves both alike and is no difference. What is left between them are errors of
 
     counting          of the spectrum
-    thickness         of both films, each with its prior: s_e, the slope of log yield by log thickness, tells how it acts
+    thickness         of both films, each with its prior, times the slope of log yield by log thickness
     absorption        by coefficients that are wrong for both, as far as the films' slopes differ
     line strengths    of elements of which map and spectrum show no main family in common
     tolerance         by which the phase may differ, t max(x_e, 0.1)
@@ -227,7 +227,7 @@ class _Spectrum:
         return np.concatenate([columns, self.continuum])
 
     def derivatives(self, smooth: FloatArray, weights: FloatArray) -> FloatArray:
-        """Derivatives of the expected counts by ratios and line shapes, (smooth, energy)."""
+        """Return the derivatives of the expected counts by ratios and line shapes, (smooth, energy)."""
         ratio, templates = self.families(smooth)
         held = weights[self.owner] * ratio
         by_ratio = (held[:, None] * templates)[self.free_ratio]
@@ -259,7 +259,7 @@ class _Spectrum:
         return design / root, self.derivatives(smooth, weights) / root, root
 
     def fitted(self, n_elements: int) -> tuple[FloatArray, FloatArray, float]:
-        """Counts of the elements, their covariance, and the deviance per degree of freedom.
+        """Return the counts of the elements, their covariance, and the deviance per degree of freedom.
 
         A count at its bound is moved to where it would be without one, all else going with it.
         """

@@ -1,9 +1,10 @@
-"""Spectra of phases alone, read and made ready as maps of one pixel: axis, facts, and the configuration to fit them by."""
+"""Spectra of phases alone as maps of one pixel: read, and with the configuration by which they are fitted."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -13,9 +14,11 @@ from bayesunmix.config.phase import unnamed
 from bayesunmix.config.reference import Reference
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.config.sample import SampleConfig
+from bayesunmix.config.xray import XrayConfig
 from bayesunmix.core.errors import InputError
 from bayesunmix.core.severity import UNDECLARED, Reservation, join
 from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.counts import compact_counts
 from bayesunmix.data.files import check_format
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.reader import read_apart
@@ -43,25 +46,25 @@ def reference_image(reference: Reference, field: str) -> SpectrumImage:
     InputError
         If the file cannot be read as a spectrum, or holds no counts.
     """
-    given = GivenFacts(
-        energy_offset_keV=reference.energy_offset_keV, energy_scale_keV=reference.energy_scale_keV
-    )
     try:
-        image = _counted(reference) if reference.file is None else _read(reference, given)
-        if not image.used.any():
-            raise InputError(field, "hold counts", "holds none")
-        counts = image.sum_spectrum()[None, None]
-        return SpectrumImage(
-            counts=counts, energy_keV=image.energy_keV, acquisition=image.acquisition, name=str(reference)
-        )
+        return _counted(reference) if reference.file is None else _read(reference, reference.file)
     except InputError as error:
         raise error.about(field) from None
 
 
-def _read(reference: Reference, given: GivenFacts) -> SpectrumImage:
-    assert reference.file is not None
-    check_format(reference.file)
-    return read_apart(reference.file, reference.signal, given)
+def _read(reference: Reference, file: Path) -> SpectrumImage:
+    """Return the spectrum, or the sum of the map, that a file holds."""
+    offset, scale = reference.energy_offset_keV, reference.energy_scale_keV
+    check_format(file)
+    image = read_apart(
+        file, reference.signal, GivenFacts(energy_offset_keV=offset, energy_scale_keV=scale), lazy=False
+    )
+    return SpectrumImage(
+        counts=compact_counts(image.sum_spectrum()[None, None]),
+        energy_keV=image.energy_keV,
+        acquisition=image.acquisition,
+        name=str(reference),
+    )
 
 
 def _counted(reference: Reference) -> SpectrumImage:
@@ -69,9 +72,13 @@ def _counted(reference: Reference) -> SpectrumImage:
     assert reference.counts is not None
     assert reference.energy_offset_keV is not None
     assert reference.energy_scale_keV is not None
-    counts = np.array(reference.counts, np.int64)[None, None]
-    energy_keV = reference.energy_offset_keV + reference.energy_scale_keV * np.arange(counts.size)
-    return SpectrumImage(counts=counts, energy_keV=energy_keV)
+    counts = compact_counts(np.array(reference.counts, np.int64)[None, None])
+    channels = np.arange(counts.size, dtype=np.float64)
+    return SpectrumImage(
+        counts=counts,
+        energy_keV=reference.energy_offset_keV + reference.energy_scale_keV * channels,
+        name=str(reference),
+    )
 
 
 def reference_config(
@@ -100,38 +107,51 @@ def reference_config(
     InputError
         If the axes of spectrum and map hardly meet, or no element of the sample has a line where they do.
     """
-    edges, fitted = image.channel_edges_keV, forward.edges_keV
     instrument = _instrument(reference, image.acquisition, facts)
     beam = instrument.beam_energy_keV or forward.beam_energy_keV
-    low, high = float(max(edges[0], fitted[0], 0.0)), float(min(edges[-1], fitted[-1], MOST_OF_BEAM * beam))
-    if high - low < NARROWEST_RANGE_KEV:
-        must = f"reach into the fitted energies from {fitted[0]:.4g} to {fitted[-1]:.4g} keV"
-        raise InputError(field, must, f"reaches from {edges[0]:.4g} to {edges[-1]:.4g} keV")
+    low, high = _common_energies(image, forward, beam, field)
     seen = [one for one in forward.elements if forward.table.families(one, low, high, FEWEST_INSIDE)]
     if not seen:
         must = "show lines of an element of `sample.elements`"
         raise InputError(field, must, f"has none of them between {low:.4g} and {high:.4g} keV")
     sample = config.sample
-    named = {*seen, *sample.stray, "Si"}
-    factors = {
-        name: {key: value for key, value in getattr(config.xray, name).items() if key.split("_")[0] in named}
-        for name in ("k_factors", "zeta_factors")
-    }
     return RunConfig(
         sample=SampleConfig(
             elements=tuple(seen),
             stray=sample.stray,
-            # Oxygen that is not seen here was measured none the less.
+            # Oxygen that is off the axis here is not measured here.
             oxygen="none" if sample.oxygen == "measured" and "O" not in seen else sample.oxygen,
             thickness_nm=reference.thickness_nm or sample.thickness_nm,
             density_g_cm3=sample.density_g_cm3,
         ),
         map=MapConfig(energy_range=(low, high)),
         instrument=instrument,
-        xray=replace(config.xray, **factors),
+        xray=_factors_of(config.xray, {*seen, *sample.stray, "Si"}),
         phases=unnamed(1),
         priors=config.priors,
     )
+
+
+def _common_energies(
+    image: SpectrumImage, forward: ForwardModel, beam_energy_keV: float, field: str
+) -> tuple[float, float]:
+    """Return the energies in keV that are on the spectrum's axis and fitted in the map."""
+    edges, fitted = image.channel_edges_keV, forward.edges_keV
+    low = float(max(edges[0], fitted[0], 0.0))
+    high = float(min(edges[-1], fitted[-1], MOST_OF_BEAM * beam_energy_keV))
+    if high - low < NARROWEST_RANGE_KEV:
+        must = f"reach into the fitted energies from {fitted[0]:.4g} to {fitted[-1]:.4g} keV"
+        raise InputError(field, must, f"reaches from {edges[0]:.4g} to {edges[-1]:.4g} keV")
+    return low, high
+
+
+def _factors_of(xray: XrayConfig, elements: Set[str]) -> XrayConfig:
+    """Return the measured line strengths of some elements."""
+    k_factors, zeta_factors = (
+        {key: value for key, value in factors.items() if key.split("_")[0] in elements}
+        for factors in (xray.k_factors, xray.zeta_factors)
+    )
+    return replace(xray, k_factors=k_factors, zeta_factors=zeta_factors)
 
 
 def _instrument(reference: Reference, own: Acquisition, of_map: Acquisition) -> InstrumentConfig:
@@ -182,8 +202,8 @@ def reference_notes(phase: str, image: SpectrumImage, of_map: Acquisition, shown
         said.append(Reservation(text))
     if shown:
         text = (
-            f"The reference spectrum of {phase} shows lines of {join(shown)}, which nobody declared: they were fitted as "
-            "stray signal. Name them in `sample.elements` if the phase holds them."
+            f"The reference spectrum of {phase} shows lines of {join(shown)}, which nobody declared: they were fitted "
+            "as stray signal. Name them in `sample.elements` if the phase holds them."
         )
         said.append(Reservation(text, UNDECLARED))
     return said
@@ -200,7 +220,7 @@ def absent_notes(found: ReferenceComposition, absent: Sequence[str]) -> list[str
         return []
     listed = join(f"{100.0 * found.atom_fractions[i]:.2g} at% {found.elements[i]}" for i in places)
     text = (
-        f"The reference spectrum of {found.phase} shows {listed}, declared absent from it. Check which of the two is of "
-        "this phase."
+        f"The reference spectrum of {found.phase} shows {listed}, declared absent from it. Check which of the two is "
+        "right for this phase."
     )
     return [Reservation(text)]

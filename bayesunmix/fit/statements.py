@@ -6,7 +6,7 @@
     reference        what a spectrum of the phase alone says, along the axes of its covariance
 
 The model reads compositions with nominal calibration factors, which the map must not learn: their errors are part of
-the width of a statement. Between phases they cancel, and so they do between a map and a spectrum of the same instrument.
+the width of a statement. Between phases they cancel, and between a map and a spectrum of the same instrument.
 
 Elements that a formula does not name are few: the logarithm of the share of all others is half-normal below zero. In
 oxides of up to two sites of cations crystal chemistry places them; else they may sit on any site. With A and B the

@@ -242,7 +242,9 @@ def _declared(phase: PhaseConfig) -> list[str]:
     if phase.soft_composition:
         sentences.append(f"{name} has {fractions_text(phase.soft_composition)} (declared, a soft prior).")
     if phase.reference:
-        sentences.append(f"{name} has the composition of {reference_text(phase.reference)} (declared, a soft prior).")
+        sentences.append(
+            f"{name} has the composition of {reference_text(phase.reference)} (declared, a soft prior)."
+        )
     for key in ("rich", "poor"):
         if getattr(phase, key):
             more = {"rich": "more", "poor": "less"}[key]
@@ -272,11 +274,8 @@ def reference_text(reference: Mapping[str, Any]) -> str:
     >>> reference_text({"file": "data/grain.msa"}), reference_text({"counts": [3, 1]})
     ('the reference spectrum grain.msa', 'a reference spectrum')
     """
-    return (
-        f"the reference spectrum {Path(str(reference['file'])).name}"
-        if reference.get("file")
-        else "a reference spectrum"
-    )
+    file = reference.get("file")
+    return f"the reference spectrum {Path(str(file)).name}" if file else "a reference spectrum"
 
 
 def _of_reference(found: ReferenceSpectrum) -> str:

@@ -149,13 +149,12 @@ def broken_statements(setup: Setup, statements: Statements, draws: FloatArray) -
 
 
 def in_one(off: FloatArray) -> FloatArray:
-    """Standard deviations of one statement that is as improbable as several together (..., statement), (...)."""
+    """Return by how many sd one statement is off that is as improbable as several together (..., statement), (...)."""
     squares = (off**2).sum(axis=-1)
     log_tail = np.asarray(chi2.logsf(squares, off.shape[-1]))
     # Beyond the range of numbers the distance itself is hardly longer.
-    return np.where(
-        log_tail > LEAST_LOG, norm.isf(0.5 * np.exp(np.maximum(log_tail, LEAST_LOG))), np.sqrt(squares)
-    )
+    one = norm.isf(0.5 * np.exp(np.maximum(log_tail, LEAST_LOG)))
+    return np.asarray(np.where(log_tail > LEAST_LOG, one, np.sqrt(squares)))
 
 
 def impure_regions(setup: Setup, abundances: xr.Dataset) -> list[str]:
