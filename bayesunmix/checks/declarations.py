@@ -389,7 +389,7 @@ def _with_reference(
     return Change(
         phase=told.name,
         declaration=declaration_text(told, "reference"),
-        elements=(),
+        elements=tuple(elements),
         shift=np.zeros_like(before),
         variance=np.maximum(before - gained, 0.0),
     )

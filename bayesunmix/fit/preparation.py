@@ -212,14 +212,14 @@ def prepare(
         If they do not go together.
     """
     with single_thread():
-        setup = _with_references(_prepared(image, config, progress), config)
+        setup = with_references(_prepared(image, config, progress), config)
     for note in setup.warnings:
         if note not in image.warnings:
             warn(note)
     return setup
 
 
-def _with_references(setup: Setup, config: RunConfig) -> Setup:
+def with_references(setup: Setup, config: RunConfig) -> Setup:
     """Fit the spectra of phases alone, each as a map of one pixel with physics and energies of the map."""
     found, notes = [], list(setup.warnings)
     facts = setup.image.acquisition

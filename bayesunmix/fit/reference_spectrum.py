@@ -49,7 +49,9 @@ def reference_image(reference: Reference, field: str) -> SpectrumImage:
     try:
         return _counted(reference) if reference.file is None else _read(reference, reference.file)
     except InputError as error:
-        raise error.about(field) from None
+        several = "--signal" in error.remedy
+        remedy = 'Choose one: {file = "...", signal = N}.' if several else error.remedy
+        raise InputError(field, error.must, error.got, remedy) from None
 
 
 def _read(reference: Reference, file: Path) -> SpectrumImage:
