@@ -40,6 +40,8 @@ FloatArray = npt.NDArray[np.float64]
 # Elements of less than this vary as if they had so much: a trace may be there or not from one grain to the next.
 MINOR = 0.1
 MOST_STEPS, TOLERANCE, LENGTHS = 60, 1e-3, (1.0, 0.5, 0.25, 0.1, 0.03, 0.01)
+# Of the information, relative: what the spectrum says nothing of must not end the inversion.
+RIDGE = 1e-9
 # Absorption is that of the composition found, which it changes little: so many rounds settle both.
 ROUNDS = 3
 
@@ -124,32 +126,35 @@ def reference_composition(
     tolerance
         By how much the phase may differ.
     """
-    fractions, every = np.maximum(start, 0.0), np.ones((1, len(forward.components)), bool)
+    fractions = np.maximum(start, 0.0)
     for _ in range(ROUNDS):
-        basis, yields = forward.basis(fractions[None], every[:, : len(forward.elements)])
-        spectrum = _Spectrum.of(counts, basis, line_shapes(forward, refined, fractions))
-        weights, covariance, misfit = spectrum.fitted(len(forward.elements))
-        amounts = weights / yields[0]
-        total = max(float(np.maximum(amounts, 0.0).sum()), 1e-300)
-        fractions = np.maximum(amounts, 0.0) / total
-    unit = 1.0 / (yields[0] * total)
-    found = amounts / total
-    counting = covariance * np.outer(unit, unit)
-    # Amounts whose sum, of those above and below zero, is 1.
-    scale = max(float(found.sum()), 0.5)
-    found, counting = found / scale, counting / scale**2
+        amounts, counting, misfit = _amounts(counts, forward, refined, fractions)
+        fractions = shares_of(np.maximum(amounts, 0.0))
+    # Below zero lies less than there is, unless there is nothing.
+    total = max(float(amounts.sum()), 0.5 * float(np.maximum(amounts, 0.0).sum()), 1e-300)
+    found, counting = amounts / total, counting / total**2
     relative = _relative_covariance(forward, of_map, fractions)
     varied = np.diag((tolerance * np.maximum(found, MINOR)) ** 2)
-    whole = counting + relative * np.outer(fractions, fractions) + varied
     return ReferenceComposition(
         phase=phase,
         elements=forward.elements,
         atom_fractions=found,
         counting=counting,
-        covariance=whole,
+        covariance=counting + relative * np.outer(fractions, fractions) + varied,
         counts=int(counts.sum()),
         deviance_per_dof=misfit,
     )
+
+
+def _amounts(
+    counts: FloatArray, forward: ForwardModel, refined: Refinement, absorbing: FloatArray
+) -> tuple[FloatArray, FloatArray, float]:
+    """Return atoms (element,) in counts per yield where a composition absorbs, their covariance, and the misfit."""
+    allowed = np.ones((1, len(forward.elements)), bool)
+    basis, yields = forward.basis(absorbing[None], allowed)
+    spectrum = _Spectrum.of(counts, basis, line_shapes(forward, refined, absorbing))
+    weights, covariance, misfit = spectrum.fitted(len(forward.elements))
+    return weights / yields[0], covariance / np.outer(yields[0], yields[0]), misfit
 
 
 def _relative_covariance(forward: ForwardModel, of_map: ForwardModel, fractions: FloatArray) -> FloatArray:
@@ -258,18 +263,13 @@ class _Spectrum:
         root = np.sqrt(np.maximum(weights @ design, LEAST_MEAN))
         return design / root, self.derivatives(smooth, weights) / root, root
 
-    def fitted(self, n_elements: int) -> tuple[FloatArray, FloatArray, float]:
-        """Return the counts of the elements, their covariance, and the deviance per degree of freedom.
-
-        A count at its bound is moved to where it would be without one, all else going with it.
-        """
+    def maximum(self) -> tuple[FloatArray, FloatArray]:
+        """Return ratios and line shapes, and the weights, where the spectrum is most probable."""
         smooth = np.zeros(len(self.mean))
-        design = self.design(smooth)
-        near = design / np.sqrt(np.maximum(self.counts, 1.0))
-        weights = nonnegative_minimum(
-            near @ near.T, near @ (self.counts / np.sqrt(np.maximum(self.counts, 1.0)))
-        )
-        (smooth, weights), _ = climb(
+        root = np.sqrt(np.maximum(self.counts, 1.0))
+        near = self.design(smooth) / root
+        weights = nonnegative_minimum(near @ near.T, near @ (self.counts / root))
+        place, _ = climb(
             self.objective,
             self.target,
             (smooth, weights),
@@ -277,26 +277,24 @@ class _Spectrum:
             tolerance=TOLERANCE,
             lengths=LENGTHS,
         )
+        return place[0], place[1]
+
+    def fitted(self, n_elements: int) -> tuple[FloatArray, FloatArray, float]:
+        """Return the counts of the elements, their covariance, and the deviance per degree of freedom.
+
+        A count at its bound is moved to where it would be without one, all else going with it.
+        """
+        smooth, weights = self.maximum()
         columns, slopes, root = self._scaled(smooth, weights)
         every = np.concatenate([columns, slopes])
-        information = every @ every.T
-        prior = np.concatenate([np.zeros(len(columns)), self.sd**-2.0])
-        unit = 1.0 / np.sqrt(np.maximum(np.diag(information) + prior, 1e-300))
-        scaled = (information + np.diag(prior)) * np.outer(unit, unit) + 1e-9 * np.eye(len(unit))
-        covariance = np.linalg.inv(scaled) * np.outer(unit, unit)
-        own = slice(0, n_elements)
-        gradient = np.zeros(len(unit))
-        at_bound = weights[own] <= 0.0
-        gradient[own] = np.where(at_bound, columns[own] @ (self.counts / root - root), 0.0)
-        expected = np.maximum(root**2, LEAST_MEAN)
+        precision = every @ every.T + np.diag(np.concatenate([np.zeros(len(columns)), self.sd**-2.0]))
+        unit = 1.0 / np.sqrt(np.maximum(np.diag(precision), 1e-300))
+        scaled = precision * np.outer(unit, unit) + RIDGE * np.eye(len(unit))
+        covariance = (np.linalg.inv(scaled) * np.outer(unit, unit))[:, :n_elements]
+        gradient = columns[:n_elements] @ (self.counts / root - root)
+        pushed = np.where(weights[:n_elements] <= 0.0, gradient, 0.0)
         dof = max(len(self.counts) - int((weights > 0.0).sum()) - len(smooth), 1)
-        misfit = poisson_deviance(self.counts, expected) / dof
-        moved = weights[own] + (covariance @ gradient)[own]
+        misfit = poisson_deviance(self.counts, root**2) / dof
+        own = covariance[:n_elements]
         # Where nothing was counted, one count may have been missed.
-        wide = covariance[own, own] * max(misfit, 1.0) + np.eye(n_elements)
-        return moved, wide, misfit
-
-
-def shares_above_zero(fractions: FloatArray) -> FloatArray:
-    """Return atom fractions without what lies below zero, adding up to 1."""
-    return shares_of(np.maximum(fractions, 0.0))
+        return weights[:n_elements] + own @ pushed, own * max(misfit, 1.0) + np.eye(n_elements), misfit

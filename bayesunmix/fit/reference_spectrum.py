@@ -31,6 +31,11 @@ COMPARED = (
     ("beam_energy_keV", "beam energy", "keV", 0.02),
     ("takeoff_angle_deg", "take-off angle", "degrees", 0.1),
 )
+# What a map's remedies name, and what is to be written of a spectrum in their place.
+REMEDIES = {
+    "--signal": 'Choose one: {file = "...", signal = N}.',
+    "[map]": 'Write {file = "...", energy_offset_keV = 0.0, energy_scale_keV = 0.01}, with its own numbers.',
+}
 # Above, a beam makes next to no photons.
 MOST_OF_BEAM = 0.98
 FACTS = ("beam_energy_keV", "takeoff_angle_deg", "resolution_eV", "microscope")
@@ -49,8 +54,7 @@ def reference_image(reference: Reference, field: str) -> SpectrumImage:
     try:
         return _counted(reference) if reference.file is None else _read(reference, reference.file)
     except InputError as error:
-        several = "--signal" in error.remedy
-        remedy = 'Choose one: {file = "...", signal = N}.' if several else error.remedy
+        remedy = next((own for said, own in REMEDIES.items() if said in error.remedy), error.remedy)
         raise InputError(field, error.must, error.got, remedy) from None
 
 
@@ -58,9 +62,7 @@ def _read(reference: Reference, file: Path) -> SpectrumImage:
     """Return the spectrum, or the sum of the map, that a file holds."""
     offset, scale = reference.energy_offset_keV, reference.energy_scale_keV
     check_format(file)
-    image = read_apart(
-        file, reference.signal, GivenFacts(energy_offset_keV=offset, energy_scale_keV=scale), lazy=False
-    )
+    image = read_apart(file, reference.signal, GivenFacts(energy_offset_keV=offset, energy_scale_keV=scale))
     return SpectrumImage(
         counts=compact_counts(image.sum_spectrum()[None, None]),
         energy_keV=image.energy_keV,
