@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.errors import InputError
 from bayesunmix.core.shares import shares_of
 from bayesunmix.forward.line_shapes import line_shapes
 from bayesunmix.forward.spectra import ForwardModel
@@ -125,14 +126,22 @@ def reference_composition(
         Physics of the map.
     tolerance
         By how much the phase may differ.
+
+    Raises
+    ------
+    InputError
+        If it shows no element of the sample.
     """
     fractions = np.maximum(start, 0.0)
     for _ in range(ROUNDS):
         amounts, counting, misfit = _amounts(counts, forward, refined, fractions)
         fractions = shares_of(np.maximum(amounts, 0.0))
-    # Below zero lies less than there is, unless there is nothing.
-    total = max(float(amounts.sum()), 0.5 * float(np.maximum(amounts, 0.0).sum()), 1e-300)
-    found, counting = amounts / total, counting / total**2
+    there = np.maximum(amounts, 0.0)
+    if not there.any():
+        raise InputError(f"phases.{phase}.reference", "show an element of `sample.elements`", "shows none")
+    # Of a few counts more than half may seem to be below zero.
+    amounts = amounts if amounts.sum() > 0.5 * there.sum() else there
+    found, counting = amounts / amounts.sum(), counting / amounts.sum() ** 2
     relative = _relative_covariance(forward, of_map, fractions)
     varied = np.diag((tolerance * np.maximum(found, MINOR)) ** 2)
     return ReferenceComposition(
