@@ -1,11 +1,15 @@
 """Reference spectra of phases that are nowhere pure: coverage, widths, names and contradictions.
 
 Maps of 64 x 64 pixels and 120 counts of three chemistries of `open_maps`, whose grains hold at most a part of a pixel.
-Line strengths, absorption coefficients and the film's thickness are off by draws of their priors. A reference spectrum
-is drawn from the same line strengths and coefficients, with a thickness of its own, and of a phase that differs from
-the map's by a draw of the tolerance. Each map is unmixed with nothing declared but the number of phases, with the
+Line strengths are off by draws of their priors. A reference spectrum is drawn from the same line strengths, with a
+thickness of its own by the film's prior, and of a phase that differs from the map's by a draw of the tolerance.
+Each map is unmixed with nothing declared but the number of phases, with the
 reference of one phase, with those of all, and with a spectrum of something else in the place of one: the elements of
 its phase in the reverse order of their amounts.
+
+Line strengths that are off move all amounts of an element in a map alike, and a few maps tell little of intervals that
+hold them. Intervals without them are therefore judged as well, beside what the true composition looks like by nominal
+line strengths: the nominal composition.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +25,9 @@ import numpy.typing as npt
 import pandas as pd
 from bench import Options, Row
 from open_maps import CHEMISTRIES, COUNTS, SIDE, declaration, embedded
+from phantom_coverage import counting_intervals
 
+from bayesunmix.core.shares import shares_of
 from bayesunmix.laboratory.maps import Findings, gathered, kept_maps
 
 if TYPE_CHECKING:
@@ -29,11 +36,14 @@ if TYPE_CHECKING:
 
 LEAST = 0.93
 CHOSEN = ("basalt", "sulfides", "superalloy")
+QUANTITIES = ("composition", "nominal composition", "partition")
 DECLARED = ("nothing", "one", "all", "wrong")
 MAPS = (6, 1)
 # Counts of a reference spectrum: a minute on a grain.
 REFERENCE_COUNTS = 3e5
 TOLERANCE = 0.05
+# As `open_maps` declares it.
+THICKNESS_NM = (80.0, 20.0)
 # Phases that cannot be exchanged are this far apart, farther than any compositions.
 ELSEWHERE = 10.0
 
@@ -44,7 +54,7 @@ def rows(options: Options) -> list[Row]:
     found = []
     for declared in DECLARED[:-1]:
         table = tables[declared]
-        for quantity in ("composition", "partition"):
+        for quantity in QUANTITIES:
             judged = table[(table["quantity"] == quantity) & table["inside"].notna()]
             inside = judged["inside"].astype(bool)
             by_chemistry = inside.groupby(judged["chemistry"]).mean()
@@ -98,7 +108,7 @@ def _width_row(declared: str, table: pd.DataFrame, without: pd.DataFrame) -> Row
     """Compare the widths of intervals of the same numbers of the same maps, for amounts of a per cent and more."""
     keys = ["chemistry", "seed", "quantity", "phase", "element"]
     both = [
-        one[(one["quantity"] == "composition") & (one["truth"] >= 0.01)]
+        one[(one["quantity"] == "nominal composition") & (one["truth"] >= 0.01)]
         .assign(width=lambda x: x["upper"] - x["lower"])
         .set_index(keys)["width"]
         for one in (table, without)
@@ -108,7 +118,7 @@ def _width_row(declared: str, table: pd.DataFrame, without: pd.DataFrame) -> Row
     listed = ", ".join(f"{name} {value:.2f}" for name, value in by_chemistry.items())
     median = float(ratio.median())
     return Row(
-        f"references of {declared}: width of compositions over that with nothing declared, median",
+        f"references of {declared}: width of nominal compositions over that with nothing declared, median",
         "below 1",
         f"{median:.2f} ({listed})",
         median < 1.0,
@@ -171,13 +181,21 @@ def conditions_of(name: str, compositions: list[dict[str, float]], counts: float
 
 
 def drawn(name: str, seed: int) -> SimulatedMap:
-    """Draw a map whose grains hold at most a part of a pixel, and whose line strengths are off."""
+    """Draw a map whose grains hold at most a part of a pixel, and whose line strengths alone are off."""
     from bayesunmix.simulation.simulate import simulate_map
 
     chemistry = CHEMISTRIES[name]
     abundances = embedded(chemistry.fractions, np.random.default_rng([seed, *name.encode()]))
     told = conditions_of(name, list(chemistry.phases.values()), COUNTS)
-    return simulate_map(told, seed, abundances=np.clip(abundances, 0.0, 1.0))
+    nominal = partial(with_film, thickness=1.0)
+    return simulate_map(told, seed, abundances=np.clip(abundances, 0.0, 1.0), departure=nominal)
+
+
+def with_film(source: Source, thickness: float) -> Source:
+    """Return the physics with another film: so many times as thick as declared, with nominal absorption."""
+    mean, sd = THICKNESS_NM
+    film = dataclasses.replace(source.film, thickness_nm=(thickness * mean, sd), coefficient_errors={})
+    return dataclasses.replace(source, film=film)
 
 
 def reference(name: str, seed: int, phase: str, wrong: str | None = None) -> dict[str, Any]:
@@ -193,15 +211,12 @@ def reference(name: str, seed: int, phase: str, wrong: str | None = None) -> dic
         made[place] = reversed_amounts(made[place])
     alone = np.zeros((1, 1, len(made)))
     alone[..., place] = 1.0
-    thickness = float(np.clip(1.0 + 0.25 * rng.standard_normal(), 0.1, 2.0))
-
-    def of_its_own_thickness(source: Source) -> Source:
-        mean, sd = 80.0 * thickness, source.film.thickness_nm[1]
-        return dataclasses.replace(source, film=dataclasses.replace(source.film, thickness_nm=(mean, sd)))
-
+    mean, sd = THICKNESS_NM
+    thickness = float(np.clip(1.0 + sd / mean * rng.standard_normal(), 0.1, 2.0))
     told = conditions_of(name, made, REFERENCE_COUNTS)
     # The same seed draws the same line strengths, and counts of their own from another spectrum.
-    simulated = simulate_map(told, seed, abundances=alone, departure=of_its_own_thickness)
+    other = partial(with_film, thickness=thickness)
+    simulated = simulate_map(told, seed, abundances=alone, departure=other)
     return {**table_of(simulated.image), "tolerance": TOLERANCE}
 
 
@@ -258,8 +273,18 @@ def beside(result: Result, truth: Truth, referenced: list[str]) -> pd.DataFrame:
             inside = _holds(row.kind, row.lower, row.upper, true)
             found.append(("partition", f"{above}/{below}", row.element, true, row.lower, row.upper, inside))
     table = pd.DataFrame(found, columns=["quantity", "phase", "element", "truth", "lower", "upper", "inside"])
+    seen = dataclasses.replace(truth, composition=shares_of(truth.composition * strengths(truth, result)))
+    counted = counting_intervals(result, seen, names).assign(quantity="nominal composition")
+    table = pd.concat([table, counted], ignore_index=True)
     told = any("contradicts its declared reference" in one.text for one in result.verdict.findings)
     return table.assign(named=named, told=told)
+
+
+def strengths(truth: Truth, result: Result) -> npt.NDArray[np.float64]:
+    """Return by which factor the line family that carries each element's amount is off, (element,)."""
+    families = result.tree["constant_data"]["calibration_family"].values
+    named = zip(result.elements, families, strict=True)
+    return np.array([truth.line_factors[f"{element}_{family}"] for element, family in named])
 
 
 def _holds(kind: str, lower: float, upper: float, true: float) -> bool:
