@@ -2,9 +2,9 @@
 
 Maps of 64 x 64 pixels and 120 counts of three chemistries of `open_maps`, whose grains hold at most a part of a pixel.
 Line strengths are off by draws of their priors. A reference spectrum is drawn from the same line strengths, with a
-thickness of its own by the film's prior, and of a phase that differs from the map's by a draw of the tolerance. Each map
-is unmixed with nothing declared but the number of phases, with the reference of one phase, with those of all, and with a
-spectrum of something else in the place of one: the elements of its phase in the reverse order of their amounts.
+thickness of its own by the film's prior, and of a phase that differs from the map's by a draw of the tolerance. Each
+map is unmixed with nothing declared but the number of phases, with the reference of one phase, with those of all, and
+with a spectrum of something else in the place of one: the elements of its phase in the reverse order of their amounts.
 
 Line strengths that are off move all amounts of an element in a map alike, and a few maps tell little of intervals that
 hold them. Intervals without them are therefore judged as well, beside what the true composition looks like by nominal
