@@ -5,6 +5,7 @@ by a Normal error of sd_r::
 
     stoichiometry    v_r = log(A_r . x / B_r . x)                       a ratio of sites
     composition      v_r = A_r . x                                      an atom fraction
+    reference        v_r = A_r . x                                      a direction of the composition of a spectrum
     rich, poor       v_r = (A_r . x - B_r . x) / (A_r . x + B_r . x)    a contrast of an element in two phases
 
     log p = -1/2 sum_r (d_r / sd_r)^2,    d_r = v_r - high_r above high_r, v_r - low_r below low_r, 0 between
@@ -25,9 +26,9 @@ from bayesunmix.core.shares import NOTHING, ratio_of
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-KEYS = ("stoichiometry", "composition", "rich", "poor")
+KEYS = ("stoichiometry", "composition", "rich", "poor", "reference")
 """Declarations that statements follow from."""
-RATIO, FRACTION = 0, 1
+RATIO, FRACTION, REFERENCE = 0, 1, 4
 # An atom fraction below which amounts are alike: noise is not richer than noise.
 SMALLEST_AMOUNT = 2e-3
 
@@ -72,11 +73,16 @@ def _amounts(statements: Statements, atom_fractions: Any) -> tuple[Any, Any]:  #
     return above, below
 
 
+def _is_linear(key: Any) -> Any:  # noqa: ANN401 - as below
+    """Whether the number of a statement is A . x."""
+    return (key == FRACTION) | (key == REFERENCE)
+
+
 def missed(statements: Statements, atom_fractions: Any) -> Any:  # noqa: ANN401 - NumPy's arrays or JAX's
     """Return by how many sd compositions (phase, element) miss each statement, (statement,), of their kind of array."""
     xp = atom_fractions.__array_namespace__()
     above, below = _amounts(statements, atom_fractions)
-    ratio, fraction = statements.key == RATIO, statements.key == FRACTION
+    ratio, fraction = statements.key == RATIO, _is_linear(statements.key)
     # A site that has lost its last atom ends the descent at a finite, if enormous, price.
     some_above, some_below = (xp.where(ratio, xp.maximum(part, NOTHING), 1.0) for part in (above, below))
     difference = (above - below) / (above + below + 2.0 * SMALLEST_AMOUNT)
@@ -101,7 +107,7 @@ def statement_slopes(statements: Statements, atom_fractions: FloatArray) -> Floa
     of_a, of_b = 2.0 * (b + SMALLEST_AMOUNT) / both**2, 2.0 * (a + SMALLEST_AMOUNT) / both**2
     key = statements.key[:, None, None]
     slopes = np.select(
-        [key == RATIO, key == FRACTION],
+        [key == RATIO, _is_linear(key)],
         [ratio_of(statements.above, a) - ratio_of(statements.below, b), statements.above],
         of_a * statements.above - of_b * statements.below,
     )

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 # Tables that change no number but for rounding, and what names the phases.
 _NO_DECLARATION = ("compute", "output")
 NOT_DECLARED = "-"
+# More values than this are a spectrum, and are not listed.
+MOST_LISTED = 100
 
 
 def declared(result: Result) -> dict[str, str]:
@@ -73,6 +75,8 @@ def _text(value: Any) -> str:  # noqa: ANN401 - whatever a configuration holds
     """Write a value in one line."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} = {_text(one)}" for key, one in value.items())
+    if isinstance(value, list | tuple) and len(value) > MOST_LISTED:
+        return f"{len(value)} numbers of sum {sum(value):g}"
     if isinstance(value, list | tuple):
         return " ".join(_text(one) for one in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -13,7 +13,7 @@ A declaration taken back:
   (g_0 is the gradient of the others in these coordinates, the 1 a normal prior as wide as the phase's whole counts,
   without which a weight that nothing holds would have no end). The elements of a phase are taken back together: one
   alone is often held by the others.
-* ``stoichiometry``, ``composition``: statements that are missed by r of their sd, with slopes b in
+* ``stoichiometry``, ``composition``, ``reference``: statements that are missed by r of their sd, with slopes b in
   the same unit, are taken out of precision and gradient. Of one, V' = V + V b b^T V / (1 - b^T V b), and the mean moves
   by V' b r. Where b^T V b reaches 1 the statement is all that is known in this direction. Several of one declaration
   are turned to directions in which B^T V B is diagonal, and taken out one by one.
@@ -25,21 +25,26 @@ A declaration more, about something that does not contradict the counts:
 
 * ``absent`` of an element that is not detected: its weight becomes zero, V' = V - V e e^T V / e^T V e;
 * ``stoichiometry`` of a phase without one, where its site ratio is within two standard deviations of the formula's, or
-  ``composition`` of its main elements, if they were known: V' = V - V b b^T V / (1 + b^T V b).
+  ``composition`` of its main elements, if they were known: V' = V - V b b^T V / (1 + b^T V b);
+* ``reference`` of a phase without one, a spectrum that says what the counts say and leaves its default tolerance, the
+  same with several b at once: V' = V - V B^T (1 + B V B^T)^-1 B V.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.checks.local_posterior import LocalPosterior, composition_slopes, quadratic
 from bayesunmix.config.phase import Phase, hosts
+from bayesunmix.config.reference import DEFAULT_TOLERANCE, Reference
 from bayesunmix.core.errors import InputError
 from bayesunmix.fit.model_data import flat_model
+from bayesunmix.fit.reference_fit import MINOR, ReferenceComposition
 from bayesunmix.fit.statements import statements_on
 from bayesunmix.inference.laplace import softplus_slope, truncated_normal_draws
 from bayesunmix.models.abundance import log_odds_mean
@@ -175,6 +180,8 @@ def given_more(
         told += [Phase(phase.name, composition={element: pair}) for element, pair in known.items()]
         for one in told:
             found += _with_statement(local, k, one, phases, elements, calibration_sd)
+        if phase.reference is None and np.count_nonzero(x) > 1:
+            found.append(_with_reference(local, k, phases, elements))
     return found
 
 
@@ -282,9 +289,9 @@ def _without_statements(local: LocalPosterior, phase: Phase, key: str, statement
 
 
 def declaration_text(phase: Phase, key: str) -> str:
-    """Return what is declared of a phase by a key, as in a configuration."""
+    """Return what is declared of a phase by a key, as in a configuration; of a reference its file alone."""
     value = getattr(phase, key)
-    if isinstance(value, str):
+    if isinstance(value, str | Reference):
         return f'{key} = "{value}"'
     if isinstance(value, dict):
         pairs = (f"{element} = [{mean:.2g}, {sd:.1g}]" for element, (mean, sd) in value.items())
@@ -354,6 +361,38 @@ def _with_statement(
             variance=variance - along**2 / total,
         )
     ]
+
+
+def _with_reference(
+    local: LocalPosterior, k: int, phases: Sequence[Phase], elements: Sequence[str]
+) -> Change:
+    """Declare a spectrum of the phase at place `k` that says of it what the counts say, and counts enough."""
+    x = local.atom_fractions[k]
+    told = Phase(phases[k].name, absent=phases[k].absent, reference=Reference(file=Path("FILE")))
+    stated = [told if place == k else Phase(one.name, kind=one.kind) for place, one in enumerate(phases)]
+    varied = np.diag((DEFAULT_TOLERANCE * np.maximum(x, MINOR)) ** 2)
+    spectrum = ReferenceComposition(
+        phase=told.name,
+        elements=tuple(elements),
+        atom_fractions=x,
+        counting=np.zeros_like(varied),
+        covariance=varied,
+        counts=0,
+        deviance_per_dof=1.0,
+    )
+    unknown = np.zeros(len(elements))
+    b = local.along(statements_on(stated, elements, x, unknown, local.data.widths, [spectrum]))
+    slopes, response = local.slopes(), local.covariance @ b.T
+    along = slopes @ response[local.lines]
+    gained = quadratic(along, np.asarray(np.linalg.inv(np.eye(len(b)) + b @ response), np.float64))
+    before = quadratic(slopes, local.covariance[local.lines, local.lines])
+    return Change(
+        phase=told.name,
+        declaration=declaration_text(told, "reference"),
+        elements=tuple(elements),
+        shift=np.zeros_like(before),
+        variance=np.maximum(before - gained, 0.0),
+    )
 
 
 def _emptied(local: LocalPosterior, slopes: FloatArray, place: int) -> tuple[FloatArray, FloatArray]:

@@ -142,8 +142,8 @@ def sentence_of(pair: NonIdentifiable) -> Doubt:
     """Write one pair as a sentence that says what would mend it."""
     phase, other, share = pair.phase, pair.other, 100.0 * pair.share
     remedy = (
-        f"Declare an element of {other} absent from {phase}, its formula (`stoichiometry`) or an amount that you know "
-        f"(`composition`), or `matrix = true` if {phase} has pure regions."
+        f"Declare an element of {other} absent from {phase}, its formula (`stoichiometry`), an amount that you know "
+        f"(`composition`) or a spectrum of it alone (`reference`), or `matrix = true` if {phase} has pure regions."
     )
     if pair.weakly_pinned_by:
         scarce = join(pair.weakly_pinned_by)

@@ -19,6 +19,7 @@ from bayesunmix.chemistry.stoichiometry import (
     places_cations,
     site_weights,
 )
+from bayesunmix.config.reference import AnyReference
 from bayesunmix.config.region import AnyRegion
 from bayesunmix.config.validated import validated
 from bayesunmix.config.values import Flag, Pair, by_element, checked_by
@@ -36,7 +37,7 @@ LONGEST_NAME = 80
 UNSAID: tuple[object, ...] = (None, False, "phase", {}, ())
 _PERCENT = "Give 0.15 for 15 %."
 # What may be declared of the elements of a phase.
-ABOUT_ELEMENTS = ("absent", "stoichiometry", "tolerance", "composition", "rich", "poor")
+ABOUT_ELEMENTS = ("absent", "stoichiometry", "tolerance", "composition", "rich", "poor", "reference")
 # Names that the program gives where only the number of phases is declared; they say nothing of the phases.
 UNNAMED = re.compile(r"phase \d+")
 
@@ -108,6 +109,10 @@ class Phase:
     region
         Pixels that are known to hold the phase alone: ``{"rows": [10, 20], "columns": [30, 45]}`` or the name of a
         file, an array or a picture on the map's grid.
+    reference
+        Spectrum of the phase alone, taken on the same instrument, as a soft prior on its composition: the name of a
+        file that HyperSpy reads, a table with the keys of `bayesunmix.config.reference.Reference`, or, in Python, a
+        `SpectrumImage`, a HyperSpy signal or (counts, energy_keV).
     kind
         ``support`` for a carbon film, a hole, or whatever else holds no element of `sample.elements`: it emits stray
         lines and continuum alone, and is in no composition and no partition coefficient. ``phase`` for all others.
@@ -134,6 +139,7 @@ class Phase:
     rich: Symbols = ()
     poor: Symbols = ()
     region: AnyRegion | None = None
+    reference: AnyReference | None = None
     kind: Literal["phase", "support"] = "phase"
 
     def __post_init__(self) -> None:

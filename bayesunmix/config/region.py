@@ -63,12 +63,14 @@ AnyRegion = Annotated[Region, checked_by(_check_region, takes=str | Region)]
 
 
 def beside_file(phase: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
-    """Return the table of a phase in which the file of its region is looked for in `folder`, where it is relative."""
-    region = phase.get("region")
-    if folder is None or not region:
-        return dict(phase)
-    if isinstance(region, str):
-        return {**phase, "region": folder / region}
-    if isinstance(region, Mapping) and isinstance(region.get("file"), str) and region["file"]:
-        return {**phase, "region": {**region, "file": folder / region["file"]}}
-    return dict(phase)
+    """Return the table of a phase in which the files that it names are looked for in `folder`, where relative."""
+    found = dict(phase)
+    if folder is None:
+        return found
+    for key in ("region", "reference"):
+        named = phase.get(key)
+        if isinstance(named, str) and named:
+            found[key] = folder / named
+        elif isinstance(named, Mapping) and isinstance(named.get("file"), str) and named["file"]:
+            found[key] = {**named, "file": folder / named["file"]}
+    return found

@@ -14,6 +14,7 @@ from bayesunmix.config.phase import Phase, hosts, supports_of
 from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.core.shares import ratio_of, shares_of
 from bayesunmix.fit.preparation import Setup, block_tiles, known_blocks
+from bayesunmix.fit.reference_fit import ReferenceComposition
 from bayesunmix.fit.statements import statements_on
 from bayesunmix.forward.pixel_thickness import PixelThickness
 from bayesunmix.forward.spectra import ForwardModel
@@ -75,6 +76,8 @@ class Blocks:
     open_overlap : bool
     widths : Priors
         Of the model's priors.
+    references : tuple of ReferenceComposition
+        What spectra of phases alone say.
     """
 
     counts: Float32Array
@@ -88,6 +91,7 @@ class Blocks:
     alternatives: tuple[Overlap, ...] = ()
     open_overlap: bool = False
     widths: Priors = DEFAULT_PRIORS
+    references: tuple[ReferenceComposition, ...] = ()
 
     @classmethod
     def of(cls, setup: Setup) -> Blocks:
@@ -104,6 +108,7 @@ class Blocks:
             mean_composition=setup.mean_composition,
             thickness=setup.thickness,
             widths=setup.widths,
+            references=setup.references,
         )
 
     @property
@@ -195,7 +200,12 @@ class Blocks:
         """Soft statements on the compositions of the phases."""
         forward = self.forward
         return statements_on(
-            self.phases, forward.elements, self.mean_composition, forward.calibration_sd, self.widths
+            self.phases,
+            forward.elements,
+            self.mean_composition,
+            forward.calibration_sd,
+            self.widths,
+            self.references,
         )
 
 

@@ -29,6 +29,13 @@ from bayesunmix.data.map_bins import map_hash
 from bayesunmix.fit.energy_axis import EnergyAxis, fitted_axis, given_axis, searched_axis
 from bayesunmix.fit.known_pixels import known_pixels
 from bayesunmix.fit.pixel_choice import LeftOut, choose_pixels
+from bayesunmix.fit.reference_fit import ReferenceComposition, reference_composition
+from bayesunmix.fit.reference_spectrum import (
+    absent_notes,
+    reference_config,
+    reference_image,
+    reference_notes,
+)
 from bayesunmix.forward.flanks import shown_flanks
 from bayesunmix.forward.line_shapes import line_shapes
 from bayesunmix.forward.line_table import line_table, with_factors
@@ -109,6 +116,8 @@ class Setup:
         Which phases may share a pixel, once the mode's search has settled that.
     map_hash : str
         Tells the map as it was given, from `bayesunmix.data.map_bins.map_hash`.
+    references : tuple of ReferenceComposition
+        What the spectra of phases alone say, of those that were declared with one.
     """
 
     image: SpectrumImage
@@ -129,6 +138,7 @@ class Setup:
     max_overlap: int | Literal["auto"] = "auto"
     chosen_overlap: Overlap | None = None
     map_hash: str = ""
+    references: tuple[ReferenceComposition, ...] = ()
 
     @property
     def overlap(self) -> Overlap:
@@ -202,7 +212,40 @@ def prepare(
         If they do not go together.
     """
     with single_thread():
-        return _prepared(image, config, progress)
+        setup = with_references(_prepared(image, config, progress), config)
+    for note in setup.warnings:
+        if note not in image.warnings:
+            warn(note)
+    return setup
+
+
+def with_references(setup: Setup, config: RunConfig) -> Setup:
+    """Fit the spectra of phases alone, each as a map of one pixel with physics and energies of the map."""
+    found, notes = [], list(setup.warnings)
+    facts = setup.image.acquisition
+    for phase in setup.phases:
+        if phase.reference is None:
+            continue
+        field = f"phases.{phase.name}.reference"
+        spectrum = reference_image(phase.reference, field)
+        told = reference_config(phase.reference, spectrum, config, setup.forward, facts, field)
+        try:
+            own = _prepared(spectrum, told, None)
+        except InputError as error:
+            raise error.about(field) from None
+        one = reference_composition(
+            phase=phase.name,
+            counts=own.blocks.counts.sum(axis=0, dtype=np.float64),
+            forward=own.forward,
+            refined=own.spectrum,
+            start=own.mean_composition,
+            of_map=setup.forward,
+            tolerance=phase.reference.tolerance,
+        )
+        found.append(one)
+        notes += reference_notes(phase.name, own.image, facts, own.spectrum.shown)
+        notes += absent_notes(one, phase.absent)
+    return dataclasses.replace(setup, references=tuple(found), warnings=tuple(dict.fromkeys(notes)))
 
 
 def _prepared(image: SpectrumImage, config: RunConfig, progress: Callable[[float], None] | None) -> Setup:
@@ -261,8 +304,6 @@ def _prepared(image: SpectrumImage, config: RunConfig, progress: Callable[[float
         undeclared=refined.found,
         continuum=refined.continuum,
     )
-    for note in notes[len(image.warnings) :]:
-        warn(note)
     mean = mean_composition(seen, sample.elements, table, detector)
     forward = dataclasses.replace(forward, response_uncertainty=line_shapes(forward, refined, mean))
     thickness = pixel_thickness(blocks, forward, refined, mean)

@@ -3,9 +3,10 @@
     stoichiometry    the ratio of each site to the next; of a formula of oxides, that of large to small cations
     composition      atom fractions
     rich, poor       contrasts with every other phase
+    reference        what a spectrum of the phase alone says, along the axes of its covariance
 
 The model reads compositions with nominal calibration factors, which the map must not learn: their errors are part of
-the width of a statement. Between phases they cancel.
+the width of a statement. Between phases they cancel, and between a map and a spectrum of the same instrument.
 
 Elements that a formula does not name are few: the logarithm of the share of all others is half-normal below zero. In
 oxides of up to two sites of cations crystal chemistry places them; else they may sit on any site. With A and B the
@@ -28,6 +29,7 @@ from bayesunmix.chemistry.stoichiometry import is_of_sites, places_cations, site
 from bayesunmix.config.phase import Phase
 from bayesunmix.config.priors import Priors
 from bayesunmix.core.shares import shares_of
+from bayesunmix.fit.reference_fit import ReferenceComposition
 from bayesunmix.models.statements import Statements, no_statements
 
 FloatArray = npt.NDArray[np.float64]
@@ -54,6 +56,7 @@ def statements_on(
     mean_composition: FloatArray,
     calibration_sd: FloatArray,
     widths: Priors,
+    references: Sequence[ReferenceComposition] = (),
 ) -> Statements:
     """Collect the soft statements on phases.
 
@@ -67,7 +70,10 @@ def statements_on(
     calibration_sd : (element,)
         Relative errors of the line strengths.
     widths : Priors
+    references
+        What spectra of phases alone say.
     """
+    spectra = {one.phase: one for one in references}
     sources, rows = [], []
     for k, phase in enumerate(phases):
         by_key = (
@@ -75,6 +81,7 @@ def statements_on(
             _fraction_rows(k, phase, phases, elements, mean_composition, calibration_sd),
             _contrast_rows(k, phases, elements, "rich", widths),
             _contrast_rows(k, phases, elements, "poor", widths),
+            _reference_rows(k, phases, elements, spectra.get(phase.name)),
         )
         for key, found in enumerate(by_key):
             for row in found:
@@ -178,6 +185,29 @@ def _contrast_rows(
             richer, poorer = (k, j) if key == "rich" else (j, k)
             above, below = (_of(phase, own, len(phases)) for phase in (richer, poorer))
             yield _Row(above, below, 0.0, np.inf, widths.richer_sd)
+
+
+def _reference_rows(
+    k: int, phases: Sequence[Phase], elements: Sequence[str], found: ReferenceComposition | None
+) -> Iterator[_Row]:
+    """Statements along the axes u of the covariance of the shares r that a spectrum has: u . (x - r sum x) is 0.
+
+    The sum is over the elements that have lines in the spectrum and are not absent: of others it says nothing.
+    """
+    phase = phases[k]
+    if phase.reference is None or found is None:
+        return
+    kept = np.array([element not in phase.absent for element in found.elements])
+    places = [elements.index(element) for element, one in zip(found.elements, kept, strict=True) if one]
+    if len(places) < 2:
+        return
+    shares, covariance = found.among(kept)
+    variance, axes = np.linalg.eigh(covariance)
+    # They add up to 1: along the first axis nothing is open.
+    for sd, axis in zip(np.sqrt(variance[1:]), axes.T[1:], strict=True):
+        amounts = np.zeros(len(elements))
+        amounts[places] = axis - axis @ shares
+        yield _Row(_of(k, amounts, len(phases)), _of(k, 0.0 * amounts, len(phases)), 0.0, 0.0, float(sd))
 
 
 def _of(phase: int, amounts: FloatArray, n_phases: int) -> FloatArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bayesunmix.core.severity import join
-from bayesunmix.report.words import fractions_text, region_text
+from bayesunmix.report.words import fractions_text, reference_text, region_text
 
 if TYPE_CHECKING:
     from bayesunmix.results.record import RunRecord
@@ -100,6 +100,8 @@ def _declared(record: RunRecord) -> list[str]:
             facts.append(f"close to {phase.stoichiometry} (soft prior on the site ratio)")
         if phase.soft_composition:
             facts.append(f"{fractions_text(phase.soft_composition)} (soft prior)")
+        if phase.reference:
+            facts.append(f"like {reference_text(phase.reference)} (soft prior)")
         facts += [
             f"{key} in {join(getattr(phase, key))} (soft prior)"
             for key in ("rich", "poor")

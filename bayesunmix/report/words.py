@@ -20,7 +20,13 @@ from bayesunmix.results.tables import STATED, UNTESTED
 
 if TYPE_CHECKING:
     from bayesunmix.checks.outcomes import SetAside, UnmodelledRegions
-    from bayesunmix.results.record_parts import CountedPhase, PhaseConfig, PhaseNumber, UncountedPhase
+    from bayesunmix.results.record_parts import (
+        CountedPhase,
+        PhaseConfig,
+        PhaseNumber,
+        ReferenceSpectrum,
+        UncountedPhase,
+    )
     from bayesunmix.results.result import Result
 
 _METHODS = {
@@ -31,6 +37,8 @@ _METHODS = {
 }
 # Elements below this atom fraction count as traces in the summary.
 _TRACE = 0.01
+# Elements of a reference spectrum that are told: a tenth of an atom per cent, and more than counting may make.
+_SHOWN = 1e-3
 # Windows of a map without fault scatter up to this much more than counting explains.
 _WIDE_SPREAD = 1.5
 
@@ -121,6 +129,7 @@ def assumptions(result: Result) -> list[str]:
         )
     for phase in config.phases:
         sentences += _declared(phase)
+    sentences += [_of_reference(one) for one in result.record.references]
     return list(dict.fromkeys(sentences))
 
 
@@ -232,6 +241,10 @@ def _declared(phase: PhaseConfig) -> list[str]:
         sentences.append(f"{name} is close to {phase.stoichiometry} (declared, a soft prior).")
     if phase.soft_composition:
         sentences.append(f"{name} has {fractions_text(phase.soft_composition)} (declared, a soft prior).")
+    if phase.reference:
+        sentences.append(
+            f"{name} has the composition of {reference_text(phase.reference)} (declared, a soft prior)."
+        )
     for key in ("rich", "poor"):
         if getattr(phase, key):
             more = {"rich": "more", "poor": "less"}[key]
@@ -251,6 +264,31 @@ def region_text(region: Mapping[str, Any]) -> str:
         return f"Pixels of {Path(str(region['file'])).name}"
     spans = [(name, region[name]) for name in ("rows", "columns") if region.get(name)]
     return f"Pixels of {join(f'{name} {span_text(span)}' for name, span in spans)}"
+
+
+def reference_text(reference: Mapping[str, Any]) -> str:
+    """Say what a reference spectrum is.
+
+    Examples
+    --------
+    >>> reference_text({"file": "data/grain.msa"}), reference_text({"counts": [3, 1]})
+    ('the reference spectrum grain.msa', 'a reference spectrum')
+    """
+    file = reference.get("file")
+    return f"the reference spectrum {Path(str(file)).name}" if file else "a reference spectrum"
+
+
+def _of_reference(found: ReferenceSpectrum) -> str:
+    """Say what a reference spectrum was read as."""
+    listed = {
+        element: (max(fraction, 0.0), found.sd[element])
+        for element, fraction in found.atom_fractions.items()
+        if fraction > max(_SHOWN, found.counting_sd[element])
+    }
+    return (
+        f"The reference spectrum of {found.phase} ({_large(found.counts)} counts) has {fractions_text(listed)}, by the "
+        "line strengths by which the map is read."
+    )
 
 
 def fractions_text(composition: Mapping[str, tuple[float, float]]) -> str:

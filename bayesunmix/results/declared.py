@@ -11,9 +11,11 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 from scipy.sparse.csgraph import connected_components
+from scipy.stats import chi2, norm
 
 from bayesunmix.config.phase import UNNAMED, Phase
 from bayesunmix.core.severity import IDENTIFIABILITY, Reservation, join
+from bayesunmix.core.shares import shares_of
 from bayesunmix.models.statements import KEYS, Statements, chosen, missed, statements_log_density
 from bayesunmix.results.tables import DETECTED, UNTESTED
 
@@ -30,9 +32,13 @@ BROKEN_SDS = 2.5
 SURELY, MOST_ASKED = 0.9, 200
 # Mean abundance in a region that is declared to hold a phase alone: counting alone takes a few per cent off.
 NEARLY_PURE = 0.85
+# Logarithm of the smallest tail of a distribution that is a number.
+LEAST_LOG = -700.0
 # Nats by which what is declared softly tells two names apart.
 TELLS_APART = 3.0
-TELLING = "what one has and the other has not (`absent`, `rich`, `composition` or `stoichiometry`)"
+TELLING = (
+    "what one has and the other has not (`absent`, `rich`, `composition`, `stoichiometry` or `reference`)"
+)
 
 
 def exchangeable(phases: Sequence[Phase], summary: pd.DataFrame, statements: Statements) -> list[str]:
@@ -121,20 +127,34 @@ def broken_statements(setup: Setup, statements: Statements, draws: FloatArray) -
     if not len(statements.key):
         return []
     some = draws[:: -(-len(draws) // MOST_ASKED)]
-    off = np.quantile([np.abs(missed(statements, one)) for one in some], 1.0 - SURELY, axis=0)
+    each = np.abs([missed(statements, one) for one in some])
+    off = np.quantile(each, 1.0 - SURELY, axis=0)
     fractions = np.median(some, axis=0)
     said: list[str] = []
     for k, key in dict.fromkeys(zip(statements.phase.tolist(), statements.key.tolist(), strict=True)):
         own = np.flatnonzero((statements.phase == k) & (statements.key == key))
         worst = int(own[np.argmax(off[own])])
-        if off[worst] > BROKEN_SDS:
+        sds = float(off[worst])
+        if KEYS[key] == "reference":
+            # One spectrum gives a statement for each direction of a composition: all of them together are judged.
+            sds = float(np.quantile(in_one(each[:, own]), 1.0 - SURELY))
+        if sds > BROKEN_SDS:
             found = _found_instead(setup, statements, worst, fractions)
             text = (
-                f"{setup.phases[k].name} contradicts its declared {found} ({off[worst]:.1f} standard deviations off). "
+                f"{setup.phases[k].name} contradicts its declared {found} ({sds:.1f} standard deviations off). "
                 "Check what was declared; else a phase is missing, or one phase stands for a mixture of two."
             )
             said.append(Reservation(text))
     return said
+
+
+def in_one(off: FloatArray) -> FloatArray:
+    """Return by how many sd one statement is off that is as improbable as several together (..., statement), (...)."""
+    squares = (off**2).sum(axis=-1)
+    log_tail = np.asarray(chi2.logsf(squares, off.shape[-1]))
+    # Beyond the range of numbers the distance itself is hardly longer.
+    one = norm.isf(0.5 * np.exp(np.maximum(log_tail, LEAST_LOG)))
+    return np.asarray(np.where(log_tail > LEAST_LOG, one, np.sqrt(squares)))
 
 
 def impure_regions(setup: Setup, abundances: xr.Dataset) -> list[str]:
@@ -165,6 +185,8 @@ def _found_instead(setup: Setup, statements: Statements, row: int, fractions: Fl
     """Say what a statement was, and what was found."""
     k, key = int(statements.phase[row]), KEYS[int(statements.key[row])]
     phase, elements = setup.phases[k], setup.forward.elements
+    if key == "reference":
+        return _unlike_reference(setup, k, fractions[k])
     above, below = (float((part[row] * fractions).sum()) for part in (statements.above, statements.below))
     of = [elements[i] for i in np.flatnonzero(statements.above[row].any(axis=0))]
     if key == "composition":
@@ -182,4 +204,17 @@ def _found_instead(setup: Setup, statements: Statements, row: int, fractions: Fl
     return (
         f"formula {phase.stoichiometry}: the ratio of {join(of)} to {join(under)} is {ratio:.2f}, and that of the "
         f"formula {wanted:.2g}"
+    )
+
+
+def _unlike_reference(setup: Setup, k: int, fractions: FloatArray) -> str:
+    """Say of which element a phase is farthest from its reference spectrum."""
+    phase, elements = setup.phases[k], setup.forward.elements
+    told = next(one for one in setup.references if one.phase == phase.name)
+    shares = shares_of(fractions[[elements.index(element) for element in told.elements]])
+    i = int(np.argmax(np.abs(shares - told.atom_fractions) / told.sd))
+    mean, sd = max(float(told.atom_fractions[i]), 0.0), float(told.sd[i])
+    return (
+        f"reference spectrum ({phase.reference}): it has {100.0 * shares[i]:.3g} at% {told.elements[i]}, and the "
+        f"spectrum {100.0 * mean:.3g} ± {100.0 * sd:.2g}"
     )

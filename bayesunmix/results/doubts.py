@@ -335,6 +335,7 @@ def left_open(
         remedies = [
             *(["its formula (`stoichiometry`)"] if phase.stoichiometry is None else []),
             *([f"how much {telling} it has (`composition`)"] if telling else []),
+            *(["a spectrum of it alone (`reference`)"] if phase.reference is None else []),
             "an element that it lacks (`absent`)",
             *(["that some pixels hold it alone (`matrix = true`)"] if not phase.matrix else []),
         ]

@@ -43,6 +43,7 @@ from bayesunmix.results.record_parts import (
     PixelThickness,
     Presence,
     ProgramUse,
+    ReferenceSpectrum,
     Response,
     Rotations,
     StartingPoint,
@@ -100,6 +101,8 @@ class RunRecord(Part):
     undeclared_shown: tuple[str, ...] | None = None
     """Those of them whose lines the sum spectrum shows beyond doubt."""
     film: Film | None = None
+    references: tuple[ReferenceSpectrum, ...] = ()
+    """What spectra of phases alone say, where any were declared."""
     components: tuple[str, ...] = ()
     """Of the endmembers: elements, declared and stray, and what was added to them."""
     supports: tuple[str, ...] = ()

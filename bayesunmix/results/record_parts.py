@@ -115,6 +115,7 @@ class PhaseConfig(ConfigPart):
     region: dict[str, Any] | None = None
     rich: tuple[str, ...] = ()
     poor: tuple[str, ...] = ()
+    reference: dict[str, Any] | None = None
 
     @property
     def soft_composition(self) -> dict[str, Pair]:
@@ -161,6 +162,21 @@ class Config(ConfigPart):
     priors: dict[str, float] = Field(default_factory=dict)
     """Widths; empty where the run's version had them fixed."""
     phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)]
+
+
+class ReferenceSpectrum(Part):
+    """What the spectrum of a phase alone says of its composition, with nominal line strengths."""
+
+    phase: str
+    counts: int
+    """In the fitted energies."""
+    deviance_per_dof: float
+    atom_fractions: dict[str, float]
+    """Among the elements with lines in it; below zero, within its error, where an element is not there."""
+    counting_sd: dict[str, float]
+    """Of these, by counting alone."""
+    sd: dict[str, float]
+    """... with everything by which the phase in the map may differ: thickness, absorption, tolerance."""
 
 
 class ProgramUse(Part):

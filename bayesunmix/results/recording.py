@@ -22,6 +22,7 @@ from bayesunmix.fit.phase_evidence import PhaseEvidence
 from bayesunmix.fit.phase_number import PhaseNumber
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.preparation import Setup
+from bayesunmix.fit.reference_fit import ReferenceComposition
 from bayesunmix.fit.rotations import Rotations
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.inference.compilation import ReadyProgram
@@ -84,6 +85,7 @@ def record(run: Finished, found: Found) -> RunRecord:
         undeclared=setup.spectrum.found,
         undeclared_shown=tuple(setup.spectrum.shown),
         film=film(setup),
+        references=tuple(_reference(one) for one in setup.references),
         components=tuple(setup.forward.components),
         supports=tuple(phase.name for phase in setup.phases if phase.is_support),
         starts=starting_points(run.fitted),
@@ -142,6 +144,19 @@ def film(setup: Setup) -> parts.Film:
         mass_thickness_relative_sd=taken.mass_thickness_sd,
         absorption_coefficient_relative_sd=taken.absorption_sd,
         absorption_depth_relative_sd=taken.relative_sd,
+    )
+
+
+def _reference(found: ReferenceComposition) -> parts.ReferenceSpectrum:
+    """Describe what the spectrum of a phase says."""
+    named = partial(_by_element, found.elements)
+    return parts.ReferenceSpectrum(
+        phase=found.phase,
+        counts=found.counts,
+        deviance_per_dof=found.deviance_per_dof,
+        atom_fractions=named(found.atom_fractions),
+        counting_sd=named(found.counting_sd),
+        sd=named(found.sd),
     )
 
 

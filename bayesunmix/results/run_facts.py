@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
+from bayesunmix.config.reference import Reference
 from bayesunmix.config.region import Region
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.data.image import SpectrumImage
@@ -42,13 +43,13 @@ def run_facts(image: SpectrumImage, config: RunConfig, seed: int) -> dict[str, A
     import jax
 
     table = config.xray.table
+    phases = () if isinstance(config.phases, str) else config.phases
     acquisition = image.acquisition
     return {
         "counts": image.count_hash(),
         "configuration": {key: table for key, table in config.to_dict().items() if key != "compute"},
-        "regions": [
-            _hash_of(phase.region) for phase in (() if isinstance(config.phases, str) else config.phases)
-        ],
+        "regions": [_hash_of(phase.region) for phase in phases],
+        "references": [_hash_of(phase.reference) for phase in phases],
         "line_table": None if table is None else hashlib.sha256(table.read_bytes()).hexdigest(),
         "acquisition": {
             field.name: getattr(acquisition, field.name) for field in dataclasses.fields(acquisition)
@@ -64,11 +65,12 @@ def run_facts(image: SpectrumImage, config: RunConfig, seed: int) -> dict[str, A
     }
 
 
-def _hash_of(region: Region | None) -> str | None:
-    """Return the hash of the file that a region is read from, if it is read from one that is there."""
-    if region is None or region.file is None or not region.file.is_file():
+def _hash_of(read: Region | Reference | None) -> str | None:
+    """Return the hash of the file that a region or a spectrum is read from, if it is read from one that is there."""
+    if read is None or read.file is None or not read.file.is_file():
         return None
-    return hashlib.sha256(region.file.read_bytes()).hexdigest()
+    with read.file.open("rb") as stored:
+        return hashlib.file_digest(stored, "sha256").hexdigest()
 
 
 def host_facts() -> dict[str, Any]:
