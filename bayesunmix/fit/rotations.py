@@ -35,6 +35,8 @@ FloatArray = npt.NDArray[np.float64]
 
 # An element that is exactly absent gets so many standard deviations of its amount: none, but for its logarithm.
 LEAST_SDS = 0.01
+# Standard deviations of a block between points that are free to move, where they begin.
+APART = 2.0
 # Rotations that the draws are rotated by, picked by their weights.
 CANDIDATES = 256
 
@@ -171,8 +173,9 @@ def _occupied(blocks: Blocks, fitted: FittedPosterior) -> OccupiedSimplex:
         return np.asarray(answered(mixed, mixtures, effect, *map(float, parameters)))
 
     counts = counted(blocks.counts, blocks.thickness.blocks, effect)
-    points = simplex_support_points(endmembers, blocks.typical_counts, max_overlap=2)
-    faces = filled_faces(endmembers, blocks.typical_counts)
+    few = blocks.typical_counts / APART**2
+    points = simplex_support_points(endmembers, few, max_overlap=2)
+    faces = filled_faces(endmembers, few)
     return OccupiedSimplex.of(counts, np.concatenate([points, faces]), answers, endmembers.shape[1])
 
 
