@@ -32,7 +32,8 @@ from bayesunmix.core.output_folder import check_folder, claimed, read_record
 from bayesunmix.core.progress import Reporter
 from bayesunmix.core.threads import ONE_MODEL
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.fit.preparation import Setup, prepare
+from bayesunmix.fit.preparation import prepare
+from bayesunmix.fit.setup import Setup
 from bayesunmix.prefetch import while_preparing, while_reading
 from bayesunmix.results.result import Result, open_result
 from bayesunmix.results.run_facts import host_facts, run_facts, versions

@@ -28,10 +28,10 @@ from bayesunmix.config.methods import Laplace, Map
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.model_data import Blocks, Task
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import unchecked_draws
 from bayesunmix.fit.search import alike_declared, matched, start_from
 from bayesunmix.fit.set_aside import without_pixels
+from bayesunmix.fit.setup import Setup
 from bayesunmix.stages import SEARCH_SEED, Job
 
 # Draws that say what the whole map gave.

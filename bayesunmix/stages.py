@@ -33,9 +33,9 @@ from bayesunmix.fit.mode_mixture import mixed, places
 from bayesunmix.fit.model_data import Blocks, Task
 from bayesunmix.fit.phase_number import PhaseNumber, infer_phase_number
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.rotations import Rotations, find_rotations, rotated, rotates
 from bayesunmix.fit.sampling import Drawn
+from bayesunmix.fit.setup import Setup
 from bayesunmix.fit.starts import Start
 from bayesunmix.inference.compilation import ReadyProgram
 from bayesunmix.inference.foreign_pixels import Mixed, with_foreign

@@ -16,7 +16,8 @@ import pytest
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.fit.preparation import Setup, prepare
+from bayesunmix.fit.preparation import prepare
+from bayesunmix.fit.setup import Setup
 from bayesunmix.inspection import axis_guess
 from bayesunmix.inspection.axis_guess import GuessedAxis, guess_axis
 from bayesunmix.inspection.axis_search import AxisCandidate, likely_axis, rival_axis

@@ -22,8 +22,9 @@ from bayesunmix.fit.endmember_model import MODELS, endmember_model
 from bayesunmix.fit.free_endmembers import read_mode, read_spectra, spread_over_channels
 from bayesunmix.fit.model_data import Task
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.fit.preparation import Setup, prepare
+from bayesunmix.fit.preparation import prepare
 from bayesunmix.fit.sampling import Drawn
+from bayesunmix.fit.setup import Setup
 from bayesunmix.fit.starts import Start
 from bayesunmix.inference.map_estimate import MapEstimate
 from bayesunmix.models.abundance import abundance_prior, simplex_support_points

@@ -24,7 +24,8 @@ from bayesunmix.checks.goodness import (
 from bayesunmix.config.phase import Phase
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit.draws import Draws
-from bayesunmix.fit.preparation import Setup, prepare
+from bayesunmix.fit.preparation import prepare
+from bayesunmix.fit.setup import Setup
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
 from bayesunmix.models.thickness import ThicknessDraws, no_effect
 from bayesunmix.simulation.simulate import simulate_map

@@ -16,8 +16,9 @@ from bayesunmix.checks.robust import Robust
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.line_model import LineModel
-from bayesunmix.fit.preparation import Setup, prepare
+from bayesunmix.fit.preparation import prepare
 from bayesunmix.fit.sampling import Drawn
+from bayesunmix.fit.setup import Setup
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.results import recording
 from bayesunmix.results.finished import Finished

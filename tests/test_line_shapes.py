@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pytest
 
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.fit.preparation import Setup, prepare
+from bayesunmix.fit.preparation import prepare
+from bayesunmix.fit.setup import Setup
 from bayesunmix.forward.line_shapes import line_shapes
 from bayesunmix.models.endmember import endmember_spectra
 from bayesunmix.models.response import KNOWN_RESPONSE, template_change

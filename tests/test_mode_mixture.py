@@ -20,8 +20,8 @@ from bayesunmix.fit.draws import read_draws
 from bayesunmix.fit.mode_mixture import BY_PHASE, in_units_of, mixed, places
 from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.fit.posterior import SHARED_NATS, FittedPosterior, Rival
-from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn, posterior_draws
+from bayesunmix.fit.setup import Setup
 from bayesunmix.report.methods import methods_paragraph
 from bayesunmix.results.result import Result
 from bayesunmix.simulation.simulate import simulate_map

@@ -15,7 +15,8 @@ from bayesunmix.fit.held_out import Gain
 from bayesunmix.fit.phase_distance import LEAST_APART, apart, nearest_mixture
 from bayesunmix.fit.phase_evidence import PhaseEvidence
 from bayesunmix.fit.phase_number import PhaseNumber, Uncounted, infer_phase_number
-from bayesunmix.fit.preparation import Setup, prepare
+from bayesunmix.fit.preparation import prepare
+from bayesunmix.fit.setup import Setup
 from bayesunmix.fit.starts import Start
 from bayesunmix.report.words import phase_number_words
 from bayesunmix.results.recording import phase_number

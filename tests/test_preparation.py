@@ -15,7 +15,9 @@ from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.errors import BayesUnmixWarning, InputError
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.fit.preparation import Setup, mean_composition, prepare
+from bayesunmix.fit.preparation import prepare
+from bayesunmix.fit.sample_lines import mean_composition
+from bayesunmix.fit.setup import Setup
 from bayesunmix.simulation.simulate import simulate_map
 from bayesunmix.xray import Detector, LineTable
 

@@ -23,9 +23,10 @@ from bayesunmix.core.errors import InputError
 from bayesunmix.core.severity import Reservation
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.io import save, write_signal
-from bayesunmix.fit.preparation import Setup, prepare, with_references
+from bayesunmix.fit.preparation import prepare, with_references
 from bayesunmix.fit.reference_fit import ReferenceComposition, closed
 from bayesunmix.fit.reference_spectrum import reference_image, reference_notes
+from bayesunmix.fit.setup import Setup
 from bayesunmix.fit.statements import statements_on
 from bayesunmix.models.statements import KEYS, missed, statements_log_density
 from bayesunmix.report.words import assumptions

@@ -23,7 +23,8 @@ from bayesunmix.checks.residual_regions import (
     strongest_lines,
 )
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.fit.preparation import Setup, prepare
+from bayesunmix.fit.preparation import prepare
+from bayesunmix.fit.setup import Setup
 from bayesunmix.simulation.simulate import simulate_map
 
 FloatArray = npt.NDArray[np.float64]

@@ -18,8 +18,9 @@ from bayesunmix.checks.regions import MapRegion
 from bayesunmix.checks.undeclared_places import AROUND, MOST_ASIDE, explains, too_much, usurped
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.severity import Distrust, Reservation
-from bayesunmix.fit.preparation import block_positions, prepare
+from bayesunmix.fit.preparation import prepare
 from bayesunmix.fit.set_aside import without_pixels
+from bayesunmix.fit.setup import block_positions
 from bayesunmix.inference.foreign_pixels import with_foreign
 from bayesunmix.inference.pixel_model import PixelModel
 from bayesunmix.inference.pixel_posterior import pixel_posterior

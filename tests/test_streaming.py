@@ -23,8 +23,9 @@ from bayesunmix.data.files import quiet
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.stored_counts import StoredCounts
 from bayesunmix.fit.draws import Draws
-from bayesunmix.fit.preparation import Setup, prepare
+from bayesunmix.fit.preparation import prepare
 from bayesunmix.fit.set_aside import without_pixels
+from bayesunmix.fit.setup import Setup
 from bayesunmix.inference.misfit import scan
 from bayesunmix.inference.pixel_posterior import PixelPosterior, pixel_posterior
 from bayesunmix.models.thickness import ThicknessDraws, no_effect

@@ -17,9 +17,10 @@ from bayesunmix.core.shares import shares_of
 from bayesunmix.data.map_bins import SPAN, map_bins, map_hash
 from bayesunmix.fit.draws import read_draws
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.fit.preparation import Setup, prepare
+from bayesunmix.fit.preparation import prepare
 from bayesunmix.fit.sampling import Drawn
 from bayesunmix.fit.set_aside import without_pixels
+from bayesunmix.fit.setup import Setup
 from bayesunmix.inference.compilation import counted_programs
 from bayesunmix.inference.laplace import laplace_draws
 from bayesunmix.inference.mixture import DROPPED_SHARE

@@ -18,7 +18,7 @@ from bayesunmix.checks.goodness import expected_spectrum
 from bayesunmix.chemistry.mass_balance import count_shares
 from bayesunmix.core.shares import ratio_of, shares_of
 from bayesunmix.fit.model_data import log_odds_at, nominal_fractions
-from bayesunmix.fit.preparation import mean_composition
+from bayesunmix.fit.sample_lines import mean_composition
 from bayesunmix.fit.starts import Start, component_templates, rotated_starts
 from bayesunmix.forward.quantify import CalibrationDraws, compositions
 from bayesunmix.forward.spectra import Film, ForwardModel, forward_model

@@ -32,8 +32,8 @@ from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws, read_draws
 from bayesunmix.fit.model_data import nominal_fractions, weights_at
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn
+from bayesunmix.fit.setup import Setup
 from bayesunmix.inference.discrepancy import Discrepancy, Linearised, learn
 from bayesunmix.inference.laplace import SMALLEST, TruncatedGaussian, softplus_slope, truncated_gaussian
 from bayesunmix.inference.mixture import relative_likelihood, responsibilities

@@ -22,7 +22,7 @@ from bayesunmix.core.shares import shares_of
 from bayesunmix.data.counts import Growing
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.fit.preparation import Setup, used_rows
+from bayesunmix.fit.setup import Setup, used_rows
 from bayesunmix.inference.pixel_posterior import PixelPosterior, count_shares
 from bayesunmix.models.thickness import THINNEST, ThicknessDraws
 from bayesunmix.xray.scoring import poisson_deviance

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bayesunmix.data.binning import BinnedCounts, bin_image
 from bayesunmix.data.map_bins import data_hash, map_bins
-from bayesunmix.fit.preparation import Setup
+from bayesunmix.fit.setup import Setup
 from bayesunmix.inference.sandwich import tile_labels
 
 IntArray = npt.NDArray[np.int64]

@@ -26,7 +26,7 @@ from bayesunmix.core.shares import shares_of
 from bayesunmix.data.counts import Growing
 from bayesunmix.data.masks import bounding_box
 from bayesunmix.fit.draws import Draws
-from bayesunmix.fit.preparation import Setup, used_rows
+from bayesunmix.fit.setup import Setup, used_rows
 from bayesunmix.fit.starts import component_templates
 from bayesunmix.inference.misfit import Scan, pooled_amounts, scan, scores
 from bayesunmix.models.endmember import EndmemberBasis

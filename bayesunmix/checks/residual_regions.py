@@ -36,7 +36,7 @@ from scipy.stats import norm
 from bayesunmix.checks.goodness import Segments
 from bayesunmix.checks.outcomes import ResidualRegion, ResidualScan
 from bayesunmix.data.image import WHOLE_MAP
-from bayesunmix.fit.preparation import Setup
+from bayesunmix.fit.setup import Setup
 from bayesunmix.inspection.peak_sources import presence_prior
 from bayesunmix.inspection.peaks import siegbahn
 from bayesunmix.xray import LineTable, atomic_number

@@ -27,9 +27,9 @@ from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws, read_draws
 from bayesunmix.fit.model_data import MOST_PROGRAMS, nominal_fractions, spectra_at
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.fit.preparation import N_TILES, Setup, block_tiles
 from bayesunmix.fit.rotations import Rotations
 from bayesunmix.fit.sampling import Drawn
+from bayesunmix.fit.setup import N_TILES, Setup, block_tiles
 from bayesunmix.inference.compilation import Program
 from bayesunmix.inference.density import Placed, Programs
 from bayesunmix.inference.laplace import SMALLEST, TruncatedGaussian, softplus_slope, truncated_gaussian

@@ -34,8 +34,8 @@ from bayesunmix.inference.misfit import pooled_amounts
 if TYPE_CHECKING:
     from bayesunmix.fit.draws import Draws
     from bayesunmix.fit.posterior import FittedPosterior
-    from bayesunmix.fit.preparation import Setup
     from bayesunmix.fit.sampling import Drawn
+    from bayesunmix.fit.setup import Setup
 
 FloatArray = npt.NDArray[np.float64]
 

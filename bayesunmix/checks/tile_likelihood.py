@@ -30,8 +30,8 @@ from bayesunmix.data.binning import BinnedCounts
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.line_model import DRAWS_AT_ONCE, line_spectra
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn
+from bayesunmix.fit.setup import Setup
 from bayesunmix.forward.pixel_thickness import pixel_thickness
 from bayesunmix.inference.tile_likelihood import MixtureDraws, tile_sums
 from bayesunmix.models.endmember import FLOOR_SHARE

@@ -25,7 +25,7 @@ from bayesunmix.checks.outcomes import FirstComposition, PlaceAside, SetAside
 from bayesunmix.config.phase import supports_of
 from bayesunmix.core.credible import interval
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.fit.preparation import Setup
+from bayesunmix.fit.setup import Setup
 from bayesunmix.forward.quantify import compositions, draw_calibration
 from bayesunmix.inference.surroundings import NOWHERE, own_spectrum, reach, summed
 

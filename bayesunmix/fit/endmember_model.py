@@ -20,8 +20,8 @@ from bayesunmix.fit.free_endmembers import FreeForm
 from bayesunmix.fit.line_model import LineModel
 from bayesunmix.fit.model_data import Task
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn
+from bayesunmix.fit.setup import Setup
 from bayesunmix.fit.starts import Start
 
 FloatArray = npt.NDArray[np.float64]

@@ -22,8 +22,8 @@ from bayesunmix.fit.draws import Draws, thinned
 from bayesunmix.fit.free_posterior import FreePosterior, fit_free
 from bayesunmix.fit.model_data import Blocks, Task
 from bayesunmix.fit.posterior import FittedPosterior, Mode
-from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn
+from bayesunmix.fit.setup import Setup
 from bayesunmix.fit.starts import Start, component_templates
 from bayesunmix.inference.map_estimate import MapEstimate
 from bayesunmix.models.abundance import AbundancePrior

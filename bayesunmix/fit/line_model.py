@@ -14,9 +14,9 @@ from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws, thinned
 from bayesunmix.fit.model_data import Task
 from bayesunmix.fit.posterior import FittedPosterior, fit_posterior
-from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.sampling import Drawn, posterior_draws
 from bayesunmix.fit.search import CoarseModel
+from bayesunmix.fit.setup import Setup
 from bayesunmix.fit.starts import Start, find_starts
 from bayesunmix.forward.line_shapes import line_shapes
 

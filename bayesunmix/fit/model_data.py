@@ -13,8 +13,8 @@ from bayesunmix.config.overlap import Overlap
 from bayesunmix.config.phase import Phase, hosts, supports_of
 from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
 from bayesunmix.core.shares import ratio_of, shares_of
-from bayesunmix.fit.preparation import Setup, block_tiles, known_blocks
 from bayesunmix.fit.reference_fit import ReferenceComposition
+from bayesunmix.fit.setup import Setup, block_tiles, known_blocks
 from bayesunmix.fit.statements import statements_on
 from bayesunmix.forward.pixel_thickness import PixelThickness
 from bayesunmix.forward.spectra import ForwardModel

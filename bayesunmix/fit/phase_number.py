@@ -36,8 +36,8 @@ from bayesunmix.fit.phase_evidence import (
     evidence,
     scores_without,
 )
-from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.search import CoarseModel, Descent, followed_down, race
+from bayesunmix.fit.setup import Setup
 from bayesunmix.fit.starts import Start, component_templates, find_starts
 from bayesunmix.models.abundance import simplex_support_points
 from bayesunmix.models.unmixing import thickness_parameters

@@ -23,7 +23,7 @@ from bayesunmix.core.shares import shares_of
 from bayesunmix.core.summary import Summarised, Summary
 from bayesunmix.data.counts import shape_text
 from bayesunmix.fit.model_data import Blocks
-from bayesunmix.fit.preparation import Setup, block_positions
+from bayesunmix.fit.setup import Setup, block_positions
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from bayesunmix.core.disk_array import pieces
 from bayesunmix.data.counts import compact_counts
-from bayesunmix.fit.preparation import Setup, block_positions, used_rows
+from bayesunmix.fit.setup import Setup, block_positions, used_rows
 from bayesunmix.forward.pixel_thickness import pixel_thickness
 
 Mask = npt.NDArray[np.bool_]

@@ -25,8 +25,8 @@ from bayesunmix.checks.residual_regions import residual_regions
 from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.model_data import Blocks
-from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.rotations import rotates
+from bayesunmix.fit.setup import Setup
 from bayesunmix.forward.quantify import draw_calibration
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.models.thickness import ThicknessDraws

@@ -20,7 +20,7 @@ from bayesunmix.models.statements import KEYS, Statements, chosen, missed, state
 from bayesunmix.results.tables import DETECTED, UNTESTED
 
 if TYPE_CHECKING:
-    from bayesunmix.fit.preparation import Setup
+    from bayesunmix.fit.setup import Setup
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -60,8 +60,8 @@ if TYPE_CHECKING:
     from bayesunmix.config.run_config import RunConfig
     from bayesunmix.fit.draws import Draws
     from bayesunmix.fit.posterior import FittedPosterior, Mode
-    from bayesunmix.fit.preparation import Setup
     from bayesunmix.fit.sampling import Drawn
+    from bayesunmix.fit.setup import Setup
     from bayesunmix.results.record import RunRecord
     from bayesunmix.results.record_parts import Diagnostics, PhaseNumber, Presence
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bayesunmix.fit.endmember_model import EndmemberModel
     from bayesunmix.fit.phase_number import PhaseNumber
     from bayesunmix.fit.posterior import FittedPosterior
-    from bayesunmix.fit.preparation import Setup
+    from bayesunmix.fit.setup import Setup
     from bayesunmix.inference.pixel_model import PixelModel
     from bayesunmix.inference.pixel_posterior import PixelPosterior
 

@@ -15,7 +15,7 @@ from bayesunmix.core.credible import interval
 from bayesunmix.core.shares import shares_of
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.fit.preparation import Setup
+from bayesunmix.fit.setup import Setup
 from bayesunmix.forward.quantify import CalibrationDraws, compositions, draw_calibration, relative_atoms
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 

@@ -32,7 +32,7 @@ from bayesunmix.xray.lines import AVOGADRO
 if TYPE_CHECKING:
     from bayesunmix.fit.draws import Draws
     from bayesunmix.fit.posterior import FittedPosterior
-    from bayesunmix.fit.preparation import Setup
+    from bayesunmix.fit.setup import Setup
     from bayesunmix.inference.pixel_posterior import PixelPosterior
 
 FloatArray = npt.NDArray[np.float64]

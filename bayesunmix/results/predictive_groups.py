@@ -9,7 +9,7 @@ import xarray as xr
 
 from bayesunmix.checks.tile_likelihood import TileLikelihood
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.fit.preparation import Setup
+from bayesunmix.fit.setup import Setup
 from bayesunmix.forward.quantify import draw_calibration
 from bayesunmix.models.thickness import absorption_scale, stray_exponent
 

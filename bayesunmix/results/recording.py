@@ -21,10 +21,10 @@ from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.phase_evidence import PhaseEvidence
 from bayesunmix.fit.phase_number import PhaseNumber
 from bayesunmix.fit.posterior import FittedPosterior
-from bayesunmix.fit.preparation import Setup
 from bayesunmix.fit.reference_fit import ReferenceComposition
 from bayesunmix.fit.rotations import Rotations
 from bayesunmix.fit.sampling import Drawn
+from bayesunmix.fit.setup import Setup
 from bayesunmix.inference.compilation import ReadyProgram
 from bayesunmix.results import record_parts as parts
 from bayesunmix.results.finished import Finished
