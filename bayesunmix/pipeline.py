@@ -187,7 +187,7 @@ def _run(
         del image
         processes.on_first(lambda: held.enter_context(claimed(out)))
         processes.on_first(lambda: settle(out, versions()))
-        if resume and _is_finished(out, run_facts(setup.image, config, seed)):
+        if resume and _is_finished(out, run_facts(setup, config, seed)):
             return open_result(out)
         own = out if processes.is_first() else None
         with _one_model() as programs:
@@ -222,7 +222,7 @@ def _prepared(
         n_draws = 1 if inference.method == "map" else inference.chains * inference.draws
         check_draws(n_draws, max(len(setup.phases), 1), len(setup.forward.components), setup.blocks.n_bins)
         if processes.number() > 1:
-            _check_alike(run_facts(setup.image, config, seed) | host_facts())
+            _check_alike(run_facts(setup, config, seed) | host_facts())
     return setup
 
 
@@ -267,7 +267,7 @@ def _begun(
     from bayesunmix.stages import Job
 
     keep_programs(config.compute.program_cache_GB)
-    depends_on = run_facts(setup.image, config, seed)
+    depends_on = run_facts(setup, config, seed)
     kept = Stages(out, depends_on, resume=resume)
     return Job.of(setup, config, kept, reporter, seed=seed, out=out, depends_on=depends_on, programs=programs)
 

@@ -30,6 +30,7 @@ from bayesunmix.core.output_folder import LOG, NEW, claimed
 from bayesunmix.core.output_folder import names_of as all_names_of
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import save
+from bayesunmix.fit.preparation import prepare
 from bayesunmix.pipeline import run_image
 from bayesunmix.report import files, page, paper
 from bayesunmix.report.page import write_report
@@ -235,10 +236,10 @@ def test_another_line_table_is_another_run(whole: Undisturbed, tmp_path: Path) -
     xray = dataclasses.replace(whole.config.xray)
     object.__setattr__(xray, "table", table)
     config = dataclasses.replace(whole.config, xray=xray)
-    keys = set()
+    keys, setup = set(), prepare(whole.image, whole.config)
     for text in ("{}", "{ }"):
         table.write_text(text)
-        keys.add(Stages(None, run_facts(whole.image, config, 0), resume=False).key)
+        keys.add(Stages(None, run_facts(setup, config, 0), resume=False).key)
     assert len(keys) == 2
 
 

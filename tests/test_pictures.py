@@ -65,7 +65,10 @@ def test_phases_that_are_nowhere_pure_are_named_in_place_of_an_empty_panel() -> 
     titles = {axes.get_title(loc="left") for axes in figure.axes}
     assert {"Pure Brg", "Pure Fp"} <= titles
     assert "Pure CaPv" not in titles
-    assert any("Nowhere pure" in text.get_text() and "CaPv" in text.get_text() for text in figure.texts)
+    assert any(
+        "No pixel is told to be pure" in text.get_text() and "CaPv" in text.get_text()
+        for text in figure.texts
+    )
     nowhere = FIGURES["segmentation"](synthetic_result(abundance=np.full((3, 30, 40), 1.0 / 3.0)))
     assert not {axes.get_title(loc="left") for axes in nowhere.axes} & {"Pure Brg", "Pure Fp", "Pure CaPv"}
 

@@ -327,13 +327,50 @@ def test_a_file_is_looked_for_beside_the_configuration(tmp_path: Path) -> None:
 
 
 def test_another_spectrum_is_another_run(simulated: Any, tmp_path: Path) -> None:  # noqa: ANN401
-    config = RunConfig.from_dict(configured(file=str(tmp_path / "a.msa")))
+    """What was read counts, not the file that was named: the counts of some formats lie beside it."""
+    import hyperspy.api as hs
+
     found = []
-    for text in ("one", "another"):
-        (tmp_path / "a.msa").write_text(text)
-        found.append(run_facts(simulated.image, config, 0)["references"])
+    for counts in (3000, 4000):
+        save(drawn(ALONE, counts).image, tmp_path / "a.hspy")
+        hs.load(tmp_path / "a.hspy").save(tmp_path / "a.rpl", overwrite=True)
+        config = RunConfig.from_dict(
+            configured(file=str(tmp_path / "a.rpl"), energy_offset_keV=0.5, energy_scale_keV=0.01)
+        )
+        found.append(run_facts(prepare(simulated.image, config), config, 0)["references"])
     assert found[0] != found[1]
-    assert found[0][1] is None
+
+
+def test_what_a_reference_hardly_holds_is_no_statement(setup: Setup) -> None:
+    """All that the spectrum shows is declared absent: of the rest it says nothing, and the contradiction is told."""
+    spectrum = table_of(drawn(ALONE, 2e5, first={"Mg": 0.7, "Fe": 0.3}).image)
+    found = given(setup, ("Mg", "Fe"), **spectrum)
+    rows = statements_on(
+        found.phases,
+        found.forward.elements,
+        found.mean_composition,
+        found.forward.calibration_sd,
+        found.widths,
+        found.references,
+    )
+    assert all(np.isfinite(np.asarray(field)).all() for field in rows if np.asarray(field).dtype.kind == "f")
+    assert any("declared absent from it" in one for one in found.warnings)
+
+
+def test_a_spectrum_of_no_lines_of_the_elements_is_told(setup: Setup) -> None:
+    spectrum = table_of(drawn(ALONE, 2e5).image)
+    upside_down = {**spectrum, "counts": tuple(reversed(spectrum["counts"]))}
+    said = [one for one in given(setup, **upside_down).warnings if "not explained by lines" in one]
+    assert len(said) == 1
+    assert not any("not explained by lines" in one for one in given(setup, **spectrum).warnings)
+
+
+@pytest.mark.parametrize("off", [0.1, -0.1])
+def test_an_axis_that_is_filed_wrong_is_put_right_where_it_ends_early(setup: Setup, off: float) -> None:
+    spectrum = table_of(drawn(ALONE, 2e5, channels=400).image)
+    moved = {**spectrum, "energy_offset_keV": spectrum["energy_offset_keV"] + off}
+    found, right = (given(setup, **one).references[0] for one in (moved, spectrum))
+    np.testing.assert_allclose(found.atom_fractions, right.atom_fractions, atol=0.02)
 
 
 def test_facts_that_a_library_filled_in_are_none() -> None:

@@ -60,8 +60,8 @@ def _agreed_lines(one: Alternatives) -> list[str]:
     once = table.drop_duplicates("quantity")
     held = once[once["agree"]]["quantity"].tolist()
     said = [
-        f"All agree on {len(held)} of {len(once)} quantities, each {100 * one.common.level:g} % interval holding "
-        f"each other median{': ' if held else '.'}{_listed(held)}"
+        f"All agree on {len(held)} of {len(once)} quantities, the {100 * one.common.level:g} % interval of each "
+        f"holding the median of every other{': ' if held else '.'}{_listed(held)}"
     ]
     return said + _kept_lines(one)
 

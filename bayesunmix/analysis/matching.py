@@ -148,7 +148,9 @@ def _mapping(found: dict[str, str], numbered: Sequence[Sequence[str]], names: tu
     said = ["Phases that the program numbered are matched by composition, not by number."]
     moved = [f"its {there} is {here}" for here, there in found.items() if here != there]
     if moved:
-        text = f"{names[1]}: its phases were numbered by the program and are matched by composition"
+        text = (
+            f"{names[1]}: its phases, or those of {names[0]}, are numbered, and were matched by composition"
+        )
         said.append(Reservation(f"{text} with those of {names[0]}: {', '.join(moved)}."))
     for name, phases, taken in zip(names, numbered, (list(found), list(found.values())), strict=True):
         alone = [phase for phase in phases if phase not in taken]

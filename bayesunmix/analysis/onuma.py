@@ -272,7 +272,7 @@ def _host(result: Result, phase: str, host: str | None) -> str:
     mean = result.composition().sel(phase=phase).mean(["chain", "draw"])
     large = [e for e in result.elements if e not in SMALL | AMPHOTERIC | NEITHER]
     if not large:
-        raise InputError("host", f"be given: {phase} has no large cation", "is not")
+        raise InputError("host", f"be one of the elements, as {phase} has no large cation", "was not given")
     return max(large, key=lambda element: float(mean.sel(element=element)))
 
 

@@ -25,9 +25,11 @@ from bayesunmix.fit.pixel_choice import LeftOut, choose_pixels
 from bayesunmix.fit.reference_fit import reference_composition
 from bayesunmix.fit.reference_spectrum import (
     absent_notes,
+    read_hash,
     reference_config,
     reference_image,
     reference_notes,
+    unfitted_notes,
 )
 from bayesunmix.fit.sample_lines import (
     LOWEST_ENERGY_KEV,
@@ -92,9 +94,9 @@ def with_references(setup: Setup, config: RunConfig) -> Setup:
             continue
         field = f"phases.{phase.name}.reference"
         spectrum = reference_image(phase.reference, field)
-        told = reference_config(phase.reference, spectrum, config, setup.forward, facts, field)
+        told, energies = reference_config(phase.reference, spectrum, config, setup.forward, facts, field)
         try:
-            own = _prepared(spectrum, told, None)
+            own = _prepared(spectrum, told, None, within_keV=energies)
         except InputError as error:
             raise error.about(field) from None
         one = reference_composition(
@@ -106,13 +108,20 @@ def with_references(setup: Setup, config: RunConfig) -> Setup:
             of_map=setup.forward,
             tolerance=phase.reference.tolerance,
         )
-        found.append(one)
+        found.append(dataclasses.replace(one, read_hash=read_hash(spectrum)))
         notes += reference_notes(phase.name, own.image, facts, own.spectrum.shown)
         notes += absent_notes(one, phase.absent)
+        notes += unfitted_notes(one, own.blocks.n_bins)
     return dataclasses.replace(setup, references=tuple(found), warnings=tuple(dict.fromkeys(notes)))
 
 
-def _prepared(image: SpectrumImage, config: RunConfig, progress: Callable[[float], None] | None) -> Setup:
+def _prepared(
+    image: SpectrumImage,
+    config: RunConfig,
+    progress: Callable[[float], None] | None,
+    within_keV: tuple[float, float] = (0.0, np.inf),
+) -> Setup:
+    """Prepare a map, or the spectrum of a phase, of which no energies beyond the map's are fitted."""
     notes, given = [*image.warnings, *config.assumptions()], map_hash(image)
     image, beam = _with_instrument(image, config)
     image, sample = given_axis(image, config.map), config.sample
@@ -123,7 +132,7 @@ def _prepared(image: SpectrumImage, config: RunConfig, progress: Callable[[float
     check_emitting(sample.elements, table, config, beam)
     table = with_stray(table, sample.stray, beam, notes)
     image, moved, doubts = searched_axis(image, config, beam, table, detector)
-    low, high = _range(image, config, beam)
+    low, high = _range(image, config, beam, within_keV)
     check_maps(image.n_pixels, 1 if isinstance(config.phases, str) else len(config.phases))
     cropped = _checked_crop(image, low, high)
     edges = cropped.channel_edges_keV
@@ -275,7 +284,9 @@ def _refined(
     )
 
 
-def _range(image: SpectrumImage, config: RunConfig, beam: float) -> tuple[float, float]:
+def _range(
+    image: SpectrumImage, config: RunConfig, beam: float, within_keV: tuple[float, float]
+) -> tuple[float, float]:
     """Return the configured energies in keV, or all that can hold lines."""
     edges = image.channel_edges_keV
     if config.map.energy_range is not None:
@@ -285,7 +296,7 @@ def _range(image: SpectrumImage, config: RunConfig, beam: float) -> tuple[float,
                 "map.energy_range", f"end below the beam energy of {beam:g} keV", f"ends at {high:g} keV"
             )
         return low, high
-    low, high = max(edges[0], LOWEST_ENERGY_KEV), min(edges[-1], 0.98 * beam)
+    low, high = max(edges[0], LOWEST_ENERGY_KEV, within_keV[0]), min(edges[-1], 0.98 * beam, within_keV[1])
     if not low < high:
         raise InputError(
             "energy_keV",

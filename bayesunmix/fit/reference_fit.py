@@ -41,6 +41,8 @@ FloatArray = npt.NDArray[np.float64]
 # Elements of less than this vary as if they had so much: a trace may be there or not from one grain to the next.
 MINOR = 0.1
 MOST_STEPS, TOLERANCE, LENGTHS = 60, 1e-3, (1.0, 0.5, 0.25, 0.1, 0.03, 0.01)
+# Elements are there together where their sum is so many standard deviations above zero.
+SHOWN_SDS = 4.0
 # Of the information, relative: what the spectrum says nothing of must not end the inversion.
 RIDGE = 1e-9
 # Absorption is that of the composition found, which it changes little: so many rounds settle both.
@@ -66,6 +68,8 @@ class ReferenceComposition:
         Of the spectrum in the fitted energies.
     deviance_per_dof : float
         1 where the spectrum fits.
+    read_hash : str
+        Of the spectrum and of what is known of its measurement, as it was read.
     """
 
     phase: str
@@ -75,11 +79,17 @@ class ReferenceComposition:
     covariance: FloatArray
     counts: int
     deviance_per_dof: float
+    read_hash: str = ""
+
+    def tells(self, kept: npt.NDArray[np.bool_]) -> bool:
+        """Whether the spectrum shows some of these elements at all, beyond doubt."""
+        total = float(self.atom_fractions[kept].sum())
+        return total > SHOWN_SDS * float(np.sqrt(self.counting[np.ix_(kept, kept)].sum()))
 
     def among(self, kept: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
-        """Return the shares of some elements, (element,), in their sum, and their covariance."""
+        """Return the shares of elements that it `tells` of, (element,), in their sum, and their covariance."""
         amounts = self.atom_fractions[kept]
-        total = max(float(amounts.sum()), 1e-300)
+        total = float(amounts.sum())
         shares = amounts / total
         return shares, closed(self.covariance[np.ix_(kept, kept)], shares) / total**2
 

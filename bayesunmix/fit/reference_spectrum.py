@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence, Set
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bayesunmix.config.instrument import InstrumentConfig
-from bayesunmix.config.map import NARROWEST_RANGE_KEV, MapConfig
+from bayesunmix.config.map import NARROWEST_RANGE_KEV
 from bayesunmix.config.phase import unnamed
 from bayesunmix.config.reference import Reference
 from bayesunmix.config.run_config import RunConfig
@@ -39,6 +40,8 @@ REMEDIES = {
 # Above, a beam makes next to no photons.
 MOST_OF_BEAM = 0.98
 FACTS = ("beam_energy_keV", "takeoff_angle_deg", "resolution_eV", "microscope")
+# A spectrum that is not fitted: its deviance per degree of freedom, and how much of a typical bin's counts is off.
+POOR_DEVIANCE, POOR_FIT = 4.0, 0.25
 # An element that is declared absent, and is there: by so many standard deviations, and so large an atom fraction.
 PRESENT_SDS, PRESENT = 4.0, 0.01
 
@@ -92,8 +95,10 @@ def reference_config(
     forward: ForwardModel,
     facts: Acquisition,
     field: str,
-) -> RunConfig:
-    """Return the configuration by which the spectrum is read: that of the run, where it concerns spectra.
+) -> tuple[RunConfig, tuple[float, float]]:
+    """Return the configuration by which the spectrum is read, that of the run where it concerns spectra, and energies.
+
+    The energies in keV are those that its filed axis has in common with the map's; its axis may turn out to be off.
 
     Parameters
     ----------
@@ -119,7 +124,7 @@ def reference_config(
         must = "show lines of an element of `sample.elements`"
         raise InputError(field, must, f"has none of them between {low:.4g} and {high:.4g} keV")
     sample = config.sample
-    return RunConfig(
+    told = RunConfig(
         sample=SampleConfig(
             elements=tuple(seen),
             stray=sample.stray,
@@ -128,12 +133,17 @@ def reference_config(
             thickness_nm=reference.thickness_nm or sample.thickness_nm,
             density_g_cm3=sample.density_g_cm3,
         ),
-        map=MapConfig(energy_range=(low, high)),
         instrument=instrument,
         xray=_factors_of(config.xray, {*seen, *sample.stray, "Si"}),
         phases=unnamed(1),
         priors=config.priors,
     )
+    return told, (low, high)
+
+
+def read_hash(image: SpectrumImage) -> str:
+    """Return a hash (hexadecimal) of a spectrum and of what is known of its measurement, as they were read."""
+    return hashlib.sha256(f"{image.count_hash()} {image.acquisition}".encode()).hexdigest()
 
 
 def _common_energies(
@@ -211,6 +221,19 @@ def reference_notes(phase: str, image: SpectrumImage, of_map: Acquisition, shown
         )
         said.append(Reservation(text, UNDECLARED))
     return said
+
+
+def unfitted_notes(found: ReferenceComposition, n_bins: int) -> list[str]:
+    """Sentence on a spectrum that no lines of the declared elements explain, with so many fitted bins."""
+    relative = float(np.sqrt(found.deviance_per_dof * n_bins / max(found.counts, 1)))
+    if found.deviance_per_dof < POOR_DEVIANCE or relative < POOR_FIT:
+        return []
+    text = (
+        f"The reference spectrum of {found.phase} is not explained by lines of the declared elements: a typical bin is "
+        f"off by {100.0 * relative:.2g} % of its counts (deviance {found.deviance_per_dof:.2g} per degree of freedom). "
+        "What it says of the phase is not to be trusted. Check that it is the spectrum you mean."
+    )
+    return [Reservation(text)]
 
 
 def absent_notes(found: ReferenceComposition, absent: Sequence[str]) -> list[str]:

@@ -199,7 +199,7 @@ def _reference_rows(
         return
     kept = np.array([element not in phase.absent for element in found.elements])
     places = [elements.index(element) for element, one in zip(found.elements, kept, strict=True) if one]
-    if len(places) < 2:
+    if len(places) < 2 or not found.tells(kept):
         return
     shares, covariance = found.among(kept)
     variance, axes = np.linalg.eigh(covariance)

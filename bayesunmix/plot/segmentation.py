@@ -147,7 +147,7 @@ def _draw_maps(result: Result, data: xr.Dataset, grid: Grid) -> Figure:
         ]
     _draw_key(figure, phases, shown, corners)
     if mixed:
-        text = f"Nowhere pure with a probability above {100.0 * _LEAST_PURE:g} %: "
+        text = f"No pixel is told to be pure (probability above {100.0 * _LEAST_PURE:g} %) of: "
         text += ", ".join(shorten(phase, 16) for phase in mixed)
         place_text(figure, _LEFT_MM, page_mm(figure)[1] - 1.5, text, va="bottom", fontsize=SMALL)
     return figure

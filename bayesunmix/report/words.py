@@ -179,8 +179,8 @@ def phase_number_words(found: PhaseNumber) -> list[str]:
     """Return the sentences on how many phases were chosen, why, what was not counted, and what would be next."""
     tried = len(found.curve)
     said = [
-        f"The number of phases was inferred: {found.chosen}. From one to {tried} were fitted to half of the counts of "
-        "each block and scored by the other half, by the logarithm of its probability in nats. A phase counts where "
+        f"The number of phases was inferred: {found.chosen}. One to {tried} phases were fitted to half of the counts "
+        "of each block and scored by the other half, by the logarithm of its probability in nats. A phase counts where "
         "that score gains more than 10 nats and two standard errors from it, and where its counts by element differ "
         f"from every mixture of the others, by more than {100 * LEAST_APART:.0f} % in its spectrum, unless it is pure "
         f"in many pixels, and by more than {100 * LEAST_SHOWN:.0f} % as the map shows it."

@@ -392,10 +392,17 @@ def unknown_absorption(config: RunConfig, setup: Setup, budget: xr.Dataset | Non
     return [
         Reservation(
             f"Absorption makes {100.0 * share[k, i]:.0f} % of the variance of {setup.forward.elements[i]} in "
-            f"{setup.phases[k].name}, because the film was assumed, not given. Set "
+            f"{setup.phases[k].name}, because {_assumed(missing)} assumed, not given. Set "
             f"{' and '.join(f'`sample.{name}`' for name in missing)}."
         )
     ]
+
+
+def _assumed(missing: list[str]) -> str:
+    """Name what is missing of the film, as the subject of a sentence in the past."""
+    if len(missing) > 1:
+        return "its thickness and density were"
+    return f"its {missing[0].split('_')[0]} was"
 
 
 def other_modes(setup: Setup, fitted: FittedPosterior, robust: Robust) -> list[str]:

@@ -277,7 +277,12 @@ class Result:
         formula = self.chemistry.formulas.get(phase) if formula is None else formula
         sites = None if formula is None else site_weights(formula, self.elements, "formula")
         if sites is None:
-            raise InputError("formula", "have two cation sites, such as ABO3", f"is {shown(formula)}")
+            got = (
+                f"is {shown(formula)}"
+                if formula is not None
+                else "was not given, and no stoichiometry was declared"
+            )
+            raise InputError("formula", "have two cation sites, such as ABO3", got)
         amounts = self.draws["composition"].sel(phase=phase, drop=True).transpose(..., "element")
         large, small = (amounts @ xr.DataArray(share, dims="element") for share in (sites.a, sites.b))
         return (large / small).rename(f"A/B({phase})")

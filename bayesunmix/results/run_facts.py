@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
-from bayesunmix.config.reference import Reference
-from bayesunmix.config.region import Region
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.data.image import SpectrumImage
+from bayesunmix.data.map_bins import data_hash
+from bayesunmix.fit.setup import Setup
 
 PACKAGES = (
     "bayesunmix",
@@ -28,13 +27,13 @@ PACKAGES = (
 )
 
 
-def run_facts(image: SpectrumImage, config: RunConfig, seed: int) -> dict[str, Any]:
+def run_facts(setup: Setup, config: RunConfig, seed: int) -> dict[str, Any]:
     """Return everything that the stages of a run depend on, as JSON can hold it.
 
     Parameters
     ----------
-    image
-        As it is unmixed.
+    setup
+        The prepared run.
     config
         What was asked.
     seed
@@ -43,13 +42,13 @@ def run_facts(image: SpectrumImage, config: RunConfig, seed: int) -> dict[str, A
     import jax
 
     table = config.xray.table
-    phases = () if isinstance(config.phases, str) else config.phases
+    image = setup.image
     acquisition = image.acquisition
     return {
         "counts": image.count_hash(),
         "configuration": {key: table for key, table in config.to_dict().items() if key != "compute"},
-        "regions": [_hash_of(phase.region) for phase in phases],
-        "references": [_hash_of(phase.reference) for phase in phases],
+        "regions": None if setup.known is None else data_hash(setup.known),
+        "references": [one.read_hash for one in setup.references],
         "line_table": None if table is None else hashlib.sha256(table.read_bytes()).hexdigest(),
         "acquisition": {
             field.name: getattr(acquisition, field.name) for field in dataclasses.fields(acquisition)
@@ -63,14 +62,6 @@ def run_facts(image: SpectrumImage, config: RunConfig, seed: int) -> dict[str, A
             "backend": jax.default_backend(),
         },
     }
-
-
-def _hash_of(read: Region | Reference | None) -> str | None:
-    """Return the hash of the file that a region or a spectrum is read from, if it is read from one that is there."""
-    if read is None or read.file is None or not read.file.is_file():
-        return None
-    with read.file.open("rb") as stored:
-        return hashlib.file_digest(stored, "sha256").hexdigest()
 
 
 def host_facts() -> dict[str, Any]:
