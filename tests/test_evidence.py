@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bayesunmix.core.severity import UNDECLARED, Reservation
-from bayesunmix.fit.preparation import _undeclared_notes
+from bayesunmix.fit.sample_lines import undeclared_notes
 from bayesunmix.xray.evidence import SHOWN_SIGMAS, ElementEvidence
 
 Load = Callable[[str], ModuleType]
@@ -44,7 +44,7 @@ MAINS = {"Ni": "K", "Ta": "L", "Re": "L"}
 
 
 def test_shown_elements_are_a_reservation() -> None:
-    (note,) = _undeclared_notes(refined({"Cu": SHOWN, "Pb": SHOWN}), MAINS)
+    (note,) = undeclared_notes(refined({"Cu": SHOWN, "Pb": SHOWN}), MAINS)
     assert isinstance(note, Reservation)
     assert note.about == UNDECLARED
     assert note.startswith("The sum spectrum shows lines of undeclared elements: Cu (210 counts), Pb")
@@ -52,7 +52,7 @@ def test_shown_elements_are_a_reservation() -> None:
 
 def test_possible_elements_are_a_plain_note() -> None:
     """They touch no element's main family: the verdict is as without them."""
-    first, note = _undeclared_notes(refined({"Cu": SHOWN, "Au": POSSIBLE, "Ge": POSSIBLE}), MAINS)
+    first, note = undeclared_notes(refined({"Cu": SHOWN, "Au": POSSIBLE, "Ge": POSSIBLE}), MAINS)
     assert "Au" not in first
     assert type(note) is str
     assert "Au (210 counts) and Ge (210 counts)" in note
@@ -60,7 +60,7 @@ def test_possible_elements_are_a_plain_note() -> None:
 
 
 def test_possible_elements_that_sway_a_main_family_are_a_reservation() -> None:
-    (note,) = _undeclared_notes(refined({"Au": ElementEvidence(2.0, ("Ta_L", "Re_L", "Ni_L"))}), MAINS)
+    (note,) = undeclared_notes(refined({"Au": ElementEvidence(2.0, ("Ta_L", "Re_L", "Ni_L"))}), MAINS)
     assert isinstance(note, Reservation)
     assert "the counts of Ta and Re change by more than their error." in note
     assert note.endswith("name it in `sample.elements` or `sample.stray`.")
