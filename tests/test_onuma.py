@@ -225,7 +225,5 @@ def test_refused(made_result: Maker, options: dict[str, object], message: str) -
 
 def test_a_phase_without_large_cations_needs_a_host(made_result: Maker) -> None:
     result = made_result(nearly([[0.9, 0.1], [0.5, 0.5]]), ("A", "B"), ("Si", "Al"))
-    with pytest.raises(
-        InputError, match="as A has no large cation, but was not given"
-    ):
+    with pytest.raises(InputError, match="as A has no large cation, but was not given"):
         onuma(result, "A", "B")
