@@ -230,6 +230,7 @@ def made(name: str, level: Level | None, reason: str = "", **covariates: float |
             "lower": [0.4],
             "upper": [0.6],
             "detected": ["true"],
+            "unit": ["at_frac"],
         }
     )
     verdict = Verdict(level, findings)

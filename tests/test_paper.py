@@ -216,7 +216,7 @@ def test_mass_balance_of_a_result(result: Result) -> None:
         ),
         (
             lambda r: made(sample={"oxygen": "none"}).tables.sites(),
-            r"`sample.oxygen` must be one of at_frac, wt_pct where",
+            r'`sample.oxygen` must be "stoichiometry" or "measured" for sums of sites, .*, but is "none"',
         ),
     ],
 )

@@ -16,6 +16,7 @@ from bayesunmix.core.errors import InputError, check_between, check_choice, show
 
 # Zeolites and framework structures have up to a few hundred.
 MOST_OXYGENS = 1000.0
+DEFAULT_PIXEL_DRAWS = 50
 
 
 def _check_units(field: str, value: object) -> list[str]:
@@ -87,11 +88,13 @@ class OutputConfig:
     compounds: Annotated[Path, checked_by(_check_compounds), BeforeValidator(beside)] | None = None
     occurs_in: Text | None = None
     pixel_draws: Flag = False
-    pixel_draws_number: Annotated[int, Whole(1, 400)] = 50
+    pixel_draws_number: Annotated[int, Whole(1, 400)] = DEFAULT_PIXEL_DRAWS
 
     def warn_of_unread(self, given: Iterable[str]) -> None:
         """Warn of keys that were given and that nothing reads."""
-        if "pixel_draws_number" in given and not self.pixel_draws:
+        # A configuration that a run has written out holds the default.
+        other = "pixel_draws_number" in given and self.pixel_draws_number != DEFAULT_PIXEL_DRAWS
+        if other and not self.pixel_draws:
             warn("`output.pixel_draws_number` has no effect without `output.pixel_draws = true`.")
 
     def check(self, elements: Sequence[str], oxygen: str, phases: Sequence[str] | None) -> None:
