@@ -29,9 +29,11 @@ Answers = Callable[[FloatArray, FloatArray | None], FloatArray]
 # Iterations that learn the points' weights: at first, and after points have moved, from where they were.
 FIRST_ITERATIONS, MORE_ITERATIONS = 300, 10
 # Rounds in which the points move: at first, and after a rotation. How much longer their steps are.
-FIRST_ROUNDS, MORE_ROUNDS, LONGER = 12, 2, 2.0
+FIRST_ROUNDS, MORE_ROUNDS, LONGER = 12, 1, 2.5
+# A rotation that loses less than this, in nats, has points enough.
+HARDLY_LOST = 0.3
 # Iterations for where the counts that a point holds put it.
-STEPS_OF_POINTS = 50
+STEPS_OF_POINTS = 30
 # A point that holds fewer places than this is dropped: those beside it take them.
 FEWEST_PLACES = 0.5
 # Share of the places that points have which a rotation adds, before their weights are learned.
@@ -198,6 +200,8 @@ class OccupiedSimplex:
 
         endmembers = shares_of(np.exp(answered(np.eye(len(rotation)))[:, : self.n_energies]))
         best, step = mixture(points, weights, FIRST_ITERATIONS if first else MORE_ITERATIONS), LONGER
+        if best.log_evidence > self.log_evidence - HARDLY_LOST and not first:
+            return best
         for _ in range(FIRST_ROUNDS if first else MORE_ROUNDS):
             held = best.weights * len(self.counts) > FEWEST_PLACES
             moved = mixture(
