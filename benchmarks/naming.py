@@ -151,7 +151,11 @@ def reliability(found: Sequence[tuple[Case, Names]]) -> None:
     said = np.array(
         [(one.probability, one.compound.name == c.truth.name) for c, n in found for one in n.candidates]
     )
-    said = np.concatenate([said, [(names.none, 0.0) for _, names in found]])
+    print_reliability(np.concatenate([said, [(names.none, 0.0) for _, names in found]]))
+
+
+def print_reliability(said: npt.NDArray[np.float64]) -> None:
+    """Print how often candidates are right by the probability said, of (probability, right) in rows."""
     print("probability said   candidates   mean said   right")
     for low, high in pairwise(EDGES):
         inside = said[(said[:, 0] >= low) & (said[:, 0] < high)]

@@ -22,12 +22,11 @@ import argparse
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from naming import DRAWS, EDGES, calibration_sd, declared, elements_of, natural
+from naming import DRAWS, calibration_sd, declared, elements_of, natural, print_reliability
 from open_maps import embedded
 from scipy.optimize import linear_sum_assignment
 
@@ -274,16 +273,7 @@ def table(found: Sequence[Said], what: str) -> None:
     print(
         f"  right first {right:.3f}, or alike with the first {alike:.3f}, mean log probability {logs.mean():.2f}"
     )
-    print("probability said   candidates   mean said   right")
-    said = np.concatenate([one.candidates for one in found])
-    for low, high in pairwise(EDGES):
-        inside = said[(said[:, 0] >= low) & (said[:, 0] < high)]
-        if len(inside):
-            share, right = inside.mean(axis=0)
-            error = np.sqrt(max(share * (1.0 - share), 0.0) / len(inside))
-            print(
-                f"  {low:4.2f} to {min(high, 1):4.2f}   {len(inside):10d}   {share:9.3f}   {right:5.3f} ± {error:.3f}"
-            )
+    print_reliability(np.concatenate([one.candidates for one in found]))
 
 
 def compared(maps: Sequence[OpenMap]) -> None:

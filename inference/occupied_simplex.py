@@ -13,7 +13,7 @@ Machine Learning (2003) 664). Such a mixture needs few points: the others lose t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -121,16 +121,7 @@ class OccupiedSimplex:
             log_evidence=-np.inf,
         )
         found = empty._learned(np.eye(points.shape[1]), None, points, empty.weights, first=True)
-        return cls(
-            counts=counts,
-            n_energies=empty.n_energies,
-            points=found.points,
-            weights=found.weights,
-            answers=answers,
-            mean=mean,
-            best=best,
-            log_evidence=found.log_evidence,
-        )
+        return replace(empty, points=found.points, weights=found.weights, log_evidence=found.log_evidence)
 
     @property
     def shared(self) -> FloatArray:

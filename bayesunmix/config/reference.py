@@ -112,13 +112,8 @@ def _spectrum_of(value: object) -> SpectrumImage | None:
 
 def table_of(image: SpectrumImage) -> dict[str, Any]:
     """Return the sum of a map as a table: a configuration with it in reads no file."""
-    facts = image.acquisition
-    # What a library fills in where a file is silent is no fact.
-    known = {
-        name: getattr(facts, name)
-        for name in ("beam_energy_keV", "takeoff_angle_deg")
-        if getattr(facts, name) is not None and facts.sources.get(name) != "library default"
-    }
+    told = {name: image.acquisition.told(name) for name in ("beam_energy_keV", "takeoff_angle_deg")}
+    known = {name: fact for name, fact in told.items() if fact is not None}
     axis = (float(image.energy_keV[0]), image.energy_step_keV)
     return {"counts": image.sum_spectrum().tolist(), **dict(zip(_COUNTED, axis, strict=True)), **known}
 

@@ -163,6 +163,10 @@ class Acquisition:
         sources = {name: given.get(name, "configuration") for name in known}
         object.__setattr__(self, "sources", sources)
 
+    def told(self, name: str) -> Any:  # noqa: ANN401 - facts are numbers and words
+        """Return a fact that somebody told; None where it is unknown, or filled in by a library for a silent file."""
+        return None if self.sources.get(name) == "library default" else getattr(self, name)
+
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Acquisition:
         """Read the facts from HyperSpy metadata given as nested dictionaries.

@@ -33,6 +33,7 @@ from bayesunmix.fit.reference_spectrum import (
 )
 from bayesunmix.fit.sample_lines import (
     LOWEST_ENERGY_KEV,
+    MOST_OF_BEAM,
     check_emitting,
     film_of,
     has_lines,
@@ -296,7 +297,10 @@ def _range(
                 "map.energy_range", f"end below the beam energy of {beam:g} keV", f"ends at {high:g} keV"
             )
         return low, high
-    low, high = max(edges[0], LOWEST_ENERGY_KEV, within_keV[0]), min(edges[-1], 0.98 * beam, within_keV[1])
+    low, high = (
+        max(edges[0], LOWEST_ENERGY_KEV, within_keV[0]),
+        min(edges[-1], MOST_OF_BEAM * beam, within_keV[1]),
+    )
     if not low < high:
         raise InputError(
             "energy_keV",

@@ -25,6 +25,7 @@ from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.reader import read_apart
 from bayesunmix.data.signals import GivenFacts
 from bayesunmix.fit.reference_fit import ReferenceComposition
+from bayesunmix.fit.sample_lines import MOST_OF_BEAM
 from bayesunmix.forward.spectra import FEWEST_INSIDE, ForwardModel
 
 # Facts that decide how lines are weighted, what they are called, their unit, and how far two values are the same.
@@ -37,8 +38,6 @@ REMEDIES = {
     "--signal": 'Choose one: {file = "...", signal = N}.',
     "[map]": 'Write {file = "...", energy_offset_keV = 0.0, energy_scale_keV = 0.01}, with its own numbers.',
 }
-# Above, a beam makes next to no photons.
-MOST_OF_BEAM = 0.98
 FACTS = ("beam_energy_keV", "takeoff_angle_deg", "resolution_eV", "microscope")
 # A spectrum that is not fitted: its deviance per degree of freedom, and how much of a typical bin's counts is off.
 POOR_DEVIANCE, POOR_FIT = 4.0, 0.25
@@ -172,10 +171,7 @@ def _instrument(reference: Reference, own: Acquisition, of_map: Acquisition) -> 
     """Take each fact as it is declared of the spectrum, as its file has it, or as it is of the map."""
     taken = {}
     for name in FACTS:
-        known = getattr(own, name)
-        if own.sources.get(name) == "library default":
-            known = None
-        taken[name] = getattr(reference, name, None) or known or getattr(of_map, name)
+        taken[name] = getattr(reference, name, None) or own.told(name) or getattr(of_map, name)
     return InstrumentConfig(**taken)
 
 

@@ -20,6 +20,8 @@ FloatArray = npt.NDArray[np.float64]
 
 # Below this energy there are no lines that the detector resolves from its zero peak.
 LOWEST_ENERGY_KEV = 0.2
+# Above this share of its energy a beam makes next to no photons.
+MOST_OF_BEAM = 0.98
 # Lines of less than this share of their element's strongest ask for no fine bins.
 WEAK_LINE = 0.03
 # A beam that excites whatever has lines at all.
