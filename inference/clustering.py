@@ -33,6 +33,7 @@ import numpy.typing as npt
 from bayesunmix.core.errors import check_integer, check_positive
 from bayesunmix.core.threads import single_thread
 from bayesunmix.inference.arrays import FLOOR, checked_counts, leading_singular
+from bayesunmix.inference.mixture import exponentials
 
 #: EM steps of each start before the best one is chosen.
 _SHORT_RUN = 8
@@ -210,7 +211,7 @@ def _expected(data: _Data, mixture: _Mixture, penalty: float) -> _Expectation:
     log_ratio = np.log(ratio)
     joint = (data.counts @ log_ratio.T.astype(np.float32)).astype(np.float64) + np.log(mixture.weights)
     highest = joint.max(axis=1, keepdims=True)
-    responsibilities = np.exp(joint - highest)
+    responsibilities = exponentials(joint - highest)
     sums = responsibilities.sum(axis=1, keepdims=True)
     responsibilities /= sums
     log_likelihood = data.log_baseline + float((highest + np.log(sums)).sum())

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 
 FloatArray = npt.NDArray[np.float64]
 ValueAndGradient = Callable[[Any, Any], tuple[Any, Any]]
@@ -28,6 +28,8 @@ Hessian = Callable[[Any, Any], Any]
 MIN_CURVATURE = 0.06
 # A round that lowers the potential (in nats) by less, and does not halve the distance to the mode, was the last.
 LEAST_FALL = 0.01
+# After a step this short, in posterior standard deviations, the curvature is what it was.
+SHORT_STEP = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class MapEstimate:
     potential : float
         Negative log posterior density there.
     hessian : (dim, dim)
-        Curvature of the potential at z.
+        Curvature of the potential there, or no farther away than `SHORT_STEP`.
     gradient_norm : float
         Whitened gradient norm: distance to the mode in posterior standard deviations.
     n_evaluations : int
@@ -69,9 +71,29 @@ def descend(
     transform: FloatArray | None = None,
     *,
     max_iterations: int = 150,
+    least_fall: float = 0.0,
 ) -> tuple[FloatArray, float, int]:
-    """One L-BFGS run in whitened coordinates; returns (z, potential, number of evaluations)."""
-    counter = 0
+    """One L-BFGS run in whitened coordinates, to the end or until an iteration lowers the potential by hardly anything.
+
+    Parameters
+    ----------
+    value_and_gradient
+        Compiled function of (z, data).
+    data
+        Passed on to it.
+    z : (dim,)
+        Start.
+    transform : (dim, dim), optional
+        Whitening.
+    max_iterations : int
+    least_fall : float
+        An iteration that lowers the potential by less, in nats, is the last.
+
+    Returns
+    -------
+    (z, potential, number of evaluations)
+    """
+    counter, lowest = 0, np.inf
 
     def objective(v: FloatArray) -> tuple[float, FloatArray]:
         nonlocal counter
@@ -82,11 +104,18 @@ def descend(
             return 1e30, np.zeros_like(v)
         return float(value), gradient if transform is None else transform.T @ gradient
 
+    def stop_where_flat(intermediate_result: OptimizeResult) -> None:
+        nonlocal lowest
+        if lowest - intermediate_result.fun < least_fall:
+            raise StopIteration
+        lowest = intermediate_result.fun
+
     result = minimize(
         objective,
         np.zeros_like(z),
         jac=True,
         method="L-BFGS-B",
+        callback=stop_where_flat,
         options={"maxiter": max_iterations, "maxcor": 20, "ftol": 1e-13, "gtol": 1e-3},
     )
     step = result.x if transform is None else transform @ result.x
@@ -121,9 +150,10 @@ def find_map(
     potential, evaluations = float(value_and_gradient(z, data)[0]), 1
     reached = np.inf, np.inf
     for round_ in range(max_rounds):
-        curvature = np.asarray(hessian(z, data))
-        transform = whitening(curvature)
         gradient = np.asarray(value_and_gradient(z, data)[1])
+        if reached[1] > SHORT_STEP:
+            curvature = np.asarray(hessian(z, data))
+            transform = whitening(curvature)
         norm = float(np.linalg.norm(transform.T @ gradient))
         if progress is not None:
             progress(f"round {round_ + 1}: potential {potential:.2f}, {norm:.3g} sd from the mode")

@@ -11,6 +11,7 @@ J. R. Stat. Soc. B 39 (1977) 1).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from bayesunmix.models.pixels import CHUNK_PIXELS, PixelChunks, widths
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+Floats = TypeVar("Floats", FloatArray, Float32Array)
 
 # A pixel drops support points that hold less than this share of its posterior when chunks are formed: the sum over all
 # pixels of what is dropped moves the log-likelihood by far less than one nat, and hardly at all between parameter
@@ -28,6 +30,9 @@ IntArray = npt.NDArray[np.int64]
 DROPPED_SHARE = 1e-4
 # A single-precision number whose inverse is one, too.
 LEAST_EVIDENCE = np.float32(1e-37)
+# Likelihoods relative to the best that are taken for none, and weights that count at least in products with them: what
+# single precision holds only in part (below 1.2e-38) keeps a processor ten times as long, and tells nothing.
+LEAST_LIKELIHOOD, FELT_WEIGHT = np.float32(1e-20), np.float32(1e-17)
 
 
 def relative_likelihood(counts: Float32Array, log_mixed: FloatArray) -> Float32Array:
@@ -42,7 +47,14 @@ def relative_likelihood(counts: Float32Array, log_mixed: FloatArray) -> Float32A
     # The mean over support points cancels and keeps float32 sums small.
     joint = counts @ (log_mixed - log_mixed.mean(axis=0)).T.astype(np.float32)
     joint -= joint.max(axis=1, keepdims=True)
-    return np.asarray(np.exp(joint, out=joint))
+    return exponentials(joint)
+
+
+def exponentials(logarithms: Floats) -> Floats:
+    """Turn logarithms of likelihoods, relative to the best ones, into likelihoods, in place."""
+    np.exp(logarithms, out=logarithms)
+    logarithms *= logarithms > LEAST_LIKELIHOOD
+    return logarithms
 
 
 def responsibilities(likelihood: Float32Array, weights: FloatArray | Float32Array) -> Float32Array:
@@ -52,16 +64,11 @@ def responsibilities(likelihood: Float32Array, weights: FloatArray | Float32Arra
     ----------
     likelihood : (pixel, support_point)
     weights : (support_point,) or (pixel, support_point)
-        Prior probabilities of the support points, alike for all pixels or of each.
+        Prior probabilities of the support points, alike for all pixels or of each. Where all those that a pixel is
+        likely at have none, its counts decide.
     """
-    share = likelihood * weights.astype(np.float32)
-    total = share.sum(axis=1, keepdims=True)
-    lost = total[:, 0] <= 0.0
-    if lost.any():
-        # The weights of all support points that a pixel is likely at are below the range of numbers: its counts decide.
-        share[lost] = likelihood[lost]
-        total[lost] = share[lost].sum(axis=1, keepdims=True)
-    share /= total
+    share = likelihood * np.maximum(weights.astype(np.float32), FELT_WEIGHT)
+    share /= share.sum(axis=1, keepdims=True)
     return np.asarray(share, np.float32)
 
 
@@ -89,7 +96,8 @@ def support_point_weights(
     weights = np.full(n_points, 1.0 / n_points) if start is None else start
     for _ in range(n_iterations):
         # Responsibilities need not be formed: their column means are two products with the likelihood.
-        evidence = np.maximum(likelihood @ weights.astype(np.float32), LEAST_EVIDENCE)
+        used = np.maximum(weights.astype(np.float32), FELT_WEIGHT)
+        evidence = np.maximum(likelihood @ used, LEAST_EVIDENCE)
         weights = weights * (likelihood.T @ (each / evidence)).astype(float)
         weights = shares_of(weights)
     return weights

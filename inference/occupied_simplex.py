@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.core.shares import shares_of
-from bayesunmix.inference.mixture import LEAST_EVIDENCE, support_point_weights
+from bayesunmix.inference.mixture import LEAST_EVIDENCE, exponentials, support_point_weights
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -182,7 +182,7 @@ class OccupiedSimplex:
         def mixture(points: FloatArray, weights: FloatArray, iterations: int) -> _Mixture:
             joint = self.counts @ (answered(points) - self.mean).T.astype(np.float32)
             joint -= self.best[:, None]
-            likelihood = np.exp(np.minimum(joint, LARGEST_EXPONENT, out=joint), out=joint)
+            likelihood = exponentials(np.minimum(joint, LARGEST_EXPONENT, out=joint))
             weights = support_point_weights(likelihood, n_iterations=iterations, start=weights)
             evidence = np.maximum(likelihood @ weights.astype(np.float32), LEAST_EVIDENCE)
             return _Mixture(

@@ -26,6 +26,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
+from bayesunmix.inference.mixture import exponentials
+
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 
@@ -141,7 +143,7 @@ class Neighbourhood:
         """Find the evidence of the pixels of some rows under the whole map and each window, (pixel, window + 1)."""
         _, pi = self._used()
         around, own, inner = self._around(rows)
-        likelihood = np.exp(own[inner])
+        likelihood = exponentials(own[inner].copy())
         evidence = [likelihood @ pi]
         for radius in RADII:
             pooled = _pooled(own, self.place[around], radius)[inner]
@@ -185,7 +187,7 @@ def _window(pooled: Float32Array, pi: Float32Array, trust: float) -> Float32Arra
     """Distribution D over the support points that one window of neighbours gives each pixel, (pixel, support_point)."""
     joint = np.float32(trust) * pooled + np.log(pi)
     joint -= joint.max(axis=1, keepdims=True)
-    np.exp(joint, out=joint)
+    exponentials(joint)
     joint /= joint.sum(axis=1, keepdims=True)
     return np.asarray(joint, np.float32)
 

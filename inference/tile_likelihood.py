@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.core.threads import single_thread
-from bayesunmix.inference.mixture import grouped, relative_likelihood, responsibilities
+from bayesunmix.inference.mixture import exponentials, grouped, relative_likelihood, responsibilities
 from bayesunmix.inference.sharding import n_threads
 
 FloatArray = npt.NDArray[np.float64]
@@ -130,7 +130,7 @@ def _by_pixel(
     # By hand, since `scipy.special.logsumexp` takes three times as long.
     highest = joint.max(axis=2)
     joint -= highest[:, :, None]
-    total = np.exp(joint, out=joint).sum(axis=2)
+    total = exponentials(joint).sum(axis=2)
     found = chunk.above[:, None] + (highest + np.log(total)).astype(np.float64)
     joint /= total[:, :, None]
     shared = chunk.amounts.T @ joint.reshape(len(joint), -1)

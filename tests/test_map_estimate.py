@@ -54,6 +54,30 @@ def test_gradient_norm_is_the_distance_in_standard_deviations(curvature: FloatAr
     assert found.potential - 7.0 == pytest.approx(0.5 * found.gradient_norm**2, rel=1e-9)
 
 
+@pytest.mark.parametrize(("away", "computed"), [(0.1, 1), (3.0, 2)])
+def test_the_curvature_is_computed_again_after_a_long_step_alone(
+    curvature: FloatArray, away: float, computed: int
+) -> None:
+    asked: list[FloatArray] = []
+
+    def counted(z: Any, curvature: FloatArray) -> FloatArray:  # noqa: ANN401
+        asked.append(np.asarray(z))
+        return curvature
+
+    start = MODE + away * whitening(curvature)[:, 0]  # so many standard deviations
+    found = find_map(quadratic, counted, curvature, start)
+    assert found.converged
+    assert len(asked) == computed
+
+
+def test_a_descent_ends_where_iterations_gain_hardly_anything(curvature: FloatArray) -> None:
+    _, to_the_end, all_evaluations = descend(quadratic, curvature, np.zeros(4))
+    _, roughly, evaluations = descend(quadratic, curvature, np.zeros(4), least_fall=0.5)
+    assert to_the_end == pytest.approx(7.0, abs=1e-6)
+    assert evaluations < all_evaluations
+    assert roughly > to_the_end
+
+
 def test_one_whitened_round_suffices_on_a_quadratic(curvature: FloatArray) -> None:
     said: list[str] = []
     found = find_map(quadratic, hessian, curvature, MODE + 20.0, max_rounds=2, progress=said.append)

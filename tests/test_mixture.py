@@ -54,6 +54,26 @@ def test_responsibilities_are_bayes_rule(likelihood: FloatArray) -> None:
     np.testing.assert_allclose(share, joint / joint.sum(axis=1, keepdims=True), atol=1e-6)
 
 
+def test_no_number_is_too_small_for_single_precision_to_hold_whole() -> None:
+    """Such numbers keep a processor ten times as long."""
+    # Pixels of which each support point is up to e^-110 as likely as the best one: exponentials end at e^-103.
+    counts = np.random.default_rng(3).multinomial(60, SPECTRA[0], size=200).astype(np.float32)
+    log_mixed = np.log(np.linspace(1.0, 0.2, 60)[:, None] ** np.arange(4))
+    found = relative_likelihood(counts, log_mixed)
+    weights = np.geomspace(1.0, 1e-45, 60)
+    share = responsibilities(found, weights / weights.sum())
+    smallest = np.finfo(np.float32).smallest_normal
+    assert (found == 0.0).any()
+    for values in (found, share):
+        assert not ((values > 0.0) & (values < smallest)).any()
+
+
+def test_counts_decide_where_weights_leave_a_pixel_nothing() -> None:
+    likelihood = np.array([[1.0, 0.5, 0.0], [0.0, 0.0, 1.0]], np.float32)
+    share = responsibilities(likelihood, np.array([0.0, 0.0, 1.0]))
+    np.testing.assert_allclose(share, [[2 / 3, 1 / 3, 0.0], [0.0, 0.0, 1.0]], rtol=1e-6)
+
+
 def test_weights_maximise_the_likelihood(likelihood: FloatArray) -> None:
     single = likelihood.astype(np.float32)
 

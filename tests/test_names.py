@@ -357,6 +357,8 @@ def test_a_result_names_its_phases_on_demand(result: Result) -> None:
     assert first["name"].tolist() == ["Gamma prime", "Gamma (nickel)"]
     assert (table.groupby("phase")["probability"].sum() > 0.95).all()
     assert (table["name"] == "none of these").sum() == 2
+    # They are worked out once, and are those of the run when its record has been completed.
+    assert result.with_record(result.record).tables.proposed() is result.tables.proposed()
     ranked = table.groupby("phase")["probability"].apply(lambda p: (np.diff(p) <= 0.0).all())
     assert ranked.all()
     assert result.names(occurs_in="superalloy").equals(result.names(occurs_in="superalloy"))

@@ -22,7 +22,7 @@ from scipy.special import logsumexp
 
 from bayesunmix.core.shares import NOTHING, shares_of
 from bayesunmix.fit.model_data import Blocks
-from bayesunmix.inference.mixture import support_point_weights
+from bayesunmix.inference.mixture import exponentials, support_point_weights
 from bayesunmix.models.thickness import N_COLUMNS, Array, ThicknessEffect, answered, counted
 
 FloatArray = npt.NDArray[np.float64]
@@ -155,7 +155,7 @@ def mixture_score(
 
 def _relative(log_density: Float32Array) -> Float32Array:
     """Density at each support point relative to each block's best one, (block, support_point)."""
-    return np.asarray(np.exp(log_density - log_density.max(axis=1, keepdims=True)), np.float32)
+    return exponentials(log_density - log_density.max(axis=1, keepdims=True))
 
 
 def by_tile(by_block: FloatArray, tiles: npt.NDArray[np.int64]) -> FloatArray:

@@ -57,6 +57,8 @@ MOST_POINTS = 128
 # Descents are compared after so many rounds, each with coordinates and support points of its own: what was learned far
 # away misleads.
 ROUNDS, ROUND_ITERATIONS = 2, 80
+# An iteration that gains less than this, in nats, is the last of its round: other coordinates gain more.
+LEAST_STEP = 0.01
 # One that is followed goes on for rounds of so many iterations, until one gains less than this in nats.
 MOST_FOLLOWED, MOST_ITERATIONS, LEAST_GAINED = 4, 300, 1.0
 # A descent that is behind by more than this, and by more than so many times what its last round gained, is beaten.
@@ -265,6 +267,7 @@ def gone_on(coarse: CoarseModel, descent: Descent, iterations: int) -> Descent:
         descent.z,
         transform,
         max_iterations=iterations,
+        least_fall=LEAST_STEP,
     )
     return Descent(descent.data, z, potential, descent.potential - potential)
 

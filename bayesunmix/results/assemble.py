@@ -51,7 +51,6 @@ from bayesunmix.results.mass_thickness import (
     mass_thickness,
     nominal_mass_per_count,
 )
-from bayesunmix.results.names import proposed_names
 from bayesunmix.results.pixel_group import pixels_group
 from bayesunmix.results.predictive_groups import predictive_groups
 from bayesunmix.results.recording import Found, record, with_convergence
@@ -113,7 +112,7 @@ def _assembled(run: Finished, fit: _Fit) -> Result:
     image = None if setup.image.file else setup.image
     unjudged = Result(with_numbers(xr.DataTree.from_dict(groups)), record(run, found), image)
     computed = with_convergence(unjudged.record, unjudged.diagnostics(), _one_solution(run))
-    computed = computed.model_copy(update={"names": proposed_names(unjudged)})
+    computed = computed.model_copy(update={"names": unjudged.tables.proposed()})
     said = everything_said(
         RunOutcome(
             setup=setup,
