@@ -182,7 +182,8 @@ class OccupiedSimplex:
         def mixture(points: FloatArray, weights: FloatArray, iterations: int) -> _Mixture:
             joint = self.counts @ (answered(points) - self.mean).T.astype(np.float32)
             joint -= self.best[:, None]
-            likelihood = exponentials(np.minimum(joint, LARGEST_EXPONENT, out=joint))
+            np.minimum(joint, LARGEST_EXPONENT, out=joint)
+            likelihood = exponentials(joint)
             weights = support_point_weights(likelihood, n_iterations=iterations, start=weights)
             evidence = np.maximum(likelihood @ weights.astype(np.float32), LEAST_EVIDENCE)
             return _Mixture(
