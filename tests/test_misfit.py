@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.stats import norm, poisson
 
 from bayesunmix.checks.misfit import Misfit, _core, _described, _holes
 from bayesunmix.checks.regions import MapRegion
@@ -21,6 +22,7 @@ from bayesunmix.inference.misfit import (
     window_sides,
     window_sums,
 )
+from bayesunmix.inference.poisson_tail import tail_deviates
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -95,6 +97,50 @@ def test_scores_are_standard_normal_where_the_mixture_is_right() -> None:
     np.testing.assert_allclose(z.mean(axis=0), 0.0, atol=4 / np.sqrt(4000))
     np.testing.assert_allclose(z.std(axis=0), 1.0, atol=4 / np.sqrt(8000))
     np.testing.assert_allclose(amounts.sum(axis=1), counts.sum(axis=1), rtol=0.02)
+
+
+def test_a_tail_of_one_group_is_that_of_its_poisson_deviance() -> None:
+    mean = np.array([1e-6, 1e-3, 0.2, 2.0, 50.0, 4.0, 9.0])
+    count = np.array([1.0, 2.0, 3.0, 9.0, 90.0, 0.0, 2.0])
+    logs = np.where(count > 0.0, count * np.log(np.maximum(count, 1.0) / mean), 0.0)
+    expected = np.sign(count - mean) * np.sqrt(2.0 * (logs - count + mean))
+    for unit in (1.0, 1e-7, -3e5):
+        found = tail_deviates(count[:, None], mean[:, None], np.full((7, 1), unit))
+        np.testing.assert_allclose(found, np.sign(unit) * expected, rtol=1e-4)
+    # Up to the width of a step of whole numbers that is the exact tail.
+    exact = norm.isf(poisson.sf(count[:5] - 1.0, mean[:5]))
+    np.testing.assert_allclose(expected[:5], exact, atol=0.4)
+
+
+@pytest.mark.parametrize(("size", "loose"), [(1.0, 0.6), (100.0, 0.15)])
+def test_a_tail_of_a_weighted_sum_is_as_rare_as_it_says(size: float, loose: float) -> None:
+    mean, weights = size * np.array([0.1, 0.3, 0.02, 1.0]), np.array([1.0, -0.5, 2.5, 0.4])
+    sums = np.random.default_rng(8).poisson(mean, (400_000, 4)) @ weights
+    for share in (0.01, 1e-3):
+        edge = float(np.quantile(sums, 1.0 - share))
+        counts = np.array([[edge / weights[0], 0.0, 0.0, 0.0]])
+        (r,) = tail_deviates(counts, mean[None], weights[None])
+        tail = (sums >= edge - 1e-9).mean()
+        assert np.exp(-0.5 * r**2) >= tail
+        assert r == pytest.approx(norm.isf(tail), abs=loose)
+
+
+def few(extra: int) -> tuple[FloatArray, FloatArray]:
+    """Draw a map of 84 counts and put some where the phase's spectrum has next to none: map, and spectrum."""
+    spectrum = np.array([0.5, 0.3, 0.2, 1e-12, 1e-12])
+    everywhere = np.repeat(spectrum / spectrum.sum() / 36, 36).reshape(5, 36).T.ravel()
+    grid = np.random.default_rng(3).multinomial(84, everywhere).reshape(6, 6, 5).astype(float)
+    grid[2, 2, 3] += extra
+    return grid, spectrum[None]
+
+
+@pytest.mark.parametrize(("extra", "rare"), [(0, 0.0), (1, 2.0), (2, 3.5), (10, 9.0)])
+def test_few_counts_are_as_rare_as_counts_at_that_rate(extra: int, rare: float) -> None:
+    grid, spectrum = few(extra)
+    found = scan(grid, spectrum, np.eye(5), np.ones((6, 6, 1)), seed=0)
+    # What the map cannot tell is half a count in all of it: of the smallest window, as much as it has of the counts.
+    assert found.sigma[2, 2] == pytest.approx(rare, abs=0.8 if extra else 2.5)
+    assert (found.sigma.max() > found.threshold) == (extra > 2)
 
 
 def test_a_direction_that_is_a_mixture_has_no_score() -> None:

@@ -6,6 +6,10 @@ its mean and sd give m, the primary estimate, which may be negative, and s, its 
 
     decision threshold x* = k s,   detection limit x# = 2 k s,   k = 1.645 (5 % false decisions of either kind),
     detected when m > x*.
+
+Far below zero the truncated normal is an exponential, whose mean and sd do not tell s, and draws that scatter more than
+one (of several rotations, say) are no truncated normal at all. Even of zeros one estimate in twenty is below -k s, so
+none is taken to be lower: s is at most 2.7 sd of the draws.
 """
 
 from __future__ import annotations
@@ -45,6 +49,7 @@ def detect(draws: FloatArray) -> Detection:
     # table.
     ratio = np.divide(mean, sd, out=np.full_like(mean, 1.0), where=sd > 0)
     position = np.interp(ratio, _RATIO, _POSITION)
+    position = np.maximum(position, -FALSE_DECISIONS_K)
     shrinkage = np.interp(position, _POSITION, _SPREAD)
     far = ratio > _RATIO[-1]
     uncertainty = np.where(far, sd, sd / shrinkage)
