@@ -281,6 +281,13 @@ def test_amounts_that_are_zero_are_not_detected() -> None:
     assert not found.decision_threshold.any()
 
 
+def test_an_amount_that_does_not_vary_is_detected() -> None:
+    """The atom fraction of the only element of a phase is 1 in all draws."""
+    found = detect(np.ones((100, 1)))
+    assert found.detected.all()
+    assert found.decision_threshold[0] == 0.0
+
+
 def test_interval_is_equal_tailed() -> None:
     draws = np.arange(1001.0)[:, None] * np.array([1.0, -2.0])
     lower, upper = interval(draws, 0.9)

@@ -16,12 +16,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from bayesunmix.checks.outcomes import UnmodelledRegions
+from bayesunmix.checks.regions import MapRegion
 from bayesunmix.core.rounding import bound_text, interval_text, round_to_uncertainty
 from bayesunmix.core.severity import MODES, RESIDUALS, STEPS, Distrust, Doubt, Reservation
 from bayesunmix.report import page as report
 from bayesunmix.report.health import checks
 from bayesunmix.report.page import report_html, save_report
-from bayesunmix.report.words import findings, headline
+from bayesunmix.report.words import findings, headline, misfit_key
 from bayesunmix.results.record import RunRecord
 from bayesunmix.results.record_parts import PhaseNames, ProposedName
 
@@ -123,6 +125,42 @@ def test_regions_of_misfit_are_listed(page: str, result: Any) -> None:  # noqa: 
     without = dataclasses.replace(result, record=RunRecord.of(record))
     assert "There is none." in report_html(without)
     assert {check.name: check.verdict for check in checks(without)}[RESIDUALS] == "good"
+
+
+@pytest.mark.parametrize(
+    ("shape", "largest", "kinds", "said"),
+    [
+        (
+            (30, 40),
+            9.0,
+            ["spectrum"],
+            "Outlined: above the threshold of 6 sigma; numbers are those of the list.",
+        ),
+        ((30, 40), 2.0, [], "Nothing is above the threshold of 6 sigma."),
+        (
+            (30, 40),
+            2.0,
+            ["hole"],
+            "Nothing is above the threshold of 6 sigma; numbers are those of the list, holes included.",
+        ),
+        ((1, 40), 9.0, ["spectrum"], "Dashed: the threshold of 6 sigma."),
+    ],
+)
+def test_the_map_of_residuals_says_what_is_drawn_over_it(
+    shape: tuple[int, int], largest: float, kinds: list[str], said: str
+) -> None:
+    made = synthetic_result(shape=shape)
+    tree = made.tree.copy()
+    sigma = np.full(shape, 1.0)
+    sigma[0, 5] = largest
+    tree["maps"] = type(tree)(tree["maps"].dataset.assign(misfit=(("y", "x"), sigma)))
+    regions = tuple(
+        MapRegion(y=0.0, x=5.0, pixels=4, sigma=9.0, kind=kind, excess={}, lacking={}, counts_ratio=0.2)
+        for kind in kinds
+    )
+    found = UnmodelledRegions(threshold=6.0, regions=regions)
+    record = made.record.model_copy(update={"unmodelled_regions": found})
+    assert misfit_key(dataclasses.replace(made, tree=tree, record=record)) == said
 
 
 @pytest.mark.parametrize(

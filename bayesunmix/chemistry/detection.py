@@ -47,7 +47,8 @@ def detect(draws: FloatArray) -> Detection:
     mean, sd = draws.mean(axis=0), draws.std(axis=0)
     # mean / sd of a truncated normal grows with m / s from 1 (an exponential tail) without bound: read m / s off a
     # table.
-    ratio = np.divide(mean, sd, out=np.full_like(mean, 1.0), where=sd > 0)
+    # An amount that does not vary, as the only one of a phase, is known.
+    ratio = np.divide(mean, sd, out=np.where(mean > 0, np.inf, 1.0), where=sd > 0)
     position = np.interp(ratio, _RATIO, _POSITION)
     position = np.maximum(position, -FALSE_DECISIONS_K)
     shrinkage = np.interp(position, _POSITION, _SPREAD)
