@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import norm, poisson
 
-from bayesunmix.checks.misfit import Misfit, _core, _described, _holes
+from bayesunmix.checks.misfit import HOLLOW, Misfit, _core, _holes
 from bayesunmix.checks.regions import MapRegion
 from bayesunmix.core.severity import Distrust, Reservation
 from bayesunmix.inference.misfit import (
@@ -210,14 +210,17 @@ def test_small_maps_pass(shape: tuple[int, int]) -> None:
     assert found.threshold > 0
 
 
+EVEN = np.ones((60, 60))
+
+
 def test_holes_are_far_below_their_surroundings() -> None:
     rng = np.random.default_rng(8)
-    thickness = np.linspace(0.6, 1.4, 60)[:, None] * np.ones((60, 60))
+    thickness = np.linspace(0.6, 1.4, 60)[:, None] * EVEN
     totals = rng.poisson(100.0 * thickness).astype(float)
     kept = np.ones(totals.shape, bool)
-    assert not _holes(totals, kept).any()
+    assert _holes(totals, EVEN, kept) == []
     totals[20:26, 30:36] = rng.poisson(3.0, (6, 6))
-    ((region, core),) = _described(_holes(totals, kept), totals, kept)
+    ((region, core),) = _holes(totals, EVEN, kept)
     assert core[20:26, 30:36].mean() > 0.8
     assert region.kind == "hole"
     assert abs(region.y - 22.5) < 1
@@ -227,13 +230,41 @@ def test_holes_are_far_below_their_surroundings() -> None:
     assert "a hole" in region.sentence()
 
 
+@pytest.mark.parametrize("share", [0.2, 0.33, 0.45, 0.6])
+def test_what_is_printed_of_a_hole_is_what_makes_it_one(share: float) -> None:
+    totals = np.random.default_rng(8).poisson(400.0, (60, 60)).astype(float)
+    totals[20:30, 30:40] *= share
+    # Thinner around it, as at the edge of a milled film.
+    totals[17:33, 27:43] *= np.where(totals[17:33, 27:43] > 200.0, 0.8, 1.0)
+    found = _holes(totals, EVEN, np.ones(totals.shape, bool))
+    assert bool(found) == (share < HOLLOW)
+    for region, _ in found:
+        assert region.counts_ratio == pytest.approx(share, rel=0.15)
+        assert region.counts_ratio < HOLLOW
+        assert f"{100 * region.counts_ratio:.0f} % as thick as what is around it" in region.sentence()
+
+
+def test_a_grain_that_emits_little_is_no_hole() -> None:
+    totals = np.random.default_rng(8).poisson(400.0, (60, 60)).astype(float)
+    totals[20:30, 30:40] /= 3.0
+    kept = np.ones(totals.shape, bool)
+    assert len(_holes(totals, EVEN, kept)) == 1
+    mass = EVEN.copy()
+    mass[20:30, 30:40] = 3.0
+    assert _holes(totals, mass, kept) == []
+    # A hole in it is one.
+    totals[24:27, 33:36] = 5.0
+    ((region, _),) = _holes(totals, mass, kept)
+    assert abs(region.y - 25.0) < 1
+
+
 def test_pixels_that_are_left_out_are_no_hole_and_hide_none() -> None:
     totals = np.random.default_rng(8).poisson(100.0, (60, 60)).astype(float)
     kept = np.ones(totals.shape, bool)
     kept[:, 40:], kept[5:20, 5:20] = False, False
-    assert not _holes(np.where(kept, totals, 0.0), kept).any()
+    assert _holes(np.where(kept, totals, 0.0), EVEN, kept) == []
     totals[30:36, 20:26] = 3.0
-    ((region, core),) = _described(_holes(np.where(kept, totals, 0.0), kept), totals, kept)
+    ((region, core),) = _holes(np.where(kept, totals, 0.0), EVEN, kept)
     assert core[30:36, 20:26].mean() > 0.8
     assert region.counts_ratio < 0.3
 
@@ -287,7 +318,7 @@ def test_words_name_what_is_there() -> None:
     hollow = replace(region, kind="hole")
     (holes,) = replace(found, regions=(hollow,) * 5, n_pixels=1000).warnings()
     assert isinstance(holes, Reservation)
-    assert "a hole with 100 % of the counts around it" in holes
+    assert "a hole, by its counts 100 % as thick as what is around it" in holes
     assert "unmodelled" not in holes
     assert (
         Misfit(
