@@ -9,6 +9,7 @@ import runpy
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from bayesunmix.core.severity import MODES, RESIDUALS, STEPS, Distrust, Doubt, R
 from bayesunmix.report import page as report
 from bayesunmix.report.health import checks
 from bayesunmix.report.page import report_html, save_report
+from bayesunmix.report.render import Cell, Row, _pages
 from bayesunmix.report.words import findings, headline, misfit_key
 from bayesunmix.results.record import RunRecord
 from bayesunmix.results.record_parts import PhaseNames, ProposedName
@@ -351,3 +353,14 @@ def test_proposed_names_stand_beside_the_compositions() -> None:
     assert re.search(r'scope="row">may be</th><td>Bridgmanite \(0.70\)</td>', page)
     result.tables.names = ()
     assert 'id="names"' not in report_html(result)
+
+
+def test_words_that_no_column_has_room_for_may_break() -> None:
+    rows = [Row("n" * 80, [Cell("5 [4, 6]"), Cell("in " + "m" * 80)])]
+    table = SimpleNamespace(head=["at%", "o" * 80], rows=rows, stated="", note="")
+    page = " ".join(str(_pages.get_template("macros.html").module.composition_table(table)).split())
+    assert f'<th scope="row" class="long">{"n" * 80}</th>' in page
+    assert f'<th scope="col" class="long">{"o" * 80}</th>' in page
+    assert f'<td class="number long">in {"m" * 80}</td>' in page
+    assert '<td class="number">5 [4, 6]</td>' in page
+    assert '<th scope="col">at%</th>' in page

@@ -97,7 +97,7 @@ def _check_reference(field_: str, value: object) -> object:
     image = _spectrum_of(value)
     if image is not None:
         return table_of(image)
-    if _is_array(value):
+    if _is_array(value) and not (isinstance(value, list) and any(isinstance(one, str) for one in value)):
         pair = value if isinstance(value, list) and len(value) == 2 else []
         got = " and ".join(map(_called, pair)) or "counts alone"
         raise InputError(field_, "be one spectrum, or a pair of counts and energies", f"is {got}", _PAIR)
