@@ -598,8 +598,10 @@ def compare(
     for place, folder in enumerate(folders):
         if any(_same(folder, other) for other in folders[:place]):
             raise InputError("DIR", "be different output folders", f'"{folder}" is given twice')
-    if any(_same(out, folder) for folder in folders):
-        raise InputError("--out", "be another folder than those that are compared", f'is "{out}"')
+    for folder in folders:
+        if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(folder)):
+            got = f'is "{out}"' if _same(out, folder) else f'"{out}" lies in "{folder}"'
+            raise InputError("--out", "lie outside the folders that are compared", got)
     _check_folder(out, go_on=overwrite, remedy="Add --overwrite to replace it.")
     from bayesunmix.analysis.alternative_words import sentences
     from bayesunmix.analysis.comparison import compare as compare_results

@@ -123,7 +123,9 @@ def run_unmix(
         with reporter.stage("reading", said=False):
             image = [image_of(map_path, config, signal, reporter.advance)]
     # Nobody else holds the whole map: what is not fitted can go when it is prepared.
-    return _run(image.pop(), config, out, reporter, seed=seed, overwrite=overwrite, resume=resume)
+    result = _run(image.pop(), config, out, reporter, seed=seed, overwrite=overwrite, resume=resume)
+    reporter.finish()
+    return result
 
 
 @logged
@@ -162,7 +164,9 @@ def run_image(
     """
     join_processes(config.compute)
     reporter = Reporter(progress and processes.is_first())
-    return _run(image, config, out, reporter, seed=seed, overwrite=overwrite, resume=resume)
+    result = _run(image, config, out, reporter, seed=seed, overwrite=overwrite, resume=resume)
+    reporter.finish()
+    return result
 
 
 def _run(

@@ -7,6 +7,10 @@ again a mixture of the spectra, so each window is fitted by itself, without a pr
     U_d  = sum_g phi_dg ( y_Wg / mu_Wg - 1 )                                 score of an additional spectrum phi_d
     z_d  = U_d / sqrt( I_dd - I_dA I_AA^-1 I_Ad )                            standardised, I over the phases with A > 0
 
+Of few counts z_d is not normal: two counts where a thousandth is expected are z = 63, and no wonder of that size. Where
+z_d is large it is replaced by the normal deviate of as small a tail (`bayesunmix.inference.poisson_tail`). A rate is
+known no better than the map tells: half a count of all its counts is added to every group of each spectrum.
+
 Because A >= 0, a window of pure X is not explained as one phase minus another. What all windows have in common is the
 model's business, not the map's: of z_d the part that goes with the phases' amounts is taken out, and where windows
 of one size scatter more than counting explains (zoning, thickness), z_d is divided by that excess, by the
@@ -36,6 +40,7 @@ import numpy.typing as npt
 from bayesunmix.core.disk_array import Rows, pieces
 from bayesunmix.core.threads import single_thread
 from bayesunmix.inference.extremes import prediction_limit
+from bayesunmix.inference.poisson_tail import tail_deviates
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -55,6 +60,10 @@ REWEIGHTINGS, SWEEPS = 3, 25
 SETTLED = 1e-6
 # A direction of which the phases leave less than this share is one of their mixtures.
 LEAST_OWN = 0.03
+# Scores beyond so many deviations are judged by the tails of Poisson counts.
+TAIL = 2.5
+# Counts that a group may have missed by accident in all of a map (Jeffreys' prior).
+UNSEEN = 0.5
 # Residuals beyond this many deviations do not decide on what is common to all windows.
 CLIPPED = 2.5
 COMMON_ROUNDS = 4
@@ -225,7 +234,7 @@ def scores(
     Returns
     -------
     z : (row, direction)
-        Standardised; 0 where the phases' mixtures hold the direction.
+        Normal deviates of as small tails; 0 where the phases' mixtures hold the direction.
     root : (row, direction)
         Square root of the information left to the direction.
     amounts : (row, phase)
@@ -259,7 +268,11 @@ def _scores(
     left = own - (cross * solved).sum(axis=1)
     known = left > LEAST_OWN * own
     root = np.sqrt(np.where(known, left, np.inf))
-    return (score / root).astype(float), np.where(known, root, 0.0).astype(float), amounts
+    z = (score / root).astype(float)
+    row, d = np.nonzero(np.abs(z) > TAIL)
+    own_part = directions[d] - np.einsum("pk,kg->pg", solved[row, :, d] * active[row], spectra)
+    z[row, d] = tail_deviates(counts[row], mean[row], own_part / mean[row])
+    return z, np.where(known, root, 0.0).astype(float), amounts
 
 
 def drawn_windows(
@@ -422,6 +435,7 @@ def scan(
         False where a pixel is left out: it holds no counts, and no residual is found there.
     """
     totals = _totals(grid)
+    spectra = _as_far_as_known(spectra, totals)
     kept = np.ones(totals.shape, bool) if kept is None else kept
     sides = window_sides(totals.shape, float(totals[kept].mean()))
     largest, scatters = _simulated(
@@ -443,6 +457,12 @@ def scan(
         found = replace(found, spread=max(found.spread, float(wide.max())))
         found = _stronger(found, grid, side, local, wide * np.maximum(relative, SMALLEST))
     return replace(found, sigma=np.where(kept, found.sigma, 0.0))
+
+
+def _as_far_as_known(spectra: FloatArray, totals: FloatArray) -> FloatArray:
+    """Return spectra of unit sum in which no group is rarer than so many counts (y, x) can tell."""
+    unseen = UNSEEN / max(float(totals.sum()), 1.0)
+    return np.asarray((spectra + unseen) / (1.0 + unseen * spectra.shape[1]))
 
 
 def _totals(grid: Rows) -> FloatArray:

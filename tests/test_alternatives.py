@@ -15,10 +15,12 @@ from click.testing import CliRunner
 from scipy.stats import norm
 
 import bayesunmix as bu
+from bayesunmix.analysis.declarations import differences
 from bayesunmix.analysis.ranking import paired_error, probability_below, rank, standing
 from bayesunmix.analysis.stacking import map_numbers
 from bayesunmix.cli import main
 from bayesunmix.core.errors import InputError
+from bayesunmix.results.record import RunRecord
 from bayesunmix.results.result import Result
 
 FloatArray = npt.NDArray[np.float64]
@@ -172,6 +174,80 @@ def test_what_all_agree_on_and_what_goes_with_a_declaration(made_result: Maker) 
     assert "Those that predict no worse (a, b) agree on 9 of 9." in text
     assert "phases.CaPv.absent: a not declared, b not declared, none Fe" in text
     assert "not samples" in text
+
+
+def declaring(
+    made_result: Maker,
+    phases: Sequence[dict[str, Any]],
+    *,
+    counted: int | None = None,
+    **tables: Any,  # noqa: ANN401
+) -> Result:
+    """Make a run with these tables in its configuration, or one whose phases were counted."""
+    made = run(made_result, TRUE[: len(phases)], phases=[phase["name"] for phase in phases])
+    plain = made.record.to_dict()
+    plain["config"] |= {"phases": list(phases)} | tables
+    plain |= {} if counted is None else {"phase_number": {"chosen": counted, "curve": []}}
+    return made.with_record(RunRecord.of(plain))
+
+
+def told(*runs: Result) -> dict[str, tuple[str, ...]]:
+    """Return what runs a, b, ... declare otherwise, by its key."""
+    names = [chr(ord("a") + number) for number in range(len(runs))]
+    table = differences(names, runs)
+    return {str(row[0]): tuple(str(one) for one in row[1:]) for row in table.itertuples(index=False)}
+
+
+NUMBERED = ({"name": "phase 1"}, {"name": "phase 2"})
+
+
+def test_everything_that_differs_in_the_phases_is_said(made_result: Maker) -> None:
+    rich = {"matrix": True, "absent": ["Fe"], "region": {"rows": [0, 5]}, "reference": {"file": "one.msa"}}
+    soft = {"stoichiometry": "ABO3", "tolerance": 0.1, "composition": {"Mg": [0.5, 0.03]}, "rich": ["Si"]}
+    bare = declaring(made_result, [{"name": "Brg"}, {"name": "CaPv"}])
+    full = declaring(made_result, [{"name": "Brg", **rich}, {"name": "CaPv", **soft}])
+    assert told(bare, full) == {
+        "phases.Brg.matrix": ("-", "true"),
+        "phases.Brg.absent": ("-", "Fe"),
+        "phases.Brg.region": ("-", "rows = 0 5"),
+        "phases.Brg.reference": ("-", "file = one.msa"),
+        "phases.CaPv.stoichiometry": ("-", "ABO3"),
+        "phases.CaPv.tolerance": ("-", "0.1"),
+        "phases.CaPv.composition": ("-", "Mg = 0.5 0.03"),
+        "phases.CaPv.rich": ("-", "Si"),
+    }
+    # A phase that one run does not declare: all that the others say of it.
+    one = declaring(made_result, [{"name": "Brg", **rich}])
+    listed = "stoichiometry = ABO3, rich = Si, tolerance = 0.1, composition = Mg = 0.5 0.03"
+    assert told(full, one, bare)["phases.CaPv"] == (listed, "-", "nothing but its name")
+    assert "phases.CaPv.stoichiometry" not in told(full, one, bare)
+    assert told(full, one, bare)["phases.Brg.matrix"] == ("true", "true", "-")
+
+
+def test_numbered_phases_are_not_declared(made_result: Maker) -> None:
+    counted = declaring(made_result, NUMBERED, counted=2)
+    assert told(counted, declaring(made_result, NUMBERED[:1], counted=1)) == {}
+    assert told(counted, declaring(made_result, NUMBERED)) == {"phases": ("auto", "2")}
+    named = declaring(made_result, [{"name": "Brg", "matrix": True}, {"name": "CaPv"}])
+    assert told(counted, named) == {
+        "phases": ("auto", "by name"),
+        "phases.Brg": ("-", "matrix = true"),
+        "phases.CaPv": ("-", "nothing but its name"),
+    }
+    # A number that somebody has said something of is a name.
+    about = declaring(made_result, [{"name": "phase 1", "absent": ["Fe"]}, {"name": "phase 2"}])
+    assert told(about, declaring(made_result, NUMBERED))["phases.phase 1"] == ("absent = Fe", "-")
+
+
+def test_small_differences_are_told_and_the_truth_of_a_simulation_is_not(made_result: Maker) -> None:
+    phases = [{"name": "Brg"}, {"name": "CaPv"}]
+    truth = [{"name": "Brg", "composition": {"Mg": 0.5}, "fraction": 0.9}, {"name": "CaPv"}]
+    assert told(declaring(made_result, phases), declaring(made_result, truth, simulate={"rows": 9})) == {}
+    spectra = [[{"name": "Brg", "reference": {"counts": [*range(200)][::step]}}] for step in (1, -1)]
+    (key,) = told(*(declaring(made_result, one) for one in spectra))
+    assert key == "phases.Brg.reference"
+    films = [declaring(made_result, phases, sample={"thickness_nm": [t, 30.0]}) for t in (100.0, 100.0001)]
+    assert told(*films) == {"sample.thickness_nm": ("100 30", "100.0001 30")}
 
 
 def test_no_difference_is_tested_between_runs_of_one_map(made_result: Maker) -> None:

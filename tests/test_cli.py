@@ -123,7 +123,11 @@ def test_help_imports_nothing_heavy() -> None:
         (["compare", "a", "b", "./a", "--out", "new"], '`DIR` must be different .* "a" is given twice'),
         (
             ["compare", "a", "b", "--out", "./b", "--overwrite"],
-            '`--out` must be another folder than those that are compared, but is "b"',
+            '`--out` must lie outside the folders that are compared, but is "b"',
+        ),
+        (
+            ["compare", "a", "b", "--out", "a/../b/more/deep"],
+            '`--out` must lie outside the folders that are compared, but "a/../b/more/deep" lies in "b"',
         ),
         (["unmixx"], "No such command 'unmixx'"),
         (["--nonsense"], "No such option.*nonsense"),

@@ -233,8 +233,10 @@ def test_a_run_is_not_compared_with_itself(made_result: Maker, tmp_path: Path) -
 def test_a_comparison_is_not_written_into_a_run(made_result: Maker, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     comparison = bu.compare([simple(made_result), simple(made_result)])
-    with pytest.raises(InputError, match="`folder` must be no output folder of a run"):
+    with pytest.raises(InputError, match="`folder` must lie outside the output folders of runs"):
         comparison.save(tmp_path, overwrite=True)
+    with pytest.raises(InputError, match=r'runs, but ".*more" lies in ".*"'):
+        comparison.save(tmp_path / "some" / "more")
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
@@ -336,6 +338,9 @@ def test_command_wants_two_folders(made_result: Maker, tmp_path: Path) -> None:
     finished = CliRunner().invoke(main, ["compare", folder, "--out", str(tmp_path / "out")])
     assert finished.exit_code == 2
     assert "`DIR` must be at least two output folders, but there is 1" in finished.stderr
-    other = CliRunner().invoke(main, ["compare", folder, str(tmp_path), "--out", str(tmp_path / "out")])
+    (tmp_path / "empty").mkdir()
+    other = CliRunner().invoke(
+        main, ["compare", folder, str(tmp_path / "empty"), "--out", str(tmp_path / "out")]
+    )
     assert other.exit_code == 2
     assert "holds no posterior.nc" in other.stderr

@@ -142,6 +142,21 @@ def test_pictures_alone_are_refused(tmp_path: Path) -> None:
         inspect_map(tmp_path / "picture.hspy")
 
 
+def test_a_map_whose_energy_is_one_signal_axis_of_several_says_what_to_do(tmp_path: Path) -> None:
+    """HyperSpy's .emd files keep no kind of an axis."""
+    import hyperspy.api as hs
+
+    made = hs.signals.Signal1D(np.ones((3, 4, 40)))
+    energy = made.axes_manager.signal_axes[0]
+    energy.name, energy.units, energy.scale = "Energy", "keV", 0.01
+    made.save(tmp_path / "map.emd")
+    with pytest.raises(InputError, match=r"save it as \.hspy instead.*transpose\(signal_axes=\['Energy'\]\)"):
+        inspect_map(tmp_path / "map.emd")
+    # What it says to do helps.
+    hs.load(tmp_path / "map.emd").transpose(signal_axes=["Energy"]).save(tmp_path / "map.hspy")
+    assert bu.load(tmp_path / "map.hspy").shape == (3, 4, 40)
+
+
 def test_a_line_of_a_signal() -> None:
     assert Held(
         kind="EELS",

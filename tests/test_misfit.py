@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.stats import norm, poisson
 
-from bayesunmix.checks.misfit import Misfit, _core, _described, _holes
+from bayesunmix.checks.misfit import HOLLOW, Misfit, _core, _holes
 from bayesunmix.checks.regions import MapRegion
 from bayesunmix.core.severity import Distrust, Reservation
 from bayesunmix.inference.misfit import (
@@ -21,6 +22,7 @@ from bayesunmix.inference.misfit import (
     window_sides,
     window_sums,
 )
+from bayesunmix.inference.poisson_tail import tail_deviates
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -97,6 +99,50 @@ def test_scores_are_standard_normal_where_the_mixture_is_right() -> None:
     np.testing.assert_allclose(amounts.sum(axis=1), counts.sum(axis=1), rtol=0.02)
 
 
+def test_a_tail_of_one_group_is_that_of_its_poisson_deviance() -> None:
+    mean = np.array([1e-6, 1e-3, 0.2, 2.0, 50.0, 4.0, 9.0])
+    count = np.array([1.0, 2.0, 3.0, 9.0, 90.0, 0.0, 2.0])
+    logs = np.where(count > 0.0, count * np.log(np.maximum(count, 1.0) / mean), 0.0)
+    expected = np.sign(count - mean) * np.sqrt(2.0 * (logs - count + mean))
+    for unit in (1.0, 1e-7, -3e5):
+        found = tail_deviates(count[:, None], mean[:, None], np.full((7, 1), unit))
+        np.testing.assert_allclose(found, np.sign(unit) * expected, rtol=1e-4)
+    # Up to the width of a step of whole numbers that is the exact tail.
+    exact = norm.isf(poisson.sf(count[:5] - 1.0, mean[:5]))
+    np.testing.assert_allclose(expected[:5], exact, atol=0.4)
+
+
+@pytest.mark.parametrize(("size", "loose"), [(1.0, 0.6), (100.0, 0.15)])
+def test_a_tail_of_a_weighted_sum_is_as_rare_as_it_says(size: float, loose: float) -> None:
+    mean, weights = size * np.array([0.1, 0.3, 0.02, 1.0]), np.array([1.0, -0.5, 2.5, 0.4])
+    sums = np.random.default_rng(8).poisson(mean, (400_000, 4)) @ weights
+    for share in (0.01, 1e-3):
+        edge = float(np.quantile(sums, 1.0 - share))
+        counts = np.array([[edge / weights[0], 0.0, 0.0, 0.0]])
+        (r,) = tail_deviates(counts, mean[None], weights[None])
+        tail = (sums >= edge - 1e-9).mean()
+        assert np.exp(-0.5 * r**2) >= tail
+        assert r == pytest.approx(norm.isf(tail), abs=loose)
+
+
+def few(extra: int) -> tuple[FloatArray, FloatArray]:
+    """Draw a map of 84 counts and put some where the phase's spectrum has next to none: map, and spectrum."""
+    spectrum = np.array([0.5, 0.3, 0.2, 1e-12, 1e-12])
+    everywhere = np.repeat(spectrum / spectrum.sum() / 36, 36).reshape(5, 36).T.ravel()
+    grid = np.random.default_rng(3).multinomial(84, everywhere).reshape(6, 6, 5).astype(float)
+    grid[2, 2, 3] += extra
+    return grid, spectrum[None]
+
+
+@pytest.mark.parametrize(("extra", "rare"), [(0, 0.0), (1, 2.0), (2, 3.5), (10, 9.0)])
+def test_few_counts_are_as_rare_as_counts_at_that_rate(extra: int, rare: float) -> None:
+    grid, spectrum = few(extra)
+    found = scan(grid, spectrum, np.eye(5), np.ones((6, 6, 1)), seed=0)
+    # What the map cannot tell is half a count in all of it: of the smallest window, as much as it has of the counts.
+    assert found.sigma[2, 2] == pytest.approx(rare, abs=0.8 if extra else 2.5)
+    assert (found.sigma.max() > found.threshold) == (extra > 2)
+
+
 def test_a_direction_that_is_a_mixture_has_no_score() -> None:
     z, root, _ = scores(np.array([[30.0, 40.0, 50.0, 30.0, 10.0]]), SPECTRA, SPECTRA.mean(axis=0)[None])
     assert z[0, 0] == 0.0
@@ -164,14 +210,17 @@ def test_small_maps_pass(shape: tuple[int, int]) -> None:
     assert found.threshold > 0
 
 
+EVEN = np.ones((60, 60))
+
+
 def test_holes_are_far_below_their_surroundings() -> None:
     rng = np.random.default_rng(8)
-    thickness = np.linspace(0.6, 1.4, 60)[:, None] * np.ones((60, 60))
+    thickness = np.linspace(0.6, 1.4, 60)[:, None] * EVEN
     totals = rng.poisson(100.0 * thickness).astype(float)
     kept = np.ones(totals.shape, bool)
-    assert not _holes(totals, kept).any()
+    assert _holes(totals, EVEN, kept) == []
     totals[20:26, 30:36] = rng.poisson(3.0, (6, 6))
-    ((region, core),) = _described(_holes(totals, kept), totals, kept)
+    ((region, core),) = _holes(totals, EVEN, kept)
     assert core[20:26, 30:36].mean() > 0.8
     assert region.kind == "hole"
     assert abs(region.y - 22.5) < 1
@@ -181,13 +230,41 @@ def test_holes_are_far_below_their_surroundings() -> None:
     assert "a hole" in region.sentence()
 
 
+@pytest.mark.parametrize("share", [0.2, 0.33, 0.45, 0.6])
+def test_what_is_printed_of_a_hole_is_what_makes_it_one(share: float) -> None:
+    totals = np.random.default_rng(8).poisson(400.0, (60, 60)).astype(float)
+    totals[20:30, 30:40] *= share
+    # Thinner around it, as at the edge of a milled film.
+    totals[17:33, 27:43] *= np.where(totals[17:33, 27:43] > 200.0, 0.8, 1.0)
+    found = _holes(totals, EVEN, np.ones(totals.shape, bool))
+    assert bool(found) == (share < HOLLOW)
+    for region, _ in found:
+        assert region.counts_ratio == pytest.approx(share, rel=0.15)
+        assert region.counts_ratio < HOLLOW
+        assert f"{100 * region.counts_ratio:.0f} % as thick as what is around it" in region.sentence()
+
+
+def test_a_grain_that_emits_little_is_no_hole() -> None:
+    totals = np.random.default_rng(8).poisson(400.0, (60, 60)).astype(float)
+    totals[20:30, 30:40] /= 3.0
+    kept = np.ones(totals.shape, bool)
+    assert len(_holes(totals, EVEN, kept)) == 1
+    mass = EVEN.copy()
+    mass[20:30, 30:40] = 3.0
+    assert _holes(totals, mass, kept) == []
+    # A hole in it is one.
+    totals[24:27, 33:36] = 5.0
+    ((region, _),) = _holes(totals, mass, kept)
+    assert abs(region.y - 25.0) < 1
+
+
 def test_pixels_that_are_left_out_are_no_hole_and_hide_none() -> None:
     totals = np.random.default_rng(8).poisson(100.0, (60, 60)).astype(float)
     kept = np.ones(totals.shape, bool)
     kept[:, 40:], kept[5:20, 5:20] = False, False
-    assert not _holes(np.where(kept, totals, 0.0), kept).any()
+    assert _holes(np.where(kept, totals, 0.0), EVEN, kept) == []
     totals[30:36, 20:26] = 3.0
-    ((region, core),) = _described(_holes(np.where(kept, totals, 0.0), kept), totals, kept)
+    ((region, core),) = _holes(np.where(kept, totals, 0.0), EVEN, kept)
     assert core[30:36, 20:26].mean() > 0.8
     assert region.counts_ratio < 0.3
 
@@ -241,7 +318,7 @@ def test_words_name_what_is_there() -> None:
     hollow = replace(region, kind="hole")
     (holes,) = replace(found, regions=(hollow,) * 5, n_pixels=1000).warnings()
     assert isinstance(holes, Reservation)
-    assert "a hole with 100 % of the counts around it" in holes
+    assert "a hole, by its counts 100 % as thick as what is around it" in holes
     assert "unmodelled" not in holes
     assert (
         Misfit(

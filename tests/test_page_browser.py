@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import runpy
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 import bayesunmix as bu
+from bayesunmix.config.phase import LONGEST_NAME
 from bayesunmix.report.page import report_html
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -316,3 +318,20 @@ def test_a_narrow_screen_needs_no_sideways_scrolling(page: Any) -> None:  # noqa
         box = figure(page, name).bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 420
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+def test_names_without_a_gap_do_not_widen_the_page(browser: Any, tmp_path: Path, width: int) -> None:  # noqa: ANN401
+    plots = runpy.run_path(str(Path(__file__).with_name("test_plot.py")))
+    made = plots["synthetic_result"](phases=2)
+    names = dict(zip(made.phases, ("m" * LONGEST_NAME, "n" * LONGEST_NAME), strict=True))
+    text = report_html(made)
+    for name, longer in names.items():
+        # Whole words of the page; figures and packed numbers hold none.
+        text = re.sub(rf"\b{name}\b", longer, text)
+    (tmp_path / "report.html").write_text(text, encoding="utf-8")
+    opened = browser.new_page(viewport={"width": width, "height": 900})
+    opened.goto((tmp_path / "report.html").as_uri())
+    opened.locator("figure.enhanced").nth(1).wait_for()
+    assert opened.evaluate("document.documentElement.scrollWidth") == width
+    opened.close()

@@ -24,7 +24,7 @@ from bayesunmix.checks.outcomes import UnmodelledRegions
 from bayesunmix.checks.regions import MapRegion
 from bayesunmix.plot import FIGURES, ResultPlots
 from bayesunmix.plot.fit import pearson_residuals
-from bayesunmix.plot.labels import named_lines, prominence, spread
+from bayesunmix.plot.labels import held_elements, named_lines, prominence, spread
 from bayesunmix.plot.misfit import misfit_figure
 from bayesunmix.plot.partition import phase_pairs
 from bayesunmix.plot.segmentation import label_colours
@@ -39,6 +39,7 @@ from bayesunmix.plot.style import (
 )
 from bayesunmix.results.record import RunRecord
 from bayesunmix.results.record_parts import PhaseNames, ProposedName
+from bayesunmix.results.result import Result
 from bayesunmix.results.verdict import Verdict, judge
 
 FloatArray = npt.NDArray[np.float64]
@@ -130,6 +131,9 @@ class StandIn:
 
     def summary(self) -> pd.DataFrame:
         return self.tables.made["composition"]
+
+    def endmembers(self) -> xr.Dataset:
+        return Result.endmembers(self)  # type: ignore[arg-type]
 
     def diagnostics(self) -> pd.DataFrame:
         return self.tables.made["diagnostics"]
@@ -592,6 +596,27 @@ def test_main_lines_are_the_strongest_of_each_family_in_range(result: StandIn) -
     assert "U Lα" not in [name.text for name in names]
 
 
+def test_oxygen_that_comes_with_the_cations_is_named(result: StandIn) -> None:
+    tree = result.tree.copy()
+    lines = tree["lines"].dataset
+    # A line of the fit that is neither stray nor in a composition; here one of iron's, which has a peak.
+    other = lines.assign(element=lines["element"].where(lines["element"] != "Fe", "O"))
+    tree["lines"] = xr.DataTree(other)
+    table = result.summary()
+    with_oxygen = dataclasses.replace(
+        result,
+        tree=tree,
+        elements=[element for element in result.elements if element != "Fe"],
+        tables=Tables(result.tables.made | {"composition": table[table["element"] != "Fe"]}),
+    )
+    for phase in (None, "Brg"):
+        assert held_elements(with_oxygen, phase) - held_elements(result, phase) == {"O"}  # type: ignore[arg-type]
+    # A support holds none.
+    assert held_elements(with_oxygen, "a film") == set()  # type: ignore[arg-type]
+    axes = FIGURES["fit"](with_oxygen).axes[0]  # type: ignore[arg-type]
+    assert "O Kα" in {text.get_text().strip() for text in axes.texts}
+
+
 def test_prominence_is_that_of_the_peak_and_not_of_the_slope() -> None:
     energy = np.arange(1.0, 5.0, 0.01)
     slope = np.exp(-energy)
@@ -627,6 +652,19 @@ def test_composition_shows_points_bounds_and_nothing_for_what_is_declared_absent
     assert texts.count("declared absent") == (table["detected"] == "declared_absent").sum() > 0
     points = sorted(line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o")  # type: ignore[index]
     np.testing.assert_allclose(points, sorted(100.0 * table["mean"][table["detected"] == "true"]))
+
+
+def test_what_lies_at_the_end_of_the_axis_is_drawn_whole(result: StandIn) -> None:
+    table = result.summary().copy()
+    first, second = table.index[table["detected"] == "true"][:2]
+    table.loc[first, ["mean", "lower", "upper"]] = 1.0
+    table.loc[second, ["detected", "lower", "upper", "upper_bound"]] = ["false", 0.0, 1.0, 1.0]
+    full = dataclasses.replace(result, tables=Tables(result.tables.made | {"composition": table}))
+    axes = FIGURES["compositions"](full).axes[0]  # type: ignore[arg-type]
+    assert axes.get_xlim()[1] == pytest.approx(100.0)
+    at_end = {line.get_marker(): line for line in axes.lines if line.get_xdata()[0] == 100.0}  # type: ignore[index]
+    assert {"o", "|"} <= set(at_end)
+    assert not any(at_end[marker].get_clip_on() for marker in "o|")
 
 
 def test_points_without_intervals_are_drawn_alone(result: StandIn) -> None:

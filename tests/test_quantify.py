@@ -218,7 +218,7 @@ def truncated_normal(position: float, sd: float, n: int, seed: int) -> FloatArra
     )
 
 
-@pytest.mark.parametrize("position", [-2.0, -0.5, 0.0, 1.0, 1.645, 3.0, 5.0, 30.0])
+@pytest.mark.parametrize("position", [-1.5, -0.5, 0.0, 1.0, 1.645, 3.0, 5.0, 30.0])
 def test_a_truncated_normal_is_recovered(position: float) -> None:
     sd, n = 0.02, 40_000
     found = detect(truncated_normal(position, sd, n, 1)[:, None])
@@ -230,6 +230,22 @@ def test_a_truncated_normal_is_recovered(position: float) -> None:
     assert found.detection_limit[0] == pytest.approx(2 * found.decision_threshold[0])
     if abs(position - 1.645) > 0.3:
         assert found.detected[0] == (position > 1.645)
+
+
+@pytest.mark.parametrize("heavy", ["far below zero", "exponential", "rotated"])
+def test_limits_go_with_the_scatter_where_draws_do_not_tell_the_uncertainty(heavy: str) -> None:
+    """An exponential tail is one of any s: without a bound on it, the threshold was 14 sd."""
+    rng = np.random.default_rng(6)
+    draws = {
+        "far below zero": truncated_normal(-6.0, 0.02, 20_000, 1),
+        "exponential": rng.exponential(0.01, 20_000),
+        # A third of them hold nothing, a third as much as the map leaves open.
+        "rotated": np.abs(rng.normal(0.0, np.repeat([1e-4, 3e-3, 3e-2], 7000))),
+    }[heavy]
+    found = detect(draws[:, None])
+    assert not found.detected[0]
+    assert found.decision_threshold[0] < 4.5 * draws.std()
+    assert found.decision_threshold[0] < 2.0 * np.quantile(draws, 0.95)
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +279,13 @@ def test_amounts_that_are_zero_are_not_detected() -> None:
     found = detect(np.zeros((100, 2)))
     assert not found.detected.any()
     assert not found.decision_threshold.any()
+
+
+def test_an_amount_that_does_not_vary_is_detected() -> None:
+    """The atom fraction of the only element of a phase is 1 in all draws."""
+    found = detect(np.ones((100, 1)))
+    assert found.detected.all()
+    assert found.decision_threshold[0] == 0.0
 
 
 def test_interval_is_equal_tailed() -> None:

@@ -311,7 +311,8 @@ def test_python_takes_spectra_in_any_form() -> None:
     assert found[0].beam_energy_keV == 200.0
     config = RunConfig.from_dict(configured(**table_of(image)))
     assert RunConfig.from_dict(config.to_dict()) == config
-    assert _text(counts.tolist()) == f"900 numbers of sum {counts.sum():g}"
+    assert _text(counts.tolist()).startswith(f"900 numbers of sum {counts.sum():g} (checksum ")
+    assert _text(counts.tolist()) != _text(counts[::-1].tolist())
     with pytest.raises(InputError, match=r"phases\.A\.reference.*name of a file, or a table.*is 3"):
         bu.Phase("A", reference=3)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="reference` must be left out for a support"):
@@ -363,6 +364,51 @@ def test_a_spectrum_of_no_lines_of_the_elements_is_told(setup: Setup) -> None:
     said = [one for one in given(setup, **upside_down).warnings if "not explained by lines" in one]
     assert len(said) == 1
     assert not any("not explained by lines" in one for one in given(setup, **spectrum).warnings)
+
+
+@pytest.mark.parametrize(("counts", "told"), [(10, True), (3000, False)])
+def test_a_spectrum_of_few_counts_says_little(setup: Setup, counts: int, told: bool) -> None:
+    spectrum = table_of(drawn(ALONE, 2e5).image)
+    shares = np.array(spectrum["counts"]) / sum(spectrum["counts"])
+    few = np.random.default_rng(1).multinomial(counts, shares)
+    said = given(setup, **{**spectrum, "counts": tuple(few.tolist())}).warnings
+    assert any("says little: its" in one for one in said) == told
+
+
+def test_a_spectrum_that_shows_nothing_is_refused_with_its_counts(setup: Setup) -> None:
+    spectrum = table_of(drawn(ALONE, 2e5).image)
+    one = np.zeros(len(spectrum["counts"]), int)
+    one[-100] = 1
+    with pytest.raises(
+        InputError, match=r"shows none with 1 count in the fitted energies\. Some 3000 counts"
+    ):
+        given(setup, **{**spectrum, "counts": tuple(one.tolist())})
+
+
+def test_arrays_of_any_library_are_spectra_and_pairs_of_spectra_are_not() -> None:
+    import dask.array as da
+    import xarray as xr
+
+    image = drawn(ALONE, 1000).image
+    counts, energy = image.sum_spectrum(), image.energy_keV
+    plain = bu.Phase("A", reference=(counts, energy))
+    lazy = da.from_array(counts)
+    assert bu.Phase("A", reference=(lazy, da.from_array(energy))) == plain
+    assert bu.Phase("A", reference=(xr.DataArray(counts), energy)) == plain
+    table = {"energy_offset_keV": energy[0], "energy_scale_keV": image.energy_step_keV}
+    assert bu.Phase("A", reference={"counts": lazy, **table}).reference == Reference(
+        counts=tuple(counts.tolist()), **table
+    )
+    refused: list[tuple[Any, str]] = [
+        ((image, image), r"is a map and a map\. Write \(counts, energy_keV\)"),
+        ((image.to_signal(), energy), "is a HyperSpy signal and an array"),
+        (lazy, "is counts alone"),
+        ((counts, counts), r"must ascend.*Write \(counts, energy_keV\)"),
+        ((counts, energy[:-1]), r"one channel centre.*Write \(counts, energy_keV\)"),
+    ]
+    for given_, message in refused:
+        with pytest.raises(InputError, match=message):
+            bu.Phase("A", reference=given_)
 
 
 @pytest.mark.parametrize("off", [0.1, -0.1])

@@ -9,6 +9,7 @@ import runpy
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from bayesunmix.checks.outcomes import UnmodelledRegions
+from bayesunmix.checks.regions import MapRegion
 from bayesunmix.core.rounding import bound_text, interval_text, round_to_uncertainty
 from bayesunmix.core.severity import MODES, RESIDUALS, STEPS, Distrust, Doubt, Reservation
 from bayesunmix.report import page as report
 from bayesunmix.report.health import checks
 from bayesunmix.report.page import report_html, save_report
-from bayesunmix.report.words import findings, headline
+from bayesunmix.report.render import Cell, Row, _pages
+from bayesunmix.report.words import findings, headline, misfit_key
 from bayesunmix.results.record import RunRecord
 from bayesunmix.results.record_parts import PhaseNames, ProposedName
 
@@ -123,6 +127,42 @@ def test_regions_of_misfit_are_listed(page: str, result: Any) -> None:  # noqa: 
     without = dataclasses.replace(result, record=RunRecord.of(record))
     assert "There is none." in report_html(without)
     assert {check.name: check.verdict for check in checks(without)}[RESIDUALS] == "good"
+
+
+@pytest.mark.parametrize(
+    ("shape", "largest", "kinds", "said"),
+    [
+        (
+            (30, 40),
+            9.0,
+            ["spectrum"],
+            "Outlined: above the threshold of 6 sigma; numbers are those of the list.",
+        ),
+        ((30, 40), 2.0, [], "Nothing is above the threshold of 6 sigma."),
+        (
+            (30, 40),
+            2.0,
+            ["hole"],
+            "Nothing is above the threshold of 6 sigma; numbers are those of the list, holes included.",
+        ),
+        ((1, 40), 9.0, ["spectrum"], "Dashed: the threshold of 6 sigma."),
+    ],
+)
+def test_the_map_of_residuals_says_what_is_drawn_over_it(
+    shape: tuple[int, int], largest: float, kinds: list[str], said: str
+) -> None:
+    made = synthetic_result(shape=shape)
+    tree = made.tree.copy()
+    sigma = np.full(shape, 1.0)
+    sigma[0, 5] = largest
+    tree["maps"] = type(tree)(tree["maps"].dataset.assign(misfit=(("y", "x"), sigma)))
+    regions = tuple(
+        MapRegion(y=0.0, x=5.0, pixels=4, sigma=9.0, kind=kind, excess={}, lacking={}, counts_ratio=0.2)
+        for kind in kinds
+    )
+    found = UnmodelledRegions(threshold=6.0, regions=regions)
+    record = made.record.model_copy(update={"unmodelled_regions": found})
+    assert misfit_key(dataclasses.replace(made, tree=tree, record=record)) == said
 
 
 @pytest.mark.parametrize(
@@ -313,3 +353,14 @@ def test_proposed_names_stand_beside_the_compositions() -> None:
     assert re.search(r'scope="row">may be</th><td>Bridgmanite \(0.70\)</td>', page)
     result.tables.names = ()
     assert 'id="names"' not in report_html(result)
+
+
+def test_words_that_no_column_has_room_for_may_break() -> None:
+    rows = [Row("n" * 80, [Cell("5 [4, 6]"), Cell("in " + "m" * 80)])]
+    table = SimpleNamespace(head=["at%", "o" * 80], rows=rows, stated="", note="")
+    page = " ".join(str(_pages.get_template("macros.html").module.composition_table(table)).split())
+    assert f'<th scope="row" class="long">{"n" * 80}</th>' in page
+    assert f'<th scope="col" class="long">{"o" * 80}</th>' in page
+    assert f'<td class="number long">in {"m" * 80}</td>' in page
+    assert '<td class="number">5 [4, 6]</td>' in page
+    assert '<th scope="col">at%</th>' in page

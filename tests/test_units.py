@@ -63,6 +63,12 @@ def test_measured_oxygen_takes_the_place_of_valences() -> None:
     assert found == pytest.approx({"Mg": 1.5, "Si": 1.5})
 
 
+def test_a_phase_without_oxygen_has_no_formula_unit() -> None:
+    made = xr.concat([composition(Mg=0.25, Fe=0.25, O=0.5), composition(Mg=0.5, Fe=0.5, O=0.0)], dim="phase")
+    found = convert(made, "apfu").isel(chain=0, draw=0).transpose("phase", "element").values
+    np.testing.assert_allclose(found, [[1.5, 1.5], [np.nan, np.nan]])
+
+
 def test_pyrope_in_twelve_oxygens() -> None:
     found = convert(composition(Mg=3 / 8, Al=2 / 8, Si=3 / 8), "apfu", oxygens=12.0)
     assert values(found) == pytest.approx({"Mg": 3.0, "Al": 2.0, "Si": 3.0})

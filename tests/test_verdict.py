@@ -216,6 +216,8 @@ def test_what_decides_is_told_of_a_phase_that_is_left_open() -> None:
     assert "formula" not in said
     assert left_open_of(0.3, 5.0) == []
     assert left_open_of(0.47, 1.5) == []
+    # Of one element there is nothing to be left open.
+    assert left_open_of(1.0, 5.0, absent=["Ca", "Mg"]) == []
 
 
 def test_starts_that_end_in_one_place_are_one_mode() -> None:

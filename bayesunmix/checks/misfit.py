@@ -5,13 +5,15 @@ those whose counts are likelier under the region's own spectrum than under the p
 counts is fitted twice: by a mixture of the phases, and element by element. What the second fit has beyond the first
 is in excess.
 
-A hole holds few counts, hence no spectrum that could misfit: it is found by its counts, far below those around it.
+A hole holds few counts, hence no spectrum that could misfit: it is found by its counts, far below those that its phases
+would give as thick as what is around it. A grain of a phase that emits little is none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +50,7 @@ MOST_REGIONS = 20
 MOST_SAID = 3
 # An undeclared phase on 0.8 to 2.6 % of small maps left 0.15 to 0.4 of the 95 % intervals true (docs/verdict.md).
 MUCH = 0.005
-# A hole has less than this share of the counts around it; a window of so many expected counts decides.
+# A hole has less than this share of the thickness around it; a window of so many expected counts decides.
 HOLLOW, HOLLOW_COUNTS = 0.4, 100.0
 # Side of the surroundings, relative to the map's.
 SURROUNDINGS = 0.35
@@ -137,7 +139,14 @@ class Misfit:
         )
 
 
-def find_misfit(setup: Setup, basis: EndmemberBasis, draws: Draws, count_share: Shares, seed: int) -> Misfit:
+def find_misfit(
+    setup: Setup,
+    basis: EndmemberBasis,
+    draws: Draws,
+    count_share: Shares,
+    mass_per_count: FloatArray,
+    seed: int,
+) -> Misfit:
     """Find and name the regions that the declared phases do not explain.
 
     Parameters
@@ -146,6 +155,8 @@ def find_misfit(setup: Setup, basis: EndmemberBasis, draws: Draws, count_share: 
         The run's; mean endmembers are tested, and pixels that are set aside are looked at like the others.
     count_share : (pixel, phase)
         Abundances in shares of counts.
+    mass_per_count : (phase,)
+        Mass that a count of each phase stands for, in units of a mean count's; 0 for a support.
     seed : int
         Of the simulated maps that give the threshold.
     """
@@ -181,12 +192,17 @@ def find_misfit(setup: Setup, basis: EndmemberBasis, draws: Draws, count_share: 
             more = found.sign[peak] > 0
             region = replace(region, excess=names) if more else replace(region, lacking=names)
         regions.append((region, core))
-    totals, holes = setup.image.total_counts.astype(np.float64), np.zeros(shape, bool)
-    holes[box] = _holes(totals[box], kept[box])
-    solid = [(region, core) for region, core in regions if not holes[round(region.y), round(region.x)]]
-    ordered = sorted([*solid, *_described(holes, totals, kept)], key=lambda pair: -pair[0].sigma)[
-        :MOST_REGIONS
-    ]
+    # Only what emits little is judged by it: counts of a film, or of what nobody declared, stand for little mass.
+    mass = np.asarray(shares @ np.maximum(mass_per_count, 1.0), np.float64)
+    holes = []
+    for region, inside in _holes(setup.image.total_counts[box].astype(np.float64), mass[box], kept[box]):
+        core = np.zeros(shape, bool)
+        core[box] = inside
+        moved = replace(region, y=region.y + box[0].start, x=region.x + box[1].start)
+        holes.append((moved, core))
+    hollow = np.any([core for _, core in holes], axis=0) if holes else np.zeros(shape, bool)
+    solid = [(region, core) for region, core in regions if not hollow[round(region.y), round(region.x)]]
+    ordered = sorted([*solid, *holes], key=lambda pair: -pair[0].sigma)[:MOST_REGIONS]
     places = np.full(shape, -1, np.int16)
     # Where two overlap, a pixel is of the stronger one.
     for number, (_, core) in reversed(list(enumerate(ordered))):
@@ -407,43 +423,33 @@ def _undeclared(setup: Setup, counts: FloatArray, templates: FloatArray) -> list
     return [seen[best]] if z[0, best] > FOUND_SIGMAS else []
 
 
-def _holes(totals: FloatArray, kept: Mask) -> Mask:
-    """Pixels in windows with far fewer counts than their surroundings; those that are left out are as those beside."""
-    shape = totals.shape
-    if not kept.all():
-        nearest = ndimage.distance_transform_edt(~kept, return_distances=False, return_indices=True)
-        totals = totals[tuple(nearest)]
-    middle = float(np.median(totals[kept]))
-    side = 3
-    while side * min(side, *shape) * middle < HOLLOW_COUNTS and side < max(shape) // 4:
-        side += 2
-    pooled = ndimage.uniform_filter(totals, side, mode="nearest")
-    step = max(1, min(shape) // 32)
-    wide = [max(3, int(SURROUNDINGS * size / step) // 2 * 2 + 1) if size > 1 else 1 for size in shape]
-    coarse = ndimage.median_filter(pooled[::step, ::step], size=tuple(wide), mode="nearest")
-    around = np.repeat(np.repeat(coarse, step, axis=0), step, axis=1)[: shape[0], : shape[1]]
-    reference = np.maximum(around, 0.5 * middle)
-    enough = reference * min(side, shape[0]) * min(side, shape[1]) >= 0.5 * HOLLOW_COUNTS
-    return np.asarray((pooled < HOLLOW * reference) & enough & kept)
+def _holes(totals: FloatArray, mass_per_count: FloatArray, kept: Mask) -> list[tuple[MapRegion, Mask]]:
+    """Regions that are far thinner than what is around them, and their pixels.
 
-
-def _described(holes: Mask, totals: FloatArray, kept: Mask) -> list[tuple[MapRegion, Mask]]:
-    """Regions of a mask of holes, and their pixels."""
-    label, count = ndimage.label(holes, EVERYWHERE)
+    Parameters
+    ----------
+    totals : (y, x)
+        Counts.
+    mass_per_count : (y, x)
+        Mass that a count of the pixel's mixture stands for.
+    kept : (y, x) bool
+        What is left out is taken to be as what is beside it.
+    """
+    matter, around = totals * mass_per_count, _surroundings(totals * mass_per_count, kept)
+    label, count = ndimage.label(around.hollow & kept, EVERYWHERE)
     found = []
     for number in range(1, count + 1):
         core = label == number
-        around = ndimage.binary_dilation(core, EVERYWHERE, iterations=4) & ~holes & kept
-        level = float(totals[around].mean()) if around.any() else float(totals[kept].mean())
-        counts, expected = float(totals[core].sum()), level * float(core.sum())
+        ratio = float(matter[core].sum() / around.level[core].sum())
+        # Of windows that are hollow the pixels themselves may not be.
+        if ratio >= HOLLOW:
+            continue
         rows, columns = np.nonzero(core)
-        sigma = (expected - counts) / np.sqrt(max(expected, 1.0))
-        ratio = counts / max(expected, 1e-9)
         hole = MapRegion(
             y=float(rows.mean()),
             x=float(columns.mean()),
             pixels=int(core.sum()),
-            sigma=float(sigma),
+            sigma=float((1.0 - ratio) * np.sqrt(max(totals[core].sum() / max(ratio, 1e-9), 1.0))),
             kind="hole",
             excess={},
             lacking={},
@@ -451,6 +457,33 @@ def _described(holes: Mask, totals: FloatArray, kept: Mask) -> list[tuple[MapReg
         )
         found.append((hole, core))
     return found
+
+
+class _Surroundings(NamedTuple):
+    """What is around each pixel (y, x), and whether the pixel's window holds far less than that."""
+
+    level: FloatArray
+    hollow: Mask
+
+
+def _surroundings(matter: FloatArray, kept: Mask) -> _Surroundings:
+    """Compare windows with the median of their surroundings; pixels that are left out are as those beside."""
+    shape = matter.shape
+    if not kept.all():
+        nearest = ndimage.distance_transform_edt(~kept, return_distances=False, return_indices=True)
+        matter = matter[tuple(nearest)]
+    middle = float(np.median(matter[kept]))
+    side = 3
+    while side * min(side, *shape) * middle < HOLLOW_COUNTS and side < max(shape) // 4:
+        side += 2
+    pooled = ndimage.uniform_filter(matter, side, mode="nearest")
+    step = max(1, min(shape) // 32)
+    wide = [max(3, int(SURROUNDINGS * size / step) // 2 * 2 + 1) if size > 1 else 1 for size in shape]
+    coarse = ndimage.median_filter(pooled[::step, ::step], size=tuple(wide), mode="nearest")
+    around = np.repeat(np.repeat(coarse, step, axis=0), step, axis=1)[: shape[0], : shape[1]]
+    level = np.maximum(around, 0.5 * middle)
+    enough = level * min(side, shape[0]) * min(side, shape[1]) >= 0.5 * HOLLOW_COUNTS
+    return _Surroundings(level, np.asarray((pooled < HOLLOW * level) & enough))
 
 
 def _of_regions(many: int) -> str:

@@ -24,7 +24,8 @@ class MapRegion:
     excess, lacking : dict
         By element the ratio of its counts to those of the best mixture; None where the mixture has none of it.
     counts_ratio : float
-        Counts of a pixel relative to those around the region.
+        Counts of a pixel relative to those around the region; of a hole relative to those that its phases would give as
+        thick as around it.
     """
 
     y: float
@@ -41,7 +42,7 @@ class MapRegion:
         extent = f"{self.pixels} {'pixel' if self.pixels == 1 else 'pixels'}"
         where = f"around row {self.y:.0f}, column {self.x:.0f} ({extent})"
         if self.kind == "hole":
-            return f"{where}, a hole with {100 * self.counts_ratio:.0f} % of the counts around it"
+            return f"{where}, a hole, by its counts {100 * self.counts_ratio:.0f} % as thick as what is around it"
         # Energies without a name are counts, of which there are many or few.
         counts = [next(iter(which), "").startswith("counts") for which in (self.excess, self.lacking)]
         parts = [

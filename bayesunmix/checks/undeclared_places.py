@@ -130,7 +130,8 @@ def searched(setup: Setup, fitted: FittedPosterior, point: Draws, seed: int) -> 
         Of the maps that give the threshold.
     """
     shares = shares_at(setup, fitted, point)
-    return find_misfit(setup, fitted.data.basis, point, shares, seed)
+    mass = np.asarray(fitted.data.effect.mass_per_count)
+    return find_misfit(setup, fitted.data.basis, point, shares, mass, seed)
 
 
 def places_of(setup: Setup, misfit: Misfit, spectra: FloatArray) -> Places:

@@ -6,6 +6,10 @@ its mean and sd give m, the primary estimate, which may be negative, and s, its 
 
     decision threshold x* = k s,   detection limit x# = 2 k s,   k = 1.645 (5 % false decisions of either kind),
     detected when m > x*.
+
+Far below zero the truncated normal is an exponential, whose mean and sd do not tell s, and draws that scatter more than
+one (of several rotations, say) are no truncated normal at all. Even of zeros one estimate in twenty is below -k s, so
+none is taken to be lower: s is at most 2.7 sd of the draws.
 """
 
 from __future__ import annotations
@@ -43,8 +47,10 @@ def detect(draws: FloatArray) -> Detection:
     mean, sd = draws.mean(axis=0), draws.std(axis=0)
     # mean / sd of a truncated normal grows with m / s from 1 (an exponential tail) without bound: read m / s off a
     # table.
-    ratio = np.divide(mean, sd, out=np.full_like(mean, 1.0), where=sd > 0)
+    # An amount that does not vary, as the only one of a phase, is known.
+    ratio = np.divide(mean, sd, out=np.where(mean > 0, np.inf, 1.0), where=sd > 0)
     position = np.interp(ratio, _RATIO, _POSITION)
+    position = np.maximum(position, -FALSE_DECISIONS_K)
     shrinkage = np.interp(position, _POSITION, _SPREAD)
     far = ratio > _RATIO[-1]
     uncertainty = np.where(far, sd, sd / shrinkage)

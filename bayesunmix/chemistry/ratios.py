@@ -136,7 +136,10 @@ def amounts(
     else:
         found = detect(flat)
         position = np.divide(
-            found.estimate, found.uncertainty, out=np.zeros_like(found.estimate), where=found.uncertainty > 0
+            found.estimate,
+            found.uncertainty,
+            out=np.where(found.estimate > 0, np.inf, 0.0),
+            where=found.uncertainty > 0,
         )
         clear = position > resolved_beyond(level)
         words = np.where(clear, RESOLVED, np.where(found.detected, WEAK, UNSEEN)).astype("<U30")

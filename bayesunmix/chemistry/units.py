@@ -43,7 +43,7 @@ def convert(
     unit : str
         ``at_frac``; ``wt_pct``, weight per cent among the same elements; ``oxide_wt_pct``, weight per cent of the
         oxides that the coordinate ``oxide`` names; ``apfu``, cations per formula unit of `oxygens` oxygen atoms, oxygen
-        by the valences or as measured where O is among the elements.
+        by the valences or as measured where O is among the elements; nan where a phase holds no oxygen.
     oxygens : float or mapping
         Oxygen atoms of the formula unit, for ``apfu``: one number, or one for each phase.
     ferric : float or DataArray
@@ -71,7 +71,8 @@ def convert(
         return _per_cent(weight).assign_coords(oxide=("element", names)).assign_attrs(unit=unit)
     oxygen = composition.sel(element="O", drop=True) if "O" in elements else (part * bound).sum("element")
     basis = _basis(part, oxygens)
-    found = (part * basis / oxygen).transpose(*part.dims).assign_attrs(unit=unit)
+    # A phase without oxygen, such as a sulfide, has no formula unit that is counted on it.
+    found = (part * basis / oxygen.where(oxygen > 0.0)).transpose(*part.dims).assign_attrs(unit=unit)
     return found.assign_attrs(oxygens=basis) if isinstance(basis, float) else found
 
 

@@ -22,6 +22,7 @@ from bayesunmix.data.image import AXIS_LIMITS_KEV, SpectrumImage
 # grains of one phase differ by solid solution.
 DEFAULT_TOLERANCE = 0.05
 _FORMS = 'Write "grain.msa", or {file = "grain.msa", tolerance = 0.05}.'
+_PAIR = "Write (counts, energy_keV): of each channel its counts, and the energy of its centre in keV."
 _COUNTED = ("energy_offset_keV", "energy_scale_keV")
 
 
@@ -61,7 +62,9 @@ class Reference:
     takeoff_angle_deg: Annotated[float, _fact("takeoff_angle_deg")] | None = None
     energy_offset_keV: Annotated[float, Between(*AXIS_LIMITS_KEV["energy_offset_keV"])] | None = None
     energy_scale_keV: Annotated[float, Between(*AXIS_LIMITS_KEV["energy_scale_keV"])] | None = None
-    counts: tuple[Annotated[int, Whole(0, 2**53)], ...] | None = field(default=None, repr=False)
+    counts: Annotated[
+        tuple[Annotated[int, Whole(0, 2**53)], ...] | None, BeforeValidator(lambda counts: _listed(counts))
+    ] = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if (self.file is None) == (self.counts is None):
@@ -80,6 +83,11 @@ class Reference:
         return "a spectrum" if self.file is None else self.file.name
 
 
+def _listed(counts: object) -> object:
+    """Return the numbers of an array, of whatever library, as a list."""
+    return np.asarray(counts).tolist() if _is_array(counts) and not isinstance(counts, list) else counts
+
+
 def _check_reference(field_: str, value: object) -> object:
     """Take a file's name, a table, or what holds a spectrum in Python: a map, a signal, counts and energies."""
     if isinstance(value, Reference | Mapping):
@@ -87,10 +95,28 @@ def _check_reference(field_: str, value: object) -> object:
     if isinstance(value, str | os.PathLike) and str(value):
         return {"file": value}
     image = _spectrum_of(value)
-    if image is None:
-        given = value if isinstance(value, bool | int | float | str) else type(value).__name__
-        raise InputError(field_, "be the name of a file, or a table", f"is {shown(given)}", _FORMS)
-    return table_of(image)
+    if image is not None:
+        return table_of(image)
+    if _is_array(value) and not (isinstance(value, list) and any(isinstance(one, str) for one in value)):
+        pair = value if isinstance(value, list) and len(value) == 2 else []
+        got = " and ".join(map(_called, pair)) or "counts alone"
+        raise InputError(field_, "be one spectrum, or a pair of counts and energies", f"is {got}", _PAIR)
+    given = value if isinstance(value, bool | int | float | str) else type(value).__name__
+    raise InputError(field_, "be the name of a file, or a table", f"is {shown(given)}", _FORMS)
+
+
+def _called(part: object) -> str:
+    """Say what a part of a pair is."""
+    if isinstance(part, SpectrumImage):
+        return "a map"
+    if hasattr(part, "axes_manager"):
+        return "a HyperSpy signal"
+    return "an array" if _is_array(part) else f"a {type(part).__name__}"
+
+
+def _is_array(part: object) -> bool:
+    """Whether something holds numbers in rows: a list, or an array of NumPy, Dask, xarray or another library."""
+    return isinstance(part, list) or (hasattr(part, "__array__") and not hasattr(part, "axes_manager"))
 
 
 def _spectrum_of(value: object) -> SpectrumImage | None:
@@ -101,13 +127,20 @@ def _spectrum_of(value: object) -> SpectrumImage | None:
         from bayesunmix.data.signals import GivenFacts, image_of_signal
 
         return image_of_signal(value, GivenFacts())
-    if isinstance(value, list) and len(value) == 2 and all(isinstance(part, list) for part in value):
-        counts, energy_keV = (np.asarray(part) for part in value)
+    if not (isinstance(value, list) and len(value) == 2 and all(map(_is_array, value))):
+        return None
+    counts, energy_keV = (np.asarray(part) for part in value)
+    if energy_keV.ndim != 1 or counts.ndim == 0:
+        return None
+    try:
         # What nobody says of it is as for the map.
         return SpectrumImage(
             counts=counts.reshape((1,) * (3 - counts.ndim) + counts.shape), energy_keV=energy_keV
         )
-    return None
+    except InputError as error:
+        # Of what are no energies, as two spectra, the remedies for the axis of a map say nothing.
+        remedy = _PAIR if error.field == "energy_keV" else error.remedy
+        raise InputError(error.field, error.must, error.got, remedy) from None
 
 
 def table_of(image: SpectrumImage) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Progress on the page of a notebook: one output, which is written anew as the run goes on.
 
 It needs IPython's display and nothing else: no widgets, which many kernels lack, and no text that grows frame by frame
-where a notebook is run without a screen. What a saved notebook keeps is the last frame: a line for each stage.
+where a notebook is run without a screen. Details of a stage go when it ends. What a saved notebook keeps is the last
+frame: one line for a run that is finished, a line for each stage of one that failed.
 """
 
 from __future__ import annotations
@@ -24,15 +25,31 @@ def in_notebook() -> bool:
 
 
 class NotebookOutput:
-    """The output of a run: finished stages with their details, and the stage that runs."""
+    """The output of a run: finished stages, and the stage that runs with its details."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
+        self._details: list[str] = []
         self._handle: Any = None
 
     def add(self, line: str) -> None:
-        """Add a line, which the next frame shows."""
+        """Add the line of a finished stage, which the next frame shows."""
         self._lines.append(line)
+
+    def add_detail(self, text: str) -> None:
+        """Add a detail of the stage that runs, which is shown until it ends."""
+        self._details.append(f"  {text}")
+
+    def end_stage(self) -> None:
+        """Show finished stages alone."""
+        self._details.clear()
+        self.show()
+
+    def end(self, seconds: float) -> None:
+        """Leave one line of all that was done."""
+        stages = ", ".join(line.replace(": ", " ", 1) for line in self._lines)
+        self._lines[:] = [f"finished in {seconds:.0f} s{f' ({stages})' if stages else ''}"]
+        self.show()
 
     def show(self, running: str = "", share: float | None = None) -> None:
         """Show all lines and, below them, what runs.
@@ -44,13 +61,11 @@ class NotebookOutput:
         share
             What is done of it, 0 to 1; None where that is not known.
         """
-        frame = {
-            "text/plain": _text([*self._lines], running, share),
-            "text/html": _html([*self._lines], running, share),
-        }
+        lines = [*self._lines, *self._details]
+        frame = {"text/plain": _text(lines, running, share), "text/html": _html(lines, running, share)}
         if self._handle is not None:
             self._handle.update(frame, raw=True)
-        elif self._lines or running:
+        elif lines or running:
             self._handle = import_module("IPython.display").display(frame, raw=True, display_id=True)
 
 

@@ -109,6 +109,15 @@ def check_no_run(folder: Path, field: str = FIELD) -> None:
         raise InputError(field, "be no output folder of a run", got, "Choose another.")
 
 
+def check_outside_runs(folder: Path, field: str = FIELD) -> None:
+    """Refuse the output folder of a run, and every folder inside one, for what is made of several runs."""
+    path = folder.resolve()
+    for run in (path, *path.parents):
+        if (run / RECORD).exists():
+            got = f'"{folder}" is one' if run == path else f'"{folder}" lies in "{run}"'
+            raise InputError(field, "lie outside the output folders of runs", got, "Choose another.")
+
+
 def check_folder(folder: Path, *, go_on: bool, field: str = FIELD) -> None:
     """Check that a result can go into a folder, before anything is computed; nothing is written.
 

@@ -49,6 +49,7 @@ class Reporter:
         self.costs: dict[str, Cost] = {}
         self.held_before = peak_bytes()
         self._shown = shown
+        self._begin = time.monotonic()
         self._display: _Display | None = None
         self._page = NotebookOutput() if shown and in_notebook() else None
 
@@ -124,11 +125,16 @@ class Reporter:
         if self._display is not None:
             self._display.share = min(max(share, 0.0), 1.0)
 
+    def finish(self) -> None:
+        """Leave one line of a run that is done on the page of a notebook; what was written elsewhere stays."""
+        if self._page is not None:
+            self._page.end(time.monotonic() - self._begin)
+
     def say(self, text: str) -> None:
         """Add a detail to the running stage; shown beside a moving bar only."""
         tell(logging.INFO, text)
         if isinstance(self._display, _Frames):
-            self._display.page.add(f"  {text}")
+            self._display.page.add_detail(text)
         if isinstance(self._display, _Bar):
             with aside():
                 write_line(f"  {text}")
@@ -185,7 +191,7 @@ class _Frames:
         self.page.show(f"{self._title}: {time.monotonic() - self._begin:.0f} s", self.share)
 
     def close(self) -> None:
-        self.page.show()
+        self.page.end_stage()
 
 
 class _Bar:

@@ -85,7 +85,7 @@ def bound_text(bound: float, sign: str = "<", unit: str = "") -> str:
 
 
 def composition_text(row: Any, unit: str = "") -> str:  # noqa: ANN401 - a row of a table, whose names are the columns
-    """Write a row of the composition table: an interval, a bound, or "declared absent".
+    """Write a row of the composition table: an interval, a bound, "declared absent", or a dash without an amount.
 
     Parameters
     ----------
@@ -97,6 +97,8 @@ def composition_text(row: Any, unit: str = "") -> str:  # noqa: ANN401 - a row o
     factor = 100.0 if row.unit == "at_frac" else 1.0
     if row.detected == "declared_absent":
         return "declared absent"
+    if not math.isfinite(row.mean):
+        return "–"
     if row.detected == "false":
         bound = factor * row.upper_bound
         return bound_text(bound, unit=unit) if math.isfinite(bound) else "not detected"

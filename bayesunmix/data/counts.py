@@ -267,7 +267,7 @@ def _read_blocks(
 def _refuse_nothing(missing: Mask | None) -> None:
     """Raise `InputError` about counts that are all zero or all missing."""
     if missing is None:
-        remedy = "Check that this is the measured map."
+        remedy = "Check that these are the measured counts."
         raise InputError("counts", "hold at least one photon", "are all zero", remedy)
     left = "are masked or NaN in every pixel" if missing.all() else "are zero, masked or NaN in every pixel"
     remedy = "One masked channel leaves its pixel out; to leave out channels, choose an energy range."

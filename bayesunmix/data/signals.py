@@ -161,6 +161,7 @@ def image_of_signal(
             "signal",
             "be a spectrum image, a line scan or a spectrum",
             f"is {signal_text(signal)}: {why_no_spectra(signal)}",
+            energy_remedy(signal),
         )
     manager = signal.axes_manager
     if manager.navigation_dimension > 2:
@@ -228,6 +229,23 @@ def why_no_spectra(signal: HyperSpySignal) -> str:
     return f"it has {axes or 'no'} signal axes, where the energy must be the only one"
 
 
+def energy_remedy(*signals: HyperSpySignal) -> str:
+    """Say how to mark the energy axis of the first signal that has one among several signal axes; nothing without one.
+
+    So HyperSpy's own ``.emd`` files come back, which keep no kind of an axis and no fact of the measurement.
+    """
+    for signal in signals:
+        for axis in signal.axes_manager.signal_axes if signal.axes_manager.signal_dimension > 1 else ():
+            if str(axis.units).lower() in ("ev", "kev"):
+                name = str(axis.name) if isinstance(axis.name, str) else axis.index_in_axes_manager
+                return (
+                    f"If it is one that HyperSpy saved, save it as .hspy instead, which keeps axes and beam energy; "
+                    f"else mark its energy axis in HyperSpy: signal.transpose(signal_axes=[{name!r}])"
+                    '.save("map.hspy").'
+                )
+    return ""
+
+
 def choose(signals: Sequence[HyperSpySignal], wanted: int | None, file: str) -> int:
     """Return the index of the map among the signals of a file.
 
@@ -242,12 +260,13 @@ def choose(signals: Sequence[HyperSpySignal], wanted: int | None, file: str) -> 
             raise InputError("signal", f"be one of the file's signals ({listed})", f"is {wanted}")
         if not is_spectra(signals[wanted]):
             got = f"{wanted} is {signal_text(signals[wanted])}: {why_no_spectra(signals[wanted])}"
-            raise InputError("signal", "be a spectrum image", got, listed)
+            raise InputError("signal", "be a spectrum image", got, energy_remedy(signals[wanted]) or listed)
         return wanted
     chosen = rivals(signals)
     if not chosen:
         held = "; ".join(f"{i}: {signal_text(one)}, {why_no_spectra(one)}" for i, one in enumerate(signals))
-        raise InputError("MAP", "hold a spectrum image", f'"{file}" holds {held or "nothing"}')
+        got = f'"{file}" holds {held or "nothing"}'
+        raise InputError("MAP", "hold a spectrum image", got, energy_remedy(*signals))
     if len(chosen) > 1:
         remedy = "Choose one with --signal N (signal=N in Python)."
         raise InputError("MAP", "hold one EDS map", f'"{file}" holds {len(chosen)} among {listed}', remedy)

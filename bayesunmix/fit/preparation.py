@@ -25,6 +25,7 @@ from bayesunmix.fit.pixel_choice import LeftOut, choose_pixels
 from bayesunmix.fit.reference_fit import reference_composition
 from bayesunmix.fit.reference_spectrum import (
     absent_notes,
+    few_notes,
     read_hash,
     reference_config,
     reference_image,
@@ -112,7 +113,7 @@ def with_references(setup: Setup, config: RunConfig) -> Setup:
         found.append(dataclasses.replace(one, read_hash=read_hash(spectrum)))
         notes += reference_notes(phase.name, own.image, facts, own.spectrum.shown)
         notes += absent_notes(one, phase.absent)
-        notes += unfitted_notes(one, own.blocks.n_bins)
+        notes += [*unfitted_notes(one, own.blocks.n_bins), *few_notes(one)]
     return dataclasses.replace(setup, references=tuple(found), warnings=tuple(dict.fromkeys(notes)))
 
 

@@ -45,6 +45,8 @@ MOST_STEPS, TOLERANCE, LENGTHS = 60, 1e-3, (1.0, 0.5, 0.25, 0.1, 0.03, 0.01)
 SHOWN_SDS = 4.0
 # Of the information, relative: what the spectrum says nothing of must not end the inversion.
 RIDGE = 1e-9
+# Counts by which main elements are known to a few at% (docs/reference_spectra.md).
+ENOUGH = 3000
 # Absorption is that of the composition found, which it changes little: so many rounds settle both.
 ROUNDS = 3
 
@@ -148,7 +150,10 @@ def reference_composition(
         fractions = shares_of(np.maximum(amounts, 0.0))
     there = np.maximum(amounts, 0.0)
     if not there.any():
-        raise InputError(f"phases.{phase}.reference", "show an element of `sample.elements`", "shows none")
+        total = int(counts.sum())
+        got = f"shows none with {total} {'count' if total == 1 else 'counts'} in the fitted energies"
+        remedy = f"Some {ENOUGH} counts say what a phase is made of: sum more pixels, or leave it out."
+        raise InputError(f"phases.{phase}.reference", "show an element of `sample.elements`", got, remedy)
     # Of a few counts more than half may seem to be below zero.
     amounts = amounts if amounts.sum() > 0.5 * there.sum() else there
     found, counting = amounts / amounts.sum(), counting / amounts.sum() ** 2

@@ -24,7 +24,7 @@ from bayesunmix.data.files import check_format
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.reader import read_apart
 from bayesunmix.data.signals import GivenFacts
-from bayesunmix.fit.reference_fit import ReferenceComposition
+from bayesunmix.fit.reference_fit import ENOUGH, ReferenceComposition
 from bayesunmix.fit.sample_lines import MOST_OF_BEAM
 from bayesunmix.forward.spectra import FEWEST_INSIDE, ForwardModel
 
@@ -41,6 +41,8 @@ REMEDIES = {
 FACTS = ("beam_energy_keV", "takeoff_angle_deg", "resolution_eV", "microscope")
 # A spectrum that is not fitted: its deviance per degree of freedom, and how much of a typical bin's counts is off.
 POOR_DEVIANCE, POOR_FIT = 4.0, 0.25
+# The main element of a spectrum that says little is uncertain by this atom fraction.
+LITTLE_SAID = 0.08
 # An element that is declared absent, and is there: by so many standard deviations, and so large an atom fraction.
 PRESENT_SDS, PRESENT = 4.0, 0.01
 
@@ -228,6 +230,20 @@ def unfitted_notes(found: ReferenceComposition, n_bins: int) -> list[str]:
         f"The reference spectrum of {found.phase} is not explained by lines of the declared elements: a typical bin is "
         f"off by {100.0 * relative:.2g} % of its counts (deviance {found.deviance_per_dof:.2g} per degree of freedom). "
         "What it says of the phase is not to be trusted. Check that it is the spectrum you mean."
+    )
+    return [Reservation(text)]
+
+
+def few_notes(found: ReferenceComposition) -> list[str]:
+    """Sentence on a spectrum of so few counts that it says next to nothing of the phase."""
+    main = int(np.argmax(found.atom_fractions))
+    sd = float(found.counting_sd[main])
+    if sd < LITTLE_SAID:
+        return []
+    text = (
+        f"The reference spectrum of {found.phase} says little: its {found.counts} "
+        f"{'count leaves' if found.counts == 1 else 'counts leave'} {found.elements[main]} uncertain by "
+        f"{100.0 * min(sd, 1.0):.0f} at%. Sum more pixels, or a longer measurement: some {ENOUGH} counts tell."
     )
     return [Reservation(text)]
 

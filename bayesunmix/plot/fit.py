@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from bayesunmix.core.errors import check_choice
 from bayesunmix.data.image import WHOLE_MAP
 from bayesunmix.plot.choices import SCALES, Window, checked_window, chosen_phases
-from bayesunmix.plot.labels import energy_ticks, name_lines, value_limits
+from bayesunmix.plot.labels import energy_ticks, held_elements, name_lines, value_limits
 from bayesunmix.plot.style import (
     GREY,
     INK,
@@ -32,7 +32,6 @@ from bayesunmix.plot.style import (
     shorten,
     styled,
 )
-from bayesunmix.results.tables import STATED
 
 if TYPE_CHECKING:
     from bayesunmix.results.result import Result
@@ -227,9 +226,7 @@ def _draw_spectrum(axes: Axes, result: Result, edges: FloatArray, scale: str, ph
         continuum, edges, color=GREY, linewidth=0.9, linestyle=(0, (3, 1.5)), label="continuum", baseline=None
     )
     axes.stairs(expected, edges, color=INK, linewidth=0.8, label="fitted", baseline=None)
-    table = result.summary()
-    found = set(table["element"][table["detected"].isin(STATED)])
-    name_lines(axes, result.tree["lines"].dataset, middle, expected, found)
+    name_lines(axes, result.tree["lines"].dataset, middle, expected, held_elements(result))
     energy_ticks(axes)
     axes.set_ylabel("counts per keV")
     hide_frame(axes, "top", "right")

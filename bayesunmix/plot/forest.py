@@ -34,7 +34,7 @@ def draw_interval(axes: Axes, y: float, value: float, lower: float, upper: float
             if beyond:
                 axes.plot(place, y, marker, color=colour, markersize=3.0)
     if value > left:
-        axes.plot(value, y, "o", color=colour, markersize=_MARKER)
+        axes.plot(value, y, "o", color=colour, markersize=_MARKER, clip_on=value > right)
 
 
 def draw_bound(axes: Axes, y: float, bound: float, kind: str, colour: str) -> None:
@@ -45,7 +45,10 @@ def draw_bound(axes: Axes, y: float, bound: float, kind: str, colour: str) -> No
     factor = (high / low) ** 0.07
     away, marker = (bound / factor, "<") if kind == "upper" else (bound * factor, ">")
     axes.plot([away, bound], [y, y], color=colour, linewidth=0.8)
-    axes.plot(bound, y, "|", color=colour, markersize=5.0, markeredgewidth=1.2)
+    # What lies on the edge of the axes, as 100 % does, is drawn whole.
+    axes.plot(
+        bound, y, "|", color=colour, markersize=5.0, markeredgewidth=1.2, clip_on=not low <= bound <= high
+    )
     axes.plot(away, y, marker, color=colour, markersize=3.0, markerfacecolor="white", markeredgewidth=0.8)
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from bayesunmix.analysis.joint_draws import joint_draws
 from bayesunmix.plot.choices import Window, checked_window, chosen_phases
 from bayesunmix.plot.inset import draw_inset, name_inset
-from bayesunmix.plot.labels import BAND_MM, energy_ticks, log_limits, name_lines
+from bayesunmix.plot.labels import BAND_MM, energy_ticks, held_elements, log_limits, name_lines
 from bayesunmix.plot.region_spectra import bin_edges
 from bayesunmix.plot.style import (
     GREY,
@@ -27,7 +27,6 @@ from bayesunmix.plot.style import (
     styled,
 )
 from bayesunmix.results.map_counts import AnyMap
-from bayesunmix.results.tables import STATED
 
 if TYPE_CHECKING:
     from bayesunmix.results.result import Result
@@ -84,8 +83,6 @@ def integrated_spectra_figure(
     step = source.image.energy_step_keV
     weighted /= step
     bands = {name: np.asarray(data[name].values, np.float64) / step for name in ("mean", "lower", "upper")}
-    table = result.summary()
-    found = table[table["detected"].isin(STATED)]
     row = _TITLE_MM + _PANEL_MM
     figure = new_figure(len(names) * row + _BELOW_MM)
     beside = 0.0 if near is None else _INSET_MM + _BESIDE_MM
@@ -103,8 +100,8 @@ def integrated_spectra_figure(
         mean = bands["mean"][index]
         axes.stairs(binned[index], bins, color=GREY, linewidth=0.6, baseline=None)
         axes.plot(middle, mean, color=phase_colour(index), linewidth=0.9)
-        detected = set(found["element"][found["phase"] == name])
-        name_lines(axes, result.tree["lines"].dataset, middle[inside], mean[inside], detected)
+        held = held_elements(result, name)
+        name_lines(axes, result.tree["lines"].dataset, middle[inside], mean[inside], held)
         energy_ticks(axes)
         axes.set_title(shorten(name, 40), loc="left", pad=2.5, fontweight="bold", color=phase_colour(index))
         if number == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -11,6 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from bayesunmix.plot.style import GREY, INK, SMALL, FloatArray, axes_mm
+from bayesunmix.results.tables import STATED
+
+if TYPE_CHECKING:
+    from bayesunmix.results.result import Result
 
 BAND_MM = 13.0
 """Height that the names take at the top of the axes."""
@@ -54,6 +58,25 @@ def named_lines(lines: xr.Dataset, low: float, high: float) -> list[LineName]:
         for (element, family, stray), (_, energy) in strongest.items()
     ]
     return sorted(names, key=lambda name: name.energy_keV)
+
+
+def held_elements(result: Result, phase: str | None = None) -> set[str]:
+    """Return the elements whose lines are named: those found, and what has lines and is in no composition.
+
+    That is oxygen which comes with the cations: its line is fitted, and was not looked for.
+
+    Parameters
+    ----------
+    result
+        The result of a run.
+    phase
+        Those of one phase; of any by default.
+    """
+    table, lines = result.summary(), result.tree["lines"].dataset
+    own = table if phase is None else table[table["phase"] == phase]
+    found = {str(element) for element in own["element"][own["detected"].isin(STATED)]}
+    fitted = {str(element) for element in lines["element"].values[~lines["stray"].values.astype(bool)]}
+    return found | (fitted - set(result.elements) if found else set())
 
 
 def visible_lines(

@@ -14,6 +14,7 @@ from bayesunmix.plot.maps import Grid, panel_size, pixel_grid, show_map
 from bayesunmix.plot.style import (
     INK,
     WIDTH_MM,
+    FloatArray,
     new_figure,
     panel_figure,
     place_axes,
@@ -69,7 +70,7 @@ def misfit_figure(result: Result) -> Figure:
     top = max(1.5 * threshold, min(float(np.nanmax(sigma)), 4.0 * threshold))
     shown = show_map(axes, sigma, grid, "cividis", top)
     dy, dx = grid.pixel_size
-    if float(np.nanmax(sigma)) > threshold and min(sigma.shape) > 1:
+    if outlined(sigma, threshold):
         x, y = (np.arange(sigma.shape[1]) + 0.5) * dx, (np.arange(sigma.shape[0]) + 0.5) * dy
         axes.contour(x, y, sigma, levels=[threshold], colors="white", linewidths=0.8)
     outline = [patheffects.withStroke(linewidth=1.8, foreground=INK)]
@@ -84,6 +85,11 @@ def misfit_figure(result: Result) -> Figure:
     place_colourbar(figure, shown, box, "largest residual (σ)", extend=extend)
     scale_bar(axes, grid.unit, right_corner=_crowded_left(found.regions, grid))
     return figure
+
+
+def outlined(sigma: FloatArray, threshold: float) -> bool:
+    """Whether the map of residuals (y, x) has an outline: holes, which have no spectrum to misfit, have none."""
+    return bool(float(np.nanmax(sigma)) > threshold and min(sigma.shape) > 1)
 
 
 def searched(result: Result) -> UnmodelledRegions:

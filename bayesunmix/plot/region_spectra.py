@@ -12,7 +12,7 @@ from bayesunmix.analysis.joint_draws import JointDraws, joint_draws
 from bayesunmix.analysis.places import AnyRegion, region_mask
 from bayesunmix.core.errors import InputError
 from bayesunmix.plot.choices import Window, checked_window
-from bayesunmix.plot.labels import BAND_MM, energy_ticks, log_limits, name_lines
+from bayesunmix.plot.labels import BAND_MM, energy_ticks, held_elements, log_limits, name_lines
 from bayesunmix.plot.style import (
     INK,
     SMALL,
@@ -28,7 +28,6 @@ from bayesunmix.plot.style import (
     styled,
 )
 from bayesunmix.results.map_counts import AnyMap
-from bayesunmix.results.tables import STATED
 
 if TYPE_CHECKING:
     from bayesunmix.results.result import Result
@@ -72,8 +71,7 @@ def region_spectra_figure(
     source = joint_draws(result, image)
     edges = bin_edges(source)
     low, high = checked_window("energy_range", energy_range, (float(edges[0]), float(edges[-1])))
-    table = result.summary()
-    found = set(table["element"][table["detected"].isin(STATED)])
+    found = held_elements(result)
     row = _TITLE_MM + _PANEL_MM
     figure = new_figure(len(regions) * row + _BELOW_MM)
     middle, width = 0.5 * (edges[1:] + edges[:-1]), np.diff(edges)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from bayesunmix.core.errors import check_choice
 from bayesunmix.plot.choices import SCALES, Window, checked_window, chosen_phases
 from bayesunmix.plot.inset import draw_inset, name_inset
-from bayesunmix.plot.labels import energy_ticks, name_lines, value_limits
+from bayesunmix.plot.labels import energy_ticks, held_elements, name_lines, value_limits
 from bayesunmix.plot.style import (
     GREY,
     WIDTH_MM,
@@ -27,7 +27,6 @@ from bayesunmix.plot.style import (
     shorten,
     styled,
 )
-from bayesunmix.results.tables import STATED
 
 if TYPE_CHECKING:
     from bayesunmix.results.result import Result
@@ -125,8 +124,7 @@ def _draw(
     mean, lower = (np.maximum(bands[name], floor) for name in ("mean", "lower"))
     axes.fill_between(energy, lower, bands["upper"], color=colour, alpha=0.3, linewidth=0.0)
     axes.plot(energy, mean, color=colour, linewidth=0.8)
-    table = result.summary()
-    found = set(table["element"][table["detected"].isin(STATED) & (table["phase"] == phase)])
+    found = held_elements(result, phase)
     fitted = np.isfinite(bands["mean"])
     name_lines(axes, result.tree["lines"].dataset, energy[fitted], bands["mean"][fitted], found)
     axes.set_title(shorten(phase, 60), loc="left", pad=2.5, fontweight="bold", color=colour)

@@ -12,7 +12,7 @@ from bayesunmix.core.errors import check_flag, check_path
 from bayesunmix.core.output_folder import (
     COMPARISON_RECORD,
     check_folder,
-    check_no_run,
+    check_outside_runs,
     claimed,
     names_of,
     write_record,
@@ -49,12 +49,12 @@ def save_comparison(comparison: Comparison, folder: str | Path, *, overwrite: bo
     Raises
     ------
     InputError
-        If `folder` is a file, cannot be written, is the output folder of a run, or holds something and `overwrite` is
-        not set; what it holds of an earlier comparison is replaced when all is there.
+        If `folder` is a file, cannot be written, is the output folder of a run or lies in one, or holds something and
+        `overwrite` is not set; what it holds of an earlier comparison is replaced when all is there.
     """
     path = check_path("folder", folder)
     check_folder(path, go_on=check_flag("overwrite", overwrite), field="folder")
-    check_no_run(path, "folder")
+    check_outside_runs(path, "folder")
     with claimed(path), written_aside(path) as aside:
         tables = _tables(comparison)
         for name, table in tables.items():

@@ -24,12 +24,11 @@ from matplotlib.colors import to_hex
 
 from bayesunmix.data.image import WHOLE_MAP
 from bayesunmix.plot.fit import labelled, pooled_residuals
-from bayesunmix.plot.labels import visible_lines
+from bayesunmix.plot.labels import held_elements, visible_lines
 from bayesunmix.plot.maps import mean_tops, pixel_grid, sd_top
 from bayesunmix.plot.parts import element_parts, largest_parts, line_texts, part_look, strong_lines
 from bayesunmix.plot.style import GREY, INK, FloatArray
 from bayesunmix.results.pixel_group import DIGITS, rounded
-from bayesunmix.results.tables import STATED
 
 if TYPE_CHECKING:
     from bayesunmix.results.result import Result
@@ -128,11 +127,9 @@ def fit_panel(result: Result) -> dict[str, Any]:
 
 def endmember_panel(result: Result) -> dict[str, Any]:
     """Return the endmember spectra with their bands, channel by channel where they were fitted."""
-    data = result.tree["endmembers"].dataset
-    energy = np.asarray(data["energy"].values, np.float64)
-    shown = np.flatnonzero(np.isfinite(data["mean"].values).all(axis=0) & (energy > 0.0))
-    data = data.isel(energy=slice(shown[0], shown[-1] + 1))
-    middle = energy[shown[0] : shown[-1] + 1]
+    data = result.endmembers()
+    data = data.sel(energy=data["energy"] > 0.0)
+    middle = np.asarray(data["energy"].values, np.float64)
     step = float(middle[1] - middle[0]) if len(middle) > 1 else 1.0
     edges = np.append(middle - step / 2.0, middle[-1] + step / 2.0)
     series = []
@@ -211,10 +208,9 @@ def _lines(result: Result, edges: FloatArray, spectra: FloatArray) -> dict[str, 
     lines = result.tree["lines"].dataset
     strong = strong_lines(lines)
     energies = [round(float(keV), 4) for keV in strong["energy_keV"].values]
-    table = result.summary()
-    stated = set(table["element"][table["detected"].isin(STATED)])
+    held = held_elements(result)
     middle, window = (edges[:-1] + edges[1:]) / 2.0, (float(edges[0]), float(edges[-1]))
-    found = {name for one in spectra for name in visible_lines(lines, window, middle, one, stated)}
+    found = {name for one in spectra for name in visible_lines(lines, window, middle, one, held)}
     names = [
         [one.text, round(one.energy_keV, 4), one.stray]
         for one in sorted(found, key=lambda one: one.energy_keV)

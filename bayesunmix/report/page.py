@@ -31,6 +31,7 @@ from bayesunmix.report.words import (
     assumptions,
     findings,
     headline,
+    misfit_key,
     misfit_words,
     phase_number_words,
 )
@@ -186,6 +187,7 @@ def _page(result: Result, drawn: dict[str, bytes]) -> str:
         scan=scan,
         regions=_residual_regions(scan.regions) if scan else [],
         misfit=misfit_words(record.unmodelled_regions) if record.unmodelled_regions else None,
+        misfit_key=misfit_key(result) if record.unmodelled_regions else "",
         aside=aside_words(record.set_aside) if record.set_aside else [],
         both=_with_and_without(result, record.set_aside) if record.set_aside else None,
         compositions=_compositions(result),

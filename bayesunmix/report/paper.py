@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from bayesunmix.chemistry.stoichiometry import SYMBOLS
@@ -182,8 +183,8 @@ def composition_paper_table(result: Result, unit: str) -> PaperTable:
 
 
 def amount_text(row: Any, factor: float = 1.0) -> str:  # noqa: ANN401 - a row of a table
-    """Write a row of the composition table in its own unit: an interval, a bound, or a dash for declared absent."""
-    if row.detected == "declared_absent":
+    """Write a row of the composition table in its own unit: an interval, a bound, or a dash for what has no amount."""
+    if row.detected == "declared_absent" or not np.isfinite(row.mean):
         return NONE
     if row.detected == "false":
         return bound_text(factor * row.upper_bound) if row.upper_bound == row.upper_bound else "not detected"

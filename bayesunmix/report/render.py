@@ -10,6 +10,9 @@ from markupsafe import Markup, escape
 
 from bayesunmix.results.verdict import EARLIER
 
+# Letters of a word that a column of a table has room for.
+LONGEST_WORD = 24
+
 
 class Cell(NamedTuple):
     """One cell of a table: its text, and the class that its look follows."""
@@ -58,6 +61,11 @@ def with_code(text: str) -> Markup:
     )
 
 
+def is_long(text: object) -> bool:
+    """Whether a text has a word that a column of a table has no room for."""
+    return max(map(len, str(text).split()), default=0) > LONGEST_WORD
+
+
 def in_letters(picture: bytes) -> str:
     """Return a picture as the letters of a ``data:`` address."""
     return base64.b64encode(picture).decode("ascii")
@@ -72,4 +80,5 @@ _pages = Environment(
     keep_trailing_newline=True,
 )
 _pages.filters["code"] = with_code
+_pages.tests["long"] = is_long
 _pages.globals["EARLIER"] = EARLIER

@@ -14,6 +14,7 @@ from bayesunmix.config.pixels import span_text
 from bayesunmix.core.rounding import composition_text, main_elements_text, percent_text
 from bayesunmix.core.severity import join
 from bayesunmix.fit.phase_distance import LEAST_APART, LEAST_SHOWN
+from bayesunmix.plot.misfit import outlined, searched
 from bayesunmix.plot.style import element_order
 from bayesunmix.report.supports import supports_note
 from bayesunmix.results.tables import STATED, UNTESTED
@@ -156,6 +157,23 @@ def misfit_words(found: UnmodelledRegions) -> MisfitWords:
     return MisfitWords(
         opening, [f"{number}: {region.sentence()}." for number, region in enumerate(regions, 1)]
     )
+
+
+def misfit_key(result: Result) -> str:
+    """Say what is drawn over the map of residuals, or the line of them."""
+    sigma, found = result.tree["maps"].dataset["misfit"].values, searched(result)
+    threshold = f"the threshold of {found.threshold:.2g} sigma"
+    if min(sigma.shape) == 1:
+        return f"Dashed: {threshold}."
+    said = [
+        f"Outlined: above {threshold}"
+        if outlined(sigma, found.threshold)
+        else f"Nothing is above {threshold}"
+    ]
+    if found.regions:
+        holes = any(region.kind == "hole" for region in found.regions)
+        said.append(f"numbers are those of the list{', holes included' if holes else ''}")
+    return f"{'; '.join(said)}."
 
 
 def aside_words(found: SetAside) -> list[str]:

@@ -325,7 +325,9 @@ def left_open(
     for k in np.flatnonzero(turned).tolist():
         phase = setup.phases[k]
         rows = summary[(summary["phase"] == phase.name) & np.isfinite(summary["upper"])]
-        if phase.is_support or rows.empty or any(pair.phase == phase.name for pair in told):
+        # Of a phase with a single element nothing is open.
+        alone = len(phase.absent) >= len(elements) - 1
+        if phase.is_support or alone or rows.empty or any(pair.phase == phase.name for pair in told):
             continue
         widths = (rows["upper"] - rows["lower"]).to_numpy()
         row = rows.iloc[int(widths.argmax())]

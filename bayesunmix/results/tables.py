@@ -109,6 +109,9 @@ def composition_table(
             if absent_here:
                 row |= dict.fromkeys(("mean", "sd", "median", "lower", "upper", "upper_bound"), 0.0)
                 row |= dict.fromkeys(("decision_threshold", "detection_limit"), np.nan)
+            elif not np.isfinite(row["mean"]):
+                # The unit is not one of this phase.
+                row["lower"] = np.nan
             elif point:
                 unknown = ("lower", "upper", "upper_bound", "decision_threshold", "detection_limit")
                 row |= dict.fromkeys(unknown, np.nan)
