@@ -24,10 +24,10 @@ import numpy.typing as npt
 
 from bayesunmix.core.errors import InputError, check_positive, suggest
 from bayesunmix.xray.atomic import FAMILIES, atomic_number, atomic_symbol, atomic_weight
+from bayesunmix.xray.evaluated import LIGHT_LANTHANIDE_M
 from bayesunmix.xray.ionisation import ionisation_cross_section, shells
 from bayesunmix.xray.priors import DEFAULT_XRAY_PRIORS, XrayPriors
 from bayesunmix.xray.relaxation import (
-    LIGHT_LANTHANIDE_M,
     branching,
     fluorescence_yield,
     line_energy_keV,
