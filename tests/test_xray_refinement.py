@@ -28,6 +28,7 @@ from bayesunmix.xray.refinement import Refinement, refine
 from bayesunmix.xray.response import Response
 from bayesunmix.xray.sources import MOST_HATS as HATS
 from bayesunmix.xray.spectrometer import N_BEND, N_SOFT, PRIOR_MEAN, RESPONSE_NAMES, SOFT_PARTNERS_KEV
+from bayesunmix.xray.spread import ratio_spread
 
 PRIOR_SD = PRIORS.spectrometer_sd(N_BEND, N_SOFT)
 
@@ -238,7 +239,7 @@ def _prior_rows(names: Mapping[tuple[str, str, str], float], number: int) -> Flo
             if group != main:
                 row = np.zeros(number)
                 row[place[group]], row[place[main]] = 1.0 / names[group], -1.0 / names[main]
-                rows.append(row / ratio_sd(element, family))
+                rows.append(row / ratio_sd(element, family, group, main[2]))
     for name, sd in zip(RESPONSE_NAMES[:4], PRIOR_SD[:4], strict=True):
         row = np.zeros(number)
         row[place["response", "", name]] = 1.0 / sd
@@ -246,15 +247,13 @@ def _prior_rows(names: Mapping[tuple[str, str, str], float], number: int) -> Flo
     return np.array(rows)
 
 
-def ratio_sd(element: str, family: str) -> float:
+def ratio_sd(element: str, family: str, group: str, main: str) -> float:
     """Return the prior standard deviation of a log ratio: light K-beta and stray lines are the least known."""
     if element in STRAY:
         return PRIORS.line_ratio_stray_sd
-    return (
-        PRIORS.line_ratio_valence_k_sd
-        if family == "K" and element in ("Mg", "Al", "Si")
-        else PRIORS.line_ratio_sd(family)
-    )
+    if family == "K" and element in ("Mg", "Al", "Si"):
+        return PRIORS.line_ratio_valence_k_sd
+    return float(np.hypot(PRIORS.line_ratio_sd(family), ratio_spread(element, group, main)))
 
 
 def sigma_of(plan: Spectrum, element: str) -> float:

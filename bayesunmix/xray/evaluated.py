@@ -106,7 +106,7 @@ def m_yields() -> dict[int, dict[str, float]]:
 
 @cache
 def m_rates() -> dict[int, dict[str, dict[str, float]]]:
-    """Return by atomic number and M sub-shell the shares of the lines, adding up to 1, named by the electron's shell."""
+    """Return by atomic number and M sub-shell the shares of lines, adding up to 1, named by the electron's shell."""
     found: dict[int, dict[str, dict[str, float]]] = {}
     for number, shells in _read("rates_m.json")["elements"].items():
         totals = {shell: sum(shares.values()) for shell, shares in shells.items()}
