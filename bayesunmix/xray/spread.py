@@ -13,6 +13,8 @@ from importlib import resources
 
 from bayesunmix.xray.atomic import atomic_number, atomic_symbol
 
+# The model is linear in log ratios, so that wider ones would be wrong in it; nor is less known of stray lines.
+WIDEST_RATIO = 0.25
 # Heavier elements differ as this one does.
 HEAVIEST = 92
 
@@ -33,7 +35,8 @@ def strength_spread(element: str, family: str) -> float:
 def ratio_spread(element: str, group: str, other: str) -> float:
     """Return the standard deviation of the log ratio of two groups of a family over the sources.
 
-    Each is known relative to K-alpha, L3 or M5 of its family; for two others their errors add in quadrature.
+    Each is known relative to K-alpha, L3 or M5 of its family; for two others their errors add in quadrature. It is
+    never more than `WIDEST_RATIO`.
 
     Parameters
     ----------
@@ -43,7 +46,7 @@ def ratio_spread(element: str, group: str, other: str) -> float:
         As `bayesunmix.xray.lines.line_group` names them.
     """
     found = _spreads("ratio", element)
-    return math.hypot(found.get(group, 0.0), found.get(other, 0.0))
+    return min(math.hypot(found.get(group, 0.0), found.get(other, 0.0)), WIDEST_RATIO)
 
 
 def _spreads(kind: str, element: str) -> dict[str, float]:
