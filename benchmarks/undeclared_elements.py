@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from bayesunmix.xray import (
     fit_axis,
     refine,
 )
+from bayesunmix.xray.lines import Line, line_group
 from bayesunmix.xray.satellites import escape_probability
 
 FloatArray = npt.NDArray[np.float64]
@@ -45,6 +47,8 @@ APART_FWHM, MATTERS = 1.5, 0.05
 OWN_COUNTS = 500.0
 TOTALS, SHARES = (3e5, 3e6), (0.01, 0.001)
 SEEDS = range(4)
+# Maps with line groups off by their priors: so many, of so many counts, with so much of another element in atoms.
+OFF_MAPS, OFF_TOTAL, OFF_ATOMS = 40, 3e6, 0.003
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,17 @@ class Drawn:
     own: float
 
 
-def draw(sample: str, added: str | None, share: float, total: float, seed: int) -> Drawn:
+def draw(
+    sample: str, added: str | None, share: float, total: float, seed: int, *, by_group: bool = False
+) -> Drawn:
     """Draw a sum spectrum of a sample, with an element that nobody declares or without one.
 
-    Strengths and energies of single lines, tail, escape, pile-up, axis, width and continuum are off.
+    Strengths of single lines, or of groups of lines by their priors, energies, tail, escape, pile-up, axis, width and
+    continuum are off.
     """
     rng = np.random.default_rng([seed, list(SAMPLES).index(sample)])
     shares = SAMPLES[sample] | ({added: share} if added else {})
-    lines = {element: _lines(element, rng) for element in shares}
+    lines = {element: _lines(element, rng, by_group) for element in shares}
     lines = {e: (energy, area * shares[e] * total / area.sum()) for e, (energy, area) in lines.items()}
     energy, area = (np.concatenate(parts) for parts in zip(*lines.values(), strict=True))
     response = Response(
@@ -89,13 +96,66 @@ def draw(sample: str, added: str | None, share: float, total: float, seed: int) 
     return Drawn(rng.poisson(spectrum).astype(np.float64), own)
 
 
-def _lines(element: str, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+def _lines(element: str, rng: np.random.Generator, by_group: bool) -> tuple[FloatArray, FloatArray]:
     """Energies and detected areas of lines, off by what tables are off by."""
-    lines = [line for line in LineTable.built_in(BEAM_KEV, [element]).entries if line.energy_keV < EDGES[-1]]
+    table = LineTable.built_in(BEAM_KEV, [element])
+    lines = [line for line in table.entries if line.energy_keV < EDGES[-1]]
     energy = np.array([line.energy_keV for line in lines])
     area = np.array([line.strength for line in lines]) * DETECTOR.efficiency(energy)
-    area = area * np.exp([rng.normal(0.0, LINE_SD[line.family]) for line in lines])
+    if by_group:
+        area = area * _off_by_priors(table, lines, area, rng)
+    else:
+        area = area * np.exp([rng.normal(0.0, LINE_SD[line.family]) for line in lines])
     return energy + rng.normal(0.0, LINE_KEV, len(lines)), area
+
+
+def _off_by_priors(
+    table: LineTable, lines: list[Line], area: FloatArray, rng: np.random.Generator
+) -> FloatArray:
+    """Factors on lines: each group of a family relative to the strongest one, off by its prior."""
+    groups = [(line.element, line.family, line_group(line)) for line in lines]
+    factor = {}
+    for family in {key[1] for key in groups}:
+        total = {
+            key: sum(a for a, k in zip(area, groups, strict=True) if k == key)
+            for key in dict.fromkeys(groups)
+            if key[1] == family
+        }
+        strongest = max(total, key=total.__getitem__)
+        for key in total:
+            sd = table.ratio_sd(*key, strongest[2])
+            factor[key] = 1.0 if key == strongest else float(np.exp(rng.normal(0.0, sd)))
+    return np.array([factor[key] for key in groups])
+
+
+def share_of_counts(sample: str, added: str, atoms: float) -> float:
+    """Return the counts of an element in units of those of a sample, from its atom fraction."""
+    strength = {}
+    for element in (*SAMPLES[sample], added):
+        lines = [x for x in LineTable.built_in(BEAM_KEV, [element]).entries if x.energy_keV < EDGES[-1]]
+        efficiency = DETECTOR.efficiency(np.array([line.energy_keV for line in lines]))
+        strength[element] = float(np.array([line.strength for line in lines]) @ efficiency)
+    per_count = sum(share / strength[element] for element, share in SAMPLES[sample].items())
+    return atoms / (1.0 - atoms) * strength[added] * per_count
+
+
+def off_draws() -> Iterator[tuple[str, str, Drawn, Drawn]]:
+    """Give samples whose line groups are off by their priors, an element, and spectra without it and with it.
+
+    The element has a line of its own in the sample.
+    """
+    for number in range(OFF_MAPS):
+        sample = list(SAMPLES)[number % len(SAMPLES)]
+        for place in range(len(OTHERS)):
+            added = OTHERS[(number + place) % len(OTHERS)]
+            if added in SAMPLES[sample]:
+                continue
+            share = share_of_counts(sample, added, OFF_ATOMS)
+            drawn = draw(sample, added, share, OFF_TOTAL, 1000 + number, by_group=True)
+            if drawn.own >= OWN_COUNTS:
+                plain = draw(sample, None, 0.0, OFF_TOTAL, 2000 + number, by_group=True)
+                yield sample, added, plain, drawn
+                break
 
 
 def _own(added: str, lines: dict[str, tuple[FloatArray, FloatArray]]) -> float:
@@ -153,7 +213,15 @@ def rows(options: Options) -> list[Row]:
             shown = read(sample, drawn.counts).shown
             held.append(added in shown)
             others.append(bool(set(shown) - {added}))
+    off_false, off_held = [], []
+    for sample, added, plain, drawn in track(list(off_draws()), description="line groups off by priors"):
+        off_false.append(bool(read(sample, plain.counts).shown))
+        off_held.append(added in read(sample, drawn.counts).shown)
     return [
+        _row(
+            "spectra with line groups off by their priors, said to show an element", "at most 0.05", off_false
+        ),
+        _row("elements of 0.3 at% in such spectra that are shown", "at least 0.95", off_held),
         _row("spectra said to show an element, none being there", "at most 0.05", false),
         _row("elements shown that have 500 counts on a line of their own", "at least 0.9", held),
         _row("of these spectra, said to show another one, too", "at most 0.05", others),

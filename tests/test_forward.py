@@ -23,6 +23,8 @@ from bayesunmix.forward.spectra import (
 )
 from bayesunmix.xray import Detector, LineTable
 from bayesunmix.xray.continuum import ContinuumCorrection, bremsstrahlung
+from bayesunmix.xray.priors import DEFAULT_XRAY_PRIORS as PRIORS
+from bayesunmix.xray.spread import strength_spread
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -147,10 +149,12 @@ def test_main_family_is_the_best_calibrated_of_the_strong_ones() -> None:
 
 def test_calibration_errors_of_mains_and_ratios() -> None:
     forward = model(("Mg", "Fe"), low=0.3)
-    np.testing.assert_allclose(forward.calibration_sd, [0.05, 0.05])
+    mains = [np.hypot(PRIORS.line_strength_k_sd, strength_spread(name, "K")) for name in ("Mg", "Fe")]
+    np.testing.assert_allclose(forward.calibration_sd, mains)
     sd = dict(zip([family.name for family in forward.families], forward.ratio_sd(), strict=True))
     assert sd["Fe_K"] == sd["Mg_K"] == 0.0
-    assert sd["Fe_L"] == pytest.approx(math.hypot(0.05, 0.10))
+    other = math.hypot(PRIORS.line_strength_l_sd, strength_spread("Fe", "L"))
+    assert sd["Fe_L"] == pytest.approx(math.hypot(mains[1], other))
 
 
 def test_absent_elements_are_not_allowed() -> None:

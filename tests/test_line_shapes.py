@@ -48,7 +48,7 @@ CONFIG = RunConfig.from_dict(
 
 @pytest.fixture(scope="module")
 def setup() -> Setup:
-    return prepare(simulate_map(CONFIG, 2).image, CONFIG)
+    return prepare(simulate_map(CONFIG, 3).image, CONFIG)
 
 
 def test_directions_by_hand() -> None:

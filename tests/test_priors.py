@@ -14,6 +14,7 @@ from bayesunmix.core.errors import InputError
 from bayesunmix.models.abundance import abundance_prior
 from bayesunmix.xray.lines import LineTable
 from bayesunmix.xray.spectrometer import N_BEND, N_SOFT, RESPONSE_NAMES
+from bayesunmix.xray.spread import strength_spread
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "priors.md"
 SMALL: dict[str, Any] = {"sample": {"elements": ["Mg", "Si"]}, "phases": 1}
@@ -49,8 +50,9 @@ def test_an_unknown_prior_is_named() -> None:
 
 def test_strengths_take_their_widths_from_the_table() -> None:
     table = dataclasses.replace(LineTable.built_in(200.0, ["Fe"]), priors=bu.Priors(line_strength_k_sd=0.5))
-    assert table.calibration_sd("Fe", "K") == 0.5
-    assert LineTable.built_in(200.0, ["Fe"]).calibration_sd("Fe", "K") == bu.Priors().line_strength_k_sd
+    assert table.calibration_sd("Fe", "K") == pytest.approx(0.5, rel=0.01)
+    own = np.hypot(bu.Priors().line_strength_k_sd, strength_spread("Fe", "K"))
+    assert LineTable.built_in(200.0, ["Fe"]).calibration_sd("Fe", "K") == pytest.approx(own)
 
 
 def test_widths_of_the_spectrometer_are_in_the_order_of_its_parameters() -> None:

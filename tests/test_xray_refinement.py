@@ -28,6 +28,7 @@ from bayesunmix.xray.refinement import Refinement, refine
 from bayesunmix.xray.response import Response
 from bayesunmix.xray.sources import MOST_HATS as HATS
 from bayesunmix.xray.spectrometer import N_BEND, N_SOFT, PRIOR_MEAN, RESPONSE_NAMES, SOFT_PARTNERS_KEV
+from bayesunmix.xray.spread import ratio_spread
 
 PRIOR_SD = PRIORS.spectrometer_sd(N_BEND, N_SOFT)
 
@@ -238,7 +239,7 @@ def _prior_rows(names: Mapping[tuple[str, str, str], float], number: int) -> Flo
             if group != main:
                 row = np.zeros(number)
                 row[place[group]], row[place[main]] = 1.0 / names[group], -1.0 / names[main]
-                rows.append(row / ratio_sd(element, family))
+                rows.append(row / ratio_sd(element, family, group, main[2]))
     for name, sd in zip(RESPONSE_NAMES[:4], PRIOR_SD[:4], strict=True):
         row = np.zeros(number)
         row[place["response", "", name]] = 1.0 / sd
@@ -246,15 +247,13 @@ def _prior_rows(names: Mapping[tuple[str, str, str], float], number: int) -> Flo
     return np.array(rows)
 
 
-def ratio_sd(element: str, family: str) -> float:
+def ratio_sd(element: str, family: str, group: str, main: str) -> float:
     """Return the prior standard deviation of a log ratio: light K-beta and stray lines are the least known."""
     if element in STRAY:
         return PRIORS.line_ratio_stray_sd
-    return (
-        PRIORS.line_ratio_valence_k_sd
-        if family == "K" and element in ("Mg", "Al", "Si")
-        else PRIORS.line_ratio_sd(family)
-    )
+    if family == "K" and element in ("Mg", "Al", "Si"):
+        return PRIORS.line_ratio_valence_k_sd
+    return float(np.hypot(PRIORS.line_ratio_sd(family), ratio_spread(element, group, main)))
 
 
 def sigma_of(plan: Spectrum, element: str) -> float:
@@ -326,7 +325,9 @@ def test_fits_of_one_spectrum_scatter_along_its_directions_as_told(replicates: l
     """Where the counts say far more than the prior, fits to two draws differ by sqrt(2) of the direction's unit."""
     first = replicates[0]
     directions = first.directions
-    sd = np.concatenate([PRIOR_SD, [ratio_sd(*key[:2]) for key in directions.ratios]])
+    sd = np.concatenate(
+        [PRIOR_SD, [ratio_sd(*key, "alpha" if key[1] == "K" else "L3") for key in directions.ratios]]
+    )
     # Units of the directions: x_m = sd_m^2 sum_p u_mp r_p / S_p^2.
     along = np.concatenate([directions.theta, directions.log_ratio], axis=1)
     read = directions.sd[:, None] ** 2 * along / sd**2
@@ -384,7 +385,7 @@ def test_planted_line_ratios_are_found(bright: Refinement) -> None:
         size[one], size[two] = 1.0 / names[element, family, group], -1.0 / names[element, family, main]
         error = float(np.sqrt(size @ covariance @ size))
         found = np.log(bright.line_ratios[element, family, group])
-        prior = ratio_sd(element, family)
+        prior = ratio_sd(element, family, group, main)
         pull = abs(np.log(truth)) * (error / prior) ** 2
         assert abs(found - np.log(truth)) < 5.0 * error + pull, (element, family, group)
         assert error < 0.5 * prior  # else the prior would answer
@@ -535,7 +536,7 @@ def test_a_users_table_that_lacks_elements() -> None:
         if line.element in ELEMENTS
     )
     plan = Spectrum(ratios={})
-    refined, _ = fit(plan.draw(4), table=LineTable(own, "file"), stray=())
+    refined, _ = fit(plan.draw(6), table=LineTable(own, "file"), stray=())
     assert list(refined.found) == ["Cu", "Ga", "Pt", "Zr"]
     for element, counts in refined.found.items():
         assert counts == pytest.approx(plan.counts * SHARES[element], rel=0.05)

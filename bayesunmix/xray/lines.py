@@ -24,15 +24,16 @@ import numpy.typing as npt
 
 from bayesunmix.core.errors import InputError, check_positive, suggest
 from bayesunmix.xray.atomic import FAMILIES, atomic_number, atomic_symbol, atomic_weight
+from bayesunmix.xray.evaluated import LIGHT_LANTHANIDE_M
 from bayesunmix.xray.ionisation import ionisation_cross_section, shells
 from bayesunmix.xray.priors import DEFAULT_XRAY_PRIORS, XrayPriors
 from bayesunmix.xray.relaxation import (
-    LIGHT_LANTHANIDE_M,
     branching,
     fluorescence_yield,
     line_energy_keV,
     vacancies,
 )
+from bayesunmix.xray.spread import ratio_spread, strength_spread
 
 LOWEST_LINE_KEV = 0.2
 # A line weaker than this share of its family's strongest one is left out.
@@ -192,14 +193,25 @@ class LineTable:
     def calibration_sd(self, element: str, family: str) -> float:
         """Return the relative standard deviation of a family's strength.
 
-        Measured k-factors carry their own; all others have that of `priors`.
+        Measured k-factors carry their own; all others have what sources differ by for this element
+        (`bayesunmix.xray.spread`) and what `priors` has for the family, in quadrature.
         """
         measured = dict(self.measured_sd)
         if (element, family) in measured:
             return measured[element, family]
         if family == "M" and atomic_number(element) in LIGHT_LANTHANIDE_M:
             return self.priors.line_strength_light_lanthanide_m_sd
-        return self.priors.line_strength_sd(family)
+        return math.hypot(self.priors.line_strength_sd(family), strength_spread(element, family))
+
+    def ratio_sd(self, element: str, family: str, group: str, strongest: str) -> float:
+        """Return the standard deviation of the log ratio of two groups of lines of a family (`line_group`).
+
+        What sources differ by for this element and what `priors` has for the family, in quadrature. Of K-beta that
+        valence electrons emit `priors` has all.
+        """
+        if family == "K" and atomic_number(element) < LIGHTEST_CORE_K_BETA:
+            return self.priors.line_ratio_valence_k_sd
+        return math.hypot(self.priors.line_ratio_sd(family), ratio_spread(element, group, strongest))
 
     def detected_strength(
         self, element: str, family: str, efficiency: Callable[[Array], Array], *, alpha: bool = False

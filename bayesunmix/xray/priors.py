@@ -22,14 +22,18 @@ class XrayPriors:
     Parameters
     ----------
     line_strength_k_sd, line_strength_l_sd, line_strength_m_sd
-        Relative, of the calculated strength of a line family, as for calculated k-factors in Williams and Carter,
-        Transmission Electron Microscopy (2009), chapter 35. A measured k- or zeta-factor brings its own.
+        Relative, of the calculated strength of a line family: what all sources of atomic data have in common, first of
+        all the ionisation cross-section. What they differ by for an element (`bayesunmix.xray.spread`) joins it in
+        quadrature, so that most K lines have 4 to 6 %, L lines 10 to 12 % and M lines 15 to 21 %, as calculated
+        k-factors have (Williams and Carter, Transmission Electron Microscopy (2009), chapter 35). Measured
+        cross-sections differ from those taken here by 10.9 % over all shells, their own errors included (Llovet et al.,
+        J. Phys. Chem. Ref. Data 43 (2014) 013102, doi:10.1063/1.4832851). A measured k- or zeta-factor brings its own.
     line_strength_light_lanthanide_m_sd
-        Relative, of the M families of La to Eu: databases differ by a factor of two, because their 3d-4f transitions
-        depend on the bonding.
+        Relative, of the M families of La to Eu, without any more: databases differ by a factor of two, because their
+        3d-4f transitions depend on the bonding.
     line_ratio_k_sd, line_ratio_l_sd, line_ratio_m_sd
-        Of the log ratio of a group of lines to the strongest of its family: sub-shell yields of L and M differ between
-        tables (judged by the tables behind `bayesunmix.xray.relaxation`).
+        Of the log ratio of a group of lines to the strongest of its family: what all sources have in common, joined by
+        what they differ by for an element.
     line_ratio_valence_k_sd
         The same for K-beta of elements below Ca: valence electrons emit it, so that it depends on the compound.
     line_ratio_stray_sd
@@ -65,13 +69,13 @@ class XrayPriors:
     Widths of the spectrometer are wide for what instruments show: they matter where the sum spectrum is poor in counts.
     """
 
-    line_strength_k_sd: Width = 0.05
+    line_strength_k_sd: Width = 0.04
     line_strength_l_sd: Width = 0.10
-    line_strength_m_sd: Width = 0.20
+    line_strength_m_sd: Width = 0.15
     line_strength_light_lanthanide_m_sd: Width = 0.50
-    line_ratio_k_sd: Width = 0.05
-    line_ratio_l_sd: Width = 0.10
-    line_ratio_m_sd: Width = 0.15
+    line_ratio_k_sd: Width = 0.03
+    line_ratio_l_sd: Width = 0.06
+    line_ratio_m_sd: Width = 0.10
     line_ratio_valence_k_sd: Width = 0.20
     line_ratio_stray_sd: Width = 0.25
     continuum_bend_sd: Width = 0.2

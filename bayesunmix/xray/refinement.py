@@ -73,6 +73,9 @@ LEAST_OWN_CONTINUUM = 1e-4
 # The continuum's correction never falls below this share of its largest value: it must stay positive.
 LEAST_CORRECTION = 1e-3
 
+# Shares of the charge collected at the surface that the fit starts from.
+SURFACES = (0.5, 0.3)
+
 Array = npt.NDArray[np.float64]
 
 
@@ -203,7 +206,7 @@ def refine(
 
     thick: tuple[ThickPart, ...] = ()
     fit = problem(columns, sources, thick)
-    state = fit.maximise(fit.start(np.clip(theta, LOWEST, HIGHEST)))
+    state = min((fit.maximise(fit.start(start)) for start in _starts(theta)), key=fit.objective)
     parts = thick_parts(axis_fit, sources, edges, beam_energy_keV)
     wanted = asked_for(fit, state, from_thick(parts)[1], LEAST_OWN_CONTINUUM)
     if wanted:
@@ -234,6 +237,16 @@ def refine(
     return _summary(
         fit=fit, state=state, sources=sources, columns=columns, partners=partners, correction=correction
     )
+
+
+def _starts(theta: Array) -> list[Array]:
+    """Return starting points that differ in where tails end: lines just above that look like the end of a tail."""
+    starts = []
+    for surface in SURFACES:
+        start = np.clip(theta, LOWEST, HIGHEST)
+        start[RESPONSE_NAMES.index("surface_collection")] = surface
+        starts.append(start)
+    return starts
 
 
 def merge_channels(counts: Array, edges: Array, response: Response) -> tuple[Array, Array]:

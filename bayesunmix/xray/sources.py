@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.core.shares import shares_of
-from bayesunmix.xray.atomic import atomic_number
 from bayesunmix.xray.axis_fit import AxisFit
 from bayesunmix.xray.continuum import ThickPart, bremsstrahlung, hats_on, mean_depth_g_cm2
 from bayesunmix.xray.detector import Detector
 from bayesunmix.xray.ionisation import edge_energy_keV
-from bayesunmix.xray.lines import LIGHTEST_CORE_K_BETA, Line, LineTable, emitted_by_valence, line_group
+from bayesunmix.xray.lines import Line, LineTable, emitted_by_valence, line_group
 from bayesunmix.xray.response import FWHM2_PER_VARIANCE
 from bayesunmix.xray.scoring import Columns
 
@@ -75,7 +74,7 @@ class Sources:
             for name, part in zip(names, total, strict=True):
                 owner.append(number)
                 fixed = name == strongest or part < SMALLEST_GROUP
-                ratio_sd.append(0.0 if fixed else self._ratio_sd(*column[0]))
+                ratio_sd.append(0.0 if fixed else self._ratio_sd(*column[0], name, strongest))
         return Columns(
             energy_keV=np.array(energy),
             area=np.array(areas),
@@ -93,14 +92,12 @@ class Sources:
         foreign = line.element in self.stray or line.element in self.found
         return not foreign and emitted_by_valence(line)
 
-    def _ratio_sd(self, element: str, family: str) -> float:
+    def _ratio_sd(self, element: str, family: str, group: str, strongest: str) -> float:
         if element in self.found:
             return 0.0
         if element in self.stray:
             return self.table.priors.line_ratio_stray_sd
-        if family == "K" and atomic_number(element) < LIGHTEST_CORE_K_BETA:
-            return self.table.priors.line_ratio_valence_k_sd
-        return self.table.priors.line_ratio_sd(family)
+        return self.table.ratio_sd(element, family, group, strongest)
 
 
 def continuum_hats(
