@@ -26,6 +26,9 @@ FloatArray = npt.NDArray[np.float64]
 TYPICALLY_LOST = 3.0
 # Of the directions towards several phases at a time, for each of them; and the least, where they share no place.
 CONCENTRATION, LEAST_CONCENTRATION = 0.5, 0.02
+# Share of the draws in which a phase that gains of several others gains of each as much as it may, as one does whose
+# pixels all hold some of each; in the others all that it gains adds up to one end.
+OF_EACH = 0.5
 # Share of the draws in which all phases are at the same end.
 ALIKE = 0.5
 # How many times as much phases gain, where others go outwards, as each by itself.
@@ -157,9 +160,11 @@ def _drawn_row(
     out, into = (np.flatnonzero(opens[phase]) for opens in (found.opens_out, found.opens_in))
     gained, taken = np.zeros(n_phases), np.zeros(n_phases)
     if len(into):
-        limits = np.array([amount_in(losses[other], lost) for other in into])
-        several = generator.dirichlet(_concentrations(shared[into]))
-        # What has to go, goes whichever way; what is gained of several others adds up to one end.
+        of_each = generator.random() < OF_EACH
+        lost_by = lost / len(into) if of_each else lost
+        limits = np.array([amount_in(losses[other], lost_by) for other in into])
+        several = 1.0 if of_each else generator.dirichlet(_concentrations(shared[into]))
+        # What has to go, goes whichever way.
         gained[into] = np.where(limits > 0.0, several * limits * (1.0 - parts[into]), limits)
     out = out[parts[out] > 0.0]
     if len(out):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -44,13 +45,17 @@ def simplex(
     """Places drawn from the spectra `truth` in the simplex of those that were `found`."""
     points, shares = spread(most)
     drawn = np.random.default_rng(4).poisson(counts * shares @ truth).astype(np.float32)
+    return OccupiedSimplex.of(drawn, points, answers_of(found))
+
+
+def answers_of(spectra: FloatArray) -> Callable[[FloatArray, FloatArray | None], FloatArray]:
+    """Log spectra of mixtures of some endmembers."""
 
     def answers(mixtures: FloatArray, added: FloatArray | None) -> FloatArray:
-        mixed = mixtures @ found if added is None else mixtures @ found + added
-        mixed = np.maximum(mixed, 1e-12)
+        mixed = np.maximum(mixtures @ spectra + (0.0 if added is None else added), 1e-12)
         return np.asarray(np.log(mixed / mixed.sum(axis=1, keepdims=True)))
 
-    return OccupiedSimplex.of(drawn, points, answers)
+    return answers
 
 
 def weights(
@@ -194,6 +199,26 @@ def test_phases_are_alike_in_half_of_the_draws() -> None:
     assert first.mean() == pytest.approx(0.5, abs=0.06)
 
 
+def test_a_phase_gains_of_several_as_much_as_of_each() -> None:
+    # No place holds the first phase without an eighth of each other one, which have pure places.
+    generator = np.random.default_rng(6)
+    spectra = np.array([[0.6, 0.2, 0.15, 0.05], [0.15, 0.55, 0.1, 0.2], [0.1, 0.2, 0.6, 0.1]])
+    first = np.repeat([[0.75, 0.125, 0.125]], 150, axis=0)
+    shares = np.concatenate([first, generator.dirichlet([0.5, 0.5, 0.5], 100) @ [first[0], *np.eye(3)[1:]]])
+    shares = np.concatenate([shares, np.repeat(np.eye(3)[1:], 60, axis=0)])
+    drawn = generator.poisson(3000.0 * shares @ spectra).astype(np.float32)
+    occupied = OccupiedSimplex.of(drawn, np.unique(shares, axis=0), answers_of(spectra))
+    closed, pure = np.zeros(3, bool), np.array([False, True, True])
+    opened = open_directions(occupied, weights(mean=spectra), pure=pure, closed=closed)
+    assert opened.inwards[0, 1:] == pytest.approx(1 / 6, abs=0.04)
+    rotations, odds = draw_rotations(opened, RotationPrior(pure=1.0, absent=0.0), 300, generator)
+    gained = rotations[:, 0, 1:] / rotations[:, 0, :1]
+    of_both = (gained > 0.1).all(axis=1)
+    assert np.average(of_both, weights=odds) == pytest.approx(0.5, abs=0.12)
+    # In the others both together are as much as one.
+    assert np.average((gained.sum(axis=1) < 0.2) & (gained.sum(axis=1) > 0.1), weights=odds) > 0.3
+
+
 def test_three_phases_walk() -> None:
     # Half of the draws go on from others, and so reach rotations of all phases at a time that no one step does.
     generator = np.random.default_rng(2)
@@ -203,12 +228,7 @@ def test_three_phases_walk() -> None:
     found = np.array([[0.9, 0.1, 0.0], [-0.06, 1.0, 0.06], [0.1, -0.05, 0.95]]) @ truth
     steps = np.linspace(0.0, 1.0, 13)
     points = np.array([[a, b, 1.0 - a - b] for a in steps for b in steps if a + b <= 1.0 + 1e-9])
-
-    def answers(mixtures: FloatArray, added: FloatArray | None) -> FloatArray:
-        mixed = np.maximum(mixtures @ found + (0.0 if added is None else added), 1e-12)
-        return np.asarray(np.log(mixed / mixed.sum(axis=1, keepdims=True)))
-
-    occupied = OccupiedSimplex.of(drawn, np.maximum(points, 0.0), answers)
+    occupied = OccupiedSimplex.of(drawn, np.maximum(points, 0.0), answers_of(found))
     closed = np.zeros(3, bool)
     opened = open_directions(occupied, weights(mean=found), pure=closed, closed=closed)
     assert opened.free.all()
@@ -231,11 +251,7 @@ def test_nothing_is_open_where_pure_places_and_absences_pin_the_phases() -> None
     points, shares = spread(1.0)
     drawn = np.random.default_rng(5).poisson(3000.0 * shares @ mean).astype(np.float32)
 
-    def answers(mixtures: FloatArray, added: FloatArray | None) -> FloatArray:
-        mixed = np.maximum(mixtures @ mean + (0.0 if added is None else added), 1e-12)
-        return np.asarray(np.log(mixed / mixed.sum(axis=1, keepdims=True)))
-
-    occupied = OccupiedSimplex.of(drawn, points, answers)
+    occupied = OccupiedSimplex.of(drawn, points, answers_of(mean))
     assert not open_directions(occupied, weights(allowed, mean=mean), pure=NONE, closed=NONE).any
 
 
