@@ -52,7 +52,7 @@ def set_aside(
     Aside or None
         What was set aside, where anything was.
     """
-    first = _Pass.of(setup, fitted, job, 1)
+    first = _Pass.of(setup, fitted, job)
     if not (job.config.inference.set_aside and first.misfit.flagged.any()):
         return setup, fitted, first.misfit, None
     last, number = first, 1
@@ -102,10 +102,16 @@ class _Pass:
 
     @classmethod
     def of(
-        cls, setup: Setup, fitted: FittedPosterior, job: Job, number: int, aside: Places | None = None
+        cls,
+        setup: Setup,
+        fitted: FittedPosterior,
+        job: Job,
+        number: int = 1,
+        aside: Places | None = None,
+        before: Misfit | None = None,
     ) -> _Pass:
         """Search the whole map at a mode."""
-        misfit = _searched(setup, fitted, job, number)
+        misfit = _searched(setup, fitted, job, number, before)
         places = np.full(misfit.places.shape, -1, np.int16)
         if misfit.flagged.any() and job.config.inference.set_aside:
             places = places_of(setup, misfit, _point(fitted, job).spectra[0, 0])
@@ -120,7 +126,7 @@ class _Pass:
         """Find the mode without some places, and search the whole map again."""
         own = without_pixels(self.setup, aside >= 0)
         again = _found_again(own, self.fitted, job, number, anew=self.aside is None)
-        return _Pass.of(self.setup, again, job, number, aside)
+        return _Pass.of(self.setup, again, job, number, aside, self.misfit)
 
 
 def _of_a_phase(first: _Pass, job: Job) -> Places | None:
@@ -130,12 +136,12 @@ def _of_a_phase(first: _Pass, job: Job) -> Places | None:
     return usurped(first.places, shares, first.setup.image.used)
 
 
-def _searched(setup: Setup, fitted: FittedPosterior, job: Job, number: int) -> Misfit:
+def _searched(setup: Setup, fitted: FittedPosterior, job: Job, number: int, before: Misfit | None) -> Misfit:
     """Search the whole map at a mode."""
     with job.reporter.stage(f"regions of residual{_th(number)}", _name("misfit", number)):
         return job.kept.run(
             _name("misfit", number),
-            lambda: searched(setup, fitted, _point(fitted, job), job.seed),
+            lambda: searched(setup, fitted, _point(fitted, job), job.seed, before),
             Misfit,
         )
 

@@ -61,7 +61,7 @@ SETTLED = 1e-6
 # A direction of which the phases leave less than this share is one of their mixtures.
 LEAST_OWN = 0.03
 # Scores beyond so many deviations are judged by the tails of Poisson counts.
-TAIL = 2.5
+TAIL = 3.0
 # Counts that a group may have missed by accident in all of a map (Jeffreys' prior).
 UNSEEN = 0.5
 # Residuals beyond this many deviations do not decide on what is common to all windows.
@@ -79,6 +79,25 @@ SMALLEST = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
+class Faultless:
+    """What the windows of maps without fault give, which were drawn from a model.
+
+    Attributes
+    ----------
+    relative : (size, direction)
+        What residuals of a size and direction are divided by, so that `threshold` is one number.
+    scatter : (size, direction)
+        Of the windows.
+    threshold : float
+        Value that such a map passes anywhere with a wanted probability.
+    """
+
+    relative: FloatArray
+    scatter: FloatArray
+    threshold: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scan:
     """Where a map departs from every mixture.
 
@@ -92,9 +111,10 @@ class Scan:
         Side of the window.
     sign : (y, x) int8
         +1 for too much, -1 for too little.
-    threshold : float
-        Value that a map without fault passes anywhere with probability `false_alarm`.
+    faultless : Faultless
+        What the residuals are held against.
     false_alarm : float
+        Probability that a map without fault has any place above the threshold.
     spread : float
         Scatter of windows over that of counting, the largest of all directions and sizes: above 1 the map varies
         more than the model says.
@@ -104,19 +124,24 @@ class Scan:
     direction: SmallArray
     side: SmallArray
     sign: SignArray
-    threshold: float
+    faultless: Faultless
     false_alarm: float
     spread: float
 
+    @property
+    def threshold(self) -> float:
+        """Value that a map without fault passes anywhere with probability `false_alarm`."""
+        return self.faultless.threshold
+
     @classmethod
-    def nothing(cls, shape: tuple[int, ...], threshold: float, false_alarm: float) -> Scan:
+    def nothing(cls, shape: tuple[int, ...], faultless: Faultless, false_alarm: float) -> Scan:
         """Return a scan that has found no residual yet."""
         return cls(
             sigma=np.zeros(shape),
             direction=np.zeros(shape, np.int16),
             side=np.zeros(shape, np.int16),
             sign=np.ones(shape, np.int8),
-            threshold=threshold,
+            faultless=faultless,
             false_alarm=false_alarm,
             spread=1.0,
         )
@@ -415,6 +440,7 @@ def scan(
     seed: int,
     false_alarm: float = 0.01,
     kept: npt.NDArray[np.bool_] | None = None,
+    faultless: Faultless | None = None,
 ) -> Scan:
     """Look for places where no mixture of the spectra explains the counts.
 
@@ -433,30 +459,40 @@ def scan(
         Probability that a map without fault has any place above the threshold.
     kept : (y, x) bool, optional
         False where a pixel is left out: it holds no counts, and no residual is found there.
+    faultless : Faultless, optional
+        Of an earlier scan of the map with nearly these endmembers, if there was one: how windows scatter hangs on how
+        many they are and what they hold, and hardly on the endmembers.
     """
     totals = _totals(grid)
     spectra = _as_far_as_known(spectra, totals)
     kept = np.ones(totals.shape, bool) if kept is None else kept
     sides = window_sides(totals.shape, float(totals[kept].mean()))
-    largest, scatters = _simulated(
-        totals=totals, spectra=spectra, directions=directions, shares=shares, sides=sides, seed=seed
-    )
+    if faultless is None:
+        more = max(np.count_nonzero(kept) / MOST_SIMULATED, 1.0)
+        drawn = _simulated(
+            totals=totals, spectra=spectra, directions=directions, shares=shares, sides=sides, seed=seed
+        )
+        faultless = _faultless(*drawn, false_alarm / more)
+    found = Scan.nothing(totals.shape, faultless, false_alarm)
+    for side, expected, relative in zip(sides, faultless.scatter, faultless.relative, strict=True):
+        local = _Local.of(_compared_counts(grid, totals, side), spectra, directions)
+        wide = np.maximum(local.scatter / np.maximum(expected, 0.5), 1.0)
+        found = replace(found, spread=max(found.spread, float(wide.max())))
+        found = _stronger(found, grid, side, local, wide * np.maximum(relative, SMALLEST))
+    return replace(found, sigma=np.where(kept, found.sigma, 0.0))
+
+
+def _faultless(largest: FloatArray, scatter: FloatArray, false_alarm: float) -> Faultless:
+    """Learn from the largest residuals of drawn maps, (map, size, direction), and their scatter (size, direction)."""
     typical = largest.mean(axis=0)
     unit = float(np.median(typical))
     # A direction that the drawn maps' windows nearly all hold has a small largest value there, for want of windows: a
     # map whose phases are purer tests it more often, and its scores are standard deviations like any other's.
     typical = np.maximum(typical, unit)
     extreme = (largest / np.maximum(typical, SMALLEST)).max(axis=(1, 2))
-    more = max(np.count_nonzero(kept) / MOST_SIMULATED, 1.0)
-    deviations = prediction_limit(N_SIMULATED, false_alarm / more)
+    deviations = prediction_limit(len(largest), false_alarm)
     threshold = unit * (float(extreme.mean()) + deviations * float(extreme.std(ddof=1)))
-    found = Scan.nothing(totals.shape, threshold, false_alarm)
-    for side, expected, relative in zip(sides, scatters, typical / unit, strict=True):
-        local = _Local.of(_compared_counts(grid, totals, side), spectra, directions)
-        wide = np.maximum(local.scatter / np.maximum(expected, 0.5), 1.0)
-        found = replace(found, spread=max(found.spread, float(wide.max())))
-        found = _stronger(found, grid, side, local, wide * np.maximum(relative, SMALLEST))
-    return replace(found, sigma=np.where(kept, found.sigma, 0.0))
+    return Faultless(relative=typical / unit, scatter=scatter, threshold=threshold)
 
 
 def _as_far_as_known(spectra: FloatArray, totals: FloatArray) -> FloatArray:

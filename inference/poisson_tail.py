@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
-# Steps that find t, and the largest exponent: what is left of the maximum goes with the square of what t is off by.
-STEPS, LARGEST_EXPONENT = 12, 300.0
+# Most steps that find t, what its slope may be off by, and the largest exponent: what is left of the maximum goes with
+# the square of what t is off by.
+STEPS, NEAR, LARGEST_EXPONENT = 12, 1e-3, 300.0
 _TINY = float(np.finfo(float).tiny)
 
 
@@ -44,6 +45,8 @@ def tail_deviates(counts: FloatArray, mean: FloatArray, weights: FloatArray) -> 
     for _ in range(STEPS):
         raised = mean * np.exp(a * t[:, None])
         slope = np.maximum((a * (raised - mean)).sum(axis=1), _TINY)
+        if (np.abs(slope - far) <= NEAR * far).all():
+            break
         low, high = np.where(slope < far, t, low), np.where(slope < far, high, t)
         # Newton's step for the logarithm of the slope, which is soon that of an exponential.
         step = t + np.log(np.maximum(far, _TINY) / slope) * slope / (a**2 * raised).sum(axis=1)

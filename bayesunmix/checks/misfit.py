@@ -30,7 +30,7 @@ from bayesunmix.data.masks import bounding_box
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.setup import Setup, used_rows
 from bayesunmix.fit.starts import component_templates
-from bayesunmix.inference.misfit import Scan, pooled_amounts, scan, scores
+from bayesunmix.inference.misfit import Faultless, Scan, pooled_amounts, scan, scores
 from bayesunmix.models.endmember import EndmemberBasis
 from bayesunmix.xray import LineTable
 from bayesunmix.xray.atomic import USUAL
@@ -74,6 +74,8 @@ class Misfit:
         Number of the region that a pixel is of, from 0; -1 where it is of none.
     n_pixels : int
         Pixels that were looked at.
+    faultless : Faultless, optional
+        What the residuals were held against.
     """
 
     sigma: FloatArray
@@ -83,6 +85,7 @@ class Misfit:
     regions: tuple[MapRegion, ...]
     places: npt.NDArray[np.int16]
     n_pixels: int
+    faultless: Faultless | None = None
 
     @property
     def flagged(self) -> Mask:
@@ -146,6 +149,7 @@ def find_misfit(
     count_share: Shares,
     mass_per_count: FloatArray,
     seed: int,
+    faultless: Faultless | None = None,
 ) -> Misfit:
     """Find and name the regions that the declared phases do not explain.
 
@@ -159,6 +163,8 @@ def find_misfit(
         Mass that a count of each phase stands for, in units of a mean count's; 0 for a support.
     seed : int
         Of the simulated maps that give the threshold.
+    faultless : Faultless, optional
+        What an earlier search of the map has learned from them.
     """
     shape = setup.image.shape[:2]
     spectra = draws.spectra.mean(axis=(0, 1))
@@ -170,7 +176,16 @@ def find_misfit(
     shares, kept = count_share.reshape(*shape, -1), setup.image.kept
     box = bounding_box(kept)
     grid = _pooled_counts(setup.pixel_counts, starts, shape, box)
-    found = scan(grid, pooled, directions, shares[box], seed=seed, false_alarm=FALSE_ALARM, kept=kept[box])
+    found = scan(
+        grid,
+        pooled,
+        directions,
+        shares[box],
+        seed=seed,
+        false_alarm=FALSE_ALARM,
+        kept=kept[box],
+        faultless=faultless,
+    )
     cores = _cores(found, grid, shares[box], pooled)
     found = found.placed(box, shape)
     share = (draws.weights / draws.total[..., None]).mean(axis=(0, 1))
@@ -216,6 +231,7 @@ def find_misfit(
         regions=said,
         places=places,
         n_pixels=int(kept.sum()),
+        faultless=found.faultless,
     )
 
 

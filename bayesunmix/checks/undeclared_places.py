@@ -117,7 +117,9 @@ def shares_at(setup: Setup, fitted: FittedPosterior, point: Draws) -> Shares:
     return count_shares_at_mean(setup, point, mean_thickness(setup, fitted, point))
 
 
-def searched(setup: Setup, fitted: FittedPosterior, point: Draws, seed: int) -> Misfit:
+def searched(
+    setup: Setup, fitted: FittedPosterior, point: Draws, seed: int, before: Misfit | None = None
+) -> Misfit:
     """Look for regions of significant residual at a mode, in the whole map.
 
     Parameters
@@ -128,10 +130,13 @@ def searched(setup: Setup, fitted: FittedPosterior, point: Draws, seed: int) -> 
         The mode, as one draw.
     seed : int
         Of the maps that give the threshold.
+    before : Misfit, optional
+        What an earlier search has found: the maps that give the threshold need not be drawn again.
     """
+    faultless = None if before is None else before.faultless
     shares = shares_at(setup, fitted, point)
     mass = np.asarray(fitted.data.effect.mass_per_count)
-    return find_misfit(setup, fitted.data.basis, point, shares, mass, seed)
+    return find_misfit(setup, fitted.data.basis, point, shares, mass, seed, faultless)
 
 
 def places_of(setup: Setup, misfit: Misfit, spectra: FloatArray) -> Places:
