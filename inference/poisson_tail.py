@@ -21,7 +21,7 @@ FloatArray = npt.NDArray[np.float64]
 
 # Most steps that find t, what its slope may be off by, and the largest exponent: what is left of the maximum goes with
 # the square of what t is off by.
-STEPS, NEAR, LARGEST_EXPONENT = 12, 1e-3, 300.0
+STEPS, NEAR, LARGEST_EXPONENT = 12, 1e-5, 300.0
 _TINY = float(np.finfo(float).tiny)
 
 
