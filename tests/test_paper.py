@@ -302,7 +302,7 @@ def test_methods_paragraph(result: Result) -> None:
         "Seed 4",
         "Laplace",
         "95 % credible intervals",
-        "K 5 %, L 10 %, M 20 %",
+        "some 5 % for K, 11 % for L",
         "Fp (free of Al, Si and Ca; close to AO",
         "film thickness of 100 ± 30 nm",
         "Oxygen was taken by stoichiometry.",
@@ -318,6 +318,26 @@ def test_methods_paragraph(result: Result) -> None:
     assert "own verdict on this result is “not to be trusted”: The chains disagree." in methods_paragraph(
         doubted
     )
+
+
+def test_methods_of_phases_of_which_nothing_was_declared(result: Result) -> None:
+    undeclared = {**result.record.to_dict()}
+    undeclared["config"] = {**undeclared["config"], "phases": [{"name": name} for name in PHASES]}
+    text = methods_paragraph(Result(result.tree, RunRecord.of(undeclared)))
+    assert "Nothing was declared of the phases (Brg, Fp and CaPv)." in text
+    assert "rotated" not in text
+    undeclared["phase_number"] = {"chosen": 3, "curve": []}
+    undeclared["rotations"] = {
+        "pure": 0.25,
+        "absent": 0.25,
+        "open": [],
+        "rotated": ["Fp", "CaPv"],
+        "effective_candidates": 200.0,
+    }
+    text = methods_paragraph(Result(result.tree, RunRecord.of(undeclared)))
+    assert "(Brg, Fp and CaPv); their number was inferred from held-out counts." in text
+    assert "leave open how Fp and CaPv mix with other phases" in text
+    assert "25 % of them to where some pixel of a phase is pure" in text
 
 
 def test_tables_in_a_folder_of_their_own_replace_their_own_files_alone(

@@ -141,7 +141,7 @@ def test_a_map_that_fits_says_so(run: Run) -> None:
     assert "homogeneous" in run.result.record.heterogeneity.reason
     assert (run.folder / "figures" / "misfit.png").is_file()
     report = (run.folder / "report.html").read_text(encoding="utf-8")
-    assert "No region has a significant residual" in report
+    assert "There are no regions that no mixture of the phases explains" in report
 
 
 def test_the_response_has_a_posterior(run: Run) -> None:

@@ -150,19 +150,19 @@ def sentence_of(pair: NonIdentifiable) -> Doubt:
         shows = "shows" if len(pair.weakly_pinned_by) == 1 else "show"
         text = (
             f"{phase} is weakly identifiable: only {scarce}, of which {other} has little, {shows} that it is not "
-            f"partly {other}. Up to {share:.0f} % of its counts could be, and its intervals "
+            f"partly {other}. About {share:.0f} % of its counts could be, or more, and its intervals "
             f"{'include' if pair.in_intervals else 'may not include'} that. {remedy}"
         )
         return Reservation(text, IDENTIFIABILITY)
     if pair.in_intervals:
         text = (
-            f"{phase} is non-identifiable: up to {share:.0f} % of its counts could belong to {other} without any "
-            f"change in the fit. Its intervals include that and are as wide as it makes them. {remedy}"
+            f"{phase} is non-identifiable: about {share:.0f} % of its counts, or more, could belong to {other} without "
+            f"any change in the fit. Its intervals include that and are as wide as it makes them. {remedy}"
         )
         return Reservation(text, IDENTIFIABILITY)
     text = (
-        f"{phase} is non-identifiable: up to {share:.0f} % of its counts could belong to {other} without any change in "
-        f"the fit, and its intervals do not include that. {remedy}"
+        f"{phase} is non-identifiable: about {share:.0f} % of its counts, or more, could belong to {other} without any "
+        f"change in the fit, and its intervals do not include that. {remedy}"
     )
     return Distrust(text, IDENTIFIABILITY)
 

@@ -108,7 +108,13 @@ def _declared(record: RunRecord) -> list[str]:
             if getattr(phase, key)
         ]
         said.append(f"{phase.name} ({'; '.join(facts)})" if facts else phase.name)
-    return [f"Declared phases: {join(said)}."]
+    inferred = record.phase_number is not None
+    names = join([phase.name for phase in record.config.phases])
+    if said == [phase.name for phase in record.config.phases]:
+        told = f"Nothing was declared of the phases ({names})"
+    else:
+        told = f"Declared phases: {join(said)}"
+    return [f"{told}; their number was inferred from held-out counts." if inferred else f"{told}."]
 
 
 def _computed(result: Result) -> list[str]:
@@ -145,14 +151,29 @@ def _uncertainty(result: Result) -> list[str]:
     factors = "k-factors" if xray.k_factors else "zeta-factors" if xray.zeta_factors else ""
     measured = f" with the errors of the measured {factors} where given and" if factors else ""
     return [
-        f"Calibration factors of the line families were drawn{measured} from priors (K 5 %, L 10 %, M 20 %), once per "
-        "posterior draw and shared by all phases, as was the mass thickness of the film; the map does not update them "
+        f"Calibration factors of the line families were drawn{measured} from priors as wide as sources of atomic data "
+        "differ for each element (some 5 % for K, 11 % for L, 15 to 21 % for M lines, 50 % for M of La to Eu), once "
+        "per posterior draw and shared by all phases, as was the mass thickness of the film; the map does not update them "
         "(a cut posterior). They widen compositions and cancel to first order in partition coefficients.",
+        *_rotations(result.record),
         f"Intervals are equal-tailed {100.0 * result.level:g} % credible intervals computed draw by draw. Detection "
         "follows ISO 11929 with 5 % false decisions of either kind; what was not detected is given as an upper bound "
         f"of {100.0 * result.level:g} % probability. A ratio is given as an interval where both sides are resolved "
         "from zero, with allowance for their having been selected by detection, as a bound where one is, and not at "
         "all where none is.",
+    ]
+
+
+def _rotations(record: RunRecord) -> list[str]:
+    """Say what the draws hold of solutions that fit as well."""
+    found = record.rotations
+    if found is None or not found.rotated:
+        return []
+    return [
+        f"The counts leave open how {join(found.rotated)} mix with other phases: draws were rotated to all solutions "
+        f"that fit as well, {100.0 * found.pure:.0f} % of them to where some pixel of a phase is pure, "
+        f"{100.0 * found.absent:.0f} % to where an element of another phase is absent from it, the others evenly "
+        "between."
     ]
 
 

@@ -144,10 +144,11 @@ class MisfitWords(NamedTuple):
 def misfit_words(found: UnmodelledRegions) -> MisfitWords:
     """Return a paragraph on the search for regions of significant residual, and a sentence for each."""
     regions, spread = found.regions, found.spread
+    many = "a region" if len(regions) == 1 else f"{_number_word(len(regions)).lower()} regions"
     opening = (
-        f"{_number_word(len(regions))} {'region has' if len(regions) < 2 else 'regions have'} a significant residual, "
-        f"which no mixture of the declared phases explains. {100 * (found.false_alarm or math.nan):g} % of maps "
-        f"without an unmodelled phase exceed the threshold of {found.threshold:.2g} sigma anywhere."
+        f"There {'is' if len(regions) == 1 else 'are'} {many} that no mixture of the phases explains. "
+        f"{100 * (found.false_alarm or math.nan):g} % of maps without an unmodelled phase exceed the threshold of "
+        f"{found.threshold:.2g} sigma anywhere."
     )
     if spread > _WIDE_SPREAD:
         opening += (
