@@ -153,8 +153,8 @@ def _uncertainty(result: Result) -> list[str]:
     return [
         f"Calibration factors of the line families were drawn{measured} from priors as wide as sources of atomic data "
         "differ for each element (some 5 % for K, 11 % for L, 15 to 21 % for M lines, 50 % for M of La to Eu), once "
-        "per posterior draw and shared by all phases, as was the mass thickness of the film; the map does not update them "
-        "(a cut posterior). They widen compositions and cancel to first order in partition coefficients.",
+        "per posterior draw and shared by all phases, as was the mass thickness of the film; the map does not update "
+        "them (a cut posterior). They widen compositions and cancel to first order in partition coefficients.",
         *_rotations(result.record),
         f"Intervals are equal-tailed {100.0 * result.level:g} % credible intervals computed draw by draw. Detection "
         "follows ISO 11929 with 5 % false decisions of either kind; what was not detected is given as an upper bound "
