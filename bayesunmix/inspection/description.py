@@ -155,7 +155,7 @@ def _facts_text(facts: Acquisition) -> str:
         for entry in dataclasses.fields(facts)
         if entry.name not in ("elements", "sources") and getattr(facts, entry.name) is not None
     ]
-    named = " ".join(facts.elements) or "none"
+    named = f"{' '.join(facts.elements)} (by the file)" if facts.elements else "none"
     # A second tilt is known of few microscopes and missed on none.
     missing = ", ".join(_fact(name, None) for name in facts.missing if name != "tilt_beta_deg") or "nothing"
     return f"Measured  {', '.join(known) or 'nothing is said'}\nMissing   {missing}\nNamed     {named}"

@@ -431,7 +431,7 @@ def other_modes(setup: Setup, fitted: FittedPosterior, robust: Robust) -> list[s
     differs = f"It has {there:.3g} at% {element} in {phase} where the best one has {here:.3g}."
     others = len(near) - 1
     more = (
-        f" {others} more {'maximum is' if others == 1 else 'maxima are'} nearly as probable."
+        f" {others} more {'maximum was' if others == 1 else 'maxima were'} found (`run.json` lists all)."
         if others
         else ""
     )
