@@ -148,10 +148,10 @@ def find_map(
         Whitened gradient norm to reach, in posterior standard deviations.
     """
     potential, evaluations = float(value_and_gradient(z, data)[0]), 1
-    reached = np.inf, np.inf
+    reached, step = (np.inf, np.inf), np.inf
     for round_ in range(max_rounds):
         gradient = np.asarray(value_and_gradient(z, data)[1])
-        if reached[1] > SHORT_STEP:
+        if step > SHORT_STEP:
             curvature = np.asarray(hessian(z, data))
             transform = whitening(curvature)
         norm = float(np.linalg.norm(transform.T @ gradient))
@@ -162,7 +162,9 @@ def find_map(
         if norm < tolerance or stalled:
             break
         reached = potential, norm
+        before = z
         z, potential, count = descend(value_and_gradient, data, z, transform)
+        step = float(np.linalg.norm(np.linalg.solve(transform, z - before)))
         evaluations += count
     else:
         curvature = np.asarray(hessian(z, data))

@@ -224,6 +224,12 @@ def test_everything_that_differs_in_the_phases_is_said(made_result: Maker) -> No
     assert told(full, one, bare)["phases.Brg.matrix"] == ("true", "true", "-")
 
 
+def test_a_name_may_go_on_from_another_one_after_a_dot(made_result: Maker) -> None:
+    first = declaring(made_result, [{"name": "Ol"}, {"name": "Ol.2", "absent": ["Mg"]}])
+    second = declaring(made_result, [{"name": "Fp"}, {"name": "Ol.2", "absent": ["Mg", "Fe"]}])
+    assert told(first, second)["phases.Ol.2.absent"] == ("Mg", "Fe Mg")
+
+
 def test_numbered_phases_are_not_declared(made_result: Maker) -> None:
     counted = declaring(made_result, NUMBERED, counted=2)
     assert told(counted, declaring(made_result, NUMBERED[:1], counted=1)) == {}
@@ -246,6 +252,12 @@ def test_small_differences_are_told_and_the_truth_of_a_simulation_is_not(made_re
     spectra = [[{"name": "Brg", "reference": {"counts": [*range(200)][::step]}}] for step in (1, -1)]
     (key,) = told(*(declaring(made_result, one) for one in spectra))
     assert key == "phases.Brg.reference"
+    # The order of elements says nothing, nor does a table of factors without any.
+    same = [declaring(made_result, [{"name": "A", "absent": one}]) for one in (["Si", "Ca"], ["Ca", "Si"])]
+    assert told(*same) == {}
+    assert told(declaring(made_result, phases), declaring(made_result, phases, xray={"k_factors": {}})) == {}
+    masks = [declaring(made_result, phases, map={"mask": [f"{n}.npy" for n in range(m)]}) for m in (101, 102)]
+    assert told(*masks)["map.mask"][0].startswith("101 values (checksum ")
     films = [declaring(made_result, phases, sample={"thickness_nm": [t, 30.0]}) for t in (100.0, 100.0001)]
     assert told(*films) == {"sample.thickness_nm": ("100 30", "100.0001 30")}
 

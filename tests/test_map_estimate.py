@@ -70,6 +70,25 @@ def test_the_curvature_is_computed_again_after_a_long_step_alone(
     assert len(asked) == computed
 
 
+def test_a_curvature_from_far_away_is_not_kept_however_near_the_mode_seemed() -> None:
+    """A kink far from the mode makes its distance look small: the step is what counts."""
+
+    def potential(z: Any, data: object) -> tuple[float, FloatArray]:  # noqa: ANN401
+        x = float(np.asarray(z)[0])
+        bend = (x - 6.0) / 0.02
+        value = 0.05 * x**2 + 0.006 * float(np.logaddexp(bend, -bend))
+        return value, np.array([0.1 * x + 0.3 * float(np.tanh(bend))])
+
+    def curved(z: Any, data: object) -> FloatArray:  # noqa: ANN401
+        bend = (float(np.asarray(z)[0]) - 6.0) / 0.02
+        return np.array([[0.1 + 15.0 * (1.0 - float(np.tanh(bend)) ** 2)]])
+
+    found = find_map(potential, curved, None, np.array([6.0]))
+    assert found.converged
+    np.testing.assert_allclose(found.z, 3.0, atol=0.05)
+    np.testing.assert_allclose(found.hessian, 0.1, rtol=1e-3)
+
+
 def test_a_descent_ends_where_iterations_gain_hardly_anything(curvature: FloatArray) -> None:
     _, to_the_end, all_evaluations = descend(quadratic, curvature, np.zeros(4))
     _, roughly, evaluations = descend(quadratic, curvature, np.zeros(4), least_fall=0.5)

@@ -228,6 +228,13 @@ def test_holes_are_far_below_their_surroundings() -> None:
     assert 16 <= region.pixels <= 49
     assert region.counts_ratio < 0.3
     assert "a hole" in region.sentence()
+    # Nothing at all is as far from its surroundings as next to nothing.
+    totals[20:26, 30:36] = 0.0
+    ((empty, _),) = _holes(totals, EVEN, kept)
+    totals[23, 33] = 1.0
+    ((nearly, _),) = _holes(totals, EVEN, kept)
+    assert empty.sigma == pytest.approx(nearly.sigma, rel=0.1)
+    assert empty.sigma > region.sigma
 
 
 @pytest.mark.parametrize("share", [0.2, 0.33, 0.45, 0.6])

@@ -159,7 +159,7 @@ def test_a_notebook_has_one_output_that_moves(page: Shown, capsys: pytest.Captur
     assert all("<b>" not in frame["text/html"] for frame in page.frames)
     reporter.finish()
     said = page.frames[-1]["text/plain"]
-    assert re.fullmatch(r"finished in \d s \(mode \d\.\d s, draws <2> \d\.\d s\)", said)
+    assert re.fullmatch(r"finished in \d s \(mode \d\.\d s; draws <2> \d\.\d s\)", said)
     assert "draws &lt;2&gt;" in page.frames[-1]["text/html"]
     assert capsys.readouterr() == ("", "")
 

@@ -403,6 +403,7 @@ def test_arrays_of_any_library_are_spectra_and_pairs_of_spectra_are_not() -> Non
         ((image, image), r"is a map and a map\. Write \(counts, energy_keV\)"),
         ((image.to_signal(), energy), "is a HyperSpy signal and an array"),
         (lazy, "is counts alone"),
+        (([[1.0, 2.0], [3.0]], [1.0, 2.0]), "a pair of counts and energies, but is an array and an array"),
         ((counts, counts), r"must ascend.*Write \(counts, energy_keV\)"),
         ((counts, energy[:-1]), r"one channel centre.*Write \(counts, energy_keV\)"),
     ]

@@ -83,8 +83,9 @@ def test_no_ratio_is_wider_than_what_is_linear() -> None:
     assert ratio_spread("Cu", "L2", "L3") == ratio_spread("Cu", "L1", "L2") == WIDEST_RATIO
 
 
-def test_heavier_elements_are_as_uranium() -> None:
+def test_elements_beyond_those_compared_are_as_the_last_of_them() -> None:
     assert strength_spread("Am", "L") == strength_spread("U", "L") > 0.0
+    assert strength_spread("Be", "K") == strength_spread("C", "K") > 0.2
 
 
 def test_the_table_is_what_the_sources_give(load: Callable[[str], ModuleType]) -> None:

@@ -62,13 +62,18 @@ def differences(names: Sequence[str], results: Sequence[Result]) -> pd.DataFrame
     everywhere = [phase for phase in phases if all(phase in one for one in every)]
     somewhere = [phase for phase in phases if phase not in everywhere]
     keys = dict.fromkeys(key for one in every for key in one)
+
+    def of_phase(key: str) -> str | None:
+        """Tell the phase that a key is said of; its name may hold dots, as keys do."""
+        return max((phase for phase in phases if key.startswith(f"{phase}.")), key=len, default=None)
+
     rows = [
         {"declaration": key}
         | {name: one.get(key, NOT_DECLARED) for name, one in zip(names, every, strict=True)}
         for key in keys
         if len({one.get(key, NOT_DECLARED) for one in every}) > 1
         and key not in everywhere
-        and not any(key.startswith(f"{phase}.") for phase in somewhere)
+        and of_phase(key) not in somewhere
     ]
     return pd.DataFrame(rows, columns=["declaration", *names])
 
@@ -101,10 +106,16 @@ def _said(phase: PhaseConfig) -> dict[str, str]:
 def _text(value: Any) -> str:  # noqa: ANN401 - whatever a configuration holds
     """Write a value in one line, another one for every other value."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} = {_text(one)}" for key, one in value.items())
+        return ", ".join(f"{key} = {_text(one)}" for key, one in value.items()) or NOT_DECLARED
+    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+        # Of elements, or of files of a mask, the order says nothing.
+        value = sorted(value)
     if isinstance(value, list | tuple) and len(value) > MOST_LISTED:
         checksum = hashlib.sha256(repr(list(value)).encode()).hexdigest()[:8]
-        return f"{len(value)} numbers of sum {sum(value):g} (checksum {checksum})"
+        numbers = all(isinstance(one, int | float) for one in value)
+        return (
+            f"{len(value)} {f'numbers of sum {sum(value):g}' if numbers else 'values'} (checksum {checksum})"
+        )
     if isinstance(value, list | tuple):
         return " ".join(_text(one) for one in value)
     if isinstance(value, bool):

@@ -461,11 +461,12 @@ def _holes(totals: FloatArray, mass_per_count: FloatArray, kept: Mask) -> list[t
         if ratio >= HOLLOW:
             continue
         rows, columns = np.nonzero(core)
+        expected = float((around.level[core] / mass_per_count[core]).sum())
         hole = MapRegion(
             y=float(rows.mean()),
             x=float(columns.mean()),
             pixels=int(core.sum()),
-            sigma=float((1.0 - ratio) * np.sqrt(max(totals[core].sum() / max(ratio, 1e-9), 1.0))),
+            sigma=float((1.0 - ratio) * np.sqrt(max(expected, 1.0))),
             kind="hole",
             excess={},
             lacking={},

@@ -129,7 +129,11 @@ def _spectrum_of(value: object) -> SpectrumImage | None:
         return image_of_signal(value, GivenFacts())
     if not (isinstance(value, list) and len(value) == 2 and all(map(_is_array, value))):
         return None
-    counts, energy_keV = (np.asarray(part) for part in value)
+    try:
+        counts, energy_keV = (np.asarray(part) for part in value)
+    except (TypeError, ValueError):
+        # Rows of different lengths, say.
+        return None
     if energy_keV.ndim != 1 or counts.ndim == 0:
         return None
     try:

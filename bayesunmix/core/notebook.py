@@ -47,7 +47,7 @@ class NotebookOutput:
 
     def end(self, seconds: float) -> None:
         """Leave one line of all that was done."""
-        stages = ", ".join(line.replace(": ", " ", 1) for line in self._lines)
+        stages = "; ".join(line.replace(": ", " ", 1) for line in self._lines)
         self._lines[:] = [f"finished in {seconds:.0f} s{f' ({stages})' if stages else ''}"]
         self.show()
 

@@ -123,8 +123,9 @@ class LineTable:
         entries = [line for element in dict.fromkeys(wanted) for line in _element_lines(element, energy)]
         source = (
             f"built-in at {energy:g} keV: Bote-Salvat ionisation (doi:10.1016/j.adt.2009.08.001), relaxation "
-            "from xraylib (doi:10.1016/j.sab.2011.09.011), M yields of EADL (doi:10.2172/10121422), M lines of La to "
-            "Eu after Bearden (1967)"
+            "from xraylib (doi:10.1016/j.sab.2011.09.011), M yields and rates of EADL (doi:10.2172/10121422), single "
+            "values of Krause (1979), Elam et al. (2002) and Salem et al. (1974), M lines of La to Eu after Bearden "
+            "(1967)"
         )
         return cls(tuple(entries), source)
 

@@ -15,8 +15,8 @@ from bayesunmix.xray.atomic import atomic_number, atomic_symbol
 
 # The model is linear in log ratios, so that wider ones would be wrong in it; nor is less known of stray lines.
 WIDEST_RATIO = 0.25
-# Heavier elements differ as this one does.
-HEAVIEST = 92
+# Elements that are lighter or heavier than those compared differ as these do.
+LIGHTEST, HEAVIEST = 6, 92
 
 
 def strength_spread(element: str, family: str) -> float:
@@ -50,7 +50,8 @@ def ratio_spread(element: str, group: str, other: str) -> float:
 
 
 def _spreads(kind: str, element: str) -> dict[str, float]:
-    return _table().get(atomic_symbol(min(atomic_number(element), HEAVIEST)), {}).get(kind, {})
+    nearest = min(max(atomic_number(element), LIGHTEST), HEAVIEST)
+    return _table().get(atomic_symbol(nearest), {}).get(kind, {})
 
 
 @cache
