@@ -435,16 +435,18 @@ def other_modes(setup: Setup, fitted: FittedPosterior, robust: Robust) -> list[s
         if others
         else ""
     )
+    # Those that the intervals hold may be more probable.
+    which = "a second" if mode is near[0] else "another"
     remedy = f"Check which is plausible, and declare what excludes the other: an absent element of {phase}, a matrix."
     if not missed:
         text = (
-            f"The posterior has a second maximum, with odds of {odds} by the counts. {differs}{more} It is a mixture "
+            f"The posterior has {which} maximum, with odds of {odds} by the counts. {differs}{more} It is a mixture "
             f"of the same spectra, which the intervals include. {remedy}"
         )
         return [Reservation(text, MODES)]
     if mode.objective >= RIVAL_NATS:
         text = (
-            f"The posterior has a second maximum, with odds of {odds} by the counts. {differs}{more} Errors of line "
+            f"The posterior has {which} maximum, with odds of {odds} by the counts. {differs}{more} Errors of line "
             f"shapes can outweigh such odds. {remedy}"
         )
         return [Reservation(text, MODES)]
