@@ -24,7 +24,7 @@ def test_an_element_with_a_line_of_its_own_is_shown(load: Load, sample: str, add
     assert study.read(sample, drawn.counts).shown == (added,)
 
 
-@pytest.mark.parametrize("sample", ["solder", "catalyst"])
+@pytest.mark.parametrize("sample", ["solder", "cathode"])
 def test_errors_of_lines_are_no_elements(load: Load, sample: str) -> None:
     """Three million counts, so that errors of lines are many standard deviations: columns are fitted, none is shown."""
     study = load("undeclared_elements")

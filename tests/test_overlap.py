@@ -148,7 +148,7 @@ def test_grains_that_touch_are_seen_to_and_so_is_what_they_are() -> None:
 
 
 def test_three_in_a_pixel_are_seen_to() -> None:
-    assert chosen("three", 1).shown == Overlap(3)
+    assert chosen("three", 5).shown == Overlap(3)
 
 
 def told(gain: float, error: float, shown: Overlap) -> list[str]:
