@@ -209,7 +209,8 @@ def test_the_fit_is_judged_by_the_best_mode_alone(runs: tuple[Result, Result, fl
     alone, both, _ = runs
     for result in runs[:2]:
         assert result.record.fit.deviance_per_dof_total < 1.5
-    np.testing.assert_allclose(both.tree["fit"]["expected"], alone.tree["fit"]["expected"], rtol=1e-3)
+    # Means over different draws of the same mode, which scatter by a seventh of the error of counting.
+    np.testing.assert_allclose(both.tree["fit"]["expected"], alone.tree["fit"]["expected"], rtol=3e-3)
     assert both.record.second_maximum_share == SHARE
     assert alone.record.second_maximum_share == 0.0
     (said,) = [
