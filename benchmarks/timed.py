@@ -102,6 +102,12 @@ class Timed:
         return stages_of(self.record, (self.out / "run.log").read_text(encoding="utf-8"))
 
 
+# What is searched anew without what a pass has set aside, as often as that may be.
+_PASSES = {
+    f"{name}_{number}": f"{title}, pass {number}"
+    for number in (2, 3, 4)
+    for name, title in (("mode", "mode"), ("misfit", "regions of residual"))
+}
 # Stages in their order: name in the record, and beginning of the line in the log.
 STAGES = {
     "reading": "reading",
@@ -110,10 +116,7 @@ STAGES = {
     "starts": "starting points",
     "mode": "mode",
     "misfit": "regions of residual",
-    "mode_2": "mode, pass 2",
-    "misfit_2": "regions of residual, pass 2",
-    "mode_3": "mode, pass 3",
-    "misfit_3": "regions of residual, pass 3",
+    **_PASSES,
     "draws": "draws (",
     "tile_likelihood": "likelihood of areas",
     "heterogeneity": "spatial heterogeneity",

@@ -72,6 +72,18 @@ def responsibilities(likelihood: Float32Array, weights: FloatArray | Float32Arra
     return np.asarray(share, np.float32)
 
 
+def evidence_of(likelihood: Float32Array, weights: FloatArray) -> Float32Array:
+    """Likelihood of each pixel (pixel,) under weights (support_point,) of the support points, never zero.
+
+    Parameters
+    ----------
+    likelihood : (pixel, support_point)
+    weights : (support_point,)
+    """
+    felt = np.maximum(weights.astype(np.float32), FELT_WEIGHT)
+    return np.asarray(np.maximum(likelihood @ felt, LEAST_EVIDENCE), np.float32)
+
+
 def support_point_weights(
     likelihood: Float32Array,
     *,
@@ -96,9 +108,7 @@ def support_point_weights(
     weights = np.full(n_points, 1.0 / n_points) if start is None else start
     for _ in range(n_iterations):
         # Responsibilities need not be formed: their column means are two products with the likelihood.
-        used = np.maximum(weights.astype(np.float32), FELT_WEIGHT)
-        evidence = np.maximum(likelihood @ used, LEAST_EVIDENCE)
-        weights = weights * (likelihood.T @ (each / evidence)).astype(float)
+        weights = weights * (likelihood.T @ (each / evidence_of(likelihood, weights))).astype(float)
         weights = shares_of(weights)
     return weights
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.core.shares import shares_of
-from bayesunmix.inference.mixture import LEAST_EVIDENCE, exponentials, support_point_weights
+from bayesunmix.inference.mixture import evidence_of, exponentials, support_point_weights
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -185,7 +185,7 @@ class OccupiedSimplex:
             np.minimum(joint, LARGEST_EXPONENT, out=joint)
             likelihood = exponentials(joint)
             weights = support_point_weights(likelihood, n_iterations=iterations, start=weights)
-            evidence = np.maximum(likelihood @ weights.astype(np.float32), LEAST_EVIDENCE)
+            evidence = evidence_of(likelihood, weights)
             return _Mixture(
                 points, weights, likelihood, evidence, float(np.log(evidence).sum(dtype=np.float64))
             )

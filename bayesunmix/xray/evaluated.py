@@ -97,11 +97,7 @@ GADOLINIUM_4F_ELECTRONS = 7
 @cache
 def m_yields() -> dict[int, dict[str, float]]:
     """Return the fluorescence yields of the M sub-shells by atomic number; 0 where there is none."""
-    table = _read("yields_m.json")
-    return {
-        int(number): dict(zip(table["columns"], row, strict=True))
-        for number, row in table["elements"].items()
-    }
+    return _by_number("yields_m.json", "columns")
 
 
 @cache
@@ -120,17 +116,21 @@ def m_rates() -> dict[int, dict[str, dict[str, float]]]:
 @cache
 def m_coster_kronig() -> dict[int, dict[str, float]]:
     """Return the Coster-Kronig probabilities of the M shell by atomic number, named as in xraylib (``FM45``)."""
-    table = _read("coster_kronig_m.json")
-    return {
-        int(number): dict(zip(table["transitions"], row, strict=True))
-        for number, row in table["elements"].items()
-    }
+    return _by_number("coster_kronig_m.json", "transitions")
 
 
 def l_beta2_factor(number: int) -> float:
     """Return the measured over the calculated ratio of L-beta2,15 to L-alpha of an atomic number, 1 below zirconium."""
     first = L_BETA2[0][0]
     return float(np.interp(number, *np.transpose(L_BETA2))) if number >= first else 1.0
+
+
+def _by_number(name: str, heading: str) -> dict[int, dict[str, float]]:
+    """Return by atomic number the values of a file's rows, named as its `heading` lists them."""
+    table = _read(name)
+    return {
+        int(number): dict(zip(table[heading], row, strict=True)) for number, row in table["elements"].items()
+    }
 
 
 def _read(name: str) -> dict[str, Any]:
