@@ -202,8 +202,10 @@ def test_a_phase_of_undeclared_elements_is_left_out_with_a_sentence() -> None:
     data["phases"][2] = {"name": "brass", "composition": {"Zn": 1.0}, "fraction": 0.45}
     truth = simulate_map(RunConfig.from_dict(data), 3)
     result = unmixed(truth.image, [{"name": "gamma"}, {"name": "eta", "absent": ["Al"]}, {"name": "brass"}])
-    assert result.supports == ["brass"]
-    assert [note for note in result.record.warnings if "brass" in note and "elements" in note]
+    # Nothing is declared of gamma or brass: which of the names the zinc has, no count says.
+    assert result.supports in (["brass"], ["gamma"])
+    (name,) = result.supports
+    assert [note for note in result.record.warnings if name in note and "elements" in note]
     without_numbers_that_are_none(result)
 
 

@@ -209,6 +209,8 @@ def find_misfit(
         regions.append((region, core))
     # Only what emits little is judged by it: counts of a film, or of what nobody declared, stand for little mass.
     mass = np.asarray(shares @ np.maximum(mass_per_count, 1.0), np.float64)
+    # A pixel without a count has no shares: its counts would have been of the map's mean mixture.
+    mass[mass <= 0] = mass[kept & (mass > 0)].mean()
     holes = []
     for region, inside in _holes(setup.image.total_counts[box].astype(np.float64), mass[box], kept[box]):
         core = np.zeros(shape, bool)
