@@ -214,10 +214,10 @@ class OpenDirections:
         """Phases that can move, (phase,)."""
         return np.asarray((self.opens_out | self.opens_in).any(axis=1))
 
-    def there(self, rotation: FloatArray) -> OpenDirections:
-        """Return how far phases can go from a rotation."""
+    def there(self, rotation: FloatArray, phases: npt.NDArray[np.int64]) -> OpenDirections:
+        """Return how far some phases can go from a rotation, the others staying where they are."""
         simplex = self.simplex.turned(rotation, self.weights.left_out(rotation))
-        return open_directions(simplex, self.weights.turned(rotation), self.pure, self.closed)
+        return open_directions(simplex, self.weights.turned(rotation), self.pure, self.closed, phases)
 
     @property
     def any(self) -> bool:
@@ -250,7 +250,11 @@ def _crossed(losses: FloatArray, amounts: FloatArray, lost: float) -> float:
 
 
 def open_directions(
-    simplex: OccupiedSimplex, weights: PhaseWeights, pure: BoolArray, closed: BoolArray
+    simplex: OccupiedSimplex,
+    weights: PhaseWeights,
+    pure: BoolArray,
+    closed: BoolArray,
+    phases: npt.NDArray[np.int64] | None = None,
 ) -> OpenDirections:
     """Find how far each phase can go.
 
@@ -262,14 +266,19 @@ def open_directions(
         Phases declared to be pure somewhere.
     closed : (phase,) bool
         Phases without a composition, that exchange nothing.
+    phases : (any,) int, optional
+        Those that can move; by default all.
     """
     n_phases = len(pure)
+    moving = ~closed if phases is None else np.isin(np.arange(n_phases), phases)
     centre, simplex, weights = _centred(simplex, weights, closed)
     outwards = np.zeros((n_phases, n_phases))
     losses = np.zeros((n_phases, n_phases, len(AMOUNTS)))
     opens_out, opens_in = (np.zeros((n_phases, n_phases), bool) for _ in range(2))
     expected = np.zeros(weights.mean.shape[1])
     for phase, other in _pairs(closed):
+        if not moving[phase]:
+            continue
         direction = np.eye(n_phases)[other]
         lost = _losses(simplex, weights, phase, other, outwards=bool(pure[phase]))
         losses[phase, other] = lost

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.core.shares import shares_of
+from bayesunmix.core.shares import NOTHING, shares_of
 from bayesunmix.inference.mixture import evidence_of, exponentials, support_point_weights
 
 FloatArray = npt.NDArray[np.float64]
@@ -28,8 +28,10 @@ Answers = Callable[[FloatArray, FloatArray | None], FloatArray]
 
 # Iterations that learn the points' weights: at first, and after points have moved, from where they were.
 FIRST_ITERATIONS, MORE_ITERATIONS = 300, 10
-# Rounds in which the points move: at first, and after a rotation. How much longer their steps are.
-FIRST_ROUNDS, MORE_ROUNDS, LONGER = 12, 1, 2.5
+# Rounds in which the points move at first, one being enough after a rotation, and how much longer their steps are.
+FIRST_ROUNDS, LONGER = 12, 2.5
+# Log ratio of a point's weights, before and after a rotation, at which it moves although it has stayed inside.
+CHANGED = 0.02
 # A rotation that loses less than this, in nats, has points enough.
 HARDLY_LOST = 0.3
 # Iterations for where the counts that a point holds put it.
@@ -73,8 +75,6 @@ class OccupiedSimplex:
     ----------
     counts : (block, energy + columns) float32
     n_energies : int
-    points : (point, phase)
-    weights : (point,)
     answers : callable
         Log spectra (point, energy + columns) of mixtures (point, phase) of the endmembers found, and of what is added
         to their spectra (point, energy), if anything is.
@@ -82,17 +82,22 @@ class OccupiedSimplex:
         Mean of the log spectra over the points: relative to it, sums stay small.
     best : (block,)
         Log-likelihood of each block at its best point.
+    points : (point, phase)
+    weights : (point,)
+    likelihood : (block, point) float32
+        Relative to `best`.
     log_evidence : float
         Log-likelihood of all blocks, relative to that.
     """
 
     counts: Float32Array
     n_energies: int
-    points: FloatArray
-    weights: FloatArray
     answers: Answers
     mean: FloatArray
     best: Float32Array
+    points: FloatArray
+    weights: FloatArray
+    likelihood: Float32Array
     log_evidence: float
 
     @classmethod
@@ -109,19 +114,35 @@ class OccupiedSimplex:
         """
         log_spectra = answers(points, None)
         mean = log_spectra.mean(axis=0)
-        best = (counts @ (log_spectra - mean).T.astype(np.float32)).max(axis=1)
+        joint = counts @ (log_spectra - mean).T.astype(np.float32)
+        best = joint.max(axis=1)
+        joint -= best[:, None]
         empty = cls(
             counts=counts,
             n_energies=counts.shape[1] if n_energies is None else n_energies,
-            points=points,
-            weights=np.full(len(points), 1.0 / len(points)),
             answers=answers,
             mean=mean,
             best=best,
+            points=points,
+            weights=np.full(len(points), 1.0 / len(points)),
+            likelihood=exponentials(joint),
             log_evidence=-np.inf,
         )
-        found = empty._learned(np.eye(points.shape[1]), None, points, empty.weights, first=True)
-        return replace(empty, points=found.points, weights=found.weights, log_evidence=found.log_evidence)
+        found = _weighed(points, empty.weights, empty.likelihood, FIRST_ITERATIONS)
+        step = LONGER
+        for _ in range(FIRST_ROUNDS):
+            moved = empty._moved(found, np.ones(len(found.points), bool), answers, step)
+            if moved.log_evidence > found.log_evidence:
+                found = moved
+            else:
+                step = 1.0
+        return replace(
+            empty,
+            points=found.points,
+            weights=found.weights,
+            likelihood=found.likelihood,
+            log_evidence=found.log_evidence,
+        )
 
     @property
     def shared(self) -> FloatArray:
@@ -130,7 +151,7 @@ class OccupiedSimplex:
         return shares_of(together - np.diag(np.diag(together)))
 
     def gained(self, rotation: FloatArray, change: FloatArray | None = None) -> float:
-        """Nats that the likelihood gains by a rotation.
+        """Nats that the likelihood gains by a rotation, weights and points being learned in turn.
 
         Parameters
         ----------
@@ -138,17 +159,38 @@ class OccupiedSimplex:
         change : (phase, energy), optional
             What the rotated endmembers are more than rotated.
         """
-        rotated = self.points @ np.linalg.inv(rotation)
-        wider = self._beyond(rotation)
-        if change is None and not (rotated < -ON_EDGE).any() and not len(wider):
+        rotated, wider = self.points @ np.linalg.inv(rotation), self._beyond(rotation)
+        # What stays inside keeps its spectrum, and its likelihood with it.
+        inside = (rotated >= -ON_EDGE).all(axis=1) & (change is None)
+        if inside.all() and not len(wider):
             return 0.0
-        points = np.concatenate([shares_of(np.maximum(rotated, 0.0)), wider])
+        answers = self._rotated_answers(rotation, change)
+        anew = np.concatenate([shares_of(np.maximum(rotated[~inside], 0.0)), wider])
+        points = np.concatenate([rotated[inside], anew])
+        likelihood = np.concatenate(
+            [self.likelihood[:, inside], self._likelihood(answers(anew, None))], axis=1
+        )
         added = np.full(len(wider), ADDED / max(len(wider), 1))
-        weights = np.concatenate([(1.0 - added.sum()) * self.weights, added])
-        return self._learned(rotation, change, points, weights).log_evidence - self.log_evidence
+        known = (1.0 - added.sum()) * self.weights
+        weights = np.concatenate([known[inside], known[~inside], added])
+        found = _weighed(points, weights, likelihood, MORE_ITERATIONS)
+        if found.log_evidence < self.log_evidence - HARDLY_LOST:
+            before, after = (np.log(np.maximum(values, NOTHING)) for values in (weights, found.weights))
+            changed = np.abs(after - before) > CHANGED
+            changed[int(inside.sum()) :] = True
+            found = max(found, self._moved(found, changed, answers, LONGER), key=lambda one: one.log_evidence)
+        return found.log_evidence - self.log_evidence
 
     def turned(self, rotation: FloatArray, change: FloatArray | None) -> OccupiedSimplex:
         """Return the simplex of rotated endmembers."""
+        rotated = shares_of(np.maximum(self.points @ np.linalg.inv(rotation), 0.0))
+        points = np.concatenate([rotated, self._beyond(rotation)])
+        return OccupiedSimplex.of(
+            self.counts, points, self._rotated_answers(rotation, change), self.n_energies
+        )
+
+    def _rotated_answers(self, rotation: FloatArray, change: FloatArray | None) -> Answers:
+        """Return the answers of rotated endmembers."""
 
         def answers(mixtures: FloatArray, added: FloatArray | None) -> FloatArray:
             more = None if change is None else mixtures @ change
@@ -156,63 +198,54 @@ class OccupiedSimplex:
                 more = added if more is None else more + added
             return self.answers(mixtures @ rotation, more)
 
-        rotated = shares_of(np.maximum(self.points @ np.linalg.inv(rotation), 0.0))
-        points = np.concatenate([rotated, self._beyond(rotation)])
-        return OccupiedSimplex.of(self.counts, points, answers, self.n_energies)
+        return answers
 
     def _beyond(self, rotation: FloatArray) -> FloatArray:
         """Points (point, phase) of a rotated simplex that no place could have before it grew."""
         return np.asarray(self.points[(self.points @ rotation).min(axis=1) < -ON_EDGE])
 
-    def _learned(
-        self,
-        rotation: FloatArray,
-        change: FloatArray | None,
-        points: FloatArray,
-        weights: FloatArray,
-        *,
-        first: bool = False,
-    ) -> _Mixture:
-        """Learn weights and points of rotated endmembers in turn, and return the best of all rounds."""
-
-        def answered(mixtures: FloatArray) -> FloatArray:
-            added = None if change is None else mixtures @ change
-            return self.answers(mixtures @ rotation, added)
-
-        def mixture(points: FloatArray, weights: FloatArray, iterations: int) -> _Mixture:
-            joint = self.counts @ (answered(points) - self.mean).T.astype(np.float32)
-            joint -= self.best[:, None]
-            np.minimum(joint, LARGEST_EXPONENT, out=joint)
-            likelihood = exponentials(joint)
-            weights = support_point_weights(likelihood, n_iterations=iterations, start=weights)
-            evidence = evidence_of(likelihood, weights)
-            return _Mixture(
-                points, weights, likelihood, evidence, float(np.log(evidence).sum(dtype=np.float64))
-            )
-
-        endmembers = shares_of(np.exp(answered(np.eye(len(rotation)))[:, : self.n_energies]))
-        best, step = mixture(points, weights, FIRST_ITERATIONS if first else MORE_ITERATIONS), LONGER
-        if best.log_evidence > self.log_evidence - HARDLY_LOST and not first:
-            return best
-        for _ in range(FIRST_ROUNDS if first else MORE_ROUNDS):
-            held = best.weights * len(self.counts) > FEWEST_PLACES
-            moved = mixture(
-                self._moved(best, held, endmembers, step), shares_of(best.weights[held]), MORE_ITERATIONS
-            )
-            if moved.log_evidence > best.log_evidence:
-                best = moved
-            else:
-                step = 1.0
-        return best
+    def _likelihood(self, log_spectra: FloatArray) -> Float32Array:
+        """Likelihood of each block at points of some log spectra (point, energy + columns), (block, point)."""
+        joint = self.counts @ (log_spectra - self.mean).T.astype(np.float32)
+        joint -= self.best[:, None]
+        np.minimum(joint, LARGEST_EXPONENT, out=joint)
+        return exponentials(joint)
 
     def _moved(
-        self, mixture: _Mixture, held: npt.NDArray[np.bool_], endmembers: FloatArray, step: float
-    ) -> FloatArray:
-        """Move points that hold some blocks so many steps towards the best mixture for what they hold."""
-        likelihood, points = mixture.likelihood[:, held], mixture.points[held]
+        self, mixture: _Mixture, moving: npt.NDArray[np.bool_], answers: Answers, step: float
+    ) -> _Mixture:
+        """Move points that hold some blocks so many steps towards the best mixture for what they hold, drop the rest.
+
+        Parameters
+        ----------
+        mixture : _Mixture
+        moving : (point,) bool
+            Points that move; the others stay where they are.
+        answers : callable
+            As in `OccupiedSimplex`.
+        step : float
+        """
+        held = mixture.weights * len(self.counts) > FEWEST_PLACES
+        stay, move = held & ~moving, held & moving
+        likelihood, points = mixture.likelihood[:, move], mixture.points[move]
         counts = (likelihood / mixture.evidence[:, None]).T @ self.counts[:, : self.n_energies]
-        pooled = counts.astype(np.float64) * mixture.weights[held, None]
+        pooled = counts.astype(np.float64) * mixture.weights[move, None]
+        endmembers = shares_of(np.exp(answers(np.eye(points.shape[1]), None)[:, : self.n_energies]))
         there = points
         for _ in range(STEPS_OF_POINTS):
             there = shares_of(there * ((pooled / (there @ endmembers)) @ endmembers.T))
-        return shares_of(np.maximum(points + step * (there - points), 0.0))
+        there = shares_of(np.maximum(points + step * (there - points), 0.0))
+        return _weighed(
+            np.concatenate([mixture.points[stay], there]),
+            shares_of(np.concatenate([mixture.weights[stay], mixture.weights[move]])),
+            np.concatenate([mixture.likelihood[:, stay], self._likelihood(answers(there, None))], axis=1),
+            MORE_ITERATIONS,
+        )
+
+
+def _weighed(points: FloatArray, weights: FloatArray, likelihood: Float32Array, iterations: int) -> _Mixture:
+    """Learn the weights of points in so many iterations, from where they are."""
+    weights = support_point_weights(likelihood, n_iterations=iterations, start=weights)
+    evidence = evidence_of(likelihood, weights)
+    log_evidence = float(np.log(evidence).sum(dtype=np.float64))
+    return _Mixture(points, weights, likelihood, evidence, log_evidence)

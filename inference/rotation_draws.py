@@ -33,10 +33,10 @@ OF_EACH = 0.5
 ALIKE = 0.5
 # How many times as much phases gain, where others go outwards, as each by itself.
 SCALES = (1.5, 2.25, 3.5, 5.0)
-# Walks of three phases and more, their steps, and rotations that one is chosen from. Every step asks how far each phase
-# goes towards each other one: of more pairs than so many, as eight phases have, there are fewer walks.
-WALKS, STEPS, FEW = 24, 3, 4
-MOST_PAIRS, FEWEST_WALKS = 12 * WALKS, 6
+# Walks of three phases and more, their steps, how many phases are drawn anew in a step, and rotations that one is chosen
+# from. A step asks how far each of its phases goes towards each other one: the more pairs, the fewer walks.
+WALKS, STEPS, TOGETHER, FEW = 24, 3, 3, 4
+MOST_PAIRS = 6 * WALKS
 # Phases nearer than this are one.
 SMALLEST_DETERMINANT = 1e-3
 
@@ -63,7 +63,7 @@ def draw_rotations(
     """Draw rotations from the prior over what is feasible, and weigh them by the likelihood.
 
     Of two phases each has its ends whatever the other does. Of three the ends of one hang on where the others are: half
-    of the draws then come from walks, each of which draws all phases anew about the last rotation, as a Gibbs sampler
+    of the draws then come from walks, which draw a few phases at a time anew about the last rotation, as a Gibbs sampler
     does.
 
     Returns
@@ -76,11 +76,12 @@ def draw_rotations(
         rotations, weights = _drawn_about(found, prior, number, generator, pool.map)
         if found.free.sum() <= 2:
             return rotations, weights
-        walks = _walks(int((~found.closed).sum()))
+        phases = np.flatnonzero(~found.closed)
+        walks = min(WALKS, MOST_PAIRS // (min(TOGETHER, len(phases)) * (len(phases) - 1)))
         starts = rotations[generator.choice(len(rotations), walks, p=weights)]
         own = [np.random.default_rng(seed) for seed in generator.integers(2**63, size=walks)]
         ends = list(
-            pool.map(lambda start, by: _walked(found, start, prior, number // walks, by), starts, own)
+            pool.map(lambda start, by: _walked(found, phases, start, prior, number // walks, by), starts, own)
         )
     return (
         np.concatenate([rotations, *(there for there, _ in ends)]),
@@ -88,24 +89,27 @@ def draw_rotations(
     )
 
 
-def _walks(n_phases: int) -> int:
-    """Return how many walks so many phases have."""
-    return int(np.clip(MOST_PAIRS // (n_phases * (n_phases - 1)), FEWEST_WALKS, WALKS))
-
-
 def _walked(
     found: OpenDirections,
+    phases: npt.NDArray[np.int64],
     start: FloatArray,
     prior: RotationPrior,
     number: int,
     generator: np.random.Generator,
 ) -> tuple[FloatArray, FloatArray]:
-    """Walk from a rotation to others, and draw about the last one."""
+    """Walk from a rotation to others, `phases` in random order, and draw about the last one."""
     rotation = start @ np.linalg.inv(found.centre)
-    for _ in range(STEPS - 1):
-        there, odds = _drawn_about(found.there(rotation), prior, FEW, generator)
-        rotation = there[generator.choice(len(there), p=odds)] @ rotation
-    there, odds = _drawn_about(found.there(rotation), prior, number, generator)
+    order = np.concatenate([generator.permutation(phases) for _ in range(STEPS)])
+    together = min(TOGETHER, len(phases))
+    for step in range(STEPS):
+        there, odds = _drawn_about(
+            found.there(rotation, order[step * together : (step + 1) * together]),
+            prior,
+            FEW if step < STEPS - 1 else number,
+            generator,
+        )
+        if step < STEPS - 1:
+            rotation = there[generator.choice(len(there), p=odds)] @ rotation
     return there @ rotation @ found.centre, odds
 
 

@@ -136,7 +136,7 @@ def test_the_likelihood_of_a_stoichiometric_compound_is_the_density_of_the_draws
     other = 1 - smoothed.reference
     prior = np.log(0.5) + np.log(0.5 + smoothed.start[other])
     z = smoothed.log_ratios(np.array([[0.5, 0.5]]))
-    assert log_m == pytest.approx(float(smoothed.log_density(z, held, 0.05)[0]) - prior, abs=0.1)
+    assert log_m == pytest.approx(float(smoothed.density(held, 0.05)(z)[0]) - prior, abs=0.1)
 
 
 def test_none_of_these_adds_up_over_all_choices_of_main_elements() -> None:

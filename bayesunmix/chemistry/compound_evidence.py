@@ -28,8 +28,6 @@ from bayesunmix.chemistry.unit_cube import weighted_points
 
 FloatArray = npt.NDArray[np.float64]
 
-# Compositions of an entry that are tried first.
-_FIRST = 1024
 # An entry is passed over whose elements are all this many standard deviations off, or that is this much less likely.
 _FAR_SDS, _FAR_LOG = 9.0, 15.0
 
@@ -74,7 +72,7 @@ def none_log_likelihood(drawn: SmoothedComposition) -> float:
     return float(logsumexp(by_number + gammaln(k) - np.log(d) - chosen))
 
 
-def evidence(entry: Mixing, drawn: SmoothedComposition, least: float, seed: int = 0) -> Evidence:
+def evidence(entry: Mixing, drawn: SmoothedComposition, least: float) -> Evidence:
     """Return the likelihood of an entry.
 
     Parameters
@@ -85,25 +83,22 @@ def evidence(entry: Mixing, drawn: SmoothedComposition, least: float, seed: int 
         Composition of the phase.
     least
         Log likelihood of the alternative: an entry far below it is not followed.
-    seed
-        Of the integral.
     """
     held, nothing = entry.holds, Evidence(-np.inf, np.zeros(len(entry.endmembers)))
     if not held[drawn.reference]:
         return nothing
     traces = float(drawn.log_trace[~held].sum())
     tolerance = entry.compound.tolerance
+    uniform, first = entry.first
+    if _out_of_reach(drawn.log_ratios(first), drawn, held, tolerance):
+        return nothing
+    log_density = drawn.density(held, tolerance)
 
     def log_ratio(uniform: FloatArray) -> FloatArray:
         x = entry.composition(entry.shares(uniform))
-        return drawn.log_density(drawn.log_ratios(x), held, tolerance) - drawn.log_prior(x, held)
+        return log_density(drawn.log_ratios(x)) - drawn.log_prior(x, held)
 
-    rng = np.random.default_rng(seed)
-    uniform = rng.random((_FIRST if entry.n_free else 1, entry.n_free))
-    first = entry.composition(entry.shares(uniform))
-    if _out_of_reach(drawn.log_ratios(first), drawn, held, tolerance):
-        return nothing
-    found = weighted_points(log_ratio, uniform, rng, least - _FAR_LOG - traces)
+    found = weighted_points(log_ratio, uniform, np.random.default_rng(1), least - _FAR_LOG - traces)
     if found is None:
         return nothing
     points, log_weight = found

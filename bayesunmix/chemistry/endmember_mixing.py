@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,8 @@ FloatArray = npt.NDArray[np.float64]
 
 LIGHT = ("H", "Li", "Be", "B", "C", "N", "O", "F")
 """Elements that a map of X-rays often does not measure; those that are not declared may be in any phase."""
+# Compositions of an entry that are tried first.
+_FIRST = 1024
 # Main end members keep at least this share where minor ones would take all.
 _LEAST_MAIN = 0.02
 
@@ -57,6 +60,12 @@ class Mixing:
     def n_free(self) -> int:
         """Number of uniform numbers that one composition takes."""
         return (self.n_main if self.n_main > 1 else 0) + len(self.limits)
+
+    @cached_property
+    def first(self) -> tuple[FloatArray, FloatArray]:
+        """Uniform numbers (n, free), and the compositions (n, element) that they give: those that are tried first."""
+        uniform = np.random.default_rng(0).random((_FIRST if self.n_free else 1, self.n_free))
+        return uniform, self.composition(self.shares(uniform))
 
     def without(self, elements: npt.NDArray[np.bool_]) -> Mixing:
         """Return the entry without the minor end members that alone bring some elements, (element,)."""

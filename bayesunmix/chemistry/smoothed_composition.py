@@ -29,7 +29,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import solve_triangular
 from scipy.special import exp1, logsumexp
 
 FloatArray = npt.NDArray[np.float64]
@@ -124,19 +123,49 @@ class SmoothedComposition:
         logs = np.log(fractions[..., others] + self.start[others]).sum(axis=-1)
         return np.asarray(logs + np.log(np.maximum(fractions[..., self.reference], 1e-300)))
 
-    def log_density(self, z: FloatArray, held: BoolArray, tolerance: float) -> FloatArray:
-        """Log density q in the log ratios of the elements that are held, (n,) from (n, element)."""
+    def density(self, held: BoolArray, tolerance: float) -> LogDensity:
+        """Density q in the log ratios of the elements that are held."""
         columns = np.flatnonzero(held & (np.arange(len(held)) != self.reference))
         n = len(columns)
-        if n == 0:
-            return np.zeros(len(z))
         wide = tolerance**2 * (np.eye(n) + 1.0) + _FLOOR**2 * np.eye(n)
-        logs = []
-        for mean, covariance in zip(self.means, self.covariances, strict=True):
-            root = np.linalg.cholesky(covariance[np.ix_(columns, columns)] + wide)
-            scaled = solve_triangular(root, (z[:, columns] - mean[columns]).T, lower=True, check_finite=False)
-            logs.append(-0.5 * (scaled**2).sum(axis=0) - np.log(np.diag(root)).sum())
-        return np.asarray(logsumexp(logs, axis=0) - np.log(len(logs)) - 0.5 * n * np.log(2.0 * np.pi))
+        roots = np.linalg.cholesky(self.covariances[:, columns[:, None], columns] + wide)
+        logs = np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(axis=1)
+        return LogDensity(
+            columns=columns,
+            means=self.means[:, columns],
+            whitening=np.swapaxes(np.linalg.inv(roots), 1, 2),
+            constants=-logs - np.log(len(roots)) - 0.5 * n * np.log(2.0 * np.pi),
+        )
+
+
+@dataclass(frozen=True)
+class LogDensity:
+    """Log of a mixture of normals in some log ratios.
+
+    Attributes
+    ----------
+    columns
+        Places of their elements, (held,).
+    means, whitening
+        Of each normal, (slice, held), and what makes differences from it independent with unit variance,
+        (slice, held, held).
+    constants
+        Log of weight and height of each normal, (slice,).
+    """
+
+    columns: npt.NDArray[np.int64]
+    means: FloatArray
+    whitening: FloatArray
+    constants: FloatArray
+
+    def __call__(self, z: FloatArray) -> FloatArray:
+        """Return it at log ratios, (n,) from (n, element)."""
+        if not len(self.columns):
+            return np.zeros(len(z))
+        scaled = (z[:, self.columns] - self.means[:, None]) @ self.whitening
+        logs = self.constants[:, None] - 0.5 * np.einsum("snh,snh->sn", scaled, scaled)
+        top = logs.max(axis=0)
+        return np.asarray(top + np.log(np.exp(logs - top).sum(axis=0)))
 
 
 def _log_trace(x: FloatArray, spread: bool) -> FloatArray:
