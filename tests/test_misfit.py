@@ -231,6 +231,7 @@ def test_holes_are_far_below_their_surroundings() -> None:
     # Nothing at all is as far from its surroundings as next to nothing.
     totals[20:26, 30:36] = 0.0
     ((empty, _),) = _holes(totals, EVEN, kept)
+    assert _holes(totals, np.where(totals > 0.0, EVEN, 0.0), kept)[0][0] == empty
     totals[23, 33] = 1.0
     ((nearly, _),) = _holes(totals, EVEN, kept)
     assert empty.sigma == pytest.approx(nearly.sigma, rel=0.1)

@@ -195,7 +195,7 @@ def test_units_of_the_output_reach_print_report_and_figures(viewed_folder: Path)
     text = interval_text(row["mean"], row["lower"], row["upper"])
     printed = repr(result)
     assert re.search(rf"Mg \d.*\] +MgO +{re.escape(text)}\n", printed)
-    assert "at%, oxide wt% [95 % interval]" in printed
+    assert "at%, oxide wt%, mean [95 % interval]" in printed
     assert "oxide wt%" not in repr(plain)
     assert "the figure `compositions_oxide_wt_pct`" in {step.what for step in report.picture_steps(result)}
     page = report._page(result, {})

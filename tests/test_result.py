@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import arviz_stats
@@ -129,11 +130,28 @@ def test_abundances(result: Result) -> None:
     assert found.attrs["pixel_unit"] == "nm"
 
 
+def test_shares_of_phases_have_intervals(result: Result) -> None:
+    without = result.tables.phase_shares()
+    assert without[["lower", "upper"]].isna().all(axis=None)
+    drawn = np.random.default_rng(1).dirichlet([75.0, 25.0], (2, 80))
+    posterior = result.tree["posterior"].to_dataset()
+    tree = result.tree.copy()
+    tree["posterior"] = xr.DataTree(posterior.assign(phase_share=(("chain", "draw", "phase"), drawn)))
+    found = dataclasses.replace(result, tree=tree)
+    table = found.tables.phase_shares().set_index("phase")
+    np.testing.assert_allclose(table["mean"], drawn.mean(axis=(0, 1)))
+    np.testing.assert_allclose(
+        table.loc["Fp", ["lower", "upper"]].tolist(), np.quantile(drawn[..., 1], [0.05, 0.95])
+    )
+    assert re.search(r"Brg: 7\d \[6\d, 8\d\] % of the atoms; ", repr(found))
+
+
 def test_repr_says_what_was_found_and_whether_to_trust_it(result: Result) -> None:
     text = repr(result)
     assert text.startswith("Result: 2 phases, 3 elements, laplace")
     assert "Brg: 75 % of the atoms" in text
     assert "verdict: good" in text
+    assert " of the atoms; at%, mean [90 % interval]" in text
     said = [Distrust("The chains disagree.")]
     doubted = dataclasses.replace(result, record=result.record.with_judgement(judge(said), said))
     assert "verdict: not to be trusted\n  not to be trusted: The chains disagree." in repr(doubted)

@@ -209,8 +209,6 @@ def find_misfit(
         regions.append((region, core))
     # Only what emits little is judged by it: counts of a film, or of what nobody declared, stand for little mass.
     mass = np.asarray(shares @ np.maximum(mass_per_count, 1.0), np.float64)
-    # A pixel without a count has no shares: its counts would have been of the map's mean mixture.
-    mass[mass <= 0] = mass[kept & (mass > 0)].mean()
     holes = []
     for region, inside in _holes(setup.image.total_counts[box].astype(np.float64), mass[box], kept[box]):
         core = np.zeros(shape, bool)
@@ -449,10 +447,12 @@ def _holes(totals: FloatArray, mass_per_count: FloatArray, kept: Mask) -> list[t
     totals : (y, x)
         Counts.
     mass_per_count : (y, x)
-        Mass that a count of the pixel's mixture stands for.
+        Mass that a count of the pixel's mixture stands for; of a pixel without a count it is not known.
     kept : (y, x) bool
         What is left out is taken to be as what is beside it.
     """
+    counted = kept & (totals > 0)
+    mass_per_count = np.where(counted, mass_per_count, mass_per_count[counted].mean())
     matter, around = totals * mass_per_count, _surroundings(totals * mass_per_count, kept)
     label, count = ndimage.label(around.hollow & kept, EVERYWHERE)
     found = []

@@ -98,7 +98,7 @@ def compositions_figure(
         borderaxespad=0.1,
     )
     axes.annotate(
-        f"mean [{100.0 * result.level:g} % interval], {'apfu' if unit == 'apfu' else UNIT_TEXTS[unit]}",
+        f"{result.stated}, {'apfu' if unit == 'apfu' else UNIT_TEXTS[unit]}",
         (1.0, 1.0),
         xycoords="axes fraction",
         xytext=(6.0, 4.0),

@@ -256,8 +256,8 @@ def _compositions(result: Result) -> Compositions:
 
 def _shares(result: Result) -> Row:
     """Return one row with the share of the map's atoms that each phase with a composition holds."""
-    shares = result.abundances()["mean"].mean(["y", "x"]).sel(phase=result.sample_phases)
-    return Row("of the atoms", [Cell(f"{100.0 * share:.3g} %") for share in shares.values])
+    ends = result.tables.phase_shares()[["mean", "lower", "upper"]].to_numpy()
+    return Row("of the atoms", [Cell(interval_text(*(100.0 * share), "%")) for share in ends])
 
 
 class UnitTable(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -14,6 +15,7 @@ from bayesunmix.chemistry.oxides import FerricShare, draw_ferric
 from bayesunmix.chemistry.ratios import Amounts, amounts, exchange_rows, partition_rows
 from bayesunmix.chemistry.sites import site_table, vacancy_notes
 from bayesunmix.chemistry.unit_names import UNITS
+from bayesunmix.core.credible import interval
 from bayesunmix.core.errors import InputError, check_choice, check_mapping, shown
 from bayesunmix.results.budget_table import budget_table
 from bayesunmix.results.names import name_table, proposed_names
@@ -196,6 +198,20 @@ class ResultTables:
                 self._names = proposed_names(self._result) if kept is None else kept
             return self._names
         return proposed_names(self._result, compounds, occurs_in)
+
+    def phase_shares(self) -> pd.DataFrame:
+        """Share of the map's atoms that each phase with a composition holds: phase, mean, lower and upper.
+
+        A single draw and a result of version 0.1.0 have no interval: its ends are NaN.
+        """
+        draws = self._atom_shares().sel(phase=self._result.sample_phases)
+        drawn = draws.stack(one=["chain", "draw"]) if "draw" in draws.dims else draws.expand_dims(one=1)
+        values = drawn.transpose("one", "phase").values
+        ends = (
+            interval(values, self._result.level) if len(values) > 1 else np.full((2, values.shape[1]), np.nan)
+        )
+        columns = {"mean": values.mean(axis=0), "lower": ends[0], "upper": ends[1]}
+        return pd.DataFrame({"phase": self._result.sample_phases, **columns})
 
     def element_budget(self) -> pd.DataFrame:
         """Share of every element's atoms in the map that each phase holds."""
