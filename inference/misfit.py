@@ -29,7 +29,6 @@ Gumbel, E. J., Statistics of Extremes (1958).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -41,19 +40,21 @@ from bayesunmix.core.disk_array import Rows, pieces
 from bayesunmix.core.threads import single_thread
 from bayesunmix.inference.extremes import prediction_limit
 from bayesunmix.inference.poisson_tail import tail_deviates
+from bayesunmix.inference.windows import (
+    nearest_centre,
+    summed_area,
+    window_bands,
+    window_centres,
+    window_sides,
+    window_step,
+    window_sums,
+)
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 SmallArray = npt.NDArray[np.int16]
 SignArray = npt.NDArray[np.int8]
 
-# The smallest window holds about this many counts; windows grow by this factor up to this share of the map.
-FEWEST_COUNTS = 600.0
-GROWTH = 1.7
-LARGEST_SHARE = 0.2
-MOST_SIZES = 5
-# A window moves by its side over this.
-STEPS_PER_SIDE = 2.5
 # Reweightings of the fit of a window, and sweeps of coordinate descent in each.
 REWEIGHTINGS, SWEEPS = 3, 25
 # Amounts that move by less than this share of the counts have settled.
@@ -73,8 +74,6 @@ MOST_COMPARED = 2000
 N_SIMULATED = 30
 MOST_SIMULATED = 6_000
 BATCH = 2048
-# Windows are summed in bands of rows of the map that hold about this many numbers.
-BAND_ENTRIES = 500_000
 SMALLEST = 1e-9
 
 
@@ -154,64 +153,6 @@ class Scan:
             whole[name] = np.ones(shape, values.dtype) if name == "sign" else np.zeros(shape, values.dtype)
             whole[name][box] = values
         return replace(self, **whole)
-
-
-def window_sides(shape: tuple[int, int], counts_per_pixel: float) -> tuple[int, ...]:
-    """Odd sides of the windows: from about `FEWEST_COUNTS` counts to a fifth of the map.
-
-    A side longer than a side of the map is cut there, so that a line scan has windows along its line.
-    """
-    longest = max(LARGEST_SHARE * max(shape), 1.0)
-    thin = min(shape)
-    side = 1
-    while min(side, thin) * side * counts_per_pixel < FEWEST_COUNTS and side + 2 <= longest:
-        side += 2
-    sides = [side]
-    while len(sides) < MOST_SIZES:
-        side = max(side + 2, round(GROWTH * side) // 2 * 2 + 1)
-        if side > longest:
-            break
-        sides.append(side)
-    return tuple(sides)
-
-
-def summed_area(grid: FloatArray) -> FloatArray:
-    """Sum over all pixels above and left of each corner, (y + 1, x + 1, group), of a grid (y, x, group)."""
-    table = np.zeros((grid.shape[0] + 1, grid.shape[1] + 1, grid.shape[2]))
-    np.cumsum(np.cumsum(grid, axis=0), axis=1, out=table[1:, 1:])
-    return table
-
-
-def window_sums(table: FloatArray, side: int, step: int) -> tuple[FloatArray, tuple[IntArray, IntArray]]:
-    """Return sums over square windows cut at the map's edge, and the windows' central pixels.
-
-    Parameters
-    ----------
-    table : (y + 1, x + 1, group)
-        From `summed_area`.
-    side, step : int
-
-    Returns
-    -------
-    (row, column, group) and (rows,), (columns,)
-    """
-    half, (height, width) = side // 2, (len(table) - 1, table.shape[1] - 1)
-    rows, columns = _centres(height, step), _centres(width, step)
-    low, high = np.maximum(rows - half, 0), np.minimum(rows + half + 1, height)
-    return _across(table[high] - table[low], side, step), (rows, columns)
-
-
-def _across(rows: FloatArray, side: int, step: int) -> FloatArray:
-    """Sum over the width of the windows what is summed over their height, (row, x + 1, group)."""
-    half, width = side // 2, rows.shape[1] - 1
-    columns = _centres(width, step)
-    low, high = np.maximum(columns - half, 0), np.minimum(columns + half + 1, width)
-    return np.maximum(rows[:, high] - rows[:, low], 0.0)
-
-
-def _centres(size: int, step: int) -> IntArray:
-    """Evenly spaced pixels that cover a side of the map."""
-    return np.unique(np.linspace(0, size - 1, -(-size // step)).round().astype(np.int64))
 
 
 def pooled_amounts(counts: FloatArray, spectra: FloatArray, sweeps: int = SWEEPS) -> FloatArray:
@@ -318,15 +259,10 @@ def drawn_windows(
     """
     found, table = [], summed_area(grid)
     for side in sides:
-        rows = window_sums(table, side, _step(side))[0].reshape(-1, grid.shape[2])
+        rows = window_sums(table, side, window_step(side))[0].reshape(-1, grid.shape[2])
         z, _, _ = scores(rows, spectra, directions)
         found.append((z, _scatter(z[_compared(rows.sum(axis=1))])))
     return found
-
-
-def _step(side: int) -> int:
-    """Pixels from one window to the next."""
-    return max(1, int(side / STEPS_PER_SIDE))
 
 
 def _compared(totals: FloatArray) -> IntArray:
@@ -338,32 +274,6 @@ def _compared(totals: FloatArray) -> IntArray:
 def _scatter(z: FloatArray) -> FloatArray:
     """Scatter of each direction over windows (window, direction), by the median absolute deviation."""
     return np.asarray(1.4826 * np.median(np.abs(z), axis=0)) if len(z) else np.ones(z.shape[1])
-
-
-def window_bands(grid: Rows, side: int) -> Iterator[tuple[slice, FloatArray]]:
-    """Sum a map over all windows of a size, some rows of windows at a time.
-
-    Parameters
-    ----------
-    grid : (y, x, group)
-        Read in rows; whole numbers, so that the sums do not depend on the bands.
-    side : int
-
-    Returns
-    -------
-    Iterator of which rows of windows, and (row, column, group).
-    """
-    height, width, groups = grid.shape
-    step, half = _step(side), side // 2
-    centres = _centres(height, step)
-    many = max(1, BAND_ENTRIES // (step * width * groups))
-    for first in range(0, len(centres), many):
-        own = centres[first : first + many]
-        top, below = max(int(own[0]) - half, 0), min(int(own[-1]) + half + 1, height)
-        table = summed_area(grid[top:below])
-        low = np.maximum(own - half, 0) - top
-        high = np.minimum(own + half + 1, height) - top
-        yield slice(first, first + len(own)), _across(table[high] - table[low], side, step)
 
 
 @dataclass(frozen=True)
@@ -422,8 +332,8 @@ def _common(z: FloatArray, root: FloatArray, amounts: FloatArray) -> FloatArray:
 
 def _compared_counts(grid: Rows, totals: FloatArray, side: int) -> FloatArray:
     """Collect the counts of the windows that decide, (window, group)."""
-    wide = len(_centres(grid.shape[1], _step(side)))
-    some = _compared(window_sums(summed_area(totals[..., None]), side, _step(side))[0].ravel())
+    wide = len(window_centres(grid.shape[1], window_step(side)))
+    some = _compared(window_sums(summed_area(totals[..., None]), side, window_step(side))[0].ravel())
     rows = [np.zeros((0, grid.shape[2]))]
     for band, sums in window_bands(grid, side):
         inside = some[(some >= band.start * wide) & (some < band.stop * wide)] - band.start * wide
@@ -542,8 +452,8 @@ def _stronger(found: Scan, grid: Rows, side: int, local: _Local, unit: FloatArra
     unit : (direction,)
         What residuals of this size are divided by.
     """
-    shape, step = found.sigma.shape, _step(side)
-    centres = [_centres(size, step) for size in shape]
+    shape, step = found.sigma.shape, window_step(side)
+    centres = [window_centres(size, step) for size in shape]
     value = np.zeros([len(each) for each in centres])
     which = np.zeros(value.shape, np.int16)
     for band, sums in window_bands(grid, side):
@@ -551,7 +461,7 @@ def _stronger(found: Scan, grid: Rows, side: int, local: _Local, unit: FloatArra
         strongest = np.abs(scaled).argmax(axis=1)
         which[band] = strongest.reshape(sums.shape[:2])
         value[band] = np.take_along_axis(scaled, strongest[:, None], axis=1).reshape(sums.shape[:2])
-    nearest = np.ix_(*(_nearest(each, size) for each, size in zip(centres, shape, strict=True)))
+    nearest = np.ix_(*(nearest_centre(each, size) for each, size in zip(centres, shape, strict=True)))
     size = np.abs(value)[nearest]
     higher = size > found.sigma
     return replace(
@@ -561,9 +471,3 @@ def _stronger(found: Scan, grid: Rows, side: int, local: _Local, unit: FloatArra
         direction=np.where(higher, which[nearest], found.direction),
         side=np.where(higher, np.int16(side), found.side),
     )
-
-
-def _nearest(centres: IntArray, size: int) -> IntArray:
-    """Index of the nearest centre for every pixel of a side."""
-    middle = 0.5 * (centres[1:] + centres[:-1])
-    return np.searchsorted(middle, np.arange(size)).astype(np.int64)

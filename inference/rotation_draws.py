@@ -33,7 +33,7 @@ OF_EACH = 0.5
 ALIKE = 0.5
 # How many times as much phases gain, where others go outwards, as each by itself.
 SCALES = (1.5, 2.25, 3.5, 5.0)
-# Walks of three phases and more, their steps, how many phases are drawn anew in a step, and rotations that one is chosen
+# Walks of three phases and more, their steps, how many phases are drawn anew in each, and rotations that one is chosen
 # from. A step asks how far each of its phases goes towards each other one: the more pairs, the fewer walks.
 WALKS, STEPS, TOGETHER, FEW = 24, 3, 3, 4
 MOST_PAIRS = 6 * WALKS
@@ -63,8 +63,8 @@ def draw_rotations(
     """Draw rotations from the prior over what is feasible, and weigh them by the likelihood.
 
     Of two phases each has its ends whatever the other does. Of three the ends of one hang on where the others are: half
-    of the draws then come from walks, which draw a few phases at a time anew about the last rotation, as a Gibbs sampler
-    does.
+    of the draws then come from walks, which draw a few phases at a time anew about the last rotation, as a Gibbs
+    sampler does.
 
     Returns
     -------

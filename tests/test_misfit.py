@@ -9,20 +9,13 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import norm, poisson
 
-from bayesunmix.checks.misfit import HOLLOW, Misfit, _core, _holes
+from bayesunmix.checks.holes import HOLLOW, find_holes
+from bayesunmix.checks.misfit import Misfit, _core
 from bayesunmix.checks.regions import MapRegion
 from bayesunmix.core.severity import Distrust, Reservation
-from bayesunmix.inference.misfit import (
-    drawn_windows,
-    pooled_amounts,
-    scan,
-    scores,
-    summed_area,
-    window_bands,
-    window_sides,
-    window_sums,
-)
+from bayesunmix.inference.misfit import drawn_windows, pooled_amounts, scan, scores
 from bayesunmix.inference.poisson_tail import tail_deviates
+from bayesunmix.inference.windows import summed_area, window_bands, window_sides, window_sums
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -60,7 +53,7 @@ def test_windows_of_bands_are_those_of_the_whole_map(monkeypatch: pytest.MonkeyP
     for side in (1, 3, 9):
         (whole,) = (sums for _, sums in window_bands(grid, side))
         with monkeypatch.context() as patch:
-            patch.setattr("bayesunmix.inference.misfit.BAND_ENTRIES", 150)
+            patch.setattr("bayesunmix.inference.windows.BAND_ENTRIES", 150)
             bands = list(window_bands(grid, side))
         assert len(bands) > 1
         np.testing.assert_array_equal(np.concatenate([sums for _, sums in bands]), whole)
@@ -218,9 +211,9 @@ def test_holes_are_far_below_their_surroundings() -> None:
     thickness = np.linspace(0.6, 1.4, 60)[:, None] * EVEN
     totals = rng.poisson(100.0 * thickness).astype(float)
     kept = np.ones(totals.shape, bool)
-    assert _holes(totals, EVEN, kept) == []
+    assert find_holes(totals, EVEN, kept) == []
     totals[20:26, 30:36] = rng.poisson(3.0, (6, 6))
-    ((region, core),) = _holes(totals, EVEN, kept)
+    ((region, core),) = find_holes(totals, EVEN, kept)
     assert core[20:26, 30:36].mean() > 0.8
     assert region.kind == "hole"
     assert abs(region.y - 22.5) < 1
@@ -230,10 +223,10 @@ def test_holes_are_far_below_their_surroundings() -> None:
     assert "a hole" in region.sentence()
     # Nothing at all is as far from its surroundings as next to nothing.
     totals[20:26, 30:36] = 0.0
-    ((empty, _),) = _holes(totals, EVEN, kept)
-    assert _holes(totals, np.where(totals > 0.0, EVEN, 0.0), kept)[0][0] == empty
+    ((empty, _),) = find_holes(totals, EVEN, kept)
+    assert find_holes(totals, np.where(totals > 0.0, EVEN, 0.0), kept)[0][0] == empty
     totals[23, 33] = 1.0
-    ((nearly, _),) = _holes(totals, EVEN, kept)
+    ((nearly, _),) = find_holes(totals, EVEN, kept)
     assert empty.sigma == pytest.approx(nearly.sigma, rel=0.1)
     assert empty.sigma > region.sigma
 
@@ -244,7 +237,7 @@ def test_what_is_printed_of_a_hole_is_what_makes_it_one(share: float) -> None:
     totals[20:30, 30:40] *= share
     # Thinner around it, as at the edge of a milled film.
     totals[17:33, 27:43] *= np.where(totals[17:33, 27:43] > 200.0, 0.8, 1.0)
-    found = _holes(totals, EVEN, np.ones(totals.shape, bool))
+    found = find_holes(totals, EVEN, np.ones(totals.shape, bool))
     assert bool(found) == (share < HOLLOW)
     for region, _ in found:
         assert region.counts_ratio == pytest.approx(share, rel=0.15)
@@ -256,13 +249,13 @@ def test_a_grain_that_emits_little_is_no_hole() -> None:
     totals = np.random.default_rng(8).poisson(400.0, (60, 60)).astype(float)
     totals[20:30, 30:40] /= 3.0
     kept = np.ones(totals.shape, bool)
-    assert len(_holes(totals, EVEN, kept)) == 1
+    assert len(find_holes(totals, EVEN, kept)) == 1
     mass = EVEN.copy()
     mass[20:30, 30:40] = 3.0
-    assert _holes(totals, mass, kept) == []
+    assert find_holes(totals, mass, kept) == []
     # A hole in it is one.
     totals[24:27, 33:36] = 5.0
-    ((region, _),) = _holes(totals, mass, kept)
+    ((region, _),) = find_holes(totals, mass, kept)
     assert abs(region.y - 25.0) < 1
 
 
@@ -270,9 +263,9 @@ def test_pixels_that_are_left_out_are_no_hole_and_hide_none() -> None:
     totals = np.random.default_rng(8).poisson(100.0, (60, 60)).astype(float)
     kept = np.ones(totals.shape, bool)
     kept[:, 40:], kept[5:20, 5:20] = False, False
-    assert _holes(np.where(kept, totals, 0.0), EVEN, kept) == []
+    assert find_holes(np.where(kept, totals, 0.0), EVEN, kept) == []
     totals[30:36, 20:26] = 3.0
-    ((region, core),) = _holes(np.where(kept, totals, 0.0), EVEN, kept)
+    ((region, core),) = find_holes(np.where(kept, totals, 0.0), EVEN, kept)
     assert core[30:36, 20:26].mean() > 0.8
     assert region.counts_ratio < 0.3
 
