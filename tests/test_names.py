@@ -15,7 +15,7 @@ from bayesunmix.chemistry.compounds import Compound, called, library, read_compo
 from bayesunmix.chemistry.endmember_mixing import LIGHT, mixing
 from bayesunmix.chemistry.naming import NONE, Names, names_of_phases, posterior
 from bayesunmix.chemistry.smoothed_composition import SmoothedComposition
-from bayesunmix.chemistry.unit_cube import weighted_points
+from bayesunmix.chemistry.unit_cube import integral
 from bayesunmix.core.errors import InputError
 from bayesunmix.results.names import against_given, what_decides
 from bayesunmix.results.record_parts import PhaseNames, ProposedName
@@ -107,18 +107,47 @@ def test_main_end_members_are_a_dirichlet_and_minor_ones_within_their_limits() -
     assert np.allclose(main.var(axis=0), 4.0 / 45.0, atol=0.003)
 
 
-def test_integrals_over_the_cube_hold_for_a_narrow_peak() -> None:
+def narrow_peak(u: FloatArray) -> FloatArray:
+    """Log of a normal density but for its height: 1.26e-6 is its integral."""
     centre, sd = np.array([0.3, 0.62, 0.05]), np.array([0.004, 0.01, 0.002])
+    return np.asarray(-0.5 * (((u - centre) / sd) ** 2).sum(axis=1))
 
-    def peak(u: FloatArray) -> FloatArray:
-        return np.asarray(-0.5 * (((u - centre) / sd) ** 2).sum(axis=1))
 
-    rng = np.random.default_rng(1)
-    found = weighted_points(peak, rng.random((500, 3)), rng)
-    assert found is not None
-    points, log_weight = found
-    integral = np.exp(log_weight + peak(points)).sum()
-    assert integral == pytest.approx(np.prod(sd) * (2.0 * np.pi) ** 1.5, rel=0.1)
+def bent_ridge(u: FloatArray) -> FloatArray:
+    """Two coordinates stand in for each other, as end members do that bring the same element."""
+    apart = (u[:, 0] ** 2 + u[:, 1] ** 2 - 0.25) / 0.002
+    return np.asarray(-0.5 * (apart**2 + ((u[:, 2:] - 0.4) / 0.01) ** 2 @ np.ones(2)))
+
+
+@pytest.mark.parametrize(
+    ("function", "dimension", "exact"),
+    [
+        (narrow_peak, 3, 0.004 * 0.01 * 0.002 * (2.0 * np.pi) ** 1.5),
+        (bent_ridge, 4, 0.25 * np.pi * 0.002 * 0.01**2 * (2.0 * np.pi) ** 1.5),
+    ],
+)
+def test_integrals_over_the_cube_hold(
+    function: Callable[[FloatArray], FloatArray], dimension: int, exact: float
+) -> None:
+    logs = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        found = integral(function, rng.random((1024, dimension)), rng)
+        assert found is not None
+        logs.append(found.log - np.log(exact))
+    assert abs(np.mean(logs)) < 0.15
+    assert np.std(logs) < 0.3
+
+
+def test_an_integral_that_is_of_no_interest_is_not_followed() -> None:
+    rng = np.random.default_rng(0)
+    first = rng.random((256, 2))
+
+    def low(u: FloatArray) -> FloatArray:
+        return np.asarray(-30.0 - 50.0 * (u**2).sum(axis=1))
+
+    assert integral(low, first, rng, least=0.0) is None
+    assert integral(low, first, rng, least=-60.0) is not None
 
 
 def test_the_likelihood_of_a_stoichiometric_compound_is_the_density_of_the_draws() -> None:

@@ -5,7 +5,7 @@ For an entry with end-member shares w, relative to the flat prior of the draws (
     m(entry) = prod_(j foreign) T_j  *  E_w[ q(z(w)) / prior(z(w)) ].
 
 The mean over w is an integral over uniform numbers. Draws of a tight posterior hardly ever meet a broad entry by
-chance, so that it is found by importance sampling (`bayesunmix.chemistry.unit_cube`).
+chance: `bayesunmix.chemistry.unit_cube` finds where they do.
 
 None of the entries: each number k of main elements is equally probable, so is each choice of k of them, their atom
 fractions are flat over their simplex, and the others are foreign,
@@ -24,12 +24,12 @@ from scipy.special import gammaln, logsumexp
 
 from bayesunmix.chemistry.endmember_mixing import Mixing
 from bayesunmix.chemistry.smoothed_composition import SmoothedComposition
-from bayesunmix.chemistry.unit_cube import weighted_points
+from bayesunmix.chemistry.unit_cube import integral
 
 FloatArray = npt.NDArray[np.float64]
 
 # An entry is passed over whose elements are all this many standard deviations off, or that is this much less likely.
-_FAR_SDS, _FAR_LOG = 9.0, 15.0
+_FAR_SDS, _FAR_LOG = 9.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,10 @@ def evidence(entry: Mixing, drawn: SmoothedComposition, least: float) -> Evidenc
         x = entry.composition(entry.shares(uniform))
         return log_density(drawn.log_ratios(x)) - drawn.log_prior(x, held)
 
-    found = weighted_points(log_ratio, uniform, np.random.default_rng(1), least - _FAR_LOG - traces)
+    found = integral(log_ratio, uniform, np.random.default_rng(1), least - _FAR_LOG - traces)
     if found is None:
         return nothing
-    points, log_weight = found
-    log_weight = log_weight + log_ratio(points)
-    total = float(logsumexp(log_weight))
-    return Evidence(traces + total, np.exp(log_weight - total) @ entry.shares(points))
+    return Evidence(traces + found.log, found.weights @ entry.shares(found.points))
 
 
 def _out_of_reach(z: FloatArray, drawn: SmoothedComposition, held: npt.NDArray[np.bool_], t: float) -> bool:

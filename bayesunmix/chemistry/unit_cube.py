@@ -1,77 +1,99 @@
-"""Integrals of a peaked function over the unit cube, by importance sampling around its maximum.
+"""Integrals of a peaked function over the unit cube, by particles that climb from uniform ones to the peak.
 
-Uniform numbers u are taken as phi = logit(u), with logistic densities. The maximum over phi of function and density is
-found by L-BFGS from the best of some first points; its Hessian gives a Student-t proposal with `_DEGREES` degrees of
-freedom, of which a part is left to the prior so that weights are bounded (defensive mixture: Hesterberg, T.,
-Technometrics 37 (1995) 185, doi:10.1080/00401706.1995.10484303). Where few weights count, a proposal is fitted to them,
-and drawn from again (population Monte Carlo: Cappé, O., et al., J. Comput. Graph. Stat. 13 (2004) 907,
-doi:10.1198/106186004X12803).
+    p_b(u) proportional to f(u)^b,    b from 0 to 1,    integral = prod_b mean_(u ~ p_b) f(u)^(b' - b)
+
+(a sequential Monte Carlo sampler: Del Moral, P., Doucet, A., Jasra, A., J. R. Stat. Soc. B 68 (2006) 411,
+doi:10.1111/j.1467-9868.2006.00553.x). The next power b' is the one that leaves most of the weights counting; particles
+are then drawn anew by their weights and moved by random walks, reflected at the faces of the cube, whose steps scatter
+as the particles do. End members that can stand in for each other make ridges that are long, thin and bent: a proposal
+about the maximum has weights there of which one in several hundred counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
-from scipy.special import expit, gammaln, log_expit, logit, logsumexp
+from scipy.special import logsumexp
 
 FloatArray = npt.NDArray[np.float64]
 Function = Callable[[FloatArray], FloatArray]
 
-_POINTS, _ROUNDS = 768, 4
-_FROM_PRIOR = 0.15
-_DEGREES = 5.0
-# Share of the weights that must count, and that of the first points with which no search is needed.
+# Moves of all particles at each power, and share of the weights that the next power leaves counting.
+_MOVES, _COUNTING = 4, 0.7
+# Share of the weights of uniform points that must count for them to be enough.
 _ENOUGH = 0.1
-_STEP = 1e-4
-_LEAST_CURVATURE, _WIDER = 0.08, 1.3
-# The best of a thousand points is this much below the maximum, for each dimension, at most.
+# Steps grow or shrink by this factor where more or fewer of them than these shares are taken.
+_LONGER, _MANY, _FEW = 1.3, 0.35, 0.2
+# The best of a thousand uniform points is this much below the maximum, for each dimension, at most. At power b the mean
+# point is half a nat over b below it, for each dimension, if the peak is normal; the best one is by less.
 _FROM_MAXIMUM = 40.0
-# Logits beyond this are the ends of the cube.
-_MOST_LOGIT = 16.0
+_BISECTIONS = 30
 
 
-def weighted_points(
+@dataclass(frozen=True)
+class Integral:
+    """An integral over the unit cube, and points that are distributed as the function.
+
+    Attributes
+    ----------
+    log
+        Logarithm of the integral.
+    points
+        (n, dimension).
+    weights
+        Of the points, (n,), adding up to 1.
+    """
+
+    log: float
+    points: FloatArray
+    weights: FloatArray
+
+
+def integral(
     log_function: Function, first: FloatArray, rng: np.random.Generator, least: float = -np.inf
-) -> tuple[FloatArray, FloatArray] | None:
-    """Return points of the unit cube, (n, dimension), and log weights, (n,), under which sums are integrals.
-
-    None where the integral is below `least` for sure: it is not larger than the maximum of the function.
+) -> Integral | None:
+    """Integrate a function over the unit cube; None where the integral is below `least`.
 
     Parameters
     ----------
     log_function
         Log of the function, (n,) at points (n, dimension).
     first
-        Points that are uniform in the cube.
+        Points that are uniform in the cube, (n, dimension).
     rng
-        Draws the others.
+        Moves them.
     least
         Log of an integral that is of no interest.
     """
-    value = log_function(first)
-    n = first.shape[1]
-    if value.max() < least - _FROM_MAXIMUM * n:
+    points, value = first, log_function(first)
+    dimension = first.shape[1]
+    if value.max() < least - _FROM_MAXIMUM * dimension:
         return None
-    if n == 0 or _counting(value) >= _ENOUGH:
-        return first, np.full(len(first), -np.log(len(first)))
-    middle, covariance = _at_maximum(log_function, first[np.argmax(value)])
-    if log_function(expit(middle[None]))[0] < least:
-        return None
-    for left in reversed(range(_ROUNDS)):
-        phi, log_weight = _proposed(middle, covariance, rng)
-        points = expit(phi)
-        both = log_weight + log_function(points)
-        if _counting(both) >= _ENOUGH or not left:
-            break
-        # Weights that are cut at a high quantile leave a proposal that is not narrower than the peak.
-        clipped = np.minimum(both, np.quantile(both, 0.98))
-        weight = np.exp(clipped - logsumexp(clipped))
-        middle = weight @ phi
-        covariance = ((phi - middle).T * weight) @ (phi - middle) + 1e-3 * np.eye(len(middle))
-    return points, log_weight
+    if dimension == 0 or _counting(value) >= _ENOUGH:
+        total = float(logsumexp(value))
+        return Integral(total - float(np.log(len(first))), first, np.exp(value - total))
+    power, log, scale = 0.0, 0.0, 2.38 / np.sqrt(dimension)
+    while power < 1.0:
+        rise = _rise(value, 1.0 - power)
+        # A sum that rounds to less than 1 would go on for ever.
+        power = 1.0 if rise == 1.0 - power else power + rise
+        log += float(logsumexp(rise * value)) - float(np.log(len(value)))
+        if log + (1.0 - power) * (value.max() + 0.5 * dimension / power) < least:
+            return None
+        chosen = _drawn(rise * value, rng)
+        points, value = points[chosen], value[chosen]
+        root = np.linalg.cholesky(np.atleast_2d(np.cov(points.T)) + 1e-12 * np.eye(dimension))
+        for _ in range(_MOVES):
+            steps = rng.standard_normal(points.shape) @ root.T
+            moved = _reflected(points + scale * rng.uniform(0.2, 1.0) * steps)
+            there = log_function(moved)
+            taken = np.log(rng.random(len(value))) < power * (there - value)
+            points, value = np.where(taken[:, None], moved, points), np.where(taken, there, value)
+            scale *= _LONGER if taken.mean() > _MANY else 1.0 / _LONGER if taken.mean() < _FEW else 1.0
+    return Integral(log, points, np.full(len(points), 1.0 / len(points)))
 
 
 def _counting(log_weight: FloatArray) -> float:
@@ -80,56 +102,26 @@ def _counting(log_weight: FloatArray) -> float:
     return float(weight.sum() ** 2 / (weight**2).sum() / len(weight))
 
 
-def _at_maximum(log_function: Function, start: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return maximum and inverse curvature in logits; derivatives are differences, of all directions in one call."""
-    n = len(start)
-    steps = np.concatenate([np.zeros((1, n)), _STEP * np.eye(n), -_STEP * np.eye(n)])
-
-    def slopes(phi: FloatArray) -> tuple[FloatArray, FloatArray]:
-        around = (phi[..., None, :] + steps).reshape(-1, n)
-        values = (log_function(expit(around)) + _log_prior(around)).reshape(-1, 2 * n + 1)
-        return -values[:, 0], -(values[:, 1 : n + 1] - values[:, n + 1 :]) / (2.0 * _STEP)
-
-    def objective(phi: FloatArray) -> tuple[float, FloatArray]:
-        value, slope = slopes(phi[None])
-        return float(value[0]), slope[0]
-
-    begin = logit(np.clip(start, 1e-6, 1.0 - 1e-6))
-    bounds = [(-_MOST_LOGIT, _MOST_LOGIT)] * n
-    best = minimize(
-        objective, begin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 40, "ftol": 1e-6}
-    ).x
-    wide = 1e-2
-    _, ahead = slopes(best + wide * np.eye(n))
-    _, behind = slopes(best - wide * np.eye(n))
-    hessian = (ahead - behind) / (2.0 * wide)
-    values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
-    return best, _WIDER * (vectors / np.maximum(values, _LEAST_CURVATURE)) @ vectors.T
+def _rise(value: FloatArray, most: float) -> float:
+    """How far the power of the function can rise until only a share `_COUNTING` of the weights counts."""
+    if _counting(most * value) >= _COUNTING:
+        return most
+    low, high = 0.0, most
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if _counting(middle * value) >= _COUNTING else (low, middle)
+    return high
 
 
-def _log_prior(phi: FloatArray) -> FloatArray:
-    return np.asarray((log_expit(phi) + log_expit(-phi)).sum(axis=-1))
+def _drawn(log_weight: FloatArray, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Draw as many as there are by their weights, at equal steps (systematic resampling)."""
+    cumulative = np.cumsum(np.exp(log_weight - log_weight.max()))
+    n = len(log_weight)
+    places = (np.arange(n) + rng.random()) / n * cumulative[-1]
+    return np.minimum(np.searchsorted(cumulative, places), n - 1)
 
 
-def _proposed(
-    middle: FloatArray, covariance: FloatArray, rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray]:
-    """Draw logits from the proposal, with the log of prior over proposal and number."""
-    n = len(middle)
-    root = np.linalg.cholesky(covariance + 1e-9 * np.eye(n))
-    scale = np.sqrt(_DEGREES / rng.chisquare(_DEGREES, (_POINTS, 1)))
-    phi = middle + scale * rng.standard_normal((_POINTS, n)) @ root.T
-    plain = rng.random(_POINTS) < _FROM_PRIOR
-    phi[plain] = logit(np.clip(rng.random((int(plain.sum()), n)), 1e-9, 1.0 - 1e-9))
-    phi = np.clip(phi, -3.0 * _MOST_LOGIT, 2.0 * _MOST_LOGIT)
-    scaled = np.linalg.solve(root, (phi - middle).T)
-    log_t = (
-        gammaln(0.5 * (_DEGREES + n))
-        - gammaln(0.5 * _DEGREES)
-        - 0.5 * n * np.log(_DEGREES * np.pi)
-        - np.log(np.diag(root)).sum()
-        - 0.5 * (_DEGREES + n) * np.log1p((scaled**2).sum(axis=0) / _DEGREES)
-    )
-    prior = _log_prior(phi)
-    proposal = np.logaddexp(np.log(1.0 - _FROM_PRIOR) + log_t, np.log(_FROM_PRIOR) + prior)
-    return phi, prior - proposal - np.log(_POINTS)
+def _reflected(points: FloatArray) -> FloatArray:
+    """Fold points back into the cube."""
+    folded = np.abs(points) % 2.0
+    return np.asarray(np.minimum(folded, 2.0 - folded))
