@@ -216,8 +216,12 @@ class OpenDirections:
 
     def there(self, rotation: FloatArray, phases: npt.NDArray[np.int64]) -> OpenDirections:
         """Return how far some phases can go from a rotation, the others staying where they are."""
+        n_phases = len(self.pure)
         simplex = self.simplex.turned(rotation, self.weights.left_out(rotation))
-        return open_directions(simplex, self.weights.turned(rotation), self.pure, self.closed, phases)
+        moving = np.isin(np.arange(n_phases), phases)
+        return _opened(
+            np.eye(n_phases), simplex, self.weights.turned(rotation), self.pure, self.closed, moving
+        )
 
     @property
     def any(self) -> bool:
@@ -250,13 +254,9 @@ def _crossed(losses: FloatArray, amounts: FloatArray, lost: float) -> float:
 
 
 def open_directions(
-    simplex: OccupiedSimplex,
-    weights: PhaseWeights,
-    pure: BoolArray,
-    closed: BoolArray,
-    phases: npt.NDArray[np.int64] | None = None,
+    simplex: OccupiedSimplex, weights: PhaseWeights, pure: BoolArray, closed: BoolArray
 ) -> OpenDirections:
-    """Find how far each phase can go.
+    """Find how far each phase can go from the best rotation.
 
     Parameters
     ----------
@@ -266,12 +266,20 @@ def open_directions(
         Phases declared to be pure somewhere.
     closed : (phase,) bool
         Phases without a composition, that exchange nothing.
-    phases : (any,) int, optional
-        Those that can move; by default all.
     """
+    return _opened(*_centred(simplex, weights, closed), pure, closed, ~closed)
+
+
+def _opened(
+    centre: FloatArray,
+    simplex: OccupiedSimplex,
+    weights: PhaseWeights,
+    pure: BoolArray,
+    closed: BoolArray,
+    moving: BoolArray,
+) -> OpenDirections:
+    """Find how far the phases that are `moving` (phase,) can go from `centre`, where `simplex` and `weights` are."""
     n_phases = len(pure)
-    moving = ~closed if phases is None else np.isin(np.arange(n_phases), phases)
-    centre, simplex, weights = _centred(simplex, weights, closed)
     outwards = np.zeros((n_phases, n_phases))
     losses = np.zeros((n_phases, n_phases, len(AMOUNTS)))
     opens_out, opens_in = (np.zeros((n_phases, n_phases), bool) for _ in range(2))

@@ -101,6 +101,9 @@ class Tables:
     def partition(self) -> pd.DataFrame:
         return self.made["partition"]
 
+    def phase_shares(self) -> pd.DataFrame:
+        return self.made["phase_shares"]
+
     def proposed(self) -> tuple[PhaseNames, ...]:
         return self.names
 
@@ -128,6 +131,10 @@ class StandIn:
     @property
     def sample_phases(self) -> list[str]:
         return [name for name in self.phases if name not in self.supports]
+
+    @property
+    def stated(self) -> str:
+        return f"mean [{100.0 * self.level:g} % interval]"
 
     def summary(self) -> pd.DataFrame:
         return self.tables.made["composition"]
@@ -186,8 +193,14 @@ def synthetic_result(
         "composition": composition,
         "partition": _partition_table(posterior, composition, names),
         "diagnostics": _diagnostics(rng, names, method),
+        "phase_shares": _phase_shares(maps, names),
     }
     return StandIn(tree, names, ELEMENTS, 0.95, RunRecord.of(_run(names, method)), said, Tables(tables))
+
+
+def _phase_shares(maps: xr.Dataset, names: list[str]) -> pd.DataFrame:
+    mean = maps["abundance_mean"].mean(["y", "x"]).values
+    return pd.DataFrame({"phase": names, "mean": mean, "lower": 0.95 * mean, "upper": 1.05 * mean})
 
 
 def _posterior(rng: np.random.Generator, truth: dict[str, list[float | None]], draws: int) -> xr.Dataset:

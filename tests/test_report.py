@@ -102,7 +102,7 @@ def test_page_writes_intervals_bounds_and_declared_absences(page: str, result: A
 
 def test_headline_names_phases_shares_traces_and_verdict(page: str, result: Any) -> None:  # noqa: ANN401
     share = 100.0 * float(result.tree["maps"].dataset["abundance_mean"].sel(phase="Brg").mean())
-    assert f"Brg ({share:.3g}\u00a0%)" in headline(result)[0]
+    assert f"Brg ({share:.2g}\u00a0[88,\u00a097]\u00a0%)" in headline(result)[0]
     assert "Three phases in a map of 30 × 40 pixels" in headline(result)[0]
     assert "2 chains of 100 draws" in headline(result)[1]
     text = dict(findings(result))["Fp"]
@@ -293,7 +293,8 @@ def test_a_large_page_takes_coarser_pictures(result: Any, monkeypatch: pytest.Mo
         ((224.8, 172.3, 306.1), ("220", "170", "310")),
         ((0.01912, 0.0151, 0.0234), ("0.019", "0.015", "0.023")),
         ((0.84, 0.29, 1.7), ("0.8", "0.3", "1.7")),
-        ((0.019, 0.0004, 0.05), ("0.0190", "0.0004", "0.0500")),
+        ((0.019, 0.0004, 0.05), ("0.019", "0.0004", "0.050")),
+        ((4.359, 0.003, 6.854), ("4", "0.003", "7")),
         ((0.3, 0.0, 0.9), ("0.3", "0.0", "0.9")),
         ((5.0, 5.0, 5.0), ("5.00", "5.00", "5.00")),
         ((0.0, 0.0, 0.0), ("0", "0", "0")),

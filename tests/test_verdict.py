@@ -299,9 +299,13 @@ def test_too_few_photons_are_one_sentence() -> None:
     known = [("A", "Mg", 0.4, 0.5, "true"), ("A", "Si", 0.5, 0.6, "true")]
     unseen = [("B", "Mg", 0.0, 0.4, "false"), ("B", "Si", 0.0, 0.0, "declared_absent")]
     assert too_few_photons({"A": 5000.0}, compositions(*known)) == []
-    (said,) = too_few_photons({"A": 50.0, "B": 5000.0}, compositions(*known, *unseen))
-    assert isinstance(said, Distrust)
-    assert "A (50 counts), B (5,000 counts, no element detected)" in said
+    few, nothing = too_few_photons({"A": 50.0, "B": 5000.0}, compositions(*known, *unseen))
+    assert isinstance(few, Distrust)
+    assert isinstance(nothing, Distrust)
+    assert "say what a phase is made of: A (50 counts). " in few
+    assert "No element is detected for certain in B (5,000 counts): " in nothing
+    (few,) = too_few_photons({"B": 50.0}, compositions(*unseen))
+    assert "B (50 counts, no element detected)" in few
     wide = compositions(("A", "Mg", 0.1, 0.9, "true"), ("A", "Si", 0.1, 0.9, "true"))
     (said,) = too_few_photons({"A": 5000.0}, wide)
     assert isinstance(said, Reservation)

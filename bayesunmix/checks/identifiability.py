@@ -60,6 +60,8 @@ GAINS = 0.05
 # Directions of which the unknown abundances leave less than this share of the information.
 FLAT = 0.5
 MOST_DIRECTIONS = 3
+# What a sentence calls a component that is no element.
+SAID = {"undeclared": "elements that nobody declared", "continuum": "the continuum"}
 
 
 def non_identifiable(
@@ -146,7 +148,7 @@ def sentence_of(pair: NonIdentifiable) -> Doubt:
         f"(`composition`) or a spectrum of it alone (`reference`), or `matrix = true` if {phase} has pure regions."
     )
     if pair.weakly_pinned_by:
-        scarce = join(pair.weakly_pinned_by)
+        scarce = join(SAID.get(name, name) for name in pair.weakly_pinned_by)
         shows = "shows" if len(pair.weakly_pinned_by) == 1 else "show"
         text = (
             f"{phase} is weakly identifiable: only {scarce}, of which {other} has little, {shows} that it is not "

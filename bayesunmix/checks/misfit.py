@@ -205,7 +205,9 @@ def find_misfit(
     # Only what emits little is judged by it: counts of a film, or of what nobody declared, stand for little mass.
     mass = np.asarray(shares @ np.maximum(mass_per_count, 1.0), np.float64)
     holes = []
-    for region, inside in find_holes(setup.image.total_counts[box].astype(np.float64), mass[box], kept[box]):
+    totals = setup.image.total_counts[box].astype(np.float64)
+    # A pixel without a count takes no part whatever is there.
+    for region, inside in find_holes(totals, mass[box], kept[box] & (totals > 0)):
         core = np.zeros(shape, bool)
         core[box] = inside
         moved = replace(region, y=region.y + box[0].start, x=region.x + box[1].start)

@@ -19,8 +19,8 @@ _MAIN, _MOST_NAMED = 0.02, 4
 def round_to_uncertainty(value: float, lower: float, upper: float) -> tuple[str, str, str]:
     """Write a value and its interval with the digits that the interval supports.
 
-    The last digit stands for at most half the distance from the value to the nearer end, and a number that is not
-    zero never becomes zero.
+    The last digit stands for at most half the distance from the value to the nearer end. A number that is not zero
+    never becomes zero: one that is far smaller than that digit is written by its size alone.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def round_to_uncertainty(value: float, lower: float, upper: float) -> tuple[str,
     Returns
     -------
     tuple of str
-        Value, lower and upper end with the same number of decimals.
+        Value, lower and upper end, with the same number of decimals but for one that is far smaller.
 
     Examples
     --------
@@ -38,18 +38,27 @@ def round_to_uncertainty(value: float, lower: float, upper: float) -> tuple[str,
     ('41.2', '40.9', '41.6')
     >>> round_to_uncertainty(224.8, 172.3, 306.1)
     ('220', '170', '310')
+    >>> round_to_uncertainty(4.359, 0.003, 6.854)
+    ('4', '0.003', '7')
     """
     numbers = (value, lower, upper)
     if not all(math.isfinite(number) for number in numbers):
         return _plain(value), _plain(lower), _plain(upper)
     sides = [side for side in (value - lower, upper - value) if side > 0.0]
-    smallest = min((abs(number) for number in numbers if number != 0.0), default=1.0)
     step = min(sides) * _LAST_DIGIT if sides else abs(value) / 100.0 or 1.0
-    exponent = math.floor(math.log10(min(step, smallest)))
-    first, second, third = (
-        _at(number, exponent) if abs(number) < _FAR * max(abs(value), step) else f"{number:.2g}"
-        for number in numbers
-    )
+    # The value itself keeps a digit, however wide its interval is.
+    exponent = math.floor(math.log10(min(step, abs(value) or step)))
+
+    def written(number: float) -> str:
+        if abs(number) >= _FAR * max(abs(value), step):
+            return f"{number:.2g}"
+        return (
+            _plain(float(f"{number:.1g}"))
+            if 0.0 < abs(number) < 0.5 * 10.0**exponent
+            else _at(number, exponent)
+        )
+
+    first, second, third = map(written, numbers)
     return first, second, third
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from bayesunmix.config.phase import MOST_COUNTED
 from bayesunmix.config.pixels import span_text
-from bayesunmix.core.rounding import composition_text, main_elements_text, percent_text
+from bayesunmix.core.rounding import composition_text, interval_text, main_elements_text, percent_text
 from bayesunmix.core.severity import join
 from bayesunmix.fit.phase_distance import LEAST_APART, LEAST_SHOWN
 from bayesunmix.plot.misfit import outlined, searched
@@ -61,22 +61,30 @@ def headline(result: Result) -> list[str]:
     maps = result.tree["maps"].dataset
     shape = maps["label"].shape
     kept = ~maps["left_out"].values if "left_out" in maps else np.ones(shape, bool)
-    abundance = result.tree["maps"].dataset["abundance_mean"].values
-    shares = [float(np.nanmean(values)) for values in abundance]
     count = len(result.phases)
-    listed = join(
-        f"{phase} ({100.0 * share:.3g}\u00a0%)" for phase, share in zip(result.phases, shares, strict=True)
-    )
+    listed = join(f"{phase} ({share})" for phase, share in _shares(result).items())
     where = {1: "a single spectrum", max(shape): f"a line of {max(shape)} pixels"}.get(
         shape[0] * shape[1], f"a map of {shape[0]} × {shape[1]} pixels"
     )
     return [
         f"{_number_word(count)} {'phase' if count == 1 else 'phases'} in {where} "
         f"({_large(float(counts.sum()))} counts, {float(counts[kept].mean()):.3g} per pixel): {listed}. "
-        f"The percentages are mean abundances over the pixels, in atoms.{supports_note(result)}",
+        f"The percentages are shares of the atoms in the map.{supports_note(result)}",
         *_left_out(result),
         f"The posterior was {_METHODS.get(result.record.method, 'computed')}{_effort(result)}.",
     ]
+
+
+def _shares(result: Result) -> dict[str, str]:
+    """Return the share of every phase as text: of the atoms with its interval, of a support of the counts."""
+    held = result.tables.phase_shares().set_index("phase")
+    abundance = result.tree["maps"].to_dataset()["abundance_mean"]
+    return {
+        phase: f"{100.0 * float(np.nanmean(abundance.sel(phase=phase))):.3g}\u00a0%"
+        if phase in result.supports
+        else interval_text(*(100.0 * held.loc[phase]), "%").replace(" ", "\u00a0")
+        for phase in result.phases
+    }
 
 
 def findings(result: Result) -> list[tuple[str, str]]:
@@ -145,8 +153,10 @@ def misfit_words(found: UnmodelledRegions) -> MisfitWords:
     """Return a paragraph on the search for regions of significant residual, and a sentence for each."""
     regions, spread = found.regions, found.spread
     many = "a region" if len(regions) == 1 else f"{_number_word(len(regions)).lower()} regions"
+    hollow = bool(regions) and all(region.kind == "hole" for region in regions)
     opening = (
-        f"There {'is' if len(regions) == 1 else 'are'} {many} that no mixture of the phases explains. "
+        f"There {'is' if len(regions) == 1 else 'are'} {many} "
+        f"{'far thinner than what is around' if hollow else 'that no mixture of the phases explains'}. "
         f"{100 * (found.false_alarm or math.nan):g} % of maps without an unmodelled phase exceed the threshold of "
         f"{found.threshold:.2g} sigma anywhere."
     )

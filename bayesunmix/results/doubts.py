@@ -261,13 +261,16 @@ def too_few_photons(photons: Mapping[str, float], summary: pd.DataFrame) -> list
     summary : DataFrame
         Compositions, as in ``composition.csv``.
     """
-    unknown, wide = [], list[str]()
+    unknown, nothing, wide = list[str](), list[str](), list[str]()
     for phase, rows in summary.groupby("phase", sort=False):
         possible = rows[rows["detected"] != ABSENT]
         seen = possible["detected"].isin(STATED).any()
         counts = f"{phase} ({photons[phase]:,.0f} counts"
-        if photons[phase] < FEWEST_PHOTONS or not seen:
+        if photons[phase] < FEWEST_PHOTONS:
             unknown.append(counts + (")" if seen else ", no element detected)"))
+            continue
+        if not seen:
+            nothing.append(f"{counts})")
             continue
         width = possible["upper"] - possible["lower"]
         if len(possible) > 1 and width.max() > TELLS_NOTHING:
@@ -280,6 +283,12 @@ def too_few_photons(photons: Mapping[str, float], summary: pd.DataFrame) -> list
         text = (
             f"The map has too few counts to say what a phase is made of: {', '.join(unknown)}. Measure longer, sum "
             "maps, or ask for fewer phases."
+        )
+        said.append(Distrust(text, PHOTONS))
+    if nothing:
+        text = (
+            f"No element is detected for certain in {', '.join(nothing)}: the counts do not say what such a phase is "
+            "made of. Ask for fewer phases if you gave their number; else measure longer, or declare what you know."
         )
         said.append(Distrust(text, PHOTONS))
     if wide:
