@@ -13,6 +13,7 @@ import pytest
 
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.errors import BayesUnmixWarning, InputError
+from bayesunmix.core.severity import Distrust
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.fit.preparation import prepare
@@ -294,3 +295,15 @@ def test_an_axis_below_all_lines_is_refused() -> None:
     )
     with pytest.raises(InputError, match=r"`energy_keV` must reach between 0.2 keV and the beam energy"):
         prepare(tiny, config())
+
+
+def test_dead_channels_are_told(image: SpectrumImage) -> None:
+    counts = image.counts.copy()
+    assert not any("channel" in note for note in prepare(image, config()).warnings)
+    middle = int(np.argmax(image.sum_spectrum()))
+    counts[..., middle - 2 : middle + 3] = 0
+    dead = dataclasses.replace(image, counts=counts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BayesUnmixWarning)
+        told = [note for note in prepare(dead, config()).warnings if isinstance(note, Distrust)]
+    assert any("has a count, although those beside them have many" in note for note in told)

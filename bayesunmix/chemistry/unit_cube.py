@@ -118,7 +118,7 @@ def _drawn(log_weight: FloatArray, rng: np.random.Generator) -> npt.NDArray[np.i
     cumulative = np.cumsum(np.exp(log_weight - log_weight.max()))
     n = len(log_weight)
     places = (np.arange(n) + rng.random()) / n * cumulative[-1]
-    return np.minimum(np.searchsorted(cumulative, places), n - 1)
+    return np.asarray(np.minimum(np.searchsorted(cumulative, places), n - 1), np.int64)
 
 
 def _reflected(points: FloatArray) -> FloatArray:

@@ -17,6 +17,7 @@ from bayesunmix.core.errors import InputError, warn
 from bayesunmix.core.memory import check_maps
 from bayesunmix.core.threads import single_thread
 from bayesunmix.data.binning import bin_image, channel_bins, pixel_bins
+from bayesunmix.data.channels import channel_doubts
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.map_bins import map_hash
 from bayesunmix.fit.energy_axis import fitted_axis, given_axis, searched_axis
@@ -138,6 +139,8 @@ def _prepared(
     check_maps(image.n_pixels, 1 if isinstance(config.phases, str) else len(config.phases))
     cropped = _checked_crop(image, low, high)
     edges = cropped.channel_edges_keV
+    centres = 0.5 * (edges[1:] + edges[:-1])
+    notes += channel_doubts(cropped.sum_spectrum().astype(np.float64), edges, detector.fwhm_keV(centres))
     low, high = float(edges[0]), float(edges[-1])
     bound = film.oxygen and "O" in table.elements and "O" not in sample.stray
     hidden = ["O"] if bound and table.families("O", low, high) else []

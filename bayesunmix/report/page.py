@@ -36,7 +36,7 @@ from bayesunmix.report.words import (
     phase_number_words,
 )
 from bayesunmix.results.names import what_decides
-from bayesunmix.results.tables import STATED
+from bayesunmix.results.tables import STATED, share_texts
 from bayesunmix.results.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -256,8 +256,7 @@ def _compositions(result: Result) -> Compositions:
 
 def _shares(result: Result) -> Row:
     """Return one row with the share of the map's atoms that each phase with a composition holds."""
-    ends = result.tables.phase_shares()[["mean", "lower", "upper"]].to_numpy()
-    return Row("of the atoms", [Cell(interval_text(*(100.0 * share), "%")) for share in ends])
+    return Row("of the atoms", [Cell(text) for text in share_texts(result.tables.phase_shares()).values()])
 
 
 class UnitTable(NamedTuple):

@@ -11,13 +11,13 @@ import numpy as np
 
 from bayesunmix.config.phase import MOST_COUNTED
 from bayesunmix.config.pixels import span_text
-from bayesunmix.core.rounding import composition_text, interval_text, main_elements_text, percent_text
+from bayesunmix.core.rounding import composition_text, main_elements_text, percent_text
 from bayesunmix.core.severity import join
 from bayesunmix.fit.phase_distance import LEAST_APART, LEAST_SHOWN
 from bayesunmix.plot.misfit import outlined, searched
 from bayesunmix.plot.style import element_order
 from bayesunmix.report.supports import supports_note
-from bayesunmix.results.tables import STATED, UNTESTED
+from bayesunmix.results.tables import STATED, UNTESTED, share_texts
 
 if TYPE_CHECKING:
     from bayesunmix.checks.outcomes import SetAside, UnmodelledRegions
@@ -77,12 +77,12 @@ def headline(result: Result) -> list[str]:
 
 def _shares(result: Result) -> dict[str, str]:
     """Return the share of every phase as text: of the atoms with its interval, of a support of the counts."""
-    held = result.tables.phase_shares().set_index("phase")
+    held = share_texts(result.tables.phase_shares())
     abundance = result.tree["maps"].to_dataset()["abundance_mean"]
     return {
         phase: f"{100.0 * float(np.nanmean(abundance.sel(phase=phase))):.3g}\u00a0%"
         if phase in result.supports
-        else interval_text(*(100.0 * held.loc[phase]), "%").replace(" ", "\u00a0")
+        else held[phase].replace(" ", "\u00a0")
         for phase in result.phases
     }
 

@@ -32,7 +32,7 @@ from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.masks import flagged_of
 from bayesunmix.results.record import DamagedError, RunRecord
 from bayesunmix.results.saved import check_tree, with_numbers
-from bayesunmix.results.tables import BY_ATOMS, BY_WEIGHT
+from bayesunmix.results.tables import BY_ATOMS, BY_WEIGHT, share_texts
 from bayesunmix.results.verdict import Verdict
 
 # Elements of an exchange coefficient where none are named.
@@ -403,22 +403,20 @@ class Result:
         return "maximum of the posterior" if alone else f"mean [{100.0 * self.level:g} % interval]"
 
     def __repr__(self) -> str:
-        from bayesunmix.core.rounding import interval_text
-
         shares = self.abundances()["mean"].mean(["y", "x"]).values
         lines = [f"Result: {len(self.phases)} phases, {len(self.elements)} elements, {self.record.method}"]
         units = ("at_frac", *self.record.config.output.further_units)
         tables = [self.summary(unit) for unit in units]
         named = f"{', '.join(UNIT_TEXTS[unit] for unit in units)}, {self.stated}"
         proposed = {one.phase: one.text() for one in self.tables.proposed()}
-        held = self.tables.phase_shares().set_index("phase")
+        held = share_texts(self.tables.phase_shares())
         for name, share in zip(self.phases, shares, strict=True):
             if name in self.supports:
                 lines.append(
                     f"  {name}: {100 * share:.3g} % of the counts; a support, in no composition and no D"
                 )
                 continue
-            lines.append(f"  {name}: {interval_text(*(100 * held.loc[name]), '%')} of the atoms; {named}")
+            lines.append(f"  {name}: {held[name]} of the atoms; {named}")
             lines += _printed_rows([table[table.phase == name] for table in tables])
             if name in proposed:
                 lines.append(f"    may be {proposed[name]}")

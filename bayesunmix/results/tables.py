@@ -11,6 +11,7 @@ import xarray as xr
 
 from bayesunmix.chemistry.detection import detect
 from bayesunmix.core.credible import health, interval
+from bayesunmix.core.rounding import interval_text
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -117,3 +118,12 @@ def composition_table(
                 row |= dict.fromkeys(unknown, np.nan)
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def share_texts(table: pd.DataFrame) -> dict[str, str]:
+    """Write the shares of `ResultTables.phase_shares` in per cent with their intervals, by phase."""
+    rows = table[["phase", "mean", "lower", "upper"]].itertuples(index=False)
+    return {
+        str(phase): interval_text(100.0 * mean, 100.0 * lower, 100.0 * upper, "%")
+        for phase, mean, lower, upper in rows
+    }
