@@ -101,15 +101,11 @@ def _walked(
     rotation = start @ np.linalg.inv(found.centre)
     order = np.concatenate([generator.permutation(phases) for _ in range(STEPS)])
     together = min(TOGETHER, len(phases))
-    for step in range(STEPS):
-        there, odds = _drawn_about(
-            found.there(rotation, order[step * together : (step + 1) * together]),
-            prior,
-            FEW if step < STEPS - 1 else number,
-            generator,
-        )
-        if step < STEPS - 1:
-            rotation = there[generator.choice(len(there), p=odds)] @ rotation
+    *before, last = (order[step * together : (step + 1) * together] for step in range(STEPS))
+    for some in before:
+        there, odds = _drawn_about(found.there(rotation, some), prior, FEW, generator)
+        rotation = there[generator.choice(len(there), p=odds)] @ rotation
+    there, odds = _drawn_about(found.there(rotation, last), prior, number, generator)
     return there @ rotation @ found.centre, odds
 
 

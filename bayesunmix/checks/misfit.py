@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from bayesunmix.checks.holes import find_holes
+from bayesunmix.checks.holes import EVERYWHERE, find_holes
 from bayesunmix.checks.outcomes import SetAside, UnmodelledRegions
 from bayesunmix.checks.regions import MapRegion
 from bayesunmix.core.disk_array import Rows, pieces
@@ -49,7 +49,6 @@ MOST_REGIONS = 20
 MOST_SAID = 3
 # An undeclared phase on 0.8 to 2.6 % of small maps left 0.15 to 0.4 of the 95 % intervals true (docs/verdict.md).
 MUCH = 0.005
-EVERYWHERE = np.ones((3, 3), bool)
 SWEEPS = 400
 
 
@@ -207,7 +206,7 @@ def find_misfit(
     holes = []
     totals = setup.image.total_counts[box].astype(np.float64)
     # A pixel without a count takes no part whatever is there.
-    for region, inside in find_holes(totals, mass[box], kept[box] & (totals > 0)):
+    for region, inside in find_holes(totals, mass[box], setup.image.used[box]):
         core = np.zeros(shape, bool)
         core[box] = inside
         moved = replace(region, y=region.y + box[0].start, x=region.x + box[1].start)

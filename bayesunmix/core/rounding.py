@@ -52,11 +52,7 @@ def round_to_uncertainty(value: float, lower: float, upper: float) -> tuple[str,
     def written(number: float) -> str:
         if abs(number) >= _FAR * max(abs(value), step):
             return f"{number:.2g}"
-        return (
-            _plain(float(f"{number:.1g}"))
-            if 0.0 < abs(number) < 0.5 * 10.0**exponent
-            else _at(number, exponent)
-        )
+        return f"{number:.1g}" if 0.0 < abs(number) < 0.5 * 10.0**exponent else _at(number, exponent)
 
     first, second, third = map(written, numbers)
     return first, second, third

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from bayesunmix.core.severity import Distrust, join
+from bayesunmix.xray.response import FWHM2_PER_VARIANCE
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -28,7 +29,6 @@ LOWEST_KEV = 0.2
 # Peaks narrower than this, in channels, cannot be told from one.
 NARROWEST = 2.0
 MOST_NAMED = 5
-_FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 
 
 def channel_doubts(counts: FloatArray, edges_keV: FloatArray, fwhm_keV: FloatArray) -> list[Distrust]:
@@ -42,16 +42,16 @@ def channel_doubts(counts: FloatArray, edges_keV: FloatArray, fwhm_keV: FloatArr
     fwhm_keV : (channel,)
         The detector's resolution.
     """
-    said, judged = [], edges_keV[:-1] > LOWEST_KEV
-    if gaps := _spans(_dead(counts) & judged, edges_keV):
+    said, judged, scatter = [], edges_keV[:-1] > LOWEST_KEV, _scatter(counts)
+    if gaps := _spans(_dead(counts, scatter) & judged, edges_keV):
         text = (
             f"No channel {gaps} has a count, although those beside them have many. Dead channels look like lines that "
             "the sample does not emit: compositions and shares of phases may be off by more than their intervals. Fit "
             "energies on one side of them (`map.energy_range`), or measure again."
         )
         said.append(Distrust(text))
-    sigma = fwhm_keV / np.diff(edges_keV) / _FWHM_PER_SIGMA
-    if peaks := _spans(_stuck(counts, sigma) & judged, edges_keV):
+    sigma = fwhm_keV / np.diff(edges_keV) / np.sqrt(FWHM2_PER_VARIANCE)
+    if peaks := _spans(_stuck(counts, sigma, scatter) & judged, edges_keV):
         text = (
             f"Channels {peaks} hold far more counts than those beside them, a peak sharper than the detector can "
             "resolve. Such channels are stuck or saturated, and look like lines of elements that are not there. Fit "
@@ -61,27 +61,23 @@ def channel_doubts(counts: FloatArray, edges_keV: FloatArray, fwhm_keV: FloatArr
     return said
 
 
-def _dead(counts: FloatArray) -> npt.NDArray[np.bool_]:
+def _dead(counts: FloatArray, scatter: float) -> npt.NDArray[np.bool_]:
     """Tell the channels without a count between others that have many, (channel,)."""
-    alive = ALIVE * _scatter(counts)
     label, number = ndimage.label(counts == 0)
     found = np.zeros(len(counts), bool)
     for (run,) in ndimage.find_objects(label, number):
         below, above = counts[max(run.start - BESIDE, 0) : run.start], counts[run.stop : run.stop + BESIDE]
-        if len(below) and len(above) and min(below.mean(), above.mean()) > alive:
+        if len(below) and len(above) and min(below.mean(), above.mean()) > ALIVE * scatter:
             found[run] = True
     return found
 
 
-def _stuck(counts: FloatArray, sigma: FloatArray) -> npt.NDArray[np.bool_]:
+def _stuck(counts: FloatArray, sigma: FloatArray, scatter: float) -> npt.NDArray[np.bool_]:
     """Tell the channels that exceed what is two channels away by more than a peak of width `sigma` can, (channel,)."""
     padded = np.pad(counts, 2, mode="edge")
     beside = np.maximum(padded[:-4], padded[4:])
     sharpest = TOO_SHARP * beside * np.exp(2.0 / np.maximum(sigma, NARROWEST) ** 2)
-    inside = np.arange(len(counts)) % (len(counts) - 1) > 0
-    return np.asarray(
-        inside & (sigma > NARROWEST) & (counts - CLEAR * np.sqrt(_scatter(counts) * counts) > sharpest)
-    )
+    return np.asarray((sigma > NARROWEST) & (counts - CLEAR * np.sqrt(scatter * counts) > sharpest))
 
 
 def _scatter(counts: FloatArray) -> float:

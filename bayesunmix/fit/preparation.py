@@ -139,8 +139,8 @@ def _prepared(
     check_maps(image.n_pixels, 1 if isinstance(config.phases, str) else len(config.phases))
     cropped = _checked_crop(image, low, high)
     edges = cropped.channel_edges_keV
-    centres = 0.5 * (edges[1:] + edges[:-1])
-    notes += channel_doubts(cropped.sum_spectrum().astype(np.float64), edges, detector.fwhm_keV(centres))
+    summed = cropped.sum_spectrum().astype(np.float64)
+    notes += channel_doubts(summed, edges, detector.fwhm_keV(cropped.energy_keV))
     low, high = float(edges[0]), float(edges[-1])
     bound = film.oxygen and "O" in table.elements and "O" not in sample.stray
     hidden = ["O"] if bound and table.families("O", low, high) else []
