@@ -19,6 +19,7 @@ from bayesunmix.checks.goodness import (
     expected_spectrum,
     fit_dataset,
     held_out_segments,
+    misplaced_share,
     pooled_tilt,
 )
 from bayesunmix.config.phase import Phase
@@ -307,3 +308,20 @@ def test_thick_pixels_miss_soft_photons() -> None:
         misses.append((observed[soft].sum() - held) / np.sqrt(held))
     assert abs(misses[0]) < 4.0
     assert misses[1] < -6.0
+
+
+def test_misplaced_counts_are_those_beyond_noise() -> None:
+    """Whatever the number of counts: noise alone misplaces none, and a peak that the model lacks its own."""
+    rng = np.random.default_rng(5)
+    shape = np.concatenate([np.geomspace(1.0, 1e-3, 250), [0.4, 0.8, 0.4]])
+    for total in (3e5, 3e7):
+        expected = total * shape / shape.sum()
+        noise = [misplaced_share(rng.poisson(expected).astype(float), expected) for _ in range(40)]
+        assert np.mean(noise) < 0.01
+        more = np.concatenate([np.zeros(250), 0.1 * total * np.array([0.25, 0.5, 0.25])])
+        found = [misplaced_share(rng.poisson(expected + more).astype(float), expected * 1.1) for _ in range(40)]
+        # The model spreads over all channels what the peak alone holds.
+        truth = 0.5 * np.abs(more - 0.1 * expected).sum() / (1.1 * total)
+        assert np.mean(found) == pytest.approx(truth, rel=0.15)
+    nothing = np.zeros(4)
+    assert misplaced_share(nothing, nothing) == 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tomllib
 from pathlib import Path
@@ -13,7 +14,7 @@ from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.errors import InputError
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import SpectrumImage
-from bayesunmix.data.io import save
+from bayesunmix.data.io import load, save
 from bayesunmix.inspection.description import describe, inspect_map
 from bayesunmix.inspection.oxygen import oxygen_counts
 from bayesunmix.inspection.peak_reading import Reading
@@ -278,6 +279,19 @@ def test_dark_map(tmp_path: Path) -> None:
     text = inspect_map(tmp_path / "dark.hspy")
     assert "No peak stands out" in text
     assert "No elements to propose" in text
+
+
+def test_channels_that_count_wrongly_are_told(phantom_file: Path, tmp_path: Path) -> None:
+    image = load(phantom_file)
+    counts = image.counts.copy()
+    counts[:, :, 300:310] = 0
+    counts[:, :, 700] = 9
+    save(dataclasses.replace(image, counts=counts), tmp_path / "odd.hspy")
+    text = inspect_map(tmp_path / "odd.hspy")
+    edges = image.channel_edges_keV
+    assert f"Note      No channel from {edges[300]:.3f} to {edges[310]:.3f} keV has a count" in text
+    assert f"Note      Channels from {edges[700]:.3f} to {edges[701]:.3f} keV hold far more" in text
+    assert "has a count" not in inspect_map(phantom_file)
 
 
 def test_no_map(tmp_path: Path) -> None:

@@ -134,6 +134,25 @@ def test_selection_lowers_the_lower_end_near_the_threshold_only() -> None:
             np.testing.assert_allclose([row["lower"], row["upper"]], plain, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("share", "kind"), [(0.005, "interval"), (0.06, "upper")])
+def test_draws_at_zero_keep_their_number(share: float, kind: str) -> None:
+    """Some rotations leave none of an element, others much: that is either an interval without zero, or a bound."""
+    found = made([[20.0, 20.0, 20.0], [20.0, 20.0, 100.0]])
+    several = np.array(found.counting)
+    several[:, : round(share * SHAPE[1]), 0, 2] = 1e-9
+    coords = {"phase": ["A", "B"], "element": ELEMENTS}
+    counting = xr.DataArray(several, dims=("chain", "draw", "phase", "element"), coords=coords)
+    row = one(partition_rows(amounts(counting, counting, {}, 0.95)), "A", "Nd")
+    plain = np.quantile(several[:, :, 0, 2] / several[:, :, 1, 2], [0.025, 0.95, 0.975])
+    assert row["kind"] == kind
+    if kind == "interval":
+        np.testing.assert_allclose([row["lower"], row["upper"]], plain[[0, 2]], rtol=1e-6)
+        assert row["lower"] > 0.5 * row["median"]
+    else:
+        assert row["reason"] == "numerator detected but not resolved"
+        assert (row["lower"], row["upper"]) == (0.0, pytest.approx(plain[1], rel=1e-6))
+
+
 def test_weighted_quantile_of_equal_weights_is_the_plain_one() -> None:
     values = np.random.default_rng(1).normal(size=101)
     shares = [0.0, 0.025, 0.5, 0.7, 1.0]

@@ -179,7 +179,7 @@ def test_a_mode_that_the_intervals_hold_is_no_reason_for_distrust() -> None:
     held: Any = SimpleNamespace(holds=lambda _, fractions: fractions[0, 0] > 0.35, second_share=0.0)
     (said,) = other_modes(SETUP, modes(3.0), held)
     assert isinstance(said, Reservation)
-    assert "which the intervals include" in said
+    assert "The intervals include it." in said
     (said,) = other_modes(SETUP, modes(3.0, 4.0), held)
     assert isinstance(said, Distrust)
     assert "It has 30 at% Mg" in said
@@ -251,6 +251,16 @@ def spectra(
         threshold_sigma=4.0, regions_expected_of_noise=0.1, global_threshold_sigma=4.3, regions=regions
     )
     return Goodness(deviance_per_dof_total=total, deviance_per_dof_segments=segments, residuals=scan)
+
+
+def test_counts_far_from_the_model_are_no_reservation() -> None:
+    """A deviance grows with the counts: what decides is how many of them lie elsewhere."""
+    fit = spectra(total=1900.0)
+    (said,) = misfit_of_spectra(dataclasses.replace(fit, misplaced=0.02))
+    assert isinstance(said, Reservation)
+    (said,) = misfit_of_spectra(dataclasses.replace(fit, misplaced=0.08))
+    assert isinstance(said, Distrust)
+    assert "8 % of its counts lie where the model has none" in said
 
 
 def test_spectra_that_do_not_fit_are_told() -> None:

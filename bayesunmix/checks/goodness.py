@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from scipy.stats import poisson
 
 from bayesunmix.core.disk_array import Rows
 from bayesunmix.core.memory import held_in_memory
@@ -258,6 +259,22 @@ def deviances(
             pooled = (np.add.reduceat(values, starts) for values in (observed, there))
             apart, terms = apart + poisson_deviance(*pooled), terms + starts.size
     return Deviances(total / max(n_channels - n_parameters, 1), apart / max(terms, 1))
+
+
+def misplaced_share(observed: FloatArray, expected: FloatArray) -> float:
+    """Share of the counts of a spectrum that lie elsewhere than the model has them, beyond what noise displaces.
+
+    Counts of a Poisson distribution of mean m are on average 2 m P(floor(m)) off it (Crow, E. L., Biometrika 45 (1958)
+    556, doi:10.1093/biomet/45.3-4.556). Unlike a deviance the share does not grow with the counts.
+
+    Parameters
+    ----------
+    observed, expected : (energy,)
+        Counts, and what the model expects of them.
+    """
+    noise = 2.0 * expected * poisson.pmf(np.floor(expected), expected)
+    beyond = float((np.abs(observed - expected) - noise).sum())
+    return max(0.5 * beyond / max(float(observed.sum()), 1.0), 0.0)
 
 
 def total_expected(

@@ -76,6 +76,8 @@ class Goodness:
         labelled as each phase; about 1 where counting noise alone is left.
     deviance_per_dof_by_segment
         The latter one by one; only early versions gave it.
+    misplaced
+        Share of the counts of the sum spectrum that lie elsewhere than the model has them, beyond noise.
     residuals
         Where the fit misses the counts.
     """
@@ -83,6 +85,7 @@ class Goodness:
     deviance_per_dof_total: float | None = None
     deviance_per_dof_segments: float | None = None
     deviance_per_dof_by_segment: tuple[float | None, ...] | None = None
+    misplaced: float | None = None
     residuals: ResidualScan | None = None
 
 

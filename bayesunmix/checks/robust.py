@@ -111,17 +111,15 @@ class Robust:
         return np.where(self.rotations.identical[..., None], reported, self.one_solution.spectra)
 
     def holds(self, yields: npt.ArrayLike, atom_fractions: FloatArray) -> bool:
-        """Whether rotations put compositions (phase, element) with nominal calibration factors in the intervals.
+        """Whether compositions (phase, element) with nominal calibration factors lie in the best mode's intervals.
 
         Another maximum that is a rotation of the best one is there because the priors of weights and abundances have
-        it so: the prior of rotations stands in their place.
+        it so: the prior of rotations stands in their place, and its draws are asked. Where nothing is rotated, these
+        are the mode's own, whatever the reported ones hold besides.
         """
-        if self.rotations is None:
-            return False
         by_element = np.asarray(yields)
-        reported, own = (
-            nominal_fractions(draws.weights, by_element) for draws in (self.drawn.draws, self.own)
-        )
+        own = nominal_fractions(self.own.weights, by_element)
+        reported = own if self.rotations is None else nominal_fractions(self.drawn.draws.weights, by_element)
         lower, upper = np.quantile(reported, INNER, axis=(0, 1))
         sd = own.std(axis=(0, 1))
         return bool(((atom_fractions >= lower - sd) & (atom_fractions <= upper + sd)).all())

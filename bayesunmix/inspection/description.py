@@ -8,8 +8,11 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from bayesunmix.core.errors import BayesUnmixWarning, InputError, check_integer, check_path
 from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.channels import channel_doubts
 from bayesunmix.data.contents import contents_text, the_map
 from bayesunmix.data.image import SpectrumImage, on_axis
 from bayesunmix.data.io import load
@@ -20,7 +23,7 @@ from bayesunmix.inspection.oxygen import MOST_ABSORBED, oxygen_counts
 from bayesunmix.inspection.peak_reading import CERTAIN, LIGHT_KEV, Reading, read_peaks
 from bayesunmix.inspection.peaks import Peak
 from bayesunmix.inspection.stray import ORIGINS, StrayEvidence, origins
-from bayesunmix.xray.response import MN_K_ALPHA_KEV
+from bayesunmix.xray.response import MN_K_ALPHA_KEV, Response
 
 # Candidates of a peak are listed down to this probability, at most so many.
 LEAST_SHOWN, MOST_SHOWN = 0.02, 4
@@ -145,7 +148,9 @@ def _map_text(image: SpectrumImage) -> str:
     sizes = {name: " x ".join(str(size) for size in picture.shape) for name, picture in image.images.items()}
     shown = [name if size in name else f"{name} ({size})" for name, size in sizes.items()]
     lines.append(f"Images    {', '.join(shown) or 'none beside the map'}")
-    lines += [f"Note      {message}" for message in image.warnings]
+    widths = Response.from_resolution().fwhm_keV(image.energy_keV)
+    odd = channel_doubts(image.sum_spectrum().astype(np.float64), image.channel_edges_keV, widths)
+    lines += [f"Note      {message}" for message in (*image.warnings, *odd)]
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from bayesunmix.checks.goodness import (
     fit_dataset,
     held_out_segments,
     mean_thickness,
+    misplaced_share,
     total_expected,
 )
 from bayesunmix.checks.identifiability import identifiability, non_identifiable
@@ -189,6 +190,7 @@ def _goodness(run: Finished, fit: _Fit) -> Goodness:
     return Goodness(
         deviance_per_dof_total=found.total,
         deviance_per_dof_segments=found.segments,
+        misplaced=misplaced_share(setup.fitted_spectrum.astype(float), expected),
         residuals=residual_regions(setup, expected, fit.segments),
     )
 

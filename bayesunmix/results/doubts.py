@@ -68,6 +68,8 @@ if TYPE_CHECKING:
 WHITENED_GRADIENT_LIMIT = 0.1
 # A deviance per degree of freedom above this is more than counting noise and small change.
 MISFIT = 1.5
+# Where the model has more of the counts than this elsewhere, errors of main elements are no small change either.
+MISPLACED = 0.05
 # Modes whose compositions differ by less, in atom fractions, are told as one.
 SAME_FRACTIONS = 0.01
 # An interval wider than this, in atom fractions, says nothing of an element.
@@ -419,7 +421,7 @@ def _assumed(missing: list[str]) -> str:
 def other_modes(setup: Setup, fitted: FittedPosterior, robust: Robust) -> list[str]:
     """Sentence on the second maximum: its odds, the composition that differs most, and how many more there are.
 
-    One that is a rotation which the intervals hold comes last: nothing is missing.
+    One that the intervals hold comes last: nothing is missing.
     """
     best = fitted.modes[0]
     near: list[Mode] = []
@@ -449,8 +451,8 @@ def other_modes(setup: Setup, fitted: FittedPosterior, robust: Robust) -> list[s
     remedy = f"Check which is plausible, and declare what excludes the other: an absent element of {phase}, a matrix."
     if not missed:
         text = (
-            f"The posterior has {which} maximum, with odds of {odds} by the counts. {differs}{more} It is a mixture "
-            f"of the same spectra, which the intervals include. {remedy}"
+            f"The posterior has {which} maximum, with odds of {odds} by the counts. {differs}{more} The intervals "
+            f"include it. {remedy}"
         )
         return [Reservation(text, MODES)]
     if mode.objective >= RIVAL_NATS:
@@ -524,7 +526,15 @@ def misfit_of_spectra(fit: Goodness, discrepancy: SpectralDiscrepancy | None = N
     said: list[str] = []
     included, much = _included(discrepancy)
     total, segments = fit.deviance_per_dof_total or 0.0, fit.deviance_per_dof_segments or 0.0
-    if max(total, segments) > MISFIT:
+    misplaced = fit.misplaced or 0.0
+    if misplaced > MISPLACED:
+        text = (
+            f"The model does not describe the sum spectrum: {100.0 * misplaced:.0f} % of its counts lie where the "
+            "model has none. No interval holds such an error. Look at the residuals (`fit.png`), and let `bayesunmix "
+            "inspect` check the energy axis and the declared elements."
+        )
+        said.append(Distrust(text, DEVIANCE))
+    elif max(total, segments) > MISFIT:
         which, deviance = (
             ("the sum spectrum", total) if total > MISFIT else ("the spectra of the segments", segments)
         )
