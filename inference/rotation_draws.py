@@ -195,15 +195,20 @@ def _as_far_inwards(
         won = found.simplex.gained(rotation, found.weights.left_out(rotation))
         return won / max((found.weights.too_sure(rotation[phase], phase) for phase in free), default=1.0)
 
-    rotation = _rotation(free, gained, taken, np.ones(len(gained)))
-    won = nats(rotation)
-    for scale in SCALES if further.any() else ():
-        wider = _rotation(free, gained, taken, np.where(further, scale, 1.0))
-        more = nats(wider)
-        if more < -lost[further].sum():
-            break
-        rotation, won = wider, more
-    return rotation, won
+    def scaled(scale: float) -> tuple[FloatArray, float]:
+        rotation = _rotation(free, gained, taken, np.where(further, scale, 1.0))
+        return rotation, nats(rotation)
+
+    # The farther, the more it loses: by bisection, since each asks for the likelihood.
+    reached, low, high = None, 0, len(SCALES) if further.any() else 0
+    while low < high:
+        middle = (low + high) // 2
+        there = scaled(SCALES[middle])
+        if there[1] < -lost[further].sum():
+            high = middle
+        else:
+            reached, low = there, middle + 1
+    return scaled(1.0) if reached is None else reached
 
 
 def _rotation(free: list[int], gained: FloatArray, taken: FloatArray, scale: FloatArray) -> FloatArray:

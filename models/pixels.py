@@ -2,12 +2,14 @@
 
     log p(y_p) = logsumexp_j [ log pi_j + sum_c y_pc (g_jc - b_c) ]         g_j log spectra, b baseline of the chunk
     d / d g_jc = sum_p r_pj y_pc,     d / d log pi_j = sum_p r_pj           r_pj responsibilities
+    d r_pj     = r_pj (u_pj - sum_i r_pi u_pi),     u_pj = sum_c y_pc d g_jc + d log pi_j
 
 Pixels lie in chunks, each with the few support points that its posterior lives on, narrow chunks first: one loop for
 each class of widths, so that narrow chunks do not pay for wide ones. The loops are told how many chunks there are.
 Arrays can therefore be longer than the pixels need (`bayesunmix.models.padding`), and one compiled program serves maps
 of many sizes. The slopes are gathered in the same pass as the value: two matrix products a chunk, which are the cost of
-the whole model.
+the whole model. What the slopes change by along several directions, which a curvature is made of, takes two more for
+each, all directions at a time.
 """
 
 from __future__ import annotations
@@ -19,12 +21,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from jax.custom_batching import custom_vmap
 
 FloatArray = npt.NDArray[np.float64]
 
 CHUNK_PIXELS = 128
 # Classes of chunks by the number of their support points; a chunk that needs more is of the class that has all.
-WIDTHS = (16, 32, 64, 128)
+WIDTHS = (16, 32, 64, 128, 256)
 # Log weight of a support point that a chunk does not have.
 ABSENT = -1e9
 
@@ -143,9 +146,10 @@ def pixel_log_likelihood(log_mixed: jax.Array, log_pi: jax.Array, pixels: PixelC
 
 
 class _Chunk(NamedTuple):
-    """What a loop sees of one chunk: responsibilities are weighted as its pixels are."""
+    """What a loop sees of one chunk: responsibilities are weighted as its pixels are, by `present`."""
 
     counts: Any
+    present: Any
     support_points: Any
     log_likelihood: jax.Array
     responsibilities: jax.Array
@@ -186,13 +190,14 @@ def _chunk(
     total = top.astype(jnp.float64) + jnp.log(sums).astype(jnp.float64)
     weight = pixels.present[index]
     share = joint * (weight.astype(jnp.float32) / sums)[:, None]
-    return _Chunk(counts, points, (weight * total).sum(), share)
+    return _Chunk(counts, weight, points, (weight * total).sum(), share)
 
 
-def _with_slopes(
+@jax.custom_jvp
+def _value_and_slopes(
     log_mixed: jax.Array, log_pi: jax.Array, pixels: PixelChunks
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array, PixelChunks]]:
-    """Value, and its slopes in log spectra and log weights."""
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Value, and its slopes in log spectra (support_point, energy + columns) and log weights (support_point,)."""
 
     def gather(carried: tuple[jax.Array, ...], chunk: _Chunk) -> tuple[jax.Array, ...]:
         total, by_spectrum, by_weight = carried
@@ -204,7 +209,87 @@ def _with_slopes(
         )
 
     begin = jnp.zeros(()), jnp.zeros(log_mixed.shape), jnp.zeros(log_pi.shape)
-    total, by_spectrum, by_weight = _over_chunks(gather, begin, log_mixed, log_pi, pixels)
+    found: tuple[jax.Array, jax.Array, jax.Array] = _over_chunks(gather, begin, log_mixed, log_pi, pixels)
+    return found
+
+
+@_value_and_slopes.defjvp
+def _changes(
+    at: tuple[jax.Array, jax.Array, PixelChunks], along: tuple[jax.Array, jax.Array, Any]
+) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+    """Return value and slopes, and what they change by along a direction; `pixels` stay."""
+    found = _value_and_slopes(*at)
+    spectra, weights, _ = along
+    change = (found[1] * spectra).sum() + (found[2] * weights).sum()
+    return found, (change, *_changes_of_slopes(*at, spectra, weights))
+
+
+@custom_vmap
+def _changes_of_slopes(
+    log_mixed: jax.Array, log_pi: jax.Array, pixels: PixelChunks, spectra: jax.Array, weights: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """What the slopes change by where log spectra and log weights change by `spectra` and `weights`."""
+    by_spectrum, by_weight = _along_each(log_mixed, log_pi, pixels, spectra[None], weights[None])
+    return by_spectrum[0], by_weight[0]
+
+
+@_changes_of_slopes.def_vmap
+def _along_several(
+    number: int,
+    several: Any,  # noqa: ANN401 - which of the arguments have an axis of directions, as a pytree
+    log_mixed: jax.Array,
+    log_pi: jax.Array,
+    pixels: PixelChunks,
+    spectra: jax.Array,
+    weights: jax.Array,
+) -> tuple[tuple[jax.Array, jax.Array], tuple[bool, bool]]:
+    """Return the same along several directions at one place."""
+    if any(jax.tree.leaves(several[:3])):
+        raise NotImplementedError("Slopes change along several directions at one place only.")
+    spectra, weights = (
+        change if has_axis else jnp.broadcast_to(change, (number, *change.shape))
+        for change, has_axis in zip((spectra, weights), several[3:], strict=True)
+    )
+    return _along_each(log_mixed, log_pi, pixels, spectra, weights), (True, True)
+
+
+def _along_each(
+    log_mixed: jax.Array, log_pi: jax.Array, pixels: PixelChunks, spectra: jax.Array, weights: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Changes of both slopes, (direction, ...), along `spectra` and `weights`; in float32, which a curvature bears.
+
+    Directions lie behind support points: what a chunk gathers, multiplies and adds are whole rows.
+    """
+    number, n_points, n_columns = spectra.shape
+    spectra, weights = spectra.astype(jnp.float32).swapaxes(0, 1), weights.astype(jnp.float32).T
+
+    def gather(carried: tuple[jax.Array, jax.Array], chunk: _Chunk) -> tuple[jax.Array, jax.Array]:
+        by_spectrum, by_weight = carried
+        points = chunk.support_points
+        rows = spectra[points].reshape(len(points) * number, n_columns)
+        moved = (chunk.counts @ rows.T).reshape(-1, len(points), number) + weights[points]
+        shares = chunk.responsibilities[:, :, None]
+        held = jnp.where(chunk.present > 0.0, chunk.present, 1.0).astype(jnp.float32)
+        changes = shares * (moved - (shares * moved).sum(axis=1, keepdims=True) / held[:, None, None])
+        slopes = changes.reshape(len(changes), len(points) * number).T @ chunk.counts
+        return (
+            by_spectrum.at[points].add(slopes.reshape(len(points), number, n_columns)),
+            by_weight.at[points].add(changes.sum(axis=0)),
+        )
+
+    begin = (
+        jnp.zeros((n_points, number, n_columns), jnp.float32),
+        jnp.zeros((n_points, number), jnp.float32),
+    )
+    by_spectrum, by_weight = _over_chunks(gather, begin, log_mixed, log_pi, pixels)
+    return by_spectrum.swapaxes(0, 1).astype(jnp.float64), by_weight.T.astype(jnp.float64)
+
+
+def _with_slopes(
+    log_mixed: jax.Array, log_pi: jax.Array, pixels: PixelChunks
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, PixelChunks]]:
+    """Value, and what its slopes are made of."""
+    total, by_spectrum, by_weight = _value_and_slopes(log_mixed, log_pi, pixels)
     return total, (by_spectrum, by_weight, pixels)
 
 

@@ -68,7 +68,7 @@ def test_classes_end_with_the_one_that_has_all() -> None:
     assert widths(17) == (16, 17)
     assert widths(64) == (16, 32, 64)
     assert widths(128) == (16, 32, 64, 128)
-    assert widths(700) == (16, 32, 64, 128, 700)
+    assert widths(700) == (16, 32, 64, 128, 256, 700)
 
 
 def test_likelihood_and_slopes_are_those_of_the_plain_one(
@@ -93,6 +93,28 @@ def test_second_derivatives_are_those_of_the_plain_one(
     for block, expected in zip(jax.tree.leaves(found), jax.tree.leaves(exact), strict=True):
         assert np.abs(expected).max() > 1.0
         np.testing.assert_allclose(block, expected, atol=2e-5 * np.abs(expected).max())
+
+
+def test_slopes_change_along_one_direction_as_along_several(
+    chunks: PixelChunks, at: tuple[jax.Array, jax.Array]
+) -> None:
+    """Where log spectra or log weights change, or both do; at one place."""
+    rng = np.random.default_rng(2)
+    along = rng.normal(size=(3, *at[0].shape)), rng.normal(size=(3, *at[1].shape))
+    slopes = jax.grad(lambda *x: pixel_log_likelihood(*x, chunks), argnums=(0, 1))
+    change = jax.jit(lambda here, there: jax.jvp(slopes, here, there)[1])
+    together = jax.vmap(change, in_axes=(None, 0))(at, along)
+    spectra_alone = jax.vmap(change, in_axes=(None, (0, None)))(at, (along[0], along[1][1]))
+    for number in range(3):
+        one = change(at, (along[0][number], along[1][number]))
+        mixed = change(at, (along[0][number], along[1][1]))
+        for block, several, several_spectra, expected in zip(
+            one, together, spectra_alone, mixed, strict=True
+        ):
+            np.testing.assert_allclose(several[number], block, rtol=1e-5, atol=1e-4)
+            np.testing.assert_allclose(several_spectra[number], expected, rtol=1e-5, atol=1e-4)
+    with pytest.raises(NotImplementedError, match="at one place only"):
+        jax.vmap(change)((jnp.stack([at[0]] * 3), jnp.stack([at[1]] * 3)), along)
 
 
 def test_slopes_are_multiplied_by_what_comes_after(
