@@ -401,6 +401,17 @@ def test_posterior_opens_in_xarray_and_arviz(run: Run) -> None:
     assert list(draws["phase"].values) == PHASES
 
 
+def test_all_that_was_observed_is_predicted(run: Run) -> None:
+    """ArviZ's posterior predictive plots take every variable of the one group from the other."""
+    tree = run.result.posterior
+    observed, predicted = tree["observed_data"].to_dataset(), tree["posterior_predictive"].to_dataset()
+    assert set(observed.data_vars) == set(predicted.data_vars) == {"sum_spectrum"}
+    assert observed["sum_spectrum"].dims == ("energy",)
+    areas = tree["areas"]["counts"]
+    np.testing.assert_array_equal(areas.sum("block"), observed["sum_spectrum"])
+    assert areas.sizes["block"] == tree["log_likelihood"].sizes["block"]
+
+
 def test_arviz_summarises_the_posterior(run: Run) -> None:
     pytest.importorskip("xarray_einstats", reason="comes with arviz-stats[xarray]")
     import arviz_stats

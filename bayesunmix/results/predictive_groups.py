@@ -13,7 +13,7 @@ from bayesunmix.fit.setup import Setup
 from bayesunmix.forward.quantify import draw_calibration
 from bayesunmix.models.thickness import absorption_scale, stray_exponent
 
-LIKELIHOOD, ASIDE, OBSERVED = "log_likelihood", "log_likelihood_aside", "observed_data"
+LIKELIHOOD, ASIDE, AREAS = "log_likelihood", "log_likelihood_aside", "areas"
 COUNTS, SPECTRUM = "counts", "sum_spectrum"
 # Attribute that says of which data the likelihood is.
 DATA = "data_hash"
@@ -37,9 +37,10 @@ def predictive_groups(
     dict of str to Dataset
 
         ``log_likelihood/counts`` (chain, draw, block), and of it what was set aside in ``log_likelihood_aside``;
-        ``observed_data``: ``counts`` (block, energy) and ``sum_spectrum`` (energy,); ``posterior_predictive``:
-        ``sum_spectrum`` (chain, draw, energy); ``prior`` and ``log_prior``. The coordinates of a block are its rows and
-        columns in pixels, the end being the first that it does not hold, and how many of its counts were set aside.
+        ``areas``: ``counts`` (block, energy); ``observed_data``: ``sum_spectrum`` (energy,);
+        ``posterior_predictive``: ``sum_spectrum`` (chain, draw, energy); ``prior`` and ``log_prior``. The coordinates of
+        a block are its rows and columns in pixels, the end being the first that it does not hold, and how many of its
+        counts were set aside.
     """
     edges = tiles.edges_keV
     where: dict[str, Any] = {
@@ -63,8 +64,10 @@ def predictive_groups(
         "energy_low": ("energy", edges[:-1], {"unit": "keV"}),
         "energy_high": ("energy", edges[1:], {"unit": "keV"}),
     }
-    observed = {COUNTS: (("block", "energy"), tiles.counts.astype(np.int32))}
-    groups[OBSERVED] = xr.Dataset(observed | {SPECTRUM: ("energy", tiles.counts.sum(axis=0))}, where | bins)
+    counts = tiles.counts.astype(np.int32)
+    groups[AREAS] = xr.Dataset({COUNTS: (("block", "energy"), counts)}, where | bins)
+    # ArviZ compares all that was observed with predictions of the same name: those of areas would be too large to keep.
+    groups["observed_data"] = xr.Dataset({SPECTRUM: ("energy", tiles.counts.sum(axis=0))}, bins)
     dims = ("chain", "draw")
     numbers = {"chain": np.arange(chains), "draw": np.arange(draws)}
     groups["posterior_predictive"] = xr.Dataset(
