@@ -143,9 +143,8 @@ print(first)
 # ## 3. May it be trusted?
 # The verdict stands below the numbers, and is the same on the command line, in the report and in `run.json`. The
 # computation is in order. The reservations say that the *model* is not: no mixture of the three phases explains the
-# counts of three regions, which were set aside; what CaPv is made of is left open; the counts do not settle whether
-# three phases share a pixel; the phases vary over the map by more than counting allows, so the intervals were widened;
-# and the sum spectrum shows undeclared elements.
+# counts of three regions, which were set aside; what CaPv is made of is left open; the phases vary over the map by more
+# than counting allows, so the intervals were widened; and the sum spectrum shows undeclared elements.
 
 # %%
 print(first.verdict.words)
@@ -184,7 +183,7 @@ show(first.plot.misfit(), "misfit")
 # %% [markdown]
 # **Other maxima.** The search has many starting points. Those maxima that differ from the best one, how much lower
 # their log probability is (33 means odds of 1 to 10^15), and what they make of CaPv; with the silica set aside there is
-# none. That is not to say that the best one is right: the intervals above go from 20 to 47 % Si, and hold what [the map
+# none. That is not to say that the best one is right: the intervals above go from 13 to 42 % Si, and hold what [the map
 # leaves open](rotations.md).
 
 
@@ -317,11 +316,14 @@ show_table(
 )
 
 # %% [markdown]
-# What is declared decides how narrow an interval is: the runs explain the same counts, and those that declare less hold
-# what the others find. A phase more leaves more open: with silica declared, too, CaPv may be nearly anything, and Brg
-# has a seventh more large cations than small ones, which its interval just excludes. Declaring CaPv does not help Brg
-# there, since it is bridgmanite that Fp and silica make up. The fourth has no phase that is a mixture of others and no
-# large residual, and both perovskites are declared as such. It is used from here on.
+# What is declared decides how narrow an interval is, and not that alone. All four agree on D. But the Ca-rich CaPv that
+# the three phases find by themselves is no perovskite: as one it has 48 % Si, two and a half standard deviations more.
+# CaPv is an eighth of the atoms where it lies, so a few per cent of silicon that bridgmanite has more in one place than
+# in another make all of that difference; the run says that Si of CaPv varies over the map by eight times what the model
+# allows. A phase more leaves more open: with silica declared, too, CaPv may be nearly anything, and Brg has a seventh
+# more large cations than small ones. Declaring CaPv does not help Brg there, since it is bridgmanite that Fp and silica
+# make up. The fourth has no phase that is a mixture of others and no large residual, and both perovskites are declared
+# as such. It is used from here on.
 
 # %%
 result = runs["no silica rows, CaPv as ABO3"]
@@ -361,9 +363,8 @@ for unit in ("at_frac", "oxide_wt_pct", "apfu"):
 # %% [markdown]
 # Formulas are checks as far as they were not declared. Charge and vacancies take the valences as given; Mg# is
 # 100 Mg / (Mg + Fe²⁺), so that of bridgmanite carries the assumed share of ferric iron. Bridgmanite has the sites it
-# was declared to have, and CaPv may have them: its intervals are twice as wide. At the best point its large site is
-# short of cations, which a finding says. Ca may be missing there (section 8), or some Si of the bridgmanite around the
-# grains may still be counted as theirs; the intervals hold both.
+# was declared to have. CaPv has them nearly: its small site is full, its large site a tenth short of cations. Ca may be
+# missing there (section 8), or some Si of the bridgmanite around the grains may still be counted as theirs.
 
 # %%
 print(tables["sites"].markdown())
@@ -409,14 +410,14 @@ def recovered(result: bu.Result) -> dict[str, str]:
 show_table(pd.DataFrame({"": name, **recovered(run)} for name, run in runs.items()))
 
 # %% [markdown]
-# Mg, Al, Si and Fe come back as in pyrolite; of Ca only 0.63 [0.55, 0.71] does. Lu and Hf agree with 0.3 wt%. Nd (1.4
+# Mg, Al, Si and Fe come back as in pyrolite; of Ca only 0.63 [0.55, 0.72] does. Lu and Hf agree with 0.3 wt%. Nd (1.4
 # times) and Sm (1.4) are too high, U is too low by a factor of two, all beyond their intervals. Why?
 #
-# * *Unmixing* it is not. The runs differ by half in the Si of CaPv and agree here to 6 %: what leaves one phase goes
-#   to another, and the sum stays.
+# * *Unmixing* it is not. The runs differ by a factor of 1.8 in the Si of CaPv and agree here to 5 %: what leaves one
+#   phase goes to another, and the sum stays.
 # * *Too little or too much CaPv in the frame* is not enough. The frame is 0.24 x 0.35 µm of a far larger sample, with
-#   a dozen grains of CaPv, and the intervals do not hold how well they stand for the whole. But CaPv holds 72 % of Nd,
-#   65 % of Sm, 56 % of U, 42 % of Ca and 21 % of Lu: more of it raises all of them, and here Nd and Sm are too high
+#   a dozen grains of CaPv, and the intervals do not hold how well they stand for the whole. But CaPv holds 75 % of Nd,
+#   66 % of Sm, 57 % of U, 42 % of Ca and 21 % of Lu: more of it raises all of them, and here Nd and Sm are too high
 #   where Ca and U are too low.
 # * *Line strengths*: all five dopants are read from L lines, with 10 % each, independent of each other; that is in the
 #   intervals. U would have to be off by some seven such standard deviations. An error common to all L lines, which
