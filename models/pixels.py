@@ -257,7 +257,7 @@ def _along_several(
 def _along_each(
     log_mixed: jax.Array, log_pi: jax.Array, pixels: PixelChunks, spectra: jax.Array, weights: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Return changes of both slopes, (direction, ...), along `spectra` and `weights`; in float32, which does for curvature.
+    """Return changes of both slopes, (direction, ...), along `spectra` and `weights`; float32 does for curvature.
 
     Directions lie behind support points: what a chunk gathers, multiplies and adds are whole rows.
     """
