@@ -23,8 +23,8 @@ from bayesunmix.models.unmixing import Latents, UnmixingData
 
 FloatArray = npt.NDArray[np.float64]
 
-# Sizes of each dimension: the first suits most maps, later ones are a third larger or more. With `N_COLUMNS` beside them,
-# channels are multiples of 16 floats: products of rows that lie so take two thirds of the time.
+# Sizes of each dimension: the first suits most maps, later ones are a third larger or more. With `N_COLUMNS` beside
+# them, channels are multiples of 16 floats: products of rows that lie so take two thirds of the time.
 CHANNELS = (327, 455, 647, 903, 1287, 1799, 2567)
 COMPONENTS = (24, 32, 48, 64, 96, 128)
 FAMILIES = (32, 48, 64, 96, 128, 192)

@@ -193,10 +193,11 @@ def _chunk(
     return _Chunk(counts, weight, points, (weight * total).sum(), share)
 
 
+_ValueAndSlopes = tuple[jax.Array, jax.Array, jax.Array]
+
+
 @jax.custom_jvp
-def _value_and_slopes(
-    log_mixed: jax.Array, log_pi: jax.Array, pixels: PixelChunks
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _value_and_slopes(log_mixed: jax.Array, log_pi: jax.Array, pixels: PixelChunks) -> _ValueAndSlopes:
     """Value, and its slopes in log spectra (support_point, energy + columns) and log weights (support_point,)."""
 
     def gather(carried: tuple[jax.Array, ...], chunk: _Chunk) -> tuple[jax.Array, ...]:
@@ -209,16 +210,16 @@ def _value_and_slopes(
         )
 
     begin = jnp.zeros(()), jnp.zeros(log_mixed.shape), jnp.zeros(log_pi.shape)
-    found: tuple[jax.Array, jax.Array, jax.Array] = _over_chunks(gather, begin, log_mixed, log_pi, pixels)
+    found: _ValueAndSlopes = _over_chunks(gather, begin, log_mixed, log_pi, pixels)
     return found
 
 
 @_value_and_slopes.defjvp
 def _changes(
     at: tuple[jax.Array, jax.Array, PixelChunks], along: tuple[jax.Array, jax.Array, Any]
-) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+) -> tuple[_ValueAndSlopes, _ValueAndSlopes]:
     """Return value and slopes, and what they change by along a direction; `pixels` stay."""
-    found = _value_and_slopes(*at)
+    found: _ValueAndSlopes = _value_and_slopes(*at)
     spectra, weights, _ = along
     change = (found[1] * spectra).sum() + (found[2] * weights).sum()
     return found, (change, *_changes_of_slopes(*at, spectra, weights))
@@ -228,7 +229,7 @@ def _changes(
 def _changes_of_slopes(
     log_mixed: jax.Array, log_pi: jax.Array, pixels: PixelChunks, spectra: jax.Array, weights: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """What the slopes change by where log spectra and log weights change by `spectra` and `weights`."""
+    """Return what the slopes change by where log spectra and log weights change by `spectra` and `weights`."""
     by_spectrum, by_weight = _along_each(log_mixed, log_pi, pixels, spectra[None], weights[None])
     return by_spectrum[0], by_weight[0]
 
@@ -256,7 +257,7 @@ def _along_several(
 def _along_each(
     log_mixed: jax.Array, log_pi: jax.Array, pixels: PixelChunks, spectra: jax.Array, weights: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Changes of both slopes, (direction, ...), along `spectra` and `weights`; in float32, which a curvature bears.
+    """Return changes of both slopes, (direction, ...), along `spectra` and `weights`; float32 does for curvature.
 
     Directions lie behind support points: what a chunk gathers, multiplies and adds are whole rows.
     """

@@ -319,7 +319,9 @@ def test_misplaced_counts_are_those_beyond_noise() -> None:
         noise = [misplaced_share(rng.poisson(expected).astype(float), expected) for _ in range(40)]
         assert np.mean(noise) < 0.01
         more = np.concatenate([np.zeros(250), 0.1 * total * np.array([0.25, 0.5, 0.25])])
-        found = [misplaced_share(rng.poisson(expected + more).astype(float), expected * 1.1) for _ in range(40)]
+        found = [
+            misplaced_share(rng.poisson(expected + more).astype(float), expected * 1.1) for _ in range(40)
+        ]
         # The model spreads over all channels what the peak alone holds.
         truth = 0.5 * np.abs(more - 0.1 * expected).sum() / (1.1 * total)
         assert np.mean(found) == pytest.approx(truth, rel=0.15)

@@ -55,8 +55,8 @@ INTERVAL, UPPER, LOWER, UNDETERMINED = "interval", "upper", "lower", "undetermin
 POINT = "point"
 RESOLVED, WEAK, UNSEEN, NOTHING = "resolved", "detected but not resolved", "not detected", "declared absent"
 FALSE_DETECTIONS = 0.05
-# Draws below this, in units of s, lie at zero. Of a truncated normal with m > 3.02 s that is 1 in 600, and the lower end of
-# its weighted draws is 0.36 s.
+# Draws below this, in units of s, lie at zero. Of a truncated normal with m > 3.02 s it is 1 in 600, and the lower end
+# of its weighted draws is 0.36 s.
 AT_ZERO = 0.1
 _STATISTICS = ("mean", "sd", "median", "lower", "upper")
 _MORE = (

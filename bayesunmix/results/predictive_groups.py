@@ -38,9 +38,9 @@ def predictive_groups(
 
         ``log_likelihood/counts`` (chain, draw, block), and of it what was set aside in ``log_likelihood_aside``;
         ``areas``: ``counts`` (block, energy); ``observed_data``: ``sum_spectrum`` (energy,);
-        ``posterior_predictive``: ``sum_spectrum`` (chain, draw, energy); ``prior`` and ``log_prior``. The coordinates of
-        a block are its rows and columns in pixels, the end being the first that it does not hold, and how many of its
-        counts were set aside.
+        ``posterior_predictive``: ``sum_spectrum`` (chain, draw, energy); ``prior`` and ``log_prior``. The coordinates
+        of a block are its rows and columns in pixels, the end being the first that it does not hold, and how many of
+        its counts were set aside.
     """
     edges = tiles.edges_keV
     where: dict[str, Any] = {
