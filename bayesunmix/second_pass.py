@@ -1,6 +1,11 @@
 """The stage after the mode: regions that no mixture of the phases explains are set aside, and it is found anew.
 
 Nothing is computed twice where nothing is found: the search is the one that the result reports.
+
+What nobody declared speaks for phases that share pixels more freely than the search began with, too, and a freer search
+may use them to make room for it: with a grain of silica among them, bridgmanite was made of ferropericlase and silica.
+Where the counts have freed them and regions are left all the same, these are therefore looked for as the search began.
+If nothing speaks for more once they are set aside, that is the answer.
 """
 
 from __future__ import annotations
@@ -27,6 +32,7 @@ from bayesunmix.checks.undeclared_places import (
 from bayesunmix.config.methods import Laplace, Map
 from bayesunmix.fit.draws import Draws
 from bayesunmix.fit.model_data import Blocks, Task
+from bayesunmix.fit.overlap import choose_overlap
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.sampling import unchecked_draws
 from bayesunmix.fit.search import alike_declared, matched, start_from
@@ -46,7 +52,7 @@ def set_aside(
     Returns
     -------
     Setup, FittedPosterior
-        Those that the run goes on with.
+        Those that the run goes on with: which phases share a pixel may be settled anew.
     Misfit
         The last search.
     Aside or None
@@ -55,28 +61,19 @@ def set_aside(
     first = _Pass.of(setup, fitted, job)
     if not (job.config.inference.set_aside and first.misfit.flagged.any()):
         return setup, fitted, first.misfit, None
-    last, number = first, 1
-    other = _of_a_phase(first, job)
-    if other is not None:
-        number += 1
-        tried = first.without(other, job, number)
-        if size(tried.places) < size(first.places):
-            last = tried
-    while not last.settled and size(last.places) and number <= MOST_PASSES:
-        if too_much(last.places, setup.image.used):
-            break
-        number += 1
-        last = last.without(last.places, job, number)
+    last, number = _as_begun(first, job)
+    if last is None:
+        last, number = _last_pass(first, job, number)
     # What the last search does not find is no more than counting makes of one map in some: nothing is set aside for it.
     if last.aside is None or not last.misfit.flagged.any():
         return setup, fitted, first.misfit, None
-    places, spectra = spectra_of(setup, last.aside, last.misfit)
+    places, spectra = spectra_of(last.setup, last.aside, last.misfit)
     before = as_first_fitted(setup, fitted, _first_draws(fitted, job), job.config.inference.level, job.seed)
     # Phases of which the same is declared may have changed places.
     own, first_own = (_point(mode, job).spectra[0, 0] for mode in (last.fitted, fitted))
     before = before[matched(own, first_own, alike_declared(setup.phases))[1]]
     found = Aside(places=places, spectra=spectra, passes=number - 1, settled=last.settled, before=before)
-    return without_pixels(setup, last.aside >= 0), last.fitted, last.misfit, found
+    return without_pixels(last.setup, last.aside >= 0), last.fitted, last.misfit, found
 
 
 @dataclass(frozen=True)
@@ -127,6 +124,46 @@ class _Pass:
         own = without_pixels(self.setup, aside >= 0)
         again = _found_again(own, self.fitted, job, number, anew=self.aside is None)
         return _Pass.of(self.setup, again, job, number, aside, self.misfit)
+
+
+def _last_pass(first: _Pass, job: Job, number: int) -> tuple[_Pass, int]:
+    """Set aside what each mode leaves, until that is all; with the number of modes of the run before it, and after."""
+    last, most = first, number + MOST_PASSES
+    other = _of_a_phase(first, job)
+    if other is not None:
+        number += 1
+        tried = first.without(other, job, number)
+        if size(tried.places) < size(first.places):
+            last = tried
+    while not last.settled and size(last.places) and number < most:
+        if too_much(last.places, first.setup.image.used):
+            break
+        number += 1
+        last = last.without(last.places, job, number)
+    return last, number
+
+
+def _as_begun(first: _Pass, job: Job) -> tuple[_Pass | None, int]:
+    """Set aside what is left where phases share pixels as the search began, if the counts have freed them since.
+
+    Returns
+    -------
+    _Pass or None
+        The last pass, if nothing speaks for freeing them any more.
+    int
+        Number of modes of the run so far.
+    """
+    unsettled, number = replace(first.setup, chosen_overlap=None), 1
+    if unsettled.overlap == first.setup.overlap:
+        return None, number
+    begun, number = replace(first.setup, chosen_overlap=unsettled.overlap), number + 1
+    again = _found_again(begun, first.fitted, job, number, anew=True)
+    last, number = _last_pass(_Pass.of(begun, again, job, number), job, number)
+    if last.aside is None:
+        return None, number
+    left, at = without_pixels(unsettled, last.aside >= 0), last.fitted
+    asked = choose_overlap(Blocks.of(left), at.data, at.model.constrain(at.estimate.z))
+    return (replace(last, fitted=replace(at, overlap=asked)) if asked.shown == asked.taken else None), number
 
 
 def _of_a_phase(first: _Pass, job: Job) -> Places | None:

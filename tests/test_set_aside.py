@@ -28,6 +28,7 @@ from bayesunmix.inference.surroundings import MARGIN, own_spectrum, reach
 from bayesunmix.models.thickness import ThicknessDraws, no_effect
 from bayesunmix.pipeline import run_image
 from bayesunmix.results.result import Result, open_result
+from bayesunmix.simulation.phantom import grain_layout, phantom_config
 from bayesunmix.simulation.simulate import SimulatedMap, simulate_map
 
 FloatArray = npt.NDArray[np.float64]
@@ -373,3 +374,45 @@ def test_every_engine_sets_aside(spoilt: SimulatedMap, inference: dict[str, Any]
     mean = found.composition("at_frac").mean(["chain", "draw"]).sel(phase="Brg")
     off = np.abs(mean.values - np.array([TRUTH[e] for e in found.elements]))
     assert off.max() < 0.03
+
+
+@pytest.mark.calibration
+def test_two_undeclared_phases_do_not_free_the_declared_ones() -> None:
+    """A grain of silica with a rim of pyroxene speaks for three phases in a pixel, and for none once it is set aside.
+
+    Where any phases may meet, bridgmanite is ferropericlase and silica, and the silica takes the name of CaPv.
+    """
+    config = phantom_config()
+    config = dataclasses.replace(config, inference=dataclasses.replace(config.inference, method="laplace"))
+    plan, truths = config.truth()
+    matrix = [phase.matrix for phase in config.phases]
+    rng = np.random.default_rng(np.random.SeedSequence([0, 150]).spawn(2)[0])
+    grains = grain_layout(plan.shape, [truth.fraction for truth in truths], matrix, rng)
+    rows, columns = plan.shape
+    distance = np.hypot(*np.ogrid[-82.0 : rows - 82.0, -42.0 : columns - 42.0])
+    core, whole = (np.clip(0.5 + (radius - distance) / 3.0, 0.0, 1.0) for radius in (9.0, 12.0))
+    abundances = np.concatenate(
+        [grains * (1.0 - whole[..., None]), np.stack([core, whole - core], axis=2)], axis=2
+    )
+    told_phases = config.to_dict()["phases"]
+    drawn = [
+        {**told_phase, "composition": dict(truth.composition), "fraction": 0.2}
+        for told_phase, truth in zip(told_phases, truths, strict=True)
+    ]
+    drawn += [
+        {"name": "silica", "composition": {"Si": 1.0}, "fraction": 0.2},
+        {"name": "pyroxene", "composition": {"Si": 0.5, "Mg": 0.4, "Fe": 0.1}, "fraction": 0.2},
+    ]
+    made = simulate_map({**config.to_dict(), "phases": drawn}, 0, abundances=abundances)
+    result = run_image(made.image, config, None, seed=0, progress=False)
+    shared = result.record.shared_pixels
+    assert shared is not None
+    assert shared.taken.embedded
+    assert result.record.set_aside is not None
+    mean = result.composition("at_frac").mean(["chain", "draw"])
+    for phase, truth in zip(result.phases, truths, strict=True):
+        off = [
+            abs(float(mean.sel(phase=phase, element=e)) - truth.composition.get(e, 0.0))
+            for e in result.elements
+        ]
+        assert max(off) < 0.06, phase

@@ -216,16 +216,16 @@ def not_supported(found: Sequence[Presence]) -> list[str]:
                 else "it may be that"
             )
             said.append(
-                f"{one.phase} may be no phase of its own: {gain}, but its counts by element differ from those of "
-                f"{nearest} by {apart} only where the map shows it, and {alike}. Try without it, or declare what tells "
-                "them apart."
+                f"{one.phase} may be no phase of its own: {gain}, but where the map shows it, its counts by element "
+                f"differ from those of {nearest} by no more than {apart}, and {alike}. Try without it, or declare what "
+                "tells them apart."
             )
         elif one.standing == "mixture":
             parts = join([f"{name} ({100.0 * share:.0f} %)" for name, share in one.like.items()])
             said.append(
-                f"{one.phase} may be no phase of its own: {gain}, but its counts by element differ from those of a "
-                f"mixture of {parts} by {apart} only where the map shows it, and it is hardly ever pure: it may be "
-                "where these meet. Try without it, or declare what tells them apart."
+                f"{one.phase} may be no phase of its own: {gain}, but where the map shows it, its counts by element "
+                f"differ from those of a mixture of {parts} by no more than {apart}, and it is hardly ever pure: it "
+                "may be where these meet. Try without it, or declare what tells them apart."
             )
         told |= {one.phase} if one.standing == "variation" else set()
     return [Reservation(text, PRESENCE) for text in said]
