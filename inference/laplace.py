@@ -114,9 +114,10 @@ def laplace_draws(
     )
     gain, remaining = given_near(target, near)
     eigenvalues, vectors = np.linalg.eigh(remaining)
-    noise = generator.standard_normal((len(values), len(eigenvalues))) * np.sqrt(np.maximum(eigenvalues, 0.0))
+    # The symmetric root: rounding turns eigenvectors round, and draws with them.
+    root = (vectors * np.sqrt(np.maximum(eigenvalues, 0.0))) @ vectors.T
     pulled = target.mean[~near] + (values[:, near] - target.mean[near]) @ gain.T
-    values[:, ~near] = pulled + noise @ vectors.T
+    values[:, ~near] = pulled + generator.standard_normal((len(values), len(root))) @ root
     inside = np.maximum(values[:, positive], SMALLEST)
     values[:, positive] = inside + np.log(-np.expm1(-inside))  # the inverse of softplus
     return values.reshape(chains, draws, len(z))

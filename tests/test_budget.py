@@ -242,6 +242,10 @@ def test_a_formula_is_offered_where_it_holds() -> None:
     assert ("A", 'stoichiometry = "ABO3"') not in offered
     formulas = {phase for phase, declaration in offered if "stoichiometry" in declaration}
     assert formulas == {"A"}  # B has nothing on its small site
+    # A metal has no oxide's formula.
+    phases_ = [Phase("A"), Phase("B")]
+    more = given_more(local, phases_, ELEMENTS, detected, np.full(3, 0.05), oxides=False)
+    assert {one.declaration for one in more} == {d for _, d in offered if "stoichiometry" not in d}
 
 
 def test_knowing_an_amount_is_offered_and_is_the_conditional_posterior() -> None:
@@ -255,7 +259,8 @@ def test_knowing_an_amount_is_offered_and_is_the_conditional_posterior() -> None
     along = np.einsum("kef,fg,g->ke", slopes, local.covariance[7:, 7:], slopes[k, i])
     sd = declarations.KNOWN_SD * x
     np.testing.assert_allclose(change.variance, before - along**2 / (sd**2 + before[k, i]), rtol=1e-6)
-    assert change.declaration == f"composition = {{{ELEMENTS[i]} = [{x:.2g}, {sd:.1g}]}}"
+    # Not the amount that was found: what is known of it would help.
+    assert change.declaration == f"composition = {{{ELEMENTS[i]} = [AMOUNT, {sd:.1g}]}}"
     # It says most of the amount itself, which is not counted for a gain.
     assert change.elements == (ELEMENTS[i],)
     before = quadratic(local.slopes(), local.covariance[7:, 7:])

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 
@@ -42,6 +43,8 @@ from bayesunmix.results.record import RunRecord
 from bayesunmix.results.verdict import Level, Verdict, judge
 
 SD = 0.07
+
+FloatArray = npt.NDArray[np.float64]
 
 
 def sentences(mg: float, declared: str | None = "ABO3") -> list[str]:
@@ -150,7 +153,12 @@ def modes(*nats: float) -> Any:  # noqa: ANN401 - a fit
     return SimpleNamespace(modes=found, data=SimpleNamespace(yields=np.ones((1, 2))))
 
 
-MISSED: Any = SimpleNamespace(holds=lambda _, fractions: False, second_share=0.0)
+def missed_by(_: object, fractions: FloatArray) -> FloatArray:
+    """Return how far a stand-in's intervals miss something."""
+    return np.abs(fractions - 0.5)
+
+
+MISSED: Any = SimpleNamespace(holds=lambda _, fractions: False, missed=missed_by, second_share=0.0)
 SETUP: Any = SimpleNamespace(phases=(Phase("Brg"),), forward=SimpleNamespace(elements=("Mg", "Si")))
 
 
@@ -176,7 +184,9 @@ def test_the_nearest_other_mode_is_told_once(nats: tuple[float, ...], kind: type
 
 def test_a_mode_that_the_intervals_hold_is_no_reason_for_distrust() -> None:
     """One that they miss is told in its place, however far it lies."""
-    held: Any = SimpleNamespace(holds=lambda _, fractions: fractions[0, 0] > 0.35, second_share=0.0)
+    held: Any = SimpleNamespace(
+        holds=lambda _, fractions: fractions[0, 0] > 0.35, missed=missed_by, second_share=0.0
+    )
     (said,) = other_modes(SETUP, modes(3.0), held)
     assert isinstance(said, Reservation)
     assert "The intervals include it." in said
@@ -260,7 +270,7 @@ def test_counts_far_from_the_model_are_no_reservation() -> None:
     assert isinstance(said, Reservation)
     (said,) = misfit_of_spectra(dataclasses.replace(fit, misplaced=0.08))
     assert isinstance(said, Distrust)
-    assert "8 % of its counts lie where the model has none" in said
+    assert "8 % of its counts lie elsewhere than the model has them" in said
 
 
 def test_spectra_that_do_not_fit_are_told() -> None:

@@ -23,9 +23,9 @@ A declaration taken back:
 
 A declaration more, about something that does not contradict the counts:
 
-* ``absent`` of an element that is not detected: its weight becomes zero, V' = V - V e e^T V / e^T V e;
-* ``stoichiometry`` of a phase without one, where its site ratio is within two standard deviations of the formula's, or
-  ``composition`` of its main elements, if they were known: V' = V - V b b^T V / (1 + b^T V b);
+* ``absent`` of an element of which there is little or nothing: its weight becomes zero, V' = V - V e e^T V / e^T V e;
+* ``stoichiometry`` of an oxide without one, where its site ratio is within two standard deviations of the formula's,
+  or ``composition`` of its main elements, if they were known: V' = V - V b b^T V / (1 + b^T V b);
 * ``reference`` of a phase without one, a spectrum that says what the counts say and leaves its default tolerance, the
   same with several b at once: V' = V - V B^T (1 + B V B^T)^-1 B V.
 """
@@ -138,8 +138,10 @@ def given_more(
     local: LocalPosterior,
     phases: Sequence[Phase],
     elements: Sequence[str],
-    detected: npt.NDArray[np.bool_],
+    present: npt.NDArray[np.bool_],
     calibration_sd: FloatArray,
+    *,
+    oxides: bool = True,
 ) -> list[Change]:
     """Return what further declarations would do, each by itself.
 
@@ -148,15 +150,18 @@ def given_more(
     local : LocalPosterior
     phases : sequence of Phase
     elements : sequence of str
-    detected : (phase, element)
-        Elements whose absence would contradict the counts.
+    present : (phase, element)
+        Elements that nobody would declare absent: those whose absence would contradict the counts, and those that may
+        be main ones.
     calibration_sd : (element,)
         Relative errors of the line strengths, which widen a statement.
+    oxides : bool
+        Whether formulas of oxides are asked for.
     """
     found = []
     slopes = local.slopes()
     for place, (k, i) in enumerate(np.asarray(local.data.free)):
-        if i < len(elements) and not detected[k, i] and not phases[k].is_support:
+        if i < len(elements) and not present[k, i] and not phases[k].is_support:
             text = f'absent = ["{elements[i]}"]'
             shift, variance = _emptied(local, slopes, local.lines.start + place)
             found.append(
@@ -172,7 +177,7 @@ def given_more(
         if phase.is_support:
             continue
         x = local.atom_fractions[k]
-        formulas = FORMULAS if phase.stoichiometry is None else ()
+        formulas = FORMULAS if oxides and phase.stoichiometry is None else ()
         told = [Phase(phase.name, stoichiometry=formula) for formula in formulas]
         main = [i for i in np.argsort(-x)[:MOST_MAIN] if x[i] > MAIN and elements[i] not in phase.composition]
         # Of a known amount nothing but its width is known before: that of the posterior is as good as any.
@@ -352,10 +357,14 @@ def _with_statement(
     slopes = local.slopes()
     along = slopes @ response[local.lines]
     variance = quadratic(slopes, local.covariance[local.lines, local.lines])
+    # An amount that was told was taken from the posterior: it is what its user knows that counts.
+    known = (
+        f"composition = {{{element} = [AMOUNT, {sd:.1g}]}}" for element, (_, sd) in told.composition.items()
+    )
     return [
         Change(
             phase=told.name,
-            declaration=declaration_text(told, KEYS[int(statements.key[0])]),
+            declaration=next(known, declaration_text(told, KEYS[int(statements.key[0])])),
             elements=tuple(told.composition) if statements.key[0] else (),
             shift=-along * residual / total,
             variance=variance - along**2 / total,

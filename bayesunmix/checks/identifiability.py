@@ -195,8 +195,9 @@ def identifiability(
     elements: Sequence[str],
     counting: xr.DataArray,
     budget: xr.Dataset,
-    detected: npt.NDArray[np.bool_],
+    present: npt.NDArray[np.bool_],
     calibration_sd: FloatArray,
+    oxides: bool,
 ) -> Identifiability:
     """Collect what identifies every composition; which phases are not identifiable, `non_identifiable` says.
 
@@ -209,12 +210,15 @@ def identifiability(
         Draws of the one solution that was found, with nominal calibration.
     budget : Dataset
         From `bayesunmix.checks.budget.uncertainty_budget`.
-    detected : (phase, element)
+    present : (phase, element)
+        Elements that nobody would declare absent.
     calibration_sd : (element,)
         Relative errors of the line strengths.
+    oxides : bool
+        Whether formulas of oxides are asked for.
     """
     local, less = known
-    more = given_more(local, phases, elements, detected, calibration_sd)
+    more = given_more(local, phases, elements, present, calibration_sd, oxides=oxides)
     return Identifiability(
         compositions=tuple(
             composition_records(

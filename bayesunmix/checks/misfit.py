@@ -205,10 +205,14 @@ def find_misfit(
     mass = np.asarray(shares @ np.maximum(mass_per_count, 1.0), np.float64)
     holes = []
     totals = setup.image.total_counts[box].astype(np.float64)
+    of_supports = shares @ (mass_per_count == 0.0)
     # A pixel without a count takes no part whatever is there.
     for region, inside in find_holes(totals, mass[box], setup.image.used[box]):
         core = np.zeros(shape, bool)
         core[box] = inside
+        # What was declared a film or a hole is no region that nobody declared.
+        if of_supports[core].mean() > 0.5:
+            continue
         moved = replace(region, y=region.y + box[0].start, x=region.x + box[1].start)
         holes.append((moved, core))
     hollow = np.any([core for _, core in holes], axis=0) if holes else np.zeros(shape, bool)

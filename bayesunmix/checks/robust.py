@@ -52,6 +52,8 @@ WEIGHT_ITERATIONS = 40
 N_NULL = 24
 # Quantiles of rotated draws between which they hold another maximum, but for an error of the model's.
 INNER = (0.025, 0.975)
+# An amount that the draws know exactly, such as none, is missed by what differs by a millionth.
+LEAST_SD = 1e-6
 # A weight nearer to zero, in standard deviations, has no normal score.
 CLEAR = 3.0
 
@@ -111,18 +113,25 @@ class Robust:
         return np.where(self.rotations.identical[..., None], reported, self.one_solution.spectra)
 
     def holds(self, yields: npt.ArrayLike, atom_fractions: FloatArray) -> bool:
-        """Whether compositions (phase, element) with nominal calibration factors lie in the best mode's intervals.
+        """Whether compositions (phase, element) with nominal calibration factors lie in the best mode's intervals."""
+        return bool((self.missed(yields, atom_fractions) <= 0.0).all())
+
+    def missed(self, yields: npt.ArrayLike, atom_fractions: FloatArray) -> FloatArray:
+        """How far compositions lie beyond the best mode's intervals and an error, in such errors, (phase, element).
 
         Another maximum that is a rotation of the best one is there because the priors of weights and abundances have
         it so: the prior of rotations stands in their place, and its draws are asked. Where nothing is rotated, these
-        are the mode's own, whatever the reported ones hold besides.
+        are the mode's own, whatever the reported ones hold besides. A phase without a composition, a support, is left
+        out: its draws may still have what was taken from it afterwards.
         """
         by_element = np.asarray(yields)
         own = nominal_fractions(self.own.weights, by_element)
         reported = own if self.rotations is None else nominal_fractions(self.drawn.draws.weights, by_element)
         lower, upper = np.quantile(reported, INNER, axis=(0, 1))
         sd = own.std(axis=(0, 1))
-        return bool(((atom_fractions >= lower - sd) & (atom_fractions <= upper + sd)).all())
+        beyond = np.maximum(lower - sd - atom_fractions, atom_fractions - upper - sd)
+        judged = (atom_fractions.sum(axis=1) > 0.0)[:, None] & (beyond > 0.0)
+        return np.where(judged, beyond / np.maximum(sd, LEAST_SD), 0.0)
 
     def opened(self, drawn: Drawn, rotations: Rotations | None) -> Robust:
         """Return the same with draws of several solutions in place of one."""

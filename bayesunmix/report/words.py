@@ -17,7 +17,7 @@ from bayesunmix.fit.phase_distance import LEAST_APART, LEAST_SHOWN
 from bayesunmix.plot.misfit import outlined, searched
 from bayesunmix.plot.style import element_order
 from bayesunmix.report.supports import supports_note
-from bayesunmix.results.tables import STATED, UNTESTED, share_texts
+from bayesunmix.results.tables import STATED, UNTESTED, counted_share, share_texts
 
 if TYPE_CHECKING:
     from bayesunmix.checks.outcomes import SetAside, UnmodelledRegions
@@ -78,9 +78,8 @@ def headline(result: Result) -> list[str]:
 def _shares(result: Result) -> dict[str, str]:
     """Return the share of every phase as text: of the atoms with its interval, of a support of the counts."""
     held = share_texts(result.tables.phase_shares())
-    abundance = result.tree["maps"].to_dataset()["abundance_mean"]
     return {
-        phase: f"{100.0 * float(np.nanmean(abundance.sel(phase=phase))):.3g}\u00a0%"
+        phase: f"{100.0 * counted_share(result.tree, phase):.3g}\u00a0%\u00a0of the counts"
         if phase in result.supports
         else held[phase].replace(" ", "\u00a0")
         for phase in result.phases

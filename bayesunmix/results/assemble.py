@@ -32,7 +32,7 @@ from bayesunmix.forward.quantify import draw_calibration
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.models.thickness import ThicknessDraws
 from bayesunmix.results import record_parts as parts
-from bayesunmix.results.doubts import RunOutcome, everything_said
+from bayesunmix.results.doubts import MAIN_ELEMENT, RunOutcome, everything_said
 from bayesunmix.results.finished import Finished
 from bayesunmix.results.groups import (
     COMPOSITION_DIMS,
@@ -223,7 +223,8 @@ def _what_pins(run: Finished, groups: dict[str, xr.Dataset]) -> tuple[Identifiab
             setup.phases,
             robust.own.component_shares.mean(axis=(0, 1)),
             setup.forward.components,
-            pure=None if robust.rotations else _pure(groups["maps"]),
+            # Where spectra are free, pixels that pass for pure prove nothing.
+            pure=None if robust.rotations or not run.model.line_density else _pure(groups["maps"]),
             rotated=_taken_out(run),
         )
     )
@@ -249,8 +250,9 @@ def _what_pins(run: Finished, groups: dict[str, xr.Dataset]) -> tuple[Identifiab
         setup.forward.elements,
         counting=one,
         budget=budget,
-        detected=_found(setup, counting),
+        present=_found(setup, counting) | (counting.quantile(0.975, ["chain", "draw"]).values > MAIN_ELEMENT),
         calibration_sd=setup.forward.calibration_sd,
+        oxides=setup.forward.film.oxygen,
     )
     # A point has no intervals whose sources could be told.
     point = counting.sizes["chain"] * counting.sizes["draw"] == 1

@@ -76,6 +76,8 @@ SAME_FRACTIONS = 0.01
 TELLS_NOTHING = 0.5
 # A fraction of one half among so many photons has a 95 % interval of plus or minus ten per cent.
 FEWEST_PHOTONS = 100.0
+# Of so many it is known to a per cent: what is open then, more of them would leave open.
+MANY_PHOTONS = 1e4
 MAIN_ELEMENT = 0.05
 # An interval wider than this, in atom fractions, and so many times as wide as the model's: what is declared decides.
 LEFT_OPEN, FAR_WIDER = 0.15, 2.0
@@ -263,7 +265,7 @@ def too_few_photons(photons: Mapping[str, float], summary: pd.DataFrame) -> list
     summary : DataFrame
         Compositions, as in ``composition.csv``.
     """
-    unknown, nothing, wide = list[str](), list[str](), list[str]()
+    unknown, nothing, wide, fewest = list[str](), list[str](), list[str](), np.inf
     for phase, rows in summary.groupby("phase", sort=False):
         possible = rows[rows["detected"] != ABSENT]
         seen = possible["detected"].isin(STATED).any()
@@ -277,6 +279,7 @@ def too_few_photons(photons: Mapping[str, float], summary: pd.DataFrame) -> list
         width = possible["upper"] - possible["lower"]
         if len(possible) > 1 and width.max() > TELLS_NOTHING:
             row = possible.loc[width.idxmax()]
+            fewest = min(fewest, photons[phase])
             wide.append(
                 f"{row['element']} in {phase}, {100 * row['lower']:.2g} to {100 * row['upper']:.2g} at%"
             )
@@ -296,9 +299,10 @@ def too_few_photons(photons: Mapping[str, float], summary: pd.DataFrame) -> list
     if wide:
         text = (
             f"Some elements are all but unknown, with an interval of more than {100 * TELLS_NOTHING:.0f} at%: "
-            f"{'; '.join(wide)}. Measure longer, or declare what is known of the phase."
+            f"{'; '.join(wide)}. {'Measure longer, or declare' if fewest < MANY_PHOTONS else 'Declare'} what is known "
+            "of the phase."
         )
-        said.append(Reservation(text, PHOTONS))
+        said.append(Reservation(text, PHOTONS if fewest < MANY_PHOTONS else IDENTIFIABILITY))
     return said
 
 
@@ -419,7 +423,7 @@ def _assumed(missing: list[str]) -> str:
 
 
 def other_modes(setup: Setup, fitted: FittedPosterior, robust: Robust) -> list[str]:
-    """Sentence on the second maximum: its odds, the composition that differs most, and how many more there are.
+    """Sentence on the second maximum: its odds, a composition that is another, and how many more there are.
 
     One that the intervals hold comes last: nothing is missing.
     """
@@ -434,8 +438,10 @@ def other_modes(setup: Setup, fitted: FittedPosterior, robust: Robust) -> list[s
         return []
     missed = [other for other in near if not robust.holds(fitted.data.yields, other.atom_fractions)]
     mode = missed[0] if missed else near[0]
+    # What the intervals miss most, or what differs most.
     change = np.abs(mode.atom_fractions - best.atom_fractions)
-    k, i = np.unravel_index(int(change.argmax()), change.shape)
+    told = robust.missed(fitted.data.yields, mode.atom_fractions) if missed else change
+    k, i = np.unravel_index(int(told.argmax()), told.shape)
     phase, element = setup.phases[k].name, setup.forward.elements[i]
     here, there = 100.0 * best.atom_fractions[k, i], 100.0 * mode.atom_fractions[k, i]
     odds = odds_text(mode.objective)
@@ -529,9 +535,9 @@ def misfit_of_spectra(fit: Goodness, discrepancy: SpectralDiscrepancy | None = N
     misplaced = fit.misplaced or 0.0
     if misplaced > MISPLACED:
         text = (
-            f"The model does not describe the sum spectrum: {100.0 * misplaced:.0f} % of its counts lie where the "
-            "model has none. No interval holds such an error. Look at the residuals (`fit.png`), and let `bayesunmix "
-            "inspect` check the energy axis and the declared elements."
+            f"The model does not describe the sum spectrum: {100.0 * misplaced:.0f} % of its counts lie elsewhere than "
+            "the model has them. No interval holds such an error. Look at the residuals (`fit.png`), and let "
+            "`bayesunmix inspect` check the energy axis and the declared elements."
         )
         said.append(Distrust(text, DEVIANCE))
     elif max(total, segments) > MISFIT:

@@ -32,7 +32,7 @@ from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.masks import flagged_of
 from bayesunmix.results.record import DamagedError, RunRecord
 from bayesunmix.results.saved import check_tree, with_numbers
-from bayesunmix.results.tables import BY_ATOMS, BY_WEIGHT, share_texts
+from bayesunmix.results.tables import BY_ATOMS, BY_WEIGHT, counted_share, share_texts
 from bayesunmix.results.verdict import Verdict
 
 # Elements of an exchange coefficient where none are named.
@@ -403,18 +403,16 @@ class Result:
         return "maximum of the posterior" if alone else f"mean [{100.0 * self.level:g} % interval]"
 
     def __repr__(self) -> str:
-        shares = self.abundances()["mean"].mean(["y", "x"]).values
         lines = [f"Result: {len(self.phases)} phases, {len(self.elements)} elements, {self.record.method}"]
         units = ("at_frac", *self.record.config.output.further_units)
         tables = [self.summary(unit) for unit in units]
         named = f"{', '.join(UNIT_TEXTS[unit] for unit in units)}, {self.stated}"
         proposed = {one.phase: one.text() for one in self.tables.proposed()}
         held = share_texts(self.tables.phase_shares())
-        for name, share in zip(self.phases, shares, strict=True):
+        for name in self.phases:
             if name in self.supports:
-                lines.append(
-                    f"  {name}: {100 * share:.3g} % of the counts; a support, in no composition and no D"
-                )
+                share = 100.0 * counted_share(self.tree, name)
+                lines.append(f"  {name}: {share:.3g} % of the counts; a support, in no composition and no D")
                 continue
             lines.append(f"  {name}: {held[name]} of the atoms; {named}")
             lines += _printed_rows([table[table.phase == name] for table in tables])

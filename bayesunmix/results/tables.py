@@ -120,6 +120,17 @@ def composition_table(
     return pd.DataFrame(rows)
 
 
+def counted_share(tree: xr.DataTree, phase: str) -> float:
+    """Share of the map's counts that a phase holds, from the tree of a result.
+
+    Results of early versions kept abundances alone, which are shares of counts where a phase has no atoms.
+    """
+    maps, totals = tree["maps"].to_dataset(), tree["constant_data"].to_dataset()["total_counts"].values
+    share = maps["count_share" if "count_share" in maps else "abundance_mean"].sel(phase=phase).values
+    counts = np.where(np.isfinite(share), totals, 0.0)
+    return float((counts * np.nan_to_num(share)).sum() / max(counts.sum(), 1.0))
+
+
 def share_texts(table: pd.DataFrame) -> dict[str, str]:
     """Write the shares of `ResultTables.phase_shares` in per cent with their intervals, by phase."""
     rows = table[["phase", "mean", "lower", "upper"]].itertuples(index=False)
