@@ -13,7 +13,7 @@ import pytest
 
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.errors import BayesUnmixWarning, InputError
-from bayesunmix.core.severity import Distrust
+from bayesunmix.core.severity import Distrust, Reservation
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.fit.preparation import prepare
@@ -307,3 +307,24 @@ def test_dead_channels_are_told(image: SpectrumImage) -> None:
         warnings.simplefilter("ignore", BayesUnmixWarning)
         told = [note for note in prepare(dead, config()).warnings if isinstance(note, Distrust)]
     assert any("has a count, although those beside them have many" in note for note in told)
+
+
+@pytest.mark.parametrize(("made_of", "said"), [("none", 1), ("stoichiometry", 0)])
+def test_a_metal_that_is_taken_for_an_oxide_is_told(made_of: str, said: int) -> None:
+    """Where the axis has the line of oxygen; the counts of others there are no oxygen."""
+    metals = ["Ni", "Al", "Cr"]
+    phases = [
+        {"name": "A", "composition": {"Ni": 0.7, "Al": 0.1, "Cr": 0.2}, "fraction": 0.6},
+        {"name": "B", "composition": {"Ni": 0.75, "Al": 0.2, "Cr": 0.05}, "fraction": 0.4},
+    ]
+    drawn = {"counts_per_pixel": 400.0, "offset_keV": 0.1, "channels": 1100}
+    made = config(sample={"elements": metals, "oxygen": made_of}, phases=phases, simulate=drawn)
+    image = simulate_map(made, 6).image
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BayesUnmixWarning)
+        setup = prepare(image, config(sample={"elements": metals}, phases=phases, simulate=drawn))
+        measured = prepare(image, config(sample={"elements": metals, "oxygen": "none"}, phases=phases))
+    found = [text for text in setup.warnings if "O Kα has at most" in text]
+    assert len(found) == said
+    assert all(isinstance(text, Reservation) for text in found)
+    assert not any("O Kα" in text for text in measured.warnings)

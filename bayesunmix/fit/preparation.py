@@ -15,6 +15,7 @@ import numpy.typing as npt
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.errors import InputError, warn
 from bayesunmix.core.memory import check_maps
+from bayesunmix.core.severity import Reservation
 from bayesunmix.core.threads import single_thread
 from bayesunmix.data.binning import bin_image, channel_bins, pixel_bins
 from bayesunmix.data.channels import channel_doubts
@@ -51,7 +52,9 @@ from bayesunmix.forward.line_shapes import line_shapes
 from bayesunmix.forward.line_table import line_table, with_factors
 from bayesunmix.forward.pixel_thickness import pixel_thickness
 from bayesunmix.forward.spectra import Film, forward_model
-from bayesunmix.xray import Detector, LineTable, Refinement, fit_axis, refine, thin_film_factor
+from bayesunmix.inspection.oxygen import no_oxides
+from bayesunmix.inspection.peaks import SumSpectrum
+from bayesunmix.xray import Detector, LineTable, Refinement, Response, fit_axis, refine, thin_film_factor
 from bayesunmix.xray.refinement import merge_channels
 
 FloatArray = npt.NDArray[np.float64]
@@ -156,6 +159,8 @@ def _prepared(
         film=film,
         beam=beam,
     )
+    if film.oxygen and "O" not in (*sample.elements, *stray):
+        notes += _taken_for_oxides(image, refined, detector, beam, sample.elements, stray)
     axis = fitted_axis(image, config.map, moved, refined)
     seen = _on_axis(refined, (low, high))
     off = axis.note()
@@ -287,6 +292,36 @@ def _refined(
         detector=detector,
         transmission=lambda energy_keV: thin_film_factor(film.depth(elements, first, energy_keV)),
     )
+
+
+def _taken_for_oxides(
+    image: SpectrumImage,
+    refined: Refinement,
+    detector: Detector,
+    beam: float,
+    elements: Sequence[str],
+    stray: Sequence[str],
+) -> list[str]:
+    """Sentence on elements to which oxygen was bound, where the whole spectrum shows that there is none."""
+    response = refined.response
+    spectrum = SumSpectrum(
+        counts=image.sum_spectrum().astype(np.float64),
+        edges_keV=(image.channel_edges_keV - response.offset_keV) / response.gain,
+        response=Response(noise_eV=response.noise_eV, fano=response.fano),
+        table=LineTable.built_in(beam),
+        beam_energy_keV=beam,
+        efficiency=detector.efficiency,
+    )
+    every = (*elements, *stray, *refined.found)
+    found = no_oxides(spectrum, every, elements, image.acquisition.microscope)
+    if found is None:
+        return []
+    return [
+        Reservation(
+            f"The elements were taken for oxides, but O Kα has at most {found.most:,.0f} counts where oxides of these "
+            f'elements would show about {found.asked:,.0f}. Set `sample.oxygen = "none"`, or "measured".'
+        )
+    ]
 
 
 def _range(

@@ -19,7 +19,7 @@ from bayesunmix.data.io import load
 from bayesunmix.data.reader import contents_apart
 from bayesunmix.inspection.axis_guess import GuessedAxis, guess_axis
 from bayesunmix.inspection.axis_search import ORDINARY_KEV
-from bayesunmix.inspection.oxygen import MOST_ABSORBED, oxygen_counts
+from bayesunmix.inspection.oxygen import no_oxides
 from bayesunmix.inspection.peak_reading import CERTAIN, LIGHT_KEV, Reading, read_peaks
 from bayesunmix.inspection.peaks import Peak
 from bayesunmix.inspection.stray import ORIGINS, StrayEvidence, origins
@@ -317,9 +317,8 @@ def _oxygen_note(reading: Reading, proposed: Sequence[str]) -> str:
 
 def _no_oxygen_note(reading: Reading, sample: Sequence[str]) -> str:
     """Say that the sample is no oxide, where its line of oxygen is missing; empty where it may be one."""
-    counts = oxygen_counts(reading.spectrum, reading.elements, [one for one in sample if one != "O"])
-    absorbed = MOST_ABSORBED[reading.image.acquisition.microscope or "TEM"]
-    if counts is None or counts.most * absorbed >= counts.asked:
+    counts = no_oxides(reading.spectrum, reading.elements, sample, reading.image.acquisition.microscope)
+    if counts is None:
         return ""
     return (
         f"# No oxides: O Kα has at most {counts.most:,.0f} counts where oxides of these elements would show about"

@@ -36,6 +36,22 @@ class OxygenCounts:
     most: float
 
 
+def no_oxides(
+    spectrum: SumSpectrum, elements: Sequence[str], sample: Sequence[str], microscope: str | None
+) -> OxygenCounts | None:
+    """Return the counts of oxygen where they show that a sample is no oxide; for the others see `oxygen_counts`.
+
+    Parameters
+    ----------
+    microscope
+        ``TEM`` or ``SEM``; a TEM where it is not known.
+    """
+    counts = oxygen_counts(spectrum, elements, [element for element in sample if element != "O"])
+    if counts is None or counts.most * MOST_ABSORBED[microscope or "TEM"] >= counts.asked:
+        return None
+    return counts
+
+
 def oxygen_counts(
     spectrum: SumSpectrum, elements: Sequence[str], sample: Sequence[str]
 ) -> OxygenCounts | None:
