@@ -26,7 +26,7 @@ def test_a_phase_that_holds_another_is_loose_by_its_scarcest_component() -> None
     found = pairs([Phase("A", matrix=True), Phase("B")], [[0.5, 0.3, 0.2], [0.2, 0.6, 0.2]])
     assert [(pair.phase, pair.other) for pair in found] == [("B", "A")]
     assert found[0].share == pytest.approx(0.4)  # 0.2 / 0.5
-    text = sentence_of(found[0])
+    text = sentence_of(found[0], Phase(found[0].phase))
     assert "about 40 % of its counts, or more" in text
     assert "Declare an element of A absent from B" in text
 
@@ -42,7 +42,7 @@ def test_a_trace_that_only_the_other_phase_holds_pins_it_weakly() -> None:
     (pair,) = pairs(phases, shares)
     assert pair.weakly_pinned_by == ("Nd",)
     assert pair.share == pytest.approx(0.3 / 0.495)
-    said = sentence_of(pair)
+    said = sentence_of(pair, Phase(pair.phase))
     assert isinstance(said, Reservation)
     assert "only Nd, of which A has little" in said
     # Where the other phase would have to give up much of a main component first, the trace is not needed.
@@ -69,6 +69,20 @@ def test_a_phase_is_told_of_once() -> None:
     assert all(
         isinstance(sentence, Reservation) and "Its intervals include that" in sentence for sentence in held
     )
+
+
+def test_what_is_declared_is_not_asked_for_again() -> None:
+    phases = [Phase("A", matrix=True), Phase("B", stoichiometry="ABO3")]
+    found = pairs(phases, [[0.5, 0.3, 0.2], [0.2, 0.6, 0.2]])
+    (said,) = non_identifiable_sentences(found, phases)
+    assert "stoichiometry" not in said
+    assert "`composition`" in said
+    (said,) = non_identifiable_sentences(found)
+    assert "stoichiometry" in said
+    # Where spectra are free nothing can be declared of elements.
+    (said,) = non_identifiable_sentences(found, phases, lines=False)
+    assert "absent" not in said
+    assert "`matrix = true`" in said
 
 
 def test_what_draws_do_not_take_out_could_not_be_taken_out() -> None:

@@ -132,20 +132,38 @@ def non_identifiable(
     return sorted(found, key=lambda pair: (bool(pair.weakly_pinned_by), -pair.share))
 
 
-def non_identifiable_sentences(pairs: Sequence[NonIdentifiable]) -> list[str]:
-    """Say of every phase in `pairs` once what does not identify it, and what would."""
+def non_identifiable_sentences(
+    pairs: Sequence[NonIdentifiable], phases: Sequence[Phase] = (), *, lines: bool = True
+) -> list[str]:
+    """Say of every phase in `pairs` once what does not identify it, and what would.
+
+    Parameters
+    ----------
+    pairs : sequence of NonIdentifiable
+    phases : sequence of Phase
+        What was declared, which is not asked for again.
+    lines : bool
+        Whether the model knows of elements, so that something can be declared of them.
+    """
+    declared = {phase.name: phase for phase in phases}
     first: dict[str, NonIdentifiable] = {}
     for pair in pairs:
         first.setdefault(pair.phase, pair)
-    return [sentence_of(pair) for pair in first.values()]
+    return [
+        sentence_of(pair, declared.get(pair.phase, Phase(pair.phase)), lines=lines) for pair in first.values()
+    ]
 
 
-def sentence_of(pair: NonIdentifiable) -> Doubt:
-    """Write one pair as a sentence that says what would mend it."""
+def sentence_of(pair: NonIdentifiable, declared: Phase, *, lines: bool = True) -> Doubt:
+    """Write one pair as a sentence that says what would mend it; for the others see `non_identifiable_sentences`."""
     phase, other, share = pair.phase, pair.other, 100.0 * pair.share
+    formula = "" if declared.stoichiometry else ", its formula (`stoichiometry`)"
+    reference = "" if declared.reference else " or a spectrum of it alone (`reference`)"
     remedy = (
-        f"Declare an element of {other} absent from {phase}, its formula (`stoichiometry`), an amount that you know "
-        f"(`composition`) or a spectrum of it alone (`reference`), or `matrix = true` if {phase} has pure regions."
+        f"Declare an element of {other} absent from {phase}{formula}, an amount that you know (`composition`)"
+        f"{reference}, or `matrix = true` if {phase} has pure regions."
+        if lines
+        else f"Declare `matrix = true` if {phase} has pure regions, or unmix by endmembers made of lines."
     )
     if pair.weakly_pinned_by:
         scarce = join(SAID.get(name, name) for name in pair.weakly_pinned_by)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.checks.identifiability import non_identifiable_sentences
+from bayesunmix.config.endmembers import ENDMEMBERS
 from bayesunmix.config.overlap import LEAST_GAINED, OverlapChoice
 from bayesunmix.core.rounding import main_elements_text, odds_text
 from bayesunmix.core.severity import (
@@ -136,7 +137,11 @@ def everything_said(outcome: RunOutcome) -> list[str]:
         *chain_doubts(record.diagnostics, config),
         *engine_doubts(config, setup, drawn),
         *outcome.misfit.warnings(record.set_aside),
-        *non_identifiable_sentences(_non_identifiable(record)),
+        *non_identifiable_sentences(
+            _non_identifiable(record),
+            setup.phases,
+            lines=ENDMEMBERS[config.inference.endmembers].knows_elements,
+        ),
         *left_open(setup, fitted, outcome.summary, outcome.robust, _non_identifiable(record)),
         *exchangeable(setup.phases, outcome.summary, fitted.data.statements),
         *(shared_pixels_against(record.shared_pixels) if record.shared_pixels else ()),
