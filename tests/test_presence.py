@@ -82,7 +82,7 @@ def test_each_standing_has_its_sentence() -> None:
     assert "B is not supported by the counts: held-out counts gain 3 ± 4 nats" in said
     assert said.about == PRESENCE  # type: ignore[attr-defined]
     (said,) = not_supported([TOLD.model_copy(update={"standing": "mixture", "apart": 0.04})])
-    assert "a mixture of A (60 %) and C (40 %) by 4 % only" in said
+    assert "a mixture of A (60 %) and C (40 %) by no more than 4 %" in said
 
 
 def test_two_phases_that_may_be_one_are_told_once() -> None:
