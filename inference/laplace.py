@@ -114,7 +114,7 @@ def laplace_draws(
     )
     gain, remaining = given_near(target, near)
     eigenvalues, vectors = np.linalg.eigh(remaining)
-    # The symmetric root: rounding turns eigenvectors round, and draws with them.
+    # The symmetric root does not hang on the order and the signs of eigenvectors, which rounding decides.
     root = (vectors * np.sqrt(np.maximum(eigenvalues, 0.0))) @ vectors.T
     pulled = target.mean[~near] + (values[:, near] - target.mean[near]) @ gain.T
     values[:, ~near] = pulled + generator.standard_normal((len(values), len(root))) @ root
