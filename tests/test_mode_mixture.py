@@ -173,10 +173,11 @@ def runs() -> tuple[Result, Result, float]:
         free = np.asarray(fitted.data.free).tolist()
         other = moved(fitted, free.index([1, 2]), 0.5)
         read = [read_draws(f, f.estimate.z[None, None]).weights[0] for f in (fitted, other)]
-        fractions = [nominal_fractions(weights, np.asarray(fitted.data.yields))[0, 1, 2] for weights in read]
-        apart.append(float(fractions[1] - fractions[0]))
-        rival = Rival(other, SHARE, np.arange(2))
-        modes = (fitted.modes[0], dataclasses.replace(fitted.modes[0], objective=0.8, same_mode=False))
+        own, theirs = (nominal_fractions(weights, np.asarray(fitted.data.yields))[0] for weights in read)
+        apart.append(float(theirs[1, 2] - own[1, 2]))
+        rival = Rival(dataclasses.replace(other, atom_fractions=theirs), SHARE, np.arange(2))
+        second = dataclasses.replace(fitted.modes[0], objective=0.8, same_mode=False, atom_fractions=theirs)
+        modes = (fitted.modes[0], second)
         return setup, dataclasses.replace(fitted, rival=rival, modes=modes)
 
     with pytest.MonkeyPatch.context() as patch:
