@@ -184,7 +184,7 @@ def _chunk(
     log_prior = jnp.where(jnp.arange(width) < pixels.n_points[index], log_pi[points], ABSENT)
     log_joint = counts @ contrast.T + log_prior.astype(jnp.float32)
     # Exponentials are a fifth of the cost: sum and shares are made of the same ones.
-    top = jax.lax.stop_gradient(log_joint.max(axis=1))
+    top = log_joint.max(axis=1)
     joint = jnp.exp(log_joint - top[:, None])
     sums = joint.sum(axis=1)
     total = top.astype(jnp.float64) + jnp.log(sums).astype(jnp.float64)

@@ -158,7 +158,7 @@ def missed_by(_: object, fractions: FloatArray) -> FloatArray:
     return np.abs(fractions - 0.5)
 
 
-MISSED: Any = SimpleNamespace(holds=lambda _, fractions: False, missed=missed_by, second_share=0.0)
+MISSED: Any = SimpleNamespace(missed=missed_by, second_share=0.0)
 SETUP: Any = SimpleNamespace(phases=(Phase("Brg"),), forward=SimpleNamespace(elements=("Mg", "Si")))
 
 
@@ -185,7 +185,7 @@ def test_the_nearest_other_mode_is_told_once(nats: tuple[float, ...], kind: type
 def test_a_mode_that_the_intervals_hold_is_no_reason_for_distrust() -> None:
     """One that they miss is told in its place, however far it lies."""
     held: Any = SimpleNamespace(
-        holds=lambda _, fractions: fractions[0, 0] > 0.35, missed=missed_by, second_share=0.0
+        missed=lambda at, fractions: missed_by(at, fractions) * (fractions[0, 0] <= 0.35), second_share=0.0
     )
     (said,) = other_modes(SETUP, modes(3.0), held)
     assert isinstance(said, Reservation)

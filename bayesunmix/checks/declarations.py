@@ -357,14 +357,14 @@ def _with_statement(
     slopes = local.slopes()
     along = slopes @ response[local.lines]
     variance = quadratic(slopes, local.covariance[local.lines, local.lines])
+    declaration = declaration_text(told, KEYS[int(statements.key[0])])
     # An amount that was told was taken from the posterior: it is what its user knows that counts.
-    known = (
-        f"composition = {{{element} = [AMOUNT, {sd:.1g}]}}" for element, (_, sd) in told.composition.items()
-    )
+    for element, (_, sd) in told.composition.items():
+        declaration = f"composition = {{{element} = [AMOUNT, {sd:.1g}]}}"
     return [
         Change(
             phase=told.name,
-            declaration=next(known, declaration_text(told, KEYS[int(statements.key[0])])),
+            declaration=declaration,
             elements=tuple(told.composition) if statements.key[0] else (),
             shift=-along * residual / total,
             variance=variance - along**2 / total,

@@ -114,7 +114,7 @@ class Robust:
 
     def holds(self, yields: npt.ArrayLike, atom_fractions: FloatArray) -> bool:
         """Whether compositions (phase, element) with nominal calibration factors lie in the best mode's intervals."""
-        return bool((self.missed(yields, atom_fractions) <= 0.0).all())
+        return not self.missed(yields, atom_fractions).any()
 
     def missed(self, yields: npt.ArrayLike, atom_fractions: FloatArray) -> FloatArray:
         """How far compositions lie beyond the best mode's intervals and an error, in such errors, (phase, element).

@@ -441,11 +441,11 @@ def other_modes(setup: Setup, fitted: FittedPosterior, robust: Robust) -> list[s
             near.append(found)
     if not near:
         return []
-    missed = [other for other in near if not robust.holds(fitted.data.yields, other.atom_fractions)]
-    mode = missed[0] if missed else near[0]
+    beyond = [robust.missed(fitted.data.yields, other.atom_fractions) for other in near]
+    missed = next((number for number, off in enumerate(beyond) if off.any()), None)
+    mode = near[missed or 0]
     # What the intervals miss most, or what differs most.
-    change = np.abs(mode.atom_fractions - best.atom_fractions)
-    told = robust.missed(fitted.data.yields, mode.atom_fractions) if missed else change
+    told = np.abs(mode.atom_fractions - best.atom_fractions) if missed is None else beyond[missed]
     k, i = np.unravel_index(int(told.argmax()), told.shape)
     phase, element = setup.phases[k].name, setup.forward.elements[i]
     here, there = 100.0 * best.atom_fractions[k, i], 100.0 * mode.atom_fractions[k, i]
@@ -460,7 +460,7 @@ def other_modes(setup: Setup, fitted: FittedPosterior, robust: Robust) -> list[s
     # Those that the intervals hold may be more probable.
     which = "a second" if mode is near[0] else "another"
     remedy = f"Check which is plausible, and declare what excludes the other: an absent element of {phase}, a matrix."
-    if not missed:
+    if missed is None:
         text = (
             f"The posterior has {which} maximum, with odds of {odds} by the counts. {differs}{more} The intervals "
             f"include it. {remedy}"
