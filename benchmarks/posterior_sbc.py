@@ -185,7 +185,7 @@ class Infer:
         """Return draws of every composition and partition coefficient."""
         from bayesunmix.fit.sampling import posterior_draws
         from bayesunmix.inference.map_estimate import find_map
-        from bayesunmix.results.doubts import WHITENED_GRADIENT_LIMIT
+        from bayesunmix.results.search_doubts import WHITENED_GRADIENT_LIMIT
 
         pilot = self.pilot
         both = np.concatenate([pilot.counts, counts])

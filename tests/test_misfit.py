@@ -231,6 +231,16 @@ def test_holes_are_far_below_their_surroundings() -> None:
     assert empty.sigma > region.sigma
 
 
+def test_a_hole_whose_pixels_hardly_hold_a_count_is_one() -> None:
+    rows, columns = np.mgrid[:64, :64]
+    inside = np.hypot(rows - 30, columns - 32) < 14
+    totals = np.random.default_rng(8).poisson(np.where(inside, 0.3, 100.0)).astype(float)
+    # Those without one take no part, and leave the others apart.
+    ((region, core),) = find_holes(totals, np.ones(totals.shape), totals > 0.0)
+    assert region.pixels == core.sum() > 0.2 * inside.sum()
+    assert not core[totals == 0.0].any()
+
+
 @pytest.mark.parametrize("share", [0.2, 0.33, 0.45, 0.6])
 def test_what_is_printed_of_a_hole_is_what_makes_it_one(share: float) -> None:
     totals = np.random.default_rng(8).poisson(400.0, (60, 60)).astype(float)

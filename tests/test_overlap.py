@@ -26,7 +26,7 @@ from bayesunmix.fit.posterior import fit_posterior
 from bayesunmix.fit.preparation import prepare
 from bayesunmix.fit.search import CoarseModel, begun, followed_down
 from bayesunmix.fit.starts import Start, component_templates, start_at
-from bayesunmix.results.doubts import shared_pixels_against
+from bayesunmix.results.phase_doubts import shared_pixels_against
 from bayesunmix.simulation.simulate import simulate_map
 
 FloatArray = npt.NDArray[np.float64]

@@ -15,7 +15,7 @@ from bayesunmix.core.severity import PRESENCE
 from bayesunmix.fit.held_out import Mixture, halves
 from bayesunmix.fit.phase_evidence import PhaseEvidence, evidence, scores_without
 from bayesunmix.pipeline import run_image
-from bayesunmix.results.doubts import left_out_mixtures, not_supported
+from bayesunmix.results.phase_doubts import left_out_mixtures, not_supported
 from bayesunmix.results.record_parts import PhaseNumber, Presence, UncountedPhase
 from bayesunmix.results.tables import NOT_DETECTED, detection_states
 from bayesunmix.simulation.simulate import simulate_map

@@ -32,14 +32,11 @@ from bayesunmix.core.severity import MODES, PLACES, Distrust, Doubt, Reservation
 from bayesunmix.fit.statements import statements_on
 from bayesunmix.models.statements import no_statements
 from bayesunmix.results.declared import BROKEN_SDS, broken_statements, exchangeable
-from bayesunmix.results.doubts import (
-    left_open,
-    misfit_of_spectra,
-    other_modes,
-    too_few_photons,
-)
 from bayesunmix.results.earlier_layouts import FORMAT
+from bayesunmix.results.phase_doubts import left_open, too_few_photons
 from bayesunmix.results.record import RunRecord
+from bayesunmix.results.search_doubts import other_modes
+from bayesunmix.results.spectra_doubts import misfit_of_spectra
 from bayesunmix.results.verdict import Level, Verdict, judge
 
 SD = 0.07
@@ -201,8 +198,10 @@ def left_open_of(upper: float, wider: float, **declared: Any) -> list[str]:  # n
     def drawn(sd: float) -> Any:  # noqa: ANN401
         return SimpleNamespace(
             component_shares=np.array([[[[0.5 - sd, 0.5 + sd]]], [[[0.5 + sd, 0.5 - sd]]]]),
-            weights=np.array([[[[0.3 - sd, 0.3, 0.4 + sd]]], [[[0.3 + sd, 0.3, 0.4 - sd]]]]),
         )
+
+    off = 0.01 * wider
+    fractions = np.array([[[0.3 - off, 0.3, 0.4 + off]], [[0.3 + off, 0.3, 0.4 - off]]])
 
     rotations = SimpleNamespace(rotated=np.ones(1, bool))
     robust: Any = SimpleNamespace(
@@ -211,8 +210,7 @@ def left_open_of(upper: float, wider: float, **declared: Any) -> list[str]:  # n
     table = compositions(("CaPv", "Si", 0.2, upper, "true"), ("CaPv", "Ca", 0.3, 0.31, "true"))
     forward = SimpleNamespace(elements=("Si", "Ca", "Mg"))
     setup: Any = SimpleNamespace(phases=[Phase("CaPv", **declared)], forward=forward)
-    fitted: Any = SimpleNamespace(data=SimpleNamespace(yields=np.ones((1, 3))))
-    return left_open(setup, fitted, table, robust, [])
+    return left_open(setup, fractions, table, robust, [])
 
 
 def test_what_decides_is_told_of_a_phase_that_is_left_open() -> None:

@@ -39,10 +39,12 @@ def find_holes(totals: FloatArray, mass_per_count: FloatArray, kept: Mask) -> li
     counted = kept & (totals > 0)
     mass_per_count = np.where(counted, mass_per_count, mass_per_count[counted].mean())
     matter, around = totals * mass_per_count, _surroundings(totals * mass_per_count, kept)
-    label, count = ndimage.label(around.hollow & kept, EVERYWHERE)
+    hollow = around.hollow & kept
+    # Pixels without a count take no part, and must not make many holes of one.
+    label, count = ndimage.label(ndimage.binary_dilation(hollow, EVERYWHERE), EVERYWHERE)
     found = []
     for number in range(1, count + 1):
-        core = label == number
+        core = hollow & (label == number)
         ratio = float(matter[core].sum() / around.level[core].sum())
         # Of windows that are hollow the pixels themselves may not be.
         if ratio >= HOLLOW:

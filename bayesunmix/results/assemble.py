@@ -32,7 +32,7 @@ from bayesunmix.forward.quantify import draw_calibration
 from bayesunmix.inference.pixel_posterior import PixelPosterior
 from bayesunmix.models.thickness import ThicknessDraws
 from bayesunmix.results import record_parts as parts
-from bayesunmix.results.doubts import MAIN_ELEMENT, RunOutcome, everything_said
+from bayesunmix.results.doubts import RunOutcome, everything_said
 from bayesunmix.results.finished import Finished
 from bayesunmix.results.groups import (
     COMPOSITION_DIMS,
@@ -58,6 +58,7 @@ from bayesunmix.results.recording import Found, record, with_convergence
 from bayesunmix.results.recording import presence as presence_parts
 from bayesunmix.results.result import Result
 from bayesunmix.results.saved import with_numbers
+from bayesunmix.results.spectra_doubts import MAIN_ELEMENT
 from bayesunmix.results.tables import STATED, detection_states
 from bayesunmix.results.verdict import judge
 
