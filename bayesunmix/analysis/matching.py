@@ -19,6 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from bayesunmix.analysis.shared_calibration import shuffled
 from bayesunmix.config.phase import UNNAMED
 from bayesunmix.core.errors import InputError, shown, suggest
+from bayesunmix.core.rounding import percent_text
 from bayesunmix.core.severity import Distrust, Reservation
 from bayesunmix.core.shares import hellinger
 
@@ -174,7 +175,7 @@ def _doubts(
     unlike = _rival(distances, best)
     if share < UNCLEAR_SHARE and not unlike:
         return []
-    why = f"another assignment is nearer in {100.0 * share:.2g} % of the draws"
+    why = f"another assignment is nearer in {percent_text(share)} % of the draws"
     if share < UNCLEAR_SHARE:
         own = ", ".join(numbered[0][k] for k in unlike)
         why = f"{own} differ between the two nearly as much as from each other"

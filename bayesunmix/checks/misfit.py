@@ -22,6 +22,7 @@ from bayesunmix.checks.outcomes import SetAside, UnmodelledRegions
 from bayesunmix.checks.regions import MapRegion
 from bayesunmix.core.disk_array import Rows, pieces
 from bayesunmix.core.memory import held_in_memory
+from bayesunmix.core.rounding import percent_text
 from bayesunmix.core.severity import PLACES, Distrust, Reservation
 from bayesunmix.core.shares import shares_of
 from bayesunmix.data.counts import Growing
@@ -110,11 +111,11 @@ class Misfit:
         shown = f"{_of_regions(many)} of significant residual. {said}.{rest}"
         if all(region.kind == "hole" for region in self.regions):
             return [Reservation(f"{shown} Leave holes out with `map.exclude_flagged`.", PLACES)]
-        cover = f"An unmodelled phase is likely, on {100.0 * self.share:.2g} % of the pixels"
+        cover = f"An unmodelled phase is likely, on {percent_text(self.share)} % of the pixels"
         if aside is not None and aside.settled:
             text = (
                 f"{shown} {cover}. With what is around {'it' if many == 1 else 'them'}, {aside.pixels} pixels "
-                f"({100.0 * aside.share_of_counts:.2g} % of the counts) were set aside, and the phases fitted to the "
+                f"({percent_text(aside.share_of_counts)} % of the counts) were set aside, and the phases fitted to the "
                 "others: what they hold does not bend the compositions. Declare the missing phase to learn its own."
             )
             return [Reservation(text, PLACES)]

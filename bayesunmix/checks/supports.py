@@ -26,6 +26,7 @@ import numpy.typing as npt
 from bayesunmix.chemistry.detection import detect
 from bayesunmix.chemistry.ratios import resolved_beyond
 from bayesunmix.config.phase import Phase, supports_of
+from bayesunmix.core.rounding import percent_text
 from bayesunmix.core.severity import Distrust, Doubt, Reservation
 from bayesunmix.core.shares import ratio_of, shares_of
 from bayesunmix.fit.search import TRACES
@@ -164,9 +165,9 @@ def _sentence(phases: tuple[Phase, ...], lines: Lines, k: int, richest: int) -> 
             f"No declared element is detected in {name}, which was taken for a support (film, hole, or a phase of "
             f"undeclared elements). {left_out} If it is a phase of the sample, declare its main elements."
         )
-    share, beside = (100.0 * float(lines.share[place]) for place in (k, richest))
+    share, beside = (percent_text(lines.share[place]) for place in (k, richest))
     return Reservation(
-        f"The declared elements make up {share:.2g} % of the counts of {name} and {beside:.2g} % of those of {other}: "
+        f"The declared elements make up {share} % of the counts of {name} and {beside} % of those of {other}: "
         f"{name} was taken for a support (film or hole). {left_out} If it is a phase of the sample, declare its main "
         "elements."
     )

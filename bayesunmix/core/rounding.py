@@ -160,14 +160,15 @@ def _with_space(unit: str) -> str:
 
 
 def percent_text(share: float) -> str:
-    """Write a share in per cent with two digits.
+    """Write a share in per cent with two digits, from a hundred on without a power of ten.
 
     Examples
     --------
-    >>> percent_text(0.0123), percent_text(0.996)
-    ('1.2', '100')
+    >>> percent_text(0.0123), percent_text(0.996), percent_text(1.34)
+    ('1.2', '100', '134')
     """
-    return f"{100 * share:.2g}" if share < 0.995 else "100"
+    percent = 100.0 * share
+    return f"{percent:.2g}" if percent < 99.5 else f"{percent:.0f}"
 
 
 def main_elements_text(composition: Mapping[str, float]) -> str:

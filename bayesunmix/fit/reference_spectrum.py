@@ -17,6 +17,7 @@ from bayesunmix.config.run_config import RunConfig
 from bayesunmix.config.sample import SampleConfig
 from bayesunmix.config.xray import XrayConfig
 from bayesunmix.core.errors import InputError
+from bayesunmix.core.rounding import percent_text
 from bayesunmix.core.severity import UNDECLARED, Reservation, join
 from bayesunmix.data.acquisition import Acquisition
 from bayesunmix.data.counts import compact_counts
@@ -228,8 +229,8 @@ def unfitted_notes(found: ReferenceComposition, n_bins: int) -> list[str]:
         return []
     text = (
         f"The reference spectrum of {found.phase} is not explained by lines of the declared elements: a typical bin is "
-        f"off by {100.0 * relative:.2g} % of its counts (deviance {found.deviance_per_dof:.2g} per degree of freedom). "
-        "What it says of the phase is not to be trusted. Check that it is the spectrum you mean."
+        f"off by {percent_text(relative)} % of its counts (deviance {found.deviance_per_dof:.2g} per degree of "
+        "freedom). What it says of the phase is not to be trusted. Check that it is the spectrum you mean."
     )
     return [Reservation(text)]
 
@@ -257,7 +258,7 @@ def absent_notes(found: ReferenceComposition, absent: Sequence[str]) -> list[str
     ]
     if not places:
         return []
-    listed = join(f"{100.0 * found.atom_fractions[i]:.2g} at% {found.elements[i]}" for i in places)
+    listed = join(f"{percent_text(found.atom_fractions[i])} at% {found.elements[i]}" for i in places)
     text = (
         f"The reference spectrum of {found.phase} shows {listed}, declared absent from it. Check which of the two is "
         "right for this phase."

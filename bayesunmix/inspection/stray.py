@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
+from bayesunmix.core.rounding import percent_text
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.inspection.peaks import Decomposition, LineGroup, SumSpectrum
 
@@ -157,7 +158,9 @@ def _origin(
         " for one of the others" if element in LIGHT else " but C, N and O" if LIGHT & set(shares) else ""
     )
     reasons = [
-        f"{_percent(height)} of the atoms{beside}" if element not in LIGHT else f"{height:.2g} atoms{beside}"
+        f"{percent_text(height)} % of the atoms{beside}"
+        if element not in LIGHT
+        else f"{height:.2g} atoms{beside}"
     ]
     if scanning:
         odds += SCANNING
@@ -184,17 +187,13 @@ def _by_variation(element: str, variations: dict[str, Variation]) -> tuple[float
         return 0.0, []
     if most > LEAST_VARIATION and own.whole < EVEN_SHARE * most:
         return EVEN, [
-            f"varies by {_percent(own.whole)} over the map where others vary by up to {_percent(most)}"
+            f"varies by {percent_text(own.whole)} % over the map where others vary by up to {percent_text(most)} %"
         ]
     if own.beyond_total > LEAST_VARIATION:
         return FOLLOWS, [
-            f"varies by {_percent(own.beyond_total)} over the map otherwise than the total counts"
+            f"varies by {percent_text(own.beyond_total)} % over the map otherwise than the total counts"
         ]
     return 0.0, []
-
-
-def _percent(share: float) -> str:
-    return f"{100.0 * share:.2g} %" if share < 0.995 else f"{100.0 * share:.0f} %"
 
 
 def element_shares(spectrum: SumSpectrum, elements: Collection[str]) -> dict[str, float]:

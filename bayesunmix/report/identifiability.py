@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bayesunmix.checks.budget import SOURCES
-from bayesunmix.core.rounding import odds_text
+from bayesunmix.core.rounding import odds_text, percent_text
 from bayesunmix.plot.partition import phase_pairs
 from bayesunmix.plot.style import element_order
 from bayesunmix.report.render import Cell, Row, Table
@@ -83,7 +83,7 @@ def _budget(result: Result) -> Table:
             continue
         relative = row.sd / row.value if composition else row.sd
         shares = [f"{100.0 * getattr(row, f'share_{source}'):.0f}" for source in SOURCES]
-        rows.append(Row(name, [Cell(text) for text in (f"{100.0 * relative:.2g}", *shares)]))
+        rows.append(Row(name, [Cell(text) for text in (percent_text(relative), *shares)]))
     return Table(["sd", *SOURCES], rows)
 
 
@@ -101,8 +101,8 @@ def _pins(result: Result) -> list[Pin]:
             )
             numbers = (
                 f"{100.0 * row.at_frac:.3g}",
-                f"{100.0 * row.sd:.2g}",
-                f"{100.0 * row.flat_sd:.2g}",
+                percent_text(row.sd),
+                percent_text(row.flat_sd),
                 span,
             )
             held, gain = _declared(row.pinned_by, row.sd_without), _declared(row.would_gain, row.sd_with)
@@ -114,7 +114,7 @@ def _declared(name: Any, sd: Any) -> Declared | None:  # noqa: ANN401
     if not isinstance(name, str) or not name:
         return None
     phase, _, declaration = name.rpartition(": ")
-    return Declared(phase, declaration, f"{100.0 * sd:.2g}" if sd == sd and sd < 1.0 else "unknown")
+    return Declared(phase, declaration, percent_text(sd) if sd == sd and sd < 1.0 else "unknown")
 
 
 def _flattest(found: Sequence[FlatDirection]) -> str:
@@ -125,7 +125,7 @@ def _flattest(found: Sequence[FlatDirection]) -> str:
     return (
         f"In the flattest direction unknown abundances leave {100.0 * flattest.kept:.0f} % of the information "
         f"that the counts would hold if they were known; it moves {flattest.element} in "
-        f"{flattest.phase} most, by {100.0 * flattest.change:.2g} at% at one standard deviation."
+        f"{flattest.phase} most, by {percent_text(flattest.change)} at% at one standard deviation."
     )
 
 
@@ -153,7 +153,7 @@ def _modes(result: Result) -> Modes | None:
         rows=rows,
         starts=len(starts),
         alike=sum(mode.same_mode for mode in starts),
-        share=f"{100.0 * share:.2g}" if share else "",
+        share=percent_text(share) if share else "",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bayesunmix.core.rounding import percent_text
 from bayesunmix.core.severity import join
 from bayesunmix.report.words import fractions_text, reference_text, region_text
 
@@ -122,8 +123,8 @@ def _computed(result: Result) -> list[str]:
     config = record.config.inference
     starts = f" The maximum was searched from {len(record.starts)} starting points." if record.starts else ""
     if record.second_maximum_share:
-        share = 100.0 * record.second_maximum_share
-        starts += f" A second maximum holds {share:.2g} % of the posterior, and of the draws."
+        share = percent_text(record.second_maximum_share)
+        starts += f" A second maximum holds {share} % of the posterior, and of the draws."
     if record.method == "nuts":
         text = (
             f"The posterior was sampled with the No-U-Turn sampler, {_or_unknown(config.chains)} chains of "

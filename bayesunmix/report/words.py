@@ -192,9 +192,9 @@ def aside_words(found: SetAside) -> list[str]:
     where = join(f"row {place.y:.0f}, column {place.x:.0f} ({place.pixels} pixels)" for place in found.places)
     said = [
         f"{_number_word(places)} {'place was' if places == 1 else 'places were'} set aside, the regions with what is "
-        f"around them: {where}. Their {found.pixels} pixels, {100.0 * found.share_of_counts:.2g} % of the counts, took "
-        "no part in the fit of the phases, which would be bent by them. In the maps each has a spectrum of its own "
-        "beside the phases; what is mostly that has no label."
+        f"around them: {where}. Their {found.pixels} pixels, {percent_text(found.share_of_counts)} % of the counts, "
+        "took no part in the fit of the phases, which would be bent by them. In the maps each has a spectrum of its "
+        "own beside the phases; what is mostly that has no label."
     ]
     if not found.settled:
         said.append(

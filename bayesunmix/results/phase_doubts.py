@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.config.overlap import LEAST_GAINED, OverlapChoice
-from bayesunmix.core.rounding import main_elements_text
+from bayesunmix.core.rounding import main_elements_text, percent_text
 from bayesunmix.core.severity import IDENTIFIABILITY, OVERLAP, PHOTONS, PRESENCE, Distrust, Reservation, join
 from bayesunmix.core.shares import NOTHING, ratio_of
 from bayesunmix.results.tables import ABSENT, STATED
@@ -69,7 +69,7 @@ def too_few_photons(photons: Mapping[str, float], summary: pd.DataFrame) -> list
             row = possible.loc[width.idxmax()]
             fewest = min(fewest, photons[phase])
             wide.append(
-                f"{row['element']} in {phase}, {100 * row['lower']:.2g} to {100 * row['upper']:.2g} at%"
+                f"{row['element']} in {phase}, {percent_text(row['lower'])} to {percent_text(row['upper'])} at%"
             )
     said: list[str] = []
     if unknown:
@@ -101,7 +101,7 @@ def not_supported(found: Sequence[Presence]) -> list[str]:
     told: set[str] = set()
     for one in found:
         gain = f"held-out counts gain {one.gain:.0f} ± {one.gain_se:.0f} nats from it"
-        apart = f"{100.0 * min(one.apart, one.shown):.2g} %"
+        apart = f"{percent_text(min(one.apart, one.shown))} %"
         nearest = max(one.like, key=lambda name: one.like[name], default="")
         if one.standing == "unsupported":
             said.append(
