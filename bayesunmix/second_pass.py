@@ -31,11 +31,11 @@ from bayesunmix.checks.undeclared_places import (
 )
 from bayesunmix.config.methods import Laplace, Map
 from bayesunmix.fit.draws import Draws
-from bayesunmix.fit.model_data import Blocks, Task
+from bayesunmix.fit.model_data import Blocks, Task, alike_declared
 from bayesunmix.fit.overlap import choose_overlap
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.sampling import unchecked_draws
-from bayesunmix.fit.search import alike_declared, matched, start_from
+from bayesunmix.fit.search import matched, start_from
 from bayesunmix.fit.set_aside import without_pixels
 from bayesunmix.fit.setup import Setup
 from bayesunmix.stages import SEARCH_SEED, Job

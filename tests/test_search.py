@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from bayesunmix.chemistry.compounds import library
+from bayesunmix.chemistry.given_names import GivenNames
 from bayesunmix.config.phase import Phase
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit import search
-from bayesunmix.fit.model_data import Blocks, spectra_at, weights_at
+from bayesunmix.fit.model_data import Blocks, fractions_at, spectra_at, weights_at
 from bayesunmix.fit.preparation import prepare
 from bayesunmix.fit.search import (
     CLOSE_NATS,
@@ -28,6 +30,7 @@ from bayesunmix.fit.search import (
     gone_on,
     hardly_a_phase,
     held_against,
+    misnamed,
     nowhere_pure,
     regular_information,
     resettled,
@@ -270,8 +273,41 @@ def test_of_which_phase_elements_are_declared_that_it_does_not_hold() -> None:
     assert hardly_a_phase(told, weights, 2).tolist() == [False, False, True, False]
 
 
+@pytest.mark.parametrize("names", [("Bridgmanite", "Ferropericlase"), ("Fp", "Brg")])
+def test_names_that_the_library_knows_are_on_their_phases(
+    blocks: Blocks, coarse: CoarseModel, start: Start, names: tuple[str, ...]
+) -> None:
+    """Nothing else tells the two apart; B holds no Si."""
+    elements = blocks.forward.elements
+    given = GivenNames.of(names, library(), elements)
+    called = dataclasses.replace(blocks, phases=tuple(map(Phase, names)), given=given)
+    assert called.told_by_name.tolist() == [[False, True], [True, False]]
+    own = dataclasses.replace(coarse, blocks=called)
+    best = compare_starts(called, own, [start], lambda text: None)[0]
+    silicon = fractions_at(best.data, best.latents)[:, elements.index("Si")]
+    assert int(np.argmin(silicon)) == (0 if names[0] == "Fp" else 1)
+    assert misnamed(called, best.data, best.latents) < 10.0
+
+
+def test_names_count_for_nothing_beside_what_is_declared(
+    blocks: Blocks, coarse: CoarseModel, start: Start
+) -> None:
+    descent = begun(coarse, start)
+    place = descent.data, descent.latents(coarse)
+    given = GivenNames.of(("Quartz", "Periclase", "Rutile"), library(), blocks.forward.elements)
+    assert "Rutile" not in given.meant
+
+    def against(*phases: Phase) -> float:
+        return misnamed(dataclasses.replace(blocks, phases=phases, given=given), *place)
+
+    assert against(Phase("Quartz"), Phase("Periclase")) > 10.0
+    assert against(Phase("Quartz", absent=["Fe"]), Phase("Periclase")) == 0.0
+    assert against(Phase("Quartz"), Phase("Rutile")) > 1.0
+    assert against(Phase("A"), Phase("B")) == 0.0
+
+
 def test_a_matrix_that_is_pure_nowhere_contradicts_what_is_declared(
-    coarse: CoarseModel, start: Start
+    blocks: Blocks, coarse: CoarseModel, start: Start
 ) -> None:
     descent = begun(coarse, start)
     latents = descent.latents(coarse)
@@ -284,9 +320,6 @@ def test_a_matrix_that_is_pure_nowhere_contradicts_what_is_declared(
         np.asarray(descent.data.prior.factor), log_odds - np.asarray(descent.data.prior.mean)
     )
     emptied = {**latents, "abundance_xi": xi}
-    phases = [Phase("A", matrix=True), Phase("B")]
-    assert nowhere_pure(phases, descent.data, emptied).tolist() == [True, False]
-    assert (
-        held_against(phases, descent.data, emptied)
-        == held_against(phases, descent.data, latents) + EMPTY_NATS
-    )
+    told = dataclasses.replace(blocks, phases=(Phase("A", matrix=True), Phase("B")))
+    assert nowhere_pure(told.phases, descent.data, emptied).tolist() == [True, False]
+    assert held_against(told, descent.data, emptied) == held_against(told, descent.data, latents) + EMPTY_NATS

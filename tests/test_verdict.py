@@ -25,6 +25,8 @@ from bayesunmix.checks.outcomes import (
     ResidualScan,
     SpectralDiscrepancy,
 )
+from bayesunmix.chemistry.compounds import library
+from bayesunmix.chemistry.given_names import GivenNames
 from bayesunmix.config.phase import Phase
 from bayesunmix.config.priors import Priors
 from bayesunmix.core.errors import BayesUnmixWarning
@@ -340,6 +342,21 @@ def named_apart(held: dict[str, str], **phases: Phase) -> list[str]:
     elements = list(table["element"].unique())
     unknown = np.full(len(elements), 1.0 / len(elements))
     return exchangeable(named, table, statements_on(named, elements, unknown, 0.0 * unknown, Priors()))
+
+
+def test_names_that_the_library_knows_are_told_apart_by_composition() -> None:
+    elements, phases = ("Mg", "Fe", "Si"), [Phase("olivine"), Phase("quartz")]
+    given = GivenNames.of(("olivine", "quartz"), library(), elements)
+
+    def said(olivine: list[float], quartz: list[float]) -> list[str]:
+        means = [*olivine, *quartz]
+        table = pd.DataFrame({"phase": np.repeat(["olivine", "quartz"], 3), "element": 2 * elements})
+        table = table.assign(mean=means, lower=means, upper=means, detected="true")
+        return exchangeable(phases, table, no_statements(2, 3), given)
+
+    assert said([0.6, 0.06, 0.34], [0.02, 0.0, 0.98]) == []
+    # Names that are on the wrong phases are no less in an arbitrary order.
+    assert len(said([0.02, 0.0, 0.98], [0.6, 0.06, 0.34])) == 1
 
 
 def test_names_that_no_declaration_tells_apart_are_told() -> None:

@@ -154,12 +154,14 @@ def kinds_of(compounds: Iterable[Compound]) -> tuple[str, ...]:
 
 
 def called(name: str, compounds: Sequence[Compound]) -> tuple[Compound, ...]:
-    """Return the entries that a name or abbreviation stands for; several where it has several meanings.
+    """Return the entries that a name, abbreviation or group stands for; several where it has several meanings.
 
     Examples
     --------
     >>> [one.name for one in called("forsterite", library())], [one.name for one in called("Qz", library())]
     (['Olivine'], ['Quartz'])
+    >>> "Orthopyroxene" in [one.name for one in called("pyroxene", library())]
+    True
     """
     wanted = _key(name)
     if len(wanted) < 2 and wanted.isascii():
@@ -169,7 +171,7 @@ def called(name: str, compounds: Sequence[Compound]) -> tuple[Compound, ...]:
 
 
 def _names(compound: Compound) -> tuple[str, ...]:
-    return (compound.name, *compound.also, *(one.name for one in compound.main))
+    return (compound.name, compound.group, *compound.also, *(one.name for one in compound.main))
 
 
 def _key(name: str) -> str:

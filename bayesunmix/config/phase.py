@@ -91,7 +91,8 @@ class Phase:
     Parameters
     ----------
     name
-        How tables and figures call it: one line of at most 80 letters.
+        How tables and figures call it: one line of at most 80 letters. Names that the library of compounds knows tell
+        phases apart of which the same is declared.
     matrix
         The phase has pure regions: some pixels hold nothing else.
     absent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.chemistry.given_names import NO_NAMES, GivenNames
 from bayesunmix.config.overlap import Overlap
 from bayesunmix.config.phase import Phase, hosts, supports_of
 from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
@@ -78,6 +80,8 @@ class Blocks:
         Of the model's priors.
     references : tuple of ReferenceComposition
         What spectra of phases alone say.
+    given : GivenNames
+        What the names of the phases stand for.
     """
 
     counts: Float32Array
@@ -92,6 +96,7 @@ class Blocks:
     open_overlap: bool = False
     widths: Priors = DEFAULT_PRIORS
     references: tuple[ReferenceComposition, ...] = ()
+    given: GivenNames = NO_NAMES
 
     @classmethod
     def of(cls, setup: Setup) -> Blocks:
@@ -109,6 +114,7 @@ class Blocks:
             thickness=setup.thickness,
             widths=setup.widths,
             references=setup.references,
+            given=setup.given,
         )
 
     @property
@@ -173,6 +179,21 @@ class Blocks:
     def pure(self) -> npt.NDArray[np.bool_]:
         """Phases declared to be pure somewhere, a matrix or those with a region, shape (phase,)."""
         return np.array([phase.matrix or phase.region is not None for phase in self.phases])
+
+    @property
+    def alike(self) -> npt.NDArray[np.bool_]:
+        """Which phases were declared alike, (phase, phase)."""
+        return alike_declared(self.phases)
+
+    @property
+    def told_by_name(self) -> npt.NDArray[np.bool_]:
+        """Which of these their names tell apart, (phase, phase)."""
+        return self.alike & self.given.apart(self.names)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the phases."""
+        return [phase.name for phase in self.phases]
 
     @property
     def supports(self) -> npt.NDArray[np.bool_]:
@@ -327,6 +348,11 @@ def fisher_information(
 def fractions_at(data: UnmixingData, latents: Latents) -> FloatArray:
     """Atom fractions at some latents, with nominal calibration factors, shape (phase, element)."""
     return nominal_fractions(weights_at(data, latents), data.yields)
+
+
+def alike_declared(phases: Sequence[Phase]) -> npt.NDArray[np.bool_]:
+    """Say of which phases the same was declared but for the name, (phase, phase)."""
+    return np.array([[first.declared_as(second) for second in phases] for first in phases])
 
 
 def nominal_fractions(weights: FloatArray, yields: FloatArray) -> FloatArray:

@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesunmix.config.overlap import OverlapChoice
-from bayesunmix.config.phase import Phase
 from bayesunmix.fit.model_data import (
     Blocks,
     flat_model,
@@ -35,7 +34,6 @@ from bayesunmix.fit.search import (
     SAME_BASIN,
     CoarseModel,
     ModeCandidate,
-    alike_declared,
     compare_starts,
     distance,
     held_against,
@@ -181,7 +179,7 @@ def fit_posterior(
     found = _modes_near(blocks, refined, progress)
     ended = [flat_model(at.data).constrain(mode.z) for at, mode in zip(refined, found, strict=True)]
     masses = [
-        _log_mass(at.data, mode) - held_against(blocks.phases, at.data, latents)
+        _log_mass(at.data, mode) - held_against(blocks, at.data, latents)
         for at, mode, latents in zip(refined, found, ended, strict=True)
     ]
     best = int(np.argmax(masses))
@@ -195,7 +193,7 @@ def fit_posterior(
         for candidate in candidates
         if all(candidate is not rival for rival in rivals)
     ]
-    modes = _modes(settled, others, blocks.phases)
+    modes = _modes(settled, others, blocks.alike)
     whole = [
         FittedPosterior(
             data=around.data,
@@ -209,7 +207,7 @@ def fit_posterior(
     ]
     if len(settled) < MOST_REFINED:
         return whole[best]
-    return replace(whole[best], rival=_sharing(settled, whole, best, blocks.phases))
+    return replace(whole[best], rival=_sharing(settled, whole, best, blocks.alike))
 
 
 def _settled_overlap(
@@ -230,13 +228,13 @@ def _settled_overlap(
 
 
 def _sharing(
-    settled: list[ModeCandidate], whole: list[FittedPosterior], best: int, phases: tuple[Phase, ...]
+    settled: list[ModeCandidate], whole: list[FittedPosterior], best: int, alike: npt.NDArray[np.bool_]
 ) -> Rival | None:
     """Return the mode beside the best one, where it is another one and holds a share of the mass."""
     other = next(number for number in range(len(settled)) if number != best)
     lacks = settled[other].potential
     own, theirs = (spectra_at(settled[n].data, settled[n].latents) for n in (best, other))
-    apart, order = matched(own, theirs, alike_declared(phases))
+    apart, order = matched(own, theirs, alike)
     if apart < SAME_MODE or lacks > SHARED_NATS:
         return None
     return Rival(whole[other], float(1.0 / (1.0 + np.exp(lacks))), order)
@@ -351,7 +349,7 @@ def _settled_points(
 
 
 def _modes(
-    settled: list[ModeCandidate], others: list[ModeCandidate], phases: tuple[Phase, ...]
+    settled: list[ModeCandidate], others: list[ModeCandidate], alike: npt.NDArray[np.bool_]
 ) -> tuple[Mode, ...]:
     """Compare every candidate with the best of those settled, phases that were declared alike in whatever order.
 
@@ -362,9 +360,9 @@ def _modes(
     others
         Candidates compared on a part of the blocks alone, their potential relative to the best there. One that ends
         where a settled mode is, is that mode.
+    alike : (phase, phase) bool
     """
     ranked = sorted(settled, key=lambda candidate: candidate.potential)
-    alike = alike_declared(phases)
     endmembers = [spectra_at(c.data, c.latents) for c in ranked]
 
     def beside_best(of: ModeCandidate, own: FloatArray) -> tuple[float, FloatArray]:

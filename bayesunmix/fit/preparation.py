@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.chemistry.given_names import GivenNames
+from bayesunmix.config.compounds import all_compounds
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.errors import InputError, warn
 from bayesunmix.core.memory import check_maps
@@ -209,6 +211,13 @@ def _prepared(
         left_out=left_out,
         widths=config.priors,
         known=known_pixels(cropped, phases),
+        given=GivenNames.of(
+            [phase.name for phase in phases],
+            all_compounds(config.output.compounds) if phases else (),
+            forward.elements,
+            sample.stray,
+            sample.oxygen != "none",
+        ),
         max_overlap=config.inference.max_overlap,
         map_hash=given,
     )

@@ -20,6 +20,7 @@ from bayesunmix.fit.model_data import (
     Blocks,
     fisher_information,
     flat_model,
+    fractions_at,
     latents_at,
     spectra_at,
     weights_at,
@@ -169,15 +170,15 @@ def compare_starts(
         candidates += better
         named = min(better, key=lambda candidate: candidate.potential)
     # A solution that is worse for having its names exchanged is no rival.
-    alike = alike_declared(blocks.phases)
+    alike = blocks.alike
     kept = [candidate for candidate in candidates if not renamed(candidate, named, alike)]
     return sorted(kept, key=lambda candidate: candidate.potential)
 
 
 def better_named(coarse: CoarseModel, best: ModeCandidate, progress: Progress) -> list[ModeCandidate]:
-    """Exchange phases of which different things are declared, and return where that ends if it is better."""
+    """Exchange phases of which different things are said, and return where that ends if it is better."""
     weights = weights_at(best.data, best.latents)
-    exchanged = exchanged_starts(weights, coarse.basis, ~alike_declared(coarse.blocks.phases))
+    exchanged = exchanged_starts(weights, coarse.basis, _other_names(coarse.blocks, best))
     found = []
     for descent in race(coarse, exchanged):
         progress(f"exchanged: objective {descent.potential:.1f}")
@@ -185,6 +186,16 @@ def better_named(coarse: CoarseModel, best: ModeCandidate, progress: Progress) -
             end = followed_down(coarse, descent).candidate(coarse, followed=True)
             found += [end] * (end.potential < best.potential)
     return found
+
+
+def _other_names(blocks: Blocks, best: ModeCandidate) -> npt.NDArray[np.bool_]:
+    """Which phases may have changed places, (phase, phase): whose names' fit would gain, where these alone tell."""
+    pairs = ~blocks.alike
+    if blocks.told_by_name.any():
+        against = blocks.given.against(blocks.names, fractions_at(best.data, best.latents))
+        own = np.diag(against)
+        pairs |= blocks.told_by_name & (against + against.T < own[:, None] + own)
+    return pairs
 
 
 @dataclass(frozen=True)
@@ -203,7 +214,7 @@ class Descent:
     def candidate(self, coarse: CoarseModel, *, followed: bool) -> ModeCandidate:
         """Return it as one of the candidates, its objective scaled to all blocks."""
         latents = self.latents(coarse)
-        against = held_against(coarse.blocks.phases, self.data, latents)
+        against = held_against(coarse.blocks, self.data, latents)
         return ModeCandidate(self.data, latents, self.potential * coarse.scale + against, followed)
 
     def beaten(self, lowest: float) -> bool:
@@ -346,18 +357,25 @@ def regular_information(
     return information + np.diag(1e-6 * np.diag(information) + 1.0)
 
 
-def alike_declared(phases: Sequence[Phase]) -> npt.NDArray[np.bool_]:
-    """Say which phases were declared alike, (phase, phase)."""
-    return np.array([[first.declared_as(second) for second in phases] for first in phases])
-
-
-def held_against(phases: Sequence[Phase], data: UnmixingData, latents: Latents) -> float:
+def held_against(blocks: Blocks, data: UnmixingData, latents: Latents) -> float:
     """Nats against a mode that contradicts what is declared: its prior odds.
 
-    A phase of which elements are declared holds none, or a matrix is pure nowhere.
+    A phase of which elements are declared holds none, a matrix is pure nowhere, or of phases that nothing else tells
+    apart one has the composition of another's name.
     """
+    phases = blocks.phases
     empty = hardly_a_phase(phases, weights_at(data, latents), data.yields.shape[1])
-    return EMPTY_NATS * int(empty.sum() + nowhere_pure(phases, data, latents).sum())
+    against = EMPTY_NATS * int(empty.sum() + nowhere_pure(phases, data, latents).sum())
+    return against + misnamed(blocks, data, latents)
+
+
+def misnamed(blocks: Blocks, data: UnmixingData, latents: Latents) -> float:
+    """Nats against the compositions of phases that their names alone tell apart."""
+    by_name = blocks.told_by_name.any(axis=1)
+    if not by_name.any():
+        return 0.0
+    against = blocks.given.against(blocks.names, fractions_at(data, latents))
+    return float(np.diag(against)[by_name].sum())
 
 
 def nowhere_pure(phases: Sequence[Phase], data: UnmixingData, latents: Latents) -> npt.NDArray[np.bool_]:

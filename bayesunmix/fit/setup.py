@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.chemistry.given_names import NO_NAMES, GivenNames
 from bayesunmix.config.overlap import Overlap, declared_overlap, freer_overlaps
 from bayesunmix.config.phase import Phase
 from bayesunmix.config.priors import DEFAULT_PRIORS, Priors
@@ -85,6 +86,8 @@ class Setup:
         Tells the map as it was given, from `bayesunmix.data.map_bins.map_hash`.
     references : tuple of ReferenceComposition
         What the spectra of phases alone say, of those that were declared with one.
+    given : GivenNames
+        What the names of the phases stand for.
     """
 
     image: SpectrumImage
@@ -106,6 +109,7 @@ class Setup:
     chosen_overlap: Overlap | None = None
     map_hash: str = ""
     references: tuple[ReferenceComposition, ...] = ()
+    given: GivenNames = NO_NAMES
 
     @property
     def overlap(self) -> Overlap:

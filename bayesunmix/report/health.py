@@ -359,7 +359,7 @@ def _discrepancy_check(found: SpectralDiscrepancy | None) -> list[Check]:
     if found is None:
         return []
     if not found.regions:
-        said = "Residuals are consistent with counting alone: nothing was widened."
+        said = "The residuals show no error that all phases have in common: nothing was widened."
     else:
         places = ", ".join(
             f"{region.low_keV:.2f} to {region.high_keV:.2f}\u00a0keV ({region.percent:.2g}\u00a0%)"

@@ -13,6 +13,7 @@ import xarray as xr
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import chi2, norm
 
+from bayesunmix.chemistry.given_names import NO_NAMES, GivenNames
 from bayesunmix.config.phase import UNNAMED, Phase
 from bayesunmix.core.severity import IDENTIFIABILITY, Reservation, join
 from bayesunmix.core.shares import shares_of
@@ -41,7 +42,9 @@ TELLING = (
 )
 
 
-def exchangeable(phases: Sequence[Phase], summary: pd.DataFrame, statements: Statements) -> list[str]:
+def exchangeable(
+    phases: Sequence[Phase], summary: pd.DataFrame, statements: Statements, given: GivenNames = NO_NAMES
+) -> list[str]:
     """Sentences on phases whose names say more than what was declared of them: the fit may have exchanged them.
 
     Parameters
@@ -51,6 +54,8 @@ def exchangeable(phases: Sequence[Phase], summary: pd.DataFrame, statements: Sta
         Compositions, as in ``composition.csv``.
     statements : Statements
         What is declared softly.
+    given : GivenNames
+        What the names stand for.
     """
     named = [phase for phase in phases if not UNNAMED.fullmatch(phase.name)]
     if not named:
@@ -62,7 +67,7 @@ def exchangeable(phases: Sequence[Phase], summary: pd.DataFrame, statements: Sta
         phase.name: set(summary.loc[holds & (summary["phase"] == phase.name), "element"]) for phase in named
     }
     # Which phase could bear which name: those that can be exchanged round about are one group.
-    costs = _exchange_costs(phases, summary, statements)
+    costs = _exchange_costs(phases, summary, statements, given)
     places = [phases.index(phase) for phase in named]
     could = np.array(
         [
@@ -97,10 +102,12 @@ def _could_be(held: set[str], phase: Phase, other: Phase) -> bool:
     return phase.kind == other.kind and held.isdisjoint(other.absent)
 
 
-def _exchange_costs(phases: Sequence[Phase], summary: pd.DataFrame, statements: Statements) -> FloatArray:
-    """Nats that what is declared softly of the second phase loses where it has the composition of the first."""
+def _exchange_costs(
+    phases: Sequence[Phase], summary: pd.DataFrame, statements: Statements, given: GivenNames
+) -> FloatArray:
+    """Nats that what is said softly of the second phase, by its name, too, loses with the first one's composition."""
     costs = np.zeros((len(phases), len(phases)))
-    if not len(statements.key):
+    if not len(statements.key) and not given.meant:
         return costs
     order = summary["element"].unique()
     table = summary.pivot(index="phase", columns="element", values="mean")
@@ -111,6 +118,8 @@ def _exchange_costs(phases: Sequence[Phase], summary: pd.DataFrame, statements: 
         own = chosen(statements, statements.phase == j)
         before, after = (float(statements_log_density(own, each)) for each in (fractions, fractions[places]))
         costs[k, j] = before - after
+    against = given.against([phase.name for phase in phases], fractions)
+    costs += against - np.diag(against)
     return costs
 
 

@@ -100,7 +100,7 @@ def everything_said(outcome: RunOutcome) -> list[str]:
             lines=ENDMEMBERS[config.inference.endmembers].knows_elements,
         ),
         *left_open(setup, fractions, outcome.summary, outcome.robust, non_identifiable),
-        *exchangeable(setup.phases, outcome.summary, fitted.data.statements),
+        *exchangeable(setup.phases, outcome.summary, fitted.data.statements, setup.given),
         *(shared_pixels_against(record.shared_pixels) if record.shared_pixels else ()),
         *(left_out_mixtures(record.phase_number) if record.phase_number else ()),
         *not_supported(record.presence or ()),
