@@ -30,7 +30,7 @@ from bayesunmix.fit.search import (
     gone_on,
     hardly_a_phase,
     held_against,
-    misnamed,
+    named_order,
     nowhere_pure,
     regular_information,
     resettled,
@@ -281,33 +281,34 @@ def test_names_that_the_library_knows_are_on_their_phases(
     elements = blocks.forward.elements
     given = GivenNames.of(names, library(), elements)
     called = dataclasses.replace(blocks, phases=tuple(map(Phase, names)), given=given)
-    assert called.told_by_name.tolist() == [[False, True], [True, False]]
     own = dataclasses.replace(coarse, blocks=called)
     best = compare_starts(called, own, [start], lambda text: None)[0]
     silicon = fractions_at(best.data, best.latents)[:, elements.index("Si")]
     assert int(np.argmin(silicon)) == (0 if names[0] == "Fp" else 1)
-    assert misnamed(called, best.data, best.latents) < 10.0
 
 
-def test_names_count_for_nothing_beside_what_is_declared(
-    blocks: Blocks, coarse: CoarseModel, start: Start
-) -> None:
-    descent = begun(coarse, start)
-    place = descent.data, descent.latents(coarse)
-    given = GivenNames.of(("Quartz", "Periclase", "Rutile"), library(), blocks.forward.elements)
+def test_names_order_phases_that_nothing_else_tells_apart(blocks: Blocks) -> None:
+    elements = blocks.forward.elements
+    names = ("Quartz", "Periclase", "Rutile")
+    given = GivenNames.of(names, library(), elements)
     assert "Rutile" not in given.meant
+    amounts = [{"Mg": 1.0}, {"Mg": 0.4, "Si": 0.4, "Fe": 0.2}, {"Si": 1.0}]
+    fractions = np.array([[one.get(element, 0.0) for element in elements] for one in amounts])
 
-    def against(*phases: Phase) -> float:
-        return misnamed(dataclasses.replace(blocks, phases=phases, given=given), *place)
+    def order(*phases: Phase) -> list[int]:
+        return named_order(dataclasses.replace(blocks, phases=phases, given=given), fractions).tolist()
 
-    assert against(Phase("Quartz"), Phase("Periclase")) > 10.0
-    assert against(Phase("Quartz", absent=["Fe"]), Phase("Periclase")) == 0.0
-    assert against(Phase("Quartz"), Phase("Rutile")) > 1.0
-    assert against(Phase("A"), Phase("B")) == 0.0
+    quartz, periclase, rutile = map(Phase, names)
+    # What the library does not know takes what is left.
+    assert order(quartz, periclase, rutile) == [2, 0, 1]
+    assert order(periclase, rutile, quartz) == [0, 1, 2]
+    assert order(Phase("A"), Phase("B"), Phase("C")) == [0, 1, 2]
+    # What is declared stays where it was fitted.
+    assert order(dataclasses.replace(quartz, absent=("Fe",)), periclase, rutile) == [0, 1, 2]
 
 
 def test_a_matrix_that_is_pure_nowhere_contradicts_what_is_declared(
-    blocks: Blocks, coarse: CoarseModel, start: Start
+    coarse: CoarseModel, start: Start
 ) -> None:
     descent = begun(coarse, start)
     latents = descent.latents(coarse)
@@ -320,6 +321,9 @@ def test_a_matrix_that_is_pure_nowhere_contradicts_what_is_declared(
         np.asarray(descent.data.prior.factor), log_odds - np.asarray(descent.data.prior.mean)
     )
     emptied = {**latents, "abundance_xi": xi}
-    told = dataclasses.replace(blocks, phases=(Phase("A", matrix=True), Phase("B")))
-    assert nowhere_pure(told.phases, descent.data, emptied).tolist() == [True, False]
-    assert held_against(told, descent.data, emptied) == held_against(told, descent.data, latents) + EMPTY_NATS
+    phases = [Phase("A", matrix=True), Phase("B")]
+    assert nowhere_pure(phases, descent.data, emptied).tolist() == [True, False]
+    assert (
+        held_against(phases, descent.data, emptied)
+        == held_against(phases, descent.data, latents) + EMPTY_NATS
+    )

@@ -57,11 +57,6 @@ class GivenNames:
                 compositions |= known
         return cls(meant, compositions)
 
-    def apart(self, names: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """Tell the pairs of phases whose names stand for different things, or one for something, (phase, phase)."""
-        meant = [self.meant.get(name) for name in names]
-        return np.array([[one != other for other in meant] for one in meant])
-
     def against(self, names: Sequence[str], fractions: FloatArray) -> FloatArray:
         """Nats against each name, by the nearest composition that it stands for, (phase, name).
 

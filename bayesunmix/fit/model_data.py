@@ -186,11 +186,6 @@ class Blocks:
         return alike_declared(self.phases)
 
     @property
-    def told_by_name(self) -> npt.NDArray[np.bool_]:
-        """Which of these their names tell apart, (phase, phase)."""
-        return self.alike & self.given.apart(self.names)
-
-    @property
     def names(self) -> list[str]:
         """Names of the phases."""
         return [phase.name for phase in self.phases]

@@ -179,7 +179,7 @@ def fit_posterior(
     found = _modes_near(blocks, refined, progress)
     ended = [flat_model(at.data).constrain(mode.z) for at, mode in zip(refined, found, strict=True)]
     masses = [
-        _log_mass(at.data, mode) - held_against(blocks, at.data, latents)
+        _log_mass(at.data, mode) - held_against(blocks.phases, at.data, latents)
         for at, mode, latents in zip(refined, found, ended, strict=True)
     ]
     best = int(np.argmax(masses))

@@ -71,6 +71,8 @@ LEAST_UNITS = 0.02
 # that in one of which elements are declared, in nats: a spectrum that does not fit moves a hundred.
 TRACES = 0.1
 EMPTY_NATS = 1000.0
+# Names ask for another order of the phases where that fits them better by so many nats a phase.
+TELLING_NATS = 1.0
 # A matrix is pure where it holds more than this share of a block, and is so in this share of all blocks at least.
 NEARLY_ALONE, LEAST_PURE = 0.9, 0.01
 # A descent this close to one that went on will end with it.
@@ -162,6 +164,7 @@ def compare_starts(
             lowest = min(lowest, end.potential)
             candidate = end.candidate(coarse, followed=True)
         candidates.append(candidate)
+    candidates = [in_named_order(coarse, one) if one.followed else one for one in candidates]
     named = min(candidates, key=lambda candidate: candidate.potential)
     for _ in blocks.phases:
         better = better_named(coarse, named, progress)
@@ -176,9 +179,9 @@ def compare_starts(
 
 
 def better_named(coarse: CoarseModel, best: ModeCandidate, progress: Progress) -> list[ModeCandidate]:
-    """Exchange phases of which different things are said, and return where that ends if it is better."""
+    """Exchange phases of which different things are declared, and return where that ends if it is better."""
     weights = weights_at(best.data, best.latents)
-    exchanged = exchanged_starts(weights, coarse.basis, _other_names(coarse.blocks, best))
+    exchanged = exchanged_starts(weights, coarse.basis, ~coarse.blocks.alike)
     found = []
     for descent in race(coarse, exchanged):
         progress(f"exchanged: objective {descent.potential:.1f}")
@@ -188,14 +191,29 @@ def better_named(coarse: CoarseModel, best: ModeCandidate, progress: Progress) -
     return found
 
 
-def _other_names(blocks: Blocks, best: ModeCandidate) -> npt.NDArray[np.bool_]:
-    """Which phases may have changed places, (phase, phase): whose names' fit would gain, where these alone tell."""
-    pairs = ~blocks.alike
-    if blocks.told_by_name.any():
-        against = blocks.given.against(blocks.names, fractions_at(best.data, best.latents))
-        own = np.diag(against)
-        pairs |= blocks.told_by_name & (against + against.T < own[:, None] + own)
-    return pairs
+def in_named_order(coarse: CoarseModel, candidate: ModeCandidate) -> ModeCandidate:
+    """Return the same solution with phases that were declared alike in the order that their names stand for.
+
+    Names are no odds: whatever they say, a solution is as probable in one order as in the other.
+    """
+    order = named_order(coarse.blocks, fractions_at(candidate.data, candidate.latents))
+    if (order == np.arange(len(order))).all():
+        return candidate
+    weights = weights_at(candidate.data, candidate.latents)[order]
+    start = start_at(weights, coarse.basis, component_templates(coarse.basis))
+    descent = gone_on(coarse, begun(coarse, start), ROUND_ITERATIONS)
+    return followed_down(coarse, descent).candidate(coarse, followed=True)
+
+
+def named_order(blocks: Blocks, fractions: FloatArray) -> npt.NDArray[np.int64]:
+    """Which phase of a solution with compositions (phase, element) each name is best given to, (name,).
+
+    Only phases that were declared alike change places, and these as little as their names ask for.
+    """
+    against = blocks.given.against(blocks.names, fractions)
+    stays = TELLING_NATS * np.eye(len(against))
+    cost = np.where(blocks.alike, against - stays, np.inf)
+    return np.asarray(linear_sum_assignment(np.where(np.isfinite(cost), cost, 1e6).T)[1], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -214,7 +232,7 @@ class Descent:
     def candidate(self, coarse: CoarseModel, *, followed: bool) -> ModeCandidate:
         """Return it as one of the candidates, its objective scaled to all blocks."""
         latents = self.latents(coarse)
-        against = held_against(coarse.blocks, self.data, latents)
+        against = held_against(coarse.blocks.phases, self.data, latents)
         return ModeCandidate(self.data, latents, self.potential * coarse.scale + against, followed)
 
     def beaten(self, lowest: float) -> bool:
@@ -357,25 +375,13 @@ def regular_information(
     return information + np.diag(1e-6 * np.diag(information) + 1.0)
 
 
-def held_against(blocks: Blocks, data: UnmixingData, latents: Latents) -> float:
+def held_against(phases: Sequence[Phase], data: UnmixingData, latents: Latents) -> float:
     """Nats against a mode that contradicts what is declared: its prior odds.
 
-    A phase of which elements are declared holds none, a matrix is pure nowhere, or of phases that nothing else tells
-    apart one has the composition of another's name.
+    A phase of which elements are declared holds none, or a matrix is pure nowhere.
     """
-    phases = blocks.phases
     empty = hardly_a_phase(phases, weights_at(data, latents), data.yields.shape[1])
-    against = EMPTY_NATS * int(empty.sum() + nowhere_pure(phases, data, latents).sum())
-    return against + misnamed(blocks, data, latents)
-
-
-def misnamed(blocks: Blocks, data: UnmixingData, latents: Latents) -> float:
-    """Nats against the compositions of phases that their names alone tell apart."""
-    by_name = blocks.told_by_name.any(axis=1)
-    if not by_name.any():
-        return 0.0
-    against = blocks.given.against(blocks.names, fractions_at(data, latents))
-    return float(np.diag(against)[by_name].sum())
+    return EMPTY_NATS * int(empty.sum() + nowhere_pure(phases, data, latents).sum())
 
 
 def nowhere_pure(phases: Sequence[Phase], data: UnmixingData, latents: Latents) -> npt.NDArray[np.bool_]:
