@@ -417,6 +417,14 @@ def test_names_that_contradict_the_composition_are_said(result: Result) -> None:
     assert against_given(named.model_copy(update={"names": right}), result.elements) == []
 
 
+def test_a_group_that_a_phase_is_called_by_is_told_by_its_name(result: Result) -> None:
+    first = result.tables.proposed()[0]
+    of_group = first.model_copy(update={"phase": "aluminium alloy phases"})
+    record = result.record.model_copy(update={"names": (of_group,)})
+    (said,) = against_given(record, result.elements)
+    assert "not that of any aluminium alloy phases (0.00)" in said
+
+
 def test_light_elements_are_not_required() -> None:
     assert {"O", "C", "N", "H", "Li"} <= set(LIGHT)
     found = ask({"Ni": 60, "Mn": 20, "Co": 20})

@@ -154,24 +154,25 @@ def kinds_of(compounds: Iterable[Compound]) -> tuple[str, ...]:
 
 
 def called(name: str, compounds: Sequence[Compound]) -> tuple[Compound, ...]:
-    """Return the entries that a name, abbreviation or group stands for; several where it has several meanings.
+    """Return the entries that a name or abbreviation stands for, several where it has several meanings, or a group's.
 
     Examples
     --------
     >>> [one.name for one in called("forsterite", library())], [one.name for one in called("Qz", library())]
     (['Olivine'], ['Quartz'])
-    >>> "Orthopyroxene" in [one.name for one in called("pyroxene", library())]
-    True
+    >>> [one.name for one in called("garnet", library())], len(called("pyroxene", library()))
+    (['Garnet'], 10)
     """
     wanted = _key(name)
     if len(wanted) < 2 and wanted.isascii():
         # "A" or "P" is a letter that a user gave more often than the P phase.
         return ()
-    return tuple(one for one in compounds if wanted in {_key(known) for known in _names(one)})
+    found = tuple(one for one in compounds if wanted in {_key(known) for known in _names(one)})
+    return found or tuple(one for one in compounds if wanted == _key(one.group))
 
 
 def _names(compound: Compound) -> tuple[str, ...]:
-    return (compound.name, compound.group, *compound.also, *(one.name for one in compound.main))
+    return (compound.name, *compound.also, *(one.name for one in compound.main))
 
 
 def _key(name: str) -> str:

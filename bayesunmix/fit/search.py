@@ -211,9 +211,8 @@ def named_order(blocks: Blocks, fractions: FloatArray) -> npt.NDArray[np.int64]:
     Only phases that were declared alike change places, and these as little as their names ask for.
     """
     against = blocks.given.against(blocks.names, fractions)
-    stays = TELLING_NATS * np.eye(len(against))
-    cost = np.where(blocks.alike, against - stays, np.inf)
-    return np.asarray(linear_sum_assignment(np.where(np.isfinite(cost), cost, 1e6).T)[1], dtype=np.int64)
+    cost = np.where(blocks.alike, against - TELLING_NATS * np.eye(len(against)), EMPTY_NATS)
+    return np.asarray(linear_sum_assignment(cost.T)[1], dtype=np.int64)
 
 
 @dataclass(frozen=True)

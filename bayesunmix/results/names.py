@@ -41,6 +41,8 @@ COLUMNS = (
 _HARDLY, _CLEARLY = 0.05, 0.9
 # From this probability on there is nothing to decide.
 _CERTAIN = 0.95
+# More entries than these are a group, which is told by its name.
+_MOST_LISTED = 4
 
 
 def proposed_names(
@@ -174,13 +176,15 @@ def against_given(record: RunRecord, elements: Sequence[str]) -> list[str]:
             for entry in called(one.phase, entries)
             if mixing(entry, elements, sample.stray, sample.oxygen != "none") is not None
         ]
+        # Of a group many are meant.
+        meant = join(own) if len(own) <= _MOST_LISTED else f"any {one.phase}"
         share = sum(row.probability for row in one.proposed if row.name in own)
         if not own or share >= _HARDLY:
             continue
         if one.none >= _CLEARLY:
             said.append(
                 f"The phase called {one.phase} has the composition of no compound of the library ({one.none:.2f}), "
-                f"{join(own)} included. See `names.csv`."
+                f"{meant} included. See `names.csv`."
             )
         first = one.proposed[0] if one.proposed else None
         if first is None or set(own) & set(first.alike):
@@ -190,7 +194,7 @@ def against_given(record: RunRecord, elements: Sequence[str]) -> list[str]:
             said.append(
                 Reservation(
                     f"The phase called {one.phase} has the composition of {first.name} (probability "
-                    f"{first.probability:.2f}{_or(first)}), not that of {join(own)} ({share:.2f}). Check the name, "
+                    f"{first.probability:.2f}{_or(first)}), not that of {meant} ({share:.2f}). Check the name, "
                     "and what was declared of the phase."
                 )
             )
