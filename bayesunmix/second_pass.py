@@ -162,7 +162,7 @@ def _as_begun(first: _Pass, job: Job) -> tuple[_Pass | None, int]:
     if last.aside is None:
         return None, number
     left, at = without_pixels(unsettled, last.aside >= 0), last.fitted
-    asked = choose_overlap(Blocks.of(left), at.data, at.model.constrain(at.estimate.z))
+    asked = choose_overlap(Blocks.of(left), (at.data, at.model.constrain(at.estimate.z)))
     return (replace(last, fitted=replace(at, overlap=asked)) if asked.shown == asked.taken else None), number
 
 

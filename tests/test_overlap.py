@@ -20,12 +20,13 @@ from bayesunmix.config.overlap import (
 )
 from bayesunmix.config.phase import Phase, unnamed
 from bayesunmix.config.run_config import RunConfig
+from bayesunmix.fit.embedding import MOST_AGAINST, less_embedded
 from bayesunmix.fit.model_data import Blocks
 from bayesunmix.fit.overlap import choose_overlap
 from bayesunmix.fit.posterior import fit_posterior
 from bayesunmix.fit.preparation import prepare
 from bayesunmix.fit.search import CoarseModel, begun, followed_down
-from bayesunmix.fit.starts import Start, component_templates, start_at
+from bayesunmix.fit.starts import Start, component_templates, find_starts, start_at
 from bayesunmix.results.phase_doubts import shared_pixels_against
 from bayesunmix.simulation.simulate import simulate_map
 
@@ -90,7 +91,7 @@ def chosen(kind: str, seed: int, begin: Overlap = EMBEDDED) -> OverlapChoice:
     """Let the counts choose where a search from the true endmembers ends."""
     blocks, coarse = prepared(kind, seed, begin)
     descent = followed_down(coarse, begun(coarse, true_start(TRUTH, coarse)))
-    return choose_overlap(blocks, descent.data, descent.latents(coarse))
+    return choose_overlap(blocks, (descent.data, descent.latents(coarse)))
 
 
 def farthest_off(fractions: FloatArray) -> float:
@@ -151,6 +152,66 @@ def test_three_in_a_pixel_are_seen_to() -> None:
     assert chosen("three", 5).shown == Overlap(3)
 
 
+def test_any_two_phases_are_judged_by_endmembers_of_their_own() -> None:
+    """Those that were bent to hold grains which touch speak for any three, too."""
+    blocks, coarse = prepared("touching", 1)
+    _, under_two = prepared("touching", 1, begin=Overlap(2))
+    bent, own = (
+        (end.data, end.latents(model))
+        for model, end in (
+            (model, followed_down(model, begun(model, true_start(TRUTH, model))))
+            for model in (coarse, under_two)
+        )
+    )
+    (alone,), (both,) = (choose_overlap(blocks, bent, freer).comparisons for freer in (None, own))
+    assert both[1].gain > alone[1].gain + LEAST_GAINED
+    assert both[0] == alone[0]
+    assert both[2] == alone[2]
+    # Endmembers that suit it less do not count.
+    assert choose_overlap(blocks, bent, bent).comparisons == (alone,)
+
+
+@pytest.mark.parametrize("host", [0, 1, 2])
+def test_grains_are_embedded_in_what_lies_around_them(host: int) -> None:
+    """Whichever phase is declared to be the matrix, the same solution, once grains may meet."""
+    blocks, coarse = prepared("apart", 1, begin=Overlap(2))
+    endmembers = true_start(TRUTH, coarse).spectra
+    told = tuple(dataclasses.replace(phase, matrix=number == host) for number, phase in enumerate(TOLD))
+    against = less_embedded(dataclasses.replace(blocks, phases=told), coarse.pooled, coarse.scale, endmembers)
+    assert against == (0.0 if host == 0 else MOST_AGAINST)
+    unsaid = dataclasses.replace(blocks, phases=unnamed(3))
+    assert less_embedded(unsaid, coarse.pooled, coarse.scale, endmembers) == 0.0
+
+
+@pytest.mark.calibration
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_matrix_is_found_among_minerals_that_are_pure_and_touch(seed: int) -> None:
+    """Nothing but the matrix is declared, and each of the three might be one by itself."""
+    rng = np.random.default_rng(seed)
+    share = np.zeros((SIDE, SIDE, 3))
+    own = rng.integers(0, 3, (SIDE, SIDE))
+    mixed = rng.random((SIDE, SIDE)) < 0.5
+    np.put_along_axis(share, own[..., None], 1.0, axis=2)
+    # One grain in six meets another one, the others meet the matrix.
+    other = np.where(
+        own == 0, rng.integers(1, 3, own.shape), np.where(rng.random(own.shape) < 0.17, 3 - own, 0)
+    )
+    amount = rng.uniform(0.1, 0.9, (SIDE, SIDE))
+    rows, columns = np.nonzero(mixed)
+    share[rows, columns] *= amount[mixed][:, None]
+    share[rows, columns, other[mixed]] += 1.0 - amount[mixed]
+    image = simulate_map(CONFIG, seed, abundances=share).image
+    blocks = Blocks.of(prepare(image, RunConfig.from_dict(CONFIG)))
+    blocks = dataclasses.replace(blocks, phases=tuple(TOLD))
+    basis, yields = blocks.forward.basis(blocks.absorbing, blocks.allowed)
+    starts = find_starts(
+        blocks.counts, basis, yields, blocks.statements(), blocks.matrix, n_starts=4, seed=seed
+    )
+    found = fit_posterior(blocks, starts, blocks.absorbing, lambda _: None)
+    assert np.abs(found.atom_fractions[0] - TRUTH[0]).max() < 0.02
+    assert farthest_off(found.atom_fractions) < 0.02
+
+
 def told(gain: float, error: float, shown: Overlap) -> list[str]:
     """Return what is said of a run that lets grains share a pixel with the matrix alone."""
     scores = (OverlapScore(EMBEDDED, 0.0, 0.0), OverlapScore(Overlap(3), gain, error))
@@ -188,7 +249,8 @@ def test_the_search_goes_on_under_what_the_counts_show() -> None:
     assert found.overlap.taken == found.overlap.shown == Overlap(2)
     assert [scores[0].overlap for scores in found.overlap.comparisons] == [EMBEDDED, Overlap(2)]
     held = dataclasses.replace(blocks, open_overlap=False)
-    kept = fit_posterior(held, starts, blocks.absorbing, lambda _: None, coarse)
+    own = dataclasses.replace(coarse, blocks=held)
+    kept = fit_posterior(held, starts, blocks.absorbing, lambda _: None, own)
     assert kept.overlap is not None
     assert kept.overlap.taken == EMBEDDED
     assert kept.overlap.shown != EMBEDDED

@@ -107,6 +107,21 @@ def test_starts_begin_with_the_best_and_are_distinct(starts: list[Start]) -> Non
             assert hellinger(first.spectra, second.spectra).max() > SAME_START
 
 
+def test_whichever_cluster_is_the_matrix_there_is_a_start(basis: EndmemberBasis, spectra: FloatArray) -> None:
+    """Both phases are pure somewhere, and either may be the one that is declared to be."""
+    rng = np.random.default_rng(2)
+    share = np.clip(rng.uniform(-0.8, 1.8, 400), 0.0, 1.0)[:, None]
+    counts = rng.multinomial(800, (1 - share) * spectra[0] + share * spectra[1]).astype(np.float32)
+    free = basis._replace(allowed=np.ones_like(ALLOWED))
+    found = find_starts(counts, free, YIELDS, NOTHING_STATED, MATRIX, n_starts=1, seed=0)
+    for one in spectra:
+        assert min(hellinger(start.spectra[0], one) for start in found) < 0.05
+    for i, first in enumerate(found):
+        assert all(hellinger(first.spectra[0], second.spectra[0]) > SAME_START for second in found[:i])
+    # Without a matrix one start is as good as another, and one was asked for.
+    assert len(find_starts(counts, free, YIELDS, NOTHING_STATED, np.zeros(2, bool), n_starts=1, seed=0)) == 1
+
+
 def test_the_seed_decides(
     counts: npt.NDArray[np.float32], basis: EndmemberBasis, starts: list[Start]
 ) -> None:

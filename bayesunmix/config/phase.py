@@ -94,7 +94,7 @@ class Phase:
         How tables and figures call it: one line of at most 80 letters. Names that the library of compounds knows tell
         phases apart of which the same is declared.
     matrix
-        The phase has pure regions: some pixels hold nothing else.
+        The phase has pure regions, in which some pixels hold nothing else, and the others are embedded in it.
     absent
         Elements that the phase does not contain; their composition is zero, not merely small.
     stoichiometry

@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.config.overlap import OverlapChoice
+from bayesunmix.config.overlap import OverlapChoice, OverlapScore
 from bayesunmix.fit.model_data import (
     Blocks,
     flat_model,
@@ -34,12 +34,12 @@ from bayesunmix.fit.search import (
     SAME_BASIN,
     CoarseModel,
     ModeCandidate,
+    best_of,
     compare_starts,
     distance,
     held_against,
     matched,
     regular_information,
-    start_from,
 )
 from bayesunmix.fit.starts import Start
 from bayesunmix.fit.whitening import whitening_at
@@ -171,15 +171,16 @@ def fit_posterior(
     """
     if coarse is None:
         coarse = CoarseModel.of(blocks, *blocks.forward.basis(absorbing, blocks.allowed))
-    candidates = compare_starts(blocks, coarse, starts, progress)
-    blocks, candidates, overlap = _settled_overlap(blocks, candidates, starts, progress)
+    candidates = compare_starts(coarse, starts, progress)
+    coarse, candidates, overlap = _settled_overlap(coarse, candidates, starts, progress)
+    blocks = coarse.blocks
     rivals = _rivals(candidates)
     fractions = [fractions_at(rival.data, rival.latents) for rival in rivals]
     refined = [_refined(blocks, *pair) for pair in zip(rivals, fractions, strict=True)]
     found = _modes_near(blocks, refined, progress)
     ended = [flat_model(at.data).constrain(mode.z) for at, mode in zip(refined, found, strict=True)]
     masses = [
-        _log_mass(at.data, mode) - held_against(blocks.phases, at.data, latents)
+        _log_mass(at.data, mode) - held_against(coarse, at.data, latents)
         for at, mode, latents in zip(refined, found, ended, strict=True)
     ]
     best = int(np.argmax(masses))
@@ -211,20 +212,31 @@ def fit_posterior(
 
 
 def _settled_overlap(
-    blocks: Blocks, candidates: list[ModeCandidate], starts: list[Start], progress: Progress
-) -> tuple[Blocks, list[ModeCandidate], OverlapChoice]:
+    coarse: CoarseModel, candidates: list[ModeCandidate], starts: list[Start], progress: Progress
+) -> tuple[CoarseModel, list[ModeCandidate], OverlapChoice]:
     """Ask which phases share a block, and search again under freer alternatives while the counts show one."""
-    asked = choose_overlap(blocks, candidates[0].data, candidates[0].latents)
-    comparisons = asked.comparisons
-    while blocks.open_overlap and asked.shown != blocks.overlap:
-        blocks = blocks.freer()
-        progress(f"more phases share a pixel, by held-out counts: {blocks.overlap.words}")
-        coarse = CoarseModel.of(blocks, *blocks.forward.basis(blocks.absorbing, blocks.allowed))
-        here = start_from(candidates[0].data, candidates[0].latents)
-        candidates = compare_starts(blocks, coarse, [here, *starts], progress)
-        asked = choose_overlap(blocks, candidates[0].data, candidates[0].latents)
+    comparisons: tuple[tuple[OverlapScore, ...], ...] = ()
+    while True:
+        blocks, tried = coarse.blocks, None
+        if blocks.open_overlap and blocks.overlap.embedded and blocks.alternatives:
+            # Endmembers that bend to hold grains which meet leave nothing to be seen.
+            tried = _under_freer(coarse, candidates, starts, progress)
+            again = best_of(coarse, [tried[1][0].start])
+            candidates = sorted([*candidates, again], key=lambda one: one.potential)
+        asked = choose_overlap(blocks, candidates[0].at, None if tried is None else tried[1][0].at)
         comparisons += asked.comparisons
-    return blocks, candidates, replace(asked, comparisons=comparisons)
+        if not blocks.open_overlap or asked.shown == blocks.overlap:
+            return coarse, candidates, replace(asked, comparisons=comparisons)
+        coarse, candidates = tried or _under_freer(coarse, candidates, starts, progress)
+        progress(f"more phases share a pixel, by held-out counts: {coarse.blocks.overlap.words}")
+
+
+def _under_freer(
+    coarse: CoarseModel, candidates: list[ModeCandidate], starts: list[Start], progress: Progress
+) -> tuple[CoarseModel, list[ModeCandidate]]:
+    """Search where the next alternative is what may share a block, from the best candidate and all starts."""
+    freer = coarse.freer()
+    return freer, compare_starts(freer, [candidates[0].start, *starts], progress)
 
 
 def _sharing(

@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 from bayesunmix.config.phase import Phase
 from bayesunmix.core.shares import hellinger, ratio_of, shares_of
+from bayesunmix.fit.embedding import less_embedded
 from bayesunmix.fit.model_data import (
     Blocks,
     fisher_information,
@@ -88,6 +89,16 @@ class ModeCandidate:
     potential: float
     followed: bool
 
+    @property
+    def at(self) -> tuple[UnmixingData, Latents]:
+        """The model where it is."""
+        return self.data, self.latents
+
+    @property
+    def start(self) -> Start:
+        """Where another search may begin."""
+        return start_from(self.data, self.latents)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CoarseModel:
@@ -140,19 +151,22 @@ class CoarseModel:
             model=model,
         )
 
+    def freer(self) -> CoarseModel:
+        """Compile it where the next alternative is what may share a block."""
+        blocks = self.blocks.freer()
+        return CoarseModel.of(blocks, *blocks.forward.basis(blocks.absorbing, blocks.allowed))
 
-def compare_starts(
-    blocks: Blocks, coarse: CoarseModel, starts: list[Start], progress: Progress
-) -> list[ModeCandidate]:
+
+def compare_starts(coarse: CoarseModel, starts: list[Start], progress: Progress) -> list[ModeCandidate]:
     """Descend from every start on coarse support points, then follow those that may be the best; the best first."""
-    raced = race(coarse, starts)
+    blocks, raced = coarse.blocks, race(coarse, starts)
     for number, descent in enumerate(raced, 1):
         progress(f"start {number} of {len(starts)}: objective {descent.potential:.1f}")
-    best = min(raced, key=lambda descent: descent.potential)
-    weights = weights_at(best.data, best.latents(coarse))
-    for descent in race(coarse, rotated_starts(weights, coarse.basis, blocks.matrix)):
-        progress(f"rotated: objective {descent.potential:.1f}")
-        raced.append(descent)
+    for best in best_of_each_matrix(coarse, raced):
+        weights = weights_at(best.data, best.latents(coarse))
+        for descent in race(coarse, rotated_starts(weights, coarse.basis, blocks.matrix)):
+            progress(f"rotated: objective {descent.potential:.1f}")
+            raced.append(descent)
     lowest = min(descent.potential for descent in raced)
     candidates: list[ModeCandidate] = []
     for descent in sorted(raced, key=lambda descent: descent.potential):
@@ -176,6 +190,28 @@ def compare_starts(
     alike = blocks.alike
     kept = [candidate for candidate in candidates if not renamed(candidate, named, alike)]
     return sorted(kept, key=lambda candidate: candidate.potential)
+
+
+def best_of_each_matrix(coarse: CoarseModel, raced: list[Descent]) -> list[Descent]:
+    """Return the best descent and, where a matrix is declared, those that may still be as good with another one.
+
+    What else a matrix leaves open is as much as can tell two of them apart.
+    """
+    ranked, matrix = sorted(raced, key=lambda descent: descent.potential), coarse.blocks.matrix
+    kept, theirs = ranked[:1], [spectra_at(ranked[0].data, ranked[0].latents(coarse))[matrix]]
+    for descent in ranked[1:] if matrix.any() else ():
+        own = spectra_at(descent.data, descent.latents(coarse))[matrix]
+        another = all(float(hellinger(own, other).max()) > SAME_BASIN for other in theirs)
+        if another and not descent.beaten(ranked[0].potential):
+            kept.append(descent)
+            theirs.append(own)
+    return kept
+
+
+def best_of(coarse: CoarseModel, starts: list[Start]) -> ModeCandidate:
+    """Go down from some starts, to the end from the best of them, and look for nothing beside it."""
+    descent = min(race(coarse, starts), key=lambda descent: descent.potential)
+    return in_named_order(coarse, followed_down(coarse, descent).candidate(coarse, followed=True))
 
 
 def better_named(coarse: CoarseModel, best: ModeCandidate, progress: Progress) -> list[ModeCandidate]:
@@ -231,7 +267,7 @@ class Descent:
     def candidate(self, coarse: CoarseModel, *, followed: bool) -> ModeCandidate:
         """Return it as one of the candidates, its objective scaled to all blocks."""
         latents = self.latents(coarse)
-        against = held_against(coarse.blocks.phases, self.data, latents)
+        against = held_against(coarse, self.data, latents)
         return ModeCandidate(self.data, latents, self.potential * coarse.scale + against, followed)
 
     def beaten(self, lowest: float) -> bool:
@@ -374,13 +410,17 @@ def regular_information(
     return information + np.diag(1e-6 * np.diag(information) + 1.0)
 
 
-def held_against(phases: Sequence[Phase], data: UnmixingData, latents: Latents) -> float:
+def held_against(coarse: CoarseModel, data: UnmixingData, latents: Latents) -> float:
     """Nats against a mode that contradicts what is declared: its prior odds.
 
-    A phase of which elements are declared holds none, or a matrix is pure nowhere.
+    A phase of which elements are declared holds none, a matrix is pure nowhere, or grains are embedded in another one.
     """
+    phases, embedded = coarse.blocks.phases, coarse.blocks.overlap.embedded
     empty = hardly_a_phase(phases, weights_at(data, latents), data.yields.shape[1])
-    return EMPTY_NATS * int(empty.sum() + nowhere_pure(phases, data, latents).sum())
+    contradicted = EMPTY_NATS * int(empty.sum() + nowhere_pure(phases, data, latents).sum())
+    if embedded:
+        return contradicted
+    return contradicted + less_embedded(coarse.blocks, coarse.pooled, coarse.scale, spectra_at(data, latents))
 
 
 def nowhere_pure(phases: Sequence[Phase], data: UnmixingData, latents: Latents) -> npt.NDArray[np.bool_]:

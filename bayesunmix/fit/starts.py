@@ -103,7 +103,7 @@ def find_starts(
             result = guided_nmf(pooled, templates, basis.allowed, seed=key, pure_rows=rows)
             score = result.divergence + _implausible(result, yields, statements)
             trials.append(Start(result.weights, result.spectra, score))
-    return _distinct(sorted(trials, key=lambda start: start.score), n_starts)
+    return _distinct(sorted(trials, key=lambda start: start.score), matrix, n_starts)
 
 
 def rotated_starts(weights: FloatArray, basis: EndmemberBasis, matrix: npt.NDArray[np.bool_]) -> list[Start]:
@@ -205,14 +205,17 @@ def _implausible(result: GuidedFactorisation, yields: FloatArray, statements: St
     return -float(statements_log_density(statements, nominal_fractions(result.weights, yields)))
 
 
-def _distinct(starts: list[Start], most: int) -> list[Start]:
-    """Pick the best start, then one after another the good one that differs most from those picked.
+def _distinct(starts: list[Start], matrix: npt.NDArray[np.bool_], most: int) -> list[Start]:
+    """Pick the best start, the best of each other matrix, and then the good ones that differ most from those picked.
 
     Rotated solutions explain the clusters nearly as well as each other: which of them the map prefers, only the
-    descent from each can tell.
+    descent from each can tell. No descent leads from one matrix to another.
     """
     good = [start for start in starts if start.score < starts[0].score + NEARLY_AS_GOOD]
-    kept, rest = [starts[0]], good[1:]
+    kept, rest = [starts[0]], []
+    for start in good[1:]:
+        another = matrix.any() and all(_distance(start, one, matrix) > SAME_START for one in kept)
+        (kept if another else rest).append(start)
     while rest and len(kept) < most:
         nearest = [min(_distance(start, other) for other in kept) for start in rest]
         farthest = int(np.argmax(nearest))
@@ -225,6 +228,6 @@ def _distinct(starts: list[Start], most: int) -> list[Start]:
     return kept
 
 
-def _distance(first: Start, second: Start) -> float:
-    """Largest Hellinger distance between two starts' spectra of a phase."""
-    return float(hellinger(first.spectra, second.spectra).max())
+def _distance(first: Start, second: Start, phases: npt.NDArray[np.bool_] | slice = slice(None)) -> float:
+    """Largest Hellinger distance between two starts' spectra of a phase, of all or of some."""
+    return float(hellinger(first.spectra[phases], second.spectra[phases]).max())
