@@ -47,6 +47,8 @@ HAT_FWHM = 0.5
 PIECES = ((8.0, 3.0), (2.0, 0.0))
 # Blocks that tell how abundances follow a discrepancy; more only cost time.
 MOST_BLOCKS = 2000
+# What has a standard normal prior is moved no farther than this from 0.
+FARTHEST = 8.0
 # Eigenvalues of a piece that are kept, relative to its largest.
 NEGLIGIBLE = 1e-3
 # A smaller error of the spectra, in per cent, is not told.
@@ -316,7 +318,9 @@ def moved(
     wider = np.sqrt(sd**2 + (spread**2).sum(axis=1))
     rest = np.ones(len(sd), bool)
     rest[positive] = False
-    y[:, rest] += shift[rest] + change[:, rest]
+    # Residuals beyond all reason would move what has a standard normal prior to where exponentials overflow.
+    limit = np.maximum(np.abs(y[:, rest]), FARTHEST)
+    y[:, rest] = np.clip(y[:, rest] + shift[rest] + change[:, rest], -limit, limit)
     mean, sd, wider, change = target.mean[positive], sd[positive], wider[positive], change[:, positive]
     weights = np.logaddexp(0.0, y[:, positive])
     scores = -ndtri_exp(np.minimum(log_ndtr((mean - weights) / sd) - log_ndtr(mean / sd), -1e-300))

@@ -40,7 +40,7 @@ FloatArray = npt.NDArray[np.float64]
 _STEPS = 30
 # A phase never gets less than this share of the counts in the reweighting: a variance must stay positive.
 _LEAST_SHARE = 1e-9
-# Added to the information, as a share of all of it, so that it has an inverse.
+# Least information in a direction, as a share of the most, so that it has an inverse.
 RIDGE = 2e-11
 _OXIDE = re.compile(r"([A-Z][a-z]?)(\d*)O(\d*)")
 _FIELD = "sample.bulk_wt_pct"
@@ -117,16 +117,19 @@ def count_shares(total: FloatArray, spectra: FloatArray, seed: int) -> FloatArra
     for _ in range(_STEPS):
         weight = counts / np.maximum(np.einsum("dk,dkc->dc", share, spectra), 1e-300)
         scaled = spectra * weight[:, None, :]
-        information = np.einsum("dkc,dlc->dkl", scaled, spectra)
-        # Of two phases with the same spectrum each gets half.
-        information += RIDGE * np.einsum("dkk->d", information)[:, None, None] * np.eye(phases)
+        values, vectors = np.linalg.eigh(np.einsum("dkc,dlc->dkl", scaled, spectra))
+        # Of two phases with the same spectrum each gets half: rounding may leave them less than no information.
+        values = np.maximum(values, RIDGE * values[:, -1:])
         target = np.einsum("dkc,c->dk", scaled, total / counts)
-        share = np.maximum(np.linalg.solve(information, target[..., None])[..., 0], _LEAST_SHARE)
+        along = np.einsum("dkv,dk->dv", vectors, target) / values
+        share = np.maximum(np.einsum("dkv,dv->dk", vectors, along), _LEAST_SHARE)
         share /= share.sum(axis=1, keepdims=True)
     if draws == 1:
         return share
-    root = np.linalg.cholesky(np.linalg.inv(information))
-    error = np.einsum("dkl,dl->dk", root, np.random.default_rng([seed, 23]).normal(size=share.shape))
+    normal = np.random.default_rng([seed, 23]).normal(size=share.shape)
+    # The symmetric root: it does not hang on the signs of the vectors.
+    along = np.einsum("dkv,dk->dv", vectors, normal) / np.sqrt(values)
+    error = np.einsum("dkv,dv->dk", vectors, along)
     drawn = np.maximum(share + error, 0.0)
     return shares_of(drawn)
 

@@ -365,6 +365,17 @@ class SpectrumImage(Summarised):
             counts = self.counts[:, :, first:last]
         return dataclasses.replace(self, counts=counts, energy_keV=self.energy_keV[first:last])
 
+    def with_replaced(self, channels: Sequence[tuple[int, int]]) -> SpectrumImage:
+        """Return the map in which some channels hold the counts of others: pairs of one and what it holds."""
+        if not channels:
+            return self
+        if isinstance(self.counts, StoredCounts):
+            return dataclasses.replace(self, counts=self.counts.with_replaced(channels))
+        counts = self.counts.copy()
+        for channel, other in channels:
+            counts[:, :, channel] = self.counts[:, :, other]
+        return dataclasses.replace(self, counts=counts)
+
     def replace_facts(self, **facts: float | str | tuple[str, ...] | None) -> SpectrumImage:
         """Return the map with other acquisition facts (`Acquisition.replace`); the counts are shared."""
         checked: dict[str, Any] = dict(facts)

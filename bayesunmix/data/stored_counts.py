@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -34,12 +34,15 @@ class StoredCounts:
         Channels of it that the map has: from the first to before the last.
     mask
         Pixels (y, x) whose counts are left out: read as zeros. None where none are.
+    replaced
+        Channels of what is on disk, each with the one whose counts are read in its place.
     """
 
     stored: DiskArray
     first: int
     last: int
     mask: Mask | None = None
+    replaced: tuple[tuple[int, int], ...] = ()
 
     ndim = 3
 
@@ -81,7 +84,11 @@ class StoredCounts:
         """Read some rows of the map, (y, x, energy); also of some columns and channels."""
         rows, *others = place if isinstance(place, tuple) else (place,)
         first, last, step = rows.indices(len(self))
-        read = np.array(self.stored.part(first, last)[::step, :, self.first : self.last])
+        whole = self.stored.part(first, last)[::step]
+        read = np.array(whole[:, :, self.first : self.last])
+        for channel, other in self.replaced:
+            if self.first <= channel < self.last:
+                read[:, :, channel - self.first] = whole[:, :, other]
         if self.mask is not None:
             read[self.mask[first:last:step]] = 0
         return read[(slice(None), *others)]
@@ -103,6 +110,11 @@ class StoredCounts:
     def cropped(self, first: int, last: int) -> StoredCounts:
         """Return some of the channels."""
         return dataclasses.replace(self, first=self.first + first, last=self.first + last)
+
+    def with_replaced(self, channels: Sequence[tuple[int, int]]) -> StoredCounts:
+        """Return the counts with some channels that hold what others do."""
+        pairs = tuple((self.first + channel, self.first + other) for channel, other in channels)
+        return dataclasses.replace(self, replaced=(*self.replaced, *pairs))
 
     def without(self, mask: Mask | None) -> StoredCounts:
         """Return the counts with pixels left out, all of whose counts are zeros then."""

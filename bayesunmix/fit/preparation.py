@@ -20,7 +20,7 @@ from bayesunmix.core.memory import check_maps
 from bayesunmix.core.severity import Reservation
 from bayesunmix.core.threads import single_thread
 from bayesunmix.data.binning import bin_image, channel_bins, pixel_bins
-from bayesunmix.data.channels import channel_doubts
+from bayesunmix.data.channels import OddChannels
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.map_bins import map_hash
 from bayesunmix.fit.energy_axis import fitted_axis, given_axis, searched_axis
@@ -139,13 +139,17 @@ def _prepared(
     table = line_table(config, beam, detector)
     check_emitting(sample.elements, table, config, beam)
     table = with_stray(table, sample.stray, beam, notes)
+    odd = OddChannels.of(
+        image.sum_spectrum().astype(np.float64), image.channel_edges_keV, detector.fwhm_keV(image.energy_keV)
+    )
+    image = image.with_replaced(odd.replaced)
     image, moved, doubts = searched_axis(image, config, beam, table, detector)
     low, high = _range(image, config, beam, within_keV)
     check_maps(image.n_pixels, 1 if isinstance(config.phases, str) else len(config.phases))
     cropped = _checked_crop(image, low, high)
     edges = cropped.channel_edges_keV
-    summed = cropped.sum_spectrum().astype(np.float64)
-    notes += channel_doubts(summed, edges, detector.fwhm_keV(cropped.energy_keV))
+    first = int(np.searchsorted(image.energy_keV, edges[0]))
+    notes += odd.doubts(first, first + cropped.n_channels)
     low, high = float(edges[0]), float(edges[-1])
     bound = film.oxygen and "O" in table.elements and "O" not in sample.stray
     hidden = ["O"] if bound and table.families("O", low, high) else []
@@ -209,6 +213,7 @@ def _prepared(
         thickness=thickness,
         warnings=said,
         left_out=left_out,
+        replaced=odd.replaced,
         widths=config.priors,
         known=known_pixels(cropped, phases),
         given=GivenNames.of(

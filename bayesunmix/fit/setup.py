@@ -71,6 +71,8 @@ class Setup:
         What the user should know; all have been given as warnings too.
     left_out : tuple of LeftOut
         Pixels that take no part, and why.
+    replaced : tuple of (int, int)
+        Channels of the whole map that did not count, each with the one whose counts are fitted in its place.
     widths : Priors
         Of the model's priors.
     known : (y, x) int, optional
@@ -102,6 +104,7 @@ class Setup:
     thickness: PixelThickness
     warnings: tuple[str, ...]
     left_out: tuple[LeftOut, ...] = ()
+    replaced: tuple[tuple[int, int], ...] = ()
     widths: Priors = DEFAULT_PRIORS
     known: npt.NDArray[np.int64] | None = None
     aside: npt.NDArray[np.bool_] | None = None

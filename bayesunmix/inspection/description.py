@@ -12,7 +12,7 @@ import numpy as np
 
 from bayesunmix.core.errors import BayesUnmixWarning, InputError, check_integer, check_path
 from bayesunmix.data.acquisition import Acquisition
-from bayesunmix.data.channels import channel_doubts
+from bayesunmix.data.channels import OddChannels
 from bayesunmix.data.contents import contents_text, the_map
 from bayesunmix.data.image import SpectrumImage, on_axis
 from bayesunmix.data.io import load
@@ -149,8 +149,8 @@ def _map_text(image: SpectrumImage) -> str:
     shown = [name if size in name else f"{name} ({size})" for name, size in sizes.items()]
     lines.append(f"Images    {', '.join(shown) or 'none beside the map'}")
     widths = Response.from_resolution().fwhm_keV(image.energy_keV)
-    odd = channel_doubts(image.sum_spectrum().astype(np.float64), image.channel_edges_keV, widths)
-    lines += [f"Note      {message}" for message in (*image.warnings, *odd)]
+    odd = OddChannels.of(image.sum_spectrum().astype(np.float64), image.channel_edges_keV, widths)
+    lines += [f"Note      {message}" for message in (*image.warnings, *odd.doubts())]
     return "\n".join(lines)
 
 

@@ -112,7 +112,8 @@ def _cut(result: Result, stored: xr.Dataset, whole: SpectrumImage) -> SpectrumIm
     if whole.shape[:2] != left_out.shape or whole.n_channels < last:
         must = f"have {left_out.shape[0]} x {left_out.shape[1]} pixels and at least {last} channels"
         raise InputError(_FIELD, must, f"has shape {shape_text(whole.counts)}", _REMEDY)
-    counts = whole.counts
+    pairs = np.reshape(stored.attrs.get("replaced_channels", []), (-1, 2)).astype(int).tolist()
+    counts = whole.with_replaced([(channel, other) for channel, other in pairs]).counts
     cut: Any = counts.cropped(first, last) if isinstance(counts, StoredCounts) else counts[:, :, first:last]
     ends = [float(energy) for energy in stored.attrs["energy_keV"]]
     energy_keV = np.linspace(ends[0], ends[1], last - first)

@@ -77,6 +77,7 @@ def pixels_group(run: Finished) -> xr.Dataset:
         },
         attrs={
             "channels": [first, first + setup.image.n_channels],
+            **({"replaced_channels": np.ravel(setup.replaced).tolist()} if setup.replaced else {}),
             "scale_sd": float(effect.scale_sd),
             "energy_keV": [float(setup.image.energy_keV[0]), float(setup.image.energy_keV[-1])],
         },

@@ -307,8 +307,14 @@ def nonnegative_minimum(information: Array, gradient: Array) -> Array:
     """Minimise w.G.w / 2 - g.w over w >= 0 through the Cholesky factor of G, scaled to a unit diagonal."""
     scale = 1.0 / np.sqrt(np.maximum(np.diag(information), 1e-300))
     unit = information * np.outer(scale, scale) + 1e-10 * np.eye(scale.size)
-    factor = np.linalg.cholesky(unit)
-    target = solve_triangular(factor, gradient * scale, lower=True)
+    try:
+        factor = np.linalg.cholesky(unit)
+        target = solve_triangular(factor, gradient * scale, lower=True)
+    except np.linalg.LinAlgError:
+        # Rounding leaves directions without any information a little below none.
+        values, vectors = np.linalg.eigh(unit)
+        factor = vectors * np.sqrt(np.maximum(values, 1e-10 * values[-1]))
+        target = vectors.T @ (gradient * scale) / np.sqrt(np.maximum(values, 1e-10 * values[-1]))
     return np.asarray(nnls(factor.T, target)[0] * scale)
 
 
