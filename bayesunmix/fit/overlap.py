@@ -23,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.config.overlap import LEAST_GAINED, OverlapChoice, OverlapScore
+from bayesunmix.config.overlap import LEAST_GAINED, Overlap, OverlapChoice, OverlapScore
 from bayesunmix.fit.held_out import Split, by_tile, first_as_good, gain_over, log_spectra_at, mixture_score
 from bayesunmix.fit.model_data import Blocks, spectra_at
 from bayesunmix.models.abundance import simplex_support_points

@@ -212,7 +212,7 @@ def _distinct(starts: list[Start], matrix: npt.NDArray[np.bool_], most: int) -> 
     descent from each can tell. No descent leads from one matrix to another.
     """
     good = [start for start in starts if start.score < starts[0].score + NEARLY_AS_GOOD]
-    kept, rest = [starts[0]], []
+    kept, rest = starts[:1], list[Start]()
     for start in good[1:]:
         another = matrix.any() and all(_distance(start, one, matrix) > SAME_START for one in kept)
         (kept if another else rest).append(start)
