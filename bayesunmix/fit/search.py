@@ -135,12 +135,7 @@ class CoarseModel:
         scale = len(blocks.counts) / len(part.counts)
         baseline = blocks.counts.sum(axis=0, dtype=np.float64) + 1.0
         baseline /= baseline.sum()
-        # Any spectra give the shapes.
-        weights = np.random.default_rng(0).uniform(0.5, 1.5, basis.allowed.shape)
-        anywhere = start_at(weights, basis, component_templates(basis))
-        data, example = _coarse(blocks, groups, basis, yields, anywhere, baseline)
-        model = flat_model(data)
-        model.value_and_gradient(model.flatten(example), data)
+        model = _compiled(blocks, groups, basis, yields, baseline)
         return cls(
             blocks=blocks,
             pooled=groups,
@@ -152,9 +147,10 @@ class CoarseModel:
         )
 
     def freer(self) -> CoarseModel:
-        """Compile it where the next alternative is what may share a block."""
+        """Return the same where the next alternative is what may share a block."""
         blocks = self.blocks.freer()
-        return CoarseModel.of(blocks, *blocks.forward.basis(blocks.absorbing, blocks.allowed))
+        model = _compiled(blocks, self.pooled, self.basis, self.yields, self.baseline)
+        return replace(self, blocks=blocks, model=model)
 
 
 def compare_starts(coarse: CoarseModel, starts: list[Start], progress: Progress) -> list[ModeCandidate]:
@@ -386,6 +382,19 @@ def _coarse(
     units = np.maximum(start.weights[free[:, 0], free[:, 1]] / scale, 0.3)
     latents = latents_at(data, units, weights)
     return data, latents
+
+
+def _compiled(
+    blocks: Blocks, groups: Pooled, basis: EndmemberBasis, yields: FloatArray, baseline: FloatArray
+) -> FlatModel:
+    """Compile the model on coarse support points."""
+    # Any spectra give the shapes.
+    weights = np.random.default_rng(0).uniform(0.5, 1.5, basis.allowed.shape)
+    anywhere = start_at(weights, basis, component_templates(basis))
+    data, example = _coarse(blocks, groups, basis, yields, anywhere, baseline)
+    model = flat_model(data)
+    model.value_and_gradient(model.flatten(example), data)
+    return model
 
 
 def _most_held(points: FloatArray, weights: FloatArray) -> npt.NDArray[np.int64]:
