@@ -122,6 +122,18 @@ def test_whichever_cluster_is_the_matrix_there_is_a_start(basis: EndmemberBasis,
     assert len(find_starts(counts, free, YIELDS, NOTHING_STATED, np.zeros(2, bool), n_starts=1, seed=0)) == 1
 
 
+def test_of_several_matrices_one_may_cover_little(basis: EndmemberBasis, spectra: FloatArray) -> None:
+    """Pure in a few blocks, which are the smallest cluster."""
+    rng = np.random.default_rng(4)
+    share = np.concatenate([rng.uniform(0.0, 0.3, 380), np.ones(20)])[:, None]
+    counts = rng.multinomial(800, (1 - share) * spectra[0] + share * spectra[1]).astype(np.float32)
+    both, free = np.array([True, True]), basis._replace(allowed=np.ones_like(ALLOWED))
+    found = find_starts(counts, free, YIELDS, NOTHING_STATED, both, n_starts=3, seed=0)
+    assert min(hellinger(start.spectra[1], spectra[1]) for start in found) < 0.03
+    # There may be fewer clusters than matrices.
+    assert find_starts(counts[:1], free, YIELDS, NOTHING_STATED, both, n_starts=2, seed=0)
+
+
 def test_the_seed_decides(
     counts: npt.NDArray[np.float32], basis: EndmemberBasis, starts: list[Start]
 ) -> None:

@@ -39,12 +39,12 @@ MOST_STUCK = 8
 NARROWEST = 2.0
 MOST_NAMED = 5
 DEAD = (
-    "No channel {} has a count, although those beside them have many. Dead channels look like lines that the sample "
-    "does not emit"
+    "There are no counts {}, although there are many beside. Dead channels look like lines that the sample does not "
+    "emit"
 )
 STUCK = (
-    "Channels {} hold far more counts than those beside them, a peak sharper than the detector can resolve. Such "
-    "channels are stuck or saturated, and look like lines of elements that are not there"
+    "There are far more counts {} than beside, a peak sharper than the detector can resolve. Channels there are stuck "
+    "or saturated, and look like lines of elements that are not there"
 )
 
 

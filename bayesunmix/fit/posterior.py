@@ -222,7 +222,7 @@ def _settled_overlap(
             # Endmembers that bend to hold grains which meet leave nothing to be seen.
             tried = _under_freer(coarse, candidates, starts, progress)
             again = best_of(coarse, [tried[1][0].start])
-            candidates = sorted([*candidates, again], key=lambda one: one.potential)
+            candidates = sorted([*candidates, again], key=lambda one: one.rank)
         asked = choose_overlap(blocks, candidates[0].at, None if tried is None else tried[1][0].at)
         comparisons += asked.comparisons
         if not blocks.open_overlap or asked.shown == blocks.overlap:

@@ -140,7 +140,9 @@ def _prepared(
     check_emitting(sample.elements, table, config, beam)
     table = with_stray(table, sample.stray, beam, notes)
     odd = OddChannels.of(
-        image.sum_spectrum().astype(np.float64), image.channel_edges_keV, detector.fwhm_keV(image.energy_keV)
+        image.sum_spectrum().astype(np.float64),
+        image.channel_edges_keV,
+        detector.fwhm_keV(np.maximum(image.energy_keV, 0.0)),
     )
     image = image.with_replaced(odd.replaced)
     image, moved, doubts = searched_axis(image, config, beam, table, detector)

@@ -90,6 +90,11 @@ class ModeCandidate:
     followed: bool
 
     @property
+    def rank(self) -> tuple[bool, float]:
+        """What candidates are sorted by: one that was not followed ends where another one does, or is beaten."""
+        return not self.followed, self.potential
+
+    @property
     def at(self) -> tuple[UnmixingData, Latents]:
         """The model where it is."""
         return self.data, self.latents
@@ -175,7 +180,7 @@ def compare_starts(coarse: CoarseModel, starts: list[Start], progress: Progress)
             candidate = end.candidate(coarse, followed=True)
         candidates.append(candidate)
     candidates = [in_named_order(coarse, one) if one.followed else one for one in candidates]
-    named = min(candidates, key=lambda candidate: candidate.potential)
+    named = min(candidates, key=lambda candidate: candidate.rank)
     for _ in blocks.phases:
         better = better_named(coarse, named, progress)
         if not better:
@@ -185,7 +190,7 @@ def compare_starts(coarse: CoarseModel, starts: list[Start], progress: Progress)
     # A solution that is worse for having its names exchanged is no rival.
     alike = blocks.alike
     kept = [candidate for candidate in candidates if not renamed(candidate, named, alike)]
-    return sorted(kept, key=lambda candidate: candidate.potential)
+    return sorted(kept, key=lambda candidate: candidate.rank)
 
 
 def best_of_each_matrix(coarse: CoarseModel, raced: list[Descent]) -> list[Descent]:
@@ -426,17 +431,25 @@ def held_against(coarse: CoarseModel, data: UnmixingData, latents: Latents) -> f
     """
     phases, embedded = coarse.blocks.phases, coarse.blocks.overlap.embedded
     empty = hardly_a_phase(phases, weights_at(data, latents), data.yields.shape[1])
-    contradicted = EMPTY_NATS * int(empty.sum() + nowhere_pure(phases, data, latents).sum())
+    contradicted = EMPTY_NATS * float(empty.sum() + impurity(phases, data, latents).sum())
     if embedded:
         return contradicted
     return contradicted + less_embedded(coarse.blocks, coarse.pooled, coarse.scale, spectra_at(data, latents))
 
 
-def nowhere_pure(phases: Sequence[Phase], data: UnmixingData, latents: Latents) -> npt.NDArray[np.bool_]:
-    """Tell the declared matrices that hardly any block holds alone, (phase,)."""
+def impurity(phases: Sequence[Phase], data: UnmixingData, latents: Latents) -> FloatArray:
+    """Return how far declared matrices are from being pure in a few blocks, 0 to 1 where they hold none, (phase,).
+
+    By degrees: one that is hardly impure may be a little too pure by itself, and is a rotation away from its pixels.
+    """
     points, matrix = np.asarray(data.prior.support_points), np.array([phase.matrix for phase in phases])
-    pure = np.exp(np.asarray(log_weights(data.prior, latents["abundance_xi"]))) @ (points > NEARLY_ALONE)
-    return np.asarray(matrix & (pure < LEAST_PURE))
+    weights = np.exp(np.asarray(log_weights(data.prior, latents["abundance_xi"])))
+    order = np.argsort(-points, axis=0)
+    few = (np.cumsum(weights[order], axis=0) < LEAST_PURE).sum(axis=0)
+    purest = np.take_along_axis(points, order, axis=0)[
+        np.minimum(few, len(points) - 1), np.arange(len(matrix))
+    ]
+    return np.asarray(matrix * np.maximum(1.0 - purest / NEARLY_ALONE, 0.0))
 
 
 def hardly_a_phase(phases: Sequence[Phase], weights: FloatArray, n_elements: int) -> npt.NDArray[np.bool_]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bayesunmix.core.shares import hellinger
+from bayesunmix.core.shares import hellinger, shares_of
 from bayesunmix.fit.model_data import nominal_fractions
 from bayesunmix.inference.clustering import cluster
 from bayesunmix.inference.guided_nmf import GuidedFactorisation, guided_nmf
@@ -27,6 +27,8 @@ TRIALS_PER_START = 6
 # Clusters at the edge of a grain fall one way or another: a second clustering widens the search.
 CLUSTERINGS = 2
 MOST_CLUSTERS = 12
+# The largest of them, each of which may be a declared matrix.
+LARGEST = 3
 # Blocks that are clustered, evenly spread over the map: more do not find other clusters.
 MOST_CLUSTERED = 8000
 # Shares of the matrix that rotated starts take out of a phase, or put into it.
@@ -188,14 +190,20 @@ def start_at(weights: FloatArray, basis: EndmemberBasis, templates: FloatArray) 
 
 
 def _pure_rows(pooled: FloatArray, matrix: npt.NDArray[np.bool_], n_trials: int) -> list[dict[int, int]]:
-    """Which cluster each trial holds to be which matrix phase: the largest clusters first, in every order."""
+    """Which cluster each trial holds to be which matrix phase: the largest clusters, in every order.
+
+    Of several matrices one may be small: there is one cluster more for each, the one that differs most from the others.
+    """
     phases = np.flatnonzero(matrix)
-    if not len(phases):
+    if not len(phases) or len(phases) > len(pooled):
         return [{} for _ in range(n_trials)]
-    largest = np.argsort(-pooled.sum(axis=1))[: max(3, len(phases))]
+    shares = shares_of(pooled)
+    kept = np.argsort(-pooled.sum(axis=1))[:LARGEST].tolist()
+    for _ in range(min(len(phases) - 1, len(pooled) - len(kept))):
+        kept.append(int(hellinger(shares[:, None], shares[kept]).min(axis=1).argmax()))
     choices = [
         dict(zip(map(int, rows), map(int, phases), strict=True))
-        for rows in itertools.permutations(largest, len(phases))
+        for rows in itertools.permutations(kept, len(phases))
     ]
     return [choices[trial % len(choices)] for trial in range(n_trials)]
 

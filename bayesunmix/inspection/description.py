@@ -8,11 +8,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from bayesunmix.core.errors import BayesUnmixWarning, InputError, check_integer, check_path
 from bayesunmix.data.acquisition import Acquisition
-from bayesunmix.data.channels import OddChannels
 from bayesunmix.data.contents import contents_text, the_map
 from bayesunmix.data.image import SpectrumImage, on_axis
 from bayesunmix.data.io import load
@@ -20,10 +17,10 @@ from bayesunmix.data.reader import contents_apart
 from bayesunmix.inspection.axis_guess import GuessedAxis, guess_axis
 from bayesunmix.inspection.axis_search import ORDINARY_KEV
 from bayesunmix.inspection.oxygen import no_oxides
-from bayesunmix.inspection.peak_reading import CERTAIN, LIGHT_KEV, Reading, read_peaks
+from bayesunmix.inspection.peak_reading import CERTAIN, LIGHT_KEV, Reading, odd_channels, read_peaks
 from bayesunmix.inspection.peaks import Peak
 from bayesunmix.inspection.stray import ORIGINS, StrayEvidence, origins
-from bayesunmix.xray.response import MN_K_ALPHA_KEV, Response
+from bayesunmix.xray.response import MN_K_ALPHA_KEV
 
 # Candidates of a peak are listed down to this probability, at most so many.
 LEAST_SHOWN, MOST_SHOWN = 0.02, 4
@@ -148,9 +145,8 @@ def _map_text(image: SpectrumImage) -> str:
     sizes = {name: " x ".join(str(size) for size in picture.shape) for name, picture in image.images.items()}
     shown = [name if size in name else f"{name} ({size})" for name, size in sizes.items()]
     lines.append(f"Images    {', '.join(shown) or 'none beside the map'}")
-    widths = Response.from_resolution().fwhm_keV(image.energy_keV)
-    odd = OddChannels.of(image.sum_spectrum().astype(np.float64), image.channel_edges_keV, widths)
-    lines += [f"Note      {message}" for message in (*image.warnings, *odd.doubts())]
+    odd = odd_channels(image).doubts()
+    lines += [f"Note      {message}" for message in (*image.warnings, *odd)]
     return "\n".join(lines)
 
 

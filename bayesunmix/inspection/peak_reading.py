@@ -11,6 +11,7 @@ import numpy as np
 
 from bayesunmix.core.errors import InputError
 from bayesunmix.data.acquisition import Acquisition
+from bayesunmix.data.channels import OddChannels
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.inspection.axis_search import AxisCandidate, AxisSearch, likely_axis, rival_axis
 from bayesunmix.inspection.peak_sources import PeakSources, SourceCandidate
@@ -166,6 +167,7 @@ def read_peaks(image: SpectrumImage, given: tuple[str, ...] = ()) -> Reading:
     """
     detector = nominal_detector(image.acquisition)
     wanted = tuple(given or image.acquisition.elements)
+    image = image.with_replaced(odd_channels(image).replaced)
     spectrum = total_spectrum(image)
     fits = axis_fits(spectrum, wanted) if spectrum.peaks else ()
     moved = likely_axis(fits)
@@ -257,6 +259,16 @@ def axis_fits(
         efficiency=spectrum.efficiency,
         named=named,
     ).fits()
+
+
+def odd_channels(image: SpectrumImage) -> OddChannels:
+    """Find the channels of a map that are dead, stuck or saturated, by the nominal detector."""
+    fwhm_keV = nominal_detector(image.acquisition).response.fwhm_keV
+    return OddChannels.of(
+        image.sum_spectrum().astype(np.float64),
+        image.channel_edges_keV,
+        fwhm_keV(np.maximum(image.energy_keV, 0.0)),
+    )
 
 
 def nominal_detector(facts: Acquisition) -> Detector:

@@ -23,7 +23,8 @@ MISFIT = 1.5
 # Where the model has more of the counts than this elsewhere, errors of main elements are no small change either.
 MISPLACED = 0.05
 MAIN_ELEMENT = 0.05
-# So many times as uncertain is all that is said.
+# From so many times as uncertain on, it is said, and up to so many.
+LEAST_TIMES = 1.05
 MOST_TIMES = 100
 
 
@@ -72,6 +73,8 @@ def _included(discrepancy: SpectralDiscrepancy | None) -> tuple[str, str]:
     if discrepancy is None or not discrepancy.quantities:
         return "do not include this", ""
     widest = max(discrepancy.quantities, key=lambda one: one.sd_ratio)
+    if widest.sd_ratio < LEAST_TIMES:
+        return "include this", ""
     # An amount that the model was sure of, such as none, has no width to compare with.
     times = f"{widest.sd_ratio:.2g}" if widest.sd_ratio < MOST_TIMES else f"more than {MOST_TIMES}"
     much = (
