@@ -289,9 +289,9 @@ def test_channels_that_count_wrongly_are_told(phantom_file: Path, tmp_path: Path
     save(dataclasses.replace(image, counts=counts), tmp_path / "odd.hspy")
     text = inspect_map(tmp_path / "odd.hspy")
     edges = image.channel_edges_keV
-    assert f"Note      No channel from {edges[300]:.3f} to {edges[310]:.3f} keV has a count" in text
-    assert f"Note      Channels from {edges[700]:.3f} to {edges[701]:.3f} keV hold far more" in text
-    assert "has a count" not in inspect_map(phantom_file)
+    assert f"Note      There are no counts from {edges[300]:.3f} to {edges[310]:.3f} keV" in text
+    assert f"Note      There are far more counts from {edges[700]:.3f} to {edges[701]:.3f} keV" in text
+    assert "There are" not in inspect_map(phantom_file)
 
 
 def test_no_map(tmp_path: Path) -> None:

@@ -306,7 +306,22 @@ def test_dead_channels_are_told(image: SpectrumImage) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BayesUnmixWarning)
         told = [note for note in prepare(dead, config()).warnings if isinstance(note, Distrust)]
-    assert any("has a count, although those beside them have many" in note for note in told)
+    assert any("There are no counts" in note for note in told)
+
+
+def test_a_stuck_channel_is_replaced(image: SpectrumImage) -> None:
+    counts, channel = image.counts.copy(), int(np.argmax(image.sum_spectrum())) + 20
+    counts[..., channel] = counts.max()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BayesUnmixWarning)
+        setup = prepare(dataclasses.replace(image, counts=counts), config())
+        sound = prepare(image, config())
+    assert [replaced for replaced, _ in setup.replaced] == [channel]
+    (said,) = [note for note in setup.warnings if "fitted in their place" in note]
+    assert isinstance(said, Reservation)
+    off = setup.fitted_spectrum - sound.fitted_spectrum
+    assert np.count_nonzero(off) <= 1
+    assert np.abs(off).max() < 6.0 * np.sqrt(2.0 * sound.fitted_spectrum.max())
 
 
 @pytest.mark.parametrize(("made_of", "said"), [("none", 1), ("stoichiometry", 0)])
