@@ -9,6 +9,7 @@ or a hole, would bend everything.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from bayesunmix.core.severity import Distrust, Doubt, Reservation, join
+from bayesunmix.data.image import SpectrumImage
 from bayesunmix.xray.response import FWHM2_PER_VARIANCE
 
 FloatArray = npt.NDArray[np.float64]
@@ -82,6 +84,12 @@ class OddChannels:
         stuck = _stuck(counts, widths / np.sqrt(FWHM2_PER_VARIANCE), scatter) & judged
         return cls(dead, stuck, _beside(dead | stuck, widths), edges_keV)
 
+    @classmethod
+    def of_map(cls, image: SpectrumImage, fwhm_keV: Callable[[FloatArray], FloatArray]) -> OddChannels:
+        """Find them in a map by the detector's resolution at energies in keV."""
+        counts = image.sum_spectrum().astype(np.float64)
+        return cls.of(counts, image.channel_edges_keV, fwhm_keV(image.energy_keV))
+
     def doubts(self, first: int = 0, last: int | None = None) -> list[Doubt]:
         """Return what is to be said of those from a first channel to before the last, and of what was done about it."""
         chosen = np.zeros(len(self.dead), bool)
@@ -143,10 +151,10 @@ def _stuck(counts: FloatArray, sigma: FloatArray, scatter: float) -> Mask:
     """
     found = np.zeros(len(counts), bool)
     spread = np.maximum(sigma, NARROWEST) ** 2
+    padded = np.pad(counts, 2, mode="edge")
     for wide in range(1, min(MOST_STUCK, len(counts)) + 1):
         runs = np.lib.stride_tricks.sliding_window_view(counts, wide)
         least, first = runs.min(axis=1), np.arange(len(runs))
-        padded = np.pad(counts, 2, mode="edge")
         beside = np.maximum(padded[first], padded[first + wide + 3])
         sharpest = TOO_SHARP * beside * np.exp((wide + 1.0) / spread[first])
         for begin in np.flatnonzero(

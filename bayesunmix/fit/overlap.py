@@ -20,6 +20,8 @@ one place, which nobody declared, speaks for three, and the solution that three 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -57,9 +59,9 @@ def choose_overlap(blocks: Blocks, found: At, freer: At | None = None) -> Overla
     points = [_points(blocks, overlap, found) for overlap in compared]
     most = min(MOST_BLOCKS, MOST_ENTRIES // max(map(len, points)))
     part = blocks.every(-(-len(blocks.counts) // most))
-    scores = [_score(part, some, found) for some in points]
+    scores = _scores(part, points, found)
     if freer is not None:
-        own = _score(part, _points(blocks, compared[1], freer), freer)
+        (own,) = _scores(part, [_points(blocks, compared[1], freer)], freer)
         scores[1] = max(scores[1], own, key=lambda tiles: float(tiles.sum()))
     index, _ = first_as_good(scores, DOUBTS, LEAST_GAINED)
     gains = [gain_over(score, scores[0]) for score in scores]
@@ -76,10 +78,13 @@ def _points(blocks: Blocks, overlap: Overlap, at: At) -> FloatArray:
     return simplex_support_points(endmembers, blocks.typical_counts, max_overlap=overlap.most, matrix=hosts)
 
 
-def _score(blocks: Blocks, points: FloatArray, at: At) -> FloatArray:
-    """Held-out score of some support points, (tile,)."""
-    effect = at[0].effect
+def _scores(blocks: Blocks, points: Sequence[FloatArray], at: At) -> list[FloatArray]:
+    """Held-out score of each set of support points between some endmembers, (tile,)."""
+    endmembers, effect, parameters = spectra_at(*at), at[0].effect, thickness_parameters(*at)
     split = Split.of(blocks, effect)
-    log_spectra = log_spectra_at(points, spectra_at(*at), effect, thickness_parameters(*at))
-    by_block = mixture_score(split.first, split.second, log_spectra, split.log_common)
-    return by_tile(by_block, blocks.tile)
+    scores = []
+    for some in points:
+        log_spectra = log_spectra_at(some, endmembers, effect, parameters)
+        by_block = mixture_score(split.first, split.second, log_spectra, split.log_common)
+        scores.append(by_tile(by_block, blocks.tile))
+    return scores

@@ -139,11 +139,7 @@ def _prepared(
     table = line_table(config, beam, detector)
     check_emitting(sample.elements, table, config, beam)
     table = with_stray(table, sample.stray, beam, notes)
-    odd = OddChannels.of(
-        image.sum_spectrum().astype(np.float64),
-        image.channel_edges_keV,
-        detector.fwhm_keV(np.maximum(image.energy_keV, 0.0)),
-    )
+    odd = OddChannels.of_map(image, detector.fwhm_keV)
     image = image.with_replaced(odd.replaced)
     image, moved, doubts = searched_axis(image, config, beam, table, detector)
     low, high = _range(image, config, beam, within_keV)

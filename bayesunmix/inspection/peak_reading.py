@@ -263,12 +263,7 @@ def axis_fits(
 
 def odd_channels(image: SpectrumImage) -> OddChannels:
     """Find the channels of a map that are dead, stuck or saturated, by the nominal detector."""
-    fwhm_keV = nominal_detector(image.acquisition).response.fwhm_keV
-    return OddChannels.of(
-        image.sum_spectrum().astype(np.float64),
-        image.channel_edges_keV,
-        fwhm_keV(np.maximum(image.energy_keV, 0.0)),
-    )
+    return OddChannels.of_map(image, nominal_detector(image.acquisition).fwhm_keV)
 
 
 def nominal_detector(facts: Acquisition) -> Detector:

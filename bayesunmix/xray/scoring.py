@@ -313,8 +313,8 @@ def nonnegative_minimum(information: Array, gradient: Array) -> Array:
     except np.linalg.LinAlgError:
         # Rounding leaves directions without any information a little below none.
         values, vectors = np.linalg.eigh(unit)
-        factor = vectors * np.sqrt(np.maximum(values, 1e-10 * values[-1]))
-        target = vectors.T @ (gradient * scale) / np.sqrt(np.maximum(values, 1e-10 * values[-1]))
+        root = np.sqrt(np.maximum(values, 1e-10 * values[-1]))
+        factor, target = vectors * root, vectors.T @ (gradient * scale) / root
     return np.asarray(nnls(factor.T, target)[0] * scale)
 
 
