@@ -1,8 +1,8 @@
 """The front door: from a map and a configuration to a result, stage by stage.
 
-    read -> energy axis -> bins -> starting points -> mode -> regions of residual -> mode without them -> draws
-         -> likelihood of areas -> spatial heterogeneity -> misfit of the spectra -> rotations -> second maximum
-         -> pixels -> result -> files
+    read -> energy axis -> bins -> starting points -> mode -> regions of residual -> mode without them
+         -> further phase -> draws -> likelihood of areas -> spatial heterogeneity -> misfit of the spectra
+         -> rotations -> second maximum -> pixels -> result -> files
 
 Each stage is a pure function of what came before; finished ones are kept on disk, so that an interrupted run goes on.
 Several processes (`bayesunmix.core.processes`) go through the same stages side by side, and the first one writes.
@@ -312,6 +312,7 @@ def _computed(setup: Setup, job: Job) -> Result:
         find_mode,
         include_misfit,
         judge_tiles,
+        look_further,
         mix_second_maximum,
         put_together,
         read_pixels,
@@ -323,6 +324,7 @@ def _computed(setup: Setup, job: Job) -> Result:
     setup, job, number = count_phases(setup, job)
     setup, fitted = find_mode(setup, job)
     setup, fitted, misfit, aside = set_aside(setup, fitted, job)
+    further = None if number else look_further(setup, fitted, job)
     drawn = draw(fitted, job)
     setup, fitted, drawn = tell_supports(setup, fitted, drawn, job)
     tiles = judge_tiles(setup, fitted, drawn, job)
@@ -341,6 +343,7 @@ def _computed(setup: Setup, job: Job) -> Result:
         aside=aside,
         known=known,
         number=number,
+        further=further,
         tiles=tiles,
     )
     return write(result, job)

@@ -35,7 +35,7 @@ from bayesunmix.fit.model_data import Blocks, Task, alike_declared
 from bayesunmix.fit.overlap import choose_overlap
 from bayesunmix.fit.posterior import FittedPosterior
 from bayesunmix.fit.sampling import unchecked_draws
-from bayesunmix.fit.search import matched, start_from
+from bayesunmix.fit.search import matched
 from bayesunmix.fit.set_aside import without_pixels
 from bayesunmix.fit.setup import Setup
 from bayesunmix.stages import SEARCH_SEED, Job
@@ -199,8 +199,7 @@ def _found_again(
         if not model.line_density:
             starts = model.starts(task)
         else:
-            here = start_from(before.data, before.model.constrain(before.estimate.z))
-            starts = [here, *(model.starts(task) if anew else ())]
+            starts = [before.start, *(model.starts(task) if anew else ())]
         fitted: FittedPosterior = model.fit(task, starts, job.reporter.say)
         return replace(fitted, overlap=before.overlap)
 

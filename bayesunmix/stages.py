@@ -29,6 +29,7 @@ from bayesunmix.core.errors import warn
 from bayesunmix.core.memory import above_limit
 from bayesunmix.core.progress import Reporter
 from bayesunmix.fit.endmember_model import EndmemberModel, endmember_model
+from bayesunmix.fit.further_phase import FurtherPhase, find_further_phase
 from bayesunmix.fit.mode_mixture import mixed, places
 from bayesunmix.fit.model_data import Blocks, Task
 from bayesunmix.fit.phase_number import PhaseNumber, infer_phase_number
@@ -151,6 +152,18 @@ def find_mode(setup: Setup, job: Job) -> tuple[Setup, FittedPosterior]:
     return replace(setup, chosen_overlap=chosen), fitted
 
 
+def look_further(setup: Setup, fitted: FittedPosterior, job: Job) -> FurtherPhase | None:
+    """Look for a phase beside those that were asked for."""
+    if not job.model.line_density:
+        return None
+    with job.reporter.stage("further phase", "further_phase"):
+        return job.kept.run(
+            "further_phase",
+            lambda: find_further_phase(setup, fitted.start, job.reporter.say),
+            FurtherPhase | None,
+        )
+
+
 def draw(fitted: FittedPosterior, job: Job) -> Drawn:
     """Draw from the posterior around the mode."""
     with job.reporter.stage(f"draws ({job.config.inference.method})", "draws"):
@@ -252,6 +265,7 @@ def put_together(
     aside: Aside | None,
     known: Known | None,
     number: PhaseNumber | None,
+    further: FurtherPhase | None,
     tiles: TileLikelihood | None,
 ) -> Result:
     """Make the result, with its record and verdict."""
@@ -275,6 +289,7 @@ def put_together(
                 known=known,
                 electrons=job.electrons,
                 number=number,
+                further=further,
                 tiles=tiles,
             )
         )

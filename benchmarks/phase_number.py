@@ -4,6 +4,7 @@ Of six chemistries maps of 64 x 64 pixels and 120 counts are drawn. The film is 
 the other, two elements of the matrix vary by 15 % around their means, one up where the other goes down, and grains that
 hold half to all of a pixel end in flanks of several pixels. The same maps are unmixed with all phases declared by name,
 with one more, and with one phase on a hundredth of the map: is what is there supported, and what is not there told?
+With nothing declared but the number, or one fewer, is a further phase told where there is one, and only there?
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from bench import Options, Row
 from open_maps import CHEMISTRIES, COUNTS, SIDE, Chemistry, conditions, embedded
 
 from bayesunmix.laboratory.maps import Findings, kept_maps
 
 if TYPE_CHECKING:
+    from bayesunmix.results.result import Result
     from bayesunmix.simulation.simulate import SimulatedMap
 
 FloatArray = npt.NDArray[np.float64]
@@ -76,6 +79,7 @@ def rows(options: Options) -> list[Row]:
         Row(what, f"right in {LEAST_RIGHT:.0%}", f"{right} of {len(maps)}", right >= LEAST_RIGHT * len(maps)),
         Row(f"{what}: most above the truth", "1", str(above), above <= 1),
         *(row for declared in DECLARED for row in presence_rows(declared, seeds, options)),
+        *(further_row(missing, seeds, options) for missing in (0, 1)),
     ]
 
 
@@ -119,6 +123,30 @@ def presence_rows(declared: Declared, seeds: range, options: Options) -> list[Ro
     return [Row(declared.what, asked, f"{right} of {len(maps)}", right >= LEAST_TOLD * len(maps))]
 
 
+def further_row(missing: int, seeds: range, options: Options) -> Row:
+    """Row of the maps in which a further phase is told where there is one, or none where there is none."""
+    what = "one fewer asked for: a further one told" if missing else "as many asked for: no further one told"
+    folder = options.work / f"further {missing}"
+    maps = kept_maps(Further(missing), seeds, folder, {"kinds": str(KINDS)}, options.processes)
+    told_of = [bool((kept.findings.facts or {})["further"]) for kept in maps if kept.findings is not None]
+    right = sum(one == bool(missing) for one in told_of)
+    return Row(what, f"in {LEAST_RIGHT:.0%}", f"{right} of {len(maps)}", right >= LEAST_RIGHT * len(maps))
+
+
+@dataclass(frozen=True)
+class Further:
+    """Draws the map of a seed, and unmixes it with so many phases fewer than it has."""
+
+    missing: int
+
+    def __call__(self, seed: int) -> Findings:
+        """Return whether a further phase is told."""
+        kind = KINDS[seed % len(KINDS)]
+        result = _mode(kind, drawn(kind, seed), kind.count - self.missing)
+        told_of = result.record.further_phase is not None
+        return Findings(pd.DataFrame({"inside": [told_of]}), (), {"further": told_of})
+
+
 @dataclass(frozen=True)
 class Presence:
     """Draws the map of a seed, finds the mode with what is declared, and keeps what is told of each phase."""
@@ -127,20 +155,10 @@ class Presence:
 
     def __call__(self, seed: int) -> Findings:
         """Return whether what is told is true."""
-        import pandas as pd
-
-        from bayesunmix.config.run_config import RunConfig
-        from bayesunmix.core.errors import BayesUnmixWarning
-        from bayesunmix.pipeline import run_image
-
         kind = KINDS[seed % len(KINDS)]
         names = [*_phases(kind), *(f"extra {number}" for number in range(self.declared.extra))]
         phases = [{"name": name, "matrix": number == 0} for number, name in enumerate(names)]
-        config = RunConfig.from_dict(told(kind) | {"phases": phases, "inference": {"method": "map"}})
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", BayesUnmixWarning)
-            simulated = drawn(kind, seed, little=self.declared.little)
-            result = run_image(simulated.image, config, None, seed=0, progress=False)
+        result = _mode(kind, drawn(kind, seed, little=self.declared.little), phases)
         standing = [one.standing for one in result.record.presence or ()]
         if self.declared.little:
             # Nothing declared tells the names apart: it is the one that holds least.
@@ -152,14 +170,24 @@ class Presence:
         )
 
 
+def _mode(kind: Kind, simulated: SimulatedMap, phases: int | list[dict[str, Any]]) -> Result:
+    """Find the mode of a map."""
+    from bayesunmix.config.run_config import RunConfig
+    from bayesunmix.core.errors import BayesUnmixWarning
+    from bayesunmix.pipeline import run_image
+
+    config = RunConfig.from_dict(told(kind) | {"phases": phases, "inference": {"method": "map"}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BayesUnmixWarning)
+        return run_image(simulated.image, config, None, seed=0, progress=False)
+
+
 @dataclass(frozen=True)
 class Look:
     """Draws the map of a seed and counts its phases."""
 
     def __call__(self, seed: int) -> Findings:
         """Return how many phases there are and how many are found."""
-        import pandas as pd
-
         from bayesunmix.config.run_config import RunConfig
         from bayesunmix.core.errors import BayesUnmixWarning
         from bayesunmix.fit.phase_number import infer_phase_number

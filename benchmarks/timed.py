@@ -117,6 +117,7 @@ STAGES = {
     "mode": "mode",
     "misfit": "regions of residual",
     **_PASSES,
+    "further_phase": "further phase",
     "draws": "draws (",
     "tile_likelihood": "likelihood of areas",
     "heterogeneity": "spatial heterogeneity",

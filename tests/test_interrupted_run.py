@@ -68,6 +68,7 @@ STAGES = (
     "starts",
     "mode",
     "misfit",
+    "further_phase",
     "draws",
     "tile_likelihood",
     "heterogeneity",

@@ -437,6 +437,7 @@ def test_record_of_the_run(run: Run) -> None:
         "starts",
         "mode",
         "misfit",
+        "further_phase",
         "draws",
         "tile_likelihood",
         "heterogeneity",

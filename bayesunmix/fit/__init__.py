@@ -5,5 +5,5 @@ preparation (pixel_choice, energy_axis) -> starts -> search -> posterior (model_
 
 endmember_model is what a run asks of all this: line_model answers by starts to sampling, free_endmembers
 (free_posterior) by endmembers without physics. phase_number stands before it where the number of phases is not
-declared.
+declared, further_phase after the mode where it is (both by phase_search).
 """

@@ -40,6 +40,7 @@ from bayesunmix.fit.search import (
     held_against,
     matched,
     regular_information,
+    start_from,
 )
 from bayesunmix.fit.starts import Start
 from bayesunmix.fit.whitening import whitening_at
@@ -128,6 +129,11 @@ class FittedPosterior:
     def model(self) -> FlatModel:
         """Flat view of the model; built on demand, so that the rest can be saved and read back."""
         return flat_model(self.data)
+
+    @property
+    def start(self) -> Start:
+        """Where another search may begin."""
+        return start_from(self.data, self.model.constrain(self.estimate.z))
 
 
 @dataclass(frozen=True)

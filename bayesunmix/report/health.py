@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from bayesunmix.results.record_parts import (
         Binning,
         Diagnostics,
+        FurtherPhase,
         Presence,
         Response,
         StartingPoint,
@@ -109,7 +110,7 @@ def _of_the_mode(result: Result) -> list[Check]:
         *_regions_check(record.fit),
         *_undeclared_check(record),
         *_places_check(record.unmodelled_regions, record.set_aside),
-        *_presence_check(record.presence or ()),
+        *_presence_check(record.presence or (), record.further_phase),
         *_shared_pixels_check(record.shared_pixels),
         *_heterogeneity_check(record.heterogeneity),
         *_discrepancy_check(record.discrepancy),
@@ -308,16 +309,19 @@ def _places_check(search: UnmodelledRegions | None, aside: SetAside | None) -> l
     return [Check(PLACES, found, "reservation" if regions else "good", meaning, remedy)]
 
 
-def _presence_check(found: Sequence[Presence]) -> list[Check]:
-    if not found:
+def _presence_check(found: Sequence[Presence], further: FurtherPhase | None) -> list[Check]:
+    if not found and further is None:
         return []
-    said = ", ".join(f"{one.phase} {one.gain:+.0f} ± {one.gain_se:.0f}" for one in found)
+    gains = [f"{one.phase} {one.gain:+.0f} ± {one.gain_se:.0f}" for one in found]
+    more = [] if further is None else [f"one more {further.gain:+.0f} ± {further.gain_se:.0f}"]
+    said = ", ".join([*gains, *more])
     meaning = (
         "What held-out counts gain from each phase, in nats, judged without it and with it. A phase from which they "
         "gain little is not supported. Another one may still be a phase that varies, or a mixture: its counts by "
-        "element are then less than 15 % apart from those of others, or less than 8 % where the map shows it."
+        "element are then less than 15 % apart from those of others, or less than 8 % where the map shows it. If the "
+        "number of phases was given, one more is tried beside them."
     )
-    remedy = "Leave out what is not supported, or declare what tells phases apart."
+    remedy = "Leave out what is not supported, declare what is missing, or declare what tells phases apart."
     return [Check(PRESENCE, said, "good", meaning, remedy)]
 
 

@@ -20,6 +20,7 @@ from bayesunmix.results.phase_doubts import (
     left_open,
     left_out_mixtures,
     not_supported,
+    one_more,
     shared_pixels_against,
     too_few_photons,
 )
@@ -104,6 +105,7 @@ def everything_said(outcome: RunOutcome) -> list[str]:
         *(shared_pixels_against(record.shared_pixels) if record.shared_pixels else ()),
         *(left_out_mixtures(record.phase_number) if record.phase_number else ()),
         *not_supported(record.presence or ()),
+        *(one_more(record.further_phase) if record.further_phase else ()),
         *(against_given(record, setup.forward.elements) if record.names else ()),
         *variation(outcome.robust),
         *broken_statements(setup, fitted.data.statements, fractions),

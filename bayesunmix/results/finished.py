@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bayesunmix.checks.undeclared_places import Aside
     from bayesunmix.config.run_config import RunConfig
     from bayesunmix.fit.endmember_model import EndmemberModel
+    from bayesunmix.fit.further_phase import FurtherPhase
     from bayesunmix.fit.phase_number import PhaseNumber
     from bayesunmix.fit.posterior import FittedPosterior
     from bayesunmix.fit.setup import Setup
@@ -58,6 +59,8 @@ class Finished:
         Electrons per pixel, where zeta-factors give a mass thickness.
     number
         Where the number of phases was inferred.
+    further
+        A phase that nobody asked for, where held-out counts do.
     tiles
         Log-likelihood of the map's tiles at the model's draws, where there are several.
     """
@@ -77,6 +80,7 @@ class Finished:
     known: Known | None = None
     electrons: float | None = None
     number: PhaseNumber | None = None
+    further: FurtherPhase | None = None
     aside: Aside | None = None
     foreign: npt.NDArray[np.float32] | None = None
     tiles: TileLikelihood | None = None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bayesunmix.checks.outcomes import NonIdentifiable
     from bayesunmix.checks.robust import Robust
     from bayesunmix.fit.setup import Setup
-    from bayesunmix.results.record_parts import PhaseNumber, Presence
+    from bayesunmix.results.record_parts import FurtherPhase, PhaseNumber, Presence
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -147,6 +147,24 @@ def left_out_mixtures(number: PhaseNumber) -> list[str]:
         f"{number.chosen + len(doubtful)}` and trust what both runs agree on."
     )
     return [Reservation(text, PRESENCE)]
+
+
+def one_more(found: FurtherPhase) -> list[str]:
+    """Return the sentence on a phase that nobody asked for."""
+    listed = join(
+        [
+            f"{main_elements_text(one.composition)} ({percent_text(one.share)} % of the counts)"
+            for one in found.phases
+        ]
+    )
+    text = (
+        f"The map holds more than the phases asked for: held-out counts gain {found.gain:,.0f} ± {found.gain_se:,.0f} "
+        "nats from one more, which is neither a variation nor a mixture of the others. Without it, phases have the "
+        f"compositions of mixtures. A first fit with it, to half of the counts, has {listed}. Declare the one that is "
+        f"missing, run again with `phases = {len(found.phases)}`, or leave the number to the counts (`phases = "
+        '"auto"`).'
+    )
+    return [Distrust(text, PRESENCE)]
 
 
 def shared_pixels_against(found: OverlapChoice) -> list[str]:

@@ -34,6 +34,7 @@ from bayesunmix.results.record_parts import (
     Config,
     Diagnostics,
     Film,
+    FurtherPhase,
     LineShapes,
     Map,
     MassThickness,
@@ -135,6 +136,8 @@ class RunRecord(Part):
     identifiability: Identifiability | None = None
     phase_number: PhaseNumber | None = None
     """Where the number of phases was inferred."""
+    further_phase: FurtherPhase | None = None
+    """A phase that nobody asked for, where held-out counts do."""
     verdict: Level
     """What the result is worth."""
     findings: tuple[Finding, ...]

@@ -459,6 +459,16 @@ class MixturePart(Part):
     share: float
 
 
+class FurtherPhase(Part):
+    """What the phases are with one more of them, which nobody asked for."""
+
+    gain: float
+    gain_se: float
+    """What the held-out score gains from it, in nats, and the standard error of that."""
+    phases: tuple[MixturePart, ...]
+    """All of them, as they were found on half of the counts, with their shares of these."""
+
+
 class UncountedPhase(Part):
     """A phase that was tried, and is none."""
 

@@ -18,6 +18,7 @@ from bayesunmix.config.phase import Phase
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.credible import health
 from bayesunmix.fit.draws import Draws
+from bayesunmix.fit.further_phase import FurtherPhase
 from bayesunmix.fit.phase_evidence import PhaseEvidence
 from bayesunmix.fit.phase_number import PhaseNumber
 from bayesunmix.fit.posterior import FittedPosterior
@@ -97,6 +98,7 @@ def record(run: Finished, found: Found) -> RunRecord:
         pixel_thickness=pixel_thickness(setup, run.fitted, draws),
         line_shapes=line_shapes(setup, draws),
         phase_number=None if run.number is None else phase_number(run.number),
+        further_phase=None if run.further is None else further_phase(run.further),
         verdict=verdict.level,
         findings=verdict.findings,
         fit=found.fit,
@@ -237,6 +239,18 @@ def phase_number(found: PhaseNumber) -> parts.PhaseNumber:
                 ),
             )
             for left in found.left_out
+        ),
+    )
+
+
+def further_phase(found: FurtherPhase) -> parts.FurtherPhase:
+    """Describe the phases with one that nobody asked for."""
+    return parts.FurtherPhase(
+        gain=found.gain.nats,
+        gain_se=found.gain.error,
+        phases=tuple(
+            parts.MixturePart(composition=_by_element(found.elements, composition), share=share)
+            for composition, share in zip(found.composition, found.share.tolist(), strict=True)
         ),
     )
 
