@@ -11,7 +11,8 @@ B. R., Anal. Chim. Acta 174 (1985) 1, doi:10.1016/S0003-2670(00)84361-5; its ban
     s_k' = (s_k + sum_j c_j s_j) / (1 + sum_j c_j)
 
 *outwards*, c < 0, until weights of s_k' are zero: elements are exactly absent. Counting makes the end soft: it is where
-the weights below zero are as unlikely as those that counting would have made, were all that are near zero none.
+the weights below zero are as unlikely as those that counting would have made, were all that are near zero none. What is
+taken out may be another phase less some of a third one, which makes up for what the first has none of.
 *Inwards*, c > 0, until the purest place is called pure: beyond that places leave the simplex. An element that is
 declared absent stays so: its weight is left out of s_k', which is no longer a mixture of the others.
 
@@ -30,6 +31,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import linprog
 
 from bayesunmix.core.shares import ratio_of
 from bayesunmix.inference.occupied_simplex import OccupiedSimplex
@@ -54,6 +56,10 @@ NEAR_ZERO = 2.0
 OPEN_SDS, MOVED_ANYWAY = 0.5, 3.0
 # A phase that is declared pure somewhere is so up to about this amount of another one.
 NEARLY_PURE = 0.03
+# Most of another phase that is taken out of one. Third phases make up where one part of them lets so many more go out,
+# and where that is so many times, and so much, more in all.
+MOST_OUT, LEAST_MADE_UP_FOR = 0.9, 2.0
+WORTH_IT, LEAST_OUT = 1.2, 0.01
 # Rounds of going to the best rotation along each direction, and what a direction must gain in nats.
 ROUNDS, LEAST_GAINED, AS_GOOD = 4, 3.0, 0.5
 BISECTIONS = 30
@@ -158,11 +164,52 @@ class PhaseWeights:
             low, high = (middle, high) if feasible(middle) else (low, middle)
         return low
 
+    def directions_out(self, phase: int, other: int, closed: BoolArray) -> list[FloatArray]:
+        """Mixtures of phases, (phase,) each, that can be taken out of a phase: another one, and less of third ones.
+
+        What the phase has none of ends it at once, unless a third phase makes up for it: of zirconate that holds
+        perovskite but no manganese, perovskite less a little of a spinel that is rich in it can be taken out.
+        """
+        n_phases = len(self.mean)
+        plain = np.eye(n_phases)[other]
+        third = np.flatnonzero(~closed & (np.arange(n_phases) != phase) & (np.arange(n_phases) != other))
+        held = self.clear(plain) & self.allowed[phase]
+        if not len(third) or not held.any():
+            return [plain]
+        amount, *made_up = _most_out(
+            self.mean[phase, held], self.mean[other, held], self.mean[third][:, held]
+        )
+        alone = min(float(ratio_of(self.mean[phase, held], self.mean[other, held]).min()), MOST_OUT)
+        if amount < WORTH_IT * alone + LEAST_OUT:
+            return [plain]
+        less = plain.copy()
+        less[third] = -np.array(made_up) / amount
+        return [plain, less]
+
     def turned(self, rotation: FloatArray) -> PhaseWeights:
         """Return the weights of rotated phases."""
         mean = np.stack([self.rotated(row, phase) for phase, row in enumerate(rotation)])
         sd = np.where(self.allowed, np.sqrt(rotation**2 @ self.sd**2), 0.0)
         return replace(self, mean=mean, sd=sd)
+
+
+def _most_out(own: FloatArray, other: FloatArray, third: FloatArray) -> FloatArray:
+    """Return the largest amount of another phase that can be taken out of one, and the least of third ones to make up.
+
+    Parameters
+    ----------
+    own, other : (component,)
+    third : (phase, component)
+
+    Returns
+    -------
+    (1 + phase,)
+    """
+    cost = np.concatenate([[-1.0], np.full(len(third), LEAST_MADE_UP_FOR)])
+    within = np.column_stack([other, -third.T]) / other[:, None]
+    bounds = [(0.0, MOST_OUT)] + [(0.0, None)] * len(third)
+    found = linprog(cost, A_ub=within, b_ub=own / other, bounds=bounds)
+    return np.asarray(found.x) if found.success else np.zeros(len(cost))
 
 
 def turned(phase: int, others: FloatArray) -> FloatArray:
@@ -182,10 +229,13 @@ class OpenDirections:
         The best rotation, from which all others go out: none where declarations cost nothing.
     simplex, weights
         There.
+    directions : (phase, phase, phase)
+        Mixture of phases that is taken out of the first where the second is.
     outwards : (phase, phase)
-        Largest share of the second that can be taken out of the first.
+        Largest share of that which can be taken out of the first.
     losses : (phase, phase, amount)
-        Nats lost against the best of its direction where the first gains or loses `AMOUNTS` of the second.
+        Nats lost against the best of its direction where the first gains `AMOUNTS` of the second, or loses them of
+        the mixture.
     pure : (phase,) bool
         Phases declared to be pure somewhere.
     closed : (phase,) bool
@@ -197,6 +247,7 @@ class OpenDirections:
     centre: FloatArray
     simplex: OccupiedSimplex
     weights: PhaseWeights
+    directions: FloatArray
     outwards: FloatArray
     losses: FloatArray
     pure: BoolArray
@@ -281,22 +332,23 @@ def _opened(
     """Find how far the phases that are `moving` (phase,) can go from `centre`, where `simplex` and `weights` are."""
     n_phases = len(pure)
     outwards = np.zeros((n_phases, n_phases))
+    directions = np.tile(np.eye(n_phases), (n_phases, 1, 1))
     losses = np.zeros((n_phases, n_phases, len(AMOUNTS)))
     opens_out, opens_in = (np.zeros((n_phases, n_phases), bool) for _ in range(2))
-    expected = np.zeros(weights.mean.shape[1])
     for phase, other in _pairs(closed):
         if not moving[phase]:
             continue
-        direction = np.eye(n_phases)[other]
-        lost = _losses(simplex, weights, phase, other, outwards=bool(pure[phase]))
-        losses[phase, other] = lost
-        gained = amount_in(lost, 1.0)
-        opens_in[phase, other] = weights.moved(turned(phase, gained * direction), phase) > MOVED_ANYWAY
         if pure[phase]:
-            opens_in[phase, other] &= abs(gained) > NEARLY_PURE
+            lost = _losses(simplex, weights, phase, other, directions[phase, other], outwards=True)
+        else:
+            lost, out, direction = _farthest_out(simplex, weights, phase, other, closed)
+            directions[phase, other], outwards[phase, other] = direction, out
+        losses[phase, other] = lost
+        gained = amount_in(lost, 1.0) * np.eye(n_phases)[other]
+        opens_in[phase, other] = weights.moved(turned(phase, gained), phase) > MOVED_ANYWAY
+        if pure[phase]:
+            opens_in[phase, other] &= abs(gained[other]) > NEARLY_PURE
             continue
-        held, told = weights.amount_out(phase, direction, expected, 1.0), max(amount_lost(lost, 1.0), 0.0)
-        out = outwards[phase, other] = min(held, told)
         least = MOVED_ANYWAY if weights.forbids(phase, other) else OPEN_SDS
         opens_out[phase, other] = weights.moved(turned(phase, -out * direction), phase) > least
         # Of draws that go either way few are left about where the phase was found: they no longer hold the inward end.
@@ -305,6 +357,7 @@ def _opened(
         centre=centre,
         simplex=simplex,
         weights=weights,
+        directions=directions,
         outwards=outwards,
         losses=losses,
         pure=pure,
@@ -312,6 +365,22 @@ def _opened(
         opens_out=opens_out,
         opens_in=opens_in,
     )
+
+
+def _farthest_out(
+    simplex: OccupiedSimplex, weights: PhaseWeights, phase: int, other: int, closed: BoolArray
+) -> tuple[FloatArray, float, FloatArray]:
+    """Return the losses (amount,) by which another phase goes out farthest, how far, and in which mixture (phase,)."""
+    found = np.zeros(len(AMOUNTS)), -1.0, np.eye(len(weights.mean))[other]
+    for direction in weights.directions_out(phase, other, closed):
+        held = weights.amount_out(phase, direction, np.zeros(weights.mean.shape[1]), 1.0)
+        if held <= found[1]:
+            continue
+        lost = _losses(simplex, weights, phase, other, direction, outwards=False)
+        out = min(held, max(amount_lost(lost, 1.0), 0.0))
+        if out > found[1]:
+            found = lost, out, direction
+    return found
 
 
 def _pairs(closed: BoolArray) -> list[tuple[int, int]]:
@@ -329,12 +398,15 @@ def _centred(
         for phase, other in _pairs(closed):
             if not weights.forbids(phase, other):
                 continue
-            lost = _losses(simplex, weights, phase, other, outwards=False)
+            ways = weights.directions_out(phase, other, closed)
+            tried = [_losses(simplex, weights, phase, other, way, outwards=False) for way in ways]
+            lost, direction = max(zip(tried, ways, strict=True), key=lambda pair: float(pair[0][HERE]))
             if lost[HERE] < LEAST_GAINED:
                 continue
             good = np.flatnonzero(lost < AS_GOOD)
-            amount = AMOUNTS[good[np.argmin(np.abs(AMOUNTS[good]))]]
-            rotation = _one_turned(n_phases, phase, other, amount)
+            amount = float(AMOUNTS[good[np.argmin(np.abs(AMOUNTS[good]))]])
+            amount = max(amount, -_most_feasible(weights, phase, direction))
+            rotation = _one_turned(n_phases, phase, other, amount, direction)
             simplex = simplex.turned(rotation, weights.left_out(rotation))
             weights = weights.turned(rotation)
             centre, turns = rotation @ centre, turns + 1
@@ -344,38 +416,50 @@ def _centred(
 
 
 def _losses(
-    simplex: OccupiedSimplex, weights: PhaseWeights, phase: int, other: int, *, outwards: bool
+    simplex: OccupiedSimplex,
+    weights: PhaseWeights,
+    phase: int,
+    other: int,
+    direction: FloatArray,
+    *,
+    outwards: bool,
 ) -> FloatArray:
-    """Nats lost where a phase gains or loses `AMOUNTS` of another one, against the best of them, (amount,).
+    """Nats lost where a phase gains `AMOUNTS` of another, or loses them of a mixture, against the best, (amount,).
 
-    Outwards nothing is lost but by absent elements; what is gained there, because the phase was not as pure as it may
-    be, is asked where `outwards` is set.
+    Outwards nothing is lost but by absent elements and by what third phases make up for; what is gained there, because
+    the phase was not as pure as it may be, is asked where `outwards` is set.
     """
     n_phases = len(weights.mean)
     gained = np.zeros(len(AMOUNTS))
     absent = weights.forbids(phase, other)
-    outwards = outwards or absent
-    # A spectrum cannot be less than nothing, whatever would fit.
-    expected = np.zeros(weights.mean.shape[1])
-    most = weights.amount_out(phase, np.eye(n_phases)[other], expected, MOST_LOST) if outwards else 0.0
+    outwards = outwards or absent or bool((direction < 0.0).any())
+    most = _most_feasible(weights, phase, direction) if outwards else 0.0
     for way in (range(HERE + 1, len(AMOUNTS)), range(HERE - 1, -1, -1) if outwards else range(0)):
         hopeless = False
         for number in way:
-            if not hopeless and AMOUNTS[number] >= -most:
-                rotation = _one_turned(n_phases, phase, other, AMOUNTS[number])
-                gained[number] = simplex.gained(rotation, weights.left_out(rotation))
-                gained[number] /= weights.too_sure(rotation[phase], phase)
-                gained[number] -= max(weights.disbelief(rotation[phase], phase), 0.0)
-                hopeless = gained[number] < gained.max() - MOST_LOST
-            else:
+            # The end itself stands for the first amount beyond it.
+            amount = max(float(AMOUNTS[number]), -most)
+            if hopeless or (number < HERE and amount >= AMOUNTS[number + 1]):
                 gained[number] = -np.inf
+                continue
+            rotation = _one_turned(n_phases, phase, other, amount, direction)
+            gained[number] = simplex.gained(rotation, weights.left_out(rotation))
+            gained[number] /= weights.too_sure(rotation[phase], phase)
+            gained[number] -= max(weights.disbelief(rotation[phase], phase), 0.0)
+            hopeless = amount > AMOUNTS[number] or gained[number] < gained.max() - MOST_LOST
     if not outwards:
         # What a wider simplex gains is the freedom of its points.
         gained = np.minimum(gained, 0.0)
     return np.asarray(gained.max() - gained)
 
 
-def _one_turned(n_phases: int, phase: int, other: int, amount: float) -> FloatArray:
+def _most_feasible(weights: PhaseWeights, phase: int, direction: FloatArray) -> float:
+    """Largest amount of a mixture that can be taken out: a spectrum cannot be less than nothing, whatever would fit."""
+    return weights.amount_out(phase, direction, np.zeros(weights.mean.shape[1]), MOST_LOST)
+
+
+def _one_turned(n_phases: int, phase: int, other: int, amount: float, direction: FloatArray) -> FloatArray:
+    """Rotation in which a phase gains an amount of another one, or loses as much of a mixture."""
     rotation = np.eye(n_phases)
-    rotation[phase] = turned(phase, amount * rotation[other])
+    rotation[phase] = turned(phase, amount * (rotation[other] if amount > 0.0 else direction))
     return rotation

@@ -168,14 +168,14 @@ def _drawn_row(
         gained[into] = np.where(limits > 0.0, several * limits * (1.0 - parts[into]), limits)
     out = out[parts[out] > 0.0]
     if len(out):
-        direction = np.zeros(n_phases)
         # Scaled by how far each goes by itself: whatever their mixture, the ends of all lie about equally far.
-        several = generator.dirichlet(_concentrations(shared[out])) * found.outwards[phase, out]
-        direction[out] = shares_of(several)
+        several = shares_of(generator.dirichlet(_concentrations(shared[out])) * found.outwards[phase, out])
+        direction = several @ found.directions[phase, out]
         noise = generator.standard_normal((weights.mean.shape[1],))
         limits = np.array([max(amount_lost(losses[other], lost), 0.0) for other in out])
-        most = 1.0 / max(float(ratio_of(direction[out], limits).sum()), 1e-9)
-        taken = parts * min(weights.amount_out(phase, direction, noise, lost, gained), most) * direction
+        most = 1.0 / max(float(ratio_of(several, limits).sum()), 1e-9)
+        amount = min(weights.amount_out(phase, direction, noise, lost, gained), most)
+        taken = amount * (several * parts[out]) @ found.directions[phase, out]
     return gained, taken
 
 

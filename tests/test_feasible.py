@@ -275,3 +275,32 @@ def test_a_pure_phase_loses_no_more_of_another_than_it_holds() -> None:
     opened = open_directions(occupied, weights(mean=found), pure=MATRIX, closed=NONE)
     assert opened.inwards[0, 1] > -0.01
     assert np.isinf(opened.losses[0, 1, : HERE - 1]).all()
+
+
+def test_third_phases_make_up_for_what_a_phase_has_none_of() -> None:
+    """A phase that holds another one, but none of an element of it, as long as a third one is rich in that."""
+    pure, other, third = np.array([[0.0, 0.5, 0.5, 0.0], [0.4, 0.5, 0.0, 0.1], [0.5, 0.0, 0.0, 0.5]])
+    bent = pure + 0.3 * (other - 0.2 * third)
+    found = weights(mean=np.stack([bent / bent.sum(), other, third]))
+    plain, less = found.directions_out(0, 1, np.zeros(3, bool))
+    np.testing.assert_array_equal(plain, [0.0, 1.0, 0.0])
+    np.testing.assert_allclose(less, [0.0, 1.0, -0.2], atol=1e-6)
+    assert found.amount_out(0, plain, np.zeros(4), 1.0) == pytest.approx(0.0, abs=1e-6)
+    amount = found.amount_out(0, less, np.zeros(4), 1.0)
+    assert amount == pytest.approx(0.3 / bent.sum(), rel=1e-4)
+    np.testing.assert_allclose(found.rotated(turned(0, -amount * less), 0), pure, atol=1e-4)
+    # A phase without a composition makes up for nothing, and neither does one that lets little more go out.
+    assert len(found.directions_out(0, 1, np.array([False, False, True]))) == 1
+    assert len(found.directions_out(1, 2, np.zeros(3, bool))) == 1
+
+
+def test_the_end_itself_is_asked_what_it_loses() -> None:
+    """An element that is declared absent is weak in the first phase: it may be taken out up to where another ends."""
+    shares = np.array([[0.5, 0.296, 0.2, 0.004], [0.1, 0.3, 0.6, 0.0]])
+    allowed = np.array([[True] * 4, [True, True, True, False]])
+    place = simplex(0.7, 100.0, truth=shares, found=shares)
+    found = open_directions(place, weights(allowed, mean=shares), pure=NONE, closed=NONE)
+    # A tenth over a half: between two of the amounts that are asked.
+    end = int(np.flatnonzero(AMOUNTS <= -0.2)[-1])
+    assert np.isfinite(found.losses[1, 0, end])
+    assert not np.isfinite(found.losses[1, 0, end - 1])
