@@ -10,7 +10,7 @@ import pytest
 
 from bayesunmix.config.phase import MOST_COUNTED
 from bayesunmix.config.run_config import RunConfig
-from bayesunmix.core.severity import Distrust
+from bayesunmix.core.severity import Distrust, Reservation
 from bayesunmix.fit.further_phase import FurtherPhase, find_further_phase
 from bayesunmix.fit.held_out import Gain
 from bayesunmix.fit.preparation import prepare
@@ -73,6 +73,7 @@ def test_what_phases_would_be_is_said() -> None:
         elements=("Mg", "Si"),
         composition=np.array([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]]),
         share=np.array([0.5, 0.2, 0.3]),
+        lines=np.array([0.8, 0.6, 0.7]),
         gain=Gain(1234.5, 67.8),
     )
     (text,) = one_more(further_phase(found))
@@ -84,3 +85,10 @@ def test_what_phases_would_be_is_said() -> None:
         in plain
     )
     assert "`phases = 3`" in plain
+    assert "support" not in plain
+    film = dataclasses.replace(found, lines=np.array([0.8, 0.01, 0.7]), gain=Gain(37.0, 12.0))
+    (doubtful,) = one_more(further_phase(film))
+    assert isinstance(doubtful, Reservation)
+    assert doubtful.startswith("The map may hold more")
+    assert "next to no element of the sample (20 % of the counts)" in doubtful
+    assert '(`kind = "support"`)' in doubtful

@@ -39,6 +39,8 @@ class FurtherPhase:
         Atom fractions of all phases, with nominal calibration factors.
     share : (phase,)
         Of the map's counts.
+    lines : (phase,)
+        Share of its counts in lines of the sample's elements: next to none in a film, a hole or stray signal.
     gain : Gain
         What the held-out score gains from the further one, in nats.
     """
@@ -46,6 +48,7 @@ class FurtherPhase:
     elements: tuple[str, ...]
     composition: FloatArray
     share: FloatArray
+    lines: FloatArray
     gain: Gain
 
 
@@ -80,5 +83,6 @@ def find_further_phase(setup: Setup, found: Start, progress: Callable[[str], Non
             elements=search.elements,
             composition=search.composition(more),
             share=more.share(search.counts),
+            lines=search.lines(more),
             gain=gain_over(more.by_block, here.by_block),
         )

@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from bayesunmix.config.overlap import declared_overlap
 from bayesunmix.config.phase import MOST_COUNTED, unnamed
-from bayesunmix.core.shares import hellinger
+from bayesunmix.core.shares import hellinger, shares_of
 from bayesunmix.fit.held_out import Gain, Mixture, Split, gain_over, halves, log_spectra_at
 from bayesunmix.fit.model_data import Blocks, nominal_fractions, spectra_at, weights_at
 from bayesunmix.fit.phase_evidence import (
@@ -193,13 +193,22 @@ class PhaseSearch:
 
     def evidence(self, solution: Solution) -> list[PhaseEvidence]:
         """Say what speaks for each phase."""
-        coarse = self._coarse_model(len(solution.weights))
-        parts = counts_by_part(solution.weights, component_templates(coarse.basis), coarse.yields.shape[1])
+        parts = self._parts(solution)
         return evidence([solution.mixture], solution.points, parts, solution.without, self.counts)
+
+    def lines(self, solution: Solution) -> FloatArray:
+        """Share of each phase's counts in lines of the sample's elements, (phase,)."""
+        parts = shares_of(self._parts(solution))
+        return np.asarray(parts[:, :-1].sum(axis=1))
 
     def composition(self, solution: Solution) -> FloatArray:
         """Atom fractions of the phases, with nominal calibration factors, (phase, element)."""
         return nominal_fractions(solution.weights, self._coarse_model(len(solution.weights)).yields)
+
+    def _parts(self, solution: Solution) -> FloatArray:
+        """Count each phase by element, and all else, (phase, part)."""
+        coarse = self._coarse_model(len(solution.weights))
+        return counts_by_part(solution.weights, component_templates(coarse.basis), coarse.yields.shape[1])
 
     def _best(self, coarse: CoarseModel, starts: list[Start]) -> Solution:
         """Follow starting points down while they may win, and judge the best end."""

@@ -12,6 +12,7 @@ from bayesunmix.config.overlap import LEAST_GAINED, OverlapChoice
 from bayesunmix.core.rounding import main_elements_text, percent_text
 from bayesunmix.core.severity import IDENTIFIABILITY, OVERLAP, PHOTONS, PRESENCE, Distrust, Reservation, join
 from bayesunmix.core.shares import NOTHING, ratio_of
+from bayesunmix.fit.search import TRACES
 from bayesunmix.results.tables import ABSENT, STATED
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ LEFT_OPEN, FAR_WIDER = 0.15, 2.0
 # Amounts that one may know, from this atom fraction on and to this relative error, and the share of another one's
 # variance that is worth it.
 KNOWN_FROM, KNOWN_SD, TELLS_MUCH = 0.05, 0.05, 0.5
+# Standard errors by which held-out counts ask for a further phase beyond doubt.
+BEYOND_DOUBT = 4.0
 # Share of the counts from which a phase that was not counted, as it fits as a mixture, is worth a doubt.
 LARGE_SHARE = 0.05
 
@@ -151,20 +154,23 @@ def left_out_mixtures(number: PhaseNumber) -> list[str]:
 
 def one_more(found: FurtherPhase) -> list[str]:
     """Return the sentence on a phase that nobody asked for."""
-    listed = join(
-        [
-            f"{main_elements_text(one.composition)} ({percent_text(one.share)} % of the counts)"
-            for one in found.phases
-        ]
-    )
+    most = max(one.lines for one in found.phases)
+    listed, supports = [], 0
+    for one in found.phases:
+        support = one.lines < TRACES * most
+        made_of = "next to no element of the sample" if support else main_elements_text(one.composition)
+        listed.append(f"{made_of} ({percent_text(one.share)} % of the counts)")
+        supports += support
+    sure = found.gain > BEYOND_DOUBT * found.gain_se
+    what = ', be it a film, a hole or stray signal (`kind = "support"`)' if supports else ""
     text = (
-        f"The map holds more than the phases asked for: held-out counts gain {found.gain:,.0f} ± {found.gain_se:,.0f} "
-        "nats from one more, which is neither a variation nor a mixture of the others. Without it, phases have the "
-        f"compositions of mixtures. A first fit with it, to half of the counts, has {listed}. Declare the one that is "
-        f"missing, run again with `phases = {len(found.phases)}`, or leave the number to the counts (`phases = "
-        '"auto"`).'
+        f"The map {'holds' if sure else 'may hold'} more than the phases asked for: held-out counts gain "
+        f"{found.gain:,.0f} ± {found.gain_se:,.0f} nats from one more, which is neither a variation nor a mixture of "
+        "the others. Without it, phases have the compositions of mixtures. A first fit with it, to half of the counts, "
+        f"has {join(listed)}. Declare the one that is missing{what}, run again with `phases = {len(found.phases)}`, or "
+        'leave the number to the counts (`phases = "auto"`).'
     )
-    return [Distrust(text, PRESENCE)]
+    return [(Distrust if sure else Reservation)(text, PRESENCE)]
 
 
 def shared_pixels_against(found: OverlapChoice) -> list[str]:

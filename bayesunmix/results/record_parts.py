@@ -459,13 +459,20 @@ class MixturePart(Part):
     share: float
 
 
+class TriedPhase(MixturePart):
+    """One of the phases that were tried."""
+
+    lines: float
+    """Share of its counts in lines of the sample's elements."""
+
+
 class FurtherPhase(Part):
     """What the phases are with one more of them, which nobody asked for."""
 
     gain: float
     gain_se: float
     """What the held-out score gains from it, in nats, and the standard error of that."""
-    phases: tuple[MixturePart, ...]
+    phases: tuple[TriedPhase, ...]
     """All of them, as they were found on half of the counts, with their shares of these."""
 
 

@@ -249,8 +249,10 @@ def further_phase(found: FurtherPhase) -> parts.FurtherPhase:
         gain=found.gain.nats,
         gain_se=found.gain.error,
         phases=tuple(
-            parts.MixturePart(composition=_by_element(found.elements, composition), share=share)
-            for composition, share in zip(found.composition, found.share.tolist(), strict=True)
+            parts.TriedPhase(composition=_by_element(found.elements, composition), share=share, lines=lines)
+            for composition, share, lines in zip(
+                found.composition, found.share.tolist(), found.lines.tolist(), strict=True
+            )
         ),
     )
 
