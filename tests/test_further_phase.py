@@ -56,7 +56,13 @@ def test_a_phase_that_nobody_asked_for_is_told() -> None:
 
 @pytest.mark.filterwarnings("ignore::bayesunmix.core.errors.BayesUnmixWarning")
 def test_where_all_were_asked_for_none_is_told() -> None:
-    assert unmixed(3).record.further_phase is None
+    result = unmixed(3)
+    assert result.record.further_phase is None
+    # As many phases as elements, which explain every cluster of pixels by themselves: phases pure somewhere are found.
+    found = result.composition().mean(["chain", "draw"]).sel(element=THREE["sample"]["elements"]).values
+    np.testing.assert_allclose(
+        sorted(found.tolist()), [[0.0, 0.7, 0.3], [0.5, 0.5, 0.0], [0.6, 0.0, 0.4]], atol=0.05
+    )
 
 
 def test_beside_as_many_as_are_counted_none_is_looked_for() -> None:

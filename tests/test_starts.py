@@ -100,7 +100,8 @@ def test_starts_keep_to_what_is_absent_and_add_up(starts: list[Start]) -> None:
 
 
 def test_starts_begin_with_the_best_and_are_distinct(starts: list[Start]) -> None:
-    assert 1 <= len(starts) <= 3
+    # Three were asked for, and one has the most different clusters for phases.
+    assert 1 <= len(starts) <= 3 + 1
     assert starts[0].score == min(start.score for start in starts)
     for i, first in enumerate(starts):
         for second in starts[:i]:
@@ -118,8 +119,13 @@ def test_whichever_cluster_is_the_matrix_there_is_a_start(basis: EndmemberBasis,
         assert min(hellinger(start.spectra[0], one) for start in found) < 0.05
     for i, first in enumerate(found):
         assert all(hellinger(first.spectra[0], second.spectra[0]) > SAME_START for second in found[:i])
-    # Without a matrix one start is as good as another, and one was asked for.
-    assert len(find_starts(counts, free, YIELDS, NOTHING_STATED, np.zeros(2, bool), n_starts=1, seed=0)) == 1
+    # Without a matrix one start is as good as another, and one was asked for; in the last both are pure.
+    *_, last = found = find_starts(
+        counts, free, YIELDS, NOTHING_STATED, np.zeros(2, bool), n_starts=1, seed=0
+    )
+    assert len(found) == 1 + 1
+    for one in spectra:
+        assert min(hellinger(start, one) for start in last.spectra) < 0.05
 
 
 def test_of_several_matrices_one_may_cover_little(basis: EndmemberBasis, spectra: FloatArray) -> None:

@@ -1,9 +1,12 @@
 """Starting points: clusters of pixels explained by endmembers that obey what was declared.
 
     blocks -> penalised clustering -> guided NMF of the cluster spectra from many random starts -> the best distinct
-    ones
+    ones, and the one whose phases are the most different clusters
 
 A start is scored by how well it explains the clusters and by how far its compositions miss what is declared of them.
+Where there are as many phases as elements, the elements by themselves explain every cluster, and NMF finds nothing
+else; phases that are pure somewhere are among the clusters, as the vertices of the largest simplex of these (N-FINDR:
+Winter, M. E., Proc. SPIE 3753 (1999) 266, doi:10.1117/12.366289).
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ LARGEST = 3
 MOST_CLUSTERED = 8000
 # Shares of the matrix that rotated starts take out of a phase, or put into it.
 ROTATIONS = (0.3, 0.7, -0.4)
+# Clusters of a smaller share of the counts are no vertices, and orders in which vertices are taken for phases.
+SMALLEST_VERTEX, MOST_ORDERS = 0.005, 24
 # Share of another phase that a matrix gives up.
 SMALL_SHARE = 0.1
 # Two starts whose spectra differ by less than this Hellinger distance are the same start.
@@ -79,7 +84,7 @@ def find_starts(
     n_starts: int,
     seed: int,
 ) -> list[Start]:
-    """Return up to `n_starts` distinct starting points, the best first.
+    """Return up to `n_starts` distinct starting points, the best first, and the one of vertices.
 
     Parameters
     ----------
@@ -94,18 +99,25 @@ def find_starts(
     n_phases = len(matrix)
     counts = counts[:: -(-len(counts) // MOST_CLUSTERED)]
     templates = component_templates(basis)
-    trials = []
+    trials, vertices = list[Start](), list[Start]()
     for clustering in range(CLUSTERINGS):
         n_clusters = min(MOST_CLUSTERS, max(3 * n_phases, 6), len(counts))
         found = cluster(counts, n_clusters, n_starts=2, seed=seed + clustering)
         used = np.unique(found.labels)
         pooled = np.stack([counts[found.labels == label].sum(axis=0, dtype=np.float64) for label in used])
-        for trial, rows in enumerate(_pure_rows(pooled, matrix, n_starts * TRIALS_PER_START)):
-            key = 1000 * (seed + clustering) + trial
+
+        def factorised(key: int, rows: dict[int, int], pooled: FloatArray = pooled) -> Start:
             result = guided_nmf(pooled, templates, basis.allowed, seed=key, pure_rows=rows)
             score = result.divergence + _implausible(result, yields, statements)
-            trials.append(Start(result.weights, result.spectra, score))
-    return _distinct(sorted(trials, key=lambda start: start.score), matrix, n_starts)
+            return Start(result.weights, result.spectra, score)
+
+        keyed = enumerate(_pure_rows(pooled, matrix, n_starts * TRIALS_PER_START), 1000 * (seed + clustering))
+        trials += [factorised(key, rows) for key, rows in keyed]
+        vertices += [factorised(seed, rows) for rows in _vertex_rows(pooled, basis.allowed)]
+    kept = _distinct(sorted(trials, key=lambda start: start.score), matrix, n_starts)
+    for start in sorted(vertices, key=lambda start: start.score)[:1]:
+        kept += [start] if all(_distance(start, other) > SAME_START for other in kept) else []
+    return kept
 
 
 def rotated_starts(weights: FloatArray, basis: EndmemberBasis, matrix: npt.NDArray[np.bool_]) -> list[Start]:
@@ -206,6 +218,27 @@ def _pure_rows(pooled: FloatArray, matrix: npt.NDArray[np.bool_], n_trials: int)
         for rows in itertools.permutations(kept, len(phases))
     ]
     return [choices[trial % len(choices)] for trial in range(n_trials)]
+
+
+def _vertex_rows(pooled: FloatArray, allowed: npt.NDArray[np.bool_]) -> list[dict[int, int]]:
+    """Which cluster is which phase where all are the vertices of the largest simplex.
+
+    In one order of the phases, or in several where elements are absent from some by `allowed` (phase, component).
+    """
+    n_phases = len(allowed)
+    large = np.flatnonzero(pooled.sum(axis=1) > SMALLEST_VERTEX * pooled.sum())
+    if not 1 < n_phases <= len(large):
+        return []
+    roots = np.sqrt(shares_of(pooled[large]))
+
+    def volume(chosen: tuple[int, ...]) -> float:
+        edges = roots[list(chosen[1:])] - roots[chosen[0]]
+        return float(np.linalg.det(edges @ edges.T))
+
+    vertices = large[list(max(itertools.combinations(range(len(large)), n_phases), key=volume))].tolist()
+    most = MOST_ORDERS if (allowed != allowed[0]).any() else 1
+    orders = itertools.islice(itertools.permutations(range(n_phases)), most)
+    return [dict(zip(vertices, order, strict=True)) for order in orders]
 
 
 def _implausible(result: GuidedFactorisation, yields: FloatArray, statements: Statements) -> float:
