@@ -324,7 +324,7 @@ def _computed(setup: Setup, job: Job) -> Result:
     setup, job, number = count_phases(setup, job)
     setup, fitted = find_mode(setup, job)
     setup, fitted, misfit, aside = set_aside(setup, fitted, job)
-    further = None if number else look_further(setup, fitted, job)
+    further = look_further(setup, fitted, number, job)
     drawn = draw(fitted, job)
     setup, fitted, drawn = tell_supports(setup, fitted, drawn, job)
     tiles = judge_tiles(setup, fitted, drawn, job)

@@ -152,9 +152,11 @@ def find_mode(setup: Setup, job: Job) -> tuple[Setup, FittedPosterior]:
     return replace(setup, chosen_overlap=chosen), fitted
 
 
-def look_further(setup: Setup, fitted: FittedPosterior, job: Job) -> FurtherPhase | None:
-    """Look for a phase beside those that were asked for."""
-    if not job.model.line_density:
+def look_further(
+    setup: Setup, fitted: FittedPosterior, number: PhaseNumber | None, job: Job
+) -> FurtherPhase | None:
+    """Look for a phase beside those that were asked for; where they were counted, that has been done."""
+    if number is not None or not job.model.line_density:
         return None
     with job.reporter.stage("further phase", "further_phase"):
         return job.kept.run(

@@ -61,6 +61,8 @@ KINDS = tuple(
 )
 MANY, FEW = 20, 4
 LEAST_RIGHT, LEAST_TOLD = 0.9, 0.95
+# Phases fewer asked for than there are.
+MISSING = {0: "as many asked for: no further one told", 1: "one fewer asked for: a further one told"}
 # Share of the atoms of a phase of which there is little.
 LITTLE = 0.01
 
@@ -78,8 +80,14 @@ def rows(options: Options) -> list[Row]:
     return [
         Row(what, f"right in {LEAST_RIGHT:.0%}", f"{right} of {len(maps)}", right >= LEAST_RIGHT * len(maps)),
         Row(f"{what}: most above the truth", "1", str(above), above <= 1),
-        *(row for declared in DECLARED for row in presence_rows(declared, seeds, options)),
-        *(further_row(missing, seeds, options) for missing in (0, 1)),
+        *(
+            told_row(Presence(one), one.what, LEAST_TOLD, seeds, f"presence {one.what}", options)
+            for one in DECLARED
+        ),
+        *(
+            told_row(Further(missing), what, LEAST_RIGHT, seeds, f"further {missing}", options)
+            for missing, what in MISSING.items()
+        ),
     ]
 
 
@@ -114,23 +122,13 @@ DECLARED = (
 )
 
 
-def presence_rows(declared: Declared, seeds: range, options: Options) -> list[Row]:
-    """Row of the maps in which what is told of the phases is true."""
-    folder = options.work / f"presence {declared.what}"
-    maps = kept_maps(Presence(declared), seeds, folder, {"kinds": str(KINDS)}, options.processes)
+def told_row(
+    look: Presence | Further, what: str, least: float, seeds: range, folder: str, options: Options
+) -> Row:
+    """Row of the maps in which what is told is true."""
+    maps = kept_maps(look, seeds, options.work / folder, {"kinds": str(KINDS)}, options.processes)
     right = sum(bool((kept.findings.facts or {})["right"]) for kept in maps if kept.findings is not None)
-    asked = f"in {LEAST_TOLD:.0%}"
-    return [Row(declared.what, asked, f"{right} of {len(maps)}", right >= LEAST_TOLD * len(maps))]
-
-
-def further_row(missing: int, seeds: range, options: Options) -> Row:
-    """Row of the maps in which a further phase is told where there is one, or none where there is none."""
-    what = "one fewer asked for: a further one told" if missing else "as many asked for: no further one told"
-    folder = options.work / f"further {missing}"
-    maps = kept_maps(Further(missing), seeds, folder, {"kinds": str(KINDS)}, options.processes)
-    told_of = [bool((kept.findings.facts or {})["further"]) for kept in maps if kept.findings is not None]
-    right = sum(one == bool(missing) for one in told_of)
-    return Row(what, f"in {LEAST_RIGHT:.0%}", f"{right} of {len(maps)}", right >= LEAST_RIGHT * len(maps))
+    return Row(what, f"in {least:.0%}", f"{right} of {len(maps)}", right >= least * len(maps))
 
 
 @dataclass(frozen=True)
@@ -140,11 +138,11 @@ class Further:
     missing: int
 
     def __call__(self, seed: int) -> Findings:
-        """Return whether a further phase is told."""
+        """Return whether a further phase is told where there is one, and only there."""
         kind = KINDS[seed % len(KINDS)]
         result = _mode(kind, drawn(kind, seed), kind.count - self.missing)
-        told_of = result.record.further_phase is not None
-        return Findings(pd.DataFrame({"inside": [told_of]}), (), {"further": told_of})
+        right = (result.record.further_phase is not None) == bool(self.missing)
+        return Findings(pd.DataFrame({"inside": [right]}), (), {"right": right})
 
 
 @dataclass(frozen=True)

@@ -339,7 +339,7 @@ def _opened(
         if not moving[phase]:
             continue
         if pure[phase]:
-            lost = _losses(simplex, weights, phase, other, directions[phase, other], outwards=True)
+            (lost,) = _losses(simplex, weights, phase, other, [directions[phase, other]], outwards=True)
         else:
             lost, out, direction = _farthest_out(simplex, weights, phase, other, closed)
             directions[phase, other], outwards[phase, other] = direction, out
@@ -371,16 +371,14 @@ def _farthest_out(
     simplex: OccupiedSimplex, weights: PhaseWeights, phase: int, other: int, closed: BoolArray
 ) -> tuple[FloatArray, float, FloatArray]:
     """Return the losses (amount,) by which another phase goes out farthest, how far, and in which mixture (phase,)."""
-    found = np.zeros(len(AMOUNTS)), -1.0, np.eye(len(weights.mean))[other]
-    for direction in weights.directions_out(phase, other, closed):
-        held = weights.amount_out(phase, direction, np.zeros(weights.mean.shape[1]), 1.0)
-        if held <= found[1]:
-            continue
-        lost = _losses(simplex, weights, phase, other, direction, outwards=False)
-        out = min(held, max(amount_lost(lost, 1.0), 0.0))
-        if out > found[1]:
-            found = lost, out, direction
-    return found
+    ways = weights.directions_out(phase, other, closed)
+    losses = _losses(simplex, weights, phase, other, ways, outwards=False)
+    reached = [
+        min(_held(weights, phase, way, 1.0), max(amount_lost(lost, 1.0), 0.0))
+        for way, lost in zip(ways, losses, strict=True)
+    ]
+    best = int(np.argmax(reached))
+    return losses[best], reached[best], ways[best]
 
 
 def _pairs(closed: BoolArray) -> list[tuple[int, int]]:
@@ -399,13 +397,14 @@ def _centred(
             if not weights.forbids(phase, other):
                 continue
             ways = weights.directions_out(phase, other, closed)
-            tried = [_losses(simplex, weights, phase, other, way, outwards=False) for way in ways]
-            lost, direction = max(zip(tried, ways, strict=True), key=lambda pair: float(pair[0][HERE]))
+            tried = _losses(simplex, weights, phase, other, ways, outwards=False)
+            best = int(np.argmax([lost[HERE] for lost in tried]))
+            lost, direction = tried[best], ways[best]
             if lost[HERE] < LEAST_GAINED:
                 continue
             good = np.flatnonzero(lost < AS_GOOD)
             amount = float(AMOUNTS[good[np.argmin(np.abs(AMOUNTS[good]))]])
-            amount = max(amount, -_most_feasible(weights, phase, direction))
+            amount = max(amount, -_held(weights, phase, direction, MOST_LOST))
             rotation = _one_turned(n_phases, phase, other, amount, direction)
             simplex = simplex.turned(rotation, weights.left_out(rotation))
             weights = weights.turned(rotation)
@@ -420,42 +419,53 @@ def _losses(
     weights: PhaseWeights,
     phase: int,
     other: int,
-    direction: FloatArray,
+    ways: list[FloatArray],
     *,
     outwards: bool,
-) -> FloatArray:
-    """Nats lost where a phase gains `AMOUNTS` of another, or loses them of a mixture, against the best, (amount,).
+) -> list[FloatArray]:
+    """Nats lost where a phase gains `AMOUNTS` of another one, or loses them of a mixture, against the best of them.
 
     Outwards nothing is lost but by absent elements and by what third phases make up for; what is gained there, because
     the phase was not as pure as it may be, is asked where `outwards` is set.
+
+    Returns
+    -------
+    list of (amount,)
+        One for each of `ways`, the mixtures (phase,).
     """
-    n_phases = len(weights.mean)
-    gained = np.zeros(len(AMOUNTS))
-    absent = weights.forbids(phase, other)
-    outwards = outwards or absent or bool((direction < 0.0).any())
-    most = _most_feasible(weights, phase, direction) if outwards else 0.0
-    for way in (range(HERE + 1, len(AMOUNTS)), range(HERE - 1, -1, -1) if outwards else range(0)):
+    outwards = outwards or weights.forbids(phase, other)
+
+    def ask(gained: FloatArray, numbers: range, direction: FloatArray, most: float) -> None:
         hopeless = False
-        for number in way:
+        for number in numbers:
             # The end itself stands for the first amount beyond it.
             amount = max(float(AMOUNTS[number]), -most)
             if hopeless or (number < HERE and amount >= AMOUNTS[number + 1]):
                 gained[number] = -np.inf
                 continue
-            rotation = _one_turned(n_phases, phase, other, amount, direction)
+            rotation = _one_turned(len(direction), phase, other, amount, direction)
             gained[number] = simplex.gained(rotation, weights.left_out(rotation))
             gained[number] /= weights.too_sure(rotation[phase], phase)
             gained[number] -= max(weights.disbelief(rotation[phase], phase), 0.0)
             hopeless = amount > AMOUNTS[number] or gained[number] < gained.max() - MOST_LOST
-    if not outwards:
-        # What a wider simplex gains is the freedom of its points.
-        gained = np.minimum(gained, 0.0)
-    return np.asarray(gained.max() - gained)
+
+    inwards = np.zeros(len(AMOUNTS))
+    ask(inwards, range(HERE + 1, len(AMOUNTS)), ways[0], 0.0)
+    found = []
+    for direction in ways:
+        gained = inwards.copy()
+        if outwards or (direction < 0.0).any():
+            ask(gained, range(HERE - 1, -1, -1), direction, _held(weights, phase, direction, MOST_LOST))
+        else:
+            # What a wider simplex gains is the freedom of its points.
+            gained = np.minimum(gained, 0.0)
+        found.append(np.asarray(gained.max() - gained))
+    return found
 
 
-def _most_feasible(weights: PhaseWeights, phase: int, direction: FloatArray) -> float:
-    """Largest amount of a mixture that can be taken out: a spectrum cannot be less than nothing, whatever would fit."""
-    return weights.amount_out(phase, direction, np.zeros(weights.mean.shape[1]), MOST_LOST)
+def _held(weights: PhaseWeights, phase: int, direction: FloatArray, lost: float) -> float:
+    """Largest amount of a mixture that a phase can give away: a spectrum cannot be less than nothing."""
+    return weights.amount_out(phase, direction, np.zeros(weights.mean.shape[1]), lost)
 
 
 def _one_turned(n_phases: int, phase: int, other: int, amount: float, direction: FloatArray) -> FloatArray:

@@ -100,24 +100,24 @@ def find_starts(
     counts = counts[:: -(-len(counts) // MOST_CLUSTERED)]
     templates = component_templates(basis)
     trials, vertices = list[Start](), list[Start]()
+
+    def factorised(pooled: FloatArray, key: int, rows: dict[int, int]) -> Start:
+        result = guided_nmf(pooled, templates, basis.allowed, seed=key, pure_rows=rows)
+        return Start(
+            result.weights, result.spectra, result.divergence + _implausible(result, yields, statements)
+        )
+
     for clustering in range(CLUSTERINGS):
         n_clusters = min(MOST_CLUSTERS, max(3 * n_phases, 6), len(counts))
         found = cluster(counts, n_clusters, n_starts=2, seed=seed + clustering)
         used = np.unique(found.labels)
         pooled = np.stack([counts[found.labels == label].sum(axis=0, dtype=np.float64) for label in used])
-
-        def factorised(key: int, rows: dict[int, int], pooled: FloatArray = pooled) -> Start:
-            result = guided_nmf(pooled, templates, basis.allowed, seed=key, pure_rows=rows)
-            score = result.divergence + _implausible(result, yields, statements)
-            return Start(result.weights, result.spectra, score)
-
         keyed = enumerate(_pure_rows(pooled, matrix, n_starts * TRIALS_PER_START), 1000 * (seed + clustering))
-        trials += [factorised(key, rows) for key, rows in keyed]
-        vertices += [factorised(seed, rows) for rows in _vertex_rows(pooled, basis.allowed)]
+        trials += [factorised(pooled, key, rows) for key, rows in keyed]
+        vertices += [factorised(pooled, seed, rows) for rows in _vertex_rows(pooled, basis.allowed)]
     kept = _distinct(sorted(trials, key=lambda start: start.score), matrix, n_starts)
-    for start in sorted(vertices, key=lambda start: start.score)[:1]:
-        kept += [start] if all(_distance(start, other) > SAME_START for other in kept) else []
-    return kept
+    best = min(vertices, key=lambda start: start.score, default=None)
+    return [*kept, best] if best is not None and _is_new(best, kept) else kept
 
 
 def rotated_starts(weights: FloatArray, basis: EndmemberBasis, matrix: npt.NDArray[np.bool_]) -> list[Start]:
@@ -235,7 +235,8 @@ def _vertex_rows(pooled: FloatArray, allowed: npt.NDArray[np.bool_]) -> list[dic
         edges = roots[list(chosen[1:])] - roots[chosen[0]]
         return float(np.linalg.det(edges @ edges.T))
 
-    vertices = large[list(max(itertools.combinations(range(len(large)), n_phases), key=volume))].tolist()
+    largest = max(itertools.combinations(range(len(large)), n_phases), key=volume)
+    vertices = large[list(largest)].tolist()
     most = MOST_ORDERS if (allowed != allowed[0]).any() else 1
     orders = itertools.islice(itertools.permutations(range(n_phases)), most)
     return [dict(zip(vertices, order, strict=True)) for order in orders]
@@ -255,7 +256,7 @@ def _distinct(starts: list[Start], matrix: npt.NDArray[np.bool_], most: int) -> 
     good = [start for start in starts if start.score < starts[0].score + NEARLY_AS_GOOD]
     kept, rest = starts[:1], list[Start]()
     for start in good[1:]:
-        another = matrix.any() and all(_distance(start, one, matrix) > SAME_START for one in kept)
+        another = matrix.any() and _is_new(start, kept, matrix)
         (kept if another else rest).append(start)
     while rest and len(kept) < most:
         nearest = [min(_distance(start, other) for other in kept) for start in rest]
@@ -264,9 +265,14 @@ def _distinct(starts: list[Start], matrix: npt.NDArray[np.bool_], most: int) -> 
             break
         kept.append(rest.pop(farthest))
     for start in starts[len(good) :]:
-        if len(kept) < most and all(_distance(start, other) > SAME_START for other in kept):
+        if len(kept) < most and _is_new(start, kept):
             kept.append(start)
     return kept
+
+
+def _is_new(start: Start, kept: list[Start], phases: npt.NDArray[np.bool_] | slice = slice(None)) -> bool:
+    """Whether a start is none of those kept, by its spectra of all phases or of some."""
+    return all(_distance(start, other, phases) > SAME_START for other in kept)
 
 
 def _distance(first: Start, second: Start, phases: npt.NDArray[np.bool_] | slice = slice(None)) -> float:

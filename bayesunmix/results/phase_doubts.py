@@ -155,19 +155,22 @@ def left_out_mixtures(number: PhaseNumber) -> list[str]:
 def one_more(found: FurtherPhase) -> list[str]:
     """Return the sentence on a phase that nobody asked for."""
     most = max(one.lines for one in found.phases)
-    listed, supports = [], 0
-    for one in found.phases:
-        support = one.lines < TRACES * most
-        made_of = "next to no element of the sample" if support else main_elements_text(one.composition)
-        listed.append(f"{made_of} ({percent_text(one.share)} % of the counts)")
-        supports += support
+    supports = [one.lines < TRACES * most for one in found.phases]
+    made_of = [
+        "next to no element of the sample" if support else main_elements_text(one.composition)
+        for one, support in zip(found.phases, supports, strict=True)
+    ]
+    listed = join(
+        f"{what} ({percent_text(one.share)} % of the counts)"
+        for what, one in zip(made_of, found.phases, strict=True)
+    )
     sure = found.gain > BEYOND_DOUBT * found.gain_se
-    what = ', be it a film, a hole or stray signal (`kind = "support"`)' if supports else ""
+    be_it = ', be it a film, a hole or stray signal (`kind = "support"`)' if any(supports) else ""
     text = (
         f"The map {'holds' if sure else 'may hold'} more than the phases asked for: held-out counts gain "
         f"{found.gain:,.0f} ± {found.gain_se:,.0f} nats from one more, which is neither a variation nor a mixture of "
         "the others. Without it, phases have the compositions of mixtures. A first fit with it, to half of the counts, "
-        f"has {join(listed)}. Declare the one that is missing{what}, run again with `phases = {len(found.phases)}`, or "
+        f"has {listed}. Declare the one that is missing{be_it}, run again with `phases = {len(found.phases)}`, or "
         'leave the number to the counts (`phases = "auto"`).'
     )
     return [(Distrust if sure else Reservation)(text, PRESENCE)]

@@ -459,9 +459,11 @@ class MixturePart(Part):
     share: float
 
 
-class TriedPhase(MixturePart):
+class TriedPhase(Part):
     """One of the phases that were tried."""
 
+    composition: dict[str, float]
+    share: float
     lines: float
     """Share of its counts in lines of the sample's elements."""
 
