@@ -1,10 +1,12 @@
 """What nothing pins is named: phases that could trade counts without the fit noticing."""
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bayesunmix.checks.identifiability import non_identifiable, non_identifiable_sentences, sentence_of
+from bayesunmix.checks.identifiability import non_identifiable, non_identifiable_sentences
 from bayesunmix.checks.outcomes import NonIdentifiable
 from bayesunmix.config.phase import Phase
 from bayesunmix.core.severity import Distrust, Reservation
@@ -26,7 +28,7 @@ def test_a_phase_that_holds_another_is_loose_by_its_scarcest_component() -> None
     found = pairs([Phase("A", matrix=True), Phase("B")], [[0.5, 0.3, 0.2], [0.2, 0.6, 0.2]])
     assert [(pair.phase, pair.other) for pair in found] == [("B", "A")]
     assert found[0].share == pytest.approx(0.4)  # 0.2 / 0.5
-    text = sentence_of(found[0], Phase(found[0].phase))
+    (text,) = non_identifiable_sentences(found)
     assert "about 40 % of its counts, or more" in text
     assert "Declare an element of A absent from B" in text
 
@@ -42,7 +44,7 @@ def test_a_trace_that_only_the_other_phase_holds_pins_it_weakly() -> None:
     (pair,) = pairs(phases, shares)
     assert pair.weakly_pinned_by == ("Nd",)
     assert pair.share == pytest.approx(0.3 / 0.495)
-    said = sentence_of(pair, Phase(pair.phase))
+    (said,) = non_identifiable_sentences([pair])
     assert isinstance(said, Reservation)
     assert "only Nd, of which A has little" in said
     # Where the other phase would have to give up much of a main component first, the trace is not needed.
@@ -60,15 +62,18 @@ def test_pure_pixels_pin_a_phase() -> None:
 def test_a_phase_is_told_of_once() -> None:
     shares = [[0.5, 0.5], [0.2, 0.8], [0.3, 0.7]]
     phases = [Phase("A"), Phase("B"), Phase("C")]
-    said = non_identifiable_sentences(pairs(phases, shares))
-    assert len(said) == 3
-    assert all(isinstance(sentence, Distrust) for sentence in said)
+    (said,) = non_identifiable_sentences(pairs(phases, shares))
+    assert isinstance(said, Distrust)
+    told = "about 87 % of the counts of C, or more, could belong to B, 71 % of those of A to C and"
+    assert said.startswith(f"C, A and B are non-identifiable: {told}")
     # An interval that holds it is an answer.
-    held = non_identifiable_sentences(pairs(phases, shares, rotated=np.ones((3, 3))))
-    assert len(held) == 3
-    assert all(
-        isinstance(sentence, Reservation) and "Its intervals include that" in sentence for sentence in held
-    )
+    (held,) = non_identifiable_sentences(pairs(phases, shares, rotated=np.ones((3, 3))))
+    assert isinstance(held, Reservation)
+    assert "Their intervals include that" in held
+    # One that does not is told by itself, whatever the others' do.
+    found = pairs(phases, shares)
+    mixed = [dataclasses.replace(found[0], in_intervals=True), *found[1:]]
+    assert [type(sentence) for sentence in non_identifiable_sentences(mixed)] == [Reservation, Distrust]
 
 
 def test_what_is_declared_is_not_asked_for_again() -> None:

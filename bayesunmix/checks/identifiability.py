@@ -18,7 +18,7 @@ becomes of it with one declaration less or one more (`bayesunmix.checks.declarat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -135,7 +135,7 @@ def non_identifiable(
 def non_identifiable_sentences(
     pairs: Sequence[NonIdentifiable], phases: Sequence[Phase] = (), *, lines: bool = True
 ) -> list[str]:
-    """Say of every phase in `pairs` once what does not identify it, and what would.
+    """Say of every phase in `pairs` once what does not identify it, and what would; alike ones share a sentence.
 
     Parameters
     ----------
@@ -149,42 +149,70 @@ def non_identifiable_sentences(
     first: dict[str, NonIdentifiable] = {}
     for pair in pairs:
         first.setdefault(pair.phase, pair)
-    return [
-        sentence_of(pair, declared.get(pair.phase, Phase(pair.phase)), lines=lines) for pair in first.values()
-    ]
+    said: list[str] = []
+    for in_intervals in (True, False):
+        alike = [
+            pair for pair in first.values() if pair.in_intervals == in_intervals and not pair.weakly_pinned_by
+        ]
+        if alike:
+            said.append(_non_identifiable(alike, declared, lines=lines))
+    weak = [pair for pair in first.values() if pair.weakly_pinned_by]
+    return [*said, *(_weakly_identifiable(pair, declared, lines=lines) for pair in weak)]
 
 
-def sentence_of(pair: NonIdentifiable, declared: Phase, *, lines: bool = True) -> Doubt:
-    """Write one pair as a sentence that says what would mend it; for the others see `non_identifiable_sentences`."""
-    phase, other, share = pair.phase, pair.other, 100.0 * pair.share
-    formula = "" if declared.stoichiometry else ", its formula (`stoichiometry`)"
-    reference = "" if declared.reference else " or a spectrum of it alone (`reference`)"
-    remedy = (
-        f"Declare an element of {other} absent from {phase}{formula}, an amount that you know (`composition`)"
-        f"{reference}, or `matrix = true` if {phase} has pure regions."
-        if lines
-        else f"Declare `matrix = true` if {phase} has pure regions, or unmix by endmembers made of lines."
+def _non_identifiable(
+    pairs: Sequence[NonIdentifiable], declared: Mapping[str, Phase], *, lines: bool
+) -> Doubt:
+    """Say that phases could hold some of others, and what would mend it."""
+    (one, *more), held = pairs, pairs[0].in_intervals
+    names = join(pair.phase for pair in pairs)
+    shares = join(
+        [
+            f"about {100.0 * one.share:.0f} % of {f'the counts of {one.phase}' if more else 'its counts'}, or more, "
+            f"could belong to {one.other}",
+            *(f"{100.0 * pair.share:.0f} % of those of {pair.phase} to {pair.other}" for pair in more),
+        ]
     )
-    if pair.weakly_pinned_by:
-        scarce = join(SAID.get(name, name) for name in pair.weakly_pinned_by)
-        shows = "shows" if len(pair.weakly_pinned_by) == 1 else "show"
-        text = (
-            f"{phase} is weakly identifiable: only {scarce}, of which {other} has little, {shows} that it is not "
-            f"partly {other}. About {share:.0f} % of its counts could be, or more, and its intervals "
-            f"{'include' if pair.in_intervals else 'may not include'} that. {remedy}"
-        )
-        return Reservation(text, IDENTIFIABILITY)
-    if pair.in_intervals:
-        text = (
-            f"{phase} is non-identifiable: about {share:.0f} % of its counts, or more, could belong to {other} without "
-            f"any change in the fit. Its intervals include that and are as wide as it makes them. {remedy}"
-        )
-        return Reservation(text, IDENTIFIABILITY)
+    theirs = "their" if more else "its"
+    intervals = (
+        f". {theirs.capitalize()} intervals include that and are as wide as it makes them."
+        if held
+        else f", and {theirs} intervals do not include that."
+    )
     text = (
-        f"{phase} is non-identifiable: about {share:.0f} % of its counts, or more, could belong to {other} without any "
-        f"change in the fit, and its intervals do not include that. {remedy}"
+        f"{names} {'are' if more else 'is'} non-identifiable: {shares} without any change in the fit{intervals} "
+        f"{_remedy(pairs, declared, lines=lines)}"
     )
-    return Distrust(text, IDENTIFIABILITY)
+    return (Reservation if held else Distrust)(text, IDENTIFIABILITY)
+
+
+def _weakly_identifiable(pair: NonIdentifiable, declared: Mapping[str, Phase], *, lines: bool) -> Doubt:
+    """Say that scarce elements alone show what a phase is not, and what would mend it."""
+    phase, other = pair.phase, pair.other
+    scarce = join(SAID.get(name, name) for name in pair.weakly_pinned_by)
+    shows = "shows" if len(pair.weakly_pinned_by) == 1 else "show"
+    text = (
+        f"{phase} is weakly identifiable: only {scarce}, of which {other} has little, {shows} that it is not partly "
+        f"{other}. About {100.0 * pair.share:.0f} % of its counts could be, or more, and its intervals "
+        f"{'include' if pair.in_intervals else 'may not include'} that. {_remedy([pair], declared, lines=lines)}"
+    )
+    return Reservation(text, IDENTIFIABILITY)
+
+
+def _remedy(pairs: Sequence[NonIdentifiable], declared: Mapping[str, Phase], *, lines: bool) -> str:
+    """Say what can be declared of phases that was not declared of all of them."""
+    some = [declared.get(pair.phase, Phase(pair.phase)) for pair in pairs]
+    one = pairs[0] if len(pairs) == 1 else None
+    name, other = (one.phase, one.other) if one else ("one", "the other")
+    pure = f"`matrix = true` {'if' if one else 'where'} {name} has pure regions"
+    if not lines:
+        return f"Declare {pure}, or unmix by endmembers made of lines."
+    formula = "" if all(phase.stoichiometry for phase in some) else ", its formula (`stoichiometry`)"
+    reference = "" if all(phase.reference for phase in some) else " or a spectrum of it alone (`reference`)"
+    return (
+        f"Declare {'' if one else 'what tells them apart: '}an element of {other} absent from {name}{formula}, an "
+        f"amount that you know (`composition`){reference}, or {pure}."
+    )
 
 
 class Known(NamedTuple):

@@ -116,10 +116,11 @@ class Misfit:
             text = (
                 f"{shown} {cover}. With what is around {'it' if many == 1 else 'them'}, {aside.pixels} pixels "
                 f"({percent_text(aside.share_of_counts)} % of the counts) were set aside, and the phases fitted to the "
-                "others: what they hold does not bend the compositions. Declare the missing phase to learn its own."
+                "others: what they hold does not bend the compositions. Declare the missing phase, or ask for one "
+                "more, to learn its own."
             )
             return [Reservation(text, PLACES)]
-        remedy = "Declare the missing phase, or leave these pixels out with `map.exclude_flagged`."
+        remedy = "Declare the missing phase, ask for one more, or leave these pixels out with `map.exclude_flagged`."
         if self.share <= MUCH:
             text = f"{shown} {cover}; intervals of the declared phases may be too narrow. {remedy}"
             return [Reservation(text, PLACES)]

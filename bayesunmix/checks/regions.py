@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bayesunmix.core.rounding import times_text
+
 # So many elements of a region are named in a sentence; run.json holds all.
 MOST_NAMED = 4
 
@@ -42,7 +44,7 @@ class MapRegion:
         extent = f"{self.pixels} {'pixel' if self.pixels == 1 else 'pixels'}"
         where = f"around row {self.y:.0f}, column {self.x:.0f} ({extent})"
         if self.kind == "hole":
-            return f"{where}, a hole, by its counts {100 * self.counts_ratio:.0f} % as thick as what is around it"
+            return f"{where}: a hole, by its counts {100 * self.counts_ratio:.0f} % as thick as what is around it"
         # Energies without a name are counts, of which there are many or few.
         counts = [next(iter(which), "").startswith("counts") for which in (self.excess, self.lacking)]
         parts = [
@@ -59,6 +61,6 @@ def _listed(opening: str, ratios: dict[str, float | None]) -> str:
         return ""
     # A line family, ``Cu_K``, is written as it is spoken of.
     named = {name.replace("_", " "): ratio for name, ratio in ratios.items()}
-    parts = [name if ratio is None else f"{name} ({ratio:.2g} times)" for name, ratio in named.items()]
+    parts = [name if ratio is None else f"{name} ({times_text(ratio)})" for name, ratio in named.items()]
     rest = " and others" if len(parts) > MOST_NAMED else ""
     return f"{opening} {', '.join(parts[:MOST_NAMED])}{rest}"

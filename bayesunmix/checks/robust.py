@@ -23,6 +23,7 @@ from scipy.special import softmax
 from bayesunmix.checks.local_posterior import composition_slopes
 from bayesunmix.checks.outcomes import Heterogeneity, SdRatio, SpectralDiscrepancy
 from bayesunmix.config.phase import supports_of
+from bayesunmix.core.rounding import times_text
 from bayesunmix.core.threads import single_thread
 from bayesunmix.fit.draws import Draws, read_draws
 from bayesunmix.fit.model_data import MOST_PROGRAMS, nominal_fractions, spectra_at
@@ -120,14 +121,17 @@ class Robust:
         """How far compositions lie beyond the best mode's intervals and an error, in such errors, (phase, element).
 
         Another maximum that is a rotation of the best one is there because the priors of weights and abundances have
-        it so: the prior of rotations stands in their place, and its draws are asked. Where nothing is rotated, these
-        are the mode's own, whatever the reported ones hold besides. A phase without a composition, a support, is left
-        out: its draws may still have what was taken from it afterwards.
+        it so: the prior of rotations stands in their place, and its draws are asked, beside the mode's own, which they
+        may have left: what is as the mode is no other. Where nothing is rotated the mode's own are asked, whatever the
+        reported ones hold besides. A phase without a composition, a support, is left out: its draws may still have
+        what was taken from it afterwards.
         """
         by_element = np.asarray(yields)
         own = nominal_fractions(self.own.weights, by_element)
-        reported = own if self.rotations is None else nominal_fractions(self.drawn.draws.weights, by_element)
-        lower, upper = np.quantile(reported, INNER, axis=(0, 1))
+        lower, upper = np.quantile(own, INNER, axis=(0, 1))
+        if self.rotations is not None:
+            rotated = np.quantile(nominal_fractions(self.drawn.draws.weights, by_element), INNER, axis=(0, 1))
+            lower, upper = np.minimum(lower, rotated[0]), np.maximum(upper, rotated[1])
         sd = own.std(axis=(0, 1))
         beyond = np.maximum(lower - sd - atom_fractions, atom_fractions - upper - sd)
         judged = (atom_fractions.sum(axis=1) > 0.0)[:, None] & (beyond > 0.0)
@@ -434,7 +438,7 @@ def _reason(used: bool, stretch: Stretch, table: Sequence[SdRatio]) -> str:
     said = (
         f"Spatial heterogeneity: {stretch.tiles} areas of the map differ by more than counting allows for homogeneous "
         f"phases (p = {stretch.significance:.2g}), most in {worst.element} of {worst.phase}: its standard deviation "
-        f"from counting and unmixing is {worst.sd_ratio:.2g} times the model's."
+        f"from counting and unmixing is {times_text(worst.sd_ratio)} the model's."
     )
     if used:
         return (

@@ -12,6 +12,8 @@ _LAST_DIGIT = 0.5
 _MAX_DECIMALS = 6
 # An end of an interval that is so many times its value is known by its size alone.
 _FAR = 1e4
+# Less than this share of something is hardly any of it.
+_HARDLY = 5e-3
 # Elements from this atom fraction on say what a phase is, so many at most.
 _MAIN, _MOST_NAMED = 0.02, 4
 
@@ -133,14 +135,28 @@ def odds_text(nats: float) -> str:
 
     Examples
     --------
-    >>> odds_text(0.8), odds_text(3.0), odds_text(43.0)
-    ('1 to 2.2', '1 to 20', '1 to 10^19')
+    >>> odds_text(0.8), odds_text(7.2), odds_text(43.0)
+    ('1 to 2.2', '1 to 1,300', '1 to 10^19')
     """
-    if nats >= math.log(1000.0):
+    if nats >= math.log(1e5):
         return f"1 to 10^{nats / math.log(10.0):.0f}" if math.isfinite(nats) else "none"
-    # Two digits, and no power of ten below a thousand.
-    rounded = float(f"{math.exp(max(nats, 0.0)):.2g}")
-    return f"1 to {rounded:g}"
+    return f"1 to {_two_digits(math.exp(max(nats, 0.0)))}"
+
+
+def times_text(factor: float) -> str:
+    """Write how many times something is something else, with two digits and without a power of ten.
+
+    Examples
+    --------
+    >>> times_text(0.054), times_text(118.0), times_text(0.0)
+    ('0.054 times', '120 times', 'hardly any')
+    """
+    return f"{_two_digits(factor)} times" if factor >= _HARDLY else "hardly any"
+
+
+def _two_digits(number: float) -> str:
+    """Write a number with two digits, and whatever zeros come behind them."""
+    return f"{float(f'{number:.2g}'):,.12g}"
 
 
 def _at(number: float, exponent: int) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from bayesunmix.core.rounding import odds_text
+from bayesunmix.core.rounding import odds_text, times_text
 from bayesunmix.core.severity import (
     DEVIANCE,
     DIVERGENCES,
@@ -374,7 +374,7 @@ def _discrepancy_check(found: SpectralDiscrepancy | None) -> list[Check]:
         if widest is not None:
             said += (
                 f" Most is added to {widest.element} of {widest.phase}: its standard deviation from counting and "
-                f"unmixing is {widest.sd_ratio:.2g} times what it would be."
+                f"unmixing is {times_text(widest.sd_ratio)} what it would be."
             )
     meaning = (
         "How far line shapes and continuum are off is learned from the residuals, region by region, and every number "

@@ -11,7 +11,7 @@ import numpy as np
 
 from bayesunmix.config.phase import MOST_COUNTED
 from bayesunmix.config.pixels import span_text
-from bayesunmix.core.rounding import composition_text, main_elements_text, percent_text
+from bayesunmix.core.rounding import composition_text, main_elements_text, percent_text, times_text
 from bayesunmix.core.severity import join
 from bayesunmix.fit.phase_distance import LEAST_APART, LEAST_SHOWN
 from bayesunmix.plot.misfit import outlined, searched
@@ -161,7 +161,7 @@ def misfit_words(found: UnmodelledRegions) -> MisfitWords:
     )
     if spread > _WIDE_SPREAD:
         opening += (
-            f" The whole map scatters up to {spread:.2g} times as much as counting explains (zoning, thickness); "
+            f" The whole map scatters up to {times_text(spread)} as much as counting explains (zoning, thickness); "
             "regions are measured against that scatter."
         )
     return MisfitWords(

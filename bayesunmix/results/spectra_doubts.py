@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesunmix.config.run_config import RunConfig
+from bayesunmix.core.rounding import times_text
 from bayesunmix.core.severity import DEVIANCE, RESIDUALS, Distrust, Reservation, join
 from bayesunmix.data.image import WHOLE_MAP
 from bayesunmix.results.verdict import NOISE_CHANCE
@@ -76,10 +77,10 @@ def _included(discrepancy: SpectralDiscrepancy | None) -> tuple[str, str]:
     if widest.sd_ratio < LEAST_TIMES:
         return "include this", ""
     # An amount that the model was sure of, such as none, has no width to compare with.
-    times = f"{widest.sd_ratio:.2g}" if widest.sd_ratio < MOST_TIMES else f"more than {MOST_TIMES}"
+    times = times_text(widest.sd_ratio) if widest.sd_ratio < MOST_TIMES else f"more than {MOST_TIMES} times"
     much = (
         ", as far as an error that all phases have in common makes it: counting and unmixing leave "
-        f"{widest.element} of {widest.phase} {times} times as uncertain, and all others less"
+        f"{widest.element} of {widest.phase} {times} as uncertain, and all others less"
     )
     return "include this", much
 
