@@ -156,7 +156,8 @@ def look_further(
     setup: Setup, fitted: FittedPosterior, number: PhaseNumber | None, job: Job
 ) -> FurtherPhase | None:
     """Look for a phase beside those that were asked for; where they were counted, that has been done."""
-    if number is not None or not job.model.line_density:
+    wanted = job.config.inference.further_phase and number is None
+    if not (wanted and job.model.line_density):
         return None
     with job.reporter.stage("further phase", "further_phase"):
         return job.kept.run(

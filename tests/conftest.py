@@ -133,7 +133,13 @@ def viewed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             stray=["Cu", "Ga", "Pt", "Zr"],
             phases=phases,
             method=bu.Laplace(chains=2, draws=40),
-            inference={"set_aside": False, "rotations": False, "max_overlap": 2, "starts": 1},
+            inference={
+                "set_aside": False,
+                "further_phase": False,
+                "rotations": False,
+                "max_overlap": 2,
+                "starts": 1,
+            },
             map={"mask": str(work / "mask.npy")},
             progress=False,
         )

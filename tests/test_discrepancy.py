@@ -157,7 +157,7 @@ def configuration() -> dict[str, Any]:
         "map": {"energy_range": [1.0, 10.0]},
         "instrument": {"beam_energy_keV": 200.0, "takeoff_angle_deg": 20.0, "resolution_eV": 130.0},
         "phases": [{"name": "host", "matrix": True}, {"name": "grain", "absent": ["Ni"]}],
-        "inference": {"method": "laplace", "draws": 300, "starts": 2},
+        "inference": {"method": "laplace", "further_phase": False, "draws": 300, "starts": 2},
     }
 
 

@@ -128,6 +128,7 @@ def test_a_region_pins_its_phase(image: bu.SpectrumImage) -> None:
         instrument=told["instrument"],
         phases=[bu.Phase("A", region={"rows": [0, 6]}), bu.Phase("B")],
         method="laplace",
+        inference={"further_phase": False},
         progress=False,
     )
     assert result.abundances()["mean"].sel(phase="A").values[:6].mean() > 0.93

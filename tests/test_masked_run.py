@@ -23,7 +23,7 @@ DECLARED = {
         {"name": "A", "composition": {"Mg": 0.5, "Si": 0.5}, "fraction": 0.6},
         {"name": "B", "absent": ["Mg"], "composition": {"Si": 0.5, "Ca": 0.4, "Fe": 0.1}, "fraction": 0.4},
     ],
-    "inference": {"method": "laplace", "draws": 100, "chains": 1},
+    "inference": {"method": "laplace", "further_phase": False, "draws": 100, "chains": 1},
     "simulate": {"shape": [32, 32], "counts_per_pixel": 150},
 }
 # What the declaration leaves to defaults is said; that is not the point here.

@@ -109,7 +109,7 @@ def unmixed(**tables: dict[str, Any]) -> Result:
         **{
             "sample": {"thickness_nm": [100, 20], "density_g_cm3": [4.0, 0.2]},
             "xray": {"zeta_factors": FACTORS},
-            "inference": {"starts": 1},
+            "inference": {"starts": 1, "further_phase": False},
             **tables,
         },
     )
@@ -370,7 +370,7 @@ def test_ratios_are_those_of_k_factors() -> None:
 
 @pytest.mark.slow
 def test_without_zeta_factors_there_is_none() -> None:
-    result = unmixed(xray={}, inference={"starts": 1, "draws": 10})
+    result = unmixed(xray={}, inference={"starts": 1, "draws": 10, "further_phase": False})
     assert "mass_thickness_mean" not in result.tree["maps"].dataset
     with pytest.raises(InputError, match=r"`xray.zeta_factors` must be given for a mass thickness"):
         result.tables.mass_thickness()

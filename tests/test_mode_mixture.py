@@ -158,7 +158,13 @@ def runs() -> tuple[Result, Result, float]:
                 },
                 {"name": "B", "absent": ["Si"], "composition": {"Mg": 0.8, "Fe": 0.2}, "fraction": 0.4},
             ],
-            "inference": {"method": "laplace", "chains": 2, "draws": 200, "starts": 1},
+            "inference": {
+                "method": "laplace",
+                "further_phase": False,
+                "chains": 2,
+                "draws": 200,
+                "starts": 1,
+            },
             "simulate": {"shape": [20, 26], "counts_per_pixel": 300.0, "channels": 1200},
         }
     )

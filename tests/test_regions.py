@@ -46,7 +46,7 @@ def run(image: SpectrumImage, **inference: Any) -> Result:  # noqa: ANN401
         stray=["Cu", "Ga", "Pt", "Zr"],
         phases=[bu.Phase("Brg", matrix=True), bu.Phase("Fp", absent=["Si", "Ca"])],
         method=bu.Laplace(chains=2, draws=40),
-        inference=inference,
+        inference={"further_phase": False, **inference},
         progress=False,
     )
 

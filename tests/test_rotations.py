@@ -36,7 +36,7 @@ def configuration(**told: Any) -> dict[str, Any]:  # noqa: ANN401
         "map": {"energy_range": [1.0, 10.0]},
         "instrument": {"beam_energy_keV": 200.0, "takeoff_angle_deg": 20.0, "resolution_eV": 130.0},
         "phases": [{"name": "host", "matrix": True}, {"name": "grain", **told}],
-        "inference": {"method": "laplace", "draws": 300, "starts": 2, **inference},
+        "inference": {"method": "laplace", "further_phase": False, "draws": 300, "starts": 2, **inference},
     }
 
 

@@ -207,7 +207,7 @@ DECLARED: dict[str, Any] = {
         "density_g_cm3": [4.5, 0.3],
     },
     "instrument": {"beam_energy_keV": 200.0, "takeoff_angle_deg": 22.0, "resolution_eV": 130.0},
-    "inference": {"method": "laplace", "chains": 1, "draws": 200, "starts": 2},
+    "inference": {"method": "laplace", "further_phase": False, "chains": 1, "draws": 200, "starts": 2},
     "simulate": {"shape": [SIDE, SIDE], "counts_per_pixel": 250.0, "channels": 1300, "stray": {"Cu": 0.03}},
 }
 BRG = {"name": "Brg", "matrix": True, "stoichiometry": "ABO3"}

@@ -43,6 +43,7 @@ PARTICLES = {
     "progress": False,
     "map": {"energy_range": [1.0, 19.9]},
     "sample": {"oxygen": "none", "thickness_nm": [10, 5], "density_g_cm3": [18, 2]},
+    "inference": {"further_phase": False},
 }
 
 

@@ -44,7 +44,7 @@ def configuration(*, kind: bool = True, **inference: Any) -> dict[str, Any]:  # 
             {"name": "eta", "absent": ["Al"], "composition": {"Ni": 0.4, "Ti": 0.6}, "fraction": 0.25},
             film if kind else {"name": "film"},
         ],
-        "inference": {"method": "laplace", "draws": 200, "starts": 2, **inference},
+        "inference": {"method": "laplace", "further_phase": False, "draws": 200, "starts": 2, **inference},
         "simulate": {"shape": list(SHAPE), "counts_per_pixel": 400.0, "stray": {"Cu": 0.1}},
     }
 

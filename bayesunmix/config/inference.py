@@ -52,6 +52,8 @@ class InferenceConfig:
         ``physics``: made of lines; ``free``: channel by channel, compositions read off them by the line model.
     set_aside
         Fit the endmembers without the regions that no mixture of the declared phases explains, once these are found.
+    further_phase
+        Look for one phase more than was asked for.
     rotations
         Rotate the draws by what the map leaves open, so that intervals hold it. Without it they hold the one solution
         that the priors of weights and abundances prefer.
@@ -76,6 +78,7 @@ class InferenceConfig:
     max_overlap: Annotated[int | Literal["auto"], checked_by(_check_overlap, Overlaps)] = "auto"
     endmembers: EndmemberName = "physics"
     set_aside: Flag = True
+    further_phase: Flag = True
     rotations: Flag = True
     rotation_pure: Annotated[float, Between(0.0, 1.0)] = 1 / 3
     rotation_absent: Annotated[float, Between(0.0, 1.0)] = 1 / 3
