@@ -19,6 +19,7 @@ from bayesunmix.fit.preparation import prepare
 from bayesunmix.fit.search import (
     CLOSE_NATS,
     EMPTY_NATS,
+    NAME_NATS,
     SAME_BASIN,
     CoarseModel,
     Descent,
@@ -304,6 +305,27 @@ def test_names_order_phases_that_nothing_else_tells_apart(blocks: Blocks) -> Non
     assert order(Phase("A"), Phase("B"), Phase("C")) == [0, 1, 2]
     # What is declared stays where it was fitted.
     assert order(dataclasses.replace(quartz, absent=("Fe",)), periclase, rutile) == [0, 1, 2]
+
+
+def test_names_that_stand_for_something_else_are_lightly_held_against_a_solution(
+    blocks: Blocks, coarse: CoarseModel, start: Start
+) -> None:
+    descent = begun(coarse, start)
+    latents = descent.latents(coarse)
+
+    fractions = fractions_at(descent.data, latents)
+
+    def against(*compositions: FloatArray) -> float:
+        """Nats where the two names stand for these."""
+        meant = {name: (name,) for name, _ in zip("AB", compositions, strict=False)}
+        given = GivenNames(meant, {name: one[None] for name, one in zip(meant, compositions, strict=True)})
+        called = dataclasses.replace(blocks, phases=(Phase("A"), Phase("B")), given=given)
+        return held_against(dataclasses.replace(coarse, blocks=called), descent.data, latents)
+
+    unknown = against()
+    assert against(*fractions) == pytest.approx(unknown)
+    assert against(fractions[0], fractions[0]) == pytest.approx(unknown + NAME_NATS)
+    assert against(*fractions[::-1]) == pytest.approx(unknown + 2.0 * NAME_NATS)
 
 
 def test_a_matrix_that_is_pure_nowhere_contradicts_what_is_declared(

@@ -167,9 +167,13 @@ SETUP: Any = SimpleNamespace(phases=(Phase("Brg"),), forward=SimpleNamespace(ele
         (
             (34.0,),
             Reservation,
-            "odds of 1 to 10^15 by the counts. It has 40 at% Mg in Brg where the best one has 50.",
+            "10^15 by the counts and what was declared. It has 40 at% Mg in Brg where the best one has 50.",
         ),
-        ((80.0, 34.0), Reservation, "odds of 1 to 10^15 by the counts. It has 30 at% Mg"),
+        (
+            (80.0, 34.0),
+            Reservation,
+            "odds of 1 to 10^15 by the counts and what was declared. It has 30 at% Mg",
+        ),
         ((3.0,), Distrust, "its odds are 1 to 20. It has 40 at% Mg"),
     ],
 )

@@ -72,6 +72,9 @@ LEAST_UNITS = 0.02
 # that in one of which elements are declared, in nats: a spectrum that does not fit moves a hundred.
 TRACES = 0.1
 EMPTY_NATS = 1000.0
+# Odds against a name on another composition than it stands for, in nats, at most: between solutions that the counts set
+# apart by less, line shapes that are a little off would decide.
+NAME_NATS = 10.0
 # Names ask for another order of the phases where that fits them better by so many nats a phase.
 TELLING_NATS = 1.0
 # A matrix is pure where it holds more than this share of a block, and is so in this share of all blocks at least.
@@ -427,11 +430,14 @@ def regular_information(
 def held_against(coarse: CoarseModel, data: UnmixingData, latents: Latents) -> float:
     """Nats against a mode that contradicts what is declared: its prior odds.
 
-    A phase of which elements are declared holds none, a matrix is pure nowhere, or grains are embedded in another one.
+    A phase of which elements are declared holds none, a matrix is pure nowhere, grains are embedded in another one, or
+    a name stands for another composition. A name is lightly given: it decides where the counts hardly do.
     """
     phases, embedded = coarse.blocks.phases, coarse.blocks.overlap.embedded
     empty = hardly_a_phase(phases, weights_at(data, latents), data.yields.shape[1])
     contradicted = EMPTY_NATS * float(empty.sum() + impurity(phases, data, latents).sum())
+    misnamed = np.diag(coarse.blocks.given.against(coarse.blocks.names, fractions_at(data, latents)))
+    contradicted += float(np.minimum(misnamed, NAME_NATS).sum())
     if embedded:
         return contradicted
     return contradicted + less_embedded(coarse.blocks, coarse.pooled, coarse.scale, spectra_at(data, latents))

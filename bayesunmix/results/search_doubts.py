@@ -74,21 +74,15 @@ def other_modes(setup: Setup, fitted: FittedPosterior, robust: Robust) -> list[s
         if others
         else ""
     )
+    remedy = f"Check which is plausible, and declare what excludes the other: an absent element of {phase}, a matrix."
     # Those that the intervals hold may be more probable.
     which = "a second" if mode is near[0] else "another"
-    remedy = f"Check which is plausible, and declare what excludes the other: an absent element of {phase}, a matrix."
+    opening = f"The posterior has {which} maximum, with odds of {odds} by the counts and what was declared."
     if missed is None:
-        text = (
-            f"The posterior has {which} maximum, with odds of {odds} by the counts. {differs}{more} The intervals "
-            f"include it. {remedy}"
-        )
-        return [Reservation(text, MODES)]
+        return [Reservation(f"{opening} {differs}{more} The intervals include it. {remedy}", MODES)]
     if mode.objective >= RIVAL_NATS:
-        text = (
-            f"The posterior has {which} maximum, with odds of {odds} by the counts. {differs}{more} Errors of line "
-            f"shapes can outweigh such odds. {remedy}"
-        )
-        return [Reservation(text, MODES)]
+        doubt = "Errors of line shapes can outweigh such odds."
+        return [Reservation(f"{opening} {differs}{more} {doubt} {remedy}", MODES)]
     held = ""
     if robust.second_share:
         held = f" {100 * robust.second_share:.0f} % of the draws are from it, so that the intervals include both."
