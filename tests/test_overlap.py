@@ -21,8 +21,9 @@ from bayesunmix.config.overlap import (
 from bayesunmix.config.phase import Phase, unnamed
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.fit.embedding import MOST_AGAINST, less_embedded
+from bayesunmix.fit.held_out import gain_over
 from bayesunmix.fit.model_data import Blocks
-from bayesunmix.fit.overlap import choose_overlap
+from bayesunmix.fit.overlap import choose_overlap, shown_by
 from bayesunmix.fit.posterior import fit_posterior
 from bayesunmix.fit.preparation import prepare
 from bayesunmix.fit.search import CoarseModel, begun, followed_down
@@ -150,6 +151,21 @@ def test_grains_that_touch_are_seen_to_and_so_is_what_they_are() -> None:
 
 def test_three_in_a_pixel_are_seen_to() -> None:
     assert chosen("three", 5).shown == Overlap(3)
+
+
+def test_less_speaks_for_grains_that_meet_than_for_any_three() -> None:
+    """What a few tiles gain has a large error, and one error moves embedded grains alone."""
+    none = np.zeros(36)
+    # 120 nats in three tiles, and as many in two: 1.8 and 1.4 standard errors.
+    three_tiles, two_tiles = (np.where(np.arange(36) < number, 120.0 / number, 0.0) for number in (3, 2))
+    assert 1.0 < gain_over(three_tiles, none).nats / gain_over(three_tiles, none).error < 2.0
+    for some in (three_tiles, two_tiles):
+        assert shown_by([none, some, some], embedded=True) == 1
+        assert shown_by([none, some], embedded=False) == 0
+        # What speaks for any three alone says nothing of two.
+        assert shown_by([none, none, some], embedded=True) == 0
+    assert shown_by([none, none + 0.25], embedded=True) == 0
+    assert shown_by([none, none + 5.0], embedded=False) == 1
 
 
 def test_any_two_phases_are_judged_by_endmembers_of_their_own() -> None:

@@ -331,8 +331,9 @@ def _shared_pixels_check(shared: OverlapChoice | None) -> list[Check]:
     found = "; ".join([shared.taken.words, *map(_compared, shared.comparisons)])
     meaning = (
         "Which phases share a pixel is read off held-out counts, by the logarithm of the probability that each "
-        "alternative gives them; one that is higher by more than two standard errors is gone over to. The fewer phases "
-        "may share one, the more pins the solution; where more do, spectra of phases bend to hold them."
+        "alternative gives them. One that is higher by more than two standard errors is gone over to; from grains in a "
+        "matrix to any two phases, by more than one. The fewer phases may share one, the more pins the solution; where "
+        "more do, spectra of phases bend to hold them."
     )
     remedy = "Run again with another `inference.max_overlap`, and trust what both runs agree on."
     return [Check(OVERLAP, found, "good", meaning, remedy)]
