@@ -188,7 +188,8 @@ def test_the_nearest_other_mode_is_told_once(nats: tuple[float, ...], kind: type
 def test_a_mode_that_the_intervals_hold_is_no_reason_for_distrust() -> None:
     """One that they miss is told in its place, however far it lies."""
     held: Any = SimpleNamespace(
-        missed=lambda at, fractions: missed_by(at, fractions) * (fractions[0, 0] <= 0.35), second_share=0.0
+        missed=lambda at, fractions: missed_by(at, fractions) * (fractions[..., :1, :1] <= 0.35),
+        second_share=0.0,
     )
     (said,) = other_modes(SETUP, modes(3.0), held)
     assert isinstance(said, Reservation)

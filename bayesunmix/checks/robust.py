@@ -118,7 +118,7 @@ class Robust:
         return not self.missed(yields, atom_fractions).any()
 
     def missed(self, yields: npt.ArrayLike, atom_fractions: FloatArray) -> FloatArray:
-        """How far compositions lie beyond the best mode's intervals and an error, in such errors, (phase, element).
+        """How far compositions lie beyond the best mode's intervals and an error, in errors, (..., phase, element).
 
         Another maximum that is a rotation of the best one is there because the priors of weights and abundances have
         it so: the prior of rotations stands in their place, and its draws are asked, beside the mode's own, which they
@@ -134,7 +134,7 @@ class Robust:
             lower, upper = np.minimum(lower, rotated[0]), np.maximum(upper, rotated[1])
         sd = own.std(axis=(0, 1))
         beyond = np.maximum(lower - sd - atom_fractions, atom_fractions - upper - sd)
-        judged = (atom_fractions.sum(axis=1) > 0.0)[:, None] & (beyond > 0.0)
+        judged = (atom_fractions.sum(axis=-1, keepdims=True) > 0.0) & (beyond > 0.0)
         return np.where(judged, beyond / np.maximum(sd, LEAST_SD), 0.0)
 
     def opened(self, drawn: Drawn, rotations: Rotations | None) -> Robust:

@@ -319,7 +319,7 @@ def _presence_check(found: Sequence[Presence], further: FurtherPhase | None) -> 
         "What held-out counts gain from each phase, in nats, judged without it and with it. A phase from which they "
         "gain little is not supported. Another one may still be a phase that varies, or a mixture: its counts by "
         "element are then less than 15 % apart from those of others, or less than 8 % where the map shows it. If the "
-        "number of phases was given, one more is tried beside them."
+        "number of phases was given, one more is tried beside them, unless `inference.further_phase` is false."
     )
     remedy = "Leave out what is not supported, declare what is missing, or declare what tells phases apart."
     return [Check(PRESENCE, said, "good", meaning, remedy)]

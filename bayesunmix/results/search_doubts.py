@@ -58,7 +58,7 @@ def other_modes(setup: Setup, fitted: FittedPosterior, robust: Robust) -> list[s
             near.append(found)
     if not near:
         return []
-    beyond = [robust.missed(fitted.data.yields, other.atom_fractions) for other in near]
+    beyond = robust.missed(fitted.data.yields, np.array([other.atom_fractions for other in near]))
     missed = next((number for number, off in enumerate(beyond) if off.any()), None)
     mode = near[missed or 0]
     # What the intervals miss most, or what differs most.
