@@ -49,7 +49,8 @@ def test_one_phase_is_found_where_one_is() -> None:
     assert found.chosen == 1
     assert found.phases() == unnamed(1)
     assert len(found.scores) == 2
-    assert len(said) == 3
+    assert said[-1] == "phases counted: 1"
+    assert len(said) == 4
     (after,) = found.left_out
     assert after.composition.sum() == pytest.approx(1.0)
     words = phase_number_words(phase_number(found))

@@ -114,6 +114,7 @@ def _inferred(search: PhaseSearch, most: int, progress: Callable[[str], None]) -
         left_out.append(left)
         here = after
         known[len(here.weights) - 1] = max(known[len(here.weights) - 1], here, key=lambda one: one.score)
+    progress(f"phases counted: {len(here.weights)}")
     return _found(search, here, known, left_out[::-1])
 
 

@@ -34,6 +34,7 @@ from bayesunmix.xray.atomic import FAMILIES
 from bayesunmix.xray.scoring import nonnegative_minimum
 
 FloatArray = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
 
 GRID_OFFSET_KEV = np.linspace(-0.25, 0.25, 21)
 GRID_GAIN = np.linspace(-0.0125, 0.0125, 5)
@@ -51,6 +52,7 @@ CONTINUUM_FUNCTIONS = 10
 # Groups of channels are this share of a peak's width. Below this energy lies the zero peak of the electronics.
 GROUP_FWHM, LOWEST_KEV = 0.3, 0.15
 FINE_KEV = 0.005
+ROUNDING = 1e-12
 # What a free amount costs, and how many elements an axis may ask for beside the named ones.
 FREE_AMOUNT, MOST_ELEMENTS = 8.0, 14
 # Families of an element may be out of proportion by this factor, more below 1 keV; each counts at most so much.
@@ -107,8 +109,8 @@ class _Templates:
     strengths, middles_keV : (element, family)
         Detected counts per atom, zero where no such family lies on the axis, and mean energies.
     edges_keV : (fine edge,)
-    cumulative : (element x family + other, fine edge)
-        Families with unit area, then continuum and zero peaks.
+    cumulative : (fine edge, element x family + other)
+        Families with unit area, then continuum and zero peaks. What is read together stands together.
     """
 
     elements: tuple[str, ...]
@@ -122,14 +124,16 @@ class _Templates:
         """Number of rows that are families."""
         return int(self.strengths.size)
 
-    def columns(self, true_edges_keV: FloatArray) -> FloatArray:
-        """Return the counts of all templates between edges, shape (template, group)."""
+    def columns(self, true_edges_keV: FloatArray, rows: Indices | slice = slice(None)) -> FloatArray:
+        """Return the counts of some templates between edges, of all by default, shape (template, group)."""
         place = (true_edges_keV - self.edges_keV[0]) / FINE_KEV
         place = np.clip(place, 0.0, self.edges_keV.size - 1.001)
         whole = place.astype(np.intp)
-        part = place - whole
-        at = self.cumulative[:, whole] * (1.0 - part) + self.cumulative[:, whole + 1] * part
-        return np.asarray(np.diff(at, axis=1))
+        part = (place - whole)[:, None]
+        at = self.cumulative[whole][:, rows] * (1.0 - part) + self.cumulative[whole + 1][:, rows] * part
+        shares = np.diff(at, axis=0).T
+        # Beyond a template its sum is one, but for rounding.
+        return np.where(shares > ROUNDING, shares, 0.0)
 
     def missing(self, amounts: FloatArray, norm2: FloatArray) -> FloatArray:
         """Cost of families that fall short of what the most significant one of their element asks for, (element,)."""
@@ -261,7 +265,7 @@ class AxisSearch:
                 strengths=strengths[:0],
                 middles_keV=middles[:0],
                 edges_keV=fine,
-                cumulative=np.zeros((0, fine.size)),
+                cumulative=np.zeros((fine.size, 0)),
             )
         ideal = Response(noise_eV=self.response.noise_eV, fano=self.response.fano)
         lines_ = [np.concatenate(parts) for parts in (energies, areas, groups)]
@@ -276,7 +280,7 @@ class AxisSearch:
             strengths=strengths[seen],
             middles_keV=middles[seen],
             edges_keV=fine,
-            cumulative=np.pad(cumulative, ((0, 0), (1, 0))),
+            cumulative=np.ascontiguousarray(np.pad(cumulative, ((0, 0), (1, 0))).T),
         )
 
     @cached_property
@@ -285,30 +289,37 @@ class AxisSearch:
         prior = [presence_prior(element, self.named) for element in self._templates.elements]
         return np.asarray(FREE_AMOUNT - 2.0 * np.log(prior))
 
-    def _columns(self, gain: float, offset_keV: float) -> FloatArray:
+    def _columns(self, gain: float, offset_keV: float, rows: Indices | slice = slice(None)) -> FloatArray:
         """Templates on an axis over the error of the counts, shape (template, group)."""
-        return self._templates.columns((self._edges - offset_keV) / gain) * self._weight
+        return self._templates.columns((self._edges - offset_keV) / gain, rows) * self._weight
 
-    def _solved(self, columns: FloatArray, elements: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
-        """Amounts of the families (element, family) with those of `elements` free, and what they leave, (group,)."""
-        families = self._templates.families
-        free = np.concatenate([np.repeat(elements, len(FAMILIES)), np.ones(len(columns) - families, bool)])
-        rows = np.flatnonzero(free & (columns.sum(axis=1) > 0.0))
-        design, values = columns[rows], self._values * self._weight
-        amounts = np.zeros(len(columns))
-        amounts[rows] = nonnegative_minimum(design @ design.T, design @ values)
-        return amounts[:families].reshape(-1, len(FAMILIES)), values - amounts @ columns
+    def _rows(self, elements: npt.NDArray[np.bool_]) -> Indices:
+        """Places of the templates of these elements and of what is no element."""
+        others = np.ones(self._templates.cumulative.shape[1] - self._templates.families, bool)
+        return np.flatnonzero(np.concatenate([np.repeat(elements, len(FAMILIES)), others]))
+
+    @cached_property
+    def _scaled(self) -> FloatArray:
+        """Counts over their errors, shape (group,)."""
+        return self._values * self._weight
 
     def _fit(self, gain: float, offset_keV: float) -> AxisCandidate:
         """Score an axis with the elements that explain most there, added one by one."""
         templates, columns = self._templates, self._columns(gain, offset_keV)
         lines = columns[: templates.families]
         norm2 = np.maximum((lines**2).sum(axis=1), 1e-12).reshape(templates.strengths.shape)
+        shown = columns.any(axis=1)
         chosen = np.array([element in self.named for element in templates.elements])
         order = [element for element in templates.elements if element in self.named]
         most = len(order) + MOST_ELEMENTS
+        positive = np.ones(len(columns), bool)
         while True:
-            amounts, residual = self._solved(columns, chosen)
+            rows = self._rows(chosen)
+            rows = rows[shown[rows]]
+            design = columns[rows]
+            amounts = nonnegative_minimum(design @ design.T, design @ self._scaled, positive[rows])
+            positive[rows] = amounts > 0.0
+            residual = self._scaled - amounts @ design
             alone = np.maximum((lines @ residual).reshape(norm2.shape) / norm2, 0.0)
             worth = (alone**2 * norm2).sum(axis=1) - templates.missing(alone, norm2) - self._prior_cost
             best = int(np.argmax(np.where(chosen, -np.inf, worth)))
@@ -316,8 +327,11 @@ class AxisSearch:
                 break
             chosen[best] = True
             order.append(templates.elements[best])
+        by_template = np.zeros(len(columns))
+        by_template[rows] = amounts
+        by_family = by_template[: templates.families].reshape(norm2.shape)
         unasked = [element not in self.named for element in templates.elements]
-        cost = self._prior_cost[chosen & unasked].sum() + templates.missing(amounts, norm2)[chosen].sum()
+        cost = self._prior_cost[chosen & unasked].sum() + templates.missing(by_family, norm2)[chosen].sum()
         score = float(residual @ residual + cost) + _axis_cost(gain, offset_keV)
         return AxisCandidate(
             gain=gain,
@@ -329,11 +343,16 @@ class AxisSearch:
 
     def _followed(self, start: AxisCandidate) -> AxisCandidate:
         """Move an axis to where its elements fit best."""
-        chosen = np.array([element in start.elements for element in self._templates.elements])
+        rows = self._rows(np.array([element in start.elements for element in self._templates.elements]))
+        positive = np.ones(len(rows), bool)
 
         def misfit(x: FloatArray) -> float:
+            nonlocal positive
             gain, offset = 1.0 + ORDINARY_SD[1] * float(x[0]), ORDINARY_SD[0] * float(x[1])
-            _, residual = self._solved(self._columns(gain, offset), chosen)
+            design = self._columns(gain, offset, rows)
+            amounts = nonnegative_minimum(design @ design.T, design @ self._scaled, positive)
+            positive = amounts > 0.0
+            residual = self._scaled - amounts @ design
             return float(residual @ residual) + _axis_cost(gain, offset)
 
         x = np.array([(start.gain - 1.0) / ORDINARY_SD[1], start.offset_keV / ORDINARY_SD[0]])

@@ -228,10 +228,9 @@ def verdict_html(verdict: Verdict) -> str:
 
 def result_html(result: Result) -> str:
     """Return what a notebook shows of a result, as it is printed: the verdict, the phases and their compositions."""
-    title = f"{len(result.phases)} phases, {len(result.elements)} elements, {result.record.method}"
     compositions = _compositions(result)
     compositions = compositions._replace(rows=[_shares(result), *compositions.rows])
-    return render("notebook.html", title=title, verdict=result.verdict, compositions=compositions)
+    return render("notebook.html", title=result.title, verdict=result.verdict, compositions=compositions)
 
 
 def _compositions(result: Result) -> Compositions:

@@ -402,8 +402,15 @@ class Result:
         alone = self.record.method == "map"
         return "maximum of the posterior" if alone else f"mean [{100.0 * self.level:g} % interval]"
 
+    @property
+    def title(self) -> str:
+        """How many phases and elements, and by what method, on a line."""
+        counted = ", counted in the map" if self.record.phase_number else ""
+        number = f"{len(self.phases)} phase{'s' if len(self.phases) > 1 else ''}"
+        return f"{number}{counted}, {len(self.elements)} elements, {self.record.method}"
+
     def __repr__(self) -> str:
-        lines = [f"Result: {len(self.phases)} phases, {len(self.elements)} elements, {self.record.method}"]
+        lines = [f"Result: {self.title}"]
         units = ("at_frac", *self.record.config.output.further_units)
         tables = [self.summary(unit) for unit in units]
         named = f"{', '.join(UNIT_TEXTS[unit] for unit in units)}, {self.stated}"
