@@ -308,7 +308,7 @@ class AxisSearch:
         templates, columns = self._templates, self._columns(gain, offset_keV)
         lines = columns[: templates.families]
         norm2 = np.maximum((lines**2).sum(axis=1), 1e-12).reshape(templates.strengths.shape)
-        shown = columns.any(axis=1)
+        shown = np.any(columns, axis=1)
         chosen = np.array([element in self.named for element in templates.elements])
         order = [element for element in templates.elements if element in self.named]
         most = len(order) + MOST_ELEMENTS
