@@ -26,7 +26,7 @@ from bayesunmix.config.phase import Phase
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.checkpoint import FOLDER, Stages
 from bayesunmix.core.errors import BayesUnmixWarning, InputError
-from bayesunmix.core.output_folder import LOG, NEW, claimed
+from bayesunmix.core.output_folder import LOG, NEW, claimed, read_record, without_checksum, write_record
 from bayesunmix.core.output_folder import names_of as all_names_of
 from bayesunmix.data.image import SpectrumImage
 from bayesunmix.data.io import save
@@ -76,6 +76,7 @@ STAGES = (
     "rotations",
     "pixels",
 )
+OTHER_SEED = 5
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -148,6 +149,16 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     monkeypatch.setattr(Stages, "run", run)
 
 
+def another_result(whole: Undisturbed, folder: Path) -> Path:
+    """Return a folder with the result of another seed, and a file of the user's."""
+    shutil.copytree(whole.folder, folder / "out")
+    record = without_checksum(read_record(folder / "out") or {})
+    facts = {**record["depends_on"], "seed": OTHER_SEED}
+    write_record(folder / "out", {**record, "seed": OTHER_SEED, "depends_on": facts})
+    (folder / "out" / "notes.txt").write_text("mine")
+    return folder / "out"
+
+
 def other_kind(config: RunConfig, kind: str) -> RunConfig:
     """Return a run that takes other stages, or fewer pixels."""
     inference = dataclasses.replace(config.inference, method="map")
@@ -169,18 +180,24 @@ def raising(error: BaseException) -> Callable[..., Any]:
 # -- go on ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stage", ["mode", "pixels"])
 def test_a_resumed_run_equals_the_undisturbed_one(
-    whole: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+    whole: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "out"
+    """What stood in the folder before stays until the new result is whole."""
+    folder = another_result(whole, tmp_path)
+    before = (folder / "run.json").read_bytes()
     with monkeypatch.context() as patch:
-        stop_after(patch, stage)
+        stop_after(patch, "mode")
         with pytest.raises(KeyboardInterrupt):
-            _run(whole.image, whole.config, folder)
-    kept = STAGES[: STAGES.index(stage) + 1]
+            _run(whole.image, whole.config, folder, overwrite=True)
+    kept = STAGES[: STAGES.index("mode") + 1]
     assert {path.stem for path in (folder / FOLDER).glob("*.npz")} == set(kept)
+    assert (folder / "run.json").read_bytes() == before
+    assert open_result(folder).record.seed == OTHER_SEED
     assert _run(whole.image, whole.config, folder, resume=True).record.resumed == tuple(kept)
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert not (folder / FOLDER).exists()
+    (folder / "notes.txt").unlink()
     assert_the_same(folder, whole.folder)
 
 
@@ -249,24 +266,6 @@ def test_a_second_run_in_a_folder_is_refused(whole: Undisturbed, tmp_path: Path)
         _run(whole.image, whole.config, tmp_path)
 
 
-def test_a_stopped_run_that_was_to_replace_another_leaves_it(
-    whole: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = whole.result.save(tmp_path / "out")
-    (folder / "notes.txt").write_text("mine")
-    before = (folder / "composition.csv").read_bytes()
-    with monkeypatch.context() as patch:
-        stop_after(patch, "mode")
-        with pytest.raises(KeyboardInterrupt):
-            _run(whole.image, whole.config, folder, seed=5, overwrite=True)
-    assert (folder / "composition.csv").read_bytes() == before
-    assert open_result(folder).record.seed == 0
-    assert _run(whole.image, whole.config, folder, seed=5, resume=True).record.resumed == ("starts", "mode")
-    assert open_result(folder).record.seed == 5
-    assert (folder / "notes.txt").read_text() == "mine"
-    assert not (folder / FOLDER).exists()
-
-
 # -- what cannot be written -------------------------------------------------------------------------------------------
 
 
@@ -325,18 +324,19 @@ def test_a_full_disk_keeps_the_numbers_without_figures(
 def test_a_full_disk_leaves_the_old_result_and_the_stages(
     whole: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = whole.result.save(tmp_path / "out")
+    folder = another_result(whole, tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(files, "_write_posterior", raising(FULL))
         with pytest.raises(
             OSError, match=r"`posterior.nc` could not be written: No space left .*composition.csv"
         ):
-            _run(whole.image, whole.config, folder, seed=5, overwrite=True)
-    assert open_result(folder).record.seed == 0
+            _run(whole.image, whole.config, folder, overwrite=True)
+    assert open_result(folder).record.seed == OTHER_SEED
     assert (folder / NEW / "composition.csv").is_file()
-    assert _run(whole.image, whole.config, folder, seed=5, resume=True).record.resumed == tuple(STAGES)
-    assert open_result(folder).record.seed == 5
+    assert _run(whole.image, whole.config, folder, resume=True).record.resumed == tuple(STAGES)
     assert not (folder / NEW).exists()
+    (folder / "notes.txt").unlink()
+    assert_the_same(folder, whole.folder)
 
 
 def test_a_disk_without_room_for_arrays_is_asked_before_they_are_written(
@@ -373,9 +373,13 @@ def test_a_disk_that_takes_no_stages_ends_no_run(
     whole: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(np, "savez", raising(FULL))
-    with pytest.warns(BayesUnmixWarning, match="Finished stages cannot be kept any more"):
+    stop_after(monkeypatch, "mode")
+    with (
+        pytest.warns(BayesUnmixWarning, match="Finished stages cannot be kept any more"),
+        pytest.raises(KeyboardInterrupt),
+    ):
         _run(whole.image, whole.config, tmp_path / "out")
-    assert_the_same(tmp_path / "out", whole.folder)
+    assert not list((tmp_path / "out" / FOLDER).glob("*.npz"))
 
 
 # -- kills ------------------------------------------------------------------------------------------------------------
