@@ -153,7 +153,7 @@ def test_the_map_follows_the_wedge_within_its_errors(result: Result) -> None:
     assert abs(score.mean()) < 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 def test_twice_the_dose_halves_the_mass_thickness(result: Result) -> None:
     twice = unmixed(instrument={"live_time_s": 2 * LIVE_TIME_S})
     for name in ("mass_thickness_mean", "mass_thickness_sd"):

@@ -479,7 +479,13 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=[pytest.mark.calibration] if case == "six phases along a line" else [])
+        for case in CASES
+    ],
+)
 def test_nothing_runs_off_the_page(name: str, case: str) -> None:
     figure = FIGURES[name](synthetic_result(**CASES[case]))  # type: ignore[arg-type]
     figure.draw_without_rendering()

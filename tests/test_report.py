@@ -77,6 +77,12 @@ def changed(result: Any, **parts: Any) -> Any:  # noqa: ANN401
     return dataclasses.replace(result, record=RunRecord.of({**result.record.to_dict(), **parts}))
 
 
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the figures, which take nearly all the time, where the page's words are looked at."""
+    monkeypatch.setattr(report, "_all_figures", lambda _: {})
+
+
 @pytest.fixture(scope="module")
 def page(result: Any) -> str:  # noqa: ANN401
     # A sentence of a template may go on in the next line.
@@ -112,6 +118,7 @@ def test_headline_names_phases_shares_traces_and_verdict(page: str, result: Any)
     assert "Good. No diagnostic speaks against this result." in page
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_regions_of_misfit_are_listed(page: str, result: Any) -> None:  # noqa: ANN401
     assert "8.25 – 8.45" in page
     assert "+5.6" in page
@@ -165,6 +172,7 @@ def test_the_map_of_residuals_says_what_is_drawn_over_it(
     assert misfit_key(dataclasses.replace(made, tree=tree, record=record)) == said
 
 
+@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize(
     ("doubt", "level", "words"),
     [(Reservation, "reservations", "With reservations:"), (Distrust, "distrust", "Not to be trusted:")],
@@ -195,6 +203,7 @@ def test_no_check_is_good_beside_a_finding_about_it(result: Any, doubt: type[Dou
         assert marks[name] == mark
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_finding_is_not_among_the_notes(result: Any) -> None:  # noqa: ANN401
     note = result.record.warnings[0]
     assert report_html(result).count(note) == 1
@@ -263,6 +272,7 @@ def test_exact_steps_tell_what_they_moved(result: Any, holds: bool, verdict: str
         assert said in row.found
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_names_from_the_user_cannot_break_the_page() -> None:
     result = synthetic_result(phases=2)
     name = "<b>Brg & co</b> $title"
@@ -337,6 +347,7 @@ def test_bounds_of_two_digits_are_kept() -> None:
     assert bound_text(0.0, unit="at%") == "< 0 at%"
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_proposed_names_stand_beside_the_compositions() -> None:
     result = synthetic_result()
     rows = (

@@ -187,6 +187,7 @@ def test_a_printed_comparison_says_what_differs(comparison: Comparison) -> None:
     assert not any("not to be trusted" in line for line in said)
 
 
+@pytest.mark.calibration
 def test_a_sampler_with_problems_gets_more_time_and_keeps_those_that_stay(
     made_result: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

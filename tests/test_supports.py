@@ -178,6 +178,7 @@ def test_a_hole_is_found_as_a_support(truth: SimulatedMap) -> None:
     assert np.nanmean(found[hole]) > 2.0 * np.nanmean(found[~hole])
 
 
+@pytest.mark.calibration
 def test_a_mode_alone_has_supports_too(truth: SimulatedMap) -> None:
     result = unmixed(truth.image, configuration(kind=False)["phases"], method="map")
     assert result.supports == ["film"]

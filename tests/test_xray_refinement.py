@@ -506,7 +506,10 @@ def test_nothing_is_found_where_nothing_is_planted(replicates: list[Refinement],
     assert [refined.found for refined in [*replicates, bright]] == [{}] * 7
 
 
-@pytest.mark.parametrize("elements", [("Co",), ("Pb",), ("Co", "Pb"), ("Ti",)])
+@pytest.mark.parametrize(
+    "elements",
+    [("Co", "Pb"), *(pytest.param((one,), marks=pytest.mark.calibration) for one in ("Co", "Pb", "Ti"))],
+)
 def test_an_element_of_ten_sigma_is_found(elements: tuple[str, ...]) -> None:
     """Cobalt next to iron's K-beta, lead's M lines in a crowd; with their counts, and no other."""
     sigma = {element: sigma_of(Spectrum(), element) for element in elements}
@@ -571,7 +574,13 @@ def test_a_few_photons_do_not_break_it() -> None:
     assert refined.found == {}
 
 
-@pytest.mark.parametrize(("low", "high", "step"), [(-0.2, 20.0, 0.01), (0.2, 20.0, 0.01), (0.2, 40.0, 0.005)])
+@pytest.mark.parametrize(
+    ("low", "high", "step"),
+    [
+        (-0.2, 20.0, 0.01),
+        *(pytest.param(0.2, *rest, marks=pytest.mark.calibration) for rest in [(20.0, 0.01), (40.0, 0.005)]),
+    ],
+)
 def test_other_axes_with_oxygen_on_them(low: float, high: float, step: float) -> None:
     """From below zero, from oxygen's line on, and with channels much finer than the peaks."""
     edges = np.arange(low, high + step / 2, step)
