@@ -153,3 +153,6 @@ def test_steps_that_are_rejected_test_nothing() -> None:
         "variational (flow)", ["A", "B"], ["Mg", "Si", "Ca"]
     )
     assert "could not be checked: 95 %" in sentence
+    assert sentence.endswith('Run `method = "nuts"` instead.')
+    (sentence,) = trust_of(1.0, acceptance=0.05).problems("Laplace", ["A", "B"], ["Mg", "Si", "Ca"], ["hole"])
+    assert sentence.endswith('Next to no counts belong to hole: leave it out, or run `method = "nuts"`.')

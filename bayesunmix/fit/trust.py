@@ -8,12 +8,14 @@ gives the verdict.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
+from bayesunmix.core.severity import join
 from bayesunmix.inference.refresh import Moves, moves
 
 FloatArray = npt.NDArray[np.float64]
@@ -79,12 +81,27 @@ class Trust:
         order = [i for i in np.argsort(-excess, kind="stable") if shift_error[i] > 0.0]
         return [(names[i], float(shift[i]), float(np.exp(width[i])), bool(excess[i] > 0)) for i in order]
 
-    def problems(self, engine: str, phases: list[str], elements: list[str]) -> list[str]:
-        """Sentences that say why the draws are not to be trusted, and what to run instead."""
+    def problems(
+        self, engine: str, phases: list[str], elements: list[str], scant: Sequence[str] = ()
+    ) -> list[str]:
+        """Sentences that say why the draws are not to be trusted, and what to do.
+
+        Parameters
+        ----------
+        engine
+            Name of the approximation.
+        phases, elements
+            Of the quantities.
+        scant
+            Phases with next to no counts, whose density is far from any approximation.
+        """
         if self.acceptance < LEAST_ACCEPTANCE:
+            remedy = 'Run `method = "nuts"` instead.'
+            if scant:
+                remedy = f'Next to no counts belong to {join(scant)}: leave it out, or run `method = "nuts"`.'
             return [
                 f"The {engine} approximation could not be checked: {100 * (1 - self.acceptance):.0f} % of the exact "
-                'sampling steps from its draws were rejected. Run `method = "nuts"` instead.'
+                f"sampling steps from its draws were rejected. {remedy}"
             ]
         off = [entry for entry in self.quantities(phases, elements) if entry[3]]
         if not off:

@@ -93,7 +93,7 @@ def everything_said(outcome: RunOutcome) -> list[str]:
         *search_doubts(record.diagnostics),
         *other_modes(setup, fitted, outcome.robust),
         *chain_doubts(record.diagnostics, config),
-        *engine_doubts(config, setup, drawn),
+        *engine_doubts(config, setup, drawn, record.photons or {}),
         *outcome.misfit.warnings(record.set_aside),
         *non_identifiable_sentences(
             non_identifiable,

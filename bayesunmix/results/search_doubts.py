@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 WHITENED_GRADIENT_LIMIT = 0.1
 # Modes whose compositions differ by less, in atom fractions, are told as one.
 SAME_FRACTIONS = 0.01
+# A phase with a smaller share of the counts holds next to nothing.
+SCANT = 0.005
 
 
 def search_doubts(diagnostics: Diagnostics) -> list[str]:
@@ -120,14 +123,24 @@ def chain_doubts(diagnostics: Diagnostics, config: RunConfig) -> list[str]:
     return said
 
 
-def engine_doubts(config: RunConfig, setup: Setup, drawn: Drawn) -> list[str]:
-    """Sentences on an approximation that is not to be trusted."""
+def engine_doubts(config: RunConfig, setup: Setup, drawn: Drawn, photons: Mapping[str, float]) -> list[str]:
+    """Sentences on an approximation that is not to be trusted.
+
+    Parameters
+    ----------
+    config : RunConfig
+    setup : Setup
+    drawn : Drawn
+    photons : mapping
+        Counts of each phase.
+    """
     if drawn.trust is None:
         return []
     inference = config.inference
     engine = "Laplace" if inference.method == "laplace" else f"variational ({inference.guide})"
     names = [phase.name for phase in setup.phases], list(setup.forward.elements)
-    said: list[str] = [Distrust(text, STEPS) for text in drawn.trust.problems(engine, *names)]
+    scant = [name for name, counts in photons.items() if counts < SCANT * sum(photons.values())]
+    said: list[str] = [Distrust(text, STEPS) for text in drawn.trust.problems(engine, *names, scant)]
     if not drawn.facts.get("svi_converged", True):
         text = (
             "The variational fit did not converge: its bound was still rising at the last round. Run "
