@@ -185,6 +185,20 @@ def test_the_nearest_other_mode_is_told_once(nats: tuple[float, ...], kind: type
     assert other_modes(SETUP, modes(150.0), MISSED) == []
 
 
+@pytest.mark.parametrize(
+    ("declared", "remedies"),
+    [
+        ({}, "an absent element of Brg, its formula or a matrix."),
+        ({"matrix": True}, "an absent element of Brg or its formula."),
+        ({"matrix": True, "stoichiometry": "ABO3"}, "the other: an absent element of Brg."),
+    ],
+)
+def test_what_is_declared_is_not_asked_for(declared: dict[str, Any], remedies: str) -> None:
+    setup: Any = SimpleNamespace(phases=(Phase("Brg", **declared),), forward=SETUP.forward)
+    (doubt,) = other_modes(setup, modes(3.0), MISSED)
+    assert doubt.endswith(remedies)
+
+
 def test_a_mode_that_the_intervals_hold_is_no_reason_for_distrust() -> None:
     """One that they miss is told in its place, however far it lies."""
     held: Any = SimpleNamespace(

@@ -77,7 +77,13 @@ def other_modes(setup: Setup, fitted: FittedPosterior, robust: Robust) -> list[s
         if others
         else ""
     )
-    remedy = f"Check which is plausible, and declare what excludes the other: an absent element of {phase}, a matrix."
+    excluding = [
+        f"an absent element of {phase}",
+        *(["its formula"] if setup.phases[k].stoichiometry is None else []),
+        *(["a matrix"] if not any(one.matrix for one in setup.phases) else []),
+    ]
+    listed = " or ".join(filter(None, [", ".join(excluding[:-1]), excluding[-1]]))
+    remedy = f"Check which is plausible, and declare what excludes the other: {listed}."
     # Those that the intervals hold may be more probable.
     which = "a second" if mode is near[0] else "another"
     opening = f"The posterior has {which} maximum, with odds of {odds} by the counts and what was declared."
