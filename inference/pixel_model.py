@@ -17,12 +17,14 @@ from bayesunmix.core.shares import shares_of
 from bayesunmix.core.threads import single_thread
 from bayesunmix.inference.mixture import relative_likelihood, support_point_weights
 from bayesunmix.inference.spatial import Neighbourhood
-from bayesunmix.models.abundance import FINER, simplex_support_points
+from bayesunmix.models.abundance import simplex_support_points
 from bayesunmix.models.thickness import ThicknessDraws, answered, counted
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 
+# Support points half a standard deviation apart: intervals of single pixels are read off them.
+FINER = 4.0
 BATCH_PIXELS = 16384
 # Pixels that the weights over the map are learned from.
 MOST_LEARNED_FROM = 20_000

@@ -4,13 +4,12 @@
     eta_j     = mean_j + (L xi)_j    log-odds of the support points, xi_j ~ Normal(0, 1)
     pi        = softmax(eta)         prior probability that a pixel sits at support point j
 
-The support points stand at equal steps of the Fisher information metric of a pixel's counts, half a standard deviation
-apart (`FINER`; one where models are only compared), so that not even many pixels can tell neighbouring support points
+The support points stand at equal steps of the Fisher information metric of a pixel's counts, 0.7 standard deviations
+apart (`FINE`; one where models are only compared), so that not even many pixels can tell neighbouring support points
 from a continuum: the grid is fine where counts decide (near a corner, when a phase brings a line of its own) and coarse
-where they do not. L L^T is an exponential
-covariance in the same metric: neighbouring support points share their fortune. Corners are exempt (they have a variance
-of their own), because a phase's pure region is a point mass. Of a declared matrix phase the corner has a higher mean,
-and points of several phases of which it is none have a lower one.
+where they do not. L L^T is an exponential covariance in the same metric: neighbouring support points share their
+fortune. Corners are exempt (they have a variance of their own), because a phase's pure region is a point mass. Of a
+declared matrix phase the corner has a higher mean, and points of several phases of which it is none have a lower one.
 
 References
 ----------
@@ -35,9 +34,9 @@ from bayesunmix.core.shares import ratio_of
 
 FloatArray = npt.NDArray[np.float64]
 
-# Counts times this put support points half a standard deviation apart. A point mass half-way between two points that
-# are one apart looks wider by an eighth: 0.012 nats a pixel, and for a thousand pixels a spectrum bends.
-FINER = 4.0
+# Counts times this put support points 0.7 standard deviations apart. A point mass half-way between two points that are
+# one apart looks wider by an eighth: 0.012 nats a pixel, and for a thousand pixels a spectrum bends. Here it is 0.003.
+FINE = 2.0
 # Standard deviations between the points that fill a face: its pixels are few.
 FACE_STEP = 2.0
 # Log-odds of support points that only fill up an array.

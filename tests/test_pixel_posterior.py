@@ -10,13 +10,14 @@ from scipy.stats import multinomial
 
 from bayesunmix.inference import pixel_model
 from bayesunmix.inference.mixture import support_point_weights
+from bayesunmix.inference.pixel_model import FINER
 from bayesunmix.inference.pixel_posterior import (
     N_BINS,
     PixelPosterior,
     count_shares,
     pixel_posterior,
 )
-from bayesunmix.models.abundance import FINER, simplex_support_points
+from bayesunmix.models.abundance import simplex_support_points
 from bayesunmix.models.thickness import ThicknessDraws, ThicknessEffect
 
 FloatArray = npt.NDArray[np.float64]

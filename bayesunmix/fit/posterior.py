@@ -55,7 +55,7 @@ from bayesunmix.inference.mixture import (
     support_point_weights,
 )
 from bayesunmix.inference.sharding import n_threads
-from bayesunmix.models.abundance import FINER, simplex_support_points
+from bayesunmix.models.abundance import FINE, simplex_support_points
 from bayesunmix.models.thickness import ThicknessEffect, answered, counted
 from bayesunmix.models.unmixing import Latents, UnmixingData, thickness_parameters
 
@@ -354,9 +354,9 @@ def _refined(blocks: Blocks, best: ModeCandidate, fractions: FloatArray) -> _Ref
 def _settled_points(
     blocks: Blocks, endmembers: FloatArray, mass: FloatArray
 ) -> tuple[FloatArray, ThicknessEffect]:
-    """Support points half a standard deviation apart that hold blocks, and how thickness acts on what they hold."""
+    """Support points 0.7 standard deviations apart that hold blocks, and how thickness acts on what they hold."""
     points = simplex_support_points(
-        endmembers, FINER * blocks.typical_counts, max_overlap=blocks.overlap.most, matrix=blocks.hosts
+        endmembers, FINE * blocks.typical_counts, max_overlap=blocks.overlap.most, matrix=blocks.hosts
     )
     likelihood = relative_likelihood(blocks.counts, np.log(points @ endmembers))
     likelihood = confined(likelihood, corners(points, blocks.known))
