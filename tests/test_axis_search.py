@@ -83,7 +83,7 @@ def test_axis_behind_a_window(benchmark: ModuleType) -> None:
         ("wafer", False),
         *(
             pytest.param(*case, marks=pytest.mark.calibration)
-            for case in [("catalyst", True), ("silicate", False)]
+            for case in [("catalyst", True), ("wafer", True), ("silicate", False), ("catalyst", False)]
         ),
     ],
 )

@@ -199,7 +199,15 @@ def proposed(
     return RunConfig.from_dict(tomllib.loads("phases = 2\n" + text[text.index("# A proposal") :])), text
 
 
-@pytest.mark.parametrize(("film", "named"), [(0.0, ()), (3e3, ("Ni", "Co", "Al"))])
+@pytest.mark.parametrize(
+    ("film", "named"),
+    [
+        (0.0, ()),
+        (3e3, ("Ni", "Co", "Al")),
+        pytest.param(0.0, ("Ni", "Co", "Al"), marks=pytest.mark.calibration),
+        pytest.param(3e3, (), marks=pytest.mark.calibration),
+    ],
+)
 def test_a_metal_is_no_oxide(film: float, named: tuple[str, ...]) -> None:
     config, text = proposed({**ALLOY, **({"O": film} if film else {})}, named=named)
     assert config.sample.oxygen == "none"

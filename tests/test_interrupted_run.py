@@ -198,6 +198,7 @@ def test_a_resumed_run_equals_the_undisturbed_one(
     assert (folder / "notes.txt").read_text() == "mine"
     assert not (folder / FOLDER).exists()
     (folder / "notes.txt").unlink()
+    assert open_result(folder).record.seed == 0
     assert_the_same(folder, whole.folder)
 
 
@@ -336,6 +337,7 @@ def test_a_full_disk_leaves_the_old_result_and_the_stages(
     assert _run(whole.image, whole.config, folder, resume=True).record.resumed == tuple(STAGES)
     assert not (folder / NEW).exists()
     (folder / "notes.txt").unlink()
+    assert open_result(folder).record.seed == 0
     assert_the_same(folder, whole.folder)
 
 
@@ -380,6 +382,16 @@ def test_a_disk_that_takes_no_stages_ends_no_run(
     ):
         _run(whole.image, whole.config, tmp_path / "out")
     assert not list((tmp_path / "out" / FOLDER).glob("*.npz"))
+
+
+@pytest.mark.calibration
+def test_without_stages_the_numbers_are_the_same(
+    whole: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(np, "savez", raising(FULL))
+    with pytest.warns(BayesUnmixWarning, match="Finished stages cannot be kept any more"):
+        _run(whole.image, whole.config, tmp_path / "out")
+    assert_the_same(tmp_path / "out", whole.folder)
 
 
 # -- kills ------------------------------------------------------------------------------------------------------------

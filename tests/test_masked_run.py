@@ -62,14 +62,9 @@ def cut(clean: SpectrumImage) -> Result:
 
 
 @pytest.fixture(scope="module")
-def folder(spoilt: SpectrumImage, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def masked(spoilt: SpectrumImage, tmp_path_factory: pytest.TempPathFactory) -> Result:
     folder = tmp_path_factory.mktemp("masked") / "run"
     run_image(spoilt, configured(rows=[0, CUT]), folder, progress=False)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def masked(folder: Path) -> Result:
     return open_result(folder)
 
 
@@ -102,8 +97,9 @@ def test_outputs_keep_the_grid(masked: Result) -> None:
     assert "nan" not in repr(masked)
 
 
-def test_written_maps_keep_position_and_grid(folder: Path) -> None:
+def test_written_maps_keep_position_and_grid(masked: Result, tmp_path: Path) -> None:
     hs = pytest.importorskip("hyperspy.api")
+    folder = masked.save(tmp_path / "again")
     signal = hs.load(str(folder / "abundances.hspy"))
     assert signal.data.shape == (4, 2, 32, 32)
     assert [axis.offset for axis in signal.axes_manager.signal_axes] == [20.0, 10.0]

@@ -88,13 +88,15 @@ def from_plain(parts: tuple[str, str, str]) -> str:
     return kinds[severity](text, about) if severity in kinds else text
 
 
-def join(parts: Iterable[str]) -> str:
-    """Join words as in a sentence.
+def join(parts: Iterable[str], last: str = "and") -> str:
+    """Join words as in a sentence, with this word before the last.
 
     Examples
     --------
     >>> join(["Nd", "Sm", "U"])
     'Nd, Sm and U'
+    >>> join(["Nd", "Sm"], "or")
+    'Nd or Sm'
     """
     words = list(parts)
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}" if words else ""

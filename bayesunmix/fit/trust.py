@@ -98,7 +98,10 @@ class Trust:
         if self.acceptance < LEAST_ACCEPTANCE:
             remedy = 'Run `method = "nuts"` instead.'
             if scant:
-                remedy = f'Next to no counts belong to {join(scant)}: leave it out, or run `method = "nuts"`.'
+                them = "it" if len(scant) == 1 else "them"
+                remedy = (
+                    f'Next to no counts belong to {join(scant)}: leave {them} out, or run `method = "nuts"`.'
+                )
             return [
                 f"The {engine} approximation could not be checked: {100 * (1 - self.acceptance):.0f} % of the exact "
                 f"sampling steps from its draws were rejected. {remedy}"

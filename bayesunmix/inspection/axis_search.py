@@ -52,6 +52,7 @@ CONTINUUM_FUNCTIONS = 10
 # Groups of channels are this share of a peak's width. Below this energy lies the zero peak of the electronics.
 GROUP_FWHM, LOWEST_KEV = 0.3, 0.15
 FINE_KEV = 0.005
+# Shares of a template that are smaller are differences of ones.
 ROUNDING = 1e-12
 # What a free amount costs, and how many elements an axis may ask for beside the named ones.
 FREE_AMOUNT, MOST_ELEMENTS = 8.0, 14
@@ -132,7 +133,6 @@ class _Templates:
         part = (place - whole)[:, None]
         at = self.cumulative[whole][:, rows] * (1.0 - part) + self.cumulative[whole + 1][:, rows] * part
         shares = np.diff(at, axis=0).T
-        # Beyond a template its sum is one, but for rounding.
         return np.where(shares > ROUNDING, shares, 0.0)
 
     def missing(self, amounts: FloatArray, norm2: FloatArray) -> FloatArray:
@@ -303,6 +303,11 @@ class AxisSearch:
         """Counts over their errors, shape (group,)."""
         return self._values * self._weight
 
+    def _solved(self, design: FloatArray, positive: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+        """Amounts of templates (template, group), thought to be positive where said, and what they leave, (group,)."""
+        amounts = nonnegative_minimum(design @ design.T, design @ self._scaled, positive)
+        return amounts, self._scaled - amounts @ design
+
     def _fit(self, gain: float, offset_keV: float) -> AxisCandidate:
         """Score an axis with the elements that explain most there, added one by one."""
         templates, columns = self._templates, self._columns(gain, offset_keV)
@@ -316,10 +321,8 @@ class AxisSearch:
         while True:
             rows = self._rows(chosen)
             rows = rows[shown[rows]]
-            design = columns[rows]
-            amounts = nonnegative_minimum(design @ design.T, design @ self._scaled, positive[rows])
+            amounts, residual = self._solved(columns[rows], positive[rows])
             positive[rows] = amounts > 0.0
-            residual = self._scaled - amounts @ design
             alone = np.maximum((lines @ residual).reshape(norm2.shape) / norm2, 0.0)
             worth = (alone**2 * norm2).sum(axis=1) - templates.missing(alone, norm2) - self._prior_cost
             best = int(np.argmax(np.where(chosen, -np.inf, worth)))
@@ -349,10 +352,8 @@ class AxisSearch:
         def misfit(x: FloatArray) -> float:
             nonlocal positive
             gain, offset = 1.0 + ORDINARY_SD[1] * float(x[0]), ORDINARY_SD[0] * float(x[1])
-            design = self._columns(gain, offset, rows)
-            amounts = nonnegative_minimum(design @ design.T, design @ self._scaled, positive)
+            amounts, residual = self._solved(self._columns(gain, offset, rows), positive)
             positive = amounts > 0.0
-            residual = self._scaled - amounts @ design
             return float(residual @ residual) + _axis_cost(gain, offset)
 
         x = np.array([(start.gain - 1.0) / ORDINARY_SD[1], start.offset_keV / ORDINARY_SD[0]])

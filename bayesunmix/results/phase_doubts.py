@@ -250,7 +250,7 @@ def left_open(
             f"The counts leave open how much of the other phases' spectra belongs to {phase.name}: it may hold "
             f"{100.0 * row['lower']:.0f} to {100.0 * row['upper']:.0f} at% of {row['element']}, and its intervals "
             f"include that. What you know of it decides, if you declare it: "
-            f"{', '.join(remedies[:-1])} or {remedies[-1]}."
+            f"{join(remedies, 'or')}."
         )
         said.append(Reservation(text, IDENTIFIABILITY))
     return said

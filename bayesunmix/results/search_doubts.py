@@ -9,7 +9,7 @@ import numpy as np
 
 from bayesunmix.config.run_config import RunConfig
 from bayesunmix.core.rounding import odds_text
-from bayesunmix.core.severity import DIVERGENCES, ESS, MODES, RHAT, STEPS, Distrust, Reservation
+from bayesunmix.core.severity import DIVERGENCES, ESS, MODES, RHAT, STEPS, Distrust, Reservation, join
 from bayesunmix.inference.importance import PARETO_K_LIMIT
 from bayesunmix.results.verdict import ESS_PER_CHAIN, NEAR_NATS, RHAT_LIMIT, RIVAL_NATS
 
@@ -82,8 +82,7 @@ def other_modes(setup: Setup, fitted: FittedPosterior, robust: Robust) -> list[s
         *(["its formula"] if setup.phases[k].stoichiometry is None else []),
         *(["a matrix"] if not any(one.matrix for one in setup.phases) else []),
     ]
-    listed = " or ".join(filter(None, [", ".join(excluding[:-1]), excluding[-1]]))
-    remedy = f"Check which is plausible, and declare what excludes the other: {listed}."
+    remedy = f"Check which is plausible, and declare what excludes the other: {join(excluding, 'or')}."
     # Those that the intervals hold may be more probable.
     which = "a second" if mode is near[0] else "another"
     opening = f"The posterior has {which} maximum, with odds of {odds} by the counts and what was declared."
